@@ -1,0 +1,245 @@
+"""``dcond condense``: data, first images, the loop, the artefact, the cross-architecture table."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from dcond.apps.job import build, hydra_main, reported, set_threads, whole_number
+from dcond.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from dcond.engine.checkpoint import Checkpoint
+    from dcond.engine.signals import Stop
+    from dcond.methods.base import Method
+    from dcond.types import RealData, SyntheticSet
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: list[str]) -> int:
+    """Run the sub-command with the words after it."""
+    hydra_main(condense, "condense", argv)
+    return 0
+
+
+def condense(cfg: DictConfig) -> None:
+    """Run one configuration in the folder Hydra made for it."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from dcond.engine.signals import caught
+    from dcond.report import result as results
+
+    hydra_cfg = HydraConfig.get()
+    folder = Path(hydra_cfg.runtime.output_dir)
+    results.refuse_finished(folder)
+    choices = dict(hydra_cfg.runtime.choices)
+    moment = None
+    if cfg.resume is not None:
+        if hydra_cfg.mode == RunMode.MULTIRUN:
+            raise ConfigError("resume=RUN_FOLDER goes on with one run and cannot be swept; leave out -m.")
+        cfg, choices, moment = _resumed(cfg, folder, list(hydra_cfg.overrides.task))
+    text = _frozen(cfg, choices)
+    result = results.new(
+        method=choices["method"],
+        dataset=choices["dataset"],
+        config_sha256=results.sha256(_of_the_numbers(cfg)),
+        **{key: cfg[key] for key in ("ipc", "seed")},
+    )
+    with caught() as stop, reported(result, folder), set_threads(cfg.threads):
+        Job(cfg, choices, text, folder, result, stop).run(moment)
+
+
+class Job:
+    """One condensation from its configuration to its result."""
+
+    def __init__(
+        self, cfg: DictConfig, choices: dict[str, str], text: str, folder: Path, result: dict[str, Any], stop: "Stop"
+    ):
+        from dcond.engine.loop import Loop
+        from dcond.engine.machine import pick_device
+        from dcond.rng import Streams
+
+        self.cfg, self.choices, self.text, self.folder, self.result, self.stop = (
+            cfg,
+            choices,
+            text,
+            folder,
+            result,
+            stop,
+        )
+        # Everything that can be wrong in the configuration is built before any data is read.
+        self.ipc = whole_number(cfg, "ipc", 1)
+        self.rng = Streams(whole_number(cfg, "seed", 0))
+        self.max_steps = None if cfg.max_steps is None else whole_number(cfg, "max_steps", 0)
+        self.device = pick_device(str(cfg.device))
+        self.loop = build({"_target_": f"{Loop.__module__}.Loop", **cfg.loop}, "loop")
+        self.method: Method = build(cfg.method, f"method={choices['method']}")
+        self.start = build(cfg.init, f"init={choices['init']}")
+        self.pool = build(cfg.pool, f"pool={choices['pool']}")
+        self.protocol = build(cfg.evaluation, f"evaluation={choices['evaluation']}")
+        self.dataset = build(cfg.dataset, f"dataset={choices['dataset']}")
+
+    def run(self, moment: "Checkpoint | None") -> None:
+        """Do all of it."""
+        from dcond import artefact
+        from dcond.engine.machine import peak_memory_bytes
+        from dcond.engine.recording import Recorder, grid, save_png
+
+        real = self.dataset.load(self.device)
+        synthetic = self._first_images(real)
+        self._describe(synthetic)
+        recorder = Recorder(self.folder, after_step=moment.step if moment else 0, tensorboard=self.cfg.tensorboard)
+        try:
+            self._condense(real, synthetic, recorder, moment)
+            path = artefact.save(synthetic, self.folder / "synthetic.safetensors")
+            save_png(grid(synthetic.images, synthetic.ipc), self.folder / "grid.png")
+            log.info("condensed set: %s", path)
+            if self.cfg.evaluate:
+                self._evaluate(real, synthetic, recorder)
+        finally:
+            recorder.close()
+            self.result["cost"]["peak_memory_bytes"] = peak_memory_bytes(self.device)
+
+    def _first_images(self, real: "RealData") -> "SyntheticSet":
+        import torch
+
+        from dcond.init.start import check_ipc
+        from dcond.types import SyntheticSet
+
+        images = self.start(real, self.ipc, self.method.factor, self.rng)
+        if self.choices["init"] != "noise":
+            check_ipc(real, self.ipc)
+        return SyntheticSet(
+            images=images,
+            labels=torch.arange(len(real.class_names), device=self.device).repeat_interleave(self.ipc),
+            class_names=real.class_names,
+            ipc=self.ipc,
+            mean=real.mean,
+            std=real.std,
+            factor=self.method.factor,
+            metadata={
+                "method": self.choices["method"],
+                "dataset": self.choices["dataset"],
+                "seed": str(self.cfg.seed),
+                "config_sha256": self.result["config_sha256"],
+                "evaluation": self.protocol.name,
+            },
+        )
+
+    def _describe(self, synthetic: "SyntheticSet") -> None:
+        stored = len(synthetic.images)
+        decoded = stored * synthetic.factor**2
+        self.result |= {
+            "factor": synthetic.factor,
+            "device": str(self.device),
+            "images_stored": stored,
+            "images_decoded": decoded,
+            "bytes_stored": synthetic.images.numel() * synthetic.images.element_size(),
+        }
+        content = f"{stored} images" if decoded == stored else f"{stored} images holding {decoded}"
+        log.info(
+            "%s on %s, ipc %d: %s, seed %s, %s -> %s",
+            self.choices["method"],
+            self.choices["dataset"],
+            synthetic.ipc,
+            content,
+            self.cfg.seed,
+            self.device,
+            self.folder,
+        )
+
+    def _condense(self, real: "RealData", synthetic: "SyntheticSet", recorder: Any, moment: Any) -> None:
+        from dcond.engine.loop import Run
+        from dcond.engine.progress import duration
+
+        run = Run(
+            method=self.method,
+            real=real,
+            synthetic=synthetic,
+            rng=self.rng,
+            folder=self.folder,
+            config=self.text,
+            loop=self.loop,
+            recorder=recorder,
+            stop=self.stop,
+            evaluate=lambda images, step: self._evaluate_on_the_way(real, images, recorder, step),
+            max_steps=self.max_steps,
+        )
+        try:
+            run.condense(moment)
+        finally:
+            self.result["cost"] |= {
+                "condense_wall_s": run.wall_s,
+                "steps": run.step,
+                "step_s_median": run.step_s_median,
+            }
+        if run.steps:
+            log.info("%d steps in %s", run.step, duration(run.wall_s))
+
+    def _evaluate_on_the_way(self, real: "RealData", synthetic: "SyntheticSet", recorder: Any, step: int) -> None:
+        """Evaluate the unfinished set; its own random streams leave the run untouched."""
+        found = self.protocol.evaluate(lambda repeat: synthetic, self.pool, real.test, int(self.cfg.seed))
+        values = {f"evaluate/{name}": network.mean for name, network in found.networks.items()}
+        recorder.scalars({**values, "evaluate/average": found.average}, step)
+        log.info("step %d: average test accuracy %.1f %%", step, 100 * found.average)
+
+    def _evaluate(self, real: "RealData", synthetic: "SyntheticSet", recorder: Any) -> None:
+        from dcond.apps.evaluation import evaluate_with_baselines
+
+        title = f"{self.choices['method']} on {real.name}, {synthetic.ipc} image(s) per class"
+        average = evaluate_with_baselines(
+            self.protocol,
+            self.pool,
+            real,
+            synthetic,
+            int(self.cfg.seed),
+            self.result,
+            title=title,
+            baselines=bool(self.cfg.baselines),
+        )
+        names = ("method", "dataset", "pool", "evaluation", "model", "init")
+        settings = {name: str(self.choices[name]) for name in names} | {"ipc": self.ipc, "seed": int(self.cfg.seed)}
+        recorder.hyperparameters(settings, {"evaluate/average": average})
+        print(f"-> {self.folder}")
+
+
+def _of_the_numbers(cfg: DictConfig) -> str:
+    """Return what of the configuration can change a number, as YAML: not where, how often logged, nor on what."""
+    aside = {"paths", "loop", "resume", "device", "threads", "tensorboard", "name", "evaluate", "baselines"}
+    return OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in aside]), sort_keys=True)
+
+
+def _frozen(cfg: DictConfig, choices: dict[str, str]) -> str:
+    """Return the configuration and the names chosen in it, as kept in a checkpoint."""
+    return OmegaConf.to_yaml(OmegaConf.create({"config": cfg, "choices": choices}))
+
+
+def _resumed(cfg: DictConfig, folder: Path, words: list[str]) -> tuple[DictConfig, dict[str, str], "Checkpoint"]:
+    """Return the configuration saved in a run's checkpoint, its choices, and the checkpoint.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or a word on the command line contradicts the saved configuration.
+    """
+    from dcond.engine import checkpoint
+
+    moment = checkpoint.load(folder)
+    saved = OmegaConf.create(moment.config)
+    for word in words:
+        key = word.partition("=")[0].lstrip("+~")
+        if key == "resume":
+            continue
+        is_choice = key in saved.choices
+        before = saved.choices[key] if is_choice else OmegaConf.select(saved.config, key)
+        now = word.partition("=")[2] if is_choice else OmegaConf.select(cfg, key)
+        if before != now:
+            raise CheckpointError(
+                f"{folder} was started with {key}={before}, the command line says {key}={now}; "
+                "leave the word out to go on, or start a new run."
+            )
+    config = saved.config
+    config.resume = cfg.resume
+    OmegaConf.set_struct(config, True)
+    return config, dict(saved.choices), moment

@@ -1,0 +1,145 @@
+"""``dcond data``: prepare a data set for use without a network, or show what it holds."""
+
+import argparse
+import logging
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dcond.errors import ConfigError, DcondError, one_of
+from dcond.paths import conf_dir
+
+if TYPE_CHECKING:  # torch takes seconds to import, and --help does not need it
+    from dcond.data import Dataset, Summary
+
+EPILOG = """\
+examples:
+  dcond data prepare cifar10                         fetch it and write data/cifar10.npz
+  DCOND_DATA=/mnt/data dcond data prepare cifar10    the same in another folder
+  dcond data info digits                             sizes, classes, mean and std
+  dcond data info npz dataset.path=birds.npz         check a file of your own
+  dcond data info image_folder dataset.path=birds/ dataset.size=64
+
+`dcond list datasets` shows every NAME; KEY=VALUE are the words that `dcond condense` takes for its data set.
+"""
+LIST_UP_TO = 20  # classes shown one by one
+
+
+def main(argv: list[str]) -> int:
+    """Run ``dcond data`` with the words after it and return the exit code.
+
+    Raises:
+        DcondError: an unknown data set or setting, or data that cannot be had or used.
+    """
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    dataset = make_dataset(arguments.name, arguments.settings)
+    if arguments.verb == "prepare":
+        _prepare(dataset)
+    else:
+        from dcond.data import summarise
+
+        _show(summarise(dataset.load()))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog="dcond data", description="Prepare a data set, or show it.", epilog=EPILOG, formatter_class=raw
+    )
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="prepare|info")
+    for verb, text in (
+        ("prepare", "write its prepared form <data folder>/NAME.npz, fetching it if need be"),
+        ("info", "load it, check it and show what it holds"),
+    ):
+        part = verbs.add_parser(verb, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=EPILOG)
+        part.formatter_class = raw
+        part.add_argument("name", metavar="NAME", help="a data set, as dcond list datasets shows it")
+        part.add_argument("settings", metavar="KEY=VALUE", nargs="*", help="settings, as dataset.size=64")
+    return parser
+
+
+def make_dataset(name: str, settings: list[str]) -> "Dataset":
+    """Compose ``conf/dataset/<name>.yaml`` with Hydra and make the data set it describes.
+
+    Raises:
+        ConfigError: no such data set, or a setting that it does not have or that is out of range.
+    """
+    from hydra import compose, initialize_config_dir
+    from hydra.errors import HydraException, InstantiationException
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    folder = conf_dir()
+    known = sorted(file.stem for file in (folder / "dataset").glob("*.yaml"))
+    if not any(word.startswith("hydra.searchpath=") for word in settings):  # which may add data sets
+        one_of("data set", name, known)
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
+            config = compose(config_name="data", overrides=[f"dataset={name}", *settings])
+        missing = sorted(OmegaConf.missing_keys(config.dataset))
+        if missing:
+            raise ConfigError(
+                f"data set '{name}' needs {', '.join(missing)}; add it to the command, as {missing[0]}=..."
+            )
+        dataset: Dataset = instantiate(config.dataset, _convert_="all")
+        return dataset
+    except InstantiationException as error:
+        if isinstance(error.__cause__, DcondError):
+            raise error.__cause__ from None
+        raise ConfigError(_one_line(error)) from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(_one_line(error)) from error
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _prepare(dataset: "Dataset") -> None:
+    file: Path | None = dataset.prepare()
+    if file is None:
+        print(f"{dataset.name}: nothing to prepare, it is read as it is")
+    else:
+        print(f"{dataset.name}: prepared {file} ({file.stat().st_size / 1e6:,.1f} MB)")
+
+
+def _show(summary: "Summary") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    facts = Table(show_header=False, box=None, pad_edge=False)
+    for what, value in _facts(summary):
+        facts.add_row(what, value)
+    console.print(facts)
+    if len(summary.class_names) <= LIST_UP_TO:
+        classes = Table("label", "class", "train", "test", box=None, pad_edge=False)
+        for column in (0, 2, 3):
+            classes.columns[column].justify = "right"
+        for label, name in enumerate(summary.class_names):
+            train, test = summary.train_counts[label], summary.test_counts[label]
+            classes.add_row(str(label), name, f"{train:,}", f"{test:,}")
+        console.print()
+        console.print(classes)
+
+
+def _facts(summary: "Summary") -> list[tuple[str, str]]:
+    colours = "1 channel (grey)" if summary.channels == 1 else "3 channels (colour)"
+    return [
+        ("name", summary.name),
+        ("images", f"{summary.train:,} train, {summary.test:,} test"),
+        ("size", f"{summary.height} x {summary.width} pixels (height x width), {colours}"),
+        ("classes", f"{len(summary.class_names)}"),
+        ("train per class", _spread(summary.train_counts)),
+        ("test per class", _spread(summary.test_counts)),
+        ("mean", " ".join(f"{value:.4f}" for value in summary.mean)),
+        ("std", " ".join(f"{value:.4f}" for value in summary.std)),
+        ("on the device", f"{summary.size_bytes / 1e6:,.1f} MB"),
+    ]
+
+
+def _spread(counts: tuple[int, ...]) -> str:
+    return f"min {min(counts):,}, median {statistics.median(counts):,g}, max {max(counts):,}"

@@ -1,0 +1,83 @@
+"""``dcond evaluate``: train a pool of unlike networks on a synthetic set and test them."""
+
+import logging
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from dcond.apps.job import build, choices, hydra_main, reported, set_threads, whole_number
+from dcond.errors import ConfigError
+from dcond.paths import conf_dir
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: list[str]) -> int:
+    """Run the sub-command with the words after it; without ``dataset=``, on the data set the artefact names."""
+    hydra_main(evaluate, "evaluate", argv + dataset_word(argv))
+    return 0
+
+
+def dataset_word(argv: list[str]) -> list[str]:
+    """Return ``["dataset=NAME"]`` from the artefact's metadata where the words name an artefact but no data set.
+
+    It must stand on the command line, since a data set brings its own default pool and protocol.
+
+    Raises:
+        ArtefactError: the artefact cannot be read.
+        ConfigError: it names a data set that is not packaged.
+    """
+    given = dict(word.split("=", 1) for word in argv if "=" in word)
+    if "dataset" in given or "synthetic" not in given or "," in given["synthetic"]:
+        return []
+    from dcond import artefact
+
+    name = artefact.load(given["synthetic"]).metadata.get("dataset", "")
+    if name not in choices(conf_dir() / "dataset"):
+        raise ConfigError(f"the artefact names the data set {name!r}, which is not packaged; say dataset=NAME.")
+    return [f"dataset={name}"]
+
+
+def evaluate(cfg: DictConfig) -> None:
+    """Run one configuration in the folder Hydra made for it."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from dcond import artefact
+    from dcond.apps.evaluation import evaluate_with_baselines
+    from dcond.engine.machine import peak_memory_bytes, pick_device
+    from dcond.engine.signals import caught
+    from dcond.report import result as results
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    results.refuse_finished(folder)
+    if OmegaConf.is_missing(cfg, "synthetic"):
+        raise ConfigError("say what to evaluate: dcond evaluate synthetic=FILE (or the run folder that holds it).")
+    result = results.new(seed=cfg.seed, config_sha256=results.sha256(OmegaConf.to_yaml(cfg)))
+    with caught(), reported(result, folder), set_threads(cfg.threads):
+        seed = whole_number(cfg, "seed", 0)
+        device = pick_device(str(cfg.device))
+        pool, protocol = build(cfg.pool, "pool"), build(cfg.evaluation, "evaluation")
+        synthetic = artefact.load(str(cfg.synthetic))
+        method = synthetic.metadata.get("method", "unknown")
+        name = HydraConfig.get().runtime.choices.get("dataset")
+        if name is None:
+            raise ConfigError("several artefacts are evaluated at once: say dataset=NAME.")
+        dataset = build(cfg.dataset, f"dataset={name}")
+        result |= {
+            "method": method,
+            "dataset": name,
+            "ipc": synthetic.ipc,
+            "factor": synthetic.factor,
+            "device": str(device),
+            "images_stored": len(synthetic.images),
+            "images_decoded": len(synthetic.images) * synthetic.factor**2,
+            "bytes_stored": synthetic.images.numel() * synthetic.images.element_size(),
+        }
+        real = dataset.load(device)
+        title = f"{method} on {real.name}, {synthetic.ipc} image(s) per class"
+        evaluate_with_baselines(
+            protocol, pool, real, synthetic.to(device), seed, result, title=title, baselines=bool(cfg.baselines)
+        )
+        result["cost"]["peak_memory_bytes"] = peak_memory_bytes(device)
+        print(f"-> {folder}")

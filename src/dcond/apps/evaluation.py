@@ -1,0 +1,65 @@
+"""Evaluation as both ``condense`` and ``evaluate`` do it: the set, the baselines, the table, the result's fields."""
+
+import functools
+import time
+from typing import Any
+
+from rich.console import Console
+
+from dcond.engine.progress import Reporter, reporter
+from dcond.evaluate import EvalResult, Protocol, random_subset
+from dcond.evaluate.protocol import Sets, check_fits
+from dcond.models import Pool
+from dcond.report.table import cross_architecture, percent
+from dcond.types import RealData, SyntheticSet
+
+
+def evaluate_with_baselines(
+    protocol: Protocol,
+    pool: Pool,
+    real: RealData,
+    synthetic: SyntheticSet,
+    seed: int,
+    result: dict[str, Any],
+    *,
+    title: str,
+    baselines: bool,
+) -> float:
+    """Train the pool on the set and on random real images in the same storage; print the table, fill ``result``.
+
+    Returns:
+        The average test accuracy of the set.
+    """
+    check_fits(synthetic, real)
+    sets: dict[str, Sets] = {"condensed": lambda repeat: synthetic}
+    if baselines:
+        for name, factor in {"random": 1, "random_decoded": synthetic.factor}.items():
+            if name == "random" or factor > 1:
+                sets[name] = functools.partial(random_subset, real, synthetic, seed, factor=factor)
+    start = time.perf_counter()
+    found: dict[str, EvalResult] = {}
+    with reporter("evaluate", len(sets) * len(pool.networks) * protocol.repeats) as bar:
+        count = _Counter(bar)
+        for name, which in sets.items():
+            count.what = name
+            found[name] = protocol.evaluate(which, pool, real.test, seed, progress=count)
+    result["cost"]["evaluate_wall_s"] = time.perf_counter() - start
+    ours = found.pop("condensed")
+    result["evaluation"] = ours.as_dict()
+    for name, baseline in found.items():
+        result["baselines"][name] = baseline.as_dict()
+    Console().print(cross_architecture(title, ours, found))
+    each = ", ".join(f"{name} {percent(network)}" for name, network in ours.networks.items())
+    print(f"average test accuracy {100 * ours.average:.1f} % ({each})")
+    return ours.average
+
+
+class _Counter:
+    """Counts finished trainings for the progress display."""
+
+    def __init__(self, bar: Reporter):
+        self.bar, self.done, self.what = bar, 0, ""
+
+    def __call__(self, note: str) -> None:
+        self.done += 1
+        self.bar.update(self.done, f"{self.what}: {note}")

@@ -1,0 +1,91 @@
+"""The command line: a table of sub-commands, each imported only when it is called."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import dcond
+from dcond.errors import DcondError
+
+COMMANDS = {
+    "condense": "make a synthetic set, then train unlike networks on it and test them",
+    "evaluate": "train and test a pool of networks on a synthetic set",
+    "data": "prepare or describe a data set",
+    "list": "what there is: methods, datasets, models, pools, experiments",
+    "export": "write a synthetic set as PNG files, npz or a plain .pt",
+}
+HYDRA_COMMANDS = ("condense", "evaluate")
+
+USAGE = """usage: dcond COMMAND [OPTIONS]
+
+{commands}
+
+dcond COMMAND --help tells more; options go after the command. Tab completion: eval "$(dcond -sc install=bash)"
+"""
+
+
+def usage() -> str:
+    """Return the text of ``dcond --help``."""
+    return USAGE.format(commands="\n".join(f"  {name:<10}{what}" for name, what in COMMANDS.items()))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run ``dcond``; return the exit status: 0 done, 1 failed, 2 wrong usage, 130/143 interrupted."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == ["-sc"]:
+        return _completion(words)
+    if words[:1] in (["--help"], ["-h"]):
+        print(usage(), end="")
+        return 0
+    if words[:1] == ["--version"]:
+        print(f"dcond {dcond.__version__}")
+        return 0
+    if not words or words[0] not in COMMANDS:
+        wrong = f"dcond: unknown command {words[0]!r}\n\n" if words else ""
+        print(wrong + usage(), end="", file=sys.stderr)
+        return 2
+    return _run(words[0], words[1:])
+
+
+def _run(command: str, words: list[str]) -> int:
+    """Run a sub-command and turn what ends it into an exit status."""
+    try:
+        app = importlib.import_module(f"dcond.apps.{command}")
+        return int(app.main(words))
+    except DcondError as error:
+        if os.environ.get("HYDRA_FULL_ERROR"):
+            raise
+        print(f"dcond: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("dcond: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader (head, less) went away: nobody to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except BaseException as error:
+        signum = getattr(error, "signum", None)  # dcond.engine.signals.Interrupted, without importing torch here
+        if signum is None:
+            raise
+        return 128 + int(signum)
+
+
+def _completion(words: list[str]) -> int:
+    """Serve the shell's completion: sub-commands ourselves, the rest of the line by Hydra as if it were the command."""
+    line = os.environ.get("COMP_LINE", "")
+    typed = line.split()[1:]
+    command = typed[0] if typed else ""
+    if any(word.startswith("query") for word in words):
+        if command not in COMMANDS or (len(typed) == 1 and not line.endswith(" ")):
+            print(" ".join(name for name in COMMANDS if name.startswith(command)))
+            return 0
+        if command not in HYDRA_COMMANDS:
+            return 0
+        program, _, rest = line.partition(command)
+        os.environ["COMP_LINE"] = program + rest.lstrip()
+    return _run(command if command in HYDRA_COMMANDS else "condense", words)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,25 @@
+"""Real data sets: each class is one kind of source, and ``load`` gives :class:`~dcond.types.RealData`."""
+
+from dcond.data.archive import Archive
+from dcond.data.base import Dataset, PreparedOnce
+from dcond.data.digits import Digits
+from dcond.data.image_folder import ImageFolder
+from dcond.data.npz import Npz
+from dcond.data.prepared import Prepared, read_prepared, write_prepared
+from dcond.data.summary import Summary, summarise
+from dcond.data.torchvision_set import TorchvisionSet
+
+__all__ = [
+    "Archive",
+    "Dataset",
+    "Digits",
+    "ImageFolder",
+    "Npz",
+    "Prepared",
+    "PreparedOnce",
+    "Summary",
+    "TorchvisionSet",
+    "read_prepared",
+    "summarise",
+    "write_prepared",
+]

@@ -1,0 +1,117 @@
+"""Which image files of a folder belong to which split and class."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dcond.data.split import stratified_split
+from dcond.errors import DataError
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"}
+ANNOTATIONS = "val_annotations.txt"  # Tiny ImageNet: test images lie in one folder, this file names their classes
+
+
+@dataclass
+class Listing:
+    """Image files of both splits with their class indices (n,), and one name per class."""
+
+    train_files: list[Path]
+    train_labels: NDArray[np.int64]
+    test_files: list[Path]
+    test_labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+
+
+def list_folder(root: Path, test_fraction: float, split_seed: int) -> Listing:
+    """List a folder with ``train/`` and ``test/`` (or ``val/``), or one folder of class folders, which is split.
+
+    Every class is a folder; its images may lie in folders of their own. Classes are numbered in the order of their
+    names. Tiny ImageNet's ``val/`` with an annotation file is understood, and its ``words.txt`` gives the names.
+
+    Args:
+        root: the folder.
+        test_fraction: share of the images of every class that a single folder gives to the test split.
+        split_seed: seed of that split.
+
+    Raises:
+        DataError: no such folder, a split or class without images, or splits with unlike classes.
+    """
+    if not root.is_dir():
+        raise DataError(
+            f"dataset.path={str(root)!r} is not a folder; give one with train/ and test/, or class folders."
+        )
+    if not (root / "train").is_dir():
+        if (root / "test").is_dir() or (root / "val").is_dir():
+            raise DataError(f"{root} has a test split but no train/ folder; add it.")
+        files, labels, names = _class_folders(root)
+        train, test = stratified_split(labels, round(test_fraction * len(files)), split_seed)
+        if len(test) == 0:
+            raise DataError(f"{root} holds {len(files)} images, too few to split; add images or a test/ folder.")
+        return Listing([files[i] for i in train], labels[train], [files[i] for i in test], labels[test], names)
+    train_files, train_labels, names = _class_folders(root / "train")
+    test_files, test_labels = _test_split(root, names)
+    return Listing(train_files, train_labels, test_files, test_labels, _readable_names(root, names))
+
+
+def _test_split(root: Path, names: tuple[str, ...]) -> tuple[list[Path], NDArray[np.int64]]:
+    if (root / "val" / ANNOTATIONS).is_file():
+        return _annotated(root / "val", names)  # before test/, which has no labels in that set
+    for folder in (root / "test", root / "val"):
+        if folder.is_dir():
+            files, labels, found = _class_folders(folder)
+            unlike = sorted(set(found) ^ set(names))
+            if unlike:
+                raise DataError(
+                    f"{root / 'train'} and {folder} must have the same class folders; only one of them has: "
+                    f"{', '.join(unlike[:5])}{' ...' if len(unlike) > 5 else ''}."
+                )
+            return files, labels
+    raise DataError(
+        f"{root} has train/ but neither test/ nor val/; add one, or give the class folders themselves: "
+        f"dataset.path={root / 'train'}."
+    )
+
+
+def _class_folders(root: Path) -> tuple[list[Path], NDArray[np.int64], tuple[str, ...]]:
+    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if not folders:
+        raise DataError(f"{root} holds no class folders; expected {root / 'CLASS' / 'image.png'} and so on.")
+    files: list[Path] = []
+    counts, ignored = [], 0
+    for folder in folders:
+        inside = sorted(entry for entry in folder.rglob("*") if entry.is_file())
+        images = [file for file in inside if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")]
+        if not images:
+            raise DataError(f"class folder {folder} holds no image; add some or remove the folder.")
+        files += images
+        counts.append(len(images))
+        ignored += len(inside) - len(images)
+    if ignored:
+        log.info("%s: ignored %d file(s) that are not images", root, ignored)
+    labels = np.repeat(np.arange(len(folders), dtype=np.int64), counts)
+    return files, labels, tuple(folder.name for folder in folders)
+
+
+def _annotated(folder: Path, names: tuple[str, ...]) -> tuple[list[Path], NDArray[np.int64]]:
+    index = {name: label for label, name in enumerate(names)}
+    files, labels = [], []
+    for number, line in enumerate((folder / ANNOTATIONS).read_text().splitlines(), 1):
+        words = line.split("\t")
+        if len(words) < 2 or words[1] not in index:
+            raise DataError(f"{folder / ANNOTATIONS}, line {number} does not name a class of train/: {line[:60]!r}.")
+        files.append(folder / "images" / words[0])
+        labels.append(index[words[1]])
+    return files, np.array(labels, dtype=np.int64)
+
+
+def _readable_names(root: Path, names: tuple[str, ...]) -> tuple[str, ...]:
+    if not (root / "words.txt").is_file():
+        return names
+    lines = (line.split("\t") for line in (root / "words.txt").read_text().splitlines())
+    words = {entry[0]: entry[1].split(",")[0].strip() for entry in lines if len(entry) > 1}
+    return tuple(words.get(name, name) for name in names)

@@ -1,0 +1,42 @@
+"""A seeded split that keeps the share of every class."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dcond.errors import require
+from dcond.rng import generator
+
+
+def check_split_seed(seed: int) -> None:
+    """Raise :class:`ConfigError` unless ``seed`` is a whole number."""
+    require(isinstance(seed, int), f"dataset.split_seed={seed!r} is unknown; allowed: a whole number.")
+
+
+def stratified_split(
+    labels: NDArray[np.int64], test_count: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows of the training and of the test part, each in ascending order.
+
+    A class with m of the n images gives m · test_count / n of them to the test part, rounded down; those still missing
+    come from the classes with the largest remainders (the lower class where they tie). Every class keeps at least one
+    training image, so a split of very small classes may hold fewer than ``test_count`` test images.
+
+    Args:
+        labels: (n,), class indices.
+        test_count: size of the test part, below n.
+        seed: of the split alone, unlike the seed of a run: all runs share one test set.
+    """
+    rng = generator(seed, "split")
+    counts = np.bincount(labels)
+    exact = counts * test_count / len(labels)
+    quota = np.floor(exact).astype(np.int64)
+    remainder = exact - quota
+    candidates = [label for label in np.argsort(-remainder, kind="stable") if quota[label] + 1 < counts[label]]
+    quota[candidates[: test_count - int(quota.sum())]] += 1
+    test = []
+    for label, count in enumerate(quota):
+        rows = np.flatnonzero(labels == label)
+        test.append(rows[torch.randperm(len(rows), generator=rng)[: int(count)].numpy()])
+    test_rows = np.sort(np.concatenate(test))
+    return np.setdiff1d(np.arange(len(labels)), test_rows), test_rows

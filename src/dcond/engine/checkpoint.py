@@ -1,0 +1,73 @@
+"""Checkpoints: everything a run needs to go on and end in the same bytes as one never stopped."""
+
+import pickle
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dcond.errors import CheckpointError
+from dcond.paths import write_atomically
+
+FORMAT = "dcond-checkpoint/1"
+NAME = "checkpoint.pt"
+
+
+@dataclass
+class Checkpoint:
+    """One moment of a run."""
+
+    step: int  # steps done
+    config: str  # the composed configuration, YAML
+    images: Tensor  # (n, c, h, w), pixel space
+    state: dict[str, Any]  # the method's
+    rng: dict[str, Tensor]
+    wall_s: float  # time spent in steps so far
+
+
+def save(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write the folder's checkpoint, replacing the one before only when the new one is complete.
+
+    Raises:
+        CheckpointError: it cannot be written; the one before stays.
+    """
+    content = {"format": FORMAT, **vars(checkpoint)}
+    try:
+        write_atomically(folder / NAME, lambda file: torch.save(content, file))
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        kept = "the last good checkpoint stays" if (folder / NAME).exists() else "there is none before it"
+        raise CheckpointError(
+            f"cannot write {folder / NAME} at step {checkpoint.step}: {_first_line(error)}; {kept}. Free some space, "
+            f"then go on with: dcond condense resume={folder}"
+        ) from error
+
+
+def load(folder: Path) -> Checkpoint:
+    """Read a run folder's checkpoint.
+
+    Raises:
+        CheckpointError: there is none, or it cannot be read.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        raise CheckpointError(f"nothing to resume: {path} does not exist. Give the run folder that holds it.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content.pop("format") != FORMAT:
+            raise KeyError("format")
+        return Checkpoint(**content)
+    except (OSError, RuntimeError, EOFError, KeyError, TypeError, AttributeError) as error:
+        raise _damaged(path, error) from error
+    except (pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"{path} is damaged or no dcond checkpoint ({_first_line(error)}). Start the run again.")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,36 @@
+"""The device a run computes on, and what it used of it."""
+
+import resource
+import sys
+
+import torch
+
+from dcond.errors import ConfigError
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device of this name; ``auto`` takes CUDA, then MPS, then the CPU.
+
+    Raises:
+        ConfigError: the word is no device, or this machine has none of it.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device={name!r} is unknown; allowed: auto, cpu, cuda, cuda:N, mps.") from error
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device.type, False):
+        raise ConfigError(f"device={name!r} is not available here; use device=auto or device=cpu.")
+    return device
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Return the peak of allocated device memory (CUDA), or of this process's resident memory (else)."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

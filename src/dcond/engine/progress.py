@@ -1,0 +1,87 @@
+"""Progress as a person wants it: a live bar on a terminal, a plain line now and then anywhere else."""
+
+import logging
+import time
+from typing import Protocol, Self
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from dcond.log import console
+
+log = logging.getLogger(__name__)
+
+
+class Reporter(Protocol):
+    """Shows how far something is."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+    def update(self, done: int, note: str) -> None:
+        """Tell that ``done`` units are finished; ``note`` says what just happened (a loss, a network's name)."""
+        ...
+
+
+class Bar:
+    """A Rich progress bar with elapsed and remaining time."""
+
+    def __init__(self, what: str, total: int, done: int = 0):
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            TextColumn("eta"),
+            TimeRemainingColumn(),
+        )
+        self._progress = Progress(*columns, console=console(), transient=True)
+        self._task = self._progress.add_task(what, total=total, completed=done, note="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._progress.stop()
+
+    def update(self, done: int, note: str) -> None:
+        """Move the bar."""
+        self._progress.update(self._task, completed=done, note=note)
+
+
+class Lines:
+    """One log line every ``every_s`` seconds, and none for what ends sooner."""
+
+    def __init__(self, what: str, total: int, done: int = 0, every_s: float = 10.0):
+        self._what, self._total, self._first, self._every_s = what, total, done, every_s
+        self._start = self._last = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def update(self, done: int, note: str) -> None:
+        """Log a line if it is time."""
+        now = time.monotonic()
+        if now - self._last < self._every_s or done == self._first:
+            return
+        self._last = now
+        eta = (now - self._start) / (done - self._first) * (self._total - done)
+        log.info("%s %d/%d  %s  eta %s", self._what, done, self._total, note, duration(eta))
+
+
+def reporter(what: str, total: int, done: int = 0, every_s: float = 10.0) -> Reporter:
+    """Return a bar on a terminal, plain lines elsewhere."""
+    return Bar(what, total, done) if console().is_terminal else Lines(what, total, done, every_s)
+
+
+def duration(seconds: float) -> str:
+    """Write seconds as a person reads them: 3.1 s, 4:05 min, 2:07:30 h."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"

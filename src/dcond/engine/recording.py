@@ -1,0 +1,92 @@
+"""One record call, two sinks: ``metrics.jsonl`` is the truth, TensorBoard a view of it."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class Recorder:
+    """Writes metrics of one run into its folder.
+
+    Args:
+        folder: the run folder.
+        after_step: where a resumed run goes on; lines of later steps are dropped, so no step is counted twice.
+        tensorboard: also write event files.
+    """
+
+    def __init__(self, folder: Path, *, after_step: int = 0, tensorboard: bool = True):
+        self._path = folder / "metrics.jsonl"
+        if self._path.exists():
+            self._truncate(after_step)
+        self._file = self._path.open("a", encoding="utf-8")
+        self._writer: Any = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter  # slow to import, and not everybody wants it
+
+            self._writer = SummaryWriter(str(folder), purge_step=after_step or None)
+
+    def _truncate(self, after_step: int) -> None:
+        kept = [
+            line
+            for line in self._path.read_text(encoding="utf-8").splitlines()
+            if line.endswith("}") and json.loads(line)["step"] <= after_step
+        ]
+        self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        """Record named numbers at a step."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+
+    def image(self, name: str, grid: Tensor, step: int) -> None:
+        """Record a picture (c, h, w) in [0, 1]; TensorBoard only."""
+        if self._writer is not None:
+            self._writer.add_image(name, grid, step)
+
+    def hyperparameters(self, settings: dict[str, str | float | int | bool], results: dict[str, float]) -> None:
+        """Record the run's settings with its final figures for TensorBoard's hyper-parameter view."""
+        if self._writer is not None:
+            self._writer.add_hparams(settings, results, run_name=".")
+
+    def flush(self) -> None:
+        """Bring all records to disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        if self._writer is not None:
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Flush and close both sinks."""
+        self._file.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+def grid(images: Tensor, per_row: int, limit: int = 100) -> Tensor:
+    """Lay images (n, c, h, w) out as one picture (c, H, W), class by class, clipped to [0, 1].
+
+    Args:
+        images: in pixel space, class-major.
+        per_row: images per row: ipc, so that a row is a class.
+        limit: at most this many rows and columns; the rest is left out.
+    """
+    from torchvision.utils import make_grid
+
+    rows = images.detach().cpu().clamp(0, 1).view(-1, per_row, *images.shape[1:])[:limit, : min(per_row, limit)]
+    picture: Tensor = make_grid(rows.flatten(0, 1), nrow=rows.shape[1], padding=1, pad_value=1.0)
+    return picture
+
+
+def save_png(picture: Tensor, path: Path, *, min_side: int = 320) -> None:
+    """Write a picture (c, h, w) in [0, 1] as PNG, enlarged by a whole factor so that small images can be seen."""
+    from torchvision.transforms.functional import to_pil_image
+
+    scale = max(1, min_side // min(picture.shape[-2:]))
+    enlarged = picture.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+    to_pil_image((enlarged * 255).round().to(torch.uint8)).save(path, format="PNG")

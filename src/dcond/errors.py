@@ -1,0 +1,59 @@
+"""The one family of errors that are the user's to mend.
+
+Every message says what is wrong, the value, what is allowed and the way out, in one line.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class DcondError(Exception):
+    """A fault the user can mend; the command line prints it as one line and exits with 1."""
+
+
+class ConfigError(DcondError):
+    """A setting is unknown, out of range, or contradicts another."""
+
+
+class DataError(DcondError):
+    """A data set cannot be read, or holds something that cannot be used."""
+
+
+class ArtefactError(DcondError):
+    """A synthetic set's file cannot be read or written, or is not one."""
+
+
+class CheckpointError(DcondError):
+    """A run cannot be resumed from this folder."""
+
+
+class DivergedError(DcondError):
+    """A loss stopped being finite."""
+
+
+class UnsupportedError(DcondError):
+    """A combination that dcond does not offer, and says so instead of guessing."""
+
+
+def nearest(word: str, allowed: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the allowed word nearest to ``word``, or an empty string."""
+    close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise :class:`ConfigError` with ``message`` unless ``condition`` holds (for checks of settings)."""
+    if not condition:
+        raise ConfigError(message)
+
+
+def one_of(what: str, value: str, allowed: Iterable[str]) -> None:
+    """Raise :class:`ConfigError` unless ``value`` is among ``allowed``; the nearest allowed word is suggested."""
+    names = list(allowed)
+    if value not in names:
+        raise ConfigError(f"{what}={value!r} is unknown; allowed: {', '.join(names)}.{nearest(str(value), names)}")
+
+
+def at_least_one(what: str, value: int) -> None:
+    """Raise :class:`ConfigError` unless ``value`` is a whole number of 1 or more."""
+    require(isinstance(value, int) and value >= 1, f"{what}={value!r} is out of range; allowed: whole numbers from 1.")

@@ -1,0 +1,72 @@
+"""What an evaluation found; accuracies are fractions everywhere but on screen."""
+
+import math
+import statistics
+from dataclasses import dataclass
+from typing import Any
+
+from scipy.stats import t as student
+
+
+def interval95(values: list[float]) -> float | None:
+    """Half width of the 95 % confidence interval of the mean, t(0.975, R - 1) · std / √R; null for one value."""
+    if len(values) < 2:
+        return None
+    quantile = float(student.ppf(0.975, len(values) - 1))
+    return quantile * statistics.stdev(values) / math.sqrt(len(values))
+
+
+@dataclass(frozen=True)
+class NetworkResult:
+    """Last-epoch test accuracies of one network, one per repeat."""
+
+    accuracies: tuple[float, ...]
+    lr: float
+    epochs: int
+    wall_s: float
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy over the repeats."""
+        return statistics.fmean(self.accuracies)
+
+    @property
+    def ci95(self) -> float | None:
+        """Half width of the mean's 95 % interval."""
+        return interval95(list(self.accuracies))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry of ``result.json``."""
+        values = list(self.accuracies)
+        return {
+            "accuracies": values,
+            "mean": self.mean,
+            "std": statistics.stdev(values) if len(values) > 1 else None,
+            "ci95": self.ci95,
+            "lr": self.lr,
+            "epochs": self.epochs,
+            "wall_s": self.wall_s,
+        }
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """Results of every network of a pool on one set under one protocol."""
+
+    protocol: str
+    networks: dict[str, NetworkResult]
+
+    @property
+    def average(self) -> float:
+        """Mean over the networks of their mean accuracies."""
+        return statistics.fmean(result.mean for result in self.networks.values())
+
+    @property
+    def wall_s(self) -> float:
+        """Seconds spent training and testing."""
+        return sum(result.wall_s for result in self.networks.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the object of ``result.json``."""
+        networks = {name: result.as_dict() for name, result in self.networks.items()}
+        return {"protocol": self.protocol, "networks": networks, "average": self.average}

@@ -1,0 +1,191 @@
+"""Rules that choose real images of every class: at random, by herding, k-center or k-means."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from dcond.errors import one_of, require
+from dcond.models import Recipe
+from dcond.rng import Streams
+from dcond.training import training_step
+from dcond.types import RealData, draw_rows
+
+
+class Rule(Protocol):
+    """Chooses rows of the training split."""
+
+    def __call__(self, real: RealData, count: int, rng: Streams) -> list[Tensor]:
+        """Return for each class ``count`` rows (int64), all different where the class has enough images."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Random:
+    """A random draw; ``order="first"`` takes the first images of each class instead (what the IDC family does)."""
+
+    order: str = "random"
+
+    def __post_init__(self) -> None:
+        one_of("order", self.order, ("random", "first"))
+
+    def __call__(self, real: RealData, count: int, rng: Streams) -> list[Tensor]:
+        """Choose at random, or the first."""
+        if self.order == "first":
+            return [rows[torch.arange(count) % len(rows)] for rows in real.class_rows]
+        return [draw_rows(rows, count, rng.initialisation) for rows in real.class_rows]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedding:
+    """Features of the real images under one network, for rules that need distances.
+
+    Args:
+        network: the recipe of the network.
+        train_steps: SGD steps on the real training images before embedding; 0 embeds with random weights.
+        batch: images per training step, and the unit of the embedding passes.
+    """
+
+    network: Recipe
+    train_steps: int = 300
+    batch: int = 256
+
+    def __post_init__(self) -> None:
+        require(self.train_steps >= 0, f"train_steps={self.train_steps} is out of range; allowed: 0 or more.")
+        require(self.batch >= 1, f"batch={self.batch} is out of range; allowed: 1 or more.")
+
+    def __call__(self, real: RealData, rng: Streams) -> Tensor:
+        """Return (n, d) features of the whole training split, float32 on the data's device."""
+        network = self.network.build(real.spec, rng.networks, real.device)
+        optimiser = torch.optim.SGD(network.parameters(), lr=self.network.lr, momentum=0.9, weight_decay=5e-4)
+        for _ in range(self.train_steps):
+            rows = torch.randint(len(real.train), (self.batch,), generator=rng.real)
+            labels = real.train.labels[rows.to(real.device)]
+            training_step(network, optimiser, real.normalised(rows), labels, rng=rng.augmentation)
+        network.eval()
+        with torch.no_grad():
+            chunks = torch.arange(len(real.train)).split(4 * self.batch)
+            return torch.cat([network.embed(real.normalised(rows)) for rows in chunks])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Herding:
+    """Greedy herding: the next image brings the mean of the chosen features closest to the class mean.
+
+    i_t = argmin_i ‖ μ - (z_i + Σ_chosen z) / t ‖.   Paper: Welling, Herding dynamical weights (ICML 2009).
+    """
+
+    embedding: Embedding
+
+    def __call__(self, real: RealData, count: int, rng: Streams) -> list[Tensor]:
+        """Choose greedily, the class mean in view."""
+        return _per_class(self.embedding(real, rng), real, count, herd)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KCenter:
+    """Greedy k-center: start nearest the class mean, then always the image farthest from those chosen.
+
+    Paper: Sener and Savarese, Active learning for CNNs: a core-set approach, arXiv 1708.00489.
+    """
+
+    embedding: Embedding
+
+    def __call__(self, real: RealData, count: int, rng: Streams) -> list[Tensor]:
+        """Choose greedily, the farthest next."""
+        return _per_class(self.embedding(real, rng), real, count, k_center)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KMeans:
+    """K-means with as many clusters as images wanted; each centroid takes the nearest image not yet taken."""
+
+    embedding: Embedding
+    iterations: int = 100
+
+    def __call__(self, real: RealData, count: int, rng: Streams) -> list[Tensor]:
+        """Choose the image nearest each centroid."""
+
+        def choose(z: Tensor, n: int) -> Tensor:
+            centroids = k_means(z, n, rng.initialisation, self.iterations)
+            return nearest_unused(torch.cdist(centroids, z))
+
+        return _per_class(self.embedding(real, rng), real, count, choose)
+
+
+def _per_class(features: Tensor, real: RealData, count: int, choose: "_Chooser") -> list[Tensor]:
+    """Apply ``choose`` to each class's features; a class with fewer images repeats its own in turn."""
+    chosen = []
+    for rows in real.class_rows:
+        picks = choose(features[rows.to(features.device)], min(count, len(rows))).cpu()
+        chosen.append(rows[picks[torch.arange(count) % len(picks)]])
+    return chosen
+
+
+class _Chooser(Protocol):
+    def __call__(self, z: Tensor, n: int, /) -> Tensor: ...
+
+
+def herd(z: Tensor, count: int) -> Tensor:
+    """Return ``count`` different rows of z (n, d) by greedy herding, in the order chosen."""
+    mean, total = z.mean(0), torch.zeros_like(z[0])
+    free = torch.ones(len(z), dtype=torch.bool, device=z.device)
+    picks = []
+    for t in range(1, count + 1):
+        distance = (mean - (z + total) / t).norm(dim=1)
+        pick = torch.where(free, distance, torch.inf).argmin()
+        picks.append(pick)
+        free[pick] = False
+        total = total + z[pick]
+    return torch.stack(picks)
+
+
+def k_center(z: Tensor, count: int) -> Tensor:
+    """Return ``count`` different rows of z (n, d) by greedy farthest-first traversal from the row nearest the mean."""
+    picks = [(z - z.mean(0)).norm(dim=1).argmin()]
+    distance = torch.full((len(z),), torch.inf, device=z.device)
+    while len(picks) < count:
+        distance = torch.minimum(distance, (z - z[picks[-1]]).norm(dim=1))
+        distance[picks[-1]] = -1  # never chosen twice, also among duplicates
+        picks.append(distance.argmax())
+    return torch.stack(picks)
+
+
+def k_means(z: Tensor, count: int, rng: torch.Generator, iterations: int) -> Tensor:
+    """Return ``count`` centroids (count, d) of z (n, d): k-means++ start, Lloyd steps until nothing changes."""
+    centroids = _k_means_start(z, count, rng)
+    assignment = None
+    for _ in range(iterations):
+        nearest = torch.cdist(z, centroids).argmin(1)
+        if assignment is not None and torch.equal(nearest, assignment):
+            break
+        assignment = nearest
+        sums = torch.zeros_like(centroids).index_add_(0, nearest, z)
+        sizes = torch.bincount(nearest, minlength=count).unsqueeze(1)
+        centroids = torch.where(sizes > 0, sums / sizes.clamp(min=1), centroids)  # an empty cluster stays where it is
+    return centroids
+
+
+def _k_means_start(z: Tensor, count: int, rng: torch.Generator) -> Tensor:
+    """k-means++: each further centre is drawn with a chance proportional to its squared distance."""
+    picks = [int(torch.randint(len(z), (1,), generator=rng))]
+    squared = torch.full((len(z),), torch.inf, device=z.device)
+    while len(picks) < count:
+        squared = torch.minimum(squared, (z - z[picks[-1]]).square().sum(1))
+        weights = squared.cpu().double()
+        if float(weights.sum()) == 0:  # fewer distinct rows than centres
+            weights = torch.ones_like(weights)
+        picks.append(int(torch.multinomial(weights, 1, generator=rng)))
+    return z[picks].clone()
+
+
+def nearest_unused(distance: Tensor) -> Tensor:
+    """For each row of (centres, n) in turn, the nearest column not yet taken."""
+    distance = distance.clone()
+    picks = []
+    for row in range(len(distance)):
+        pick = distance[row].argmin()
+        picks.append(pick)
+        distance[:, pick] = torch.inf
+    return torch.stack(picks)

@@ -1,0 +1,53 @@
+"""A step's view of the two sets: class-shaped batches, augmented alike, embedded in chunks."""
+
+import torch
+from torch import Tensor, nn
+
+from dcond.augment import DiffAug
+from dcond.formation import decode
+from dcond.models import Network
+from dcond.types import RealData, SyntheticSet
+
+
+def decoded_by_class(synthetic: SyntheticSet) -> Tensor:
+    """Return decoded images (k, ipc·f², c, h, w) in pixel space; gradients reach ``synthetic.images``."""
+    k, cells = len(synthetic.class_names), synthetic.factor**2
+    images = decode(synthetic.images, synthetic.factor, align_corners=synthetic.align_corners)
+    by_cell = images.view(cells, k, synthetic.ipc, *images.shape[1:])
+    return by_cell.transpose(0, 1).reshape(k, cells * synthetic.ipc, *images.shape[1:])
+
+
+def subset_per_class(images: Tensor, count: int, rng: torch.Generator) -> Tensor:
+    """Keep ``count`` random images of every class of (k, n, c, h, w); all of them where n ≤ count."""
+    k, n = images.shape[:2]
+    if n <= count:
+        return images
+    keep = torch.stack([torch.randperm(n, generator=rng)[:count] for _ in range(k)]).to(images.device)
+    return images[torch.arange(k, device=images.device).unsqueeze(1), keep]
+
+
+def real_by_class(real: RealData, count: int, rng: torch.Generator) -> Tensor:
+    """Draw a real batch of ``count`` images of every class: (k, count, c, h, w), normalised."""
+    rows = real.draw_per_class(count, rng)
+    return real.normalised(rows.flatten()).view(*rows.shape, *real.train.images.shape[1:])
+
+
+def siamese(augment: DiffAug | None, real: Tensor, synthetic: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Augment both batches (k, n, c, h, w), normalised, with the same parameters; every class draws its own."""
+    if augment is None:
+        return real, synthetic
+    draw = augment.draw(len(real), (real.shape[-2], real.shape[-1]), rng, shared_family=False)
+    return augment.apply(real, draw), augment.apply(synthetic, draw)
+
+
+def embed_by_class(network: Network, images: Tensor, chunk: int) -> Tensor:
+    """Embed (k, n, c, h, w) into (k, n, d), ``chunk`` images at a time.
+
+    Chunks bound the memory and, on a CPU, keep a layer's activations in the cache. A network with batch norm sees all
+    classes in one batch, as the public DM code does, so its statistics are those of the whole step.
+    """
+    flat = images.flatten(0, 1)
+    if any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in network.modules()):
+        chunk = len(flat)
+    parts = [network.embed(part) for part in flat.split(chunk)]
+    return torch.cat(parts).view(*images.shape[:2], -1)

@@ -1,0 +1,1 @@
+"""Condensation methods, one file each; ``conf/method/NAME.yaml`` names the class."""

@@ -1,0 +1,46 @@
+"""What a method is: three functions over explicit state, and no loop of its own."""
+
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from dcond.rng import Streams
+from dcond.types import RealData, SyntheticSet
+
+
+class State(Protocol):
+    """Everything a method keeps between steps; all of it can be saved and restored."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return tensors, numbers and strings only: checkpoints are read with ``weights_only=True``."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        ...
+
+
+class Method(Protocol):
+    """A condensation method. Hyper-parameters sit on the object; moving parts in its :class:`State`."""
+
+    steps: int  # how often the loop calls step; 0 where the first images are the result
+    factor: int  # multi-formation factor of the sets it makes
+
+    def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> State:
+        """Make networks, optimisers, accumulators; may fill ``synthetic.images`` in place."""
+        ...
+
+    def step(self, real: RealData, synthetic: SyntheticSet, state: Any) -> dict[str, Tensor]:
+        """Update ``synthetic.images`` in place once; return named scalars, ``loss`` among them."""
+        ...
+
+
+class NoState:
+    """The state of a method that keeps none."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return an empty dict."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore nothing."""

@@ -1,0 +1,136 @@
+"""M3D: condensation by minimising the maximum mean discrepancy."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dcond.augment import DiffAug
+from dcond.errors import at_least_one, one_of
+from dcond.matching.kernels import mmd, named
+from dcond.matching.views import decoded_by_class, embed_by_class, real_by_class, siamese, subset_per_class
+from dcond.models import Network, Recipe
+from dcond.pixels import PixelSGD, check_pixel_settings
+from dcond.rng import Streams
+from dcond.types import RealData, SyntheticSet
+
+
+@dataclass
+class M3DState:
+    """The current random network, how often it was used, and the pixel optimiser."""
+
+    network: Network
+    uses: int
+    pixels: PixelSGD
+    rng: Streams
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what must be saved."""
+        return {"network": self.network.state_dict(), "uses": self.uses, "pixels": self.pixels.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        self.network.load_state_dict(state["network"])
+        self.uses = state["uses"]
+        self.pixels.load_state_dict(state["pixels"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class M3D:
+    """Match all moments of every class's features through a characteristic kernel, under random networks.
+
+    L = Σ_c mean K(S_c, S_c) - 2 mean K(S_c, B_c) + mean K(B_c, B_c)     (biased, diagonal included, bandwidth detached)
+
+    Paper: Zhang et al., M3D: Dataset condensation by minimizing maximum mean discrepancy, arXiv 2312.15927.
+    Differs from the public loop: it takes one SGD step per class on one shared tensor, so a class's images coast on
+    their momentum while the others step; between two of its own turns a unit gradient moves it by
+    lr · (1 - m^k) / (1 - m). ``sweep="joint"`` takes that step at once for all classes; ``sweep="sequential"`` is the
+    literal loop. Images are projected to [0, 1] after every update (the public code clips before each sweep only).
+
+    Args:
+        network: recipe of φ, never trained.
+        augment: Siamese augmentation, one draw per class for real and synthetic together; None for none.
+        steps: sweeps over the classes.
+        lr, momentum: of the images, in units of ``space`` (M3D: pixel).
+        kernel: gaussian, linear, poly2 or gauss_fixed (:mod:`dcond.matching.kernels`).
+        batch_real: real images per class and step.
+        batch_synthetic: decoded images per class and step at most; a random subset where there are more.
+        factor: multi-formation factor.
+        steps_per_network: steps before a new random network is drawn.
+        sweep: "joint" or "sequential".
+        chunk: images per forward pass.
+        space, pixel_box: see :class:`~dcond.pixels.PixelSGD`.
+    """
+
+    network: Recipe
+    augment: DiffAug | None
+    steps: int
+    lr: float
+    kernel: str = "gaussian"
+    momentum: float = 0.5
+    batch_real: int = 128
+    batch_synthetic: int = 200
+    factor: int = 2
+    steps_per_network: int = 5
+    sweep: str = "joint"
+    chunk: int = 256
+    space: str = "pixel"
+    pixel_box: str = "project"
+
+    def __post_init__(self) -> None:
+        check_pixel_settings(self.lr, self.momentum, self.space, self.pixel_box)
+        named(self.kernel)  # an unknown kernel fails here
+        one_of("method.sweep", self.sweep, ("joint", "sequential"))
+        for name in ("steps", "batch_real", "batch_synthetic", "factor", "steps_per_network", "chunk"):
+            at_least_one(f"method.{name}", getattr(self, name))
+
+    def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> M3DState:
+        """Draw the first network and make the pixel optimiser."""
+        network = self.network.build(real.spec, rng.networks, real.device).requires_grad_(False)
+        joint, m, k = self.sweep == "joint", self.momentum, len(real.class_names)
+        pixels = PixelSGD(
+            synthetic.images,
+            lr=self.lr * (1 - m**k) / (1 - m) if joint else self.lr,
+            momentum=0.0 if joint else m,
+            space=self.space,
+            std=real.std,
+            pixel_box=self.pixel_box,
+        )
+        return M3DState(network, 0, pixels, rng)
+
+    def step(self, real: RealData, synthetic: SyntheticSet, state: M3DState) -> dict[str, Tensor]:
+        """Do one sweep over all classes."""
+        rng = state.rng
+        if state.uses == self.steps_per_network:
+            self.network.reset(state.network, real.spec, rng.networks)  # a new random φ
+            state.uses = 0
+        state.uses += 1
+        batch = real_by_class(real, self.batch_real, rng.real)  # B_c
+        if self.sweep == "joint":
+            losses = self._losses(batch, synthetic, state, slice(None))
+            (gradient,) = torch.autograd.grad(losses.sum(), synthetic.images)
+            state.pixels.step(gradient)
+        else:
+            losses = self._sweep(batch, synthetic, state)
+        state.pixels.project()
+        return {"loss": losses.detach().sum()}
+
+    def _sweep(self, batch: Tensor, synthetic: SyntheticSet, state: M3DState) -> Tensor:
+        """The literal loop: one step per class on the one tensor; zero gradients let the other classes coast."""
+        losses = []
+        for c in range(len(batch)):
+            loss = self._losses(batch[c : c + 1], synthetic, state, slice(c, c + 1))
+            (gradient,) = torch.autograd.grad(loss.sum(), synthetic.images)
+            state.pixels.step(gradient)
+            losses.append(loss.detach())
+        return torch.cat(losses)
+
+    def _losses(self, batch: Tensor, synthetic: SyntheticSet, state: M3DState, classes: slice) -> Tensor:
+        """Return the discrepancy of the given classes, (k,)."""
+        rng = state.rng
+        images = subset_per_class(decoded_by_class(synthetic)[classes], self.batch_synthetic, rng.synthetic)
+        batch, images = siamese(self.augment, batch, synthetic.spec.normalise(images), rng.augmentation)  # ω per class
+        with torch.no_grad():
+            target = embed_by_class(state.network, batch, self.chunk)  # (k, b, d)
+        return mmd(embed_by_class(state.network, images, self.chunk), target, named(self.kernel))

@@ -1,0 +1,95 @@
+"""What every network is, and the recipe that builds it."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from dcond.errors import require
+from dcond.rng import seeded_globals
+from dcond.types import Features, ImageSpec
+
+
+class Network(nn.Module, ABC):
+    """A classifier with two taps. Input: normalised images (n, c, h, w) at the data set's own size.
+
+    Resizing or padding that a network needs happens inside it.
+    """
+
+    @abstractmethod
+    def embed(self, x: Tensor) -> Tensor:
+        """Return the features below the last linear layer, flattened: (n, d)."""
+
+    @abstractmethod
+    def features(self, x: Tensor) -> list[Features]:
+        """Return one tap per stage, shallow to deep."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (n, k)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(ABC):
+    """Hyper-parameters of a network, checked when made; :meth:`build` makes networks from it.
+
+    Args:
+        name: how tables call it.
+        lr: learning rate for training it on a synthetic set (SGD; METHODS of the evaluation protocol).
+    """
+
+    name: str
+    lr: float = 0.01
+
+    def __post_init__(self) -> None:
+        good = isinstance(self.lr, int | float) and self.lr > 0
+        require(good, f"{self.name}: lr={self.lr!r} must be a number greater than 0.")
+
+    @abstractmethod
+    def module(self, spec: ImageSpec) -> Network:
+        """Make the module for these images; PyTorch's global generator supplies the weights."""
+
+    def build(self, spec: ImageSpec, rng: torch.Generator, device: torch.device | str = "cpu") -> Network:
+        """Make a network with weights drawn from ``rng``, in train mode, on ``device``."""
+        with seeded_globals(rng):
+            network = self.module(spec)
+        return network.to(device).train()
+
+    def reset(self, network: Network, spec: ImageSpec, rng: torch.Generator) -> None:
+        """Give an existing network fresh weights and buffers in place: optimisers that hold its tensors stay valid."""
+        with seeded_globals(rng):
+            fresh = self.module(spec).state_dict()
+        with torch.no_grad():
+            for name, tensor in network.state_dict().items():
+                tensor.copy_(fresh[name])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Unlike networks that are trained on the same set.
+
+    Args:
+        networks: recipes by key, in table order; the keys are what the command line overrides.
+
+    Raises:
+        ConfigError: no network, or a value that is not a recipe.
+    """
+
+    networks: dict[str, Recipe]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "networks", dict(self.networks))
+        require(len(self.networks) > 0, "the pool is empty; name at least one network.")
+        for key, recipe in self.networks.items():
+            require(
+                isinstance(recipe, Recipe),
+                f"pool.networks.{key}={recipe!r} is not a network; start from one in conf/model, "
+                f"such as +model@pool.networks.{key}=convnet.",
+            )
+
+
+def whole_number(what: str, value: object) -> None:
+    """Raise :class:`ConfigError` unless ``value`` is an integer of 1 or more."""
+    good = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+    require(good, f"{what}={value!r} must be a whole number, 1 or more.")

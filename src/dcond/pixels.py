@@ -1,0 +1,73 @@
+"""The optimiser of the synthetic pixels, shared by every method that moves them.
+
+Images always live in pixel space. The public codes of the DC family optimise normalised images; their learning rates
+keep their meaning through ``space="normalised"``: with x_n = (x - mean) / std a step lr · ∂L/∂x_n on x_n is a step
+lr · std² · ∂L/∂x on x, and momentum is linear, so the trajectories are the same.
+"""
+
+import torch
+from torch import Tensor
+
+from dcond.errors import one_of, require
+
+
+class PixelSGD:
+    """SGD with momentum on images (n, c, h, w), kept in the box [0, 1] unless told otherwise.
+
+    v ← m · v + g,  x ← x - lr · v,  x ← clip(x, 0, 1)   with g scaled by std² per channel in normalised space.
+
+    Args:
+        images: the leaf tensor to move, in pixel space.
+        lr: learning rate in the units of ``space``.
+        momentum: m in [0, 1).
+        space: "pixel" or "normalised".
+        std: per-channel standard deviation, for ``space="normalised"``.
+        pixel_box: "project" clips to [0, 1] after every step; "free" never does (the DC family's public behaviour).
+    """
+
+    def __init__(
+        self,
+        images: Tensor,
+        *,
+        lr: float,
+        momentum: float,
+        space: str,
+        std: tuple[float, ...],
+        pixel_box: str = "project",
+    ):
+        check_pixel_settings(lr, momentum, space, pixel_box)
+        self.images = images.requires_grad_(True)
+        self.pixel_box = pixel_box
+        scale = torch.tensor(std, device=images.device).view(-1, 1, 1).square() if space == "normalised" else None
+        self._scale = scale
+        self._sgd = torch.optim.SGD([images], lr=lr, momentum=momentum)
+
+    def step(self, gradient: Tensor) -> None:
+        """Move the images against ``gradient`` = ∂L/∂images (pixel units), without projecting."""
+        self.images.grad = gradient if self._scale is None else gradient * self._scale
+        self._sgd.step()
+        self.images.grad = None
+
+    def project(self) -> None:
+        """Clip the images to the box, unless it is free: the end of every update."""
+        if self.pixel_box == "project":
+            with torch.no_grad():
+                self.images.clamp_(0, 1)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the momentum buffer, where there is one."""
+        buffer = self._sgd.state[self.images].get("momentum_buffer") if self._sgd.state else None
+        return {} if buffer is None else {"momentum": buffer}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        if "momentum" in state:
+            self._sgd.state[self.images]["momentum_buffer"] = state["momentum"].to(self.images.device)
+
+
+def check_pixel_settings(lr: float, momentum: float, space: str, pixel_box: str) -> None:
+    """Raise :class:`ConfigError` for a setting of :class:`PixelSGD` that cannot be."""
+    require(lr > 0, f"lr={lr} must be greater than 0 (step size of the images, in units of space={space!r}).")
+    require(0 <= momentum < 1, f"momentum={momentum} is out of range; allowed: 0 <= momentum < 1.")
+    one_of("space", space, ("pixel", "normalised"))
+    one_of("pixel_box", pixel_box, ("project", "free"))

@@ -1,0 +1,1 @@
+"""What a run tells: ``result.json`` for machines, a table for people."""

@@ -1,0 +1,68 @@
+"""Named random streams: one seed in the configuration, one generator per purpose, no global generator touched.
+
+All streams live on the CPU, so a run draws the same numbers whatever device computes with them.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+PURPOSES = ("initialisation", "real", "augmentation", "networks", "synthetic", "evaluation")
+
+
+def derive(seed: int, name: str) -> int:
+    """Return a 63-bit seed from a run's seed and a name: unlike names give unrelated streams."""
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def generator(seed: int, name: str) -> torch.Generator:
+    """Return a fresh CPU generator for one purpose of one run."""
+    return torch.Generator().manual_seed(derive(seed, name))
+
+
+class Streams:
+    """The generators of one run, one attribute per purpose in :data:`PURPOSES`; their states can be saved."""
+
+    initialisation: torch.Generator
+    real: torch.Generator
+    augmentation: torch.Generator
+    networks: torch.Generator
+    synthetic: torch.Generator
+    evaluation: torch.Generator
+
+    def __init__(self, seed: int):
+        self.seed = seed
+        for name in PURPOSES:
+            setattr(self, name, generator(seed, name))
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Return every generator's state as byte tensors."""
+        return {name: getattr(self, name).get_state() for name in PURPOSES}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
+        """Set every generator to a state returned by :meth:`state_dict`."""
+        for name in PURPOSES:
+            getattr(self, name).set_state(state[name].cpu())
+
+
+def draw_seed(rng: torch.Generator) -> int:
+    """Draw a seed for something that takes an integer."""
+    return int(torch.randint(2**62, (1,), generator=rng).item())
+
+
+@contextmanager
+def seeded_globals(rng: torch.Generator) -> Iterator[None]:
+    """Run a block whose library code draws from torch's global CPU generator, seeded from ``rng``, and put it back.
+
+    For constructors of networks (PyTorch's and timm's initialisers take no generator). Only the CPU generator is
+    set: networks are built on the CPU and moved.
+    """
+    before = torch.default_generator.get_state()
+    torch.default_generator.manual_seed(draw_seed(rng))
+    try:
+        yield
+    finally:
+        torch.default_generator.set_state(before)

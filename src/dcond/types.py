@@ -1,0 +1,175 @@
+"""The records that travel between the parts: real data, synthetic set, features.
+
+Letters for shapes, used in every docstring: n images, k classes, c channels, h w height and width, d features,
+ipc images stored per class, f multi-formation factor. "Pixel space" is [0, 1]; "normalised" is (x - mean) / std.
+"""
+
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import NamedTuple, Self
+
+import torch
+from torch import Tensor
+from torch.utils.data import TensorDataset
+
+from dcond.errors import DataError
+from dcond.formation import decode
+
+
+class Features(NamedTuple):
+    """One tap of a network: what it says of a whole image, and where."""
+
+    semantic: Tensor  # (n, d)
+    spatial: Tensor  # (n, d, h, w)
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What a network must know of the images it will see: (n, channels, height, width), normalised by mean and std."""
+
+    channels: int
+    height: int
+    width: int
+    classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Map (..., c, h, w) from [0, 1] to normalised space."""
+        return (pixels - self._channelwise(self.mean, pixels)) / self._channelwise(self.std, pixels)
+
+    def denormalise(self, images: Tensor) -> Tensor:
+        """Map (..., c, h, w) from normalised space to [0, 1]."""
+        return images * self._channelwise(self.std, images) + self._channelwise(self.mean, images)
+
+    def _channelwise(self, values: tuple[float, ...], like: Tensor) -> Tensor:
+        return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Images and labels of one split: uint8 (n, c, h, w) and int64 (n,), on one device."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> "Split":
+        """Return the same split on another device."""
+        return Split(self.images.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class RealData:
+    """A labelled image data set, whole and on one device.
+
+    ``train`` and ``test`` hold raw uint8 pixels; :meth:`pixels` and :meth:`normalised` turn rows of the training
+    split into float images on use.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]  # per channel, in [0, 1] pixel units
+    std: tuple[float, ...]
+
+    @cached_property
+    def spec(self) -> ImageSpec:
+        """What networks must know of these images."""
+        _, channels, height, width = self.train.images.shape
+        return ImageSpec(channels, height, width, len(self.class_names), self.mean, self.std)
+
+    @property
+    def device(self) -> torch.device:
+        """The device the images live on."""
+        return self.train.images.device
+
+    @cached_property
+    def class_rows(self) -> tuple[Tensor, ...]:
+        """For each class, the rows of the training split that belong to it (int64, on the CPU)."""
+        labels = self.train.labels.cpu()
+        order = torch.argsort(labels, stable=True)
+        counts = torch.bincount(labels, minlength=len(self.class_names)).tolist()
+        return torch.split(order, counts)
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Return training images (len(rows), c, h, w) in [0, 1], float32."""
+        return self.train.images[rows.to(self.device)].float() / 255
+
+    def normalised(self, rows: Tensor) -> Tensor:
+        """Return training images (len(rows), c, h, w), normalised, float32."""
+        return self.spec.normalise(self.pixels(rows))
+
+    def draw_per_class(self, count: int, rng: torch.Generator) -> Tensor:
+        """Draw ``count`` training rows of every class: int64 (k, count), without replacement where a class allows it.
+
+        A class with fewer images gives each of them once and fills up with replacement.
+        """
+        return torch.stack([draw_rows(rows, count, rng) for rows in self.class_rows])
+
+    def to(self, device: torch.device) -> "RealData":
+        """Return the same data on another device."""
+        return replace(self, train=self.train.to(device), test=self.test.to(device))
+
+
+def draw_rows(rows: Tensor, count: int, rng: torch.Generator) -> Tensor:
+    """Draw ``count`` of ``rows``: all different where there are enough, else every one once and the rest repeated."""
+    chosen = rows[torch.randperm(len(rows), generator=rng)[:count]]
+    if len(chosen) < count:
+        extra = torch.randint(len(rows), (count - len(chosen),), generator=rng)
+        chosen = torch.cat([chosen, rows[extra]])
+    return chosen
+
+
+@dataclass(eq=False)
+class SyntheticSet:
+    """A condensed set: what is stored, and what is needed to train on it.
+
+    ``images`` are float32 (n, c, h, w) in [0, 1] *before* multi-formation decoding, class-major
+    (row = class · ipc + i); ``labels`` int64 (n,), or float32 (n, k) where soft.
+    """
+
+    images: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    ipc: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    factor: int = 1
+    align_corners: bool = False
+    metadata: dict[str, str] = field(default_factory=dict)  # method, dataset, seed, versions ...: see dcond.artefact
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or len(self.images) != len(self.labels):
+            raise DataError(
+                f"a synthetic set needs images (n, c, h, w) and n labels; got images {tuple(self.images.shape)} "
+                f"and labels {tuple(self.labels.shape)}."
+            )
+
+    @property
+    def spec(self) -> ImageSpec:
+        """What networks must know of these images."""
+        _, channels, height, width = self.images.shape
+        return ImageSpec(channels, height, width, len(self.class_names), self.mean, self.std)
+
+    @property
+    def by_class(self) -> Tensor:
+        """The stored images as (k, ipc, c, h, w): a view, so gradients reach :attr:`images`."""
+        return self.images.view(len(self.class_names), self.ipc, *self.images.shape[1:])
+
+    def decoded(self) -> tuple[Tensor, Tensor]:
+        """Return decoded images (n·f², c, h, w) in [0, 1] and their labels; cell-major as :func:`decode`."""
+        images = decode(self.images, self.factor, align_corners=self.align_corners)
+        return images, self.labels.repeat(self.factor**2, *[1] * (self.labels.ndim - 1))
+
+    def dataset(self) -> TensorDataset:
+        """Return decoded, normalised images and labels as a plain dataset for anybody's training loop."""
+        images, labels = self.decoded()
+        return TensorDataset(self.spec.normalise(images), labels)
+
+    def to(self, device: torch.device) -> Self:
+        """Return the same set on another device."""
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))

@@ -1,0 +1,121 @@
+"""``dcond data``: every data set's YAML can be made, and the two verbs say what they should."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dcond
+from dcond.apps.data import main, make_dataset
+from dcond.data import Dataset
+from dcond.errors import ConfigError, DataError
+from dcond.paths import conf_dir
+
+NAMES = sorted(file.stem for file in (conf_dir() / "dataset").glob("*.yaml"))
+NEEDS_PATH = {"npz", "image_folder"}
+
+
+@pytest.fixture(autouse=True)
+def no_data_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv("DCOND_DATA", str(tmp_path))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_yaml_makes_a_data_set_of_its_name(name, tmp_path):
+    dataset = make_dataset(name, ["dataset.path=x"] if name in NEEDS_PATH else [])
+    assert isinstance(dataset, Dataset)
+    assert dataset.name == name
+    assert dataset.stats == "pixel"
+    assert getattr(dataset, "data_dir", str(tmp_path)) == str(tmp_path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_yaml_opens_with_one_line_and_says_whether_mirroring_is_safe(name):
+    text = (conf_dir() / "dataset" / f"{name}.yaml").read_text()
+    assert text.startswith("# ")
+    assert "\nflip: " in text
+
+
+def test_every_torchvision_source_exists():
+    from torchvision import datasets
+
+    sources = [getattr(make_dataset(name, []), "source", None) for name in NAMES if name not in NEEDS_PATH]
+    assert len([source for source in sources if source]) == 7
+    assert all(hasattr(datasets, source) for source in sources if source)
+
+
+def test_info_of_digits(capsys):
+    assert main(["info", "digits"]) == 0
+    shown = capsys.readouterr().out
+    for words in ("1,257 train, 540 test", "8 x 8 pixels", "1 channel (grey)", "min 122, median 126.5, max 128"):
+        assert words in shown
+    assert "124    54" in shown  # classes one by one
+
+
+def test_info_takes_settings_and_checks_a_users_file(tmp_path, capsys):
+    images = np.zeros((4, 6, 6, 3), np.uint8)
+    labels = np.array([0, 1, 0, 1])
+    file = tmp_path / "mine.npz"
+    np.savez(file, train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    assert main(["info", "npz", f"dataset.path={file}"]) == 0
+    assert "4 train, 4 test" in capsys.readouterr().out
+    np.savez(file, train_images=images, train_labels=labels - 1, test_images=images, test_labels=labels)
+    with pytest.raises(DataError, match=r"mine\.npz: train_labels\[0\] is -1"):
+        main(["info", "npz", f"dataset.path={file}"])
+
+
+def test_prepare_says_what_it_did(tmp_path, capsys):
+    assert main(["prepare", "digits"]) == 0
+    assert capsys.readouterr().out == "digits: nothing to prepare, it is read as it is\n"
+    images, labels = np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1])
+    np.savez(tmp_path / "cifar10.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    assert main(["prepare", "cifar10"]) == 0  # there already: checked and kept
+    assert capsys.readouterr().out == f"cifar10: prepared {tmp_path / 'cifar10.npz'} (0.0 MB)\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["info", "cifar"], "data set='cifar' is unknown; allowed: cifar10,.*Did you mean 'cifar10'"),
+        (["info", "npz"], r"data set 'npz' needs dataset\.path; add it to the command, as dataset\.path="),
+        (["info", "digits", "dataset.tset_count=3"], "Could not override 'dataset.tset_count'"),
+        (["info", "digits", "dataset.test_count=3"], "^dataset.test_count=3 is out of range"),
+        (["info", "digits", "dataset.test_count=["], "no viable alternative at input"),
+        (["info", "cifar10", "+dataset.colour=3"], "unexpected keyword argument 'colour'"),
+    ],
+)
+def test_wrong_words_are_one_line(words, message):
+    with pytest.raises(ConfigError, match=message) as caught:
+        main(words)
+    assert "\n" not in str(caught.value)
+
+
+def test_own_yaml_from_a_search_path(tmp_path):
+    folder = tmp_path / "conf" / "dataset"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("# mine\n_target_: dcond.data.Digits\nname: mine\n")
+    assert make_dataset("mine", [f"hydra.searchpath=[file://{tmp_path / 'conf'}]"]).name == "mine"
+
+
+@pytest.mark.parametrize("words", [[], ["info"], ["show", "digits"]])
+def test_wrong_usage_exits_with_2(words, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(words)
+    assert caught.value.code == 2
+    assert "usage: dcond data" in capsys.readouterr().err
+
+
+def test_help_has_examples_and_imports_neither_torch_nor_hydra():
+    code = (
+        "import sys\nfrom dcond.apps.data import main\n"
+        "try:\n    main(['info', '--help'])\nexcept SystemExit as end:\n"
+        "    sys.exit(end.code or [m for m in ('torch', 'hydra', 'numpy') if m in sys.modules] or 0)\n"
+    )
+    source = str(Path(dcond.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": source}, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "dcond data info npz dataset.path=birds.npz" in done.stdout

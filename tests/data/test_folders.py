@@ -1,0 +1,269 @@
+"""Image folders: listing, decoding, and what is wrong with them."""
+
+import logging
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dcond.data import Archive, ImageFolder, Npz
+from dcond.errors import ConfigError, DataError
+
+
+def picture(path, size=(6, 6), mode="RGB", seed=0, **save):
+    """Write random pixels; ``size`` is (width, height) as Pillow has it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    shape = (size[1], size[0]) + {"RGB": (3,), "RGBA": (4,), "L": ()}[mode]
+    pixels = rng.integers(0, 256, shape, dtype=np.uint8)
+    Image.fromarray(pixels).save(path, **save)
+    return pixels
+
+
+@pytest.fixture
+def split_folder(tmp_path):
+    """train/ with unlike class sizes and test/, all 6 x 6 colour."""
+    for name, count in (("bee", 3), ("ant", 5)):
+        for i in range(count):
+            picture(tmp_path / "train" / name / f"{i}.png", seed=i)
+        picture(tmp_path / "test" / name / "0.png", seed=9)
+    return tmp_path
+
+
+def test_train_and_test_folders(split_folder):
+    real = ImageFolder(path=str(split_folder), name="bugs", flip=True).load()
+    assert real.name == "bugs"
+    assert real.class_names == ("ant", "bee")
+    assert torch.bincount(real.train.labels).tolist() == [5, 3]
+    assert real.test.labels.tolist() == [0, 1]
+    expected = picture(split_folder / "other.png", seed=2)
+    np.testing.assert_array_equal(real.train.images[2].permute(1, 2, 0).numpy(), expected)
+
+
+def test_val_serves_as_test(split_folder):
+    (split_folder / "test").rename(split_folder / "val")
+    assert len(ImageFolder(path=str(split_folder)).load().test) == 2
+
+
+def test_one_folder_is_split_by_its_seed(tmp_path):
+    for name in ("a", "b"):
+        for i in range(10):
+            picture(tmp_path / name / f"{i}.png", seed=i)
+    folder = ImageFolder(path=str(tmp_path), test_fraction=0.3)
+    real = folder.load()
+    assert torch.bincount(real.train.labels).tolist() == [7, 7]
+    assert torch.bincount(real.test.labels).tolist() == [3, 3]
+    assert torch.equal(folder.load().test.images, real.test.images)
+    other = ImageFolder(path=str(tmp_path), test_fraction=0.3, split_seed=5).load()
+    assert not torch.equal(other.test.images, real.test.images)
+
+
+def test_unlike_sizes_need_a_size_and_every_rule_gives_it(split_folder):
+    wide = np.zeros((6, 12, 3), np.uint8)
+    wide[:, 3:9] = 200  # the middle square is bright, the rest black
+    Image.fromarray(wide).save(split_folder / "train" / "ant" / "0.png")
+    with pytest.raises(DataError, match=r"images differ in size: .*1\.png is 6 x 6.*dataset\.size=64"):
+        ImageFolder(path=str(split_folder)).load()
+    got = {}
+    for rule in ("crop", "squash", "pad"):
+        real = ImageFolder(path=str(split_folder), size=6, resize=rule).load()
+        assert real.spec.height == real.spec.width == 6
+        got[rule] = real.train.images[0, 0]
+    assert (got["crop"] == 200).all()
+    assert got["squash"][:, 0].max() < 100 < got["squash"][:, 3].min()
+    assert (got["pad"][0] == 128).all()
+    assert got["pad"][3, 3] > 150
+
+
+def test_size_keeps_images_that_have_it(split_folder):
+    for rule in ("crop", "squash", "pad"):
+        kept = ImageFolder(path=str(split_folder)).load().train.images
+        assert torch.equal(ImageFolder(path=str(split_folder), size=6, resize=rule).load().train.images, kept)
+
+
+def test_channels_auto_is_grey_only_if_every_image_is(tmp_path):
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            picture(tmp_path / split / name / "0.png", mode="L")
+    assert ImageFolder(path=str(tmp_path)).load().spec.channels == 1
+    assert ImageFolder(path=str(tmp_path), channels=3).load().spec.channels == 3
+    picture(tmp_path / "test" / "b" / "0.png", mode="RGB")
+    assert ImageFolder(path=str(tmp_path)).load().spec.channels == 3
+    assert ImageFolder(path=str(tmp_path), channels=1, size=4).load().train.images.shape == (2, 1, 4, 4)
+
+
+def one_of_each(folder, image, **save):
+    for split in ("train", "test"):
+        (folder / split / "a").mkdir(parents=True)
+        image.save(folder / split / "a" / "0.png", **save)
+    return ImageFolder(path=str(folder)).load()
+
+
+def test_16_bit_grey_keeps_its_upper_bits(tmp_path):
+    real = one_of_each(tmp_path, Image.fromarray(np.array([[0, 256], [0x8000, 0xFFFF]], np.uint16)))
+    assert real.train.images.flatten().tolist() == [0, 1, 128, 255]
+
+
+def test_palette_with_transparency_and_alpha_become_plain_colour(tmp_path):
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    palette.putpixel((1, 0), 1)
+    real = one_of_each(tmp_path / "p", palette, transparency=bytes([0, 255]))
+    assert real.train.images[0, :, 0, :].T.tolist() == [[10, 20, 30], [40, 50, 60]]
+    real = one_of_each(tmp_path / "rgba", Image.new("RGBA", (2, 2), (9, 8, 7, 0)))
+    assert real.train.images[0, :, 0, 0].tolist() == [9, 8, 7]
+
+
+def test_camera_orientation_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    real = one_of_each(tmp_path, Image.new("RGB", (4, 2)), exif=exif)
+    assert (real.spec.height, real.spec.width) == (4, 2)
+
+
+def test_truncated_png_is_named(split_folder):
+    file = split_folder / "train" / "ant" / "3.png"
+    file.write_bytes(file.read_bytes()[:70])
+    with pytest.raises(
+        DataError, match=r"ant.3\.png cannot be read as an image \(.+\); replace or remove it"
+    ) as caught:
+        ImageFolder(path=str(split_folder)).load()
+    assert "\n" not in str(caught.value)
+
+
+def test_text_under_an_image_name_is_named(split_folder):
+    (split_folder / "test" / "bee" / "x.jpg").write_text("no image")
+    with pytest.raises(DataError, match=r"x\.jpg cannot be read as an image"):
+        ImageFolder(path=str(split_folder), size=4, channels=3).load()
+
+
+def test_other_files_are_ignored_and_counted(split_folder, caplog):
+    (split_folder / "train" / "ant" / "notes.txt").write_text("x")
+    (split_folder / "train" / "bee" / "._0.png").write_text("x")
+    with caplog.at_level(logging.INFO, logger="dcond"):
+        real = ImageFolder(path=str(split_folder)).load()
+    assert len(real.train) == 8
+    assert "ignored 2 file(s) that are not images" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda f: (f / "train" / "cow").mkdir(), r"class folder .*cow holds no image; add some or remove"),
+        (
+            lambda f: picture(f / "test" / "cow" / "0.png"),
+            "must have the same class folders; only one of them has: cow",
+        ),
+        (lambda f: (f / "test").rename(f / "hidden"), r"has train/ but neither test/ nor val/"),
+        (lambda f: (f / "train").rename(f / "hidden"), r"has a test split but no train/ folder"),
+    ],
+)
+def test_unusable_folders(split_folder, spoil, words):
+    spoil(split_folder)
+    with pytest.raises(DataError, match=words):
+        ImageFolder(path=str(split_folder)).load()
+
+
+def test_missing_and_empty_folder(tmp_path):
+    with pytest.raises(DataError, match=r"dataset\.path='.*none' is not a folder"):
+        ImageFolder(path=str(tmp_path / "none")).load()
+    with pytest.raises(DataError, match="holds no class folders; expected"):
+        ImageFolder(path=str(tmp_path)).load()
+    picture(tmp_path / "a" / "0.png")
+    with pytest.raises(DataError, match="holds 1 images, too few to split"):
+        ImageFolder(path=str(tmp_path)).load()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"size": 0}, "dataset.size=0 must be a whole number of pixels or null"),
+        ({"size": "big"}, "dataset.size='big' must be"),
+        ({"resize": "crob"}, "dataset.resize='crob' is unknown.*Did you mean 'crop'"),
+        ({"channels": 4}, "dataset.channels=4 is unknown; allowed: auto, 1, 3"),
+        ({"test_fraction": 1.5}, "dataset.test_fraction=1.5 is out of range"),
+    ],
+)
+def test_bad_settings_are_refused_before_the_folder_is_looked_at(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        ImageFolder(path="nowhere", **settings)
+
+
+def test_prepare_writes_what_npz_reads(split_folder, tmp_path):
+    folder = ImageFolder(path=str(split_folder), name="bugs", data_dir=str(tmp_path / "data"))
+    file = folder.prepare()
+    assert file == tmp_path / "data" / "bugs.npz"
+    again = Npz(path=str(file)).load()
+    assert torch.equal(again.train.images, folder.load().train.images)
+    assert again.class_names == ("ant", "bee")
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """The layout of Tiny ImageNet: boxes beside the images, an annotated val/, a test/ without labels."""
+    root = tmp_path / "tiny"
+    for wnid in ("n01", "n02"):
+        for i in range(2):
+            picture(root / "train" / wnid / "images" / f"{i}.JPEG", size=(8, 8), seed=i)
+        (root / "train" / wnid / f"{wnid}_boxes.txt").write_text("0\t0\t0\t1\t1\n")
+    lines = []
+    for i, wnid in enumerate(("n02", "n01", "n02")):
+        picture(root / "val" / "images" / f"val_{i}.JPEG", size=(8, 8))
+        lines.append(f"val_{i}.JPEG\t{wnid}\t0\t0\t1\t1")
+    (root / "val" / "val_annotations.txt").write_text("\n".join(lines) + "\n")
+    picture(root / "test" / "images" / "test_0.JPEG", size=(8, 8))
+    (root / "words.txt").write_text("n01\tgoldfish, Carassius auratus\nn02\ttoad\nn03\tother\n")
+    return root
+
+
+def archive(data_dir, **settings):
+    return Archive(name="tiny_imagenet", url="https://example.org/x.zip", data_dir=str(data_dir), size=8, **settings)
+
+
+def test_tiny_imagenet_layout_is_prepared_once(tiny, tmp_path):
+    real = archive(tmp_path, path=str(tiny)).load()
+    assert real.class_names == ("goldfish", "toad")
+    assert real.test.labels.tolist() == [1, 0, 1]
+    assert real.train.images.shape == (4, 3, 8, 8)
+    assert torch.equal(archive(tmp_path).load().train.images, real.train.images)  # without the folder
+
+
+def test_annotation_of_an_unknown_class(tiny, tmp_path):
+    with (tiny / "val" / "val_annotations.txt").open("a") as file:
+        file.write("val_0.JPEG\tn99\n")
+    with pytest.raises(DataError, match=r"val_annotations\.txt, line 4 does not name a class of train/"):
+        archive(tmp_path, path=str(tiny)).load()
+
+
+def test_archive_names_size_and_way_out(split_folder, tmp_path):
+    with pytest.raises(
+        DataError, match=r"download and unpack https://example\.org/x\.zip, then run 'dcond data prepare"
+    ):
+        archive(tmp_path).load()
+    archive(tmp_path, path=str(split_folder), class_names={"ant": "Formica"}).prepare()
+    assert archive(tmp_path).load().class_names == ("Formica", "bee")
+    other = Archive(name="tiny_imagenet", url="x", data_dir=str(tmp_path), size=16)
+    with pytest.raises(DataError, match=r"holds images of 8 x 8, but dataset\.size=16; remove the file"):
+        other.load()
+
+
+def test_imagenette_is_unpacked_whole_or_not_at_all(split_folder, tmp_path, monkeypatch):
+    datasets = pytest.importorskip("torchvision.datasets")
+    sizes = []
+
+    def fetch(root, size, download):
+        sizes.append(size)
+        assert not list(root.iterdir())  # nothing left of the attempt before
+        if len(sizes) == 1:
+            picture(root / "imagenette2-160" / "train" / "ant" / "0.png")
+            raise RuntimeError("Error downloading")
+        split_folder.rename(root / "imagenette2-160")
+
+    monkeypatch.setattr(datasets, "Imagenette", fetch)
+    data_dir = tmp_path.parent / f"{tmp_path.name}-data"
+    dataset = archive(data_dir, download=True)
+    with pytest.raises(DataError, match=r"could not be fetched \(Error downloading\)\. Run 'dcond data prepare"):
+        dataset.load()
+    assert len(dataset.load().train) == 8
+    assert sizes == ["160px", "160px"]

@@ -1,0 +1,165 @@
+"""The prepared form: what is accepted, what is refused, and in which words."""
+
+import re
+
+import numpy as np
+import pytest
+
+from dcond.data import Npz, read_prepared, write_prepared
+from dcond.data.prepared import check_prepared
+from dcond.errors import DataError
+
+
+def arrays(**changes):
+    """Twelve training and six test images of three classes, 4 x 5 colour."""
+    rng = np.random.default_rng(0)
+    whole = {
+        "train_images": rng.integers(0, 256, (12, 4, 5, 3), dtype=np.uint8),
+        "train_labels": np.arange(12) % 3,
+        "test_images": rng.integers(0, 256, (6, 4, 5, 3), dtype=np.uint8),
+        "test_labels": np.arange(6) % 3,
+        "class_names": np.array(["ant", "bee", "cat"]),
+    }
+    whole.update(changes)
+    return {key: value for key, value in whole.items() if value is not None}
+
+
+def saved(path, **changes):
+    np.savez(path, **arrays(**changes))
+    return path
+
+
+def test_written_and_read_back_the_same(tmp_path):
+    data = check_prepared(arrays())
+    file = tmp_path / "new" / "toy.npz"
+    write_prepared(file, data)
+    back = read_prepared(file)
+    for key in ("train_images", "train_labels", "test_images", "test_labels"):
+        np.testing.assert_array_equal(getattr(back, key), getattr(data, key))
+    assert back.class_names == ("ant", "bee", "cat")
+    assert [entry.name for entry in file.parent.iterdir()] == ["toy.npz"]
+
+
+def test_load_gives_channels_first_tensors(tmp_path):
+    given = arrays()
+    real = Npz(path=str(saved(tmp_path / "toy.npz")), name="toy").load()
+    assert real.name == "toy"
+    assert real.train.images.shape == (12, 3, 4, 5)
+    np.testing.assert_array_equal(real.train.images.numpy(), given["train_images"].transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(real.test.labels.numpy(), given["test_labels"])
+    assert real.train.images.is_contiguous()
+    assert real.train.images.stride() == (60, 20, 5, 1)
+
+
+def test_grey_without_channel_axis_gets_one_with_ordinary_strides(tmp_path):
+    grey = {key: arrays()[key][..., 0] for key in ("train_images", "test_images")}
+    real = Npz(path=str(saved(tmp_path / "toy.npz", **grey))).load()
+    assert real.train.images.shape == (12, 1, 4, 5)
+    assert real.train.images.stride() == (20, 20, 5, 1)
+    assert len(real.mean) == 1
+
+
+def test_unit_floats_are_rounded_to_levels(tmp_path):
+    levels = arrays()["train_images"]
+    floats = (levels / 255 + 0.001).clip(0, 1).astype(np.float32)
+    back = read_prepared(saved(tmp_path / "toy.npz", train_images=floats))
+    np.testing.assert_array_equal(back.train_images, levels)
+
+
+def test_class_names_default_to_numbers(tmp_path):
+    assert read_prepared(saved(tmp_path / "toy.npz", class_names=None)).class_names == ("0", "1", "2")
+
+
+def test_label_types_narrower_than_64_bits_are_widened(tmp_path):
+    back = read_prepared(saved(tmp_path / "toy.npz", train_labels=(np.arange(12) % 3).astype(np.uint8)))
+    assert back.train_labels.dtype == np.int64
+
+
+def with_value(key, row, value, dtype=None):
+    changed = arrays()[key].astype(dtype or arrays()[key].dtype)
+    changed[row] = value
+    return {key: changed}
+
+
+def unit_with(value):
+    images = arrays()["train_images"] / 255
+    images[7, 0, 0, 0] = value
+    return {"train_images": images}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"test_labels": None, "test_images": None}, "test_images, test_labels missing; needed: train_images"),
+        ({"train_images": np.zeros((12, 3, 4, 5), np.uint8)}, r"shape \(12, 3, 4, 5\).*Use transpose\(0, 2, 3, 1\)"),
+        ({"train_images": np.zeros((12, 4, 5, 2), np.uint8)}, r"train_images has shape \(12, 4, 5, 2\); allowed"),
+        ({"train_images": np.zeros((12, 60), np.uint8)}, r"shape \(12, 60\); allowed"),
+        ({"train_images": np.zeros((12, 4, 5, 3), np.int64)}, r"type int64; allowed: uint8.*astype\('uint8'\)"),
+        ({"test_images": np.zeros((0, 4, 5, 3), np.uint8)}, "test_images is empty.*at least one image"),
+        ({"test_images": np.zeros((6, 5, 5, 3), np.uint8)}, r"training images are \(4, 5, 3\) and test.*\(5, 5, 3\)"),
+        (unit_with(np.nan), "train_images holds NaN or an infinite value, first in image 7"),
+        (unit_with(255), "values from 0 to 255; allowed: 0 to 1. Divide"),
+        (unit_with(-0.5), "values from -0.5 to 1; allowed: 0 to 1"),
+        ({"train_labels": np.arange(11) % 3}, "train_labels holds 11 labels for 12 images"),
+        ({"train_labels": np.arange(12) % 3 + 0.0}, "type float64.*one integer per image"),
+        ({"train_labels": np.arange(12)[:, None] % 3}, r"shape \(12, 1\); allowed: one integer per image"),
+        (with_value("test_labels", 4, 3), r"test_labels\[4\] is 3; allowed: 0 to 2, for there are 3 classes"),
+        (with_value("train_labels", 5, -1), r"train_labels\[5\] is -1; labels count from 0"),
+        ({"train_labels": np.arange(12) % 2}, r"no training image for class 'cat' \(2\)"),
+        (
+            {**with_value("train_labels", 0, 10**9), "class_names": None},
+            "largest training label is 1000000000, but.*12",
+        ),
+        ({"class_names": np.arange(3)}, "class_names has type int64.*one text per class"),
+        ({"class_names": np.array(["a", "b", None])}, "cannot be read as an npz file"),
+    ],
+)
+def test_bad_content_is_one_line_that_names_the_file(tmp_path, changes, words):
+    file = saved(tmp_path / "bad.npz", **changes)
+    with pytest.raises(DataError, match=words) as caught:
+        read_prepared(file)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(DataError, match=r"none\.npz does not exist; give the path of an npz file"):
+        Npz(path=str(tmp_path / "none.npz")).load()
+
+
+@pytest.mark.parametrize("keep", [0, 20, 400, -30])
+def test_truncated_file(tmp_path, keep):
+    file = saved(tmp_path / "cut.npz")
+    file.write_bytes(file.read_bytes()[:keep])
+    with pytest.raises(DataError, match=r"cut\.npz is not an npz file, or only the first part of one"):
+        read_prepared(file)
+
+
+def test_flipped_byte_is_found_by_the_checksum(tmp_path):
+    file = saved(tmp_path / "bent.npz")
+    whole = bytearray(file.read_bytes())
+    whole[400] ^= 255  # among the pixels of the first array
+    file.write_bytes(whole)
+    with pytest.raises(DataError, match=r"bent\.npz cannot be read as an npz file \(Bad CRC-32"):
+        read_prepared(file)
+
+
+def test_single_array_and_folder_are_no_npz(tmp_path):
+    np.save(tmp_path / "one.npy", np.zeros(3))
+    for path in (tmp_path / "one.npy", tmp_path):
+        with pytest.raises(DataError, match=re.escape(f"{path} is not an npz file")):
+            read_prepared(path)
+
+
+def test_failed_write_leaves_the_old_file_and_no_debris(tmp_path, monkeypatch):
+    file = saved(tmp_path / "toy.npz")
+    before = file.read_bytes()
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(DataError, match=r"cannot write .*toy\.npz \(.*No space left.*\); free some space"):
+        write_prepared(file, check_prepared(arrays()))
+    assert file.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == ["toy.npz"]

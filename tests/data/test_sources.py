@@ -1,0 +1,179 @@
+"""Digits, statistics, splits, and the sets that torchvision fetches."""
+
+import socket
+
+import numpy as np
+import pytest
+import torch
+
+from dcond.data import Digits, TorchvisionSet, summarise
+from dcond.data.prepared import check_prepared, write_prepared
+from dcond.data.split import stratified_split
+from dcond.data.statistics import LEGACY, STD_FLOOR, measured
+from dcond.errors import ConfigError, DataError
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return Digits().load()
+
+
+def test_digits_sizes_and_levels(digits):
+    assert digits.train.images.shape == (1257, 1, 8, 8)
+    assert len(digits.test) == 540
+    assert digits.class_names == tuple("0123456789")
+    levels = set(digits.train.images.unique().tolist())
+    assert levels == {round(level * 255 / 16) for level in range(17)}
+
+
+def test_digits_split_is_stratified_disjoint_and_its_seed_matters(digits):
+    counts = torch.bincount(digits.test.labels)
+    total = counts + torch.bincount(digits.train.labels)
+    assert (counts - total * 540 / 1797).abs().max() < 1
+    torch.testing.assert_close(Digits().load().test.images, digits.test.images, rtol=0, atol=0)
+    assert not torch.equal(Digits(split_seed=1).load().test.images, digits.test.images)
+
+
+def test_loading_leaves_global_generators_alone():
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    Digits().load()
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+
+
+def test_split_keeps_a_training_image_in_every_class():
+    labels = np.array([0] * 10 + [1] + [2] * 3)
+    train, test = stratified_split(labels, 7, seed=0)
+    assert set(labels[train]) == {0, 1, 2}
+    assert len(test) == 7
+    np.testing.assert_array_equal(np.sort(np.concatenate([train, test])), np.arange(14))
+
+
+def test_statistics_equal_a_plain_computation():
+    images = torch.randint(0, 256, (300, 3, 5, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    mean, std = measured(images)
+    plain = images.double() / 255
+    torch.testing.assert_close(torch.tensor(mean).double(), plain.mean((0, 2, 3)), rtol=1e-6, atol=0)
+    torch.testing.assert_close(torch.tensor(std).double(), plain.std((0, 2, 3), correction=0), rtol=1e-6, atol=0)
+
+
+def test_constant_channel_does_not_divide_by_zero():
+    mean, std = measured(torch.full((4, 1, 2, 2), 51, dtype=torch.uint8))
+    assert mean == pytest.approx((0.2,))
+    assert std == (STD_FLOOR,)
+
+
+def test_legacy_statistics_are_published_constants_or_refused():
+    with pytest.raises(ConfigError, match=r"stats=legacy has no published constants for 'digits'; allowed: mnist"):
+        Digits(stats="legacy")
+    with pytest.raises(ConfigError, match=r"dataset.stats='legasy' is unknown.*Did you mean 'legacy'"):
+        Digits(stats="legasy")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"test_count": 5}, "dataset.test_count=5 is out of range; allowed: 10 to 1700"),
+        ({"test_count": "many"}, "dataset.test_count=many is out of range"),
+        ({"split_seed": "abc"}, "dataset.split_seed='abc' is unknown; allowed: a whole number"),
+        ({"name": "a/b"}, "dataset.name='a/b' cannot name a file"),
+        ({"flip": "maybe"}, "dataset.flip='maybe' is unknown; allowed: true, false"),
+    ],
+)
+def test_bad_settings_are_refused_when_made(settings, words):
+    with pytest.raises(ConfigError, match=words):
+        Digits(**settings)
+
+
+class FakeSVHN:
+    """As torchvision's SVHN: channels first, ``labels``, ``split=``, no ``classes``."""
+
+    calls = 0
+
+    def __init__(self, root, split="train", download=False):
+        assert download
+        type(self).calls += 1
+        count = {"train": 8, "test": 4}[split]
+        self.data = np.arange(count * 48, dtype=np.uint8).reshape(count, 3, 4, 4)
+        self.labels = np.arange(count) % 4
+
+
+class FakeMNIST:
+    """As torchvision's MNIST: tensors without a channel axis, ``targets``, ``train=``, ``classes``."""
+
+    classes = ("0 - zero", "1 - one")
+
+    def __init__(self, root, train=True, download=False):
+        count = 6 if train else 2
+        self.data = torch.arange(count * 9, dtype=torch.uint8).reshape(count, 3, 3)
+        self.targets = torch.arange(count) % 2
+
+
+@pytest.fixture
+def fakes(monkeypatch):
+    datasets = pytest.importorskip("torchvision.datasets")
+    monkeypatch.setattr(datasets, "SVHN", FakeSVHN)
+    monkeypatch.setattr(datasets, "MNIST", FakeMNIST)
+    monkeypatch.setattr(FakeSVHN, "calls", 0)
+
+
+def test_fetched_once_then_read_from_the_prepared_form(fakes, tmp_path):
+    dataset = TorchvisionSet(name="svhn", source="SVHN", data_dir=str(tmp_path), stats="legacy")
+    first = dataset.load()
+    assert (tmp_path / "svhn.npz").is_file()
+    again = dataset.load()
+    assert FakeSVHN.calls == 2  # one per split, not four
+    assert dataset.prepare() == tmp_path / "svhn.npz"
+    assert torch.equal(first.train.images, again.train.images)
+    np.testing.assert_array_equal(first.train.images.numpy(), FakeSVHN(tmp_path, download=True).data)
+    assert first.class_names == ("0", "1", "2", "3")
+    assert (first.mean, first.std) == LEGACY["svhn"]
+
+
+def test_names_come_from_the_config_or_torchvision(fakes, tmp_path):
+    assert TorchvisionSet(name="a", source="MNIST", data_dir=str(tmp_path)).load().class_names == FakeMNIST.classes
+    named = TorchvisionSet(name="b", source="MNIST", data_dir=str(tmp_path), class_names=["zero", "one"])
+    assert named.load().class_names == ("zero", "one")
+
+
+def test_without_network_the_error_says_how_to_prepare_elsewhere(fakes, tmp_path, monkeypatch, capsys):
+    def offline(self, root, train=True, download=False):
+        print("Failed to download (trying next):")
+        raise RuntimeError("Error downloading x:\n<urlopen error>")
+
+    monkeypatch.setattr(FakeMNIST, "__init__", offline)
+    timeout = socket.getdefaulttimeout()
+    with pytest.raises(DataError) as caught:
+        TorchvisionSet(name="mnist", source="MNIST", data_dir=str(tmp_path)).load()
+    message = str(caught.value)
+    assert "mnist could not be fetched (Error downloading x: <urlopen error>)" in message
+    assert "Run 'dcond data prepare mnist' on a machine with a network, then copy mnist.npz to" in message
+    assert str(tmp_path) in message
+    assert "DCOND_DATA" in message
+    assert "\n" not in message
+    assert capsys.readouterr().out == ""
+    assert socket.getdefaulttimeout() == timeout
+    assert not (tmp_path / "mnist.npz").exists()
+
+
+def test_unknown_torchvision_class_is_suggested(fakes, tmp_path):
+    with pytest.raises(ConfigError, match=r"dataset.source='SVHNN' is not the name of a set.*Did you mean 'SVHN'"):
+        TorchvisionSet(name="x", source="SVHNN", data_dir=str(tmp_path)).load()
+
+
+def test_legacy_constants_need_as_many_channels(tmp_path):
+    grey = np.zeros((2, 4, 4, 1), np.uint8)
+    label = np.array([0, 1])
+    data = {"train_images": grey, "train_labels": label, "test_images": grey, "test_labels": label}
+    write_prepared(tmp_path / "cifar10.npz", check_prepared(data))
+    dataset = TorchvisionSet(name="cifar10", source="CIFAR10", data_dir=str(tmp_path), stats="legacy")
+    with pytest.raises(DataError, match=r"stats=legacy has 3 channel\(s\) for 'cifar10', the images 1"):
+        dataset.load()
+
+
+def test_summary_counts_what_was_loaded(digits):
+    summary = summarise(digits)
+    assert (summary.train, summary.test, summary.channels) == (1257, 540, 1)
+    assert sum(summary.train_counts) == 1257
+    assert sum(summary.test_counts) == 540
+    assert summary.size_bytes == 1797 * (64 + 8)
