@@ -32,8 +32,9 @@ class Selection:
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> NoState:
         """Choose the images and store them."""
+        chosen = FromReal(rule=self.rule)(real, synthetic.ipc, self.factor, rng)  # may train a network, so with gradients
         with torch.no_grad():
-            synthetic.images.copy_(FromReal(rule=self.rule)(real, synthetic.ipc, self.factor, rng))
+            synthetic.images.copy_(chosen)
         return NoState()
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: Any) -> dict[str, Tensor]:

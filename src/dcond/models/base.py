@@ -73,7 +73,7 @@ class Pool:
         networks: recipes by key, in table order; the keys are what the command line overrides.
 
     Raises:
-        ConfigError: no network, or a value that is not a recipe.
+        ConfigError: no network, a value that is not a recipe, or two networks of one name.
     """
 
     networks: dict[str, Recipe]
@@ -87,6 +87,9 @@ class Pool:
                 f"pool.networks.{key}={recipe!r} is not a network; start from one in conf/model, "
                 f"such as +model@pool.networks.{key}=convnet.",
             )
+        names = [recipe.name for recipe in self.networks.values()]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        require(not twice, f"the pool has two networks named {', '.join(twice)}; give each its own name.")
 
 
 def whole_number(what: str, value: object) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import partial
 from math import ceil, log2
+from typing import Any
 
 from torch import nn
 
@@ -57,7 +58,7 @@ class ViT(Recipe):
 
         patch = self.patch or auto_patch(min(spec.height, spec.width))
         canvas = multiple_of(patch, spec)
-        body = VisionTransformer(
+        body: Any = VisionTransformer(
             img_size=canvas,
             patch_size=patch,
             in_chans=spec.channels,

@@ -1,0 +1,149 @@
+"""What the tests of methods share: a method's YAML composed small, run by the one loop, and data of odd shapes."""
+
+import copy
+import functools
+import json
+import re
+from dataclasses import dataclass
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, open_dict
+
+from dcond.apps.job import build
+from dcond.engine.loop import Loop, Run
+from dcond.engine.recording import Recorder
+from dcond.engine.signals import Stop
+from dcond.paths import conf_dir
+from dcond.rng import Streams
+from dcond.types import RealData, Split, SyntheticSet
+
+# Every setting of this name, anywhere in a method, its network or its first images: seconds become milliseconds.
+SMALL = {"steps": 24, "train_steps": 10, "width": 16, "batch_real": 16}
+
+
+@functools.cache
+def _composed(words: tuple[str, ...]) -> DictConfig:
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        # dataset=npz: no file in conf/tuned speaks of it, so the method's own settings are what is tested.
+        return compose("condense", overrides=["dataset=npz", "dataset.path=unused", *words])
+
+
+def _replace(node: DictConfig, settings: dict) -> None:
+    for key, value in node.items():
+        if isinstance(value, DictConfig):
+            _replace(value, settings)
+        elif key in settings:
+            node[key] = settings[key]
+
+
+@dataclass
+class Parts:
+    """A method and its initialiser, made from YAML alone."""
+
+    method: object
+    start: object
+
+
+def make_parts(name: str, *words: str, **settings) -> Parts:
+    """Compose ``method=name`` with more words; ``settings`` replace values by their last name, where there is one."""
+    cfg = copy.deepcopy(_composed((f"method={name}", *words)))
+    with open_dict(cfg):
+        for part in (cfg.model, cfg.method, cfg.init):
+            _replace(part, SMALL | settings)
+    return Parts(build(cfg.method, name), build(cfg.init, "init"))
+
+
+@dataclass
+class Outcome:
+    """What a run left."""
+
+    synthetic: SyntheticSet
+    first: torch.Tensor
+    losses: list[float]
+    run: Run
+
+    @property
+    def bytes(self) -> bytes:
+        return self.synthetic.images.detach().numpy().tobytes()
+
+
+def empty_set(parts: Parts, real: RealData, ipc: int, rng: Streams) -> SyntheticSet:
+    """Return the first images in their record, as the application makes it."""
+    return SyntheticSet(
+        images=parts.start(real, ipc, parts.method.factor, rng),
+        labels=torch.arange(len(real.class_names)).repeat_interleave(ipc),
+        class_names=real.class_names,
+        ipc=ipc,
+        mean=real.mean,
+        std=real.std,
+        factor=parts.method.factor,
+    )
+
+
+def run_parts(parts, real, folder, *, seed=0, ipc=2, loop=None, stop=None, moment=None, recorder=None, evaluate=None):
+    """Run a method with the engine, as the application does, and return an :class:`Outcome`."""
+    folder.mkdir(exist_ok=True)
+    rng = Streams(seed)
+    synthetic = empty_set(parts, real, ipc, rng)
+    first = synthetic.images.detach().clone()
+    recorder = recorder or Recorder(folder, after_step=moment.step if moment else 0, tensorboard=False)
+    run = Run(
+        method=parts.method,
+        real=real,
+        synthetic=synthetic,
+        rng=rng,
+        folder=folder,
+        config="",
+        loop=loop or Loop(record_every=1),
+        recorder=recorder,
+        stop=stop or Stop(),
+        evaluate=evaluate,
+    )
+    try:
+        run.condense(moment)
+    finally:
+        recorder.close()
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    losses = [record["condense/loss"] for record in map(json.loads, lines) if "condense/loss" in record]
+    return Outcome(synthetic, first, losses, run)
+
+
+@pytest.fixture
+def parts():
+    return make_parts
+
+
+@pytest.fixture
+def condense(tmp_path):
+    """Run a method by name in a folder of its own; every argument of either step may be given."""
+    count = iter(range(100))
+
+    def run(name, real, *words, seed=0, ipc=2, loop=None, evaluate=None, **settings):
+        made = make_parts(name, f"ipc={ipc}", *words, **settings)
+        folder = tmp_path / f"{re.sub(r'[^a-z0-9_]', '_', name)}{next(count)}"
+        return run_parts(made, real, folder, seed=seed, ipc=ipc, loop=loop, evaluate=evaluate)
+
+    return run
+
+
+@pytest.fixture
+def run_made():
+    return run_parts
+
+
+@pytest.fixture
+def data():
+    """Make data of any shape: one level of grey per class under noise."""
+
+    def make(sizes, channels=1, side=8) -> RealData:
+        rng = torch.Generator().manual_seed(1)
+        labels = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
+        level = labels.view(-1, 1, 1, 1) * 200 / len(sizes)
+        images = (level + 55 * torch.rand(len(labels), channels, side, side, generator=rng)).to(torch.uint8)
+        split = Split(images, labels)
+        names = tuple(f"class {c}" for c in range(len(sizes)))
+        return RealData("made", split, split, names, (0.5,) * channels, (0.25,) * channels)
+
+    return make

@@ -1,0 +1,178 @@
+"""What every method promises; parametrised by ``conf/method/*.yaml``, so a new file is tested without an edit here."""
+
+import os
+import random
+import signal
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from dcond.engine import checkpoint
+from dcond.engine.loop import Loop
+from dcond.engine.recording import Recorder
+from dcond.engine.signals import Interrupted, caught
+from dcond.evaluate import Protocol
+from dcond.models import MLP, ConvNet, Pool
+from dcond.paths import conf_dir
+from dcond.rng import Streams
+from dcond.types import SyntheticSet
+
+METHODS = sorted(path.stem for path in (conf_dir() / "method").glob("*.yaml"))
+POOL = Pool(networks={"ConvNet": ConvNet(name="ConvNet", width=16), "MLP": MLP(name="MLP", hidden=(32,))})
+PROTOCOL = Protocol(name="test", epochs=40, repeats=2, drops=())
+
+OPTIMISING = [name for name in METHODS if yaml.safe_load((conf_dir() / f"method/{name}.yaml").read_text()).get("steps")]
+
+every_method = pytest.mark.parametrize("method", METHODS)
+every_optimising_method = pytest.mark.parametrize("method", OPTIMISING)
+
+
+@every_method
+def test_a_method_takes_steps_exactly_where_its_file_says_so(method, parts):
+    assert (parts(method).method.steps > 0) == (method in OPTIMISING)
+
+
+@every_method
+def test_shapes_labels_and_pixel_range_are_kept(method, condense, toy):
+    got = condense(method, toy, steps=4).synthetic
+    assert got.images.shape == (6, 1, 8, 8)
+    assert got.images.dtype == torch.float32
+    assert torch.isfinite(got.images).all()
+    assert got.images.min() >= 0
+    assert got.images.max() <= 1
+    assert got.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert got.decoded()[0].shape == (6 * got.factor**2, 1, 8, 8)
+
+
+@every_optimising_method
+def test_the_images_are_moved_and_the_real_ones_are_not(method, condense, toy):
+    before = toy.train.images.clone()
+    got = condense(method, toy, steps=2)
+    change = (got.synthetic.images - got.first).abs().amax((1, 2, 3))
+    assert (change > 0).all()  # every image of every class
+    assert torch.equal(toy.train.images, before)
+
+
+@every_optimising_method
+def test_the_loss_falls(method, condense, toy):
+    losses = condense(method, toy, "init=noise", steps=40, lr=0.1).losses
+    assert len(losses) == 40
+    assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
+
+
+@every_method
+def test_the_seed_decides_every_byte(method, condense, toy):
+    one, again, other = (condense(method, toy, seed=seed, steps=6) for seed in (0, 0, 1))
+    assert one.bytes == again.bytes
+    assert one.losses == again.losses
+    assert one.bytes != other.bytes
+
+
+class KilledAt(Recorder):
+    """Sends this process a signal while the given step is recorded."""
+
+    killed_at = 0
+
+    def scalars(self, values, step):
+        super().scalars(values, step)
+        if step == self.killed_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+@every_optimising_method
+@pytest.mark.parametrize("at", [1, 7])
+def test_a_run_that_is_stopped_and_resumed_ends_in_the_same_bytes(at, method, parts, run_made, toy, tmp_path):
+    unbroken = run_made(parts(method, steps=13), toy, tmp_path / "unbroken")
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    recorder = KilledAt(folder, tensorboard=False)
+    recorder.killed_at = at
+    with caught() as stop, pytest.raises(Interrupted):
+        run_made(parts(method, steps=13), toy, folder, stop=stop, recorder=recorder)
+    moment = checkpoint.load(folder)
+    assert moment.step == at
+    resumed = run_made(parts(method, steps=13), toy, folder, moment=moment)
+    assert resumed.bytes == unbroken.bytes
+    assert resumed.losses == unbroken.losses  # no step is missing or counted twice
+    assert len(resumed.run.step_times) == 13 - at
+
+
+@every_optimising_method
+def test_how_often_something_is_recorded_evaluated_or_kept_changes_no_byte(method, condense, toy):
+    def evaluate(synthetic: SyntheticSet, step: int) -> None:
+        seconds.evaluate(lambda repeat: synthetic, POOL, toy.test, 0)
+
+    rarely = Loop(record_every=1000, checkpoint_every_s=1000)
+    often = Loop(record_every=1, checkpoint_every_s=0, images_every=1, evaluate_every=3)
+    seconds = Protocol(name="seconds", epochs=1, repeats=1)
+    one = condense(method, toy, loop=rarely, steps=7)
+    other = condense(method, toy, loop=often, evaluate=evaluate, steps=7)
+    assert one.bytes == other.bytes
+    assert one.losses == other.losses[-1:]
+
+
+@every_method
+def test_the_global_generators_are_neither_used_nor_set(method, condense, toy):
+    states = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+        states.append(condense(method, toy, steps=6).bytes)
+        after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+        assert torch.equal(before[0], after[0])
+        assert before[1:] == after[1:]
+    assert states[0] == states[1]
+
+
+@every_method
+def test_the_result_trains_networks_better_than_noise(method, condense, toy):
+    got = condense(method, toy, "init=noise", steps=40, lr=0.1)
+    noise = SyntheticSet(
+        images=torch.rand(got.synthetic.images.shape, generator=torch.Generator().manual_seed(5)),
+        labels=got.synthetic.labels,
+        class_names=toy.class_names,
+        ipc=2,
+        mean=toy.mean,
+        std=toy.std,
+    )
+    ours, theirs = (
+        PROTOCOL.evaluate(lambda repeat, which=which: which, POOL, toy.test, 0) for which in (got.synthetic, noise)
+    )
+    for name in POOL.networks:
+        assert ours.networks[name].mean > theirs.networks[name].mean + 0.15
+
+
+@every_method
+@pytest.mark.parametrize(
+    ("sizes", "channels", "side", "ipc"),
+    [((1, 1, 1), 1, 8, 1), ((3, 40, 7, 12), 1, 9, 3), ((5, 8), 3, 8, 2), ((2,) * 100, 1, 4, 1)],
+    ids=["one image per class", "unlike classes and odd side", "two classes in colour", "100 classes"],
+)
+@pytest.mark.parametrize("factor", [1, 2])
+def test_data_of_any_shape(method, factor, sizes, channels, side, ipc, condense, data):
+    got = condense(method, data(sizes, channels, side), ipc=ipc, factor=factor, steps=2, width=4, batch_real=4)
+    synthetic = got.synthetic
+    assert synthetic.factor == factor
+    assert synthetic.images.shape == (len(sizes) * ipc, channels, side, side)
+    assert torch.isfinite(synthetic.images).all()
+    assert synthetic.decoded()[0].shape == (len(sizes) * ipc * factor**2, channels, side, side)
+
+
+@every_method
+def test_a_classs_images_are_made_from_that_class(method, condense, data):
+    got = condense(method, data((5, 9, 7)), steps=20, lr=0.03).synthetic  # class c is a level of grey, rising with c
+    level = got.by_class.detach().mean((1, 2, 3, 4))
+    assert torch.equal(level.argsort(), torch.arange(3))
+
+
+@every_method
+def test_the_saved_state_holds_tensors_and_numbers_only(method, parts, toy, tmp_path, run_made):
+    made = parts(method, steps=2)
+    run = run_made(made, toy, tmp_path / "run").run
+    state = made.method.init(toy, run.synthetic, Streams(0))
+    torch.save(state.state_dict(), tmp_path / "state.pt")
+    loaded = torch.load(tmp_path / "state.pt", weights_only=True)
+    state.load_state_dict(loaded)
+    assert loaded.keys() == state.state_dict().keys()

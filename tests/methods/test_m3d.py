@@ -1,0 +1,280 @@
+"""M3D beyond the contract: the sweep and its vectorised form, draws per class, the cap, the life of a network."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from dcond.augment import DiffAug
+from dcond.errors import ConfigError
+from dcond.methods.dm import DM
+from dcond.methods.m3d import M3D
+from dcond.models import MLP, Network, Recipe
+from dcond.rng import Streams
+from dcond.types import RealData, Split, SyntheticSet
+
+CLASSES, PER_CLASS = 4, 6
+
+
+class Linear(Network):
+    """φ(x) = W x in float64; keeps what it was shown."""
+
+    def __init__(self, pixels: int):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(5, pixels, dtype=torch.float64))
+        self.seen: list[Tensor] = []
+
+    def embed(self, x: Tensor) -> Tensor:
+        self.seen.append(x.detach().clone())
+        return x.double().flatten(1) @ self.weight.mT
+
+    def features(self, x):
+        raise AssertionError("not used")
+
+    def forward(self, x):
+        raise AssertionError("not used")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearRecipe(Recipe):
+    name: str = "linear"
+
+    def module(self, spec):
+        return Linear(spec.channels * spec.height * spec.width)
+
+
+class Double(RealData):
+    """Real images in float64."""
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        return super().pixels(rows).double()
+
+
+@pytest.fixture
+def real() -> Double:
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.arange(CLASSES).repeat(PER_CLASS)
+    images = torch.randint(256, (len(labels), 1, 4, 4), generator=rng, dtype=torch.uint8)
+    names = tuple(str(c) for c in range(CLASSES))
+    return Double("double", Split(images, labels), Split(images, labels), names, (0.5,), (0.3,))
+
+
+def start(real: RealData, ipc: int = 2, factor: int = 1) -> SyntheticSet:
+    shape = (CLASSES * ipc, *real.train.images.shape[1:])
+    images = torch.rand(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    labels = torch.arange(CLASSES).repeat_interleave(ipc)
+    return SyntheticSet(images, labels, real.class_names, ipc, real.mean, real.std, factor)
+
+
+class Watched(M3D):
+    """Notes every class's images as they are when its loss is taken: "at its own turn"."""
+
+    def _losses(self, batch, synthetic, state, classes):
+        turns = state.__dict__.setdefault("turns", [[] for _ in range(CLASSES)])
+        for c in range(CLASSES)[classes]:
+            turns[c].append(synthetic.by_class[c].detach().clone())
+        return super()._losses(batch, synthetic, state, classes)
+
+
+def sweeps(real, sweep, steps=6, momentum=0.5, kernel="gaussian", lr=0.05) -> Tensor:
+    """Run without augmentation on whole classes and one network; return (steps, classes, ipc, c, h, w) at own turns."""
+    method = Watched(
+        network=LinearRecipe(),
+        augment=None,
+        steps=steps,
+        lr=lr,
+        momentum=momentum,
+        kernel=kernel,
+        batch_real=PER_CLASS,
+        factor=1,
+        steps_per_network=steps,
+        sweep=sweep,
+        pixel_box="free",
+    )
+    synthetic, rng = start(real), Streams(0)
+    state = method.init(real, synthetic, rng)
+    for _ in range(steps):
+        method.step(real, synthetic, state)
+    return torch.stack([torch.stack(turn) for turn in state.turns], 1)
+
+
+def joint_with_momentum(real, steps, momentum, lr) -> Tensor:
+    """Plain joint descent on the linear-kernel loss: v ← m·v + g, x ← x - lr·v, from the same start and network."""
+    network = LinearRecipe().build(real.spec, Streams(0).networks)
+    target = torch.stack([network.embed(real.normalised(rows)).mean(0) for rows in real.class_rows]).detach()
+    x = start(real).images.requires_grad_()
+    velocity, history = torch.zeros_like(x), []
+    for _ in range(steps):
+        history.append(x.detach().clone().view(CLASSES, 2, 1, 4, 4))
+        means = network.embed(real.spec.normalise(x)).view(CLASSES, 2, -1).mean(1)
+        (gradient,) = torch.autograd.grad((means - target).square().sum(), x)
+        velocity = momentum * velocity + gradient
+        x = (x - lr * velocity).detach().requires_grad_()
+    return torch.stack(history)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_the_literal_sweep_is_joint_descent_with_momentum_m_to_the_k(real, momentum):
+    """Between two of its turns a class coasts k steps, so v ← m^k·v + g at a rate of lr·(1 - m^k) / (1 - m): exactly."""
+    lr = 0.05
+    got = sweeps(real, "sequential", momentum=momentum, kernel="linear", lr=lr)
+    decay = momentum**CLASSES
+    effective = lr * (1 - decay) / (1 - momentum)
+    torch.testing.assert_close(got, joint_with_momentum(real, 6, decay, effective), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("kernel", ["linear", "gaussian"])
+def test_the_joint_step_is_the_sweep_up_to_m_to_the_k(real, kernel):
+    literal = sweeps(real, "sequential", kernel=kernel)
+    joint = sweeps(real, "joint", kernel=kernel)
+    assert torch.equal(literal[0], joint[0])
+    torch.testing.assert_close(literal[1], joint[1], rtol=1e-9, atol=1e-9)  # no earlier sweep coasts on yet
+    travelled = (literal[-1] - literal[0]).abs().max()
+    assert (literal - joint).abs().max() < 2 * 0.5**CLASSES * travelled
+    assert (literal - joint).abs().max() > 0  # and they are two loops, not one
+    without = sweeps(real, "sequential", kernel=kernel, momentum=0.0)
+    assert (without - joint).abs().max() > 5 * (literal - joint).abs().max()  # the longer rate is what makes them agree
+
+
+def test_the_linear_kernel_is_a_step_of_dm(real):
+    shared = {
+        "network": LinearRecipe(),
+        "augment": DiffAug(["color", "crop", "flip"]),
+        "steps": 1,
+        "lr": 0.1,
+        "momentum": 0.0,
+        "batch_real": 4,
+        "factor": 1,
+        "space": "normalised",
+    }
+    moved, losses = [], []
+    for method in (M3D(kernel="linear", steps_per_network=1, **shared), DM(**shared)):
+        synthetic, rng = start(real), Streams(3)
+        state = method.init(real, synthetic, rng)
+        if isinstance(method, M3D):
+            state.uses = 1  # a new network at the first step too, as DM takes one
+        losses.append(method.step(real, synthetic, state)["loss"])
+        moved.append(synthetic.images.detach())
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-12, atol=0)
+    torch.testing.assert_close(moved[0], moved[1], rtol=1e-12, atol=1e-12)
+    assert not torch.equal(moved[0], start(real).images)
+
+
+def run(real, synthetic, steps, **settings):
+    """Take steps with a linear network; return the state."""
+    method = M3D(network=LinearRecipe(), **({"augment": None, "steps": steps, "lr": 0.01, "factor": 1} | settings))
+    state = method.init(real, synthetic, Streams(0))
+    for _ in range(steps):
+        method.step(real, synthetic, state)
+    return state
+
+
+@pytest.mark.parametrize("sweep", ["joint", "sequential"])
+def test_every_class_draws_its_own_augmentation_and_shares_it_between_real_and_synthetic(real, sweep):
+    black = torch.zeros_like(real.train.images)
+    dark = Double("dark", Split(black, real.train.labels), real.test, real.class_names, (0.0,), (1.0,))
+    synthetic = start(dark)
+    synthetic.images.zero_()
+    bright = DiffAug(["color"], contrast=0.0, saturation=0.0)  # black images show the added brightness
+    seen = run(dark, synthetic, 1, augment=bright, batch_real=3, sweep=sweep, chunk=1000).network.seen
+    if sweep == "joint":
+        seen_real, seen_syn = seen[0].view(CLASSES, 3, -1), seen[1].view(CLASSES, 2, -1)
+    else:
+        seen_real, seen_syn = torch.stack(seen[0::2]).flatten(2), torch.stack(seen[1::2]).flatten(2)
+    brightness = seen_real[:, 0, 0]
+    assert len(brightness.unique()) == CLASSES
+    assert torch.equal(seen_real, brightness.view(-1, 1, 1).expand_as(seen_real))
+    assert torch.equal(seen_syn, brightness.view(-1, 1, 1).expand_as(seen_syn))
+
+
+@pytest.mark.parametrize(("cap", "shown"), [(3, 3), (8, 8), (200, 8)])
+def test_no_more_decoded_images_than_the_cap_are_shown(real, cap, shown):
+    seen = run(
+        real, start(real, ipc=2, factor=2), 4, factor=2, batch_real=5, batch_synthetic=cap, chunk=1000
+    ).network.seen
+    assert [len(x) for x in seen] == [CLASSES * 5, CLASSES * shown] * 4
+
+
+def test_a_capped_subset_is_random_and_of_the_class(real):
+    synthetic = start(real, ipc=6)
+    with torch.no_grad():
+        synthetic.images.copy_((torch.arange(CLASSES * 6) / 24).view(-1, 1, 1, 1).expand_as(synthetic.images))
+    first = synthetic.images.clone()
+    seen = run(real, synthetic, 3, batch_real=5, batch_synthetic=3, lr=1e-12, chunk=1000).network.seen
+    shown = [real.spec.denormalise(x)[:, 0, 0, 0].mul(24).round().int().view(CLASSES, 3) for x in seen[1::2]]
+    for choice in shown:
+        assert torch.equal(choice // 6, torch.arange(CLASSES).view(-1, 1).expand(-1, 3).int())
+        assert all(len(set(row)) == 3 for row in choice.tolist())
+    assert not torch.equal(shown[0], shown[1])
+    torch.testing.assert_close(synthetic.images.detach(), first)
+
+
+def test_a_network_serves_for_steps_per_network_steps(real):
+    method = M3D(network=LinearRecipe(), augment=None, steps=7, lr=0.01, factor=1, steps_per_network=3)
+    synthetic = start(real)
+    state = method.init(real, synthetic, Streams(0))
+    weights = []
+    for _ in range(7):
+        method.step(real, synthetic, state)
+        weights.append(state.network.weight.detach().clone())
+        assert not state.network.weight.requires_grad
+        assert state.network.training
+    same = [torch.equal(a, b) for a, b in zip(weights, weights[1:], strict=False)]
+    assert same == [True, True, False, True, True, False]
+
+
+def test_the_saved_state_holds_the_network_its_age_and_the_momentum(real):
+    settings = {"augment": None, "steps": 9, "lr": 0.01, "factor": 1, "steps_per_network": 5, "sweep": "sequential"}
+    method = M3D(network=LinearRecipe(), **settings)
+    synthetic = start(real)
+    state = method.init(real, synthetic, Streams(0))
+    for _ in range(3):
+        method.step(real, synthetic, state)
+    saved = state.state_dict()
+    other = method.init(real, start(real), Streams(99))
+    assert not torch.equal(other.network.weight, state.network.weight)
+    other.load_state_dict(saved)
+    assert torch.equal(other.network.weight, state.network.weight)
+    assert other.uses == 3
+    assert torch.equal(other.pixels.state_dict()["momentum"], state.pixels.state_dict()["momentum"])
+
+
+def test_one_image_per_class_is_not_pulled_by_its_own_kernel(real):
+    """At ipc 1, factor 1, K_XX is the constant 5: equal real and synthetic sets leave the image where it is."""
+    one = Double(
+        "one", Split(real.train.images[:4], real.train.labels[:4]), real.test, real.class_names, (0.5,), (0.3,)
+    )
+    synthetic = start(one, ipc=1)
+    with torch.no_grad():
+        synthetic.images.copy_(one.pixels(torch.arange(4)))
+    before = synthetic.images.clone()
+    run(one, synthetic, 2, batch_real=1, lr=10.0)
+    torch.testing.assert_close(synthetic.images.detach(), before, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (
+            {"kernel": "gausian"},
+            "kernel='gausian' is unknown; allowed: gaussian, linear, poly2, gauss_fixed. Did you mean",
+        ),
+        ({"sweep": "both"}, "method.sweep='both' is unknown; allowed: joint, sequential."),
+        ({"steps": 0}, "method.steps=0 is out of range; allowed: whole numbers from 1."),
+        ({"batch_real": 0}, "method.batch_real=0 is out of range"),
+        ({"batch_synthetic": 0}, "method.batch_synthetic=0 is out of range"),
+        ({"steps_per_network": 2.5}, "method.steps_per_network=2.5 is out of range"),
+        ({"factor": 0}, "method.factor=0 is out of range"),
+        ({"chunk": -1}, "method.chunk=-1 is out of range"),
+        ({"lr": 0.0}, "lr=0.0 must be greater than 0"),
+        ({"momentum": 1.0}, "momentum=1.0 is out of range; allowed: 0 <= momentum < 1."),
+        ({"space": "pixels"}, "space='pixels' is unknown; allowed: pixel, normalised. Did you mean 'pixel'?"),
+        ({"pixel_box": "open"}, "pixel_box='open' is unknown; allowed: project, free."),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_when_the_method_is_made(settings, words):
+    good = {"network": MLP(name="MLP"), "augment": None, "steps": 1, "lr": 0.1}
+    with pytest.raises(ConfigError) as caught:
+        M3D(**(good | settings))
+    assert words in str(caught.value)
