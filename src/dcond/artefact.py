@@ -4,7 +4,9 @@ Nothing in it is ever unpickled. Written to a temporary name, flushed, renamed.
 """
 
 import datetime
+import functools
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +33,8 @@ def save(synthetic: SyntheticSet, path: Path | str) -> Path:
     path = Path(path)
     images = synthetic.images.detach().cpu().float().contiguous()
     low, high = (float(x) for x in images.aminmax())
-    metadata = synthetic.metadata | {
+    kept = {key: value for key, value in synthetic.metadata.items() if key != "pixel_range"}  # an earlier save's
+    metadata = kept | {
         "format": FORMAT,
         "class_names": json.dumps(list(synthetic.class_names)),
         "ipc": str(synthetic.ipc),
@@ -79,44 +82,84 @@ def _checked(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -
         raise ArtefactError(f"{path} has format {metadata.get('format')!r}; this dcond reads {FORMAT!r}.")
     if missing := {"images", "labels"} - tensors.keys():
         raise ArtefactError(f"{path} lacks the tensor(s) {', '.join(sorted(missing))}.")
+    field = functools.partial(_field, path, metadata)
     images, labels = tensors["images"], tensors["labels"]
-    names = tuple(_field(path, metadata, "class_names", _strings))
-    low, high = _field(path, metadata, "pixel_range", _floats) if "pixel_range" in metadata else (0.0, 1.0)
-    if images.ndim != 4 or not images.is_floating_point() or not bool(torch.isfinite(images).all()):
-        raise ArtefactError(f"{path}: images must be finite floats (n, c, h, w); got {tuple(images.shape)}.")
-    if images.numel() and (float(images.min()) < low or float(images.max()) > high):
-        raise ArtefactError(f"{path}: pixels leave the recorded range [{low}, {high}].")
-    if len(labels) != len(images):
-        raise ArtefactError(f"{path}: {len(images)} images but {len(labels)} labels.")
-    hard = labels.ndim == 1 and not labels.is_floating_point()
-    if hard and labels.numel() and not (int(labels.min()) >= 0 and int(labels.max()) < len(names)):
-        raise ArtefactError(f"{path}: labels must lie in 0..{len(names) - 1}.")
-    if not hard and labels.shape != (len(images), len(names)):
-        raise ArtefactError(f"{path}: soft labels must be (n, {len(names)}); got {tuple(labels.shape)}.")
+    names, ipc = tuple(field("class_names", _strings)), field("ipc", _count)
+    _check_images(path, images, field("pixel_range", _range) if "pixel_range" in metadata else (0.0, 1.0))
+    _check_labels(path, labels, len(images), len(names))
+    _require(len(images) == len(names) * ipc, path, f"{len(images)} images are not {len(names)} classes of ipc={ipc}.")
+    mean, std = tuple(field("mean", _floats)), tuple(field("std", _floats))
+    channels, height, width = images.shape[1:]
+    good = len(mean) == len(std) == channels and min(std, default=0) > 0
+    _require(good, path, f"mean and std must give {channels} numbers, std above 0; got {mean} and {std}.")
+    factor = field("factor", _count)
+    _require(factor <= min(height, width), path, f"factor={factor} does not fit images of {height}x{width}.")
     return SyntheticSet(
         images=images.float(),
-        labels=labels.long() if hard else labels.float(),
+        labels=labels.float() if labels.is_floating_point() else labels.long(),
         class_names=names,
-        ipc=_field(path, metadata, "ipc", int),
-        factor=_field(path, metadata, "factor", int),
-        align_corners=bool(_field(path, metadata, "align_corners", json.loads)),
-        mean=tuple(_field(path, metadata, "mean", _floats)),
-        std=tuple(_field(path, metadata, "std", _floats)),
+        ipc=ipc,
+        factor=factor,
+        align_corners=field("align_corners", {"true": True, "false": False}.__getitem__),
+        mean=mean,
+        std=std,
         metadata=metadata,
     )
+
+
+def _check_images(path: Path, images: Tensor, allowed: tuple[float, float]) -> None:
+    good = images.ndim == 4 and images.is_floating_point() and bool(torch.isfinite(images).all()) and images.numel() > 0
+    _require(good, path, f"images must be finite floats (n, c, h, w); got {tuple(images.shape)}.")
+    low, high = allowed
+    inside = float(images.min()) >= low and float(images.max()) <= high
+    _require(inside, path, f"pixels leave the recorded range [{low}, {high}].")
+
+
+def _check_labels(path: Path, labels: Tensor, n: int, k: int) -> None:
+    shape = tuple(labels.shape)
+    _require(labels.ndim > 0 and len(labels) == n, path, f"{n} images but labels {shape}.")
+    if labels.ndim == 1 and not labels.is_floating_point():
+        inside = int(labels.min()) >= 0 and int(labels.max()) < k
+        _require(inside, path, f"labels must lie in 0..{k - 1}.")
+    else:
+        good = shape == (n, k) and labels.is_floating_point() and bool(torch.isfinite(labels).all())
+        _require(good, path, f"soft labels must be finite floats (n, {k}); got {shape}.")
+
+
+def _require(condition: bool, path: Path, words: str) -> None:
+    if not condition:
+        raise ArtefactError(f"{path}: {words}")
 
 
 def _field(path: Path, metadata: dict[str, str], key: str, parse: Callable[[str], Any]) -> Any:
     """Parse one metadata entry."""
     try:
         return parse(metadata[key])
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise ArtefactError(f"{path}: metadata {key!r} is missing or unreadable ({metadata.get(key)!r}).") from error
 
 
 def _floats(text: str) -> list[float]:
-    return [float(x) for x in json.loads(text)]
+    values = [float(x) for x in json.loads(text)]
+    if not all(map(math.isfinite, values)):
+        raise ValueError("not finite")
+    return values
+
+
+def _range(text: str) -> tuple[float, float]:
+    low, high = _floats(text)
+    return low, high
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError("below 1")
+    return value
 
 
 def _strings(text: str) -> list[str]:
-    return [str(x) for x in json.loads(text)]
+    values = json.loads(text)
+    if not isinstance(values, list):
+        raise TypeError("no list")
+    return [str(x) for x in values]

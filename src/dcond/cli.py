@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 import dcond
-from dcond.errors import DcondError
+from dcond.errors import DcondError, nearest
 
 COMMANDS = {
     "condense": "make a synthetic set, then train unlike networks on it and test them",
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"dcond {dcond.__version__}")
         return 0
     if not words or words[0] not in COMMANDS:
-        wrong = f"dcond: unknown command {words[0]!r}\n\n" if words else ""
+        wrong = f"dcond: unknown command {words[0]!r}.{nearest(words[0], COMMANDS)}\n\n" if words else ""
         print(wrong + usage(), end="", file=sys.stderr)
         return 2
     return _run(words[0], words[1:])
@@ -52,7 +52,9 @@ def _run(command: str, words: list[str]) -> int:
     """Run a sub-command and turn what ends it into an exit status."""
     try:
         app = importlib.import_module(f"dcond.apps.{command}")
-        return int(app.main(words))
+        code = int(app.main(words))
+        sys.stdout.flush()  # here, where a broken pipe is known for what it is
+        return code
     except DcondError as error:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
@@ -81,10 +83,27 @@ def _completion(words: list[str]) -> int:
             print(" ".join(name for name in COMMANDS if name.startswith(command)))
             return 0
         if command not in HYDRA_COMMANDS:
+            print(" ".join(_next_words(typed, line)))
             return 0
         program, _, rest = line.partition(command)
         os.environ["COMP_LINE"] = program + rest.lstrip()
     return _run(command if command in HYDRA_COMMANDS else "condense", words)
+
+
+def _next_words(typed: list[str], line: str) -> list[str]:
+    """Return what may come next after ``list`` and ``data``; the shell itself completes file names."""
+    from dcond.apps.list import KINDS, entries
+    from dcond.paths import conf_dir
+
+    done, begun = (typed, "") if line.endswith(" ") else (typed[:-1], typed[-1])
+    offered: list[str] = []
+    if done == ["list"]:
+        offered = list(KINDS)
+    elif done == ["data"]:
+        offered = ["prepare", "info"]
+    elif done[:1] == ["data"] and len(done) == 2:
+        offered = [entry.name for entry in entries(conf_dir() / "dataset")]
+    return [word for word in offered if word.startswith(begun)]
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ class PixelSGD:
         check_pixel_settings(lr, momentum, space, pixel_box)
         self.images = images.requires_grad_(True)
         self.pixel_box = pixel_box
-        scale = torch.tensor(std, device=images.device).view(-1, 1, 1).square() if space == "normalised" else None
-        self._scale = scale
+        scale = torch.tensor(std, dtype=images.dtype, device=images.device).view(-1, 1, 1).square()
+        self._scale = scale if space == "normalised" else None
         self._sgd = torch.optim.SGD([images], lr=lr, momentum=momentum)
 
     def step(self, gradient: Tensor) -> None:

@@ -118,9 +118,9 @@ def test_the_global_generators_are_neither_used_nor_set(method, condense, toy):
     states = []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+        before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
         states.append(condense(method, toy, steps=6).bytes)
-        after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()  # noqa: NPY002
+        after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
         assert torch.equal(before[0], after[0])
         assert before[1:] == after[1:]
     assert states[0] == states[1]

@@ -112,12 +112,10 @@ def test_the_loss_is_zero_where_the_set_is_the_data(toy):
 
 
 def test_batch_norm_sees_all_classes_in_one_batch(toy):
-    whole, small = (
-        method(network=ConvNet(name="bn", width=8, norm="batch"), chunk=chunk, batch_real=5) for chunk in (10000, 4)
-    )
-    losses = [
-        dm.step(toy, s, dm.init(toy, s, Streams(0)))["loss"] for dm, s in ((whole, start(toy)), (small, start(toy)))
-    ]
+    losses = []
+    for chunk in (10000, 4):
+        dm, synthetic = method(network=ConvNet(name="bn", width=8, norm="batch"), chunk=chunk, batch_real=5), start(toy)
+        losses.append(dm.step(toy, synthetic, dm.init(toy, synthetic, Streams(0)))["loss"])
     assert losses[0] == losses[1]
 
 

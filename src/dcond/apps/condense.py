@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dcond.apps.job import build, hydra_main, reported, set_threads, whole_number
+from dcond.apps.job import build, reported, set_threads, truth, whole_number
+from dcond.apps.launch import hydra_main
 from dcond.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
@@ -17,11 +18,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SWITCHES = ("evaluate", "baselines", "tensorboard")
+
 
 def main(argv: list[str]) -> int:
     """Run the sub-command with the words after it."""
+    check_resume(argv)
     hydra_main(condense, "condense", argv)
     return 0
+
+
+def check_resume(argv: list[str]) -> None:
+    """Raise :class:`CheckpointError` for a folder to resume that does not exist, which Hydra would make."""
+    for word in argv:
+        key, _, value = word.partition("=")
+        if key == "resume" and value not in ("", "null") and not Path(value.strip("'\"")).is_dir():
+            raise CheckpointError(f"nothing to resume: {value} is no folder; give the one of a run that was stopped.")
 
 
 def condense(cfg: DictConfig) -> None:
@@ -46,9 +58,8 @@ def condense(cfg: DictConfig) -> None:
         method=choices["method"],
         dataset=choices["dataset"],
         config_sha256=results.sha256(_of_the_numbers(cfg)),
-        **{key: cfg[key] for key in ("ipc", "seed")},
     )
-    with caught() as stop, reported(result, folder), set_threads(cfg.threads):
+    with caught() as stop, reported(result, folder), set_threads(cfg):
         Job(cfg, choices, text, folder, result, stop).run(moment)
 
 
@@ -58,7 +69,6 @@ class Job:
     def __init__(
         self, cfg: DictConfig, choices: dict[str, str], text: str, folder: Path, result: dict[str, Any], stop: "Stop"
     ):
-        from dcond.engine.loop import Loop
         from dcond.engine.machine import pick_device
         from dcond.rng import Streams
 
@@ -71,11 +81,13 @@ class Job:
             stop,
         )
         # Everything that can be wrong in the configuration is built before any data is read.
-        self.ipc = whole_number(cfg, "ipc", 1)
-        self.rng = Streams(whole_number(cfg, "seed", 0))
+        self.ipc = self.result["ipc"] = whole_number(cfg, "ipc", 1)
+        self.seed = self.result["seed"] = whole_number(cfg, "seed", 0)
+        self.rng = Streams(self.seed)
         self.max_steps = None if cfg.max_steps is None else whole_number(cfg, "max_steps", 0)
         self.device = pick_device(str(cfg.device))
-        self.loop = build({"_target_": f"{Loop.__module__}.Loop", **cfg.loop}, "loop")
+        self.evaluate, self.baselines, self.tensorboard = (truth(cfg, key) for key in SWITCHES)
+        self.loop = build(cfg.loop, "loop")
         self.method: Method = build(cfg.method, f"method={choices['method']}")
         self.start = build(cfg.init, f"init={choices['init']}")
         self.pool = build(cfg.pool, f"pool={choices['pool']}")
@@ -91,13 +103,13 @@ class Job:
         real = self.dataset.load(self.device)
         synthetic = self._first_images(real)
         self._describe(synthetic)
-        recorder = Recorder(self.folder, after_step=moment.step if moment else 0, tensorboard=self.cfg.tensorboard)
+        recorder = Recorder(self.folder, after_step=moment.step if moment else 0, tensorboard=self.tensorboard)
         try:
             self._condense(real, synthetic, recorder, moment)
             path = artefact.save(synthetic, self.folder / "synthetic.safetensors")
             save_png(grid(synthetic.images, synthetic.ipc), self.folder / "grid.png")
             log.info("condensed set: %s", path)
-            if self.cfg.evaluate:
+            if self.evaluate:
                 self._evaluate(real, synthetic, recorder)
         finally:
             recorder.close()
@@ -123,7 +135,7 @@ class Job:
             metadata={
                 "method": self.choices["method"],
                 "dataset": self.choices["dataset"],
-                "seed": str(self.cfg.seed),
+                "seed": str(self.seed),
                 "config_sha256": self.result["config_sha256"],
                 "evaluation": self.protocol.name,
             },
@@ -146,7 +158,7 @@ class Job:
             self.choices["dataset"],
             synthetic.ipc,
             content,
-            self.cfg.seed,
+            self.seed,
             self.device,
             self.folder,
         )
@@ -181,7 +193,7 @@ class Job:
 
     def _evaluate_on_the_way(self, real: "RealData", synthetic: "SyntheticSet", recorder: Any, step: int) -> None:
         """Evaluate the unfinished set; its own random streams leave the run untouched."""
-        found = self.protocol.evaluate(lambda repeat: synthetic, self.pool, real.test, int(self.cfg.seed))
+        found = self.protocol.evaluate(lambda repeat: synthetic, self.pool, real.test, self.seed)
         values = {f"evaluate/{name}": network.mean for name, network in found.networks.items()}
         recorder.scalars({**values, "evaluate/average": found.average}, step)
         log.info("step %d: average test accuracy %.1f %%", step, 100 * found.average)
@@ -195,13 +207,13 @@ class Job:
             self.pool,
             real,
             synthetic,
-            int(self.cfg.seed),
+            self.seed,
             self.result,
             title=title,
-            baselines=bool(self.cfg.baselines),
+            baselines=self.baselines,
         )
         names = ("method", "dataset", "pool", "evaluation", "model", "init")
-        settings = {name: str(self.choices[name]) for name in names} | {"ipc": self.ipc, "seed": int(self.cfg.seed)}
+        settings = {name: str(self.choices[name]) for name in names} | {"ipc": self.ipc, "seed": self.seed}
         recorder.hyperparameters(settings, {"evaluate/average": average})
         print(f"-> {self.folder}")
 
@@ -239,7 +251,7 @@ def _resumed(cfg: DictConfig, folder: Path, words: list[str]) -> tuple[DictConfi
                 f"{folder} was started with {key}={before}, the command line says {key}={now}; "
                 "leave the word out to go on, or start a new run."
             )
-    config = saved.config
+    config = OmegaConf.create(saved.config)  # a root of its own, for interpolations start there
     config.resume = cfg.resume
     OmegaConf.set_struct(config, True)
     return config, dict(saved.choices), moment

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from dcond.apps.job import build, choices, hydra_main, reported, set_threads, whole_number
+from dcond.apps.job import build, reported, set_threads, truth, whole_number
+from dcond.apps.launch import choices, hydra_main
 from dcond.errors import ConfigError
 from dcond.paths import conf_dir
 
@@ -53,16 +54,17 @@ def evaluate(cfg: DictConfig) -> None:
     results.refuse_finished(folder)
     if OmegaConf.is_missing(cfg, "synthetic"):
         raise ConfigError("say what to evaluate: dcond evaluate synthetic=FILE (or the run folder that holds it).")
-    result = results.new(seed=cfg.seed, config_sha256=results.sha256(OmegaConf.to_yaml(cfg)))
-    with caught(), reported(result, folder), set_threads(cfg.threads):
-        seed = whole_number(cfg, "seed", 0)
+    name = HydraConfig.get().runtime.choices.get("dataset")
+    if name is None:
+        raise ConfigError("where several artefacts are evaluated, say on what: dataset=NAME.")
+    result = results.new(config_sha256=results.sha256(OmegaConf.to_yaml(cfg)))
+    with caught(), reported(result, folder), set_threads(cfg):
+        seed = result["seed"] = whole_number(cfg, "seed", 0)
+        baselines = truth(cfg, "baselines")
         device = pick_device(str(cfg.device))
         pool, protocol = build(cfg.pool, "pool"), build(cfg.evaluation, "evaluation")
         synthetic = artefact.load(str(cfg.synthetic))
         method = synthetic.metadata.get("method", "unknown")
-        name = HydraConfig.get().runtime.choices.get("dataset")
-        if name is None:
-            raise ConfigError("several artefacts are evaluated at once: say dataset=NAME.")
         dataset = build(cfg.dataset, f"dataset={name}")
         result |= {
             "method": method,
@@ -77,7 +79,7 @@ def evaluate(cfg: DictConfig) -> None:
         real = dataset.load(device)
         title = f"{method} on {real.name}, {synthetic.ipc} image(s) per class"
         evaluate_with_baselines(
-            protocol, pool, real, synthetic.to(device), seed, result, title=title, baselines=bool(cfg.baselines)
+            protocol, pool, real, synthetic.to(device), seed, result, title=title, baselines=baselines
         )
         result["cost"]["peak_memory_bytes"] = peak_memory_bytes(device)
         print(f"-> {folder}")

@@ -1,17 +1,22 @@
 """Evaluation as both ``condense`` and ``evaluate`` do it: the set, the baselines, the table, the result's fields."""
 
 import functools
+import logging
 import time
 from typing import Any
 
 from rich.console import Console
 
 from dcond.engine.progress import Reporter, reporter
+from dcond.errors import DataError
 from dcond.evaluate import EvalResult, Protocol, random_subset
 from dcond.evaluate.protocol import Sets, check_fits
+from dcond.init.start import check_ipc
 from dcond.models import Pool
 from dcond.report.table import cross_architecture, percent
 from dcond.types import RealData, SyntheticSet
+
+log = logging.getLogger(__name__)
 
 
 def evaluate_with_baselines(
@@ -32,7 +37,7 @@ def evaluate_with_baselines(
     """
     check_fits(synthetic, real)
     sets: dict[str, Sets] = {"condensed": lambda repeat: synthetic}
-    if baselines:
+    if baselines and _enough(real, synthetic.ipc):
         for name, factor in {"random": 1, "random_decoded": synthetic.factor}.items():
             if name == "random" or factor > 1:
                 sets[name] = functools.partial(random_subset, real, synthetic, seed, factor=factor)
@@ -52,6 +57,16 @@ def evaluate_with_baselines(
     each = ", ".join(f"{name} {percent(network)}" for name, network in ours.networks.items())
     print(f"average test accuracy {100 * ours.average:.1f} % ({each})")
     return ours.average
+
+
+def _enough(real: RealData, ipc: int) -> bool:
+    """Tell whether every class has ``ipc`` real images to draw; a set made from noise may hold more."""
+    try:
+        check_ipc(real, ipc)
+    except DataError:
+        log.warning("no random baselines: some class of %s has fewer than ipc=%d real images", real.name, ipc)
+        return False
+    return True
 
 
 class _Counter:

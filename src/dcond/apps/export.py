@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
         out.parent.mkdir(parents=True, exist_ok=True)
         note = writer(synthetic, out, arguments.decoded)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
         raise ArtefactError(f"cannot write {out}: {reason}. Free some space or choose another --out.") from error
     print(f"{note} -> {out}")
     return 0

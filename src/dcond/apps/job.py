@@ -1,83 +1,41 @@
-"""What the Hydra applications share: composing, building parts, user errors, the result file."""
+"""What the jobs of the Hydra applications share: building parts, checking settings, the result file."""
 
-import functools
 import logging
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dcond.errors import ConfigError, DcondError, nearest
-from dcond.paths import conf_dir
+from dcond.apps.settings import check_settings, shown
+from dcond.errors import ConfigError, DcondError
 
 log = logging.getLogger(__name__)
-
-
-def hydra_main(task: Callable[[DictConfig], None], config_name: str, argv: list[str]) -> None:
-    """Run a task under Hydra with the words after the sub-command."""
-    import hydra
-
-    OmegaConf.register_new_resolver("dcond.run_dir", lambda resume, new: resume or new, replace=True)
-    OmegaConf.register_new_resolver("dcond.hydra_subdir", lambda resume: None if resume else ".hydra", replace=True)
-    check_choices(argv)
-    sys.argv = [sys.argv[0], *argv]
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(_translated(task))()
-
-
-def _translated(task: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """Turn a user's fault into the one line Hydra prints without a traceback; the sweep goes on."""
-
-    @functools.wraps(task)
-    def run(cfg: DictConfig) -> None:
-        from hydra.errors import CompactHydraException
-
-        try:
-            task(cfg)
-        except DcondError as error:
-            raise CompactHydraException(f"dcond: {error}") from error
-
-    return run
-
-
-def check_choices(argv: list[str]) -> None:
-    """Raise :class:`ConfigError` for ``group=name`` where the group has no such file, and suggest the nearest.
-
-    Hydra refuses such a word too, but without a suggestion. A sweep's lists are checked word by word; anything cleverer
-    is left to Hydra, and so is all of it where own folders of configs are given.
-    """
-    if any(word.startswith(("--config-dir", "-cd", "--config-path", "-cp", "hydra.searchpath")) for word in argv):
-        return
-    for word in argv:
-        group, _, value = word.partition("=")
-        folder = conf_dir() / group
-        if word.startswith("-") or not value or not group.isidentifier() or not folder.is_dir():
-            continue
-        names = choices(folder)
-        for name in value.split(","):
-            if name.replace("_", "").replace("-", "").replace("/", "").isalnum() and name not in {*names, "null"}:
-                raise ConfigError(f"{group}={name!r} is unknown; allowed: {', '.join(names)}.{nearest(name, names)}")
-
-
-def choices(folder: Path) -> list[str]:
-    """Return the names that a config group offers, sub-folders included."""
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
 def build(node: Any, what: str) -> Any:
     """Instantiate a part from its configuration.
 
+    Args:
+        node: the part's configuration.
+        what: how the command line calls it: ``method=dm``, or ``loop``.
+
     Raises:
-        ConfigError: the node names an unknown setting, or lacks one.
+        ConfigError: the node names an unknown setting, lacks one, or has one of a wrong type.
         DcondError: whatever the part itself refuses, as it said it.
     """
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate
     from omegaconf.errors import OmegaConfBaseException
 
+    group = what.partition("=")[0]
+    if not isinstance(node, DictConfig):
+        raise ConfigError(f"{group}={shown(node)} leaves nothing to use; leave the word out, or choose another.")
+    for missing in sorted(OmegaConf.missing_keys(node)):
+        raise ConfigError(f"{what} needs {missing}; add it to the command, as {missing}=...")
     try:
+        check_settings(OmegaConf.to_container(node, resolve=True), group)
         return instantiate(node, _convert_="all")
     except InstantiationException as error:
         cause: BaseException | None = error
@@ -99,18 +57,34 @@ def whole_number(cfg: DictConfig, key: str, least: int) -> int:
     """
     value = cfg[key]
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"{key}={value!r} is out of range; it must be a whole number of {least} or more.")
+        raise ConfigError(f"{key}={shown(value)} is out of range; it must be a whole number of {least} or more.")
+    return value
+
+
+def truth(cfg: DictConfig, key: str) -> bool:
+    """Return a setting that is true or false.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    value = cfg[key]
+    if not isinstance(value, bool):
+        raise ConfigError(f"{key}={value!r} is unknown; allowed: true, false.")
     return value
 
 
 @contextmanager
-def set_threads(count: int | None) -> Iterator[None]:
-    """Use this many CPU threads for the length of a block."""
+def set_threads(cfg: DictConfig) -> Iterator[None]:
+    """Use ``threads`` CPU threads for the length of a block.
+
+    Raises:
+        ConfigError: it is neither null nor a whole number of 1 or more.
+    """
     import torch
 
     before = torch.get_num_threads()
-    if count is not None:
-        torch.set_num_threads(count)
+    if cfg.threads is not None:
+        torch.set_num_threads(whole_number(cfg, "threads", 1))
     try:
         yield
     finally:
@@ -135,7 +109,7 @@ def reported(result: dict[str, Any], folder: Path) -> Iterator[None]:
         result["error"] = (str(error).splitlines() or [type(error).__name__])[0]
         if isinstance(error, Interrupted):
             log.warning("%s", error)
-        else:  # the console gets its line from Hydra
+        else:  # the console gets its line when the command ends
             known = isinstance(error, DcondError)
             log.error("%s", error, exc_info=None if known else error, extra={"file_only": True})
         try:
@@ -143,9 +117,12 @@ def reported(result: dict[str, Any], folder: Path) -> Iterator[None]:
         except OSError as second:
             log.warning("result.json could not be written: %s", second)
         if isinstance(error, OSError):
-            raise DcondError(f"cannot write in {folder}: {error}. Free some space or choose another folder.") from error
+            reason = error.strerror or error
+            raise DcondError(
+                f"cannot write in {folder}: {reason}. Free some space or choose another folder."
+            ) from error
         raise
     try:
         results.write(result, folder)
     except OSError as error:
-        raise DcondError(f"cannot write {folder / results.NAME}: {error}.") from error
+        raise DcondError(f"cannot write {folder / results.NAME}: {error.strerror or error}.") from error

@@ -1,4 +1,4 @@
-"""``dcond list``: what ``conf/`` offers, read from the first line of each file; nothing is imported to tell it."""
+"""``dcond list``: what ``conf/`` offers, read from the first comment of each file; nothing is imported to tell it."""
 
 import argparse
 import sys
@@ -64,10 +64,14 @@ def entries(folder: Path) -> list[Entry]:
 
 
 def _entry(name: str, file: Path) -> Entry:
-    """Split a first line ``# One line. Paper: Name, arXiv 0000.00000``; either part may be missing."""
+    """Split ``# One line. Paper: Name, arXiv 0000.00000``; either part may be missing.
+
+    It is the first line, or the second where the first is the ``# @package`` that Hydra reads from nowhere else.
+    """
     with file.open(encoding="utf-8") as lines:
-        first = lines.readline()
-    what, _, paper = first.removeprefix("#").partition("Paper:") if first.startswith("#") else ("", "", "")
+        first = next((line for line in lines if not line.startswith("# @")), "")
+    comment = first.removeprefix("#") if first.startswith("#") else ""
+    what, _, paper = comment.partition("Paper:")
     return Entry(name, what.strip(), paper.strip())
 
 

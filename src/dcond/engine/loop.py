@@ -1,6 +1,7 @@
 """The loop that runs every method."""
 
 import logging
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from dcond.engine.checkpoint import Checkpoint
 from dcond.engine.progress import reporter
 from dcond.engine.recording import Recorder, grid
 from dcond.engine.signals import Stop
-from dcond.errors import DivergedError, require
+from dcond.errors import CheckpointError, DivergedError, require
 from dcond.methods.base import Method, State
 from dcond.rng import Streams
 from dcond.types import RealData, SyntheticSet
@@ -66,11 +67,13 @@ class Run:
     wall_s: float = 0.0
     step_times: list[float] = field(default_factory=list)
     _saved_at: float = 0.0
+    _unchecked: list[dict[str, Tensor]] = field(default_factory=list)  # metrics that no guard has looked at
 
     def condense(self, resume_from: Checkpoint | None = None) -> None:
         """Run all steps; the result is in ``synthetic.images``.
 
         Raises:
+            CheckpointError: the checkpoint holds other images than the data give.
             DivergedError: a loss or the images stopped being finite; the last good checkpoint stays.
             Interrupted: a signal asked to stop; a checkpoint of the last finished step is kept.
         """
@@ -80,12 +83,10 @@ class Run:
         elif self.steps > 0:
             self._save(state)  # from here on the run can always be resumed
         self._picture()
-        with reporter("condense", self.steps, self.step, self.loop.progress_every_s) as bar:
+        with reporter("condense", self.steps, self.step, self.loop.progress_every_s) as bar, self.stop.deferred():
             while self.step < self.steps:
-                with self.stop.deferred():
-                    metrics = self._advance(state)
-                    self._housekeeping(state, metrics, bar.update)
-                self.stop.check()
+                metrics = self._advance(state)
+                self._housekeeping(state, metrics, bar.update)
         self._picture(final=True)
 
     def _advance(self, state: State) -> dict[str, Tensor]:
@@ -98,36 +99,50 @@ class Run:
         took = time.perf_counter() - start
         self.wall_s += took
         self.step_times.append(took)
+        self._unchecked.append(metrics)
         return metrics
 
     def _housekeeping(self, state: State, metrics: dict[str, Tensor], show: Callable[[int, str], None]) -> None:
         last = self.step == self.steps
         due = self.wall_s - self._saved_at >= self.loop.checkpoint_every_s
-        if last or due or self.stop.requested or self.step % self.loop.record_every == 0:
+        if last or due or self.step % self.loop.record_every == 0:
+            self._guard()
             values = {f"condense/{name}": float(value) for name, value in metrics.items()}
-            self._guard(values)
             self.recorder.scalars({**values, "condense/wall_s": self.wall_s}, self.step)
             show(self.step, f"loss {values['condense/loss']:.4g}")
-        if last or due or self.stop.requested:
+        if last or due:
             self._save(state)
         if self.loop.images_every and self.step % self.loop.images_every == 0 and not last:
             self._picture()
         if self.evaluate and self.loop.evaluate_every and self.step % self.loop.evaluate_every == 0 and not last:
             self.evaluate(self.synthetic, self.step)
+        if self.stop.requested:  # looked at last: a signal during the evaluation must not cost the step
+            self._save(state)
+            self.stop.check()
 
-    def _guard(self, values: dict[str, float]) -> None:
-        """Stop before anything non-finite reaches a checkpoint."""
-        bad = [name for name, value in values.items() if not torch.isfinite(torch.tensor(value))]
-        if not bad and not bool(torch.isfinite(self.synthetic.images).all()):
-            bad = ["images"]
-        if bad:
-            rate = getattr(self.method, "lr", None)
-            raise DivergedError(
-                f"{bad[0]} is not finite after step {self.step} (loss {values['condense/loss']}, lr {rate}). "
-                "The last good checkpoint stays; try a smaller method.lr."
-            )
+    def _guard(self) -> None:
+        """Stop before anything non-finite is recorded or kept; looks at every step since the last look.
+
+        A loss may become finite again, since images are clipped to [0, 1], so a look at the last one is not enough.
+        """
+        seen, self._unchecked = self._unchecked, []
+        for step, metrics in enumerate(seen, self.step - len(seen) + 1):
+            for name, value in metrics.items():
+                if not math.isfinite(value):
+                    raise self._diverged(f"{name} is", step, metrics)
+        if not bool(torch.isfinite(self.synthetic.images).all()):
+            raise self._diverged("images are", self.step, seen[-1] if seen else {})
+
+    def _diverged(self, what: str, step: int, metrics: dict[str, Tensor]) -> DivergedError:
+        loss = float(metrics["loss"]) if metrics else None
+        rate = getattr(self.method, "lr", None)
+        return DivergedError(
+            f"{what} not finite at step {step} (loss {loss}, lr {rate}). "
+            "The last good checkpoint stays; try a smaller method.lr."
+        )
 
     def _save(self, state: State) -> None:
+        self._guard()
         images = self.synthetic.images.detach()
         moment = Checkpoint(self.step, self.config, images, state.state_dict(), self.rng.state_dict(), self.wall_s)
         checkpoint.save(moment, self.folder)
@@ -135,6 +150,12 @@ class Run:
         self._saved_at = self.wall_s
 
     def _restore(self, moment: Checkpoint, state: State) -> None:
+        before, now = tuple(moment.images.shape), tuple(self.synthetic.images.shape)
+        if before != now:
+            raise CheckpointError(
+                f"{self.folder} was started with images {before}, the data now give {now}; "
+                "bring the data set back as it was, or start a new run."
+            )
         with torch.no_grad():
             self.synthetic.images.copy_(moment.images)
         state.load_state_dict(moment.state)

@@ -23,7 +23,8 @@ def pick_device(name: str) -> torch.device:
     except RuntimeError as error:
         raise ConfigError(f"device={name!r} is unknown; allowed: auto, cpu, cuda, cuda:N, mps.") from error
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(device.type, False):
+    beyond = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
+    if beyond or not there.get(device.type, False):
         raise ConfigError(f"device={name!r} is not available here; use device=auto or device=cpu.")
     return device
 

@@ -51,7 +51,7 @@ class Bar:
 
 
 class Lines:
-    """One log line every ``every_s`` seconds, and none for what ends sooner."""
+    """One log line every ``every_s`` seconds, later every fiftieth of the time spent; none for what ends sooner."""
 
     def __init__(self, what: str, total: int, done: int = 0, every_s: float = 10.0):
         self._what, self._total, self._first, self._every_s = what, total, done, every_s
@@ -66,7 +66,7 @@ class Lines:
     def update(self, done: int, note: str) -> None:
         """Log a line if it is time."""
         now = time.monotonic()
-        if now - self._last < self._every_s or done == self._first:
+        if done == self._first or now - self._last < max(self._every_s, (now - self._start) / 50):
             return
         self._last = now
         eta = (now - self._start) / (done - self._first) * (self._total - done)
@@ -80,7 +80,7 @@ def reporter(what: str, total: int, done: int = 0, every_s: float = 10.0) -> Rep
 
 def duration(seconds: float) -> str:
     """Write seconds as a person reads them: 3.1 s, 4:05 min, 2:07:30 h."""
-    if seconds < 60:
+    if seconds < 59.95:  # what is left does not round to 60.0
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -68,18 +68,23 @@ class Recorder:
             self._writer.close()
 
 
-def grid(images: Tensor, per_row: int, limit: int = 100) -> Tensor:
-    """Lay images (n, c, h, w) out as one picture (c, H, W), class by class, clipped to [0, 1].
+def grid(images: Tensor, ipc: int, limit: int = 100) -> Tensor:
+    """Lay images (n, c, h, w) out as one picture (c, H, W), clipped to [0, 1]: a row per class.
+
+    With one image per class, ten classes share a row.
 
     Args:
         images: in pixel space, class-major.
-        per_row: images per row: ipc, so that a row is a class.
+        ipc: images per class.
         limit: at most this many rows and columns; the rest is left out.
     """
     from torchvision.utils import make_grid
 
-    rows = images.detach().cpu().clamp(0, 1).view(-1, per_row, *images.shape[1:])[:limit, : min(per_row, limit)]
-    picture: Tensor = make_grid(rows.flatten(0, 1), nrow=rows.shape[1], padding=1, pad_value=1.0)
+    shown = images.detach().cpu().clamp(0, 1)
+    if ipc > 1:
+        shown = shown.view(-1, ipc, *images.shape[1:])[:limit, :limit].flatten(0, 1)
+    per_row = 10 if ipc == 1 else min(ipc, limit)
+    picture: Tensor = make_grid(shown[: limit * per_row], nrow=per_row, padding=1, pad_value=1.0)
     return picture
 
 

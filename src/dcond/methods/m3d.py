@@ -52,7 +52,9 @@ class M3D:
         network: recipe of φ, never trained.
         augment: Siamese augmentation, one draw per class for real and synthetic together; None for none.
         steps: sweeps over the classes.
-        lr, momentum: of the images, in units of ``space`` (M3D: pixel).
+        lr: of the images, in units of ``space``, per stored image: a step is lr · ipc times the gradient, since the
+            gradient of a mean over n images shrinks as 1/n (the published settings at 28 and 32 px: lr = 1).
+        momentum: of the images.
         kernel: gaussian, linear, poly2 or gauss_fixed (:mod:`dcond.matching.kernels`).
         batch_real: real images per class and step.
         batch_synthetic: decoded images per class and step at most; a random subset where there are more.
@@ -89,9 +91,10 @@ class M3D:
         """Draw the first network and make the pixel optimiser."""
         network = self.network.build(real.spec, rng.networks, real.device).requires_grad_(False)
         joint, m, k = self.sweep == "joint", self.momentum, len(real.class_names)
+        lr = self.lr * synthetic.ipc
         pixels = PixelSGD(
             synthetic.images,
-            lr=self.lr * (1 - m**k) / (1 - m) if joint else self.lr,
+            lr=lr * (1 - m**k) / (1 - m) if joint else lr,
             momentum=0.0 if joint else m,
             space=self.space,
             std=real.std,

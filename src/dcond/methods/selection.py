@@ -32,7 +32,7 @@ class Selection:
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> NoState:
         """Choose the images and store them."""
-        chosen = FromReal(rule=self.rule)(real, synthetic.ipc, self.factor, rng)  # may train a network, so with gradients
+        chosen = FromReal(rule=self.rule)(real, synthetic.ipc, self.factor, rng)  # may train a network: not in no_grad
         with torch.no_grad():
             synthetic.images.copy_(chosen)
         return NoState()

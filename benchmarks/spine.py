@@ -1,0 +1,138 @@
+"""How fast the spine is: a DM step in one pass against a per-class loop, time to help, memory of CIFAR-10.
+
+    DCOND_DATA=DIR python benchmarks/spine.py        # writes benchmarks/cpu/spine.csv; wants a quiet machine
+
+The loop is written the way the public code writes it: one class at a time through augmentation, network and loss, with
+the same functions, in the same process. Each ratio is the median over alternating repeats, taken twice.
+"""
+
+import csv
+import datetime
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from dcond.augment import DiffAug
+from dcond.matching.moments import mean_distance
+from dcond.matching.views import decoded_by_class, embed_by_class, real_by_class, siamese
+from dcond.models import ConvNet
+from dcond.rng import Streams, generator
+from dcond.types import RealData, Split, SyntheticSet
+
+TABLE = Path("benchmarks/cpu/spine.csv")
+AUGMENT = DiffAug(["color", "crop", "cutout", "flip", "scale", "rotate"])
+NETWORK = ConvNet(name="ConvNet", width=128)
+LOOP_CHUNK = 10**9  # the public code gives a class to the network whole
+
+
+def made_up(classes: int, per_class: int) -> RealData:
+    """Random colour images of 32 x 32: a step costs the same whatever they show."""
+    rng = generator(0, "bench")
+    images = torch.randint(0, 256, (classes * per_class, 3, 32, 32), generator=rng, dtype=torch.uint8)
+    split = Split(images, torch.arange(classes).repeat_interleave(per_class))
+    names = tuple(str(c) for c in range(classes))
+    return RealData("made up", split, split, names, (0.5, 0.5, 0.5), (0.3, 0.3, 0.3))
+
+
+def synthetic_set(real: RealData, ipc: int) -> SyntheticSet:
+    rows = torch.cat([rows[:ipc] for rows in real.class_rows])
+    labels = torch.arange(len(real.class_names)).repeat_interleave(ipc)
+    images = real.pixels(rows).requires_grad_()
+    return SyntheticSet(images, labels, real.class_names, ipc, real.mean, real.std)
+
+
+def one_pass(real: Tensor, images: Tensor, network: torch.nn.Module, rng: torch.Generator, chunk: int) -> Tensor:
+    """The loss of every class, (k,), all classes together."""
+    real, images = siamese(AUGMENT, real, images, rng)
+    with torch.no_grad():
+        target = embed_by_class(network, real, chunk)
+    return mean_distance(embed_by_class(network, images, chunk), target)
+
+
+def per_class_loop(real: Tensor, images: Tensor, network: torch.nn.Module, rng: torch.Generator) -> Tensor:
+    """The same, one class after another."""
+    losses = [one_pass(real[c : c + 1], images[c : c + 1], network, rng, LOOP_CHUNK) for c in range(len(real))]
+    return torch.cat(losses)
+
+
+def same_loss(real: Tensor, images: Tensor, network: torch.nn.Module) -> float:
+    """Relative difference of the two forms' losses on equally augmented batches."""
+    real, images = siamese(AUGMENT, real, images, generator(0, "augmentation"))
+    with torch.no_grad():
+        together = mean_distance(embed_by_class(network, images, 256), embed_by_class(network, real, 256)).sum()
+        alone = sum(
+            mean_distance(network.embed(images[c])[None], network.embed(real[c])[None]).sum() for c in range(len(real))
+        )
+    return abs(float(together) / float(alone) - 1)
+
+
+def dm_step(classes: int, batch_real: int, ipc: int, repeats: int) -> list[tuple[str, float, str]]:
+    """Time both forms in turn; return rows."""
+    real = made_up(classes, batch_real)
+    synthetic = synthetic_set(real, ipc)
+    network = NETWORK.build(real.spec, Streams(0).networks).requires_grad_(False)
+    batch = real_by_class(real, batch_real, generator(0, "real"))
+    name = f"DM step, {classes} classes, {batch_real} real, ipc {ipc}"
+    rows = [(f"{name}: loss difference", same_loss(batch, decoded_by_class(synthetic), network), "relative")]
+    for attempt in (1, 2):
+        times: dict[str, list[float]] = {"one pass": [], "loop": []}
+        for repeat in range(repeats + 1):
+            for form in times:
+                rng = generator(repeat, "augmentation")
+                start = time.perf_counter()
+                images = synthetic.spec.normalise(decoded_by_class(synthetic))
+                if form == "one pass":
+                    loss = one_pass(batch, images, network, rng, 256)
+                else:
+                    loss = per_class_loop(batch, images, network, rng)
+                torch.autograd.grad(loss.sum(), synthetic.images)
+                if repeat:  # the first warms up
+                    times[form].append(time.perf_counter() - start)
+        medians = {form: statistics.median(values) for form, values in times.items()}
+        rows += [(f"{name}: {form} (attempt {attempt})", value, "s") for form, value in medians.items()]
+        rows.append((f"{name}: loop / one pass (attempt {attempt})", medians["loop"] / medians["one pass"], "ratio"))
+    return rows
+
+
+def time_to_help() -> tuple[str, float, str]:
+    def once() -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "dcond", "condense", "--help"], check=True, capture_output=True)
+        return time.perf_counter() - start
+
+    once()
+    return ("dcond condense --help", statistics.median(once() for _ in range(5)), "s")
+
+
+def memory_of_cifar10() -> tuple[str, float, str]:
+    """Peak resident memory while CIFAR-10 is read, above the interpreter with torch and dcond imported."""
+    code = (
+        "import resource, torch, dcond.apps.data as app, dcond.data\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "made = app.make_dataset('cifar10', []); before = peak(); kept = made.load(torch.device('cpu'))\n"
+        "print((peak() - before) / 2**20)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return ("CIFAR-10 in memory, peak above the interpreter", float(done.stdout), "GiB")
+
+
+def main() -> None:
+    rows = [*dm_step(10, 256, 10, 5), *dm_step(100, 64, 10, 3), time_to_help(), memory_of_cifar10()]
+    TABLE.parent.mkdir(parents=True, exist_ok=True)
+    where = (f"{platform.machine()}, {torch.get_num_threads()} threads", torch.__version__, datetime.date.today())
+    with TABLE.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["what", "value", "unit", "machine", "torch", "date"])
+        writer.writerows([what, f"{value:.4g}", unit, *where] for what, value, unit in rows)
+    for what, value, unit in rows:
+        print(f"{value:10.4g} {unit:9} {what}")
+
+
+if __name__ == "__main__":
+    main()

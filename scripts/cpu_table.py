@@ -1,0 +1,144 @@
+"""Random, herding, k-means, DM and M3D on real images, sized for two CPU cores.
+
+    DCOND_DATA=DIR python scripts/cpu_table.py run [--workers 2]   # goes on where it stopped
+    DCOND_DATA=DIR python scripts/cpu_table.py collect             # writes benchmarks/cpu/selection_dm_m3d.csv
+    DCOND_DATA=DIR python scripts/cpu_table.py time                # writes benchmarks/cpu/step_seconds.csv; quiet machine
+
+Every job is one ``dcond condense experiment=cpu/table ...``; its words are in the CSV. A row is one network trained on
+one set; the seeds are independent sets.
+"""
+
+import argparse
+import csv
+import datetime
+import itertools
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+DATASETS = ("fashion_mnist", "cifar10")
+IPCS = (1, 10)
+SEEDS = (0, 1, 2)
+METHODS = {  # name in the table: words on the command line
+    "random": "method=random",
+    "random_decoded": "method=random method.factor=2",
+    "herding": "method=herding method.rule.embedding.train_steps=100",
+    "kmeans": "method=kmeans method.rule.embedding.train_steps=100",
+    "dm": "method=dm method.steps=200 method.batch_real=128",
+    "m3d_f1": "method=m3d method.steps=200 method.factor=1",
+    "m3d": "method=m3d method.steps=200",
+}
+FOLDER = Path("outputs/cpu_table")
+TABLE = Path("benchmarks/cpu/selection_dm_m3d.csv")
+TIMES = Path("benchmarks/cpu/step_seconds.csv")
+
+
+def jobs() -> list[tuple[Path, str]]:
+    """Return every job's run folder and words, the cheap ones of all kinds first."""
+    made = []
+    for seed, ipc, dataset, name in itertools.product(SEEDS, IPCS, DATASETS, METHODS):
+        words = f"experiment=cpu/table dataset={dataset} ipc={ipc} seed={seed} {METHODS[name]}"
+        made.append((FOLDER / f"{name}_{dataset}_ipc{ipc}_seed{seed}", words))
+    return made
+
+
+def status(folder: Path) -> str | None:
+    result = folder / "result.json"
+    return json.loads(result.read_text())["status"] if result.is_file() else None
+
+
+def run(job: tuple[Path, str]) -> None:
+    folder, words = job
+    if status(folder) == "done":
+        return
+    where = f"resume={folder}" if (folder / "checkpoint.pt").exists() else f"{words} hydra.run.dir={folder}"
+    done = subprocess.run(
+        [sys.executable, "-m", "dcond", "condense", *where.split()], capture_output=True, text=True, check=False
+    )
+    print(f"{folder.name}: {'done' if done.returncode == 0 else done.stderr.strip().splitlines()[-1]}", flush=True)
+
+
+def collect() -> None:
+    rows = []
+    for folder, words in jobs():
+        if status(folder) != "done":
+            print(f"missing: {folder.name}", file=sys.stderr)
+            continue
+        result = json.loads((folder / "result.json").read_text())
+        name = folder.name.split(f"_{result['dataset']}_")[0]
+        for network, found in result["evaluation"]["networks"].items():
+            rows.append(
+                {
+                    "dataset": result["dataset"],
+                    "ipc": result["ipc"],
+                    "method": name,
+                    "factor": result["factor"],
+                    "seed": result["seed"],
+                    "network": network,
+                    "accuracy": found["mean"],
+                    "steps": result["cost"]["steps"],
+                    "torch": result["versions"]["torch"],
+                    "machine": f"{platform.machine()}, 1 thread",
+                    "command": f"dcond condense {words}",
+                }
+            )
+    rows.sort(key=lambda row: (row["dataset"], row["ipc"], [*METHODS].index(row["method"]), row["network"], row["seed"]))
+    write(rows, TABLE)
+
+
+def time_steps() -> None:
+    """Median seconds per step of the methods that take steps, alone on the machine, with all its threads."""
+    rows = []
+    for ipc, dataset, name in itertools.product(IPCS, DATASETS, ("dm", "m3d_f1", "m3d")):
+        words = f"experiment=cpu/table dataset={dataset} ipc={ipc} {METHODS[name]} max_steps=20 evaluate=false threads=null"
+        folder = FOLDER / f"time_{name}_{dataset}_ipc{ipc}"
+        shutil.rmtree(folder, ignore_errors=True)
+        run((folder, words))
+        result = json.loads((folder / "result.json").read_text())
+        rows.append(
+            {
+                "dataset": dataset,
+                "ipc": ipc,
+                "method": name,
+                "step_s_median": result["cost"]["step_s_median"],
+                "peak_memory_bytes": result["cost"]["peak_memory_bytes"],
+                "torch": result["versions"]["torch"],
+                "machine": f"{platform.machine()}, {os.cpu_count()} threads",
+                "date": datetime.date.today().isoformat(),
+                "command": f"dcond condense {words}",
+            }
+        )
+    write(rows, TIMES)
+
+
+def write(rows: list[dict[str, object]], table: Path) -> None:
+    table.parent.mkdir(parents=True, exist_ok=True)
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"{len(rows)} rows -> {table}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("run", "collect", "time"))
+    parser.add_argument("--workers", type=int, default=2, help="jobs side by side, one thread each")
+    options = parser.parse_args()
+    if options.what == "collect":
+        return collect()
+    if options.what == "time":
+        return time_steps()
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(options.workers) as pool:
+        list(pool.map(run, jobs()))
+    return collect()
+
+
+if __name__ == "__main__":
+    main()

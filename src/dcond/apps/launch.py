@@ -1,0 +1,137 @@
+"""Running a task under Hydra: the words are checked before, and what goes wrong is told in one line."""
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from dcond.errors import ConfigError, DcondError, nearest
+from dcond.paths import conf_dir
+
+
+class _Fault(BaseException):
+    """Carries a user's fault past Hydra, which would add lines of its own."""
+
+    def __init__(self, error: DcondError):
+        self.error = error
+
+
+def hydra_main(task: Callable[[DictConfig], None], config_name: str, argv: list[str]) -> None:
+    """Run a task under Hydra with the words after the sub-command.
+
+    Raises:
+        DcondError: whatever was wrong with the words, the configuration, the run or the disk, in one line.
+    """
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    OmegaConf.register_new_resolver("dcond.run_dir", lambda resume, new: resume or new, replace=True)
+    OmegaConf.register_new_resolver("dcond.hydra_subdir", _hydra_subdir, replace=True)
+    check_choices(argv)
+    # Hydra takes flags and settings in one block each: `ipc=1 -m seed=0,1` it would refuse.
+    sys.argv = [sys.argv[0], *sorted(argv, key=_is_flag)]
+    try:
+        with _hydra_raises():
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(_translated(task))()
+    except _Fault as fault:
+        raise fault.error from fault.error.__cause__
+    except (HydraException, OmegaConfBaseException) as error:
+        if isinstance(error.__cause__, DcondError):  # a job of a sweep
+            raise error.__cause__ from None
+        raise ConfigError(_hydra_words(error)) from error
+    except OSError as error:  # Hydra could not make or fill the run folder
+        way_out = "Free some space or choose another folder with paths.outputs=FOLDER."
+        raise DcondError(f"cannot write {error.filename}: {error.strerror}. {way_out}") from error
+
+
+def _hydra_subdir(resume: str | None, folder: str | None) -> str | None:
+    """Return where Hydra keeps its YAML files in a run folder: nowhere if that would overwrite those of a run."""
+    from dcond.report import result as results
+
+    try:
+        results.refuse_finished(Path(folder or "."))
+    except ConfigError:
+        return None  # the job itself says so
+    return None if resume else ".hydra"
+
+
+@contextmanager
+def _hydra_raises() -> Iterator[None]:
+    """Let Hydra raise what it would print: its own words for it run over several lines, or are a traceback."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        os.environ.pop("HYDRA_FULL_ERROR")
+        if before is not None:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+def _hydra_words(error: Exception) -> str:
+    """Say in one line what Hydra or OmegaConf says in many; for an unknown key, add the nearest there is."""
+    words = " ".join(str(error).partition("Config search path")[0].split())
+    cause = error.__cause__
+    parent, key = getattr(cause, "parent_node", None), getattr(cause, "key", None)
+    hint = nearest(str(key), map(str, parent)) if isinstance(parent, DictConfig) else ""
+    return f"{words.rstrip('.')}.{hint}"
+
+
+def _translated(task: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
+    """Take a user's fault past Hydra; in a sweep tell it at once and hand it to Hydra, which goes on."""
+
+    @functools.wraps(task)
+    def run(cfg: DictConfig) -> None:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.errors import CompactHydraException
+        from hydra.types import RunMode
+        from omegaconf.errors import OmegaConfBaseException
+
+        try:
+            try:
+                task(cfg)
+            except OmegaConfBaseException as error:
+                raise ConfigError(_hydra_words(error)) from error
+        except DcondError as error:
+            if HydraConfig.get().mode != RunMode.MULTIRUN:
+                raise _Fault(error) from error
+            print(f"dcond: {error}", file=sys.stderr)
+            raise CompactHydraException(str(error)) from error
+
+    return run
+
+
+def _is_flag(word: str) -> bool:
+    """Tell whether a word is a flag, or a flag's value, rather than a setting."""
+    return word.startswith("-") or not (word.startswith("~") or "=" in word)
+
+
+def check_choices(argv: list[str]) -> None:
+    """Raise :class:`ConfigError` for ``group=name`` where the group has no such file; the nearest is suggested.
+
+    Hydra refuses such a word too, but without a suggestion. A sweep's lists are checked word by word; anything cleverer
+    is left to Hydra, and so is all of it where own folders of configs are given.
+    """
+    if any(word.startswith(("--config-dir", "-cd", "--config-path", "-cp", "hydra.searchpath")) for word in argv):
+        return
+    for word in argv:
+        group, _, value = word.partition("=")
+        if word.startswith("="):
+            raise ConfigError(f"{word!r} names no setting; write KEY=VALUE without a space.")
+        folder = conf_dir() / group
+        if word.startswith("-") or not value or not group.isidentifier() or not folder.is_dir():
+            continue
+        names = choices(folder)
+        for name in value.split(","):
+            if name.replace("_", "").replace("-", "").replace("/", "").isalnum() and name not in names:
+                raise ConfigError(f"{group}={name!r} is unknown; allowed: {', '.join(names)}.{nearest(name, names)}")
+
+
+def choices(folder: Path) -> list[str]:
+    """Return the names that a config group offers, sub-folders included."""
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))

@@ -1,0 +1,96 @@
+"""Checks of settings against the parts they are for, before any part is made: YAML itself has no types."""
+
+import inspect
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dcond.errors import nearest, require
+
+_LISTS = (tuple, list, Sequence)
+_WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    type(None): "null",
+    **dict.fromkeys(_LISTS, "a list, in brackets"),
+    **dict.fromkeys((dict, Mapping), "names and values, in braces"),
+}
+_PART = "a part, with a _target_ and its settings"
+
+
+def check_settings(node: Any, where: str) -> None:
+    """Hold every ``_target_`` in a node against the signature it names; nested parts first.
+
+    Args:
+        node: plain containers, interpolations resolved.
+        where: how the command line calls the node, such as ``method``.
+
+    Raises:
+        ConfigError: a setting that the part does not have, one that it lacks, or a value of another type.
+    """
+    if isinstance(node, list):
+        for index, part in enumerate(node):
+            check_settings(part, f"{where}.{index}")
+    if not isinstance(node, Mapping):
+        return
+    for key, part in node.items():
+        check_settings(part, f"{where}.{key}")
+    if "_target_" in node:
+        settings = {key: value for key, value in node.items() if not key.startswith("_")}
+        _check_part(str(node["_target_"]), settings, where)
+
+
+def _check_part(target: str, settings: dict[str, Any], where: str) -> None:
+    from hydra.utils import get_object
+
+    try:
+        parameters = inspect.signature(get_object(target)).parameters
+    except (ImportError, TypeError, ValueError):  # no such part, or one that tells nothing: making it says why
+        return
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    for key, value in settings.items():
+        known = key in parameters or takes_any
+        hint = "" if known else nearest(key, parameters)
+        require(known, f"{where}.{key} is unknown; {target} takes {', '.join(parameters)}.{hint}")
+        if key in parameters:
+            check_type(f"{where}.{key}", value, parameters[key].annotation)
+    for name, parameter in parameters.items():
+        needed = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+        require(name in settings or not needed, f"{where}.{name} is missing; {target} needs it.")
+
+
+def check_type(key: str, value: Any, annotation: Any) -> None:
+    """Raise :class:`ConfigError` unless a value fits an annotation of plain types, containers and parts of dcond.
+
+    What is in a container is not judged, and nothing is where the annotation names a type of another kind.
+    """
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    allowed = [typing.get_origin(kind) or kind for kind in (typing.get_args(annotation) if union else (annotation,))]
+    words = [_WORDS.get(kind, _PART if _is_part(kind) else "") for kind in allowed]
+    if all(words):
+        fits = any(_fits(value, kind) for kind in allowed)
+        require(fits, f"{key}={shown(value)} must be {' or '.join(dict.fromkeys(words))}.")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if isinstance(value, bool):  # which Python counts among the integers
+        return kind is bool
+    if kind in _LISTS:
+        return isinstance(value, list)
+    if _is_part(kind):
+        return isinstance(value, Mapping)
+    return isinstance(value, int | float if kind is float else kind)
+
+
+def _is_part(kind: Any) -> bool:
+    return str(getattr(kind, "__module__", "")).startswith("dcond.")
+
+
+def shown(value: Any) -> str:
+    """Write a value as YAML does where Python differs."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(value)

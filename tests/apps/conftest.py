@@ -1,0 +1,131 @@
+"""Calling ``dcond`` from a test: in this process where possible, since importing torch anew takes seconds."""
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import dcond
+from dcond import cli
+
+# Small enough for a second, and still through every part.
+TINY = ("debug=tiny", "method=dm", "method.batch_real=8", "model.width=8")
+SMALL_POOL = ("pool=convnet", "pool.networks.ConvNet.width=8")
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def line(self) -> str:
+        """The one line on stderr of a command that failed."""
+        lines = self.err.splitlines()
+        assert self.code == 1, (self.code, self.out)
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("dcond: ")
+        return lines[0].removeprefix("dcond: ")
+
+
+RunCli = Callable[..., Done]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty current folder; no setting of the caller's shell counts."""
+    for name in ("DCOND_DATA", "DCOND_OUTPUTS", "HYDRA_FULL_ERROR", "COMP_LINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run_cli(capsys, monkeypatch) -> Iterator[RunCli]:
+    """Run ``dcond WORDS`` in this process; what Hydra and logging leave behind is put back."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+
+    def tidy() -> None:
+        GlobalHydra.instance().clear()
+        for handler in set(root.handlers) - set(before):
+            handler.close()
+        root.handlers[:] = before
+        root.setLevel(level)
+
+    def run(*words: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["dcond", *map(str, words)])
+        capsys.readouterr()
+        try:
+            code = cli.main()
+        except SystemExit as end:  # argparse, and Hydra after --cfg and the like
+            code = end.code or 0
+        finally:
+            tidy()
+        return Done(code, *capsys.readouterr())
+
+    yield run
+    tidy()
+
+
+@pytest.fixture
+def condense(run_cli) -> RunCli:
+    """Run ``dcond condense`` at a size of a second, with more words."""
+    return lambda *words: run_cli("condense", *TINY, *SMALL_POOL, *words)
+
+
+@pytest.fixture
+def run_process() -> RunCli:
+    """Run ``python -m dcond WORDS`` as its own process: a second or more each, for what cannot be had otherwise."""
+
+    def run(*words: str, env: dict[str, str] | None = None, **settings: object) -> Done:
+        source = {"PYTHONPATH": str(Path(dcond.__file__).parents[1])}
+        done = subprocess.run(
+            [sys.executable, "-m", "dcond", *words],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **source, **(env or {})},
+            check=False,
+            timeout=300,
+            **settings,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def results(folder) -> Callable[[], list[dict]]:
+    """Read every ``result.json`` under the current folder, in order of path."""
+    return lambda: [json.loads(path.read_text()) for path in sorted(folder.rglob("result.json"))]
+
+
+@pytest.fixture
+def half_written(folder, results) -> Callable[[], list[str]]:
+    """Name every artefact, temporary file and finished result under the current folder."""
+
+    def found() -> list[str]:
+        names = [path.name for path in folder.rglob("*") if path.is_file()]
+        bad = [name for name in names if name.startswith(".") or name == "synthetic.safetensors"]
+        return bad + [result["status"] for result in results() if result["status"] == "done"]
+
+    return found
+
+
+@pytest.fixture
+def finished(condense, folder) -> Path:
+    """The folder of a run that is done, without its evaluation."""
+    assert condense("evaluate=false", "hydra.run.dir=run").code == 0
+    return folder / "run"

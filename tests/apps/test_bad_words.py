@@ -1,0 +1,155 @@
+"""Words that cannot be: one line on stderr, exit 1, nothing half-written."""
+
+import errno
+import re
+
+import pytest
+import torch
+
+# The words, and the line they earn; an ellipsis stands for anything.
+CASES = [
+    ("method=dmm", "method='dmm' is unknown; allowed: dm, ... Did you mean 'dm'?"),
+    ("dataset=digit", "dataset='digit' is unknown; allowed: ... Did you mean 'digits'?"),
+    ("model=convnett", "model='convnett' is unknown; allowed: ... Did you mean 'convnet'?"),
+    ("pool=tinny", "pool='tinny' is unknown; allowed: ... Did you mean 'tiny'?"),
+    ("-m method=dm,m3dd", "method='m3dd' is unknown; allowed: ... Did you mean 'm3d'?"),
+    ("init=null", "init='null' is unknown; allowed: ..."),
+    ("methd.lr=1", "Could not override 'methd.lr'. ... Did you mean 'method'?"),
+    ("method.lrr=1", "Could not override 'method.lrr'. ... Did you mean 'lr'?"),
+    ("+method.lrr=1", "method.lrr is unknown; dcond.methods.dm.DM takes ... Did you mean 'lr'?"),
+    ("~method.lr", "method.lr is missing; dcond.methods.dm.DM needs it."),
+    ("method=dm,m3d", "Ambiguous value for argument 'method=dm,m3d' ..."),
+    ("foo", "Error parsing override 'foo' ..."),
+    ("=3", "'=3' names no setting; write KEY=VALUE without a space."),
+    ("ipc=0", "ipc=0 is out of range; it must be a whole number of 1 or more."),
+    ("ipc=-1", "ipc=-1 is out of range; ..."),
+    ("ipc=1.5", "ipc=1.5 is out of range; ..."),
+    ("ipc=null", "ipc=null is out of range; ..."),
+    ("ipc=nan", "ipc=nan is out of range; ..."),
+    ("ipc=[1]", "ipc=[1] is out of range; ..."),
+    ("ipc=125", "ipc=125 needs 125 images per class; class '0' of digits has 124. Lower ipc or use init=noise."),
+    ("seed=-1", "seed=-1 is out of range; it must be a whole number of 0 or more."),
+    ("seed=abc", "seed='abc' is out of range; ..."),
+    ("threads=0", "threads=0 is out of range; ..."),
+    ("max_steps=-1", "max_steps=-1 is out of range; ..."),
+    ("device=gpu", "device='gpu' is unknown; allowed: auto, cpu, cuda, cuda:N, mps."),
+    ("evaluate=maybe", "evaluate='maybe' is unknown; allowed: true, false."),
+    ("loop=3", "loop=3 leaves nothing to use; leave the word out, or choose another."),
+    ("loop.record_every=0", "loop.record_every=0 is out of range; allowed: 1 or more."),
+    ("method.lr=abc", "method.lr='abc' must be a number."),
+    ("method.lr=null", "method.lr=null must be a number."),
+    ("method.lr=-1", "...lr=-1 must be greater than 0 ..."),
+    ("method.lr=${nothing}", "Interpolation key 'nothing' not found ..."),
+    ("method.steps=1.5", "method.steps=1.5 must be a whole number."),
+    ("method.network=3", "method.network=3 must be a part, with a _target_ and its settings."),
+    ("augment.flip=3", "method.augment.flip=3 must be true or false."),
+    ("model.depth=abc", "method.network.depth='abc' must be a whole number or null."),
+    ("evaluation.epochs=0", "evaluation.epochs=0 is out of range; ..."),
+    ("evaluation.drops=3", "evaluation.drops=3 must be a list, in brackets."),
+    ("pool.networks=null", "pool.networks=null must be names and values, in braces."),
+    ("pool.networks.ConvNet=3", "pool.networks.ConvNet=3 is not a network; ..."),
+    ("dataset=npz", "dataset=npz needs dataset.path; add it to the command, as dataset.path=..."),
+    ("dataset.test_count=abc", "dataset.test_count='abc' must be a whole number."),
+    ("--config-dir=x", "Additional config directory ... not found."),
+]
+
+
+@pytest.mark.parametrize(("words", "pattern"), CASES, ids=[case[0] for case in CASES])
+def test_one_line_and_nothing_half_written(words, pattern, condense, half_written, results):
+    line = condense(*words.split()).line
+    assert re.fullmatch(".*".join(map(re.escape, pattern.split("..."))), line), line
+    assert half_written() == []
+    assert all(result["status"] == "failed" and line.startswith(result["error"]) for result in results())
+
+
+def test_a_device_that_is_absent(condense, half_written, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert condense("device=cuda").line == "device='cuda' is not available here; use device=auto or device=cpu."
+    assert half_written() == []
+
+
+def test_a_diverged_run_keeps_its_last_good_checkpoint(condense, folder, results):
+    done = condense("method.lr=1e38", "method.pixel_box=free", "hydra.run.dir=run")
+    assert done.code == 1
+    line = done.err.splitlines()[-1]
+    assert line.startswith("dcond: ")
+    assert "not finite" in line
+    assert "1e+38" in line
+    assert results()[0]["status"] == "failed"
+    assert (folder / "run" / "checkpoint.pt").is_file()
+    assert not (folder / "run" / "synthetic.safetensors").exists()
+
+
+@pytest.mark.parametrize("where", ["paths.outputs=file", "hydra.run.dir=file", "hydra.run.dir=file/x"])
+def test_a_file_where_a_folder_should_be(where, condense, folder, half_written):
+    (folder / "file").write_text("precious")
+    line = condense(where).line
+    assert line.startswith("cannot write file")
+    assert line.endswith("Free some space or choose another folder with paths.outputs=FOLDER.")
+    assert (folder / "file").read_text() == "precious"
+    assert half_written() == []
+
+
+def test_a_folder_that_takes_nothing(condense, half_written):
+    line = condense("paths.outputs=/proc/nowhere").line
+    assert line.startswith("cannot write /proc/nowhere: No such file or directory.")
+    assert half_written() == []
+
+
+def full(*_, **__):
+    raise OSError(errno.ENOSPC, "No space left on device", "x")
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("hydra.core.utils._save_config", "cannot write x: No space left on device. Free some space"),
+        ("dcond.engine.recording.Recorder.scalars", "cannot write in RUN: No space left on device. Free some space"),
+        ("torch.save", "cannot write RUN/checkpoint.pt at step 0: "),
+        ("dcond.artefact.save_file", "cannot write RUN/synthetic.safetensors: "),
+        ("dcond.engine.recording.save_png", "cannot write in RUN: No space left on device."),
+    ],
+)
+def test_a_full_disk(what, message, condense, folder, monkeypatch, results):
+    monkeypatch.setattr(what, full)
+    done = condense("evaluate=false", "hydra.run.dir=run")
+    assert done.code == 1
+    assert "Traceback" not in done.err
+    last = done.err.splitlines()[-1].removeprefix("dcond: ")
+    assert last.startswith(message.replace("RUN", str(folder / "run"))), last
+    assert "No space left on device" in last
+    assert all(result["status"] == "failed" for result in results())
+    assert not [path for path in folder.rglob(".*") if path.is_file()]
+
+
+def test_a_result_that_cannot_be_written(condense, monkeypatch, folder):
+    monkeypatch.setattr("dcond.report.result.write", full)
+    done = condense("evaluate=false", "hydra.run.dir=run")
+    assert done.code == 1
+    last = done.err.splitlines()[-1]
+    assert last == f"dcond: cannot write {folder / 'run' / 'result.json'}: No space left on device."
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("limit", [64, 4096, 16384])
+def test_a_file_size_limit_stands_for_a_full_disk(limit, run_process, folder):
+    import resource
+
+    def limited():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+    words = ("debug=tiny", "method=dm", "pool=convnet", "evaluate=false", "hydra.run.dir=run")
+    done = run_process("condense", *words, preexec_fn=limited)
+    assert done.code == 1
+    assert "Traceback" not in done.err
+    assert done.err.splitlines()[-1].startswith("dcond: cannot write ")
+    assert not (folder / "run" / "synthetic.safetensors").exists()
+
+
+def test_more_images_than_there_are_real_ones(condense, results):
+    """From noise a class may hold more images than the data set has; then no random baseline exists."""
+    done = condense("init=noise", "ipc=130")
+    assert done.code == 0
+    assert "no random baselines: some class of digits has fewer than ipc=130 real images" in done.err
+    assert results()[0]["baselines"] == {"random": None, "random_decoded": None, "full": None}
+    assert results()[0]["images_stored"] == 1300

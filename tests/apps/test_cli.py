@@ -1,0 +1,180 @@
+"""The command itself: help, usage, flags, sweeps, completion."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import dcond
+
+SOURCE = str(Path(dcond.__file__).parents[1])
+
+
+@pytest.mark.parametrize("words", [["--help"], ["condense", "--help"], ["evaluate", "--help"], ["export", "--help"]])
+def test_help_is_quick_and_imports_no_torch(words):
+    code = (
+        "import sys; sys.argv[0] = 'dcond'; from dcond.cli import main\n"
+        "try:\n    code = main(sys.argv[1:])\nexcept SystemExit as end:\n    code = end.code\n"
+        "sys.exit(code or ('torch was imported' if 'torch' in sys.modules else 0))"
+    )
+    quickest = 9.0
+    for _ in range(3):  # the best of three: the machine may be busy
+        start = time.perf_counter()
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], capture_output=True, text=True, env={"PYTHONPATH": SOURCE}
+        )
+        quickest = min(quickest, time.perf_counter() - start)
+        assert done.returncode == 0, done.stderr
+        assert f"dcond {words[0] if len(words) > 1 else 'COMMAND'}" in done.stdout
+        if quickest < 1:
+            break
+    assert quickest < 1
+
+
+def test_usage_names_every_command(run_cli):
+    done = run_cli("--help")
+    assert done.code == 0
+    assert all(f"\n  {name} " in done.out for name in ("condense", "evaluate", "data", "list", "export"))
+    assert run_cli("-h").out == done.out
+
+
+def test_version(run_cli):
+    assert run_cli("--version").out == f"dcond {dcond.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "usage: dcond COMMAND"),
+        (["condens"], "dcond: unknown command 'condens'. Did you mean 'condense'?\n"),
+        (["--config-dir", "x", "condense"], "options go after the command"),
+        (["condense", "--foo"], "unrecognized arguments: --foo"),
+        (["data"], "usage: dcond data"),
+    ],
+)
+def test_wrong_usage_exits_with_2(words, message, run_cli):
+    done = run_cli(*words)
+    assert done.code == 2
+    assert message in done.err
+    assert done.out == ""
+
+
+def test_a_finished_run_holds_what_is_promised(condense, folder, results):
+    done = condense("tensorboard=true", "hydra.run.dir=run")
+    assert done.code == 0
+    names = {path.name for path in (folder / "run").iterdir()}
+    promised = {".hydra", "condense.log", "metrics.jsonl", "checkpoint.pt", "synthetic.safetensors", "grid.png"}
+    assert promised | {"result.json"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    (result,) = results()
+    assert result["status"] == "done"
+    assert set(result["evaluation"]["networks"]) == {"ConvNet"}
+    assert done.out.splitlines()[-1] == f"-> {folder / 'run'}"
+    assert "average test accuracy" in done.out
+    assert done.err.startswith("dm on digits, ipc 1: 10 images, seed 0, cpu -> ")
+
+
+def test_default_folder_and_environment(condense, folder, monkeypatch):
+    monkeypatch.setenv("DCOND_OUTPUTS", "elsewhere")
+    assert condense("evaluate=false").code == 0
+    (run,) = (folder / "elsewhere" / "condense" / "dm_digits_ipc1").iterdir()
+    assert (run / "synthetic.safetensors").is_file()
+
+
+def test_cfg_job_prints_and_runs_nothing(condense, folder):
+    done = condense("method.lr=0.25", "--cfg", "job")
+    assert done.code == 0
+    assert "  lr: 0.25\n" in done.out
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("flag_first", [True, False])
+def test_a_sweep_goes_on_after_a_failed_job(flag_first, condense, folder, results):
+    words = ["-m", "evaluate=false", "ipc=0,1"] if flag_first else ["evaluate=false", "-m", "ipc=0,1"]
+    done = condense(*words)
+    assert done.code == 1
+    failed, fine = results()
+    assert (failed["status"], fine["status"]) == ("failed", "done")
+    assert failed["error"].startswith("ipc=0 is out of range")
+    assert failed["ipc"] is None
+    assert fine["ipc"] == 1
+    assert done.err.startswith("dcond: ipc=0 is out of range")
+    assert "Traceback" not in done.err
+    (sweep,) = (folder / "outputs" / "sweeps").iterdir()
+    assert sorted(path.name for path in sweep.iterdir() if path.is_dir()) == ["0", "1"]
+    assert "ipc=0 is out of range" in (sweep / "0" / "condense.log").read_text()
+
+
+def test_every_failed_job_of_a_sweep_is_told(condense, results):
+    done = condense("-m", "evaluate=false", "ipc=0,-1")
+    assert done.code == 1
+    assert "dcond: ipc=0 is out" in done.err
+    assert "dcond: ipc=-1 is out" in done.err
+    assert [result["status"] for result in results()] == ["failed", "failed"]
+
+
+def test_own_methods_from_a_folder(condense, folder, results):
+    own = folder / "own" / "method"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("# Mine.\ndefaults:\n  - dm\n\nlr: 0.5\n")
+    assert condense("--config-dir", "own", "method=mine", "evaluate=false").code == 0
+    (result,) = results()
+    assert result["method"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("dcond ", {"condense", "evaluate", "data", "list", "export"}),
+        ("dcond e", {"evaluate", "export"}),
+        ("dcond condense", {"condense"}),
+        ("dcond list ", {"methods", "datasets", "models", "pools", "experiments", "inits", "augments", "evaluations"}),
+        ("dcond list me", {"methods"}),
+        ("dcond data ", {"prepare", "info"}),
+        ("dcond data info fa", {"fashion_mnist"}),
+        ("dcond export ", set()),
+        ("dcond condense method=m", {"method=m3d"}),
+        ("dcond condense meth", {"method=", "method."}),
+        ("dcond condense pool=cr", {"pool=cross_arch"}),
+        ("dcond condense method=dm method.batch", {"method.batch_real="}),
+        ("dcond condense hydra/job_log", {"hydra/job_logging="}),
+        ("dcond evaluate evaluation=q", {"evaluation=quick"}),
+        ("dcond nothing ", set()),
+    ],
+)
+def test_completion(line, found, run_cli, monkeypatch):
+    monkeypatch.setenv("COMP_LINE", line)
+    monkeypatch.setenv("COMP_POINT", str(len(line)))
+    done = run_cli("-sc", "query=bash")
+    assert done.code == 0, done.err
+    assert set(done.out.split()) == found
+
+
+def test_completion_installs_for_dcond(run_cli):
+    done = run_cli("-sc", "install=bash")
+    assert done.code == 0
+    assert "COMP_LINE" in done.out
+    assert "dcond" in done.out
+
+
+def test_an_error_of_ours_shows_its_traceback_when_asked(run_cli, monkeypatch):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(dcond.errors.ConfigError, match="method='dmm'"):
+        run_cli("condense", "method=dmm")
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    code = f"{sys.executable} -m dcond list datasets | head -n 0"
+    done = subprocess.run(["sh", "-c", code], capture_output=True, text=True, env={"PYTHONPATH": SOURCE})
+    assert done.stderr == ""
+
+
+def test_ctrl_c_is_one_line(monkeypatch, run_cli):
+    def stop(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dcond.apps.list.main", stop)
+    done = run_cli("list", "methods")
+    assert (done.code, done.err) == (130, "dcond: interrupted\n")

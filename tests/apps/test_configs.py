@@ -1,0 +1,137 @@
+"""Every YAML composes, every ``_target_`` takes what stands below it, and what is written in a file has its effect."""
+
+import importlib
+import inspect
+import re
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from dcond.apps.job import build
+from dcond.apps.launch import choices
+from dcond.apps.list import KINDS, entries
+from dcond.paths import conf_dir
+
+CONF = conf_dir()
+FILES = sorted(CONF.rglob("*.yaml"))
+PARTS = ("method", "dataset", "model", "pool", "init", "augment", "evaluation")
+ON_TOP = ("tuned", "experiment", "debug")
+CASES = [(group, name) for group in (*PARTS, *ON_TOP) for name in choices(CONF / group)]
+
+
+def composed(*words: str, config: str = "condense") -> DictConfig:
+    with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
+        return compose(config_name=config, overrides=list(words))
+
+
+def words_for(group: str, name: str) -> list[str]:
+    """The words that choose a file: a tuned one comes with its method and data set."""
+    if group == "tuned":
+        method, dataset = name.split("-")
+        return [f"method={method}", f"dataset={dataset}"]
+    needs_path = group == "dataset" and name in ("npz", "image_folder")
+    return [f"{group}={name}"] + ["dataset.path=x"] * needs_path
+
+
+def bind(node: object, where: str, faults: list[str]) -> None:
+    """Bind every ``_target_`` below a node to the settings beside it; collect what does not fit."""
+    if isinstance(node, list):
+        for index, part in enumerate(node):
+            bind(part, f"{where}[{index}]", faults)
+    if not isinstance(node, dict):
+        return
+    for key, part in node.items():
+        bind(part, f"{where}.{key}", faults)
+    if "_target_" in node:
+        module, _, name = node["_target_"].rpartition(".")
+        target = getattr(importlib.import_module(module), name)
+        try:
+            inspect.signature(target).bind(**{key: value for key, value in node.items() if not key.startswith("_")})
+        except TypeError as error:
+            faults.append(f"{where}: {error}")
+
+
+@pytest.mark.parametrize(("group", "name"), CASES)
+def test_it_composes_and_binds(group, name):
+    cfg = composed(*words_for(group, name))
+    assert set(cfg) == set(composed())  # a mistyped key at the top would be a new one
+    faults: list[str] = []
+    for part in (*PARTS, "loop"):
+        bind(OmegaConf.to_container(cfg[part], resolve=True), part, faults)
+    assert faults == []
+
+
+@pytest.mark.parametrize(("group", "name"), [case for case in CASES if case[0] in PARTS])
+def test_it_can_be_made(group, name):
+    cfg = composed(*words_for(group, name))
+    assert type(build(cfg[group], f"{group}={name}")).__module__.startswith("dcond.")
+
+
+@pytest.mark.parametrize(("group", "name"), [case for case in CASES if case[0] in ON_TOP])
+def test_what_it_says_is_what_comes_out(group, name):
+    cfg = composed(*words_for(group, name))
+    said = OmegaConf.load(CONF / group / f"{name}.yaml")
+    said.pop("defaults", None)
+    lost = [key for key, value in leaves(said) if OmegaConf.select(cfg, key) != value and "${" not in str(value)]
+    assert lost == []
+    assert list(leaves(said))
+
+
+def leaves(node: DictConfig, prefix: str = "") -> list[tuple[str, object]]:
+    """Every setting of a file by its full key."""
+    found: list[tuple[str, object]] = []
+    for key, value in OmegaConf.to_container(node, resolve=False).items():
+        full = f"{prefix}{key}"
+        found += leaves(OmegaConf.create(value), f"{full}.") if isinstance(value, dict) and value else [(full, value)]
+    return [(key, OmegaConf.create(value) if isinstance(value, list) else value) for key, value in found]
+
+
+def test_every_tuned_file_can_be_reached():
+    for name in choices(CONF / "tuned"):
+        method, _, dataset = name.partition("-")
+        assert (CONF / "method" / f"{method}.yaml").is_file(), name
+        assert (CONF / "dataset" / f"{dataset}.yaml").is_file(), name
+
+
+@pytest.mark.parametrize("config", ["condense", "evaluate", "data"])
+def test_the_primary_configs_compose(config):
+    cfg = composed(*["dataset=digits"] * (config != "condense"), config=config)
+    assert cfg.dataset.name == "digits"
+    assert "tiny" in str(cfg.pool) or "ConvNet" in cfg.pool.networks  # digits bring networks that take 8 x 8
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(CONF).as_posix())
+def test_the_first_comment_describes_and_the_package_stands_where_hydra_looks(file):
+    first, second = [*file.read_text(encoding="utf-8").splitlines(), ""][:2]
+    assert first.startswith("# ")
+    described = second if first.startswith("# @package") else first
+    assert re.fullmatch(r"# \S.{9,}", described), described
+    assert "# @package" not in "\n".join(file.read_text(encoding="utf-8").splitlines()[1:])
+
+
+def test_papers_are_written_alike():
+    papers = [entry.paper for group in KINDS.values() for entry in entries(CONF / group) if entry.paper]
+    assert papers
+    odd = [paper for paper in papers if not re.fullmatch(r".+, (arXiv \d{4}\.\d{5}|[A-Za-z]+ \d{4})", paper)]
+    assert odd == []
+
+
+def test_every_group_is_listed():
+    unlisted = {path.name for path in CONF.iterdir() if path.is_dir()} - set(KINDS.values())
+    assert unlisted <= {"hydra", "paths", "tuned", "debug"}
+
+
+def test_a_pair_finds_its_tuned_settings_and_the_command_line_wins(tmp_path):
+    """The order of the defaults list, on files of our own."""
+    (tmp_path / "own" / "tuned").mkdir(parents=True)
+    (tmp_path / "own" / "tuned" / "dm-kmnist.yaml").write_text("# @package _global_\n# x\nmethod:\n  lr: 7.0\n")
+    search = f"hydra.searchpath=[file://{tmp_path / 'own'}]"
+    assert composed(search, "method=dm", "dataset=kmnist").method.lr == 7.0
+    assert composed(search, "method=dm", "dataset=kmnist", "method.lr=2").method.lr == 2
+    assert composed(search, "method=dm", "dataset=mnist").method.lr != 7.0
+
+
+def test_lists_compare_as_lists():
+    """``leaves`` keeps lists comparable to a composed configuration."""
+    assert leaves(OmegaConf.create({"a": {"b": [1, 2]}, "c": 3})) == [("a.b", ListConfig([1, 2])), ("c", 3)]

@@ -1,0 +1,130 @@
+"""Going on with a run, and never writing over one that is done."""
+
+import pytest
+
+from dcond.engine.loop import Run
+from dcond.engine.signals import Interrupted
+
+
+@pytest.fixture
+def stopped(condense, folder, monkeypatch):
+    """The folder of a run that was stopped by SIGTERM after its second step of three."""
+    advance = Run._advance
+
+    def signalled(self, state):
+        if self.step == 1:
+            self.stop._handle(15, None)
+        return advance(self, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "_advance", signalled)
+        done = condense("evaluate=false", "hydra.run.dir=run")
+    assert done.code == 143
+    return folder / "run"
+
+
+def content(run):
+    """Every file of a run with its bytes."""
+    return {path.relative_to(run).as_posix(): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+
+
+def test_a_stopped_run_says_so_and_goes_on_to_the_same_images(stopped, condense, results, folder):
+    assert results()[0]["status"] == "interrupted"
+    assert results()[0]["cost"]["steps"] == 2
+    overrides = (stopped / ".hydra" / "overrides.yaml").read_bytes()
+    assert condense("evaluate=false", f"resume={stopped}").code == 0
+    assert results()[0]["status"] == "done"
+    assert (stopped / ".hydra" / "overrides.yaml").read_bytes() == overrides
+    assert condense("evaluate=false", "hydra.run.dir=whole").code == 0
+    whole, resumed = (artefact_images(run) for run in (folder / "whole", stopped))
+    assert whole == resumed
+
+
+def artefact_images(run):
+    from dcond import artefact
+
+    return artefact.load(run).images.numpy().tobytes()
+
+
+def test_resume_needs_no_other_word(stopped, run_cli, results):
+    """Method, data set and sizes come from the checkpoint, not from the defaults."""
+    assert run_cli("condense", f"resume={stopped}").code == 0
+    assert (results()[0]["method"], results()[0]["ipc"]) == ("dm", 1)
+    assert results()[0]["evaluation"] is None
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("ipc=2", "was started with ipc=1, the command line says ipc=2;"),
+        ("method=m3d", "was started with method=dm, the command line says method=m3d;"),
+        ("method.lr=3", "was started with method.lr=1.0, the command line says method.lr=3;"),
+        ("pool=tiny", "was started with pool=convnet, the command line says pool=tiny;"),
+    ],
+)
+def test_a_changed_word_is_named(word, said, stopped, run_cli):
+    before = content(stopped)
+    line = run_cli("condense", "method=dm", f"resume={stopped}", word).line
+    assert line == f"{stopped} {said} leave the word out to go on, or start a new run."
+    after = content(stopped)
+    assert after.pop("condense.log") == before.pop("condense.log")
+    assert after == before
+
+
+def test_nothing_to_resume(run_cli, folder):
+    line = run_cli("condense", "resume=nowhere").line
+    assert line == "nothing to resume: nowhere is no folder; give the one of a run that was stopped."
+    assert list(folder.iterdir()) == []
+    (folder / "empty").mkdir()
+    line = run_cli("condense", "resume=empty").line
+    assert line == (
+        f"nothing to resume: {folder}/empty/checkpoint.pt does not exist. Give the run folder that holds it."
+    )
+    assert not (folder / "empty" / ".hydra").exists()
+
+
+def test_a_damaged_checkpoint(stopped, run_cli):
+    file = stopped / "checkpoint.pt"
+    file.write_bytes(file.read_bytes()[:-200])
+    line = run_cli("condense", f"resume={stopped}").line
+    assert line.startswith(f"{file} is damaged or no dcond checkpoint (")
+    assert line.endswith("Start the run again.")
+
+
+def test_resume_cannot_be_swept(stopped, run_cli):
+    done = run_cli("condense", "-m", f"resume={stopped}", "seed=0,1")
+    assert done.code == 1
+    assert "resume=RUN_FOLDER goes on with one run and cannot be swept; leave out -m." in done.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("hydra.run.dir=run", "ipc=2"), ("resume=run",), ("-m", "hydra.sweep.dir=.", "hydra.sweep.subdir=run", "seed=0")],
+)
+def test_a_finished_run_is_never_overwritten(words, finished, condense):
+    before = content(finished)
+    done = condense(*words)
+    assert done.code == 1
+    assert done.err.splitlines()[-1] == (
+        f"dcond: {finished} holds a finished run, which is never overwritten; choose another folder."
+    )
+    assert content(finished) == before
+
+
+def test_evaluate_does_not_write_over_a_run_either(finished, run_cli):
+    before = content(finished)
+    line = run_cli("evaluate", f"synthetic={finished}", f"hydra.run.dir={finished}").line
+    assert "holds a finished run, which is never overwritten" in line
+    after = content(finished)
+    after.pop("evaluate.log", None)
+    assert after == before
+
+
+def test_a_failed_run_may_be_started_again_in_its_folder(condense, folder, results):
+    assert condense("hydra.run.dir=run", "ipc=0").code == 1
+    assert condense("hydra.run.dir=run", "evaluate=false").code == 0
+    assert results()[0]["status"] == "done"
+
+
+def test_interrupted_carries_its_signal():
+    assert (Interrupted(15).signum, str(Interrupted(2))) == (15, "interrupted by SIGINT")

@@ -1,0 +1,74 @@
+"""Checks of settings against signatures."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from dcond.apps.settings import check_settings, check_type
+from dcond.errors import ConfigError
+from dcond.types import ImageSpec
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation"),
+    [
+        (1, int),
+        (1, float),
+        (0.5, float),
+        (None, float | None),
+        (True, bool),
+        ("x", str),
+        ("x", int | str | None),
+        ([1], tuple[float, ...]),
+        (["a"], Sequence[str] | None),
+        ({"a": 1}, dict[str, int]),
+        ({}, Mapping[str, str]),
+        ({"_target_": "x"}, ImageSpec),
+        (None, ImageSpec | None),
+        ("anything", Any),
+        ("anything", Exception),  # not ours to judge
+    ],
+)
+def test_values_that_fit(value, annotation):
+    check_type("key", value, annotation)
+
+
+@pytest.mark.parametrize(
+    ("value", "annotation", "message"),
+    [
+        (1.0, int, "key=1.0 must be a whole number."),
+        (True, int, "key=true must be a whole number."),
+        (True, float, "key=true must be a number."),
+        ("1", float, "key='1' must be a number."),
+        (1, bool, "key=1 must be true or false."),
+        (None, int, "key=null must be a whole number."),
+        (None, str, "key=null must be text."),
+        ([], int | str | None, "key=[] must be a whole number or text or null."),
+        ("ab", Sequence[str], "key='ab' must be a list, in brackets."),
+        ([], dict[str, int], "key=[] must be names and values, in braces."),
+        (3, ImageSpec | None, "key=3 must be a part, with a _target_ and its settings or null."),
+    ],
+)
+def test_values_that_do_not(value, annotation, message):
+    with pytest.raises(ConfigError) as caught:
+        check_type("key", value, annotation)
+    assert str(caught.value) == message
+
+
+def test_nested_parts_are_named_by_their_full_key():
+    loop = {"_target_": "dcond.engine.loop.Loop", "record_every": "x"}
+    with pytest.raises(ConfigError, match=r"^method\.parts\.0\.inner\.record_every='x' must be a whole number\.$"):
+        check_settings({"parts": [{"inner": loop}]}, "method")
+
+
+def test_unknown_and_missing_settings():
+    with pytest.raises(ConfigError, match=r"^loop\.record_evry is unknown; .* Did you mean 'record_every'\?$"):
+        check_settings({"_target_": "dcond.engine.loop.Loop", "record_evry": 1}, "loop")
+    with pytest.raises(ConfigError, match=r"^dataset\.path is missing; dcond\.data\.Npz needs it\.$"):
+        check_settings({"_target_": "dcond.data.Npz"}, "dataset")
+
+
+def test_what_has_no_signature_is_left_to_its_maker():
+    check_settings({"_target_": "no.such.thing", "x": 1}, "method")
+    check_settings({"_target_": "builtins.dict", "x": 1}, "method")

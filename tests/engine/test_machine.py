@@ -1,0 +1,66 @@
+"""Devices by name, and memory."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dcond.engine.machine import peak_memory_bytes, pick_device
+from dcond.errors import ConfigError
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Pretend that this machine has so many CUDA devices, and MPS or not."""
+
+    def pretend(cuda=0, mps=False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "taken"), [(0, False, "cpu"), (0, True, "mps"), (1, False, "cuda"), (2, True, "cuda")]
+)
+def test_auto_takes_cuda_then_mps_then_the_cpu(machine, cuda, mps, taken):
+    machine(cuda, mps)
+    assert pick_device("auto") == torch.device(taken)
+
+
+def test_a_device_may_be_named(machine):
+    machine(cuda=2)
+    for name in ("cpu", "cuda", "cuda:1"):
+        assert pick_device(name) == torch.device(name)
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "CPU "])
+def test_a_word_that_is_no_device_is_refused(name):
+    with pytest.raises(ConfigError) as error:
+        pick_device(name)
+    assert str(error.value) == f"device={name!r} is unknown; allowed: auto, cpu, cuda, cuda:N, mps."
+
+
+@pytest.mark.parametrize(("name", "cuda"), [("cuda", 0), ("mps", 1), ("cuda:3", 2), ("xpu", 0), ("meta", 0)])
+def test_a_device_that_is_not_here_is_refused(machine, name, cuda):
+    machine(cuda)
+    with pytest.raises(ConfigError) as error:
+        pick_device(name)
+    assert str(error.value) == f"device={name!r} is not available here; use device=auto or device=cpu."
+
+
+def test_peak_memory_is_in_bytes_on_every_system(monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.setattr(sys, "platform", "linux")  # the kernel counts in KiB there, in bytes on a Mac
+    linux = peak_memory_bytes(cpu)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert linux == 1024 * peak_memory_bytes(cpu)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the figure is checked against Linux's own")
+def test_peak_memory_is_this_processs():
+    status = Path("/proc/self/status").read_text()
+    kib = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
+    assert peak_memory_bytes(torch.device("cpu")) == pytest.approx(1024 * kib, rel=0.05)

@@ -1,0 +1,109 @@
+"""Metrics on disk and pictures."""
+
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from dcond.engine.recording import Recorder, grid, save_png
+
+
+def lines(folder):
+    return (folder / "metrics.jsonl").read_text().splitlines()
+
+
+def record(folder, steps, after_step=0):
+    recorder = Recorder(folder, after_step=after_step, tensorboard=False)
+    for step in steps:
+        recorder.scalars({"condense/loss": step / 4, "x": -1.0}, step)
+    recorder.close()
+
+
+def test_one_json_object_per_record(tmp_path):
+    record(tmp_path, [1, 2])
+    assert lines(tmp_path) == [
+        '{"step": 1, "condense/loss": 0.25, "x": -1.0}',
+        '{"step": 2, "condense/loss": 0.5, "x": -1.0}',
+    ]
+
+
+def test_flushed_records_are_on_disk_before_the_end(tmp_path):
+    recorder = Recorder(tmp_path, tensorboard=False)
+    recorder.scalars({"a": 1.0}, 1)
+    recorder.flush()
+    assert len(lines(tmp_path)) == 1
+    recorder.close()
+
+
+def test_a_resumed_run_drops_the_records_of_steps_it_takes_again(tmp_path):
+    record(tmp_path, [1, 2, 3, 4])
+    record(tmp_path, [3, 4, 5], after_step=2)
+    assert [json.loads(line)["step"] for line in lines(tmp_path)] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("unfinished", ['{"step": 3, "condense/lo', '{"step": 3', "{", ""])
+def test_an_unfinished_last_line_is_dropped(tmp_path, unfinished):
+    record(tmp_path, [1, 2])
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(unfinished)
+    record(tmp_path, [3], after_step=2)
+    assert [json.loads(line)["step"] for line in lines(tmp_path)] == [1, 2, 3]
+
+
+def test_a_new_run_in_an_old_folder_starts_with_an_empty_file(tmp_path):
+    record(tmp_path, [1, 2])
+    record(tmp_path, [1])
+    assert len(lines(tmp_path)) == 1
+
+
+def test_tensorboard_sees_scalars_pictures_and_hyperparameters(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    recorder = Recorder(tmp_path)
+    recorder.scalars({"condense/loss": 0.5}, 3)
+    recorder.image("synthetic", torch.rand(3, 8, 8), 3)
+    recorder.hyperparameters({"method": "dm", "ipc": 1}, {"evaluate/average": 0.75})
+    recorder.flush()
+    recorder.close()
+    seen = EventAccumulator(str(tmp_path)).Reload()
+    assert [(event.step, event.value) for event in seen.Scalars("condense/loss")] == [(3, 0.5)]
+    assert [event.step for event in seen.Images("synthetic")] == [3]
+    assert seen.Scalars("evaluate/average")[0].value == 0.75
+    assert "_hparams_/experiment" in seen.summary_metadata
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]  # one run to TensorBoard, not two
+
+
+def test_the_plain_file_is_enough(tmp_path):
+    recorder = Recorder(tmp_path, tensorboard=False)
+    recorder.image("synthetic", torch.rand(3, 8, 8), 3)
+    recorder.hyperparameters({"method": "dm"}, {"evaluate/average": 0.75})
+    recorder.flush()
+    recorder.close()
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_a_row_of_the_grid_is_a_class():
+    levels = torch.linspace(0, 1, 6)  # 2 classes of 3
+    picture = grid(levels.view(6, 1, 1, 1).expand(6, 1, 4, 4), ipc=3)
+    assert picture.shape == (3, 2 * 5 + 1, 3 * 5 + 1)
+    centres = picture[0, 3::5, 3::5]
+    torch.testing.assert_close(centres, levels.view(2, 3))
+
+
+def test_the_grid_is_clipped_and_cut():
+    picture = grid(torch.full((40, 3, 2, 2), 7.0), ipc=20, limit=5)
+    assert picture.shape == (3, 2 * 3 + 1, 5 * 3 + 1)
+    assert picture.max() == 1
+    assert grid(torch.zeros(300, 1, 2, 2), ipc=1).shape == (3, 30 * 3 + 1, 10 * 3 + 1)  # ten classes a row
+
+
+@pytest.mark.parametrize(("side", "written"), [(8, 320), (100, 300), (400, 400)])
+def test_a_png_is_enlarged_by_a_whole_factor_and_keeps_its_values(tmp_path, side, written):
+    picture = torch.randint(256, (3, side, side), generator=torch.Generator().manual_seed(0)) / 255
+    save_png(picture, tmp_path / "grid.png")
+    with Image.open(tmp_path / "grid.png") as image:
+        assert image.size == (written, written)
+        pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(written, written, 3)
+    small = pixels[:: written // side, :: written // side].permute(2, 0, 1)
+    assert torch.equal(small, (picture * 255).round().to(torch.uint8))

@@ -1,0 +1,52 @@
+"""Signals: held back where something must not be cut, at once elsewhere, and put back afterwards."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from dcond.engine.signals import CAUGHT, Interrupted, caught
+
+
+@pytest.mark.parametrize("signum", CAUGHT)
+def test_outside_a_deferred_block_a_signal_raises_at_once(signum):
+    with caught(), pytest.raises(Interrupted) as error:
+        os.kill(os.getpid(), signum)
+    assert error.value.signum == signum
+
+
+def test_inside_one_it_waits_for_the_check():
+    with caught() as stop:
+        with stop.deferred():
+            assert not stop.requested
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.requested
+        with pytest.raises(Interrupted):
+            stop.check()
+        assert not stop.requested
+        stop.check()  # said once
+
+
+def test_the_handlers_before_are_put_back():
+    before = [signal.getsignal(signum) for signum in CAUGHT]
+    with caught():
+        assert all(signal.getsignal(signum) not in before for signum in CAUGHT)
+    assert [signal.getsignal(signum) for signum in CAUGHT] == before
+
+
+def test_an_interruption_is_no_ordinary_exception():
+    assert not issubclass(Interrupted, Exception)  # `except Exception` in a library must not swallow it
+
+
+def test_in_another_thread_nothing_is_caught_and_nothing_breaks():
+    found = []
+
+    def work():
+        with caught() as stop, stop.deferred():
+            found.append(stop.requested)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [False]

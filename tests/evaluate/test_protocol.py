@@ -1,0 +1,333 @@
+"""The evaluation protocol: what it trains, from which seeds, by which schedule, and that the test set is only asked."""
+
+import json
+from dataclasses import dataclass, field, replace
+from typing import ClassVar
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hydra import compose, initialize_config_dir
+
+from dcond.apps.job import build
+from dcond.augment import DiffAug
+from dcond.errors import ConfigError, DataError
+from dcond.evaluate import Protocol
+from dcond.evaluate.protocol import accuracy, check_fits
+from dcond.models import MLP, ConvNet, Pool
+from dcond.paths import conf_dir
+from dcond.rng import generator
+from dcond.training import training_step
+from dcond.types import RealData, Split, SyntheticSet
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchedMLP(MLP):
+    """Keeps every network it builds, and the weights it began with."""
+
+    built: list = field(default_factory=list, compare=False)
+
+    def build(self, spec, rng, device="cpu"):
+        network = super().build(spec, rng, device)
+        self.built.append((network, {name: value.clone() for name, value in network.state_dict().items()}))
+        return network
+
+
+def watched(name="MLP", lr=0.05) -> WatchedMLP:
+    return WatchedMLP(name=name, hidden=(12,), lr=lr)
+
+
+def quick(**settings) -> Protocol:
+    return Protocol(**({"name": "quick", "epochs": 5, "repeats": 2, "drops": ()} | settings))
+
+
+@pytest.fixture
+def chosen(toy) -> SyntheticSet:
+    """Two real images of every class."""
+    rows = torch.cat([rows[:2] for rows in toy.class_rows])
+    return SyntheticSet(toy.pixels(rows), toy.train.labels[rows], toy.class_names, 2, toy.mean, toy.std)
+
+
+def evaluate(protocol, synthetic, toy, *recipes, seed=0, test=None):
+    pool = Pool(networks={recipe.name: recipe for recipe in recipes})
+    return protocol.evaluate(lambda repeat: synthetic, pool, test or toy.test, seed)
+
+
+def same(one: dict, other: dict) -> bool:
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_the_accuracy_is_that_of_the_last_epoch(toy, chosen):
+    """Re-derived plainly: the network of the stated stream, every epoch a new order, one test at the end."""
+    recipe = MLP(name="MLP", hidden=(12,), lr=0.05)
+    protocol = quick(epochs=7, batch=4, repeats=1, momentum=0.5, weight_decay=0.01)
+    got = evaluate(protocol, chosen, toy, recipe, seed=3).networks["MLP"]
+
+    rng = generator(3, "evaluation/MLP/0")
+    network = recipe.build(toy.spec, rng)
+    optimiser = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.5, weight_decay=0.01)
+    images, labels = chosen.dataset().tensors
+    for _ in range(7):
+        order = torch.randperm(6, generator=rng)
+        for rows in (order[:4], order[4:]):
+            training_step(network, optimiser, images[rows], labels[rows], rng=rng)
+    logits = network(toy.spec.normalise(toy.test.images / 255))
+    assert got.accuracies == ((logits.argmax(1) == toy.test.labels).float().mean().item(),)
+    assert (got.lr, got.epochs) == (0.05, 7)
+    assert got.wall_s > 0
+
+
+def test_training_learns_what_can_be_learnt(toy, chosen):
+    found = evaluate(quick(epochs=60), chosen, toy, ConvNet(name="ConvNet", width=16), watched())
+    assert found.average > 0.9
+    assert found.wall_s == sum(network.wall_s for network in found.networks.values())
+
+
+def test_networks_are_tested_in_evaluation_mode_and_in_any_batches(toy):
+    network = ConvNet(name="bn", width=8, norm="batch").build(toy.spec, generator(0, "x"))
+    network(toy.normalised(torch.arange(40)))  # statistics to go by
+    whole = accuracy(network, toy.spec, toy.test, batch=1000)
+    assert whole == accuracy(network, toy.spec, toy.test, batch=7)
+    assert not network.training
+    logits = network(toy.spec.normalise(toy.test.images.float() / 255))
+    assert whole == (logits.argmax(1) == toy.test.labels).sum().item() / 60
+
+
+def test_repeats_and_networks_start_from_seeds_of_their_own(toy, chosen):
+    one, two = watched("one"), watched("two")
+    evaluate(quick(), chosen, toy, one, two)
+    starts = [start for recipe in (one, two) for _, start in recipe.built]
+    assert len(starts) == 4
+    assert not any(same(starts[i], starts[j]) for i in range(4) for j in range(i))
+
+
+def test_whatever_set_they_train_on_the_networks_of_a_repeat_start_alike(toy, chosen):
+    """Sets are compared in pairs: the same weights, and the same order of images where the sets are of one size."""
+    other = replace(chosen, images=1 - chosen.images)
+    recipes = [watched(), watched()]
+    for recipe, synthetic in zip(recipes, (chosen, other), strict=True):
+        evaluate(quick(), synthetic, toy, recipe)
+    for (trained, start), (trained_too, start_too) in zip(recipes[0].built, recipes[1].built, strict=True):
+        assert same(start, start_too)
+        assert not same(trained.state_dict(), trained_too.state_dict())
+
+
+def test_the_pool_around_a_network_changes_nothing_for_it(toy, chosen):
+    alone = evaluate(quick(), chosen, toy, watched("one"))
+    among = evaluate(quick(), chosen, toy, watched("two"), watched("one"))
+    assert alone.networks["one"].accuracies == among.networks["one"].accuracies
+
+
+def test_the_seed_decides_everything(toy, chosen):
+    settings = {"augment": DiffAug(["color", "crop", "cutout"]), "cutmix_p": 0.5, "epochs": 3}
+    finals = []
+    for seed in (0, 0, 1):
+        recipe = watched()
+        torch.manual_seed(len(finals))  # the global generator has no say
+        evaluate(quick(**settings), chosen, toy, recipe, seed=seed)
+        finals.append([network.state_dict() for network, _ in recipe.built])
+    assert all(same(a, b) for a, b in zip(finals[0], finals[1], strict=True))
+    assert not any(same(a, b) for a, b in zip(finals[0], finals[2], strict=True))
+
+
+def test_more_repeats_keep_the_first_ones(toy, chosen):
+    few, many = (evaluate(quick(repeats=r), chosen, toy, watched()).networks["MLP"].accuracies for r in (2, 4))
+    assert many[:2] == few
+    assert len(many) == 4
+
+
+def test_every_repeat_asks_for_its_own_set(toy, chosen):
+    asked = []
+
+    def sets(repeat):
+        asked.append(repeat)
+        return chosen
+
+    notes = []
+    pool = Pool(networks={"one": watched("one"), "two": watched("two")})
+    quick(epochs=1, repeats=3).evaluate(sets, pool, toy.test, 0, progress=notes.append)
+    assert asked == [0, 1, 2, 0, 1, 2]
+    assert notes == ["one 1/3", "one 2/3", "one 3/3", "two 1/3", "two 2/3", "two 3/3"]
+
+
+def test_the_test_labels_change_the_accuracy_and_nothing_else(toy, chosen):
+    recipes, found = [watched(), watched()], []
+    wrong = Split(toy.test.images, (toy.test.labels + 1) % 3)
+    for recipe, test in zip(recipes, (toy.test, wrong), strict=True):
+        found.append(evaluate(quick(epochs=60), chosen, toy, recipe, test=test))
+    assert found[0].average > 0.9
+    assert found[1].average < 0.1
+    for (one, _), (other, _) in zip(recipes[0].built, recipes[1].built, strict=True):
+        assert same(one.state_dict(), other.state_dict())
+
+
+def test_a_set_under_optimisation_is_left_alone(toy, chosen):
+    images = chosen.images.clone()
+    chosen.images.requires_grad_()
+    evaluate(quick(epochs=2), chosen, toy, watched())
+    assert chosen.images.grad is None
+    assert torch.equal(chosen.images.detach(), images)
+
+
+def test_soft_labels_that_are_hard_give_the_same_networks(toy, chosen):
+    soft = replace(chosen, labels=F.one_hot(chosen.labels, 3).float())
+    for settings in ({}, {"cutmix_p": 1.0}):
+        hard, same_ones = (
+            evaluate(quick(epochs=30, **settings), synthetic, toy, watched()) for synthetic in (chosen, soft)
+        )
+        assert hard.networks["MLP"].accuracies == same_ones.networks["MLP"].accuracies
+
+
+def test_a_decoded_set_is_trained_on_decoded(toy, chosen):
+    seen = []
+
+    @dataclass(frozen=True, kw_only=True)
+    class Counting(Protocol):
+        def _epoch(self, network, optimiser, images, labels, rng):
+            seen.append((images, labels))
+
+    packed = replace(chosen, factor=2)
+    evaluate(Counting(name="x", epochs=1, repeats=1), packed, toy, watched())
+    images, labels = packed.dataset().tensors
+    assert torch.equal(seen[0][0], images)
+    assert torch.equal(seen[0][1], labels)
+
+
+# --- schedules ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diary(Protocol):
+    """Notes the optimiser of every epoch instead of training."""
+
+    pages: ClassVar[list] = []
+
+    def _epoch(self, network, optimiser, images, labels, rng):
+        self.pages.append((optimiser, optimiser.param_groups[0]["lr"]))
+
+
+@pytest.fixture
+def diary(toy, chosen):
+    def keep(protocol: Protocol) -> list:
+        Diary.pages.clear()
+        evaluate(Diary(**(vars(protocol) | {"repeats": 1})), chosen, toy, watched(lr=0.01))
+        return list(Diary.pages)
+
+    return keep
+
+
+def packaged(name: str) -> Protocol:
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        cfg = compose("condense", overrides=["dataset=npz", "dataset.path=unused", f"evaluation={name}"])
+    return build(cfg.evaluation, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "drops", "factor", "forgets"),
+    [
+        ("dc300", 301, [152], 0.1, True),
+        ("dsa1000", 1001, [502], 0.1, True),  # "after 502 epochs": the public code drops after its epoch 501, from 0
+        ("idc1000", 1000, [666, 833], 0.2, False),
+        ("m3d1000", 1000, [666, 833], 0.2, False),
+        ("hmdc2000", 2000, [], 1.0, False),
+        ("quick", 300, [200], 0.1, False),
+    ],
+)
+def test_published_schedules(name, epochs, drops, factor, forgets, diary):
+    protocol = packaged(name)
+    assert protocol.name == name
+    pages = diary(protocol)
+    assert len(pages) == epochs
+    rates = [0.01 * factor ** sum(epoch >= drop for drop in drops) for epoch in range(epochs)]
+    assert [rate for _, rate in pages] == pytest.approx(rates)
+    kept = {id(optimiser) for optimiser, _ in pages}
+    assert len(kept) == (1 + len(drops) if forgets else 1)  # a new optimiser has no momentum
+    for drop in drops:
+        assert (pages[drop - 1][0] is not pages[drop][0]) == forgets
+
+
+def test_momentum_is_forgotten_at_a_drop_only_where_asked(toy, chosen):
+    finals = []
+    for forget in (True, False):
+        recipe = watched()
+        evaluate(quick(epochs=4, drops=(0.5,), drop=1.0, forget_at_drop=forget), chosen, toy, recipe)
+        finals.append(recipe.built[0][0].state_dict())
+    assert not same(*finals)  # the rate is the same, so the momentum is what differs
+
+
+def test_one_rate_for_all_or_each_networks_own(toy, chosen):
+    found = evaluate(quick(epochs=1), chosen, toy, watched("one", lr=0.03), watched("two", lr=0.07))
+    assert [network.lr for network in found.networks.values()] == [0.03, 0.07]
+    found = evaluate(quick(epochs=1, lr=0.5), chosen, toy, watched("one", lr=0.03), watched("two", lr=0.07))
+    assert [network.lr for network in found.networks.values()] == [0.5, 0.5]
+
+
+@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
+def test_the_optimiser_has_the_settings_given(name, kind, diary):
+    optimiser, _ = diary(quick(epochs=1, optimiser=name, momentum=0.7, weight_decay=0.02))[0]
+    assert type(optimiser) is kind
+    assert optimiser.defaults["weight_decay"] == 0.02
+    assert optimiser.defaults.get("momentum", 0.7) == 0.7
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"epochs": 0}, "evaluation.epochs=0 is out of range; allowed: whole numbers from 1."),
+        ({"repeats": 0}, "evaluation.repeats=0 is out of range; allowed: whole numbers from 1."),
+        ({"batch": 1.5}, "evaluation.batch=1.5 is out of range; allowed: whole numbers from 1."),
+        ({"test_batch": 0}, "evaluation.test_batch=0 is out of range; allowed: whole numbers from 1."),
+        ({"optimiser": "adam"}, "evaluation.optimiser='adam' is unknown; allowed: sgd, adamw. Did you mean 'adamw'?"),
+        ({"cutmix_p": 1.1}, "evaluation.cutmix_p=1.1 is out of range; allowed: 0 to 1."),
+        ({"lr": 0.0}, "evaluation.lr=0.0 must be greater than 0, or null."),
+        ({"drops": (0.5, 1.0)}, "evaluation.drops=[0.5, 1.0]: fractions of the epochs lie between 0 and 1."),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings, words):
+    with pytest.raises(ConfigError) as error:
+        quick(**settings)
+    assert str(error.value) == words
+
+
+# --- sets that do not fit -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("shape", "names", "words"),
+    [
+        ((6, 3, 8, 8), 3, "channels=3, data set 'toy' has 1"),
+        ((6, 1, 9, 8), 3, "height=9, data set 'toy' has 8"),
+        ((6, 1, 8, 7), 3, "width=7, data set 'toy' has 8"),
+        ((6, 1, 8, 8), 2, "classes=2, data set 'toy' has 3"),
+    ],
+)
+def test_a_set_of_other_images_or_classes_is_refused_in_words(shape, names, words, toy):
+    labels = torch.arange(names).repeat_interleave(6 // names)
+    stats = (0.5,) * shape[1]
+    synthetic = SyntheticSet(torch.rand(shape), labels, tuple("abc"[:names]), 6 // names, stats, stats)
+    with pytest.raises(DataError) as error:
+        check_fits(synthetic, toy)
+    assert str(error.value) == (
+        f"the synthetic set has {words}; evaluate it on the data set it was made from (dataset=NAME)."
+    )
+
+
+def test_a_set_that_fits_passes(chosen, toy):
+    check_fits(chosen, toy)
+
+
+def test_the_object_of_result_json(toy, chosen):
+    found = evaluate(quick(epochs=1), chosen, toy, watched("one"), watched("two")).as_dict()
+    assert found.keys() == {"protocol", "networks", "average"}
+    assert found["protocol"] == "quick"
+    assert list(found["networks"]) == ["one", "two"]
+    for network in found["networks"].values():
+        assert network.keys() == {"accuracies", "mean", "std", "ci95", "lr", "epochs", "wall_s"}
+        assert all(0 <= value <= 1 for value in network["accuracies"])
+    json.dumps(found, allow_nan=False)
+
+
+def test_real_data_is_not_needed_beyond_the_test_split(toy, chosen):
+    empty = Split(toy.train.images[:0], toy.train.labels[:0])
+    bare = RealData("bare", empty, toy.test, toy.class_names, toy.mean, toy.std)
+    assert evaluate(quick(epochs=1), chosen, bare, watched()).protocol == "quick"

@@ -1,0 +1,102 @@
+"""Imports run one way, as docs/architecture.md draws it; read from the source, imports inside functions included."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import dcond
+
+SOURCE = Path(dcond.__file__).parent
+
+# A module may import its own level and those below. "dcond" itself stands for the version.
+LEVELS = [
+    {"errors", "log", "paths", "rng", "formation"},
+    {"types"},
+    {"artefact", "augment", "data", "matching", "models", "pixels", "training"},
+    {"init", "methods"},
+    {"engine", "evaluate", "report"},
+    {"apps"},
+    {"cli", "__main__", "__init__"},
+]
+LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
+ONLY_IN = {  # what is above the library, and who may know of it
+    "hydra": {"apps"},
+    "omegaconf": {"apps"},
+    "tensorboard": {"engine"},
+    "torch.utils.tensorboard": {"engine"},
+    "rich": {"log", "engine", "report", "apps"},
+    "timm": {"models"},
+    "safetensors": {"artefact"},
+    "sklearn": {"data"},
+    "matplotlib": {"report", "apps"},
+}
+
+MODULES = sorted(SOURCE.rglob("*.py"))
+
+
+def name_of(path: Path) -> tuple[str, ...]:
+    return path.relative_to(SOURCE).with_suffix("").parts
+
+
+def imported(path: Path) -> set[str]:
+    """Return the dotted names of everything a file imports; ``from a import b`` counts as a and as a.b."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import hides where it goes"
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return names
+
+
+def parts_imported(path: Path) -> set[tuple[str, ...]]:
+    """Return the modules of dcond that a file imports, as tuples below ``dcond``."""
+    found = {tuple(name.split(".")[1:]) for name in imported(path) if name.split(".")[0] == "dcond"}
+    return {parts for parts in found if parts and parts[0] in LEVEL}
+
+
+every_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: ".".join(name_of(path)))
+
+
+@every_module
+def test_imports_run_one_way(path):
+    part = name_of(path)[0]
+    assert part in LEVEL, f"{part} is new: give it a level in this test and in docs/architecture.md"
+    upward = {".".join(other) for other in parts_imported(path) if LEVEL[other[0]] > LEVEL[part]}
+    assert not upward, f"dcond.{part} stands below what it imports: {sorted(upward)}"
+
+
+@every_module
+def test_what_stands_outside_is_known_where_it_is_used_only(path):
+    part = name_of(path)[0]
+    for outside, allowed in ONLY_IN.items():
+        uses = any(name == outside or name.startswith(f"{outside}.") for name in imported(path))
+        assert not uses or part in allowed, f"dcond.{part} imports {outside}; only {sorted(allowed)} may"
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if name_of(path)[0] == "methods"], ids=lambda p: p.stem)
+def test_a_method_knows_no_other_method(path):
+    others = {other[1] for other in parts_imported(path) if other[0] == "methods" and len(other) > 1}
+    assert others <= {"base"}
+
+
+@pytest.mark.parametrize("path", [SOURCE / "cli.py", SOURCE / "__init__.py", SOURCE / "errors.py", SOURCE / "paths.py"])
+def test_what_the_command_line_starts_with_imports_neither_torch_nor_hydra(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
+    names = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
+    names |= {node.module for node in top if isinstance(node, ast.ImportFrom)}
+    assert not {name.split(".")[0] for name in names} & {"torch", "hydra", "omegaconf", "torchvision", "numpy"}
+
+
+@every_module
+def test_no_module_is_called_utils(path):
+    assert not {"utils", "util", "helpers", "common", "misc"} & set(name_of(path))
+
+
+def test_the_test_sees_an_import_that_goes_up(tmp_path):
+    sample = tmp_path / "sample.py"
+    sample.write_text("def f():\n    from dcond.engine import loop\n    import dcond.apps.job\n")
+    assert parts_imported(sample) == {("engine",), ("engine", "loop"), ("apps", "job")}
