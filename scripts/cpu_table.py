@@ -1,8 +1,8 @@
 """Random, herding, k-means, DM and M3D on real images, sized for two CPU cores.
 
-    DCOND_DATA=DIR python scripts/cpu_table.py run [--workers 2]   # goes on where it stopped
-    DCOND_DATA=DIR python scripts/cpu_table.py collect             # writes benchmarks/cpu/selection_dm_m3d.csv
-    DCOND_DATA=DIR python scripts/cpu_table.py time                # writes benchmarks/cpu/step_seconds.csv; quiet machine
+    DCOND_DATA=DIR python scripts/cpu_table.py run        # goes on where it stopped; --workers jobs side by side
+    DCOND_DATA=DIR python scripts/cpu_table.py collect    # writes benchmarks/cpu/selection_dm_m3d.csv
+    DCOND_DATA=DIR python scripts/cpu_table.py time       # writes benchmarks/cpu/step_seconds.csv; quiet machine
 
 Every job is one ``dcond condense experiment=cpu/table ...``; its words are in the CSV. A row is one network trained on
 one set; the seeds are independent sets.
@@ -33,6 +33,7 @@ METHODS = {  # name in the table: words on the command line
     "m3d_f1": "method=m3d method.steps=200 method.factor=1",
     "m3d": "method=m3d method.steps=200",
 }
+ALONE = "max_steps=20 evaluate=false threads=null"  # for the timing
 FOLDER = Path("outputs/cpu_table")
 TABLE = Path("benchmarks/cpu/selection_dm_m3d.csv")
 TIMES = Path("benchmarks/cpu/step_seconds.csv")
@@ -87,7 +88,9 @@ def collect() -> None:
                     "command": f"dcond condense {words}",
                 }
             )
-    rows.sort(key=lambda row: (row["dataset"], row["ipc"], [*METHODS].index(row["method"]), row["network"], row["seed"]))
+    rows.sort(
+        key=lambda row: (row["dataset"], row["ipc"], [*METHODS].index(row["method"]), row["network"], row["seed"])
+    )
     write(rows, TABLE)
 
 
@@ -95,7 +98,7 @@ def time_steps() -> None:
     """Median seconds per step of the methods that take steps, alone on the machine, with all its threads."""
     rows = []
     for ipc, dataset, name in itertools.product(IPCS, DATASETS, ("dm", "m3d_f1", "m3d")):
-        words = f"experiment=cpu/table dataset={dataset} ipc={ipc} {METHODS[name]} max_steps=20 evaluate=false threads=null"
+        words = f"experiment=cpu/table dataset={dataset} ipc={ipc} {METHODS[name]} {ALONE}"
         folder = FOLDER / f"time_{name}_{dataset}_ipc{ipc}"
         shutil.rmtree(folder, ignore_errors=True)
         run((folder, words))

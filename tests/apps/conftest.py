@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -124,8 +126,37 @@ def half_written(folder, results) -> Callable[[], list[str]]:
     return found
 
 
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory) -> Path:
+    """Where runs that many tests start from are kept, to be made once."""
+    return tmp_path_factory.mktemp("kept")
+
+
 @pytest.fixture
-def finished(condense, folder) -> Path:
+def finished(condense, folder, kept) -> Path:
     """The folder of a run that is done, without its evaluation."""
-    assert condense("evaluate=false", "hydra.run.dir=run").code == 0
-    return folder / "run"
+    if not (kept / "finished").exists():
+        assert condense("evaluate=false", f"hydra.run.dir={kept / 'finished'}").code == 0
+    return shutil.copytree(kept / "finished", folder / "run")
+
+
+@pytest.fixture
+def stopped(condense, folder, kept, monkeypatch) -> Path:
+    """The folder of a run that SIGTERM stopped after its second step of three."""
+    from dcond.engine.loop import Run
+
+    advance = Run._advance
+
+    def signalled(self: Run, state: object) -> object:
+        if self.step == 1:
+            self.stop._handle(signal.SIGTERM, None)
+        return advance(self, state)
+
+    if not (kept / "stopped").exists():
+        with monkeypatch.context() as patch:
+            patch.setattr(Run, "_advance", signalled)
+            done = condense("evaluate=false", f"hydra.run.dir={kept / 'stopped'}")
+        assert done.code == 128 + signal.SIGTERM
+        assert "interrupted by SIGTERM" in done.err
+        assert "Traceback" not in done.err
+    return shutil.copytree(kept / "stopped", folder / "run")

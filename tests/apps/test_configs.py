@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import re
+from functools import cache
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -20,6 +21,7 @@ ON_TOP = ("tuned", "experiment", "debug")
 CASES = [(group, name) for group in (*PARTS, *ON_TOP) for name in choices(CONF / group)]
 
 
+@cache
 def composed(*words: str, config: str = "condense") -> DictConfig:
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
         return compose(config_name=config, overrides=list(words))

@@ -2,25 +2,7 @@
 
 import pytest
 
-from dcond.engine.loop import Run
-from dcond.engine.signals import Interrupted
-
-
-@pytest.fixture
-def stopped(condense, folder, monkeypatch):
-    """The folder of a run that was stopped by SIGTERM after its second step of three."""
-    advance = Run._advance
-
-    def signalled(self, state):
-        if self.step == 1:
-            self.stop._handle(15, None)
-        return advance(self, state)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Run, "_advance", signalled)
-        done = condense("evaluate=false", "hydra.run.dir=run")
-    assert done.code == 143
-    return folder / "run"
+from dcond import artefact
 
 
 def content(run):
@@ -41,8 +23,6 @@ def test_a_stopped_run_says_so_and_goes_on_to_the_same_images(stopped, condense,
 
 
 def artefact_images(run):
-    from dcond import artefact
-
     return artefact.load(run).images.numpy().tobytes()
 
 
@@ -124,7 +104,3 @@ def test_a_failed_run_may_be_started_again_in_its_folder(condense, folder, resul
     assert condense("hydra.run.dir=run", "ipc=0").code == 1
     assert condense("hydra.run.dir=run", "evaluate=false").code == 0
     assert results()[0]["status"] == "done"
-
-
-def test_interrupted_carries_its_signal():
-    assert (Interrupted(15).signum, str(Interrupted(2))) == (15, "interrupted by SIGINT")
