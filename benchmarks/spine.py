@@ -1,4 +1,4 @@
-"""How fast the spine is: a DM step in one pass against a per-class loop, time to help, memory of CIFAR-10.
+"""How fast the spine is: a DM step in one pass against a per-class loop, memory kept or not, time to help, CIFAR-10.
 
     DCOND_DATA=DIR python benchmarks/spine.py        # writes benchmarks/cpu/spine.csv; wants a quiet machine
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from dcond.augment import DiffAug
+from dcond.engine.machine import keep_freed_memory
 from dcond.matching.moments import mean_distance
 from dcond.matching.views import decoded_by_class, embed_by_class, real_by_class, siamese
 from dcond.models import ConvNet
@@ -100,6 +101,26 @@ def dm_step(classes: int, batch_real: int, ipc: int, repeats: int) -> list[tuple
     return rows
 
 
+def memory_kept() -> list[tuple[str, float, str]]:
+    """A DM step in processes of their own, with glibc's memory kept from step to step and given back, in turn."""
+    times: dict[str, list[float]] = {"kept": [], "given back": []}
+    for _ in range(3):
+        for form, values in times.items():
+            done = subprocess.run([sys.executable, __file__, form], check=True, capture_output=True, text=True)
+            values.append(float(done.stdout))
+    name = "DM step, 10 classes, 256 real, ipc 10, freed memory"
+    rows = [(f"{name} {form}", statistics.median(values), "s") for form, values in times.items()]
+    return [*rows, (f"{name} given back / kept", rows[1][1] / rows[0][1], "ratio")]
+
+
+def one_process(form: str) -> float:
+    """Median seconds of a DM step in this process."""
+    if form == "kept":
+        keep_freed_memory()
+    medians = {what: value for what, value, _ in dm_step(10, 256, 10, 5)}
+    return next(value for what, value in medians.items() if what.endswith(": one pass (attempt 2)"))
+
+
 def time_to_help() -> tuple[str, float, str]:
     def once() -> float:
         start = time.perf_counter()
@@ -123,7 +144,12 @@ def memory_of_cifar10() -> tuple[str, float, str]:
 
 
 def main() -> None:
-    rows = [*dm_step(10, 256, 10, 5), *dm_step(100, 64, 10, 3), time_to_help(), memory_of_cifar10()]
+    if len(sys.argv) > 1:
+        print(one_process(sys.argv[1]))
+        return
+    rows = memory_kept()
+    keep_freed_memory()
+    rows += [*dm_step(10, 256, 10, 5), *dm_step(100, 64, 10, 3), time_to_help(), memory_of_cifar10()]
     TABLE.parent.mkdir(parents=True, exist_ok=True)
     where = (f"{platform.machine()}, {torch.get_num_threads()} threads", torch.__version__, datetime.date.today())
     with TABLE.open("w", newline="") as file:

@@ -3,6 +3,7 @@
     DCOND_DATA=DIR python scripts/cpu_table.py run        # goes on where it stopped; --workers jobs side by side
     DCOND_DATA=DIR python scripts/cpu_table.py collect    # writes benchmarks/cpu/selection_dm_m3d.csv
     DCOND_DATA=DIR python scripts/cpu_table.py time       # writes benchmarks/cpu/step_seconds.csv; quiet machine
+    python scripts/cpu_table.py show                      # the first CSV as the Markdown tables of the docs
 
 Every job is one ``dcond condense experiment=cpu/table ...``; its words are in the CSV. A row is one network trained on
 one set; the seeds are independent sets.
@@ -16,10 +17,13 @@ import json
 import os
 import platform
 import shutil
+import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from dcond.evaluate.results import interval95
 
 DATASETS = ("fashion_mnist", "cifar10")
 IPCS = (1, 10)
@@ -94,6 +98,27 @@ def collect() -> None:
     write(rows, TABLE)
 
 
+def cell(values: list[float]) -> str:
+    spread = interval95(values)
+    return (f"{statistics.fmean(values):.1f}" if values else "") + (f" ± {spread:.1f}" if spread else "")
+
+
+def show() -> None:
+    """Print mean ± half width of the 95 % interval over the seeds, per cent."""
+    with TABLE.open() as file:
+        rows = list(csv.DictReader(file))
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    for dataset, ipc in itertools.product(DATASETS, IPCS):
+        print(f"\n| {dataset}, ipc {ipc} | {' | '.join(networks)} |\n|---|{'---|' * len(networks)}")
+        for method in METHODS:
+            cells = []
+            for network in networks:
+                key = (dataset, str(ipc), method, network)
+                found = [r for r in rows if (r["dataset"], r["ipc"], r["method"], r["network"]) == key]
+                cells.append(cell([100 * float(r["accuracy"]) for r in found]))
+            print(f"| {method} | {' | '.join(cells)} |")
+
+
 def time_steps() -> None:
     """Median seconds per step of the methods that take steps, alone on the machine, with all its threads."""
     rows = []
@@ -130,11 +155,13 @@ def write(rows: list[dict[str, object]], table: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("run", "collect", "time"))
+    parser.add_argument("what", choices=("run", "collect", "time", "show"))
     parser.add_argument("--workers", type=int, default=2, help="jobs side by side, one thread each")
     options = parser.parse_args()
     if options.what == "collect":
         return collect()
+    if options.what == "show":
+        return show()
     if options.what == "time":
         return time_steps()
     FOLDER.mkdir(parents=True, exist_ok=True)

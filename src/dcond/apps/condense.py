@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dcond.apps.job import build, reported, set_threads, truth, whole_number
+from dcond.apps.job import build, cpu_prepared, reported, truth, whole_number
 from dcond.apps.launch import hydra_main
 from dcond.errors import CheckpointError, ConfigError
 
@@ -59,7 +59,7 @@ def condense(cfg: DictConfig) -> None:
         dataset=choices["dataset"],
         config_sha256=results.sha256(_of_the_numbers(cfg)),
     )
-    with caught() as stop, reported(result, folder), set_threads(cfg):
+    with caught() as stop, reported(result, folder), cpu_prepared(cfg):
         Job(cfg, choices, text, folder, result, stop).run(moment)
 
 
@@ -220,7 +220,18 @@ class Job:
 
 def _of_the_numbers(cfg: DictConfig) -> str:
     """Return what of the configuration can change a number, as YAML: not where, how often logged, nor on what."""
-    aside = {"paths", "loop", "resume", "device", "threads", "tensorboard", "name", "evaluate", "baselines"}
+    aside = {
+        "paths",
+        "loop",
+        "checkpoint",
+        "resume",
+        "device",
+        "threads",
+        "tensorboard",
+        "name",
+        "evaluate",
+        "baselines",
+    }
     return OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in aside]), sort_keys=True)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from dcond.apps.job import build, reported, set_threads, truth, whole_number
+from dcond.apps.job import build, cpu_prepared, reported, truth, whole_number
 from dcond.apps.launch import choices, hydra_main
 from dcond.errors import ConfigError
 from dcond.paths import conf_dir
@@ -58,7 +58,7 @@ def evaluate(cfg: DictConfig) -> None:
     if name is None:
         raise ConfigError("where several artefacts are evaluated, say on what: dataset=NAME.")
     result = results.new(config_sha256=results.sha256(OmegaConf.to_yaml(cfg)))
-    with caught(), reported(result, folder), set_threads(cfg):
+    with caught(), reported(result, folder), cpu_prepared(cfg):
         seed = result["seed"] = whole_number(cfg, "seed", 0)
         baselines = truth(cfg, "baselines")
         device = pick_device(str(cfg.device))

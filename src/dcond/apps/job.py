@@ -74,14 +74,17 @@ def truth(cfg: DictConfig, key: str) -> bool:
 
 
 @contextmanager
-def set_threads(cfg: DictConfig) -> Iterator[None]:
-    """Use ``threads`` CPU threads for the length of a block.
+def cpu_prepared(cfg: DictConfig) -> Iterator[None]:
+    """Use ``threads`` CPU threads for the length of a block, and keep memory from step to step from here on.
 
     Raises:
         ConfigError: it is neither null nor a whole number of 1 or more.
     """
     import torch
 
+    from dcond.engine.machine import keep_freed_memory
+
+    keep_freed_memory()
     before = torch.get_num_threads()
     if cfg.threads is not None:
         torch.set_num_threads(whole_number(cfg, "threads", 1))

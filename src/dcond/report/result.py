@@ -94,5 +94,7 @@ def git_commit() -> str | None:
 
 
 def _git(root: Path, *words: str) -> str:
-    done = subprocess.run(["git", "--no-optional-locks", *words], cwd=root, capture_output=True, text=True, check=True, timeout=10)
+    done = subprocess.run(
+        ["git", "--no-optional-locks", *words], cwd=root, capture_output=True, text=True, check=True, timeout=10
+    )
     return done.stdout.strip()
