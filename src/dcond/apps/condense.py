@@ -220,18 +220,8 @@ class Job:
 
 def _of_the_numbers(cfg: DictConfig) -> str:
     """Return what of the configuration can change a number, as YAML: not where, how often logged, nor on what."""
-    aside = {
-        "paths",
-        "loop",
-        "checkpoint",
-        "resume",
-        "device",
-        "threads",
-        "tensorboard",
-        "name",
-        "evaluate",
-        "baselines",
-    }
+    where_and_when = {"paths", "name", "resume", "device", "threads", "tensorboard", "checkpoint", "loop"}
+    aside = where_and_when | {"evaluate", "baselines"}
     return OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in aside]), sort_keys=True)
 
 
