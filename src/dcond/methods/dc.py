@@ -1,0 +1,178 @@
+"""DC and DSA: gradient matching, without and with Siamese augmentation."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dcond.augment import DiffAug
+from dcond.errors import at_least_one, require
+from dcond.matching.distances import named
+from dcond.matching.gradients import frozen_batch_norm, match_class_gradients
+from dcond.matching.loops import TABLE, Loops, published_loops
+from dcond.matching.views import decoded_by_class, real_by_class, siamese
+from dcond.models import Network, Recipe
+from dcond.pixels import PixelSGD, check_pixel_settings
+from dcond.rng import Streams
+from dcond.training import training_step
+from dcond.types import RealData, SyntheticSet
+
+log = logging.getLogger(__name__)
+
+BATCH_NORM_IMAGES = 16  # real images per class for the statistics
+
+
+@dataclass
+class DCState:
+    """The network on its way, its optimiser, the image updates it has seen, and the pixel optimiser."""
+
+    network: Network
+    optimiser: torch.optim.SGD
+    outer: int
+    pixels: PixelSGD
+    rng: Streams
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what must be saved."""
+        return {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "outer": self.outer,
+            "pixels": self.pixels.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.outer = state["outer"]
+        self.pixels.load_state_dict(state["pixels"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class DC:
+    """Make the loss gradient of the synthetic images equal that of real ones, along a training path on the former.
+
+    L = Σ_c D(∇_θ ℓ(A_ω(S_c)), ∇_θ ℓ(A_ω(B_c))), one image step on it, then T epochs of training θ on A(S); after K
+    image steps a new random θ. DC has no augmentation A; DSA shares ω between the real and synthetic images of a class.
+
+    Paper: Zhao et al., Dataset condensation with gradient matching, arXiv 2006.05929, algorithm 1; Zhao and Bilen,
+    Dataset condensation with differentiable Siamese augmentation, arXiv 2102.08259.
+    Code: github VICO-UoE/DatasetCondensation, main.py. Differs: any ipc (see :mod:`dcond.matching.loops`), named
+    random streams, images kept in [0, 1] by default; the loss reported is the sum over classes.
+
+    Args:
+        network: recipe of θ. Batch norm is matched with statistics frozen from real images.
+        augment: Siamese augmentation (DSA); empty for DC.
+        ipc: images per class, which decides K and T where they are not given.
+        steps: image updates; the published runs make 1,000 · K.
+        outer: K, image updates per network; None takes the published value.
+        inner_epochs: T, epochs between two updates; None takes the published value.
+        lr: of the images, in units of ``space``.
+        momentum: of the images.
+        lr_network: of θ.
+        inner_momentum: of θ; the first public release used 0.5.
+        batch_real: real images per class and step.
+        batch_train: synthetic images per training step of θ.
+        distance: see :mod:`dcond.matching.distances`.
+        factor: multi-formation factor.
+        chunk: real images per forward pass.
+        space, pixel_box: see :class:`~dcond.pixels.PixelSGD`.
+    """
+
+    network: Recipe
+    augment: DiffAug | None
+    ipc: int
+    steps: int
+    outer: int | None = None
+    inner_epochs: int | None = None
+    lr: float = 0.1
+    momentum: float = 0.5
+    lr_network: float = 0.01
+    inner_momentum: float = 0.0
+    batch_real: int = 256
+    batch_train: int = 256
+    distance: str = "rowwise"
+    factor: int = 1
+    chunk: int = 64
+    space: str = "normalised"
+    pixel_box: str = "project"
+
+    def __post_init__(self) -> None:
+        check_pixel_settings(self.lr, self.momentum, self.space, self.pixel_box)
+        named(self.distance)
+        require(self.lr_network > 0, f"method.lr_network={self.lr_network} must be greater than 0.")
+        require(0 <= self.inner_momentum < 1, f"method.inner_momentum={self.inner_momentum}; allowed: 0 <= m < 1.")
+        for name in ("ipc", "steps", "batch_real", "batch_train", "factor", "chunk"):
+            at_least_one(f"method.{name}", getattr(self, name))
+        for name in ("outer", "inner_epochs"):
+            if getattr(self, name) is not None:
+                at_least_one(f"method.{name}", getattr(self, name))
+
+    @property
+    def loops(self) -> Loops:
+        """K and T of this run."""
+        published = published_loops(self.ipc)
+        return Loops(self.outer or published.outer, self.inner_epochs or published.inner_epochs)
+
+    def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> DCState:
+        """Make a network, its optimiser and the pixel optimiser."""
+        if self.ipc not in TABLE and not (self.outer and self.inner_epochs):
+            log.info("no published loops for ipc %d: K = %d image steps, T = %d epochs", self.ipc, *self.loops)
+        network = self.network.build(real.spec, rng.networks, real.device)
+        pixels = PixelSGD(
+            synthetic.images,
+            lr=self.lr,
+            momentum=self.momentum,
+            space=self.space,
+            std=real.std,
+            pixel_box=self.pixel_box,
+        )
+        return DCState(network, self._optimiser(network), 0, pixels, rng)
+
+    def step(self, real: RealData, synthetic: SyntheticSet, state: DCState) -> dict[str, Tensor]:
+        """Do one image update, and train the network before the next."""
+        rng = state.rng
+        if state.outer == self.loops.outer:
+            self.network.reset(state.network, real.spec, rng.networks)  # a new random θ
+            state.optimiser = self._optimiser(state.network)
+            state.outer = 0
+        elif state.outer > 0:
+            self._train(synthetic, state)
+        batch = real_by_class(real, self.batch_real, rng.real)  # B_c
+        decoded = real.spec.normalise(decoded_by_class(synthetic))  # S_c
+        with frozen_batch_norm(state.network, batch[:, :BATCH_NORM_IMAGES].flatten(0, 1)):
+            images = decoded.detach().requires_grad_(True)
+            ours_real, ours = siamese(self.augment, batch, images, rng.augmentation)  # ω per class
+            losses, towards = match_class_gradients(
+                state.network, ours_real, ours, named(self.distance), chunk=self.chunk
+            )
+        (towards,) = torch.autograd.grad(ours, images, towards)  # through the augmentation
+        (gradient,) = torch.autograd.grad(decoded, synthetic.images, towards)  # through decoding
+        state.pixels.step(gradient)
+        state.pixels.project()
+        state.outer += 1
+        return {"loss": losses.sum()}
+
+    def _train(self, synthetic: SyntheticSet, state: DCState) -> None:
+        """Train θ for T epochs on the synthetic set."""
+        rng = state.rng
+        with torch.no_grad():
+            images, labels = synthetic.decoded()
+            images = synthetic.spec.normalise(images)
+        for _ in range(self.loops.inner_epochs):
+            for rows in torch.randperm(len(images), generator=rng.synthetic).split(self.batch_train):
+                rows = rows.to(images.device)
+                training_step(
+                    state.network,
+                    state.optimiser,
+                    images[rows],
+                    labels[rows],
+                    augment=self.augment,
+                    rng=rng.augmentation,
+                )
+
+    def _optimiser(self, network: Network) -> torch.optim.SGD:
+        return torch.optim.SGD(network.parameters(), lr=self.lr_network, momentum=self.inner_momentum)
