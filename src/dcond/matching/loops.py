@@ -21,3 +21,15 @@ def published_loops(ipc: int) -> Loops:
     """
     outer = min(ipc, 50)
     return TABLE.get(ipc, Loops(outer, max(1, round(500 / outer))))
+
+
+# Epochs after outer step k = 0, 1, 2, 3, as DEGM's scripts ship them, now and with the paper's supplement.
+ADAPTED = (50, 40, 30, 20)
+ADAPTED_OLD = (100, 50, 50, 50)
+MOST_EPOCHS = 50  # of the measured rule
+
+
+def adapted_epochs(k: int, *, old: bool = False) -> int:
+    """Return DEGM's shipped number of epochs after outer step k: the table, 10 for k = 4 to 9, 5 from there on."""
+    table = ADAPTED_OLD if old else ADAPTED
+    return table[k] if k < len(table) else 10 if k < 10 else 5

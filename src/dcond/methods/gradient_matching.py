@@ -1,17 +1,18 @@
-"""DC and DSA: gradient matching, without and with Siamese augmentation."""
+"""Gradient matching: DC, DSA and DEGM are settings of one algorithm."""
 
 import logging
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dcond.augment import DiffAug
-from dcond.errors import at_least_one, require
+from dcond.errors import at_least_one, one_of, require
 from dcond.matching.distances import named
-from dcond.matching.gradients import frozen_batch_norm, match_class_gradients
-from dcond.matching.loops import TABLE, Loops, published_loops
+from dcond.matching.gradients import frozen_batch_norm, match_class_gradients, match_levels
+from dcond.matching.loops import MOST_EPOCHS, TABLE, Loops, adapted_epochs, published_loops
 from dcond.matching.views import decoded_by_class, real_by_class, siamese
 from dcond.models import Network, Recipe
 from dcond.pixels import PixelSGD, check_pixel_settings
@@ -25,7 +26,7 @@ BATCH_NORM_IMAGES = 16  # real images per class for the statistics
 
 
 @dataclass
-class DCState:
+class MatchingState:
     """The network on its way, its optimiser, the image updates it has seen, and the pixel optimiser."""
 
     network: Network
@@ -52,16 +53,20 @@ class DCState:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DC:
+class GradientMatching:
     """Make the loss gradient of the synthetic images equal that of real ones, along a training path on the former.
 
     L = Σ_c D(∇_θ ℓ(A_ω(S_c)), ∇_θ ℓ(A_ω(B_c))), one image step on it, then T epochs of training θ on A(S); after K
     image steps a new random θ. DC has no augmentation A; DSA shares ω between the real and synthetic images of a class.
+    DEGM has three switches: ``levels="both"`` adds k · D of the class-averaged gradients, ``distance`` measures angle
+    and magnitude, ``inner`` stops the training of θ before it overfits S.
 
     Paper: Zhao et al., Dataset condensation with gradient matching, arXiv 2006.05929, algorithm 1; Zhao and Bilen,
-    Dataset condensation with differentiable Siamese augmentation, arXiv 2102.08259.
-    Code: github VICO-UoE/DatasetCondensation, main.py. Differs: any ipc (see :mod:`dcond.matching.loops`), named
-    random streams, images kept in [0, 1] by default; the loss reported is the sum over classes.
+    Dataset condensation with differentiable Siamese augmentation, arXiv 2102.08259; Jiang et al., Delving into
+    effective gradient matching, arXiv 2208.00311.
+    Code: github VICO-UoE/DatasetCondensation, main.py; github ZixuanJiang/improved-dataset-condensation.
+    Differs: any ipc (see :mod:`dcond.matching.loops`), named random streams, images kept in [0, 1] by default; the
+    loss reported is the sum over classes.
 
     Args:
         network: recipe of θ. Batch norm is matched with statistics frozen from real images.
@@ -77,6 +82,10 @@ class DC:
         batch_real: real images per class and step.
         batch_train: synthetic images per training step of θ.
         distance: see :mod:`dcond.matching.distances`.
+        levels: "intra" matches class by class; "both" also the class-averaged gradients.
+        inner: how long θ is trained between two updates: "fixed" (T epochs), "table" or "table_old" (what DEGM's
+            scripts ship, by the number of updates before), "measured" (until the loss on one batch of real training
+            images rises, at least 1 and at most 50 epochs).
         factor: multi-formation factor.
         chunk: real images per forward pass.
         space, pixel_box: see :class:`~dcond.pixels.PixelSGD`.
@@ -95,6 +104,8 @@ class DC:
     batch_real: int = 256
     batch_train: int = 256
     distance: str = "rowwise"
+    levels: str = "intra"
+    inner: str = "fixed"
     factor: int = 1
     chunk: int = 64
     space: str = "normalised"
@@ -103,6 +114,8 @@ class DC:
     def __post_init__(self) -> None:
         check_pixel_settings(self.lr, self.momentum, self.space, self.pixel_box)
         named(self.distance)
+        one_of("method.levels", self.levels, ("intra", "both"))
+        one_of("method.inner", self.inner, ("fixed", "table", "table_old", "measured"))
         require(self.lr_network > 0, f"method.lr_network={self.lr_network} must be greater than 0.")
         require(0 <= self.inner_momentum < 1, f"method.inner_momentum={self.inner_momentum}; allowed: 0 <= m < 1.")
         for name in ("ipc", "steps", "batch_real", "batch_train", "factor", "chunk"):
@@ -117,7 +130,7 @@ class DC:
         published = published_loops(self.ipc)
         return Loops(self.outer or published.outer, self.inner_epochs or published.inner_epochs)
 
-    def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> DCState:
+    def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> MatchingState:
         """Make a network, its optimiser and the pixel optimiser."""
         if self.ipc not in TABLE and not (self.outer and self.inner_epochs):
             log.info("no published loops for ipc %d: K = %d image steps, T = %d epochs", self.ipc, *self.loops)
@@ -130,9 +143,9 @@ class DC:
             std=real.std,
             pixel_box=self.pixel_box,
         )
-        return DCState(network, self._optimiser(network), 0, pixels, rng)
+        return MatchingState(network, self._optimiser(network), 0, pixels, rng)
 
-    def step(self, real: RealData, synthetic: SyntheticSet, state: DCState) -> dict[str, Tensor]:
+    def step(self, real: RealData, synthetic: SyntheticSet, state: MatchingState) -> dict[str, Tensor]:
         """Do one image update, and train the network before the next."""
         rng = state.rng
         if state.outer == self.loops.outer:
@@ -140,39 +153,63 @@ class DC:
             state.optimiser = self._optimiser(state.network)
             state.outer = 0
         elif state.outer > 0:
-            self._train(synthetic, state)
+            self._train(real, synthetic, state)
         batch = real_by_class(real, self.batch_real, rng.real)  # B_c
         decoded = real.spec.normalise(decoded_by_class(synthetic))  # S_c
         with frozen_batch_norm(state.network, batch[:, :BATCH_NORM_IMAGES].flatten(0, 1)):
             images = decoded.detach().requires_grad_(True)
             ours_real, ours = siamese(self.augment, batch, images, rng.augmentation)  # ω per class
-            losses, towards = match_class_gradients(
-                state.network, ours_real, ours, named(self.distance), chunk=self.chunk
-            )
+            metrics, towards = self._match(state.network, ours_real, ours)
         (towards,) = torch.autograd.grad(ours, images, towards)  # through the augmentation
         (gradient,) = torch.autograd.grad(decoded, synthetic.images, towards)  # through decoding
         state.pixels.step(gradient)
         state.pixels.project()
         state.outer += 1
-        return {"loss": losses.sum()}
+        return metrics
 
-    def _train(self, synthetic: SyntheticSet, state: DCState) -> None:
-        """Train θ for T epochs on the synthetic set."""
-        rng = state.rng
+    def _match(self, network: Network, real: Tensor, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the loss, by level where there are two, and its gradient with respect to the images."""
+        distance = named(self.distance)
+        if self.levels == "intra":
+            losses, gradient = match_class_gradients(network, real, images, distance, chunk=self.chunk)
+            return {"loss": losses.sum()}, gradient
+        within, across, gradient = match_levels(network, real, images, distance, chunk=self.chunk)
+        weighted = len(real) * across
+        return {"loss": within.sum() + weighted, "loss_intra": within.sum(), "loss_inter": weighted}, gradient
+
+    def _train(self, real: RealData, synthetic: SyntheticSet, state: MatchingState) -> None:
+        """Train θ on the synthetic set, as long as ``inner`` says."""
         with torch.no_grad():
             images, labels = synthetic.decoded()
             images = synthetic.spec.normalise(images)
-        for _ in range(self.loops.inner_epochs):
-            for rows in torch.randperm(len(images), generator=rng.synthetic).split(self.batch_train):
-                rows = rows.to(images.device)
-                training_step(
-                    state.network,
-                    state.optimiser,
-                    images[rows],
-                    labels[rows],
-                    augment=self.augment,
-                    rng=rng.augmentation,
-                )
+        if self.inner == "measured":
+            rows = torch.randint(len(real.train), (self.batch_real,), generator=state.rng.real)
+            loss = self._loss(real, rows, state.network)
+            for _ in range(MOST_EPOCHS):
+                self._epoch(images, labels, state)
+                before, loss = loss, self._loss(real, rows, state.network)
+                if loss > before:
+                    break
+        else:
+            old = self.inner == "table_old"
+            fixed = self.inner == "fixed"
+            for _ in range(self.loops.inner_epochs if fixed else adapted_epochs(state.outer - 1, old=old)):
+                self._epoch(images, labels, state)
+
+    def _epoch(self, images: Tensor, labels: Tensor, state: MatchingState) -> None:
+        """Train θ for one epoch on images (n, c, h, w), normalised."""
+        rng = state.rng
+        for rows in torch.randperm(len(images), generator=rng.synthetic).to(images.device).split(self.batch_train):
+            training_step(
+                state.network, state.optimiser, images[rows], labels[rows], augment=self.augment, rng=rng.augmentation
+            )
+
+    @staticmethod
+    @torch.no_grad()
+    def _loss(real: RealData, rows: Tensor, network: Network) -> float:
+        """Return the loss on real training images."""
+        labels = real.train.labels[rows.to(real.device)]
+        return float(F.cross_entropy(network(real.normalised(rows)), labels))
 
     def _optimiser(self, network: Network) -> torch.optim.SGD:
         return torch.optim.SGD(network.parameters(), lr=self.lr_network, momentum=self.inner_momentum)

@@ -1,0 +1,116 @@
+"""DC and DSA: the loops of the algorithm, and what a step is made of."""
+
+import pytest
+import torch
+
+from dcond.errors import ConfigError
+from dcond.matching.loops import TABLE, adapted_epochs, published_loops
+from dcond.methods import gradient_matching as module
+from dcond.methods.gradient_matching import GradientMatching
+from dcond.models import ConvNet
+
+
+def test_the_published_loops_and_the_rule_between_them():
+    assert TABLE == {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
+    assert published_loops(10) == (10, 50)
+    assert published_loops(5) == (5, 100)
+    assert published_loops(49) == (49, 10)
+    assert published_loops(200) == (50, 10)
+
+
+def test_the_shipped_tables_sum_as_derived():
+    sums = {k: sum(adapted_epochs(i) for i in range(k - 1)) for k in (1, 10, 20, 30, 40, 50)}
+    assert sums == {1: 0, 10: 190, 20: 245, 30: 295, 40: 345, 50: 395}
+    older = {k: sum(adapted_epochs(i, old=True) for i in range(k - 1)) for k in (10, 20, 30, 40, 50)}
+    assert older == {10: 300, 20: 355, 30: 405, 40: 455, 50: 505}
+
+
+@pytest.mark.parametrize(("rule", "wanted"), [("fixed", [7, 7]), ("table", [50, 40]), ("table_old", [100, 50])])
+def test_the_inner_rules_train_as_long_as_they_say(rule, wanted, condense, toy, monkeypatch):
+    epochs = count_epochs(monkeypatch)
+    condense("degm", toy, steps=3, outer=3, inner_epochs=7, inner=rule)
+    assert epochs == wanted
+
+
+@pytest.mark.parametrize(("losses", "wanted"), [([3, 2, 1, 5], 3), ([3, 4], 1), ([3] * 60, 50), ([2, 2, 2, 9], 3)])
+def test_the_measured_rule_stops_at_the_first_rise(losses, wanted, condense, toy, monkeypatch):
+    epochs, left = count_epochs(monkeypatch), iter(losses)
+    monkeypatch.setattr(GradientMatching, "_loss", staticmethod(lambda *args: next(left)))
+    condense("degm", toy, steps=2, outer=2, inner="measured")
+    assert epochs == [wanted]
+
+
+def count_epochs(monkeypatch) -> list[int]:
+    """Count the epochs of each training, without training."""
+    epochs = []
+    plain = GradientMatching._train
+
+    def train(self, *args):
+        epochs.append(0)
+        plain(self, *args)
+
+    def epoch(self, *args):
+        epochs[-1] += 1
+
+    monkeypatch.setattr(GradientMatching, "_train", train)
+    monkeypatch.setattr(GradientMatching, "_epoch", epoch)
+    return epochs
+
+
+def test_each_of_degms_switches_changes_the_images_and_none_of_them_is_dc(condense, toy):
+    plain = {"steps": 4, "levels": "intra", "distance": "rowwise", "inner": "fixed", "inner_momentum": 0.0}
+    assert condense("degm", toy, **plain).bytes == condense("dc", toy, steps=4).bytes
+    switches = [{"levels": "both"}, {"distance": "rowwise_angle_and_magnitude"}, {"inner": "measured"}]
+    made = {condense("degm", toy, **(plain | switch)).bytes for switch in [{}, *switches]}
+    assert len(made) == 4
+
+
+def test_k_image_steps_and_k_minus_one_trainings_per_network(condense, toy, monkeypatch):
+    seen = []
+    plain_match, plain_train, plain_reset = module.match_class_gradients, GradientMatching._train, ConvNet.reset
+
+    def match(*args, **kwargs):
+        seen.append("image")
+        return plain_match(*args, **kwargs)
+
+    def train(self, *args):
+        seen.append("train")
+        plain_train(self, *args)
+
+    def reset(self, *args):
+        seen.append("new")
+        plain_reset(self, *args)
+
+    monkeypatch.setattr(module, "match_class_gradients", match)
+    monkeypatch.setattr(GradientMatching, "_train", train)
+    monkeypatch.setattr(ConvNet, "reset", reset)
+    condense("dc", toy, steps=7, outer=3, inner_epochs=1)
+    once = ["image", "train", "image", "train", "image"]
+    assert seen == [*once, "new", *once, "new", "image"]
+
+
+def test_dsa_without_its_augmentation_is_dc(condense, toy):
+    with_dc = condense("dc", toy, "init=real", steps=4)
+    with_dsa = condense("dsa", toy, "augment=none", steps=4)
+    assert with_dc.bytes == with_dsa.bytes
+
+
+def test_batch_norm_networks_are_matched_with_frozen_statistics(condense, toy):
+    losses = condense("dsa", toy, "model.norm=batch", steps=4).losses
+    assert all(torch.isfinite(torch.tensor(losses)))
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"distance": "mse"}, "method.distance='mse' is unknown"),
+        ({"inner_momentum": 1.0}, "method.inner_momentum=1.0; allowed"),
+        ({"lr_network": 0.0}, "method.lr_network=0.0 must be greater than 0"),
+        ({"outer": 0}, "method.outer=0 is out of range"),
+        ({"levels": "inter"}, "method.levels='inter' is unknown; allowed: intra, both"),
+        ({"inner": "mesured"}, "method.inner='mesured' is unknown"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(setting, words):
+    with pytest.raises(ConfigError, match=words):
+        GradientMatching(network=ConvNet(name="c"), augment=None, ipc=1, steps=1, **setting)
