@@ -97,13 +97,16 @@ def test_without_a_buffer_there_is_nothing_to_save(momentum, taken):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"lr": 0}, "lr=0 must be greater than 0 (step size of the images, in units of space='pixel')."),
-        ({"lr": -1.0}, "lr=-1.0 must be greater than 0 (step size of the images, in units of space='pixel')."),
-        ({"lr": float("nan")}, "lr=nan must be greater than 0 (step size of the images, in units of space='pixel')."),
-        ({"momentum": 1}, "momentum=1 is out of range; allowed: 0 <= momentum < 1."),
-        ({"momentum": -0.1}, "momentum=-0.1 is out of range; allowed: 0 <= momentum < 1."),
-        ({"space": "norm"}, "space='norm' is unknown; allowed: pixel, normalised. Did you mean 'normalised'?"),
-        ({"pixel_box": "clip"}, "pixel_box='clip' is unknown; allowed: project, free."),
+        ({"lr": 0}, "method.lr=0 must be greater than 0 (step size of the images, in units of space='pixel')."),
+        ({"lr": -1.0}, "method.lr=-1.0 must be greater than 0 (step size of the images, in units of space='pixel')."),
+        (
+            {"lr": float("nan")},
+            "method.lr=nan must be greater than 0 (step size of the images, in units of space='pixel').",
+        ),
+        ({"momentum": 1}, "method.momentum=1 is out of range; allowed: 0 <= momentum < 1."),
+        ({"momentum": -0.1}, "method.momentum=-0.1 is out of range; allowed: 0 <= momentum < 1."),
+        ({"space": "norm"}, "method.space='norm' is unknown; allowed: pixel, normalised. Did you mean 'normalised'?"),
+        ({"pixel_box": "clip"}, "method.pixel_box='clip' is unknown; allowed: project, free."),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, words):

@@ -5,10 +5,37 @@ keep their meaning through ``space="normalised"``: with x_n = (x - mean) / std a
 lr · std² · ∂L/∂x on x, and momentum is linear, so the trajectories are the same.
 """
 
+from typing import Protocol, Self
+
 import torch
 from torch import Tensor
 
 from dcond.errors import one_of, require
+from dcond.types import SyntheticSet
+
+
+class PixelSettings(Protocol):
+    """The settings by which a method moves its images."""
+
+    @property
+    def lr(self) -> float:
+        """Step size, in units of ``space``."""
+        ...
+
+    @property
+    def momentum(self) -> float:
+        """In [0, 1)."""
+        ...
+
+    @property
+    def space(self) -> str:
+        """ "pixel" or "normalised"."""
+        ...
+
+    @property
+    def pixel_box(self) -> str:
+        """ "project" or "free"."""
+        ...
 
 
 class PixelSGD:
@@ -42,6 +69,20 @@ class PixelSGD:
         self._scale = scale if space == "normalised" else None
         self._sgd = torch.optim.SGD([images], lr=lr, momentum=momentum)
 
+    @classmethod
+    def of(
+        cls, method: PixelSettings, synthetic: SyntheticSet, *, lr: float | None = None, momentum: float | None = None
+    ) -> Self:
+        """Make the optimiser a method's settings describe; ``lr`` and ``momentum`` take the place of its own."""
+        return cls(
+            synthetic.images,
+            lr=method.lr if lr is None else lr,
+            momentum=method.momentum if momentum is None else momentum,
+            space=method.space,
+            std=synthetic.std,
+            pixel_box=method.pixel_box,
+        )
+
     def step(self, gradient: Tensor) -> None:
         """Move the images against ``gradient`` = ∂L/∂images (pixel units), without projecting."""
         self.images.grad = gradient if self._scale is None else gradient * self._scale
@@ -67,7 +108,7 @@ class PixelSGD:
 
 def check_pixel_settings(lr: float, momentum: float, space: str, pixel_box: str) -> None:
     """Raise :class:`ConfigError` for a setting of :class:`PixelSGD` that cannot be."""
-    require(lr > 0, f"lr={lr} must be greater than 0 (step size of the images, in units of space={space!r}).")
-    require(0 <= momentum < 1, f"momentum={momentum} is out of range; allowed: 0 <= momentum < 1.")
-    one_of("space", space, ("pixel", "normalised"))
-    one_of("pixel_box", pixel_box, ("project", "free"))
+    require(lr > 0, f"method.lr={lr} must be greater than 0 (step size of the images, in units of space={space!r}).")
+    require(0 <= momentum < 1, f"method.momentum={momentum} is out of range; allowed: 0 <= momentum < 1.")
+    one_of("method.space", space, ("pixel", "normalised"))
+    one_of("method.pixel_box", pixel_box, ("project", "free"))

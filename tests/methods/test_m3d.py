@@ -284,7 +284,7 @@ def test_one_image_per_class_is_not_pulled_by_its_own_kernel(real):
         ({"factor": 0}, "method.factor=0 is out of range"),
         ({"chunk": -1}, "method.chunk=-1 is out of range"),
         ({"lr": 0.0}, "lr=0.0 must be greater than 0"),
-        ({"momentum": 1.0}, "momentum=1.0 is out of range; allowed: 0 <= momentum < 1."),
+        ({"momentum": 1.0}, "method.momentum=1.0 is out of range; allowed: 0 <= momentum < 1."),
         ({"space": "pixels"}, "space='pixels' is unknown; allowed: pixel, normalised. Did you mean 'pixel'?"),
         ({"pixel_box": "open"}, "pixel_box='open' is unknown; allowed: project, free."),
     ],

@@ -73,14 +73,7 @@ class DM:
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> DMState:
         """Make a network and the pixel optimiser."""
         network = self.network.build(real.spec, rng.networks, real.device).requires_grad_(False)
-        pixels = PixelSGD(
-            synthetic.images,
-            lr=self.lr,
-            momentum=self.momentum,
-            space=self.space,
-            std=real.std,
-            pixel_box=self.pixel_box,
-        )
+        pixels = PixelSGD.of(self, synthetic)
         return DMState(network, pixels, rng)
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: DMState) -> dict[str, Tensor]:

@@ -135,14 +135,7 @@ class GradientMatching:
         if self.ipc not in TABLE and not (self.outer and self.inner_epochs):
             log.info("no published loops for ipc %d: K = %d image steps, T = %d epochs", self.ipc, *self.loops)
         network = self.network.build(real.spec, rng.networks, real.device)
-        pixels = PixelSGD(
-            synthetic.images,
-            lr=self.lr,
-            momentum=self.momentum,
-            space=self.space,
-            std=real.std,
-            pixel_box=self.pixel_box,
-        )
+        pixels = PixelSGD.of(self, synthetic)
         return MatchingState(network, self._optimiser(network), 0, pixels, rng)
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: MatchingState) -> dict[str, Tensor]:

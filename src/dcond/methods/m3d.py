@@ -90,16 +90,11 @@ class M3D:
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> M3DState:
         """Draw the first network and make the pixel optimiser."""
         network = self.network.build(real.spec, rng.networks, real.device).requires_grad_(False)
-        joint, m, k = self.sweep == "joint", self.momentum, len(real.class_names)
-        lr = self.lr * synthetic.ipc
-        pixels = PixelSGD(
-            synthetic.images,
-            lr=lr * (1 - m**k) / (1 - m) if joint else lr,
-            momentum=0.0 if joint else m,
-            space=self.space,
-            std=real.std,
-            pixel_box=self.pixel_box,
-        )
+        lr, m, k = self.lr * synthetic.ipc, self.momentum, len(real.class_names)
+        if self.sweep == "joint":  # what the momentum adds between two of a class's own turns, at once
+            pixels = PixelSGD.of(self, synthetic, lr=lr * (1 - m**k) / (1 - m), momentum=0.0)
+        else:
+            pixels = PixelSGD.of(self, synthetic, lr=lr)
         return M3DState(network, 0, pixels, rng)
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: M3DState) -> dict[str, Tensor]:
