@@ -29,12 +29,12 @@ class PixelSettings(Protocol):
 
     @property
     def space(self) -> str:
-        """ "pixel" or "normalised"."""
+        """The units of lr: "pixel" or "normalised"."""
         ...
 
     @property
     def pixel_box(self) -> str:
-        """ "project" or "free"."""
+        """What becomes of pixels outside [0, 1]: "project" or "free"."""
         ...
 
 
