@@ -40,7 +40,8 @@ def evaluate_with_baselines(
     if baselines and _enough(real, synthetic.ipc):
         for name, factor in {"random": 1, "random_decoded": synthetic.factor}.items():
             if name == "random" or factor > 1:
-                sets[name] = functools.partial(random_subset, real, synthetic, seed, factor=factor)
+                draw = functools.partial(random_subset, real, synthetic, seed, factor=factor)
+                sets[name] = functools.cache(draw)  # every network of a repeat trains on the same draw
     start = time.perf_counter()
     found: dict[str, EvalResult] = {}
     with reporter("evaluate", len(sets) * len(pool.networks) * protocol.repeats) as bar:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dcond.paths import write_atomically
+
 
 class Recorder:
     """Writes metrics of one run into its folder.
@@ -35,7 +37,11 @@ class Recorder:
             for line in self._path.read_text(encoding="utf-8").splitlines()
             if line.endswith("}") and json.loads(line)["step"] <= after_step
         ]
-        self._path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+        def fill(file: Path) -> None:
+            file.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+        write_atomically(self._path, fill)
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """Record named numbers at a step."""

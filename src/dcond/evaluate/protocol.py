@@ -100,7 +100,7 @@ class Protocol:
             images = synthetic.spec.normalise(images)
         lr = self.lr or recipe.lr
         optimiser = self._optimiser(network, lr)
-        drops = {round(fraction * self.epochs) for fraction in self.drops}
+        drops = {max(1, round(fraction * self.epochs)) for fraction in self.drops}
         for epoch in range(self.epochs):
             if epoch in drops:
                 lr *= self.drop

@@ -26,7 +26,9 @@ def cross_architecture(title: str, ours: EvalResult, baselines: dict[str, EvalRe
     caption = (
         f"test accuracy %, mean ± 95 % interval over {repeats} networks each, last epoch, protocol {ours.protocol}"
     )
-    table = Table(title=title, caption=caption, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left")
+    table = Table(
+        title=title, caption=caption, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left", min_width=64
+    )
     table.add_column("network", no_wrap=True)
     table.add_column("condensed", justify="right", style="bold", no_wrap=True)
     for name in baselines:
