@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dcond.apps.job import build, cpu_prepared, reported, truth, whole_number
+from dcond.apps.job import build, cpu_prepared, nearby, reported, truth, whole_number
 from dcond.apps.launch import hydra_main
 from dcond.errors import CheckpointError, ConfigError
 
@@ -108,7 +108,7 @@ class Job:
             self._condense(real, synthetic, recorder, moment)
             path = artefact.save(synthetic, self.folder / "synthetic.safetensors")
             save_png(grid(synthetic.images, synthetic.ipc), self.folder / "grid.png")
-            log.info("condensed set: %s", path)
+            log.info("condensed set: %s", nearby(path))
             if self.evaluate:
                 self._evaluate(real, synthetic, recorder)
         finally:
@@ -160,7 +160,7 @@ class Job:
             content,
             self.seed,
             self.device,
-            self.folder,
+            nearby(self.folder),
         )
 
     def _condense(self, real: "RealData", synthetic: "SyntheticSet", recorder: Any, moment: Any) -> None:
@@ -215,7 +215,7 @@ class Job:
         names = ("method", "dataset", "pool", "evaluation", "model", "init")
         settings = {name: str(self.choices[name]) for name in names} | {"ipc": self.ipc, "seed": self.seed}
         recorder.hyperparameters(settings, {"evaluate/average": average})
-        print(f"-> {self.folder}")
+        print(f"-> {nearby(self.folder)}")
 
 
 def _of_the_numbers(cfg: DictConfig) -> str:

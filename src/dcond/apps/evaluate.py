@@ -5,7 +5,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from dcond.apps.job import build, cpu_prepared, reported, truth, whole_number
+from dcond.apps.job import build, cpu_prepared, nearby, reported, truth, whole_number
 from dcond.apps.launch import choices, hydra_main
 from dcond.errors import ConfigError
 from dcond.paths import conf_dir
@@ -82,4 +82,4 @@ def evaluate(cfg: DictConfig) -> None:
             protocol, pool, real, synthetic.to(device), seed, result, title=title, baselines=baselines
         )
         result["cost"]["peak_memory_bytes"] = peak_memory_bytes(device)
-        print(f"-> {folder}")
+        print(f"-> {nearby(folder)}")

@@ -73,6 +73,12 @@ def truth(cfg: DictConfig, key: str) -> bool:
     return value
 
 
+def nearby(path: Path) -> Path:
+    """Return a path as seen from the current folder, where it lies below that: short enough not to be wrapped."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
+
+
 @contextmanager
 def cpu_prepared(cfg: DictConfig) -> Iterator[None]:
     """Use ``threads`` CPU threads for the length of a block, and keep memory from step to step from here on.
