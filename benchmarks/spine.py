@@ -48,7 +48,7 @@ def synthetic_set(real: RealData, ipc: int) -> SyntheticSet:
     return SyntheticSet(images, labels, real.class_names, ipc, real.mean, real.std)
 
 
-def one_pass(real: Tensor, images: Tensor, network: torch.nn.Module, rng: torch.Generator, chunk: int) -> Tensor:
+def one_pass(real: Tensor, images: Tensor, network: torch.nn.Module, rng: torch.Generator, chunk: int = 256) -> Tensor:
     """The loss of every class, (k,), all classes together."""
     real, images = siamese(AUGMENT, real, images, rng)
     with torch.no_grad():
@@ -73,31 +73,44 @@ def same_loss(real: Tensor, images: Tensor, network: torch.nn.Module) -> float:
     return abs(float(together) / float(alone) - 1)
 
 
-def dm_step(classes: int, batch_real: int, ipc: int, repeats: int) -> list[tuple[str, float, str]]:
-    """Time both forms in turn; return rows."""
-    real = made_up(classes, batch_real)
-    synthetic = synthetic_set(real, ipc)
-    network = NETWORK.build(real.spec, Streams(0).networks).requires_grad_(False)
-    batch = real_by_class(real, batch_real, generator(0, "real"))
-    name = f"DM step, {classes} classes, {batch_real} real, ipc {ipc}"
-    rows = [(f"{name}: loss difference", same_loss(batch, decoded_by_class(synthetic), network), "relative")]
+FORMS = {"one pass": one_pass, "loop": per_class_loop}
+
+
+class Step:
+    """A DM step without its pixel update, in either form."""
+
+    def __init__(self, classes: int, batch_real: int, ipc: int):
+        self.name = f"DM step, {classes} classes, {batch_real} real, ipc {ipc}"
+        real = made_up(classes, batch_real)
+        self.synthetic = synthetic_set(real, ipc)
+        self.network = NETWORK.build(real.spec, Streams(0).networks).requires_grad_(False)
+        self.batch = real_by_class(real, batch_real, generator(0, "real"))
+
+    def seconds(self, form: str, repeat: int) -> float:
+        """Time one step; equal repeats draw equal augmentations."""
+        rng = generator(repeat, "augmentation")
+        start = time.perf_counter()
+        images = self.synthetic.spec.normalise(decoded_by_class(self.synthetic))
+        loss = FORMS[form](self.batch, images, self.network, rng)
+        torch.autograd.grad(loss.sum(), self.synthetic.images)
+        return time.perf_counter() - start
+
+
+def both_forms(step: Step, repeats: int) -> list[tuple[str, float, str]]:
+    """Time both forms in turn, twice."""
+    difference = same_loss(step.batch, decoded_by_class(step.synthetic), step.network)
+    rows = [(f"{step.name}: loss difference", difference, "relative")]
+    for form in FORMS:
+        step.seconds(form, 0)  # warms up
     for attempt in (1, 2):
-        times: dict[str, list[float]] = {"one pass": [], "loop": []}
-        for repeat in range(repeats + 1):
-            for form in times:
-                rng = generator(repeat, "augmentation")
-                start = time.perf_counter()
-                images = synthetic.spec.normalise(decoded_by_class(synthetic))
-                if form == "one pass":
-                    loss = one_pass(batch, images, network, rng, 256)
-                else:
-                    loss = per_class_loop(batch, images, network, rng)
-                torch.autograd.grad(loss.sum(), synthetic.images)
-                if repeat:  # the first warms up
-                    times[form].append(time.perf_counter() - start)
+        times = {form: [] for form in FORMS}
+        for repeat in range(repeats):
+            for form, values in times.items():
+                values.append(step.seconds(form, repeat))
         medians = {form: statistics.median(values) for form, values in times.items()}
-        rows += [(f"{name}: {form} (attempt {attempt})", value, "s") for form, value in medians.items()]
-        rows.append((f"{name}: loop / one pass (attempt {attempt})", medians["loop"] / medians["one pass"], "ratio"))
+        rows += [(f"{step.name}: {form} (attempt {attempt})", value, "s") for form, value in medians.items()]
+        ratio = medians["loop"] / medians["one pass"]
+        rows.append((f"{step.name}: loop / one pass (attempt {attempt})", ratio, "ratio"))
     return rows
 
 
@@ -117,8 +130,8 @@ def one_process(form: str) -> float:
     """Median seconds of a DM step in this process."""
     if form == "kept":
         keep_freed_memory()
-    medians = {what: value for what, value, _ in dm_step(10, 256, 10, 5)}
-    return next(value for what, value in medians.items() if what.endswith(": one pass (attempt 2)"))
+    step = Step(10, 256, 10)
+    return statistics.median([step.seconds("one pass", repeat) for repeat in range(4)][1:])
 
 
 def time_to_help() -> tuple[str, float, str]:
@@ -149,7 +162,7 @@ def main() -> None:
         return
     rows = memory_kept()
     keep_freed_memory()
-    rows += [*dm_step(10, 256, 10, 5), *dm_step(100, 64, 10, 3), time_to_help(), memory_of_cifar10()]
+    rows += [*both_forms(Step(10, 256, 10), 3), *both_forms(Step(100, 32, 1), 3), time_to_help(), memory_of_cifar10()]
     TABLE.parent.mkdir(parents=True, exist_ok=True)
     where = (f"{platform.machine()}, {torch.get_num_threads()} threads", torch.__version__, datetime.date.today())
     with TABLE.open("w", newline="") as file:
