@@ -147,10 +147,10 @@ def time_to_help() -> tuple[str, float, str]:
 def memory_of_cifar10() -> tuple[str, float, str]:
     """Peak resident memory while CIFAR-10 is read, above the interpreter with torch and dcond imported."""
     code = (
-        "import resource, torch, dcond.apps.data as app, dcond.data\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        "made = app.make_dataset('cifar10', []); before = peak(); kept = made.load(torch.device('cpu'))\n"
-        "print((peak() - before) / 2**20)"
+        "import torch, dcond.apps.data as app, dcond.data\n"
+        "from dcond.engine.machine import peak_memory_bytes\n"
+        "cpu = torch.device('cpu'); made = app.make_dataset('cifar10', [])\n"
+        "before = peak_memory_bytes(cpu); kept = made.load(cpu); print((peak_memory_bytes(cpu) - before) / 2**30)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return ("CIFAR-10 in memory, peak above the interpreter", float(done.stdout), "GiB")

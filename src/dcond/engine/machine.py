@@ -3,6 +3,7 @@
 import ctypes
 import resource
 import sys
+from pathlib import Path
 
 import torch
 
@@ -34,6 +35,10 @@ def peak_memory_bytes(device: torch.device) -> int:
     """Return the peak of allocated device memory (CUDA), or of this process's resident memory (else)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would also count what the parent process had when it started this one
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
