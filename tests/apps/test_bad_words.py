@@ -8,7 +8,7 @@ import torch
 
 # The words, and the line they earn; an ellipsis stands for anything.
 CASES = [
-    ("method=dmm", "method='dmm' is unknown; allowed: dm, ... Did you mean 'dm'?"),
+    ("method=dmm", "method='dmm' is unknown; allowed: dc, ... Did you mean 'dm'?"),
     ("dataset=digit", "dataset='digit' is unknown; allowed: ... Did you mean 'digits'?"),
     ("model=convnett", "model='convnett' is unknown; allowed: ... Did you mean 'convnet'?"),
     ("pool=tinny", "pool='tinny' is unknown; allowed: ... Did you mean 'tiny'?"),
