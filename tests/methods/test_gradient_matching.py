@@ -113,4 +113,4 @@ def test_batch_norm_networks_are_matched_with_frozen_statistics(condense, toy):
 )
 def test_settings_that_cannot_be_are_refused(setting, words):
     with pytest.raises(ConfigError, match=words):
-        GradientMatching(network=ConvNet(name="c"), augment=None, ipc=1, steps=1, **setting)
+        GradientMatching(network=ConvNet(name="c"), augment=None, steps=1, **setting)

@@ -71,7 +71,6 @@ class GradientMatching:
     Args:
         network: recipe of θ. Batch norm is matched with statistics frozen from real images.
         augment: Siamese augmentation (DSA); empty for DC.
-        ipc: images per class, which decides K and T where they are not given.
         steps: image updates; the published runs make 1,000 · K.
         outer: K, image updates per network; None takes the published value.
         inner_epochs: T, epochs between two updates; None takes the published value.
@@ -93,7 +92,6 @@ class GradientMatching:
 
     network: Recipe
     augment: DiffAug | None
-    ipc: int
     steps: int
     outer: int | None = None
     inner_epochs: int | None = None
@@ -118,22 +116,22 @@ class GradientMatching:
         one_of("method.inner", self.inner, ("fixed", "table", "table_old", "measured"))
         require(self.lr_network > 0, f"method.lr_network={self.lr_network} must be greater than 0.")
         require(0 <= self.inner_momentum < 1, f"method.inner_momentum={self.inner_momentum}; allowed: 0 <= m < 1.")
-        for name in ("ipc", "steps", "batch_real", "batch_train", "factor", "chunk"):
+        for name in ("steps", "batch_real", "batch_train", "factor", "chunk"):
             at_least_one(f"method.{name}", getattr(self, name))
         for name in ("outer", "inner_epochs"):
             if getattr(self, name) is not None:
                 at_least_one(f"method.{name}", getattr(self, name))
 
-    @property
-    def loops(self) -> Loops:
-        """K and T of this run."""
-        published = published_loops(self.ipc)
+    def loops(self, ipc: int) -> Loops:
+        """Return K and T for this many images per class."""
+        published = published_loops(ipc)
         return Loops(self.outer or published.outer, self.inner_epochs or published.inner_epochs)
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> MatchingState:
         """Make a network, its optimiser and the pixel optimiser."""
-        if self.ipc not in TABLE and not (self.outer and self.inner_epochs):
-            log.info("no published loops for ipc %d: K = %d image steps, T = %d epochs", self.ipc, *self.loops)
+        ipc = synthetic.ipc
+        if ipc not in TABLE and not (self.outer and self.inner_epochs):
+            log.info("no published loops for ipc %d: K = %d image steps, T = %d epochs", ipc, *self.loops(ipc))
         network = self.network.build(real.spec, rng.networks, real.device)
         pixels = PixelSGD.of(self, synthetic)
         return MatchingState(network, self._optimiser(network), 0, pixels, rng)
@@ -141,7 +139,7 @@ class GradientMatching:
     def step(self, real: RealData, synthetic: SyntheticSet, state: MatchingState) -> dict[str, Tensor]:
         """Do one image update, and train the network before the next."""
         rng = state.rng
-        if state.outer == self.loops.outer:
+        if state.outer == self.loops(synthetic.ipc).outer:
             self.network.reset(state.network, real.spec, rng.networks)  # a new random θ
             state.optimiser = self._optimiser(state.network)
             state.outer = 0
@@ -186,7 +184,9 @@ class GradientMatching:
         else:
             old = self.inner == "table_old"
             fixed = self.inner == "fixed"
-            for _ in range(self.loops.inner_epochs if fixed else adapted_epochs(state.outer - 1, old=old)):
+            for _ in range(
+                self.loops(synthetic.ipc).inner_epochs if fixed else adapted_epochs(state.outer - 1, old=old)
+            ):
                 self._epoch(images, labels, state)
 
     def _epoch(self, images: Tensor, labels: Tensor, state: MatchingState) -> None:
