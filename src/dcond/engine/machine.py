@@ -47,7 +47,7 @@ def keep_freed_memory() -> None:
     """Let glibc keep freed blocks for the next step instead of giving them back to the system.
 
     By default every tensor over some MiB is mapped anew and its pages are cleared by the kernel, step after step:
-    on a CPU that took up to half of a step's time (docs/performance.md). Elsewhere than on glibc nothing happens.
+    on a CPU that took more than half of a DM step (docs/performance.md). Elsewhere than on glibc nothing happens.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -19,7 +19,7 @@ def cross_architecture(title: str, ours: EvalResult, baselines: dict[str, EvalRe
 
     Args:
         title: what is compared, shown above.
-        ours: the synthetic set's result; its column is named after the method in ``title``.
+        ours: the synthetic set's result.
         baselines: results of the same protocol on random real images, by name.
     """
     repeats = len(next(iter(ours.networks.values())).accuracies)
