@@ -1,14 +1,16 @@
 """One step of ordinary network training, shared by evaluation, selection and every method that trains in the loop."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from dcond.augment import DiffAug, cutmix
 
 
 def training_step(
-    network: nn.Module,
+    network: Callable[[Tensor], Tensor],
     optimiser: torch.optim.Optimizer,
     images: Tensor,
     labels: Tensor,
@@ -20,8 +22,8 @@ def training_step(
     """Do one optimiser step on cross-entropy and return the detached loss.
 
     Args:
-        network: in the mode the caller wants.
-        optimiser: holds the network's parameters.
+        network: maps images to logits, in the mode the caller wants.
+        optimiser: holds the parameters behind them.
         images: (n, c, h, w), normalised.
         labels: int64 (n,) or soft float32 (n, k).
         augment: applied with parameters of its own for every image.
