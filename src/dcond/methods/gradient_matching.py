@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dcond.augment import DiffAug
 from dcond.errors import at_least_one, one_of, require
-from dcond.matching.distances import named
+from dcond.matching.distances import check_network, named
 from dcond.matching.gradients import frozen_batch_norm, match_class_gradients, match_levels
 from dcond.matching.loops import MOST_EPOCHS, TABLE, Loops, adapted_epochs, published_loops
 from dcond.matching.views import decoded_by_class, real_by_class, siamese
@@ -133,6 +133,7 @@ class GradientMatching:
         if ipc not in TABLE and not (self.outer and self.inner_epochs):
             log.info("no published loops for ipc %d: K = %d image steps, T = %d epochs", ipc, *self.loops(ipc))
         network = self.network.build(real.spec, rng.networks, real.device)
+        check_network(self.distance, network)
         pixels = PixelSGD.of(self, synthetic)
         return MatchingState(network, self._optimiser(network), 0, pixels, rng)
 
