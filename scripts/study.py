@@ -65,8 +65,8 @@ STUDIES = {
             "m3d": "method=m3d",
         },
         {
-            1: "max_seconds=40 method.batch_real=128 engine.compile=false",
-            10: "max_seconds=100 method.batch_real=128 engine.compile=false",
+            1: "max_seconds=25 method.batch_real=128 engine.compile=false",
+            10: "max_seconds=60 method.batch_real=128 engine.compile=false",
         },
     ),
 }
