@@ -69,6 +69,13 @@ STUDIES = {
             10: "max_seconds=60 method.batch_real=128 engine.compile=false",
         },
     ),
+    "precision": Study(  # the same run in float32 and in the default mixed mode
+        {"exact": "engine=exact", "mixed": "engine.precision=bfloat16 engine.compile=false"},
+        {
+            1: "method=dsa method.batch_real=128 method.steps=60",
+            10: "method=dsa method.batch_real=128 method.steps=40 method.inner_epochs=5",
+        },
+    ),
 }
 ALONE = "max_steps=20 max_seconds=null evaluate=false threads=null"  # for the timing
 
