@@ -29,6 +29,10 @@ class Network(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (n, k)."""
 
+    def forward_with_features(self, x: Tensor) -> tuple[Tensor, list[Features]]:
+        """Return what :meth:`forward` and :meth:`features` do, in one pass where the network allows it."""
+        return self(x), self.features(x)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(ABC):
