@@ -13,7 +13,7 @@ SOURCE = Path(dcond.__file__).parent
 LEVELS = [
     {"errors", "log", "paths", "rng", "formation"},
     {"types"},
-    {"artefact", "augment", "data", "matching", "models", "pixels", "training"},
+    {"artefact", "augment", "data", "learners", "matching", "models", "pixels", "training"},
     {"init", "methods"},
     {"engine", "evaluate", "report"},
     {"apps"},

@@ -50,6 +50,9 @@ class PixelSGD:
         space: "pixel" or "normalised".
         std: per-channel standard deviation, for ``space="normalised"``.
         pixel_box: "project" clips to [0, 1] after every step; "free" never does (the DC family's public behaviour).
+
+    Attributes:
+        unit: (c, 1, 1), what a pixel changes where the image changes by 1 in the units of ``lr``.
     """
 
     def __init__(
@@ -65,8 +68,8 @@ class PixelSGD:
         check_pixel_settings(lr, momentum, space, pixel_box)
         self.images = images.requires_grad_(True)
         self.pixel_box = pixel_box
-        scale = torch.tensor(std, dtype=images.dtype, device=images.device).view(-1, 1, 1).square()
-        self._scale = scale if space == "normalised" else None
+        deviation = torch.tensor(std, dtype=images.dtype, device=images.device).view(-1, 1, 1)
+        self.unit = deviation if space == "normalised" else torch.ones_like(deviation)
         self._sgd = torch.optim.SGD([images], lr=lr, momentum=momentum)
 
     @classmethod
@@ -85,7 +88,7 @@ class PixelSGD:
 
     def step(self, gradient: Tensor) -> None:
         """Move the images against ``gradient`` = ∂L/∂images (pixel units), without projecting."""
-        self.images.grad = gradient if self._scale is None else gradient * self._scale
+        self.images.grad = gradient * self.unit.square()
         self._sgd.step()
         self.images.grad = None
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dcond.errors import one_of, require
 from dcond.matching.clusters import k_means, padded_by_class
+from dcond.matching.views import embed_real
 from dcond.models import Recipe
 from dcond.rng import Streams
 from dcond.training import training_step
@@ -64,10 +65,7 @@ class Embedding:
             rows = torch.randint(len(real.train), (self.batch,), generator=rng.real)
             labels = real.train.labels[rows.to(real.device)]
             training_step(network, optimiser, real.normalised(rows), labels, rng=rng.augmentation)
-        network.eval()
-        with torch.no_grad():
-            chunks = torch.arange(len(real.train)).split(4 * self.batch)
-            return torch.cat([network.embed(real.normalised(rows)) for rows in chunks])
+        return embed_real(network, real, 4 * self.batch)
 
 
 @dataclass(frozen=True, kw_only=True)
