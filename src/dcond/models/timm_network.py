@@ -57,6 +57,11 @@ class Timm(Recipe):
         )
         check_architecture(self.name, self.architecture, self.pretrained and self.checkpoint is None)
 
+    def fetch(self) -> None:
+        """Download published weights, or read the file of them, once."""
+        if self.pretrained:
+            self._published(classes=1)
+
     def module(self, spec: ImageSpec) -> Network:
         """Make the module for these images; pretrained weights are read anew each time."""
         require(
@@ -86,10 +91,15 @@ class Timm(Recipe):
 
         if not self.pretrained:
             return timm.create_model(self.architecture, in_chans=spec.channels, num_classes=spec.classes)
+        return self._published(spec.classes)
+
+    def _published(self, classes: int) -> Any:
+        import timm
+
         overlay = {"file": self.checkpoint} if self.checkpoint else None
         try:
             return timm.create_model(
-                self.architecture, pretrained=True, num_classes=spec.classes, pretrained_cfg_overlay=overlay
+                self.architecture, pretrained=True, num_classes=classes, pretrained_cfg_overlay=overlay
             )
         except Exception as error:  # timm, its hub client and the network raise errors of a dozen families
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
