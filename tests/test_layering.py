@@ -13,6 +13,7 @@ SOURCE = Path(dcond.__file__).parent
 LEVELS = [
     {"errors", "log", "paths", "rng", "formation"},
     {"types"},
+    {"first_order"},
     {"artefact", "augment", "data", "learners", "matching", "models", "pixels", "training"},
     {"init", "methods"},
     {"engine", "evaluate", "report"},

@@ -1,5 +1,7 @@
 """Networks that learn together: what is trained, what starts anew, and what is left alone."""
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -23,7 +25,7 @@ def make(real, seed=0, pool=POOL, **settings):
 
 
 def train(learners, real, rng, steps=2):
-    learners.train(real, rng, steps=steps, batch=8, augment=None, cutmix_p=0.5)
+    learners.train(real, rng, steps=steps, batch=8, augment=None, cutmix_p=0.5, fast=nullcontext())
 
 
 def values(modules):

@@ -54,6 +54,6 @@ def one_of(what: str, value: str, allowed: Iterable[str]) -> None:
         raise ConfigError(f"{what}={value!r} is unknown; allowed: {', '.join(names)}.{nearest(str(value), names)}")
 
 
-def at_least_one(what: str, value: int) -> None:
+def at_least_one(what: str, value: object) -> None:
     """Raise :class:`ConfigError` unless ``value`` is a whole number of 1 or more."""
     require(isinstance(value, int) and value >= 1, f"{what}={value!r} is out of range; allowed: whole numbers from 1.")

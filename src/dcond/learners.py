@@ -1,6 +1,7 @@
 """Networks that learn real images together while a method condenses, and the alignment of their features."""
 
 import copy
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -59,9 +60,27 @@ class Learners:
         self._start(real, rng)
 
     def train(
-        self, real: RealData, rng: Streams, *, steps: int, batch: int, augment: DiffAug | None, cutmix_p: float
+        self,
+        real: RealData,
+        rng: Streams,
+        *,
+        steps: int,
+        batch: int,
+        augment: DiffAug | None,
+        cutmix_p: float,
+        fast: AbstractContextManager[object],
     ) -> None:
-        """Train all networks jointly on random real images, then the alignment alone for as many steps."""
+        """Train all networks jointly on random real images, then the alignment alone for as many steps.
+
+        Args:
+            real: the images.
+            rng: draws them and their augmentation.
+            steps: of each.
+            batch: images per step.
+            augment: with parameters per image; None for none.
+            cutmix_p: chance of CutMix per batch.
+            fast: the precision of the forward passes, a context that can be entered again.
+        """
 
         def draw() -> TrainingBatch:
             rows = torch.randint(len(real.train), (batch,), generator=rng.real)
@@ -69,10 +88,10 @@ class Learners:
             return training_batch(real.normalised(rows), labels, augment, cutmix_p, rng.augmentation)
 
         for _ in range(steps):
-            joint_step(self.networks, self.optimiser, self.alignment, draw())
+            joint_step(self.networks, self.optimiser, self.alignment, draw(), fast)
         if self.alignment is not None and self.aligner is not None:
             for _ in range(steps):
-                alignment_step(self.networks, self.aligner, self.alignment, draw().images)
+                alignment_step(self.networks, self.aligner, self.alignment, draw().images, fast)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what must be saved."""

@@ -1,11 +1,12 @@
 """Steps of network training, shared by evaluation, selection and every method that trains in the loop."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from dcond.augment import DiffAug, cutmix
 from dcond.matching.alignment import Alignment
@@ -13,7 +14,7 @@ from dcond.models import Network
 
 
 def training_step(
-    network: nn.Module,
+    network: Callable[[Tensor], Tensor],
     optimiser: torch.optim.Optimizer,
     images: Tensor,
     labels: Tensor,
@@ -25,8 +26,8 @@ def training_step(
     """Do one optimiser step on cross-entropy and return the detached loss.
 
     Args:
-        network: in the mode the caller wants.
-        optimiser: holds the network's parameters.
+        network: maps images to logits, in the mode the caller wants.
+        optimiser: holds the parameters behind them.
         images: (n, c, h, w), normalised.
         labels: int64 (n,) or soft float32 (n, k).
         augment: applied with parameters of its own for every image.
@@ -71,7 +72,11 @@ def training_batch(
 
 
 def joint_step(
-    networks: Sequence[Network], optimiser: torch.optim.Optimizer, alignment: Alignment | None, batch: TrainingBatch
+    networks: Sequence[Network],
+    optimiser: torch.optim.Optimizer,
+    alignment: Alignment | None,
+    batch: TrainingBatch,
+    fast: AbstractContextManager[object],
 ) -> None:
     """Do one optimiser step of several networks on Σ_k cross-entropy_k + L_MD, on the same images.
 
@@ -80,25 +85,32 @@ def joint_step(
         optimiser: holds what is trained of them.
         alignment: of their features, left as it is; None leaves out L_MD.
         batch: the images and labels.
+        fast: the precision of the forward pass.
     """
     trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    if alignment is None:
-        loss = torch.stack([batch.cross_entropy(network(batch.images)) for network in networks]).sum()
-    else:
-        logits, taps = zip(*(network.forward_with_features(batch.images) for network in networks), strict=True)
-        loss = torch.stack([batch.cross_entropy(own) for own in logits]).sum() + alignment(taps)
+    with fast:
+        if alignment is None:
+            loss = torch.stack([batch.cross_entropy(network(batch.images)) for network in networks]).sum()
+        else:
+            logits, taps = zip(*(network.forward_with_features(batch.images) for network in networks), strict=True)
+            loss = torch.stack([batch.cross_entropy(own) for own in logits]).sum() + alignment(taps)
     optimiser.zero_grad(set_to_none=True)
     loss.backward(inputs=trained)
     optimiser.step()
 
 
 def alignment_step(
-    networks: Sequence[Network], optimiser: torch.optim.Optimizer, alignment: Alignment, images: Tensor
+    networks: Sequence[Network],
+    optimiser: torch.optim.Optimizer,
+    alignment: Alignment,
+    images: Tensor,
+    fast: AbstractContextManager[object],
 ) -> None:
-    """Do one optimiser step of the alignment alone on L_MD, the networks left as they are."""
-    with torch.no_grad():
-        taps = [network.features(images) for network in networks]
-    loss = alignment(taps)
+    """Do one optimiser step of the alignment alone on L_MD, the networks left as they are; ``fast`` as above."""
+    with fast:
+        with torch.no_grad():
+            taps = [network.features(images) for network in networks]
+        loss = alignment(taps)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()

@@ -29,7 +29,7 @@ SHALLOW = {"depth": 1}  # where a depth is set at all: null takes it from the im
 def _composed(words: tuple[str, ...]) -> DictConfig:
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         # dataset=npz: no file in conf/tuned speaks of it, so the method's own settings are what is tested.
-        return compose("condense", overrides=["dataset=npz", "dataset.path=unused", *words])
+        return compose("condense", overrides=["dataset=npz", "dataset.path=unused", "engine=exact", *words])
 
 
 def _replace(node: DictConfig, settings: dict) -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from dcond.errors import ConfigError
+from dcond.matching.engine import ClassGradients, Engine
 from dcond.matching.loops import TABLE, adapted_epochs, published_loops
-from dcond.methods import gradient_matching as module
 from dcond.methods.gradient_matching import GradientMatching
 from dcond.models import ConvNet
 
@@ -65,9 +65,22 @@ def test_each_of_degms_switches_changes_the_images_and_none_of_them_is_dc(conden
     assert len(made) == 4
 
 
+def test_levels_may_take_turns_by_network(condense, toy, monkeypatch):
+    turns, plain = [], ClassGradients.match
+
+    def match(*args, within, across):
+        turns.append("within" if within else "across")
+        assert within != across
+        return plain(*args, within=within, across=across)
+
+    monkeypatch.setattr(ClassGradients, "match", match)
+    condense("degm", toy, steps=5, outer=2, inner="fixed", levels="interleaved")
+    assert turns == ["within", "within", "across", "across", "within"]
+
+
 def test_k_image_steps_and_k_minus_one_trainings_per_network(condense, toy, monkeypatch):
     seen = []
-    plain_match, plain_train, plain_reset = module.match_class_gradients, GradientMatching._train, ConvNet.reset
+    plain_match, plain_train, plain_reset = ClassGradients.match, GradientMatching._train, ConvNet.reset
 
     def match(*args, **kwargs):
         seen.append("image")
@@ -81,7 +94,7 @@ def test_k_image_steps_and_k_minus_one_trainings_per_network(condense, toy, monk
         seen.append("new")
         plain_reset(self, *args)
 
-    monkeypatch.setattr(module, "match_class_gradients", match)
+    monkeypatch.setattr(ClassGradients, "match", match)
     monkeypatch.setattr(GradientMatching, "_train", train)
     monkeypatch.setattr(ConvNet, "reset", reset)
     condense("dc", toy, steps=7, outer=3, inner_epochs=1)
@@ -107,10 +120,10 @@ def test_batch_norm_networks_are_matched_with_frozen_statistics(condense, toy):
         ({"inner_momentum": 1.0}, "method.inner_momentum=1.0; allowed"),
         ({"lr_network": 0.0}, "method.lr_network=0.0 must be greater than 0"),
         ({"outer": 0}, "method.outer=0 is out of range"),
-        ({"levels": "inter"}, "method.levels='inter' is unknown; allowed: intra, both"),
+        ({"levels": "inner"}, "method.levels='inner' is unknown; allowed: intra, inter, both, interleaved"),
         ({"inner": "mesured"}, "method.inner='mesured' is unknown"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(setting, words):
     with pytest.raises(ConfigError, match=words):
-        GradientMatching(network=ConvNet(name="c"), augment=None, steps=1, **setting)
+        GradientMatching(network=ConvNet(name="c"), engine=Engine(), augment=None, steps=1, **setting)

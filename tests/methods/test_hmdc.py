@@ -8,7 +8,7 @@ import torch
 from dcond.errors import ConfigError
 from dcond.matching.clusters import k_means, nearest_points, padded_by_class
 from dcond.matching.distances import squared
-from dcond.matching.gradients import match_class_gradients
+from dcond.matching.engine import Engine
 from dcond.matching.views import embed_real
 from dcond.methods import hmdc as module
 from dcond.methods.hmdc import HMDC
@@ -16,6 +16,7 @@ from dcond.models import MLP, ConvNet, Pool
 from dcond.rng import Streams
 from dcond.types import SyntheticSet
 
+EXACT = Engine(precision="float32", compile=False, classes=1)
 ONE = "pool@method.pool=convnet"
 THREE = "pool@method.pool=convnet_resnet_vit"
 POOL = Pool(networks={"C": ConvNet(name="C", width=4), "M": MLP(name="M", hidden=(8, 8))})
@@ -33,9 +34,11 @@ def test_one_network_is_plain_gradient_matching(parts, run_made, toy, tmp_path):
     rows = toy.draw_per_class(made.method.batch_real, rng.real)
     batch = toy.normalised(rows.flatten()).view(3, -1, 1, 8, 8)
     images = toy.spec.normalise(first).view(3, 2, 1, 8, 8)
-    losses, gradient = match_class_gradients(network, batch, images, squared, chunk=64)
-    assert got.losses == pytest.approx([float(losses.sum())])
-    wanted = (first - 0.5 * 0.22 * gradient.flatten(0, 1)).clamp(0, 1)  # normalised units: pixels move by std · lr
+    found = EXACT.bind(network, toy.spec, 0).match(batch, images, squared)
+    assert got.losses == pytest.approx([float(found.within.sum())])
+    wanted = (first - 0.5 * 0.22 * found.gradient.flatten(0, 1)).clamp(
+        0, 1
+    )  # normalised units: pixels move by std · lr
     torch.testing.assert_close(got.synthetic.images.detach(), wanted)
 
 
@@ -187,5 +190,5 @@ def test_batch_norm_networks_are_matched_with_frozen_statistics(condense, toy):
 )
 def test_settings_that_cannot_be_are_refused(setting, words):
     with pytest.raises(ConfigError) as caught:
-        HMDC(pool=POOL, augment=None, steps=1, **setting)
+        HMDC(pool=POOL, engine=EXACT, augment=None, steps=1, **setting)
     assert str(caught.value).startswith(words)

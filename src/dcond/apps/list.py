@@ -16,6 +16,7 @@ KINDS = {  # the word on the command line, and the folder of conf/
     "experiments": "experiment",
     "inits": "init",
     "augments": "augment",
+    "engines": "engine",
     "evaluations": "evaluation",
 }
 EPILOG = """\

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dcond.errors import one_of
+from dcond.matching.moments import full_precision
 from dcond.types import Features
 
 AXES = ("source", "target")
@@ -56,8 +57,10 @@ class Alignment(nn.Module):
         return cls(widths, size, axis=axis, form=form)
 
     def forward(self, taps: Sequence[Sequence[Features]]) -> Tensor:
-        """Return L_MD of the networks' features on the same images, a scalar."""
-        return self.distance(self.stacks(taps))
+        """Return L_MD of the networks' features on the same images, a scalar; in float32 or higher under autocast."""
+        stacks = [full_precision(own) for own in self.stacks(taps)]
+        with torch.autocast(stacks[0].device.type, enabled=False):
+            return self.distance(stacks)
 
     def stacks(self, taps: Sequence[Sequence[Features]]) -> list[Tensor]:
         """Return F_k (n, L_k, 1 + s, d) of every network."""

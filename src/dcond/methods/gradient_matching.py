@@ -11,7 +11,8 @@ from torch import Tensor
 from dcond.augment import DiffAug
 from dcond.errors import at_least_one, one_of, require
 from dcond.matching.distances import named
-from dcond.matching.gradients import frozen_batch_norm, match_class_gradients, match_levels
+from dcond.matching.engine import ClassGradients, Engine, Matched
+from dcond.matching.gradients import frozen_batch_norm
 from dcond.matching.loops import MOST_EPOCHS, TABLE, Loops, adapted_epochs, published_loops
 from dcond.matching.views import decoded_by_class, real_by_class, siamese
 from dcond.models import Network, Recipe
@@ -27,10 +28,15 @@ BATCH_NORM_IMAGES = 16  # real images per class for the statistics
 
 @dataclass
 class MatchingState:
-    """The network on its way, its optimiser, the image updates it has seen, and the pixel optimiser."""
+    """The network on its way, its gradients and optimiser, and the pixel optimiser.
+
+    iteration: networks before this one. outer: image updates under this one.
+    """
 
     network: Network
+    gradients: ClassGradients
     optimiser: torch.optim.SGD
+    iteration: int
     outer: int
     pixels: PixelSGD
     rng: Streams
@@ -40,6 +46,7 @@ class MatchingState:
         return {
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "iteration": self.iteration,
             "outer": self.outer,
             "pixels": self.pixels.state_dict(),
         }
@@ -48,6 +55,7 @@ class MatchingState:
         """Restore what :meth:`state_dict` returned."""
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self.iteration = state["iteration"]
         self.outer = state["outer"]
         self.pixels.load_state_dict(state["pixels"])
 
@@ -81,16 +89,18 @@ class GradientMatching:
         batch_real: real images per class and step.
         batch_train: synthetic images per training step of θ.
         distance: see :mod:`dcond.matching.distances`.
-        levels: "intra" matches class by class; "both" also the class-averaged gradients.
+        levels: "intra" matches class by class, "inter" the class-averaged gradients (of the same batches, where the
+            authors' ablation draws one mixed batch), "both" the sum, "interleaved" takes turns by network.
         inner: how long θ is trained between two updates: "fixed" (T epochs), "table" or "table_old" (what DEGM's
             scripts ship, by the number of updates before), "measured" (until the loss on one batch of real training
             images rises, at least 1 and at most 50 epochs).
         factor: multi-formation factor.
-        chunk: real images per forward pass.
+        engine: how class gradients are computed, and θ is trained.
         space, pixel_box: see :class:`~dcond.pixels.PixelSGD`.
     """
 
     network: Recipe
+    engine: Engine
     augment: DiffAug | None
     steps: int
     outer: int | None = None
@@ -105,18 +115,17 @@ class GradientMatching:
     levels: str = "intra"
     inner: str = "fixed"
     factor: int = 1
-    chunk: int = 64
     space: str = "normalised"
     pixel_box: str = "project"
 
     def __post_init__(self) -> None:
         check_pixel_settings(self.lr, self.momentum, self.space, self.pixel_box)
         named(self.distance)
-        one_of("method.levels", self.levels, ("intra", "both"))
+        one_of("method.levels", self.levels, ("intra", "inter", "both", "interleaved"))
         one_of("method.inner", self.inner, ("fixed", "table", "table_old", "measured"))
         require(self.lr_network > 0, f"method.lr_network={self.lr_network} must be greater than 0.")
         require(0 <= self.inner_momentum < 1, f"method.inner_momentum={self.inner_momentum}; allowed: 0 <= m < 1.")
-        for name in ("steps", "batch_real", "batch_train", "factor", "chunk"):
+        for name in ("steps", "batch_real", "batch_train", "factor"):
             at_least_one(f"method.{name}", getattr(self, name))
         for name in ("outer", "inner_epochs"):
             if getattr(self, name) is not None:
@@ -133,8 +142,9 @@ class GradientMatching:
         if ipc not in TABLE and not (self.outer and self.inner_epochs):
             log.info("no published loops for ipc %d: K = %d image steps, T = %d epochs", ipc, *self.loops(ipc))
         network = self.network.build(real.spec, rng.networks, real.device)
+        gradients = self.engine.bind(network, real.spec, self.steps * len(real.class_names) * self.batch_real)
         pixels = PixelSGD.of(self, synthetic)
-        return MatchingState(network, self._optimiser(network), 0, pixels, rng)
+        return MatchingState(network, gradients, self._optimiser(network), 0, 0, pixels, rng)
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: MatchingState) -> dict[str, Tensor]:
         """Do one image update, and train the network before the next."""
@@ -143,6 +153,7 @@ class GradientMatching:
             self.network.reset(state.network, real.spec, rng.networks)  # a new random θ
             state.optimiser = self._optimiser(state.network)
             state.outer = 0
+            state.iteration += 1
         elif state.outer > 0:
             self._train(real, synthetic, state)
         batch = real_by_class(real, self.batch_real, rng.real)  # B_c
@@ -150,23 +161,32 @@ class GradientMatching:
         with frozen_batch_norm(state.network, batch[:, :BATCH_NORM_IMAGES].flatten(0, 1)):
             images = decoded.detach().requires_grad_(True)
             ours_real, ours = siamese(self.augment, batch, images, rng.augmentation)  # ω per class
-            metrics, towards = self._match(state.network, ours_real, ours)
-        (towards,) = torch.autograd.grad(ours, images, towards)  # through the augmentation
+            found = self._match(state, ours_real, ours)
+        (towards,) = torch.autograd.grad(ours, images, found.gradient)  # through the augmentation
         (gradient,) = torch.autograd.grad(decoded, synthetic.images, towards)  # through decoding
         state.pixels.step(gradient)
         state.pixels.project()
         state.outer += 1
-        return metrics
+        return self._metrics(found, len(batch))
 
-    def _match(self, network: Network, real: Tensor, images: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        """Return the loss, by level where there are two, and its gradient with respect to the images."""
-        distance = named(self.distance)
-        if self.levels == "intra":
-            losses, gradient = match_class_gradients(network, real, images, distance, chunk=self.chunk)
-            return {"loss": losses.sum()}, gradient
-        within, across, gradient = match_levels(network, real, images, distance, chunk=self.chunk)
-        weighted = len(real) * across
-        return {"loss": within.sum() + weighted, "loss_intra": within.sum(), "loss_inter": weighted}, gradient
+    def _match(self, state: MatchingState, real: Tensor, images: Tensor) -> Matched:
+        """Match on the levels that are this network's turn."""
+        levels = self.levels
+        if levels == "interleaved":
+            levels = "inter" if state.iteration % 2 else "intra"
+        within, across = levels != "inter", levels != "intra"
+        return state.gradients.match(real, images, named(self.distance), within=within, across=across)
+
+    @staticmethod
+    def _metrics(found: Matched, classes: int) -> dict[str, Tensor]:
+        """Return the loss, by level where there are two."""
+        parts = {}
+        if found.within is not None:
+            parts["loss_intra"] = found.within.sum()
+        if found.across is not None:
+            parts["loss_inter"] = classes * found.across
+        loss = torch.stack([*parts.values()]).sum()
+        return {"loss": loss, **parts} if len(parts) > 1 else {"loss": loss}
 
     def _train(self, real: RealData, synthetic: SyntheticSet, state: MatchingState) -> None:
         """Train θ on the synthetic set, as long as ``inner`` says."""
@@ -194,7 +214,12 @@ class GradientMatching:
         rng = state.rng
         for rows in torch.randperm(len(images), generator=rng.synthetic).to(images.device).split(self.batch_train):
             training_step(
-                state.network, state.optimiser, images[rows], labels[rows], augment=self.augment, rng=rng.augmentation
+                state.gradients.forward,
+                state.optimiser,
+                images[rows],
+                labels[rows],
+                augment=self.augment,
+                rng=rng.augmentation,
             )
 
     @staticmethod

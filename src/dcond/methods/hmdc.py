@@ -1,6 +1,6 @@
 """HMDC: condensation with any number of unlike networks."""
 
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,9 @@ from dcond.matching.alignment import AXES, FORMS
 from dcond.matching.clusters import k_means, nearest_points, padded_by_class
 from dcond.matching.distances import squared
 from dcond.matching.distillation import match_distillation
-from dcond.matching.gradients import frozen_batch_norm, match_class_gradients
+from dcond.matching.engine import ClassGradients, Engine
+from dcond.matching.gradients import frozen_batch_norm
+from dcond.matching.moments import full_precision
 from dcond.matching.views import (
     decoded_by_class,
     embed_real,
@@ -30,6 +32,7 @@ from dcond.rng import Streams
 from dcond.types import RealData, SyntheticSet
 
 BATCH_NORM_IMAGES = 16  # real images per class for the statistics
+EMBEDDED = 512  # real images per pass without a graph
 
 
 @dataclass
@@ -37,6 +40,7 @@ class HMDCState:
     """The networks and their alignment, the image steps they have seen, and what goes with the images."""
 
     learners: Learners
+    gradients: list[ClassGradients]  # of each network
     outer: int
     accumulator: Tensor  # A (k, j) of the gradient balance module, one column per loss
     rows: Tensor  # (k, b), the chosen real images
@@ -60,6 +64,11 @@ class HMDCState:
         self.accumulator = state["accumulator"].to(self.accumulator.device)
         self.rows = state["rows"].to(self.rows.device)
         self.pixels.load_state_dict(state["pixels"])
+
+    @property
+    def fast(self) -> AbstractContextManager[object]:
+        """The precision of passes that are differentiated once."""
+        return self.gradients[0].forward.precision(self.rows.device)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +106,12 @@ class HMDC:
         lr_alignment: of Adam on P and M.
         legacy_frozen_convnet: train nothing of a ConvNet but its head, and never reset that (the public code's fault).
         factor: multi-formation factor.
-        chunk: real images per forward pass with a graph.
+        engine: how gradients are computed, and the networks trained.
         space, pixel_box: see :class:`~dcond.pixels.PixelSGD`.
     """
 
     pool: Pool
+    engine: Engine
     augment: DiffAug | None
     steps: int
     lr: float = 5e-3
@@ -125,7 +135,6 @@ class HMDC:
     lr_alignment: float = 0.01
     legacy_frozen_convnet: bool = False
     factor: int = 2
-    chunk: int = 64
     space: str = "normalised"
     pixel_box: str = "project"
 
@@ -139,7 +148,7 @@ class HMDC:
         for name in ("cutmix_real", "cutmix_synthetic", "cutmix_train"):
             chance = getattr(self, name)
             require(0 <= chance <= 1, f"method.{name}={chance} is out of range; allowed: 0 to 1.")
-        batches = ("batch_real", "batch_synthetic", "batch_train", "chunk")
+        batches = ("batch_real", "batch_synthetic", "batch_train")
         for name in ("steps", "outer", "inner_steps", "refresh", "gbm_every", "factor", *batches):
             at_least_one(f"method.{name}", getattr(self, name))
 
@@ -154,10 +163,12 @@ class HMDC:
             lr_alignment=self.lr_alignment,
             frozen_convnet=self.legacy_frozen_convnet,
         )
+        images = self.steps * real.spec.classes * self.batch_real
+        gradients = [self.engine.bind(network, real.spec, images) for network in learners.networks]
         losses = len(learners.networks) + (learners.alignment is not None)
         accumulator = torch.full((real.spec.classes, losses), balance.START, device=real.device)
         rows = torch.zeros(real.spec.classes, self.batch_real, dtype=torch.long, device=real.device)
-        return HMDCState(learners, 0, accumulator, rows, PixelSGD.of(self, synthetic), rng)
+        return HMDCState(learners, gradients, 0, accumulator, rows, PixelSGD.of(self, synthetic), rng)
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: HMDCState) -> dict[str, Tensor]:
         """Do one image update, and train the networks before the next."""
@@ -168,7 +179,7 @@ class HMDC:
         elif state.outer > 0:
             self._train(real, state)
         batch, images = self._views(real, synthetic, state)  # B_c, S_c
-        losses, towards = self._match(state.learners, batch, images)
+        losses, towards = self._match(state, batch, images)
         pulled = [torch.autograd.grad(images, synthetic.images, part, retain_graph=True)[0] for part in towards]
         unit = state.pixels.unit
         gradients = unit * torch.stack(pulled).unflatten(1, (-1, synthetic.ipc))  # ∂L_j/∂S, (j, k, n, c, h, w)
@@ -190,6 +201,7 @@ class HMDC:
             batch=self.batch_train,
             augment=self.augment,
             cutmix_p=self.cutmix_train,
+            fast=state.fast,
         )
 
     def _views(self, real: RealData, synthetic: SyntheticSet, state: HMDCState) -> tuple[Tensor, Tensor]:
@@ -209,22 +221,31 @@ class HMDC:
         """Return for every class the images nearest to the centroids, as one network after the other sees them."""
         networks = state.learners.networks
         turn = state.outer // self.refresh % len(networks)
-        features = embed_real(networks[turn], real, 4 * self.chunk)
+        with state.fast:
+            features = full_precision(embed_real(networks[turn], real, EMBEDDED))
         points, mask, rows = padded_by_class(features, real.class_rows)
         centroids = k_means(points, mask, self.batch_real, state.rng.real)
         return rows.gather(1, nearest_points(points, mask, centroids))
 
-    def _match(self, learners: Learners, batch: Tensor, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Return every loss, summed over classes, and its gradient with respect to S_c; a class's graph at a time."""
-        networks, alignment, found = learners.networks, learners.alignment, []
+    def _match(self, state: HMDCState, batch: Tensor, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return every loss, summed over classes, and its gradient with respect to S_c; one network's at a time."""
+        networks, alignment = state.learners.networks, state.learners.alignment
+        losses, towards = [], []
         with ExitStack() as frozen:
             for network in networks:
                 frozen.enter_context(frozen_batch_norm(network, batch[:, :BATCH_NORM_IMAGES].flatten(0, 1)))
-            for network in networks:
-                found.append(match_class_gradients(network, batch, images, squared, chunk=self.chunk))
+            for gradients in state.gradients:
+                found = gradients.match(batch, images, squared)
+                losses.append(torch.as_tensor(found.within).sum())
+                towards.append(found.gradient)
             if alignment is not None:
-                found.append(match_distillation(networks, alignment, batch, images, squared, chunk=self.chunk))
-        return [losses.sum() for losses, _ in found], [gradient for _, gradient in found]
+                chunk = state.gradients[0].chunk
+                within, gradient = match_distillation(
+                    networks, alignment, batch, images, squared, chunk=chunk, fast=state.fast
+                )
+                losses.append(within.sum())
+                towards.append(gradient)
+        return losses, towards
 
     def _balanced(self, gradients: Tensor, state: HMDCState) -> Tensor:
         """Return Σ_j w_cj ∂L_j/∂S of gradients (j, k, n, c, h, w)."""
