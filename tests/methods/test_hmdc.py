@@ -175,6 +175,17 @@ def test_batch_norm_networks_are_matched_with_frozen_statistics(condense, toy):
     assert all(torch.isfinite(torch.tensor(losses)))
 
 
+def test_half_precision_of_the_first_order_passes_changes_little(condense, toy):
+    exact, half = (
+        condense("hmdc", toy, "init=mix", f"engine.precision={precision}", steps=3, lr=0.01)
+        for precision in ("float32", "bfloat16")
+    )
+    assert exact.bytes != half.bytes
+    assert exact.losses == pytest.approx(half.losses, rel=0.1)
+    moved = [run.synthetic.images.detach() - run.first for run in (exact, half)]
+    assert float(torch.cosine_similarity(*(m.flatten() for m in moved), dim=0)) > 0.95
+
+
 @pytest.mark.parametrize(
     ("setting", "words"),
     [

@@ -208,7 +208,7 @@ class HMDC:
         """Return both sides' class batches (k, b or n, c, h, w), normalised and augmented."""
         rng = state.rng
         if self.choice == "random":
-            state.rows = real.draw_per_class(self.batch_real, rng.real)
+            state.rows = real.draw_per_class(self.batch_real, rng.real).to(real.device)
         elif state.outer % self.refresh == 0:
             state.rows = self._choose(real, state)
         images = subset_per_class(decoded_by_class(synthetic), self.batch_synthetic, rng.synthetic)
@@ -236,7 +236,8 @@ class HMDC:
                 frozen.enter_context(frozen_batch_norm(network, batch[:, :BATCH_NORM_IMAGES].flatten(0, 1)))
             for gradients in state.gradients:
                 found = gradients.match(batch, images, squared)
-                losses.append(torch.as_tensor(found.within).sum())
+                assert found.within is not None
+                losses.append(found.within.sum())
                 towards.append(found.gradient)
             if alignment is not None:
                 chunk = state.gradients[0].chunk
