@@ -86,8 +86,10 @@ class PixelSGD:
             pixel_box=method.pixel_box,
         )
 
-    def step(self, gradient: Tensor) -> None:
-        """Move the images against ``gradient`` = ∂L/∂images (pixel units), without projecting."""
+    def step(self, gradient: Tensor, lr: float | None = None) -> None:
+        """Move the images against ``gradient`` = ∂L/∂images (pixel units), without projecting; ``lr`` from here on."""
+        if lr is not None:
+            self._sgd.param_groups[0]["lr"] = lr
         self.images.grad = gradient * self.unit.square()
         self._sgd.step()
         self.images.grad = None

@@ -6,7 +6,7 @@ import pytest
 import torch
 from sklearn.cluster import KMeans as Reference
 
-from dcond.matching.clusters import k_means, nearest_points, padded_by_class
+from dcond.matching.clusters import k_means, nearest_points, padded_by_class, representatives
 from dcond.rng import generator
 
 SIZES = (240, 60, 150)
@@ -117,6 +117,22 @@ def test_the_nearest_point_is_never_padding():
     z = torch.tensor([[[0.0], [10.0], [0.0]]])
     mask = torch.tensor([[False, True, True]])
     assert nearest_points(z, mask, torch.tensor([[[0.1], [9.0]]])).tolist() == [[2, 1]]
+
+
+def test_representatives_are_the_images_nearest_to_the_centroids_of_their_own_class():
+    features, rows = classes()
+    found = representatives(features, rows, 6, generator(0, "k-means"))
+    points, mask, _ = padded_by_class(features, rows)
+    centroids = k_means(points, mask, 6, generator(0, "k-means"))
+    for c, own in enumerate(rows):
+        assert found[c].tolist() == [int(own[(features[own] - centre).norm(dim=1).argmin()]) for centre in centroids[c]]
+
+
+def test_classes_smaller_than_the_count_give_every_image():
+    features, rows = classes(sizes=(3, 9, 20))
+    found = representatives(features, rows, 9, generator(0, "k-means"))
+    assert set(found[0].tolist()) == set(rows[0].tolist())
+    assert set(found[1].tolist()) == set(rows[1].tolist())
 
 
 def test_the_generator_decides():

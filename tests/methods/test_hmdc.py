@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dcond.errors import ConfigError
-from dcond.matching.clusters import k_means, nearest_points, padded_by_class
+from dcond.matching.clusters import representatives
 from dcond.matching.distances import squared
 from dcond.matching.engine import Engine
 from dcond.matching.views import embed_real
@@ -50,6 +50,7 @@ def test_one_network_needs_neither_balance_nor_distillation(condense, toy):
 
 def test_every_switch_changes_the_images(parts, run_made, toy, tmp_path):
     switches = [
+        {"schedule": "linear"},
         {"gbm": False},
         {"gbm_reduce": "max", "gbm_every": 1},
         {"gbm_every": 1},
@@ -102,6 +103,19 @@ def test_the_first_step_moves_the_largest_pixel_of_every_image_by_the_rate(parts
     torch.testing.assert_close(moved, torch.full_like(moved, 0.005 * 0.22), rtol=1e-3, atol=0)
 
 
+def test_the_linear_schedule_falls_by_equal_steps_to_nothing(parts, run_made, toy, tmp_path, monkeypatch):
+    rates = []
+    plain = module.PixelSGD.step
+
+    def step(self, gradient, lr):
+        rates.append(lr)
+        plain(self, gradient, lr)
+
+    monkeypatch.setattr(module.PixelSGD, "step", step)
+    run_made(parts("hmdc", ONE, "method.schedule=linear", steps=4, lr=0.1), toy, tmp_path / "run")
+    assert rates == pytest.approx([0.1, 0.075, 0.05, 0.025])
+
+
 def test_weights_make_the_peaks_equal(parts, toy):
     _, state, _, _ = step_once(parts("hmdc"), toy)
     accumulator = state.accumulator
@@ -123,9 +137,7 @@ def test_real_images_are_those_nearest_to_the_centroids(parts, toy, monkeypatch)
     networks = state.learners.networks
     assert seen == networks[:1]
     features = embed_real(networks[0], toy, 256)  # a step trains the networks only before the next
-    points, mask, rows = padded_by_class(features, toy.class_rows)
-    centroids = k_means(points, mask, 8, Streams(0).real)
-    assert torch.equal(state.rows, rows.gather(1, nearest_points(points, mask, centroids)))
+    assert torch.equal(state.rows, representatives(features, toy.class_rows, 8, Streams(0).real))
     for c, chosen in enumerate(state.rows):
         assert (toy.train.labels[chosen] == c).all()
 
@@ -189,6 +201,7 @@ def test_half_precision_of_the_first_order_passes_changes_little(condense, toy):
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
+        ({"schedule": "cosine"}, "method.schedule='cosine' is unknown; allowed: constant, linear."),
         ({"choice": "k_means"}, "method.choice='k_means' is unknown; allowed: kmeans, random. Did you mean 'kmeans'?"),
         ({"gbm_reduce": "mean"}, "method.gbm_reduce='mean' is unknown; allowed: sum, max."),
         ({"distillation": "all"}, "method.distillation='all' is unknown; allowed: mean, pairwise, none."),

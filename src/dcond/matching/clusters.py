@@ -10,6 +10,15 @@ import torch
 from torch import Tensor
 
 
+def representatives(features: Tensor, class_rows: Sequence[Tensor], count: int, rng: torch.Generator) -> Tensor:
+    """Return for every class the rows of the points nearest to its ``count`` centroids: (k, count).
+
+    Arguments as :func:`padded_by_class` and :func:`k_means`. A point that is nearest to two centroids comes twice.
+    """
+    points, mask, rows = padded_by_class(features, class_rows)
+    return rows.gather(1, nearest_points(points, mask, k_means(points, mask, count, rng)))
+
+
 def padded_by_class(features: Tensor, class_rows: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     """Gather features (N, d) by class.
 

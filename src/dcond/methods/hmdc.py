@@ -12,7 +12,7 @@ from dcond.errors import at_least_one, one_of, require
 from dcond.learners import Learners
 from dcond.matching import balance
 from dcond.matching.alignment import AXES, FORMS
-from dcond.matching.clusters import k_means, nearest_points, padded_by_class
+from dcond.matching.clusters import representatives
 from dcond.matching.distances import squared
 from dcond.matching.distillation import match_distillation
 from dcond.matching.engine import ClassGradients, Engine
@@ -37,11 +37,12 @@ EMBEDDED = 512  # real images per pass without a graph
 
 @dataclass
 class HMDCState:
-    """The networks and their alignment, the image steps they have seen, and what goes with the images."""
+    """The networks and their alignment, the image steps, and what goes with the images."""
 
     learners: Learners
     gradients: list[ClassGradients]  # of each network
-    outer: int
+    step: int
+    outer: int  # image steps under these networks
     accumulator: Tensor  # A (k, j) of the gradient balance module, one column per loss
     rows: Tensor  # (k, b), the chosen real images
     pixels: PixelSGD
@@ -51,6 +52,7 @@ class HMDCState:
         """Return what must be saved."""
         return {
             "learners": self.learners.state_dict(),
+            "step": self.step,
             "outer": self.outer,
             "accumulator": self.accumulator,
             "rows": self.rows,
@@ -60,7 +62,7 @@ class HMDCState:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned."""
         self.learners.load_state_dict(state["learners"])
-        self.outer = state["outer"]
+        self.step, self.outer = state["step"], state["outer"]
         self.accumulator = state["accumulator"].to(self.accumulator.device)
         self.rows = state["rows"].to(self.rows.device)
         self.pixels.load_state_dict(state["pixels"])
@@ -89,6 +91,8 @@ class HMDC:
         steps: image updates.
         lr: of the images, in units of ``space``: with ``unit_gradients`` what an image's largest pixel moves.
         momentum: of the images.
+        schedule: of ``lr``: "constant", or "linear" down to 0 over ``steps``; unit gradients never shrink by
+            themselves, so at a constant rate the images never settle.
         outer: image updates before new networks.
         inner_steps: training steps of the networks, and as many of P and M, between two image updates.
         batch_real, batch_synthetic: images per class and step; decoded ones at most.
@@ -116,6 +120,7 @@ class HMDC:
     steps: int
     lr: float = 5e-3
     momentum: float = 0.5
+    schedule: str = "constant"
     outer: int = 100
     inner_steps: int = 17
     batch_real: int = 128
@@ -140,6 +145,7 @@ class HMDC:
 
     def __post_init__(self) -> None:
         check_pixel_settings(self.lr, self.momentum, self.space, self.pixel_box)
+        one_of("method.schedule", self.schedule, ("constant", "linear"))
         one_of("method.choice", self.choice, ("kmeans", "random"))
         one_of("method.gbm_reduce", self.gbm_reduce, balance.REDUCTIONS)
         one_of("method.distillation", self.distillation, (*FORMS, "none"))
@@ -168,7 +174,7 @@ class HMDC:
         losses = len(learners.networks) + (learners.alignment is not None)
         accumulator = torch.full((real.spec.classes, losses), balance.START, device=real.device)
         rows = torch.zeros(real.spec.classes, self.batch_real, dtype=torch.long, device=real.device)
-        return HMDCState(learners, gradients, 0, accumulator, rows, PixelSGD.of(self, synthetic), rng)
+        return HMDCState(learners, gradients, 0, 0, accumulator, rows, PixelSGD.of(self, synthetic), rng)
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: HMDCState) -> dict[str, Tensor]:
         """Do one image update, and train the networks before the next."""
@@ -186,8 +192,10 @@ class HMDC:
         gradient = self._balanced(gradients, state)
         if self.unit_gradients:
             gradient = balance.unit_peaks(gradient)
-        state.pixels.step(gradient.flatten(0, 1) / unit)
+        left = 1 - state.step / self.steps if self.schedule == "linear" else 1.0
+        state.pixels.step(gradient.flatten(0, 1) / unit, self.lr * left)
         state.pixels.project()
+        state.step += 1
         state.outer += 1
         named = {f"loss_{name}": loss for name, loss in zip([*self.pool.networks, "md"], losses, strict=False)}
         return {"loss": torch.stack(losses).sum(), **named}
@@ -223,9 +231,7 @@ class HMDC:
         turn = state.outer // self.refresh % len(networks)
         with state.fast:
             features = full_precision(embed_real(networks[turn], real, EMBEDDED))
-        points, mask, rows = padded_by_class(features, real.class_rows)
-        centroids = k_means(points, mask, self.batch_real, state.rng.real)
-        return rows.gather(1, nearest_points(points, mask, centroids))
+        return representatives(features, real.class_rows, self.batch_real, state.rng.real)
 
     def _match(self, state: HMDCState, batch: Tensor, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return every loss, summed over classes, and its gradient with respect to S_c; one network's at a time."""
