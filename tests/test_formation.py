@@ -11,6 +11,7 @@ from dcond.errors import ConfigError
 from dcond.formation import decode, decode_bound, decode_multi, encode
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "idc_decode.npz", allow_pickle=False)
+HMDC = np.load(Path(__file__).parent / "golden" / "hmdc.npz", allow_pickle=False)
 SINGLE = ("f2_32", "f2_15", "f3_24", "f3_28", "f3_32", "f1_16")
 PRECISION = [(torch.float64, 1e-10), (torch.float32, 1e-5)]
 
@@ -68,6 +69,23 @@ def test_each_decoded_image_comes_from_the_stored_one_that_the_public_code_names
     assert torch.equal(got[:, 0, 0, 0].long(), golden(f"{case}_source"))
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
+def test_aligned_corners_are_hmdcs_public_code_up_to_the_order_of_the_cells(dtype, tolerance):
+    """It packs row-major, as here, and unpacks column-major: its round trip transposes the grid."""
+    public = {
+        name: torch.from_numpy(HMDC[name])
+        for name in ("pack_images", "pack_stored", "unpack_stored", "unpack_images", "unpack_source", "roundtrip_order")
+    }
+    packed = encode(public["pack_images"].to(dtype), 2, shrink="aligned")
+    assert (packed - public["pack_stored"]).abs().max() < tolerance * public["pack_stored"].abs().max()
+    transposed = torch.arange(12).view(2, 2, 3).transpose(0, 1).flatten()
+    assert torch.equal(public["roundtrip_order"], transposed)
+    unpacked = decode(public["unpack_stored"].to(dtype), 2, align_corners=True)
+    wanted = public["unpack_images"]
+    assert (unpacked[transposed] - wanted).abs().max() < tolerance * wanted.abs().max()
+    assert torch.equal(torch.arange(3).repeat(4), public["unpack_source"])
+
+
 def decode_by_hand(images, f, align_corners):
     """Every cell cut out by itself, row by row, then enlarged by itself."""
     n, _, h, w = images.shape
@@ -120,7 +138,7 @@ def test_the_gradient_of_a_decoded_image_touches_only_its_cell(factor, side):
             assert torch.equal(images.grad != 0, expected)
 
 
-@pytest.mark.parametrize("shrink", ["antialias", "nearest"])
+@pytest.mark.parametrize("shrink", ["antialias", "nearest", "aligned"])
 @pytest.mark.parametrize(("factor", "side"), [(2, 32), (2, 15), (3, 24), (3, 28), (3, 32)])
 def test_encode_and_decode_agree_on_order_and_cells(factor, side, shrink):
     levels = torch.linspace(0, 1, 2 * factor**2)
@@ -168,5 +186,5 @@ def test_a_factor_below_one_is_refused(factor):
 def test_encode_refuses_a_remainder_and_an_unknown_shrink():
     with pytest.raises(ConfigError, match=r"encode needs a multiple of factor² = 4 images; got 6\."):
         encode(noise(6, 1, 8, 8), 2)
-    with pytest.raises(ConfigError, match=r"shrink='bicubic' is unknown; allowed: antialias, nearest\."):
+    with pytest.raises(ConfigError, match=r"shrink='bicubic' is unknown; allowed: antialias, nearest, aligned\."):
         encode(noise(4, 1, 8, 8), 2, shrink="bicubic")

@@ -14,7 +14,7 @@ LEVELS = [
     {"errors", "log", "paths", "rng", "formation"},
     {"types"},
     {"first_order"},
-    {"artefact", "augment", "data", "matching", "models", "pixels", "training"},
+    {"artefact", "augment", "data", "learners", "matching", "models", "pixels", "training"},
     {"init", "methods"},
     {"engine", "evaluate", "report"},
     {"apps"},

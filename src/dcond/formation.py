@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dcond.errors import ConfigError, require
+from dcond.errors import ConfigError, one_of, require
 
 PAD_VALUE = 0.5  # mid-grey, pixel space
+SHRINKS = ("antialias", "nearest", "aligned")
 
 
 def decode(images: Tensor, factor: int, *, align_corners: bool = False) -> Tensor:
@@ -67,12 +68,13 @@ def encode(images: Tensor, factor: int, *, shrink: str = "antialias") -> Tensor:
     Args:
         images: (n·f², c, h, w) in [0, 1], cell-major as :func:`decode` returns them.
         factor: f ≥ 1.
-        shrink: "antialias" (bilinear with low-pass) or "nearest" (as the public codes do).
+        shrink: "antialias" (bilinear with low-pass), "nearest" (as the IDC family's public codes do), or "aligned"
+            (bilinear, align_corners True, no low-pass, as HMDC's does).
 
     Returns:
         (n, c, h, w) in [0, 1].
     """
-    require(shrink in ("antialias", "nearest"), f"shrink={shrink!r} is unknown; allowed: antialias, nearest.")
+    one_of("shrink", shrink, SHRINKS)
     if factor == 1:
         return images
     total, c, h, w = images.shape
@@ -80,6 +82,8 @@ def encode(images: Tensor, factor: int, *, shrink: str = "antialias") -> Tensor:
     require(n * factor**2 == total, f"encode needs a multiple of factor² = {factor**2} images; got {total}.")
     if shrink == "nearest":
         small = F.interpolate(images, size=(cell_h, cell_w), mode="nearest")
+    elif shrink == "aligned":
+        small = F.interpolate(images, size=(cell_h, cell_w), mode="bilinear", align_corners=True)
     else:
         small = F.interpolate(images, size=(cell_h, cell_w), mode="bilinear", antialias=True)
     grid = small.view(factor, factor, n, c, cell_h, cell_w).permute(2, 3, 0, 4, 1, 5)

@@ -61,6 +61,9 @@ class PixelSGD:
         space: "pixel" or "normalised".
         std: per-channel standard deviation, for ``space="normalised"``.
         pixel_box: "project" clips to [0, 1] after every step; "free" never does (the DC family's public behaviour).
+
+    Attributes:
+        unit: (c, 1, 1), what a pixel changes where the image changes by 1 in the units of ``lr``.
     """
 
     def __init__(
@@ -76,8 +79,8 @@ class PixelSGD:
         check_pixel_settings(lr, momentum, space, pixel_box)
         self.images = images.requires_grad_(True)
         self.pixel_box = pixel_box
-        scale = torch.tensor(std, dtype=images.dtype, device=images.device).view(-1, 1, 1).square()
-        self._scale = scale if space == "normalised" else None
+        deviation = torch.tensor(std, dtype=images.dtype, device=images.device).view(-1, 1, 1)
+        self.unit = deviation if space == "normalised" else torch.ones_like(deviation)
         self._sgd = torch.optim.SGD([images], lr=lr, momentum=momentum)
 
     @classmethod
@@ -94,9 +97,11 @@ class PixelSGD:
             pixel_box=method.pixel_box,
         )
 
-    def step(self, gradient: Tensor) -> None:
-        """Move the images against ``gradient`` = ∂L/∂images (pixel units), without projecting."""
-        self.images.grad = gradient if self._scale is None else gradient * self._scale
+    def step(self, gradient: Tensor, lr: float | None = None) -> None:
+        """Move the images against ``gradient`` = ∂L/∂images (pixel units), without projecting; ``lr`` from here on."""
+        if lr is not None:
+            self._sgd.param_groups[0]["lr"] = lr
+        self.images.grad = gradient * self.unit.square()
         self._sgd.step()
         self.images.grad = None
 

@@ -1,12 +1,16 @@
-"""One step of ordinary network training, shared by evaluation, selection and every method that trains in the loop."""
+"""Steps of network training, shared by evaluation, selection and every method that trains in the loop."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dcond.augment import DiffAug, cutmix
+from dcond.matching.alignment import Alignment
+from dcond.models import Network
 
 
 def training_step(
@@ -30,16 +34,83 @@ def training_step(
         cutmix_p: chance that the batch is mixed (CutMix, one box per batch).
         rng: supplies every draw, on the CPU.
     """
-    if augment is not None:
-        images = augment.per_image(images, rng)
-    mix = cutmix.draw(images.shape, cutmix_p, rng)
-    if mix is None:
-        loss = F.cross_entropy(network(images), labels)
-    else:
-        logits = network(cutmix.apply(images, mix))
-        partners = labels[mix.partner.to(labels.device)]
-        loss = mix.weight * F.cross_entropy(logits, labels) + (1 - mix.weight) * F.cross_entropy(logits, partners)
+    batch = training_batch(images, labels, augment, cutmix_p, rng)
+    loss = batch.cross_entropy(network(batch.images))
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     optimiser.step()
     return loss.detach()
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingBatch:
+    """Augmented images (n, c, h, w), normalised, and their labels, or the two of each mixed image."""
+
+    images: Tensor
+    labels: Tensor
+    partners: Tensor | None = None
+    weight: float = 1.0  # the share of ``labels``
+
+    def cross_entropy(self, logits: Tensor) -> Tensor:
+        """Return the mean loss."""
+        loss = F.cross_entropy(logits, self.labels)
+        if self.partners is None:
+            return loss
+        return self.weight * loss + (1 - self.weight) * F.cross_entropy(logits, self.partners)
+
+
+def training_batch(
+    images: Tensor, labels: Tensor, augment: DiffAug | None, cutmix_p: float, rng: torch.Generator
+) -> TrainingBatch:
+    """Augment a batch as :func:`training_step` describes."""
+    if augment is not None:
+        images = augment.per_image(images, rng)
+    mix = cutmix.draw(images.shape, cutmix_p, rng)
+    if mix is None:
+        return TrainingBatch(images, labels)
+    return TrainingBatch(cutmix.apply(images, mix), labels, labels[mix.partner.to(labels.device)], mix.weight)
+
+
+def joint_step(
+    networks: Sequence[Network],
+    optimiser: torch.optim.Optimizer,
+    alignment: Alignment | None,
+    batch: TrainingBatch,
+    fast: AbstractContextManager[object],
+) -> None:
+    """Do one optimiser step of several networks on Σ_k cross-entropy_k + L_MD, on the same images.
+
+    Args:
+        networks: in the mode the caller wants.
+        optimiser: holds what is trained of them.
+        alignment: of their features, left as it is; None leaves out L_MD.
+        batch: the images and labels.
+        fast: the precision of the forward pass.
+    """
+    trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    with fast:
+        if alignment is None:
+            loss = torch.stack([batch.cross_entropy(network(batch.images)) for network in networks]).sum()
+        else:
+            logits, taps = zip(*(network.forward_with_features(batch.images) for network in networks), strict=True)
+            loss = torch.stack([batch.cross_entropy(own) for own in logits]).sum() + alignment(taps)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward(inputs=trained)
+    optimiser.step()
+
+
+def alignment_step(
+    networks: Sequence[Network],
+    optimiser: torch.optim.Optimizer,
+    alignment: Alignment,
+    images: Tensor,
+    fast: AbstractContextManager[object],
+) -> None:
+    """Do one optimiser step of the alignment alone on L_MD, the networks left as they are; ``fast`` as above."""
+    with fast:
+        with torch.no_grad():
+            taps = [network.features(images) for network in networks]
+        loss = alignment(taps)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    optimiser.step()

@@ -5,11 +5,10 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from sklearn.cluster import KMeans as Reference
 
 from dcond.errors import ConfigError
 from dcond.init import Embedding, Herding, KCenter, KMeans, Random
-from dcond.init.choose import herd, k_center, k_means, nearest_unused
+from dcond.init.choose import herd, k_center, nearest_unused
 from dcond.models import MLP, ConvNet
 from dcond.rng import Streams
 from dcond.types import RealData, Split
@@ -45,35 +44,6 @@ def test_k_center_starts_in_the_middle_and_always_takes_the_farthest(seed):
         cover = [min(np.linalg.norm(rows[i] - rows[j]) for j in plain) for i in range(len(rows))]
         plain.append(int(np.argmax(cover)))
     assert k_center(z, 8).tolist() == plain
-
-
-@pytest.mark.parametrize("count", [1, 3, 8])
-def test_k_means_is_as_tight_as_scikit_learns(count):
-    rng = torch.Generator().manual_seed(3)
-    centres = 4 * torch.randn(6, 5, generator=rng)
-    z = (centres.repeat(40, 1) + torch.randn(240, 5, generator=rng)).float()
-    tightness = []
-    for seed in range(5):
-        centroids = k_means(z, count, torch.Generator().manual_seed(seed), 100)
-        assert centroids.shape == (count, 5)
-        tightness.append(float(torch.cdist(z, centroids).amin(1).square().sum()))
-    reference = Reference(count, n_init=5, random_state=0).fit(z.numpy()).inertia_
-    assert min(tightness) <= 1.03 * reference
-    assert sorted(tightness)[2] <= 1.25 * reference  # the middle one of five starts
-
-
-def test_k_means_ends_where_every_centroid_is_the_mean_of_its_points():
-    z = points(60, 3)
-    centroids = k_means(z, 4, torch.Generator().manual_seed(0), 100)
-    owner = torch.cdist(z, centroids).argmin(1)
-    torch.testing.assert_close(centroids, torch.stack([z[owner == c].mean(0) for c in range(4)]))
-
-
-def test_k_means_copes_with_fewer_distinct_points_than_centroids():
-    z = torch.tensor([[0.0], [0.0], [0.0], [1.0]])
-    centroids = k_means(z, 4, torch.Generator().manual_seed(0), 10)
-    assert torch.isfinite(centroids).all()
-    assert set(nearest_unused(torch.cdist(centroids, z)).tolist()) == {0, 1, 2, 3}
 
 
 def test_each_centroid_takes_the_nearest_image_not_yet_taken():

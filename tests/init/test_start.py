@@ -91,7 +91,10 @@ def test_enough_images_are_no_news(toy, caplog):
     ("make", "words"),
     [
         (lambda: Noise(space="normalized"), "init.space='normalized' is unknown; allowed: normalised, pixel."),
-        (lambda: FromReal(rule=Random(), shrink="box"), "init.shrink='box' is unknown; allowed: antialias, nearest."),
+        (
+            lambda: FromReal(rule=Random(), shrink="box"),
+            "init.shrink='box' is unknown; allowed: antialias, nearest, aligned.",
+        ),
     ],
 )
 def test_unknown_words_are_refused(make, words):

@@ -77,6 +77,16 @@ def test_every_size_gives_logits_that_depend_on_the_image(name, channels, side, 
 
 
 @pytest.mark.parametrize("name", LIGHT)
+def test_logits_and_taps_of_one_pass_are_those_of_two(name, make_spec):
+    network = RECIPES[name].build(make_spec(1, 16), rng())
+    x = torch.randn(2, 1, 16, 16)
+    logits, taps = network.forward_with_features(x)
+    torch.testing.assert_close(logits, network(x))
+    for one, other in zip(taps, network.features(x), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("name", LIGHT)
 def test_images_need_not_be_square(name, make_spec):
     network = RECIPES[name].build(make_spec(3, 20, width=30), rng())
     assert network(torch.randn(2, 3, 20, 30)).shape == (2, 10)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from dcond.errors import ConfigError, UnsupportedError
-from dcond.models import Timm, ViT
+from dcond.models import Pool, Timm, ViT
 from dcond.models.timm_network import Adapt, TimmNetwork
 from dcond.models.vit import auto_patch
 
@@ -86,6 +86,10 @@ def test_timm_taps_logits_and_embedding(architecture, taps, channels, make_spec)
         assert tap.spatial.shape[:2] == tap.semantic.shape
         is_mean = torch.allclose(tap.semantic, tap.spatial.mean((2, 3)), atol=1e-5)
         assert is_mean != (architecture == "test_vit")
+    together, taps = network.forward_with_features(x)
+    torch.testing.assert_close(together, logits)
+    for one, other in zip(taps, features, strict=True):
+        torch.testing.assert_close(one, other)
     logits.sum().backward()
     assert x.grad.abs().sum() > 0
 
@@ -168,6 +172,18 @@ def test_no_network_is_one_line(monkeypatch, make_spec):
     with pytest.raises(ConfigError, match=r"\(no route to host\); fetch them once") as caught:
         Timm(name="T", architecture="test_vit", pretrained=True).build(make_spec(), rng())
     assert "\n" not in str(caught.value)
+
+
+def test_weights_are_fetched_ahead_where_any_are_needed(weights, tmp_path, monkeypatch):
+    words = {"architecture": "test_vit", "pretrained": True}
+    there, missing = (
+        Timm(name=name, checkpoint=path, **words) for name, path in (("A", weights[0]), ("B", str(tmp_path / "no.pth")))
+    )
+    Pool(networks={"A": there}).fetch()
+    with pytest.raises(ConfigError, match="B: the pretrained weights of 'test_vit' could not be read"):
+        Pool(networks={"A": there, "B": missing}).fetch()
+    monkeypatch.setattr(timm, "create_model", lambda *args, **kwargs: pytest.fail("nothing is needed"))
+    Pool(networks={"T": Timm(name="T", architecture="test_vit"), "V": ViT(name="V")}).fetch()
 
 
 def test_pretrained_takes_grey_or_colour_only(weights, make_spec):

@@ -94,6 +94,15 @@ class Job:
         self.pool = build(cfg.pool, f"pool={choices['pool']}")
         self.protocol = build(cfg.evaluation, f"evaluation={choices['evaluation']}")
         self.dataset = build(cfg.dataset, f"dataset={choices['dataset']}")
+        self._fetch()
+
+    def _fetch(self) -> None:
+        """Have published weights before anything is computed, those of the evaluation too."""
+        from dcond.models import Pool, Recipe
+
+        for part in (*vars(self.method).values(), self.pool if self.evaluate else None):
+            if isinstance(part, Pool | Recipe):
+                part.fetch()
 
     def run(self, moment: "Checkpoint | None") -> None:
         """Do all of it."""

@@ -63,6 +63,7 @@ def evaluate(cfg: DictConfig) -> None:
         baselines = truth(cfg, "baselines")
         device = pick_device(str(cfg.device))
         pool, protocol = build(cfg.pool, "pool"), build(cfg.evaluation, "evaluation")
+        pool.fetch()
         synthetic = artefact.load(str(cfg.synthetic))
         method = synthetic.metadata.get("method", "unknown")
         dataset = build(cfg.dataset, f"dataset={name}")

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 
 from dcond.errors import one_of, require
+from dcond.matching.clusters import k_means, padded_by_class
+from dcond.matching.views import embed_real
 from dcond.models import Recipe
 from dcond.rng import Streams
 from dcond.training import training_step
@@ -33,7 +35,7 @@ class Random:
     def __call__(self, real: RealData, count: int, rng: Streams) -> list[Tensor]:
         """Choose at random, or the first."""
         if self.order == "first":
-            return [rows[torch.arange(count) % len(rows)] for rows in real.class_rows]
+            return [_in_turn(rows, count) for rows in real.class_rows]
         return [draw_rows(rows, count, rng.initialisation) for rows in real.class_rows]
 
 
@@ -63,10 +65,7 @@ class Embedding:
             rows = torch.randint(len(real.train), (self.batch,), generator=rng.real)
             labels = real.train.labels[rows.to(real.device)]
             training_step(network, optimiser, real.normalised(rows), labels, rng=rng.augmentation)
-        network.eval()
-        with torch.no_grad():
-            chunks = torch.arange(len(real.train)).split(4 * self.batch)
-            return torch.cat([network.embed(real.normalised(rows)) for rows in chunks])
+        return embed_real(network, real, 4 * self.batch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +105,13 @@ class KMeans:
 
     def __call__(self, real: RealData, count: int, rng: Streams) -> list[Tensor]:
         """Choose the image nearest each centroid."""
-
-        def choose(z: Tensor, n: int) -> Tensor:
-            centroids = k_means(z, n, rng.initialisation, self.iterations)
-            return nearest_unused(torch.cdist(centroids, z))
-
-        return _per_class(self.embedding(real, rng), real, count, choose)
+        points, mask, _ = padded_by_class(self.embedding(real, rng), real.class_rows)
+        centroids = k_means(points, mask, count, rng.initialisation, self.iterations)
+        chosen = []
+        for rows, z, centres in zip(real.class_rows, points, centroids, strict=True):
+            picks = nearest_unused(torch.cdist(centres, z[: len(rows)])[: len(rows)]).cpu()
+            chosen.append(_in_turn(rows[picks], count))
+        return chosen
 
 
 def _per_class(features: Tensor, real: RealData, count: int, choose: "_Chooser") -> list[Tensor]:
@@ -119,8 +119,13 @@ def _per_class(features: Tensor, real: RealData, count: int, choose: "_Chooser")
     chosen = []
     for rows in real.class_rows:
         picks = choose(features[rows.to(features.device)], min(count, len(rows))).cpu()
-        chosen.append(rows[picks[torch.arange(count) % len(picks)]])
+        chosen.append(_in_turn(rows[picks], count))
     return chosen
+
+
+def _in_turn(rows: Tensor, count: int) -> Tensor:
+    """Return ``count`` rows: the given ones, again and again."""
+    return rows[torch.arange(count) % len(rows)]
 
 
 class _Chooser(Protocol):
@@ -150,34 +155,6 @@ def k_center(z: Tensor, count: int) -> Tensor:
         distance[picks[-1]] = -1  # never chosen twice, also among duplicates
         picks.append(distance.argmax())
     return torch.stack(picks)
-
-
-def k_means(z: Tensor, count: int, rng: torch.Generator, iterations: int) -> Tensor:
-    """Return ``count`` centroids (count, d) of z (n, d): k-means++ start, Lloyd steps until nothing changes."""
-    centroids = _k_means_start(z, count, rng)
-    assignment = None
-    for _ in range(iterations):
-        nearest = torch.cdist(z, centroids).argmin(1)
-        if assignment is not None and torch.equal(nearest, assignment):
-            break
-        assignment = nearest
-        sums = torch.zeros_like(centroids).index_add_(0, nearest, z)
-        sizes = torch.bincount(nearest, minlength=count).unsqueeze(1)
-        centroids = torch.where(sizes > 0, sums / sizes.clamp(min=1), centroids)  # an empty cluster stays where it is
-    return centroids
-
-
-def _k_means_start(z: Tensor, count: int, rng: torch.Generator) -> Tensor:
-    """k-means++: each further centre is drawn with a chance proportional to its squared distance."""
-    picks = [int(torch.randint(len(z), (1,), generator=rng))]
-    squared = torch.full((len(z),), torch.inf, device=z.device)
-    while len(picks) < count:
-        squared = torch.minimum(squared, (z - z[picks[-1]]).square().sum(1))
-        weights = squared.cpu().double()
-        if float(weights.sum()) == 0:  # fewer distinct rows than centres
-            weights = torch.ones_like(weights)
-        picks.append(int(torch.multinomial(weights, 1, generator=rng)))
-    return z[picks].clone()
 
 
 def nearest_unused(distance: Tensor) -> Tensor:

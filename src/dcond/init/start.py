@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dcond.errors import DataError, one_of
-from dcond.formation import encode
+from dcond.formation import SHRINKS, encode
 from dcond.init.choose import Rule
 from dcond.rng import Streams
 from dcond.types import RealData
@@ -55,7 +55,7 @@ class FromReal:
     Args:
         rule: which images of each class.
         pack: True stores f² shrunken images in each stored one (IDC's "mix"); False stores whole images.
-        shrink: "antialias", or "nearest" as the public codes do.
+        shrink: how f² images shrink to their cells, see :func:`~dcond.formation.encode`.
     """
 
     rule: Rule
@@ -63,7 +63,7 @@ class FromReal:
     shrink: str = "antialias"
 
     def __post_init__(self) -> None:
-        one_of("init.shrink", self.shrink, ("antialias", "nearest"))
+        one_of("init.shrink", self.shrink, SHRINKS)
 
     def __call__(self, real: RealData, ipc: int, factor: int, rng: Streams) -> Tensor:
         """Choose, and pack."""

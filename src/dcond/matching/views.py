@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from dcond.augment import DiffAug
+from dcond.augment import DiffAug, cutmix
 from dcond.formation import decode
 from dcond.models import Network
 from dcond.types import RealData, SyntheticSet
@@ -28,7 +28,11 @@ def subset_per_class(images: Tensor, count: int, rng: torch.Generator) -> Tensor
 
 def real_by_class(real: RealData, count: int, rng: torch.Generator) -> Tensor:
     """Draw a real batch of ``count`` images of every class: (k, count, c, h, w), normalised."""
-    rows = real.draw_per_class(count, rng)
+    return normalised_by_class(real, real.draw_per_class(count, rng))
+
+
+def normalised_by_class(real: RealData, rows: Tensor) -> Tensor:
+    """Return the training images of rows (k, b) as (k, b, c, h, w), normalised."""
     return real.normalised(rows.flatten()).view(*rows.shape, *real.train.images.shape[1:])
 
 
@@ -38,6 +42,23 @@ def siamese(augment: DiffAug | None, real: Tensor, synthetic: Tensor, rng: torch
         return real, synthetic
     draw = augment.draw(len(real), (real.shape[-2], real.shape[-1]), rng, shared_family=False)
     return augment.apply(real, draw), augment.apply(synthetic, draw)
+
+
+def mix_within_classes(images: Tensor, probability: float, rng: torch.Generator) -> Tensor:
+    """CutMix every class of (k, n, c, h, w) among its own images, each with its own chance and box."""
+    if probability == 0:
+        return images
+    mixes = [cutmix.draw(own.shape, probability, rng) for own in images]
+    return torch.stack([own if mix is None else cutmix.apply(own, mix) for own, mix in zip(images, mixes, strict=True)])
+
+
+@torch.no_grad()
+def embed_real(network: Network, real: RealData, chunk: int) -> Tensor:
+    """Embed the whole training split in evaluation mode, ``chunk`` images at a time: (N, d) on the data's device."""
+    network.eval()
+    features = [network.embed(real.normalised(rows)) for rows in torch.arange(len(real.train)).split(chunk)]
+    network.train()
+    return torch.cat(features)
 
 
 def embed_by_class(network: Network, images: Tensor, chunk: int) -> Tensor:

@@ -29,6 +29,10 @@ class Network(nn.Module, ABC):
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (n, k)."""
 
+    def forward_with_features(self, x: Tensor) -> tuple[Tensor, list[Features]]:
+        """Return what :meth:`forward` and :meth:`features` do, in one pass where the network allows it."""
+        return self(x), self.features(x)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(ABC):
@@ -49,6 +53,13 @@ class Recipe(ABC):
     @abstractmethod
     def module(self, spec: ImageSpec) -> Network:
         """Make the module for these images; PyTorch's global generator supplies the weights."""
+
+    def fetch(self) -> None:  # noqa: B027 - most networks need nothing
+        """Bring what :meth:`build` needs and this machine lacks: published weights.
+
+        Raises:
+            ConfigError: it cannot be had; told before hours of work instead of after.
+        """
 
     def build(self, spec: ImageSpec, rng: torch.Generator, device: torch.device | str = "cpu") -> Network:
         """Make a network with weights drawn from ``rng``, in train mode, on ``device``."""
@@ -90,6 +101,11 @@ class Pool:
         names = [recipe.name for recipe in self.networks.values()]
         twice = sorted({name for name in names if names.count(name) > 1})
         require(not twice, f"the pool has two networks named {', '.join(twice)}; give each its own name.")
+
+    def fetch(self) -> None:
+        """Fetch what the networks need: see :meth:`Recipe.fetch`."""
+        for recipe in self.networks.values():
+            recipe.fetch()
 
 
 def whole_number(what: str, value: object) -> None:

@@ -48,12 +48,22 @@ class Staged(Network):
 
     def features(self, x: Tensor) -> list[Features]:
         """Return every stage's output; its spatial mean is the semantic part."""
-        return [Features(spatial.mean((2, 3)), spatial) for spatial in self.maps(x)]
+        return taps_of(self.maps(x))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (n, k)."""
         logits: Tensor = self.head(self.embed(x))
         return logits
+
+    def forward_with_features(self, x: Tensor) -> tuple[Tensor, list[Features]]:
+        """Return logits and taps in one pass."""
+        maps = self.maps(x)
+        return self.head(self.neck(maps[-1])), taps_of(maps)
+
+
+def taps_of(maps: Sequence[Tensor]) -> list[Features]:
+    """Return a tap of every map (n, d, h, w); its spatial mean is the semantic part."""
+    return [Features(spatial.mean((2, 3)), spatial) for spatial in maps]
 
 
 def centre_pad(x: Tensor, canvas: tuple[int, int]) -> Tensor:

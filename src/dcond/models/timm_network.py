@@ -57,6 +57,11 @@ class Timm(Recipe):
         )
         check_architecture(self.name, self.architecture, self.pretrained and self.checkpoint is None)
 
+    def fetch(self) -> None:
+        """Download published weights, or read the file of them, once."""
+        if self.pretrained:
+            self._published(classes=1)
+
     def module(self, spec: ImageSpec) -> Network:
         """Make the module for these images; pretrained weights are read anew each time."""
         require(
@@ -86,10 +91,15 @@ class Timm(Recipe):
 
         if not self.pretrained:
             return timm.create_model(self.architecture, in_chans=spec.channels, num_classes=spec.classes)
+        return self._published(spec.classes)
+
+    def _published(self, classes: int) -> Any:
+        import timm
+
         overlay = {"file": self.checkpoint} if self.checkpoint else None
         try:
             return timm.create_model(
-                self.architecture, pretrained=True, num_classes=spec.classes, pretrained_cfg_overlay=overlay
+                self.architecture, pretrained=True, num_classes=classes, pretrained_cfg_overlay=overlay
             )
         except Exception as error:  # timm, its hub client and the network raise errors of a dozen families
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
@@ -150,18 +160,31 @@ class TimmNetwork(Network):
         Raises:
             UnsupportedError: timm offers no intermediate features for this network.
         """
+        return self._taps(self._intermediates(x, intermediates_only=True))
+
+    def forward_with_features(self, x: Tensor) -> tuple[Tensor, list[Features]]:
+        """Return logits and taps in one pass; errors as :meth:`features`."""
+        maps, taps = self._intermediates(x)
+        return self.body.forward_head(maps), self._taps(taps)
+
+    def _intermediates(self, x: Tensor, **words: bool) -> Any:
         call = getattr(self.body, "forward_intermediates", None)
         if call is None:
             raise UnsupportedError(
                 f"timm's {type(self.body).__name__} has no forward_intermediates, so it has no taps; "
                 f"use another network where a method reads features."
             )
-        takes_tokens = "return_prefix_tokens" in inspect.signature(call).parameters
-        if takes_tokens and getattr(self.body, "cls_token", None) is not None:
-            taps = call(self.prepare(x), return_prefix_tokens=True, intermediates_only=True)
-            return [Features(prefix[:, 0], spatial) for spatial, prefix in taps]
-        maps = call(self.prepare(x), intermediates_only=True)
-        return [Features(spatial.mean((2, 3)), spatial) for spatial in maps]
+        if "return_prefix_tokens" in inspect.signature(call).parameters and self._has_class_token:
+            words["return_prefix_tokens"] = True
+        return call(self.prepare(x), **words)
+
+    def _taps(self, found: Any) -> list[Features]:
+        pairs = [tap if isinstance(tap, tuple) else (tap, None) for tap in found]
+        return [Features(grid.mean((2, 3)) if tokens is None else tokens[:, 0], grid) for grid, tokens in pairs]
+
+    @property
+    def _has_class_token(self) -> bool:
+        return getattr(self.body, "cls_token", None) is not None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (n, k)."""

@@ -1,0 +1,127 @@
+"""Networks that learn together: what is trained, what starts anew, and what is left alone."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+
+from dcond.learners import Learners
+from dcond.models import MLP, ConvNet, Pool, ViT
+from dcond.rng import Streams
+
+POOL = Pool(
+    networks={
+        "C": ConvNet(name="C", width=4, norm="none", lr=0.1),  # under a norm a bias has no effect and does not move
+        "V": ViT(name="V", depth=2, width=8, heads=2, lr=0.2),
+        "M": MLP(name="M", hidden=(8, 8), lr=0.3),
+    }
+)
+
+
+def make(real, seed=0, pool=POOL, **settings):
+    rng = Streams(seed)
+    settings = {"form": "mean", "axis": "source", "lr_alignment": 0.01} | settings
+    return Learners(pool, real, rng, **settings), rng
+
+
+def train(learners, real, rng, steps=2):
+    learners.train(real, rng, steps=steps, batch=8, augment=None, cutmix_p=0.5, fast=nullcontext())
+
+
+def values(modules):
+    return [parameter.detach().clone() for module in modules for parameter in module.parameters()]
+
+
+def used_in_the_forward(learners, real):
+    """The parameters that logits or taps depend on, found by differentiation."""
+    images, found = real.normalised(torch.arange(4)), []
+    for network in learners.networks:
+        logits, taps = network.forward_with_features(images)
+        total = logits.sum() + sum(tap.semantic.sum() + tap.spatial.sum() for tap in taps)
+        parameters = list(network.parameters())
+        gradients = torch.autograd.grad(total, parameters, allow_unused=True)
+        found += [p for p, gradient in zip(parameters, gradients, strict=True) if gradient is not None]
+    return found
+
+
+@pytest.mark.parametrize("resets", [0, 1, 2])
+def test_every_parameter_used_in_the_forward_is_in_its_optimiser_and_moves(resets, toy):
+    learners, rng = make(toy)
+    for _ in range(resets):
+        train(learners, toy, rng)
+        learners.renew(toy, rng)
+    held = {id(p) for group in learners.optimiser.param_groups for p in group["params"]}
+    used = used_in_the_forward(learners, toy)
+    assert {id(p) for p in used} == held == {id(p) for n in learners.networks for p in n.parameters()}
+    before = values(learners.networks)
+    train(learners, toy, rng, steps=1)
+    assert not any(torch.equal(a, b) for a, b in zip(before, values(learners.networks), strict=True))
+
+
+def test_each_network_has_its_own_rate(toy):
+    assert [group["lr"] for group in make(toy)[0].optimiser.param_groups] == [0.1, 0.2, 0.3]
+
+
+def test_a_renewal_depends_on_the_seed_alone(toy):
+    """Heads, maps and logits included, whatever was learned before."""
+    one, rng_one = make(toy)
+    other, rng_other = make(toy)
+    train(one, toy, rng_one, steps=3)
+    for learners, rng in ((one, rng_one), (other, rng_other)):
+        rng.networks.manual_seed(7)
+        learners.renew(toy, rng)
+    for a, b in zip(*(values([*x.networks, x.alignment]) for x in (one, other)), strict=True):
+        assert torch.equal(a, b)
+    assert one.aligner.state_dict()["state"] == {}
+    assert all(bool((logits == 0).all()) for logits in one.alignment.logits)
+
+
+def test_networks_and_alignment_are_trained_apart(toy):
+    """The alignment is in the networks' loss but moves by its own optimiser, on features without a graph."""
+    learners, rng = make(toy)
+    learners.aligner = None  # the joint pass only
+    before = values([learners.alignment])
+    train(learners, toy, rng)
+    assert all(torch.equal(a, b) for a, b in zip(before, values([learners.alignment]), strict=True))
+    assert all(p.grad is None for p in learners.alignment.parameters())
+    learners, rng = make(toy)
+    learners.optimiser.param_groups[0]["lr"] = learners.optimiser.param_groups[1]["lr"] = 0.0
+    learners.optimiser.param_groups[2]["lr"] = 0.0
+    networks, before = values(learners.networks), values([learners.alignment])
+    train(learners, toy, rng, steps=1)
+    assert all(torch.equal(a, b) for a, b in zip(networks, values(learners.networks), strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(before, values([learners.alignment]), strict=True))
+
+
+def test_distillation_changes_what_the_networks_learn(toy):
+    made = []
+    for form in ("mean", "pairwise", "none"):
+        learners, _ = make(toy, form=form)
+        rng = Streams(1)
+        train(learners, toy, rng)
+        made.append(torch.cat([value.flatten() for value in values(learners.networks)]))
+    assert not torch.equal(made[0], made[1])
+    assert not torch.equal(made[0], made[2])
+
+
+@pytest.mark.parametrize(("pool", "form"), [(Pool(networks={"C": POOL.networks["C"]}), "mean"), (POOL, "none")])
+def test_one_network_or_no_distillation_has_no_alignment(pool, form, toy):
+    learners, rng = make(toy, pool=pool, form=form)
+    train(learners, toy, rng)
+    assert learners.alignment is learners.aligner is None
+    assert learners.state_dict().keys() == {"networks", "optimiser"}
+
+
+def test_the_public_codes_fault_trains_a_convnets_head_only_and_keeps_it(toy):
+    learners, rng = make(toy, frozen_convnet=True)
+    convnet = learners.networks[0]
+    before = {name: p.detach().clone() for name, p in convnet.named_parameters()}
+    train(learners, toy, rng)
+    moved = {name for name, p in convnet.named_parameters() if not torch.equal(p, before[name])}
+    assert moved == {"head.weight", "head.bias"}
+    head = convnet.head.weight.detach().clone()
+    learners.renew(toy, rng)
+    assert torch.equal(convnet.head.weight, head)
+    assert not torch.equal(convnet.stages[0][0].weight, before["stages.0.0.weight"])
+    others = [p for network in learners.networks[1:] for p in network.parameters()]
+    assert {id(p) for group in learners.optimiser.param_groups[1:] for p in group["params"]} == {id(p) for p in others}
