@@ -11,10 +11,10 @@ SOURCE = Path(dcond.__file__).parent
 
 # A module may import its own level and those below. "dcond" itself stands for the version.
 LEVELS = [
-    {"errors", "log", "paths", "rng", "formation"},
+    {"errors", "log", "paths", "rng", "formation", "whitening"},
     {"types"},
     {"artefact", "augment", "data", "matching", "models", "pixels", "training"},
-    {"init", "methods"},
+    {"init", "methods", "imports"},
     {"engine", "evaluate", "report"},
     {"apps"},
     {"cli", "__main__", "__init__"},
