@@ -10,6 +10,7 @@ from rich.console import Console
 from dcond.engine.progress import Reporter, reporter
 from dcond.errors import DataError
 from dcond.evaluate import EvalResult, Protocol, random_subset
+from dcond.evaluate.doubts import near_chance, odd_inputs
 from dcond.evaluate.protocol import Sets, check_fits
 from dcond.init.start import check_ipc
 from dcond.models import Pool
@@ -29,13 +30,27 @@ def evaluate_with_baselines(
     *,
     title: str,
     baselines: bool,
+    doubt: bool = False,
 ) -> float:
     """Train the pool on the set and on random real images in the same storage; print the table, fill ``result``.
+
+    Args:
+        protocol: how networks are trained.
+        pool: which networks.
+        real: the data the set is tested on.
+        synthetic: the set.
+        seed: of the run.
+        result: the object of ``result.json``.
+        title: of the table.
+        baselines: whether random images are trained on too.
+        doubt: whether to warn of signs that the set was read wrongly.
 
     Returns:
         The average test accuracy of the set.
     """
     check_fits(synthetic, real)
+    if doubt and (warning := odd_inputs(synthetic, real)):
+        log.warning("%s", warning)
     sets: dict[str, Sets] = {"condensed": lambda repeat: synthetic}
     if baselines and _enough(real, synthetic.ipc):
         for name, factor in {"random": 1, "random_decoded": synthetic.factor}.items():
@@ -55,6 +70,8 @@ def evaluate_with_baselines(
     for name, baseline in found.items():
         result["baselines"][name] = baseline.as_dict()
     Console().print(cross_architecture(title, ours, found))
+    if doubt and (warning := near_chance(ours, found.get("random"), synthetic)):
+        log.warning("%s", warning)
     each = ", ".join(f"{name} {percent(network)}" for name, network in ours.networks.items())
     print(f"average test accuracy {100 * ours.average:.1f} % ({each})")
     return ours.average
