@@ -113,3 +113,103 @@ def test_several_files_in_a_sweep(digits, run_cli, folder, results):
     done = run_cli("evaluate", "-m", "synthetic=a.npz,b.npz", "baselines=false", "evaluation.epochs=1", *words)
     assert done.code == 0, done.err
     assert [result["method"] for result in results()] == ["a", "b"]
+
+
+# --- scores, comparison, searched rates -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two_files(digits):
+    """A set, and the same images with labels of other classes."""
+    images, labels = digits
+    np.savez("good.npz", images=images, labels=labels)
+    np.savez("bad.npz", images=images, labels=(labels + 1) % 10)
+
+
+def test_two_sets_on_the_same_networks(two_files, evaluate):
+    done, result = evaluate("synthetic=good.npz", "against=bad.npz", "evaluation.lr=0.05", epochs=40)
+    assert done.code == 0, done.err
+    comparison = result["comparison"]
+    assert (comparison["against"], result["method"]) == ("bad", "good")
+    ours = result["evaluation"]["networks"]["ConvNet"]["accuracies"]
+    theirs = comparison["evaluation"]["networks"]["ConvNet"]["accuracies"]
+    differences = comparison["networks"]["ConvNet"]["differences"]
+    assert differences == pytest.approx([a - b for a, b in zip(ours, theirs, strict=True)])
+    assert comparison["average"]["mean"] > 0.3
+    assert "difference" in done.out
+    assert "good" in done.out
+
+
+def test_a_set_against_itself_differs_by_nothing(two_files, evaluate):
+    _, result = evaluate("synthetic=good.npz", "against=good.npz", "baselines=false")
+    assert result["comparison"]["average"]["differences"] == [0, 0]
+    assert result["scores"] is None
+
+
+def test_the_other_set_has_options_of_its_own(digits, two_files, evaluate):
+    torch.save(list(digits), "data.pt")
+    done, _ = evaluate("synthetic=good.npz", "against=data.pt")
+    assert done.err.endswith(
+        "pass against.factor=2 (as most of these sets have), another one, or 1 where an image is an image.\n"
+    )
+    done, result = evaluate("synthetic=good.npz", "against=data.pt", "against.factor=1", "baselines=false")
+    assert done.code == 0, done.err
+    assert result["comparison"]["average"]["mean"] == pytest.approx(0, abs=1e-6)
+
+
+def test_scores_of_all_kinds(two_files, evaluate, folder):
+    words = ("synthetic=good.npz", "scores.full=true", "scores.unaugmented=true")
+    done, result = evaluate(*words)
+    assert done.code == 0, done.err
+    scores = result["scores"]
+    assert all(scores[name] is not None for name in ("ior", "hlr", "lrs", "ars"))
+    assert scores["hlr"] == pytest.approx(result["baselines"]["full"]["average"] - result["evaluation"]["average"])
+    assert set(result["score_inputs"]) == {"condensed_unaugmented", "random_unaugmented"}
+    assert scores["networks"].keys() == {"ConvNet"}
+    assert "LRS" in done.out
+    (kept,) = (folder / "outputs" / "cache").iterdir()
+    assert kept.name.startswith("full_digits_ConvNet_")
+    (folder / "e" / "result.json").unlink()
+    done, again = evaluate(*words)
+    assert again["baselines"]["full"] == result["baselines"]["full"]
+    assert "kept figure of" in done.err
+
+
+def test_soft_labels_are_scored_by_hard_ones_where_the_score_is_of_these(digits, evaluate):
+    images, labels = digits
+    torch.save(images, "images_best.pt")
+    torch.save(torch.nn.functional.one_hot(labels, 10) * 5.0, "labels_best.pt")
+    options = ("synthetic.normalised=false", "synthetic.logits=true", "scores.full=true")
+    done, result = evaluate("synthetic=images_best.pt", *options)
+    assert done.code == 0, done.err
+    hard = result["score_inputs"]["hard_labels"]["average"]
+    assert result["scores"]["hlr"] == pytest.approx(result["baselines"]["full"]["average"] - hard)
+
+
+def test_rates_are_searched_and_told(two_files, evaluate):
+    done, result = evaluate("synthetic=good.npz", "evaluation.lr=search", "evaluation.search_rates=[0.01,0.1]")
+    assert done.code == 0, done.err
+    for part in (result["evaluation"], result["baselines"]["random"]):
+        network = part["networks"]["ConvNet"]
+        assert network["lr_search"].keys() == {"0.01", "0.1"}
+        assert network["lr"] in (0.01, 0.1)
+
+
+def test_looks_at_the_test_set_are_kept_apart(two_files, evaluate):
+    _, result = evaluate("synthetic=good.npz", "evaluation.best_every=1", "baselines=false")
+    network = result["evaluation"]["networks"]["ConvNet"]
+    assert all(
+        best >= last for best, last in zip(network["best_over_epochs_on_test"], network["accuracies"], strict=True)
+    )
+
+
+def test_no_ars_without_augmentation(two_files, evaluate):
+    done, result = evaluate("synthetic=good.npz", "scores.unaugmented=true", "evaluation=dc300")
+    assert result["scores"]["ars"] is None
+    assert "no ARS: protocol dc300 has no augmentation to leave out" in done.err
+
+
+def test_wrong_switches(two_files, evaluate):
+    assert evaluate("synthetic=good.npz", "scores.full=yes please")[0].line == (
+        "scores.full='yes please' is unknown; allowed: true, false."
+    )

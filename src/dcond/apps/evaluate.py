@@ -22,8 +22,8 @@ def main(argv: list[str]) -> int:
 
 
 def path_words(argv: list[str]) -> list[str]:
-    """Return the words with ``synthetic=FILE`` as ``synthetic.path=FILE``: beside it stand its options."""
-    return [re.sub(r"^synthetic=(?!\{)", "synthetic.path=", word) for word in argv]
+    """Return the words with ``synthetic=FILE`` as ``synthetic.path=FILE``, ``against`` too: beside it stand options."""
+    return [re.sub(r"^(synthetic|against)=(?!\{|null$)", r"\1.path=", word) for word in argv]
 
 
 def dataset_word(argv: list[str]) -> list[str]:
@@ -55,7 +55,7 @@ def evaluate(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    from dcond.apps.evaluation import evaluate_with_baselines
+    from dcond.apps.evaluation import Wanted, evaluate_with_baselines
     from dcond.engine.machine import peak_memory_bytes, pick_device
     from dcond.engine.signals import caught
     from dcond.report import result as results
@@ -70,11 +70,12 @@ def evaluate(cfg: DictConfig) -> None:
     result = results.new(config_sha256=results.sha256(OmegaConf.to_yaml(cfg)))
     with caught(), reported(result, folder), cpu_prepared(cfg):
         seed = result["seed"] = whole_number(cfg, "seed", 0)
-        baselines = truth(cfg, "baselines")
+        baselines, full, unaugmented = (truth(cfg, key) for key in ("baselines", "scores.full", "scores.unaugmented"))
         device = pick_device(str(cfg.device))
         pool, protocol = build(cfg.pool, "pool"), build(cfg.evaluation, "evaluation")
         source = build(cfg.synthetic, "synthetic")
-        content = source.read()  # before any data is
+        other = None if cfg.against.path is None else build(cfg.against, "against")
+        content, rival = source.read(), other and other.read()  # before any data is
         dataset = build(cfg.dataset, f"dataset={name}")
         result |= {"dataset": name, "device": str(device)}
         real = dataset.load(device)
@@ -89,8 +90,14 @@ def evaluate(cfg: DictConfig) -> None:
             "bytes_stored": synthetic.images.numel() * synthetic.images.element_size(),
         }
         title = f"{method} on {real.name}, {synthetic.ipc} image(s) per class"
-        evaluate_with_baselines(
-            protocol, pool, real, synthetic.to(device), seed, result, title=title, baselines=baselines, doubt=True
+        wanted = Wanted(
+            baselines=baselines,
+            full=full,
+            unaugmented=unaugmented,
+            cache=Path(cfg.paths.outputs) / "cache",
+            against=other and other.fitted(rival, real).to(device),
+            doubt=True,
         )
+        evaluate_with_baselines(protocol, pool, real, synthetic.to(device), seed, result, title=title, wanted=wanted)
         result["cost"]["peak_memory_bytes"] = peak_memory_bytes(device)
         print(f"-> {nearby(folder)}")
