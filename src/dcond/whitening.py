@@ -47,6 +47,9 @@ def fit_whitening(images: Tensor, eps: float = EPS) -> Whitening:
     Source: MTT's code (arXiv 2203.11932) by way of kornia's ``ZCAWhitening(eps=0.1)``. Returns float32 tensors on the
     device of the images; the sums are taken in float64.
     """
+    home = images.device
+    if home.type == "mps":  # which has no float64
+        images = images.cpu()
     n, d = len(images), images[0].numel()
     total = torch.zeros(d, dtype=torch.float64, device=images.device)
     for part in images.split(CHUNK):
@@ -59,4 +62,9 @@ def fit_whitening(images: Tensor, eps: float = EPS) -> Whitening:
     values, vectors = torch.linalg.eigh(covariance / max(n - 1, 1))
     scale = (values.clamp_min(0) + eps).sqrt()
     matrix, inverse = ((vectors * by) @ vectors.T for by in (1 / scale, scale))
-    return Whitening(mean.float(), matrix.float(), inverse.float())
+    return Whitening(mean.float(), matrix.float(), inverse.float()).to(home)
+
+
+def restored(mean: Tensor, matrix: Tensor) -> Whitening:
+    """Return a whitening from what is stored of it: mean (d,) and matrix (d, d)."""
+    return Whitening(mean.float(), matrix.float(), torch.linalg.inv(matrix.double()).float())

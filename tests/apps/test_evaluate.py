@@ -1,11 +1,14 @@
 """``dcond evaluate`` on files from elsewhere, as typed."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from sklearn.datasets import load_digits
+
+import dcond
 
 QUICK = ("dataset=digits", "pool=convnet", "pool.networks.ConvNet.width=8", "evaluation.repeats=2", "hydra.run.dir=e")
 
@@ -213,3 +216,24 @@ def test_wrong_switches(two_files, evaluate):
     assert evaluate("synthetic=good.npz", "scores.full=yes please")[0].line == (
         "scores.full='yes please' is unknown; allowed: true, false."
     )
+
+
+# --- dcond's own, and back again ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["npz", "pt", "png"])
+def test_what_dcond_exports_it_scores_as_the_artefact_itself(kind, finished, run_cli, evaluate):
+    """npz to the last bit; pt has gone through its normalisation, png through 8 bits."""
+    out = {"npz": "x.npz", "pt": "x.pt", "png": "x"}[kind]
+    assert run_cli("export", finished, "--to", kind, "--out", out).code == 0
+    _, whole = evaluate(f"synthetic={finished}", "baselines=false", epochs=3)
+    done, got = evaluate(f"synthetic={out}", "baselines=false", "hydra.run.dir=e2", epochs=3)
+    if kind == "pt":
+        assert "pass synthetic.normalised=true" in done.line
+        artefact = dcond.load(finished)
+        words = [f"synthetic.{key}={list(getattr(artefact, key))}".replace(" ", "") for key in ("mean", "std")]
+        done, _ = evaluate(f"synthetic={out}", "baselines=false", "hydra.run.dir=e2", *words, epochs=3)
+    assert done.code == 0, done.err
+    got = json.loads(Path("e2/result.json").read_text())
+    both = [result["evaluation"]["networks"]["ConvNet"]["accuracies"] for result in (whole, got)]
+    assert both[0] == pytest.approx(both[1], abs=0 if kind == "npz" else 0.02)

@@ -1,5 +1,6 @@
 """What is refused: code in files, unknown layouts, labels and sizes that do not fit; one line each, nothing run."""
 
+import os
 import pickle
 
 import numpy as np
@@ -14,7 +15,7 @@ class Sesame:
     """Opens when unpickled."""
 
     def __reduce__(self):
-        return (open, ("opened", "w"))
+        return os.makedirs, ("opened",)
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +39,7 @@ def test_code_in_a_torch_file_is_refused_by_name_and_not_run(content, legacy, tm
     with pytest.raises(ArtefactError) as error:
         load(tmp_path / "x.pt")
     assert str(error.value) == (
-        f"{tmp_path / 'x.pt'} was refused: to load it would run code from outside (io.open). dcond reads tensors, "
+        f"{tmp_path / 'x.pt'} was refused: to load it would run code from outside (os.makedirs). dcond reads tensors, "
         "lists, dicts and numbers only; where you trust the file, open it elsewhere and save images and labels as npz."
     )
     assert not (tmp_path / "opened").exists()

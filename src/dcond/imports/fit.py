@@ -3,6 +3,7 @@
 Nothing is guessed: where a file and its layout leave something open, the line says which option to pass.
 """
 
+import logging
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -15,6 +16,8 @@ from dcond.imports.classes import class_order
 from dcond.imports.found import Found
 from dcond.types import RealData, SyntheticSet
 from dcond.whitening import Whitening, fit_whitening
+
+log = logging.getLogger(__name__)
 
 OUTSIDE = 0.5  # how far stray pixels of a set that is clipped now and then may leave [0, 1]
 LARGEST_PIXEL = 8.0  # above it, "pixels in [0, 1]" are surely counted to 255
@@ -153,6 +156,7 @@ def _pixels(found: Found, reading: Reading, real: RealData) -> Pixels:
         raise DataError(f"{found.path}: images must be uint8 or finite floating point; got {images.dtype}.")
     images = images.float()
     if reading.zca:
+        log.info("fitting ZCA on %d images of %d numbers each", len(real.train), images[0].numel())
         whitening = fit_whitening(real.train.images)
         flat = (0.0,) * images.shape[1], (1.0,) * images.shape[1]
         pixels = whitening.undo(images.to(real.device))
