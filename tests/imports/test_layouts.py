@@ -276,6 +276,14 @@ def test_an_artefact_says_it_all_itself(tmp_path, known, load, toy):
     )
 
 
+def test_a_run_without_its_artefact(tmp_path, load):
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(
+        ArtefactError, match=r"^no artefact at .*synthetic\.safetensors; give a synthetic\.safetensors or"
+    ):
+        load(tmp_path)
+
+
 # --- ZCA ----------------------------------------------------------------------------------------------------------
 
 

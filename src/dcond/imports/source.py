@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 def is_artefact(path: Path) -> bool:
     """Tell whether a path is to be read as one of dcond's own artefacts; what does not exist counts as one."""
     if path.is_dir():
-        return (path / "synthetic.safetensors").is_file()
+        return any((path / name).is_file() for name in ("synthetic.safetensors", "result.json"))  # a run, done or not
     return path.suffix == ".safetensors" or not path.exists()
 
 
