@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SWITCHES = ("evaluate", "baselines", "tensorboard")
+SWITCHES = ("evaluate", "baselines", "tensorboard", "scores.full", "scores.unaugmented")
 
 
 def main(argv: list[str]) -> int:
@@ -87,7 +87,9 @@ class Job:
         self.max_steps = None if cfg.max_steps is None else whole_number(cfg, "max_steps", 0)
         self.max_seconds = None if cfg.max_seconds is None else positive(cfg, "max_seconds")
         self.device = pick_device(str(cfg.device))
-        self.evaluate, self.baselines, self.tensorboard = (truth(cfg, key) for key in SWITCHES)
+        self.evaluate, self.baselines, self.tensorboard, self.full, self.unaugmented = (
+            truth(cfg, key) for key in SWITCHES
+        )
         self.loop = build(cfg.loop, "loop")
         self.method: Method = build(cfg.method, f"method={choices['method']}")
         self.start = build(cfg.init, f"init={choices['init']}")
@@ -204,13 +206,16 @@ class Job:
 
     def _evaluate_on_the_way(self, real: "RealData", synthetic: "SyntheticSet", recorder: Any, step: int) -> None:
         """Evaluate the unfinished set; its own random streams leave the run untouched."""
-        found = self.protocol.evaluate(lambda repeat: synthetic, self.pool, real.test, self.seed)
+        from dcond.evaluate.full import hold_out
+
+        held_out = hold_out(self.protocol, real)
+        found = self.protocol.evaluate(lambda repeat: synthetic, self.pool, real.test, self.seed, held_out=held_out)
         values = {f"evaluate/{name}": network.mean for name, network in found.networks.items()}
         recorder.scalars({**values, "evaluate/average": found.average}, step)
         log.info("step %d: average test accuracy %.1f %%", step, 100 * found.average)
 
     def _evaluate(self, real: "RealData", synthetic: "SyntheticSet", recorder: Any) -> None:
-        from dcond.apps.evaluation import evaluate_with_baselines
+        from dcond.apps.evaluation import Wanted, evaluate_with_baselines
 
         title = f"{self.choices['method']} on {real.name}, {synthetic.ipc} image(s) per class"
         average = evaluate_with_baselines(
@@ -221,7 +226,12 @@ class Job:
             self.seed,
             self.result,
             title=title,
-            baselines=self.baselines,
+            wanted=Wanted(
+                baselines=self.baselines,
+                full=self.full,
+                unaugmented=self.unaugmented,
+                cache=Path(self.cfg.paths.outputs) / "cache",
+            ),
         )
         names = ("method", "dataset", "pool", "evaluation", "model", "init")
         settings = {name: str(self.choices[name]) for name in names} | {"ipc": self.ipc, "seed": self.seed}
@@ -232,7 +242,7 @@ class Job:
 def _of_the_numbers(cfg: DictConfig) -> str:
     """Return what of the configuration can change a number, as YAML: not where, how often logged, nor on what."""
     where_and_when = {"paths", "name", "resume", "device", "threads", "tensorboard", "checkpoint", "loop"}
-    aside = where_and_when | {"evaluate", "baselines"}
+    aside = where_and_when | {"evaluate", "baselines", "scores"}
     return OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in aside]), sort_keys=True)
 
 

@@ -41,6 +41,8 @@ def new(**known: Any) -> dict[str, Any]:
         "evaluation": None,
         "baselines": {"random": None, "random_decoded": None, "full": None},
         "scores": None,
+        "score_inputs": None,
+        "comparison": None,
     }
     return result | known
 
