@@ -39,6 +39,7 @@ class Drawing:
 
     name: str  # of its files
     title: str
+    family: int  # of the report's families, which it is about
     png: bytes
     svg: str
 
@@ -61,9 +62,9 @@ def style() -> Iterator[None]:
         yield
 
 
-def written(figure: "Figure", name: str, title: str) -> Drawing:
+def written(figure: "Figure", name: str, title: str, family: int) -> Drawing:
     """Write a figure in both formats."""
-    return Drawing(name, title, _bytes(figure, "png"), _bytes(figure, "svg").decode())
+    return Drawing(name, title, family, _bytes(figure, "png"), _bytes(figure, "svg").decode())
 
 
 def _bytes(figure: "Figure", kind: str) -> bytes:

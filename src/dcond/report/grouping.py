@@ -64,10 +64,15 @@ class Block:
         return self.dataset, self.protocol, self.note, tuple(sorted(self.networks))
 
     @property
-    def title(self) -> str:
-        """One line that says it all."""
+    def subject(self) -> str:
+        """What its family is about, in one line."""
         tested = f"protocol {self.protocol}" if self.protocol else "not evaluated"
-        return ", ".join(part for part in (self.dataset, f"ipc {self.ipc}", tested, self.note) if part)
+        return ", ".join(part for part in (self.dataset, tested, self.note) if part)
+
+    @property
+    def title(self) -> str:
+        """What it is about, in one line."""
+        return f"{self.subject}, ipc {self.ipc}"
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,14 @@ class Report:
     repeated: int  # runs of a configuration that another run has too
     merged: tuple[str, ...]  # settings in which runs of one row differ, since they were not asked for
     found: Found
+
+    @property
+    def families(self) -> list[list[Block]]:
+        """The blocks that differ in nothing but ipc, together."""
+        found: dict[object, list[Block]] = defaultdict(list)
+        for block in self.blocks:
+            found[block.family].append(block)
+        return list(found.values())
 
 
 def make(found: Found, group_by: Sequence[str] | None = None) -> Report:

@@ -1,6 +1,6 @@
 """What stands in each cell: one set of sheets that the terminal, Markdown, LaTeX and the page all write."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -55,13 +55,11 @@ def accuracy_sheet(block: Block) -> Sheet:
 
 def cost_sheets(report: Report) -> list[Sheet]:
     """Lay out what runs cost, and their scores where they have any: a sheet per family, a row per ipc and method."""
-    families: dict[object, list[Block]] = defaultdict(list)
-    for block in report.blocks:
-        families[block.family].append(block)
-    return [sheet for blocks in families.values() if (sheet := _cost_sheet(blocks)).rows]
+    return [sheet for blocks in report.families if (sheet := cost_sheet(blocks)).rows]
 
 
-def _cost_sheet(blocks: list[Block]) -> Sheet:
+def cost_sheet(blocks: list[Block]) -> Sheet:
+    """Lay out the costs of a family."""
     rows = [(block, row) for block in blocks for row in row_of_methods(block) if row.of_status("done")]
     scores = [name for name in SCORES if any(row.figure("scores", name) for _, row in rows)]
     cells = []
@@ -80,10 +78,8 @@ def _cost_sheet(blocks: list[Block]) -> Sheet:
                 *(Cell(f"{score.mean:.3f}" if score else NOTHING) for score in found),
             )
         )
-    block = blocks[0]
-    title = ", ".join(part for part in (block.dataset, f"protocol {block.protocol}", block.note) if part)
     columns = ("method", "ipc", "condensing", "s/step", "peak MB", "evaluation", *(name.upper() for name in scores))
-    return Sheet(f"cost: {title}", columns, tuple(cells))
+    return Sheet(f"cost: {blocks[0].subject}", columns, tuple(cells))
 
 
 def row_of_methods(block: Block) -> list[Row]:
