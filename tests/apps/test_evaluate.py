@@ -42,8 +42,14 @@ def test_a_file_from_elsewhere_and_its_options_as_typed(digits, evaluate, folder
     assert (result["status"], result["method"], result["dataset"]) == ("done", "res_DM", "digits")
     assert (result["ipc"], result["images_stored"], result["factor"]) == (2, 20, 1)
     assert result["baselines"]["random"] is not None
+    assert result["source"] == {
+        "path": "res_DM.pt",
+        "layout": "DC, DSA, DM",
+        "read_as": "normalised",
+        "learned_lr": None,
+    }
     assert "res_DM.pt: read as DC, DSA, DM, normalised by mean 0.3 and std 0.38" in done.err
-    assert "probably they are not stored as read" not in done.err
+    assert "perhaps they are not stored as read" not in done.err
 
 
 def test_what_cannot_be_known_stops_before_anything_is_trained(digits, evaluate):
@@ -58,7 +64,7 @@ def test_a_wrong_normalisation_is_told_with_its_cure(digits, evaluate):
     torch.save([(images - 0.3) / 0.38, labels], "data.pt")
     done, _ = evaluate("synthetic=data.pt", "synthetic.factor=1", "synthetic.normalised=false")
     assert done.code == 0, done.err
-    assert "probably they are not stored as read: pass synthetic.normalised=true" in done.err
+    assert "perhaps they are not stored as read: pass synthetic.normalised=true" in done.err
 
 
 def test_accuracy_near_chance_is_told_with_its_cure(digits, evaluate):

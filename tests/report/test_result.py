@@ -18,7 +18,7 @@ def test_every_field_of_the_contract_is_there_and_null_where_nothing_is_known():
         *("status", "error", "method", "dataset", "ipc", "factor", "seed", "device", "config_sha256", "git_commit"),
         *("choices", "config"),
         *("versions", "images_stored", "images_decoded", "bytes_stored", "cost", "evaluation", "baselines", "scores"),
-        *("score_inputs", "comparison"),
+        *("score_inputs", "comparison", "source"),
     }
     assert empty["cost"] == dict.fromkeys(
         ("condense_wall_s", "steps", "step_s_median", "evaluate_wall_s", "peak_memory_bytes")

@@ -3,6 +3,7 @@
 import logging
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
@@ -10,6 +11,9 @@ from dcond.apps.job import build, cpu_prepared, nearby, reported, truth, whole_n
 from dcond.apps.launch import choices, hydra_main
 from dcond.errors import ConfigError
 from dcond.paths import conf_dir
+
+if TYPE_CHECKING:
+    from dcond.types import SyntheticSet
 
 log = logging.getLogger(__name__)
 
@@ -81,16 +85,8 @@ def evaluate(cfg: DictConfig) -> None:
         result |= {"dataset": name, "device": str(device)}
         real = dataset.load(device)
         synthetic = source.fitted(content, real)
-        method = synthetic.metadata.get("method", "unknown")
-        result |= {
-            "method": method,
-            "ipc": synthetic.ipc,
-            "factor": synthetic.factor,
-            "images_stored": len(synthetic.images),
-            "images_decoded": len(synthetic.images) * synthetic.factor**2,
-            "bytes_stored": synthetic.images.numel() * synthetic.images.element_size(),
-        }
-        title = f"{method} on {real.name}, {synthetic.ipc} image(s) per class"
+        result |= _described(source.path, synthetic)
+        title = f"{result['method']} on {real.name}, {synthetic.ipc} image(s) per class"
         wanted = Wanted(
             baselines=baselines,
             full=full,
@@ -102,3 +98,23 @@ def evaluate(cfg: DictConfig) -> None:
         evaluate_with_baselines(protocol, pool, real, synthetic.to(device), seed, result, title=title, wanted=wanted)
         result["cost"]["peak_memory_bytes"] = peak_memory_bytes(device)
         print(f"-> {nearby(folder)}")
+
+
+def _described(path: str, synthetic: "SyntheticSet") -> dict[str, Any]:
+    """Return the fields of ``result.json`` that say what the set is, where it came from and how it was read."""
+    known = synthetic.metadata
+    rate = known.get("learned_lr")
+    return {
+        "method": known.get("method", "unknown"),
+        "source": {
+            "path": path,
+            "layout": known.get("layout", "dcond"),
+            "read_as": known.get("read_as", "pixels"),
+            "learned_lr": None if rate is None else float(rate),
+        },
+        "ipc": synthetic.ipc,
+        "factor": synthetic.factor,
+        "images_stored": len(synthetic.images),
+        "images_decoded": len(synthetic.images) * synthetic.factor**2,
+        "bytes_stored": synthetic.images.numel() * synthetic.images.element_size(),
+    }

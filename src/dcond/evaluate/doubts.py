@@ -33,7 +33,7 @@ def odd_inputs(synthetic: SyntheticSet, real: RealData) -> str | None:
         return None
     return (
         f"to networks these images have mean {float(ours.mean()):.2f} and spread {float(ours.std()):.2f}, real ones "
-        f"{float(theirs.mean()):.2f} and {float(theirs.std()):.2f}; probably they are not stored as read: "
+        f"{float(theirs.mean()):.2f} and {float(theirs.std()):.2f}; perhaps they are not stored as read: "
         f"{_cure(synthetic)}."
     )
 

@@ -1,7 +1,7 @@
 """MTT, FTD, TESLA, DATM: ``images_NAME.pt``, ``labels_NAME.pt`` and maybe ``lr_NAME.pt`` in one folder.
 
-Source: github GeorgeCazenavette/mtt-distillation, ``distill.py``; github NUS-HPC-AI-Lab/DATM. The images of half of the
-published settings are ZCA-whitened, those of the others normalised, and the file does not say which.
+Source: github GeorgeCazenavette/mtt-distillation, ``distill.py``; github NUS-HPC-AI-Lab/DATM. Four of MTT's nine
+published settings are ZCA-whitened, the others normalised, and the file does not say which.
 """
 
 from pathlib import Path

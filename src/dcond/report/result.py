@@ -24,6 +24,7 @@ def new(**known: Any) -> dict[str, Any]:
         "ipc": None,
         "factor": None,
         "seed": None,
+        "source": None,
         "device": None,
         "config_sha256": None,
         "choices": None,
