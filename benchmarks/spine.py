@@ -6,9 +6,6 @@ The loop is written the way the public code writes it: one class at a time throu
 the same functions, in the same process. Each ratio is the median over alternating repeats, taken twice.
 """
 
-import csv
-import datetime
-import platform
 import statistics
 import subprocess
 import sys
@@ -24,28 +21,12 @@ from dcond.matching.moments import mean_distance
 from dcond.matching.views import decoded_by_class, embed_by_class, real_by_class, siamese
 from dcond.models import ConvNet
 from dcond.rng import Streams, generator
-from dcond.types import RealData, Split, SyntheticSet
+from made_up import made_up, synthetic_set, write
 
 TABLE = Path("benchmarks/cpu/spine.csv")
 AUGMENT = DiffAug(["color", "crop", "cutout", "flip", "scale", "rotate"])
 NETWORK = ConvNet(name="ConvNet", width=128)
 LOOP_CHUNK = 10**9  # the public code gives a class to the network whole
-
-
-def made_up(classes: int, per_class: int) -> RealData:
-    """Random colour images of 32 x 32: a step costs the same whatever they show."""
-    rng = generator(0, "bench")
-    images = torch.randint(0, 256, (classes * per_class, 3, 32, 32), generator=rng, dtype=torch.uint8)
-    split = Split(images, torch.arange(classes).repeat_interleave(per_class))
-    names = tuple(str(c) for c in range(classes))
-    return RealData("made up", split, split, names, (0.5, 0.5, 0.5), (0.3, 0.3, 0.3))
-
-
-def synthetic_set(real: RealData, ipc: int) -> SyntheticSet:
-    rows = torch.cat([rows[:ipc] for rows in real.class_rows])
-    labels = torch.arange(len(real.class_names)).repeat_interleave(ipc)
-    images = real.pixels(rows).requires_grad_()
-    return SyntheticSet(images, labels, real.class_names, ipc, real.mean, real.std)
 
 
 def one_pass(real: Tensor, images: Tensor, network: torch.nn.Module, rng: torch.Generator, chunk: int = 256) -> Tensor:
@@ -163,14 +144,7 @@ def main() -> None:
     rows = memory_kept()
     keep_freed_memory()
     rows += [*both_forms(Step(10, 256, 10), 3), *both_forms(Step(100, 32, 1), 3), time_to_help(), memory_of_cifar10()]
-    TABLE.parent.mkdir(parents=True, exist_ok=True)
-    where = (f"{platform.machine()}, {torch.get_num_threads()} threads", torch.__version__, datetime.date.today())
-    with TABLE.open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["what", "value", "unit", "machine", "torch", "date"])
-        writer.writerows([what, f"{value:.4g}", unit, *where] for what, value, unit in rows)
-    for what, value, unit in rows:
-        print(f"{value:10.4g} {unit:9} {what}")
+    write(TABLE, rows)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
-"""The optimiser of the pixels against PyTorch's SGD on normalised images."""
+"""The optimiser of the pixels against PyTorch's SGD on normalised images, and the sweep against its loop."""
+
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from dcond.errors import ConfigError
-from dcond.pixels import PixelSGD
+from dcond.pixels import PixelSGD, PixelSweep
+from dcond.types import SyntheticSet
 
 MEAN = torch.tensor([0.4, 0.5, 0.6], dtype=torch.float64).view(-1, 1, 1)
 STD = (0.2, 0.25, 0.3)
@@ -113,3 +116,79 @@ def test_settings_that_cannot_be_are_refused(settings, words):
     with pytest.raises(ConfigError) as error:
         PixelSGD(start(), **({"lr": 0.1, "momentum": 0.5, "space": "pixel", "std": STD} | settings))
     assert str(error.value) == words
+
+
+CLASSES, IPC, RATE = 3, 2, 0.05
+
+
+def one_by_one(settings, momentum, sweeps, target) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The literal loop on Σ_c ‖x_c - target_c‖⁴: one step per class on one tensor, zero gradients for the others."""
+    images = start_of_classes()
+    optimiser = PixelSGD(images, lr=RATE * IPC, momentum=momentum, std=STD, **settings)
+    turns = []
+    for _ in range(sweeps):
+        for c in range(CLASSES):
+            own = slice(c * IPC, (c + 1) * IPC)
+            turns.append(images[own].detach().clone())
+            (gradient,) = torch.autograd.grad((images[own] - target[own]).pow(4).sum(), images)
+            optimiser.step(gradient)
+        optimiser.project()
+    return images.detach(), turns
+
+
+def start_of_classes() -> torch.Tensor:
+    return torch.rand(CLASSES * IPC, 3, 5, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(9))
+
+
+def swept(sweep, settings, momentum, sweeps, target) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """The same by :class:`PixelSweep`."""
+    labels, names = torch.arange(CLASSES).repeat_interleave(IPC), tuple("abc")
+    synthetic = SyntheticSet(start_of_classes(), labels, names, IPC, (0.5,) * 3, STD)
+    ours = PixelSweep(SimpleNamespace(lr=RATE, momentum=momentum, sweep=sweep, **settings), synthetic)
+    turns = []
+    for _ in range(sweeps):
+        ours.advance()
+        turns += synthetic.by_class.detach().clone().unbind()
+        (gradient,) = torch.autograd.grad((synthetic.images - target).pow(4).sum(), synthetic.images)
+        ours.step(gradient)
+        ours.project()
+    return synthetic.images.detach(), turns
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize(("space", "box"), [("pixel", "free"), ("pixel", "project"), ("normalised", "free")])
+def test_a_sequential_sweep_is_the_loop_over_the_classes(space, box, momentum):
+    settings = {"space": space, "pixel_box": box}
+    target = 3 * start_of_classes() - 1  # outside the box here and there
+    wanted, at_turns = one_by_one(settings, momentum, 6, target)
+    got, ours_at_turns = swept("sequential", settings, momentum, 6, target)
+    torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(ours_at_turns, at_turns, rtol=1e-12, atol=1e-12)
+    assert (got - start_of_classes()).abs().max() > 0.1
+
+
+def test_a_joint_sweep_moves_as_far_as_the_loop_up_to_m_to_the_k():
+    settings, target, momentum = {"space": "pixel", "pixel_box": "free"}, 3 * start_of_classes() - 1, 0.25
+    turns = torch.stack(one_by_one(settings, momentum, 6, target)[1])
+    joint = torch.stack(swept("joint", settings, momentum, 6, target)[1])
+    torch.testing.assert_close(turns[: 2 * CLASSES], joint[: 2 * CLASSES], rtol=1e-12, atol=1e-12)
+    assert 0 < (turns - joint).abs().max() < momentum**CLASSES
+
+
+@pytest.mark.parametrize(("sweep", "kept"), [("joint", set()), ("sequential", {"momentum"})])
+def test_a_sweep_keeps_its_momentum_where_it_has_one(sweep, kept):
+    method = SimpleNamespace(lr=0.1, momentum=0.5, sweep=sweep, space="pixel", pixel_box="free")
+    sets = []
+    for _ in range(2):
+        labels = torch.arange(CLASSES).repeat_interleave(IPC)
+        sets.append(SyntheticSet(start_of_classes(), labels, tuple("abc"), IPC, (0.5,) * 3, STD))
+    one, other = (PixelSweep(method, synthetic) for synthetic in sets)
+    one.step(torch.ones_like(sets[0].images))
+    with torch.no_grad():
+        sets[1].images.copy_(sets[0].images)
+    assert one.state_dict().keys() == kept
+    other.load_state_dict({name: value.clone() for name, value in one.state_dict().items()})
+    one.advance()
+    other.advance()
+    assert torch.equal(sets[0].images, sets[1].images)
+    assert not torch.equal(sets[0].images, start_of_classes())

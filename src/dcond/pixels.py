@@ -3,6 +3,8 @@
 Images always live in pixel space. The public codes of the DC family optimise normalised images; their learning rates
 keep their meaning through ``space="normalised"``: with x_n = (x - mean) / std a step lr · ∂L/∂x_n on x_n is a step
 lr · std² · ∂L/∂x on x, and momentum is linear, so the trajectories are the same.
+
+IDC and M3D step once per class on the one tensor of all images: :class:`PixelSweep` is that sweep.
 """
 
 from typing import Protocol, Self
@@ -35,6 +37,15 @@ class PixelSettings(Protocol):
     @property
     def pixel_box(self) -> str:
         """What becomes of pixels outside [0, 1]: "project" or "free"."""
+        ...
+
+
+class SweepSettings(PixelSettings, Protocol):
+    """The settings of a method that sweeps over the classes; ``lr`` counts per stored image."""
+
+    @property
+    def sweep(self) -> str:
+        """How: "joint" or "sequential"."""
         ...
 
 
@@ -109,6 +120,75 @@ class PixelSGD:
         """Restore what :meth:`state_dict` returned."""
         if "momentum" in state:
             self._sgd.state[self.images]["momentum_buffer"] = state["momentum"].to(self.images.device)
+
+
+class PixelSweep:
+    """One update per class in turn, by SGD with momentum on the one tensor of all k classes' images, as one step.
+
+    In the public loops of IDC and M3D the zero gradients of the other classes let a class's images coast on their
+    momentum until its next turn. A class's loss sees its own images only, so the sweep has a closed form, with
+    c = 0 .. k-1 the class's place in it and lr that of a method times ipc:
+
+        x ← x - lr · (m + ... + m^c) · v             to its own turn, where the gradient g is taken: :meth:`advance`
+        v ← m^(c+1) · v + g                          its own turn
+        x ← x - lr · (1 + m + ... + m^(k-1-c)) · v   its own step and the rest of the sweep: :meth:`step`
+        v ← m^(k-1-c) · v
+
+    ``sweep="sequential"`` is this, equal to the loop but for rounding. ``sweep="joint"`` takes at once what a gradient
+    moves the images until their next turn, lr · (1 - m^k) / (1 - m) · g, and forgets it: equal up to m^k.
+
+    The rate is times ipc, since the gradient of a mean over n images shrinks as 1/n. Images are projected to [0, 1]
+    after every sweep; the public codes clip before a sweep (M3D) or every 100 (IDC).
+
+    Args:
+        method: its lr, momentum, sweep, space and pixel_box.
+        synthetic: the set whose images are moved, in place.
+    """
+
+    def __init__(self, method: SweepSettings, synthetic: SyntheticSet):
+        m, k, images = method.momentum, len(synthetic.class_names), synthetic.images
+        self._sgd = PixelSGD.of(method, synthetic, lr=method.lr * synthetic.ipc, momentum=0.0)
+        self._velocity = None if method.sweep == "joint" else torch.zeros_like(images, requires_grad=False)
+        self._whole = (1 - m**k) / (1 - m)
+        turn = torch.arange(k, device=images.device, dtype=images.dtype)
+        turn = turn.repeat_interleave(synthetic.ipc).view(-1, 1, 1, 1)
+        self._ahead = m * (1 - m**turn) / (1 - m)
+        self._decayed = m ** (turn + 1)
+        self._behind = (1 - m ** (k - turn)) / (1 - m)
+        self._left = m ** (k - 1 - turn)
+
+    def advance(self) -> None:
+        """Move every class's images to where they are at its own turn."""
+        if self._velocity is not None:
+            self._sgd.step(self._ahead * self._velocity)
+
+    def step(self, gradient: Tensor) -> None:
+        """Do the rest of the sweep, ``gradient`` = ∂(Σ_c L_c)/∂images (pixel units), without projecting."""
+        if self._velocity is None:
+            self._sgd.step(self._whole * gradient)
+        else:
+            velocity = self._decayed * self._velocity + gradient
+            self._sgd.step(self._behind * velocity)
+            self._velocity = self._left * velocity
+
+    def project(self) -> None:
+        """Clip the images to the box, unless it is free: the end of every sweep."""
+        self._sgd.project()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the momentum, where it is kept."""
+        return {} if self._velocity is None else {"momentum": self._velocity}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        if self._velocity is not None:
+            self._velocity = state["momentum"].to(self._velocity.device)
+
+
+def check_sweep_settings(method: SweepSettings) -> None:
+    """Raise :class:`ConfigError` for a setting of :class:`PixelSweep` that cannot be."""
+    check_pixel_settings(method.lr, method.momentum, method.space, method.pixel_box)
+    one_of("method.sweep", method.sweep, ("joint", "sequential"))
 
 
 def check_pixel_settings(lr: float, momentum: float, space: str, pixel_box: str) -> None:

@@ -32,6 +32,8 @@ CASES = [
     ("seed=abc", "seed='abc' is out of range; ..."),
     ("threads=0", "threads=0 is out of range; ..."),
     ("max_steps=-1", "max_steps=-1 is out of range; ..."),
+    ("max_seconds=0", "max_seconds=0 is out of range; it must be a number greater than 0."),
+    ("max_seconds=soon", "max_seconds='soon' is out of range; ..."),
     ("device=gpu", "device='gpu' is unknown; allowed: auto, cpu, cuda, cuda:N, mps."),
     ("evaluate=maybe", "evaluate='maybe' is unknown; allowed: true, false."),
     ("loop=3", "loop=3 leaves nothing to use; leave the word out, or choose another."),

@@ -134,6 +134,62 @@ def test_a_pair_finds_its_tuned_settings_and_the_command_line_wins(tmp_path):
     assert composed(search, "method=dm", "dataset=mnist").method.lr != 7.0
 
 
+DEGM = {  # the rows of the ablation: levels, distance, inner
+    "dc": ("intra", "rowwise_cosine", "fixed"),
+    "m": ("both", "rowwise_cosine", "fixed"),
+    "md": ("both", "rowwise_angle_and_magnitude", "fixed"),
+    "mda": ("both", "rowwise_angle_and_magnitude", "measured"),
+}
+PUBLISHED_SETS = ("cifar10", "cifar100", "fashion_mnist", "mnist", "svhn")
+
+
+@pytest.mark.parametrize("row", DEGM)
+@pytest.mark.parametrize("dataset", PUBLISHED_SETS)
+@pytest.mark.parametrize("ipc", [1, 10, 50])
+def test_a_row_of_degms_ablation_differs_from_the_others_in_its_switches_alone(row, dataset, ipc):
+    cfg = composed(*words_for("experiment", f"degm/{row}_{dataset}_ipc{ipc}"))
+    assert (cfg.method.levels, cfg.method.distance, cfg.method.inner) == DEGM[row]
+    assert (cfg.dataset.name, cfg.ipc, list(cfg.pool.networks)) == (dataset, ipc, ["ConvNet"])
+    assert cfg.method.steps == 1000 * ipc
+    assert (cfg.method.inner_momentum, cfg.method.lr, cfg.method.pixel_box) == (0.5, 0.1, "free")
+    assert (cfg.init.clip, cfg.augment.ops) == (False, [])
+    assert cfg.evaluation.name == ("dc1000_mnist" if dataset == "mnist" else "dc300")
+
+
+@pytest.mark.parametrize(("method", "evaluation"), [("dc", "dc300"), ("dsa", "dsa1000")])
+@pytest.mark.parametrize("dataset", PUBLISHED_SETS)
+def test_the_published_settings_of_dc_and_dsa(method, evaluation, dataset):
+    cfg = composed(*words_for("experiment", f"{method}/{dataset}"))
+    for ipc in (1, 10):
+        assert OmegaConf.merge(cfg, {"ipc": ipc}).method.steps == 1000 * ipc
+    assert (cfg.dataset.name, cfg.dataset.stats, cfg.method.pixel_box) == (dataset, "legacy", "free")
+    assert cfg.evaluation.name == ("dc1000_mnist" if (method, dataset) == ("dc", "mnist") else evaluation)
+    assert bool(cfg.augment.ops) == (method == "dsa")
+
+
+@pytest.mark.parametrize(
+    ("name", "lr_img", "side", "distance", "factor"),
+    [
+        ("cifar10", 5e-3, 32 / 32, "conv_squared", 2),
+        ("cifar100", 5e-3, 32 / 32, "conv_squared", 2),
+        ("svhn", 5e-3, 32 / 32, "conv_squared", 2),
+        ("svhn_factor1_ipc1", 5e-3, 32 / 32, "conv_squared", 1),
+        ("mnist", 1e-4, 28 / 28, "conv_l1", 2),
+        ("mnist_factor1", 1e-4, 28 / 28, "conv_l1", 1),
+        ("fashion_mnist", 1e-4, 28 / 32, "conv_l1", 2),
+    ],
+)
+def test_idcs_rates_are_those_of_the_public_rule(name, lr_img, side, distance, factor):
+    cfg = composed(*words_for("experiment", f"idc/{name}"))
+    assert cfg.method.lr == pytest.approx(lr_img / 10 * side**2)  # times ipc in the method
+    assert (cfg.method.distance, cfg.method.factor) == (distance, factor)
+    mixed = (cfg.method.cutmix_p, cfg.evaluation.cutmix_p)
+    assert mixed == {"mnist": (0, 0), "svhn_factor1_ipc1": (0.5, 0)}.get(name, (0.5, 0.5))
+    assert ("cutout" in cfg.augment.ops) == (name != "mnist")
+    assert ("cutout" in cfg.evaluation.augment.ops) == (name == "svhn_factor1_ipc1")
+    assert "cutout" not in cfg.method.train_augment.ops
+
+
 def test_lists_compare_as_lists():
     """``leaves`` keeps lists comparable to a composed configuration."""
     assert leaves(OmegaConf.create({"a": {"b": [1, 2]}, "c": 3})) == [("a.b", ListConfig([1, 2])), ("c", 3)]

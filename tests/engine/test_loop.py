@@ -49,6 +49,16 @@ def test_max_steps_stops_earlier_and_never_later(limit, taken, make_run):
     assert run.step == run.method.taken == run.steps == taken
 
 
+def test_max_seconds_stops_after_the_step_that_ends_later(make_run, drift, monkeypatch, tmp_path):
+    clock = iter(range(1000))  # a step looks twice: it takes a second
+    monkeypatch.setattr("dcond.engine.loop.time.perf_counter", lambda: float(next(clock)))
+    run = make_run(drift(steps=20), max_seconds=2.5)
+    run.condense()
+    assert run.step == 3
+    assert checkpoint.load(tmp_path).step == 3
+    assert [record["step"] for record in records(tmp_path)] == [3]
+
+
 def test_a_method_without_steps_leaves_no_checkpoint_and_no_time(make_run, tmp_path, drift):
     run = make_run(drift(steps=0))
     run.condense()

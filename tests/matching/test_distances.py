@@ -8,6 +8,8 @@ import torch
 
 from dcond.errors import ConfigError
 from dcond.matching import distances
+from dcond.models import MLP, ConvNet
+from dcond.types import ImageSpec
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 # (file, its name for the distance, ours)
@@ -18,7 +20,12 @@ CASES = [
     ("degm_distance", "baseline", "rowwise_cosine"),
     ("degm_distance", "improved", "rowwise_angle_and_magnitude"),
     ("degm_distance", "mse", "squared"),
+    ("idc_loss", "mse", "conv_squared"),
+    ("idc_loss", "l1", "conv_l1"),
+    ("idc_loss", "l1_mean", "conv_l1_mean"),
+    ("idc_loss", "cos", "conv_cosine"),
 ]
+CONVOLUTIONAL = [ours for file, _, ours in CASES if file == "idc_loss"]
 
 
 def lists(golden, dtype):
@@ -86,6 +93,49 @@ def test_vectors_count_only_where_everything_counts():
         assert float(distances.named(name)(syn, real)) == 0
     assert float(distances.named("squared")(syn, real)) == 12
     assert float(distances.named("whole_cosine")(syn, real)) == pytest.approx(2, abs=1e-5)
+
+
+@pytest.mark.parametrize("ours", CONVOLUTIONAL)
+def test_only_convolution_weights_count(ours):
+    rng = torch.Generator().manual_seed(0)
+    shapes = [(4, 3, 3, 3), (4,), (5, 16)]  # a convolution, its bias, a linear layer
+    syn, real = ([torch.randn(shape, generator=rng, dtype=torch.float64) for shape in shapes] for _ in range(2))
+    distance = distances.named(ours)
+    assert float(distance(syn, real)) == float(distance(syn[:1], real[:1])) > 0
+    others = [torch.zeros_like(tensor) for tensor in syn[1:]]
+    assert float(distance(syn[:1] + others, real)) == float(distance(syn, real))
+
+
+@pytest.mark.parametrize("ours", CONVOLUTIONAL)
+def test_equal_and_zero_convolutions_have_a_finite_gradient(ours):
+    weights = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for side in (weights, torch.zeros_like(weights)):
+        syn = side.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(distances.named(ours)([syn], [side]), syn)
+        assert torch.isfinite(gradient).all()
+        assert float(gradient.abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("name", distances.DISTANCES)
+def test_a_network_without_convolutions_is_refused_by_distances_over_them(name):
+    mlp = MLP(name="MLP").build(ImageSpec(1, 8, 8, 3, (0.5,), (0.5,)), torch.Generator())
+    if name in CONVOLUTIONAL:
+        words = (
+            f"method.distance={name} compares convolution weights, and the network .* has none; use .* model=convnet"
+        )
+        with pytest.raises(ConfigError, match=words):
+            distances.check_network(name, mlp)
+    else:
+        distances.check_network(name, mlp)
+
+
+def test_a_network_with_convolutions_is_taken():
+    convnet = ConvNet(name="ConvNet", width=4).build(ImageSpec(1, 8, 8, 3, (0.5,), (0.5,)), torch.Generator())
+    for name in distances.DISTANCES:
+        distances.check_network(name, convnet)
+    convnet.requires_grad_(False)
+    with pytest.raises(ConfigError, match="has none"):
+        distances.check_network("conv_l1", convnet)
 
 
 def test_an_unknown_name_is_answered_with_the_nearest():

@@ -148,7 +148,8 @@ def test_the_result_trains_networks_better_than_noise(method, condense, toy):
 @every_optimising_method
 def test_the_result_trains_networks_better_than_random_real_images(method, condense):
     noisy = patterns_under_noise()
-    got = condense(method, noisy, ipc=1, factor=1, steps=100, lr=0.1)
+    own = yaml.safe_load((conf_dir() / f"method/{method}.yaml").read_text()).get("lr", 0.1)
+    got = condense(method, noisy, ipc=1, factor=1, steps=100, lr=min(0.1, 20 * own))  # a rate has its method's units
     protocol = dataclasses.replace(PROTOCOL, epochs=150, repeats=5)
     ours = protocol.evaluate(lambda repeat: got.synthetic, POOL, noisy.test, 0)
     theirs = protocol.evaluate(

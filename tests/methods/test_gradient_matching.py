@@ -127,3 +127,10 @@ def test_batch_norm_networks_are_matched_with_frozen_statistics(condense, toy):
 def test_settings_that_cannot_be_are_refused(setting, words):
     with pytest.raises(ConfigError, match=words):
         GradientMatching(network=ConvNet(name="c"), engine=Engine(), augment=None, steps=1, **setting)
+
+
+def test_a_network_without_convolutions_is_refused_before_the_first_step(condense, toy):
+    with pytest.raises(ConfigError, match=r"method\.distance=conv_l1 compares convolution weights"):
+        condense("dc", toy, "model=mlp", distance="conv_l1")
+    losses = condense("dc", toy, distance="conv_l1", steps=2).losses
+    assert all(loss > 0 for loss in losses)

@@ -71,11 +71,9 @@ def start(real: RealData, ipc: int = 2, factor: int = 1) -> SyntheticSet:
 class Watched(M3D):
     """Notes every class's images as they are when its loss is taken: "at its own turn"."""
 
-    def _losses(self, batch, synthetic, state, classes):
-        turns = state.__dict__.setdefault("turns", [[] for _ in range(CLASSES)])
-        for c in range(CLASSES)[classes]:
-            turns[c].append(synthetic.by_class[c].detach().clone())
-        return super()._losses(batch, synthetic, state, classes)
+    def _losses(self, batch, synthetic, state):
+        state.__dict__.setdefault("turns", []).append(synthetic.by_class.detach().clone())
+        return super()._losses(batch, synthetic, state)
 
 
 def sweeps(real, sweep, steps=6, momentum=0.5, kernel="gaussian", lr=0.02) -> Tensor:
@@ -97,7 +95,7 @@ def sweeps(real, sweep, steps=6, momentum=0.5, kernel="gaussian", lr=0.02) -> Te
     state = method.init(real, synthetic, rng)
     for _ in range(steps):
         method.step(real, synthetic, state)
-    return torch.stack([torch.stack(turn) for turn in state.turns], 1)
+    return torch.stack(state.turns)
 
 
 def joint_with_momentum(real, steps, momentum, lr) -> Tensor:
@@ -194,10 +192,7 @@ def test_every_class_draws_its_own_augmentation_and_shares_it_between_real_and_s
     synthetic.images.zero_()
     bright = DiffAug(["color"], contrast=0.0, saturation=0.0)  # black images show the added brightness
     seen = run(dark, synthetic, 1, augment=bright, batch_real=3, sweep=sweep, chunk=1000).network.seen
-    if sweep == "joint":
-        seen_real, seen_syn = seen[0].view(CLASSES, 3, -1), seen[1].view(CLASSES, 2, -1)
-    else:
-        seen_real, seen_syn = torch.stack(seen[0::2]).flatten(2), torch.stack(seen[1::2]).flatten(2)
+    seen_real, seen_syn = seen[0].view(CLASSES, 3, -1), seen[1].view(CLASSES, 2, -1)
     brightness = seen_real[:, 0, 0]
     assert len(brightness.unique()) == CLASSES
     assert torch.equal(seen_real, brightness.view(-1, 1, 1).expand_as(seen_real))

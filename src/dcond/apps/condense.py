@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dcond.apps.job import build, cpu_prepared, nearby, reported, truth, whole_number
+from dcond.apps.job import build, cpu_prepared, nearby, positive, reported, truth, whole_number
 from dcond.apps.launch import hydra_main
 from dcond.errors import CheckpointError, ConfigError
 
@@ -85,6 +85,7 @@ class Job:
         self.seed = self.result["seed"] = whole_number(cfg, "seed", 0)
         self.rng = Streams(self.seed)
         self.max_steps = None if cfg.max_steps is None else whole_number(cfg, "max_steps", 0)
+        self.max_seconds = None if cfg.max_seconds is None else positive(cfg, "max_seconds")
         self.device = pick_device(str(cfg.device))
         self.evaluate, self.baselines, self.tensorboard = (truth(cfg, key) for key in SWITCHES)
         self.loop = build(cfg.loop, "loop")
@@ -188,6 +189,7 @@ class Job:
             stop=self.stop,
             evaluate=lambda images, step: self._evaluate_on_the_way(real, images, recorder, step),
             max_steps=self.max_steps,
+            max_seconds=self.max_seconds,
         )
         try:
             run.condense(moment)

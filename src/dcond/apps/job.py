@@ -61,6 +61,18 @@ def whole_number(cfg: DictConfig, key: str, least: int) -> int:
     return value
 
 
+def positive(cfg: DictConfig, key: str) -> float:
+    """Return a setting that is a number greater than 0.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    value = cfg[key]
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+        raise ConfigError(f"{key}={shown(value)} is out of range; it must be a number greater than 0.")
+    return float(value)
+
+
 def truth(cfg: DictConfig, key: str) -> bool:
     """Return a setting that is true or false.
 

@@ -63,6 +63,7 @@ class Run:
     stop: Stop
     evaluate: Callable[[SyntheticSet, int], None] | None = None  # periodic evaluation
     max_steps: int | None = None  # stop earlier than the method would
+    max_seconds: float | None = None  # stop after the step that ends later than this
     step: int = 0
     wall_s: float = 0.0
     step_times: list[float] = field(default_factory=list)
@@ -84,7 +85,7 @@ class Run:
             self._save(state)  # from here on the run can always be resumed
         self._picture()
         with reporter("condense", self.steps, self.step, self.loop.progress_every_s) as bar, self.stop.deferred():
-            while self.step < self.steps:
+            while not self.finished:
                 metrics = self._advance(state)
                 self._housekeeping(state, metrics, bar.update)
         self._picture(final=True)
@@ -103,7 +104,7 @@ class Run:
         return metrics
 
     def _housekeeping(self, state: State, metrics: dict[str, Tensor], show: Callable[[int, str], None]) -> None:
-        last = self.step == self.steps
+        last = self.finished
         due = self.wall_s - self._saved_at >= self.loop.checkpoint_every_s
         if last or due or self.step % self.loop.record_every == 0:
             self._guard()
@@ -171,6 +172,11 @@ class Run:
     def steps(self) -> int:
         """How many steps the run takes."""
         return self.method.steps if self.max_steps is None else min(self.method.steps, self.max_steps)
+
+    @property
+    def finished(self) -> bool:
+        """Tell whether all steps are taken, or the time for them is spent."""
+        return self.step >= self.steps or (self.max_seconds is not None and self.wall_s >= self.max_seconds)
 
     @property
     def step_s_median(self) -> float | None:

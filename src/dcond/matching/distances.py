@@ -3,15 +3,19 @@
 Every function takes the synthetic and the real gradients in the same order and returns a scalar; the real side carries
 no graph. "Rows" are output units: a convolution (out, in, kh, kw) has `out` rows, a linear layer (out, in) likewise, a
 layer norm (c, h, w) has c. Where rows are compared, one-dimensional tensors (biases, norms) do not take part.
+
+The distances named conv_... are IDC's. They compare convolution weights alone; as in the public code these are the
+tensors of more than two dimensions, so a transformer's position embedding is among them.
+Paper: IDC, arXiv 2205.14959; the choice of tensors is that of its public code.
 """
 
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from dcond.errors import one_of
+from dcond.errors import one_of, require
 
 Gradients = Sequence[Tensor]
 Distance = Callable[[Gradients, Gradients], Tensor]
@@ -51,6 +55,26 @@ def whole_cosine(syn: Gradients, real: Gradients) -> Tensor:
     return (1 - _dc_cosine(s, r)).sum()
 
 
+def conv_squared(syn: Gradients, real: Gradients) -> Tensor:
+    """Σ (s - r)² over convolution weights: IDC's "mse", a plain sum."""
+    return _total([(s - r).square().sum() for s, r in _convolutions(syn, real)], syn)
+
+
+def conv_l1(syn: Gradients, real: Gradients) -> Tensor:
+    """Σ |s - r| over convolution weights: IDC's "l1". The gradient at equal entries is 0."""
+    return _total([(s - r).abs().sum() for s, r in _convolutions(syn, real)], syn)
+
+
+def conv_l1_mean(syn: Gradients, real: Gradients) -> Tensor:
+    """Σ_layers Σ_rows mean |s - r| over convolution weights: IDC's "l1_mean"."""
+    return _total([(s - r).abs().mean(1).sum() for s, r in _convolutions(syn, real)], syn)
+
+
+def conv_cosine(syn: Gradients, real: Gradients) -> Tensor:
+    """Σ_layers Σ_rows [1 - ⟨s, r⟩ / (‖s‖ ‖r‖ + 1e-6)] over convolution weights: IDC's "cos"."""
+    return _total([(1 - _dc_cosine(s, r)).sum() for s, r in _convolutions(syn, real)], syn)
+
+
 DISTANCES: MappingProxyType[str, Distance] = MappingProxyType(
     {
         "rowwise": rowwise,
@@ -58,6 +82,10 @@ DISTANCES: MappingProxyType[str, Distance] = MappingProxyType(
         "rowwise_angle_and_magnitude": rowwise_angle_and_magnitude,
         "squared": squared,
         "whole_cosine": whole_cosine,
+        "conv_squared": conv_squared,
+        "conv_l1": conv_l1,
+        "conv_l1_mean": conv_l1_mean,
+        "conv_cosine": conv_cosine,
     }
 )
 
@@ -72,9 +100,28 @@ def named(name: str) -> Distance:
     return DISTANCES[name]
 
 
+def check_network(name: str, network: nn.Module) -> None:
+    """Refuse to match a network by a distance that none of its tensors takes part in: its loss would always be 0.
+
+    Raises:
+        ConfigError: the distance compares convolution weights and the network has none.
+    """
+    convolutional = any(p.ndim > 2 for p in network.parameters() if p.requires_grad)
+    require(
+        convolutional or not name.startswith("conv_"),
+        f"method.distance={name} compares convolution weights, and the network {type(network).__name__} has none; use "
+        f"a network with convolutions, such as model=convnet, or another distance, such as method.distance=rowwise.",
+    )
+
+
 def _rows(syn: Gradients, real: Gradients) -> list[tuple[Tensor, Tensor]]:
     """Return the tensors of two or more dimensions as (rows, entries)."""
     return [(s.flatten(1), r.flatten(1)) for s, r in zip(syn, real, strict=True) if s.ndim > 1]
+
+
+def _convolutions(syn: Gradients, real: Gradients) -> list[tuple[Tensor, Tensor]]:
+    """Return the tensors of more than two dimensions as (rows, entries)."""
+    return [(s.flatten(1), r.flatten(1)) for s, r in zip(syn, real, strict=True) if s.ndim > 2]
 
 
 def _dc_cosine(s: Tensor, r: Tensor) -> Tensor:

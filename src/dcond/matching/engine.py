@@ -33,6 +33,16 @@ class Matched(NamedTuple):
     across: Tensor | None
     gradient: Tensor
 
+    def metrics(self) -> dict[str, Tensor]:
+        """Return the loss, and its levels where there are two."""
+        parts = {}
+        if self.within is not None:
+            parts["loss_intra"] = self.within.sum()
+        if self.across is not None:
+            parts["loss_inter"] = len(self.gradient) * self.across
+        loss = torch.stack([*parts.values()]).sum()
+        return {"loss": loss, **parts} if len(parts) > 1 else {"loss": loss}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:

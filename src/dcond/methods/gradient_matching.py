@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dcond.augment import DiffAug
 from dcond.errors import at_least_one, one_of, require
-from dcond.matching.distances import named
+from dcond.matching.distances import check_network, named
 from dcond.matching.engine import ClassGradients, Engine, Matched
 from dcond.matching.gradients import frozen_batch_norm
 from dcond.matching.loops import MOST_EPOCHS, TABLE, Loops, adapted_epochs, published_loops
@@ -142,6 +142,7 @@ class GradientMatching:
         if ipc not in TABLE and not (self.outer and self.inner_epochs):
             log.info("no published loops for ipc %d: K = %d image steps, T = %d epochs", ipc, *self.loops(ipc))
         network = self.network.build(real.spec, rng.networks, real.device)
+        check_network(self.distance, network)
         gradients = self.engine.bind(network, real.spec, self.steps * len(real.class_names) * self.batch_real)
         pixels = PixelSGD.of(self, synthetic)
         return MatchingState(network, gradients, self._optimiser(network), 0, 0, pixels, rng)
@@ -167,7 +168,7 @@ class GradientMatching:
         state.pixels.step(gradient)
         state.pixels.project()
         state.outer += 1
-        return self._metrics(found, len(batch))
+        return found.metrics()
 
     def _match(self, state: MatchingState, real: Tensor, images: Tensor) -> Matched:
         """Match on the levels that are this network's turn."""
@@ -176,17 +177,6 @@ class GradientMatching:
             levels = "inter" if state.iteration % 2 else "intra"
         within, across = levels != "inter", levels != "intra"
         return state.gradients.match(real, images, named(self.distance), within=within, across=across)
-
-    @staticmethod
-    def _metrics(found: Matched, classes: int) -> dict[str, Tensor]:
-        """Return the loss, by level where there are two."""
-        parts = {}
-        if found.within is not None:
-            parts["loss_intra"] = found.within.sum()
-        if found.across is not None:
-            parts["loss_inter"] = classes * found.across
-        loss = torch.stack([*parts.values()]).sum()
-        return {"loss": loss, **parts} if len(parts) > 1 else {"loss": loss}
 
     def _train(self, real: RealData, synthetic: SyntheticSet, state: MatchingState) -> None:
         """Train θ on the synthetic set, as long as ``inner`` says."""

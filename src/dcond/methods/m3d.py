@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from dcond.augment import DiffAug
-from dcond.errors import at_least_one, one_of
+from dcond.errors import at_least_one
 from dcond.matching.kernels import mmd, named
 from dcond.matching.views import decoded_by_class, embed_by_class, real_by_class, siamese, subset_per_class
 from dcond.models import Network, Recipe
-from dcond.pixels import PixelSGD, check_pixel_settings
+from dcond.pixels import PixelSweep, check_sweep_settings
 from dcond.rng import Streams
 from dcond.types import RealData, SyntheticSet
 
@@ -22,7 +22,7 @@ class M3DState:
 
     network: Network
     uses: int
-    pixels: PixelSGD
+    pixels: PixelSweep
     rng: Streams
 
     def state_dict(self) -> dict[str, Any]:
@@ -43,24 +43,22 @@ class M3D:
     L = Σ_c mean K(S_c, S_c) - 2 mean K(S_c, B_c) + mean K(B_c, B_c)     (biased, diagonal included, bandwidth detached)
 
     Paper: Zhang et al., M3D: Dataset condensation by minimizing maximum mean discrepancy, arXiv 2312.15927.
-    Differs from the public loop: it takes one SGD step per class on one shared tensor, so a class's images coast on
-    their momentum while the others step; between two of its own turns a unit gradient moves it by
-    lr · (1 - m^k) / (1 - m). ``sweep="joint"`` takes that step at once for all classes; ``sweep="sequential"`` is the
-    literal loop. Images are projected to [0, 1] after every update (the public code clips before each sweep only).
+    Differs from the public loop: it takes one SGD step per class on one shared tensor, so that a class's images coast
+    on their momentum while the others step; see :class:`~dcond.pixels.PixelSweep` for that and for ``sweep="joint"``.
+    Images are projected to [0, 1] after every update (the public code clips before each sweep only).
 
     Args:
         network: recipe of φ, never trained.
         augment: Siamese augmentation, one draw per class for real and synthetic together; None for none.
         steps: sweeps over the classes.
-        lr: of the images, in units of ``space``, per stored image: a step is lr · ipc times the gradient, since the
-            gradient of a mean over n images shrinks as 1/n (the published settings at 28 and 32 px: lr = 1).
+        lr: of the images, in units of ``space``, times ipc (the published settings at 28 and 32 px: lr = 1).
         momentum: of the images.
         kernel: gaussian, linear, poly2 or gauss_fixed (:mod:`dcond.matching.kernels`).
         batch_real: real images per class and step.
         batch_synthetic: decoded images per class and step at most; a random subset where there are more.
         factor: multi-formation factor.
         steps_per_network: steps before a new random network is drawn.
-        sweep: "joint" or "sequential".
+        sweep: "joint", all classes at once, or "sequential", the public loop.
         chunk: images per forward pass.
         space, pixel_box: see :class:`~dcond.pixels.PixelSGD`.
     """
@@ -81,21 +79,15 @@ class M3D:
     pixel_box: str = "project"
 
     def __post_init__(self) -> None:
-        check_pixel_settings(self.lr, self.momentum, self.space, self.pixel_box)
+        check_sweep_settings(self)
         named(self.kernel)  # an unknown kernel fails here
-        one_of("method.sweep", self.sweep, ("joint", "sequential"))
         for name in ("steps", "batch_real", "batch_synthetic", "factor", "steps_per_network", "chunk"):
             at_least_one(f"method.{name}", getattr(self, name))
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> M3DState:
         """Draw the first network and make the pixel optimiser."""
         network = self.network.build(real.spec, rng.networks, real.device).requires_grad_(False)
-        lr, m, k = self.lr * synthetic.ipc, self.momentum, len(real.class_names)
-        if self.sweep == "joint":  # what the momentum adds between two of a class's own turns, at once
-            pixels = PixelSGD.of(self, synthetic, lr=lr * (1 - m**k) / (1 - m), momentum=0.0)
-        else:
-            pixels = PixelSGD.of(self, synthetic, lr=lr)
-        return M3DState(network, 0, pixels, rng)
+        return M3DState(network, 0, PixelSweep(self, synthetic), rng)
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: M3DState) -> dict[str, Tensor]:
         """Do one sweep over all classes."""
@@ -105,29 +97,17 @@ class M3D:
             state.uses = 0
         state.uses += 1
         batch = real_by_class(real, self.batch_real, rng.real)  # B_c
-        if self.sweep == "joint":
-            losses = self._losses(batch, synthetic, state, slice(None))
-            (gradient,) = torch.autograd.grad(losses.sum(), synthetic.images)
-            state.pixels.step(gradient)
-        else:
-            losses = self._sweep(batch, synthetic, state)
+        state.pixels.advance()
+        losses = self._losses(batch, synthetic, state)
+        (gradient,) = torch.autograd.grad(losses.sum(), synthetic.images)
+        state.pixels.step(gradient)
         state.pixels.project()
         return {"loss": losses.detach().sum()}
 
-    def _sweep(self, batch: Tensor, synthetic: SyntheticSet, state: M3DState) -> Tensor:
-        """The literal loop: one step per class on the one tensor; zero gradients let the other classes coast."""
-        losses = []
-        for c in range(len(batch)):
-            loss = self._losses(batch[c : c + 1], synthetic, state, slice(c, c + 1))
-            (gradient,) = torch.autograd.grad(loss.sum(), synthetic.images)
-            state.pixels.step(gradient)
-            losses.append(loss.detach())
-        return torch.cat(losses)
-
-    def _losses(self, batch: Tensor, synthetic: SyntheticSet, state: M3DState, classes: slice) -> Tensor:
-        """Return the discrepancy of the given classes, (k,)."""
+    def _losses(self, batch: Tensor, synthetic: SyntheticSet, state: M3DState) -> Tensor:
+        """Return the discrepancy of every class, (k,)."""
         rng = state.rng
-        images = subset_per_class(decoded_by_class(synthetic)[classes], self.batch_synthetic, rng.synthetic)
+        images = subset_per_class(decoded_by_class(synthetic), self.batch_synthetic, rng.synthetic)  # S_c
         batch, images = siamese(self.augment, batch, synthetic.spec.normalise(images), rng.augmentation)  # ω per class
         with torch.no_grad():
             target = embed_by_class(state.network, batch, self.chunk)  # (k, b, d)

@@ -1,0 +1,39 @@
+"""What the benchmarks share: made-up data, and the form of their CSV files."""
+
+import csv
+import datetime
+import platform
+from pathlib import Path
+
+import torch
+
+from dcond.rng import generator
+from dcond.types import RealData, Split, SyntheticSet
+
+
+def made_up(classes: int, per_class: int) -> RealData:
+    """Random colour images of 32 x 32: a step costs the same whatever they show."""
+    rng = generator(0, "bench")
+    images = torch.randint(0, 256, (classes * per_class, 3, 32, 32), generator=rng, dtype=torch.uint8)
+    split = Split(images, torch.arange(classes).repeat_interleave(per_class))
+    names = tuple(str(c) for c in range(classes))
+    return RealData("made up", split, split, names, (0.5, 0.5, 0.5), (0.3, 0.3, 0.3))
+
+
+def synthetic_set(real: RealData, ipc: int) -> SyntheticSet:
+    rows = torch.cat([rows[:ipc] for rows in real.class_rows])
+    labels = torch.arange(len(real.class_names)).repeat_interleave(ipc)
+    images = real.pixels(rows).requires_grad_()
+    return SyntheticSet(images, labels, real.class_names, ipc, real.mean, real.std)
+
+
+def write(table: Path, rows: list[tuple[str, float, str]]) -> None:
+    """Print rows of (what, value, unit) and write them with machine, version and date."""
+    table.parent.mkdir(parents=True, exist_ok=True)
+    where = (f"{platform.machine()}, {torch.get_num_threads()} threads", torch.__version__, datetime.date.today())
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["what", "value", "unit", "machine", "torch", "date"])
+        writer.writerows([what, f"{value:.4g}", unit, *where] for what, value, unit in rows)
+    for what, value, unit in rows:
+        print(f"{value:10.4g} {unit:9} {what}")

@@ -1,0 +1,269 @@
+"""IDC beyond the contract: what the network learns from, its life, the sweep, what is shown to it, in float64."""
+
+import itertools
+from dataclasses import dataclass
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dcond.augment import DiffAug
+from dcond.errors import ConfigError
+from dcond.matching.engine import ClassGradients, Engine
+from dcond.methods import idc as module
+from dcond.methods.idc import IDC
+from dcond.models import MLP, ConvNet
+from dcond.rng import Streams
+from dcond.types import RealData, Split, SyntheticSet
+
+CLASSES, PER_CLASS = 3, 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoubleConvNet(ConvNet):
+    name: str = "double"
+    width: int = 4
+    depth: int = 1
+
+    def module(self, spec):
+        return super().module(spec).double()
+
+
+class Double(RealData):
+    """Real images in float64."""
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        return super().pixels(rows).double()
+
+
+@pytest.fixture
+def real() -> Double:
+    return made(PER_CLASS)
+
+
+def made(per_class: int) -> Double:
+    rng = torch.Generator().manual_seed(0)
+    labels = torch.arange(CLASSES).repeat(per_class)
+    images = torch.randint(256, (len(labels), 1, 8, 8), generator=rng, dtype=torch.uint8)
+    names = tuple(str(c) for c in range(CLASSES))
+    return Double("double", Split(images, labels), Split(images, labels), names, (0.5,), (0.3,))
+
+
+def start(real: RealData, ipc: int = 2, factor: int = 1, seed: int = 1) -> SyntheticSet:
+    shape = (CLASSES * ipc, *real.train.images.shape[1:])
+    images = torch.rand(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    labels = torch.arange(CLASSES).repeat_interleave(ipc)
+    return SyntheticSet(images, labels, real.class_names, ipc, real.mean, real.std, factor)
+
+
+def method(**settings) -> IDC:
+    plain = {"augment": None, "train_augment": None, "steps": 1, "factor": 1, "train_images": 8, "batch_train": 4}
+    return IDC(network=DoubleConvNet(), engine=Engine(precision="float32", compile=False), **(plain | settings))
+
+
+@pytest.fixture
+def trained_on(monkeypatch) -> list[tuple[Tensor, Tensor]]:
+    """Every batch that a network is trained on: images and labels."""
+    seen, plain = [], module.training_step
+
+    def step(network, optimiser, images, labels, **rest):
+        seen.append((images, labels))
+        return plain(network, optimiser, images, labels, **rest)
+
+    monkeypatch.setattr(module, "training_step", step)
+    return seen
+
+
+@pytest.fixture
+def matched(monkeypatch) -> list[tuple[Tensor, Tensor, list[Tensor]]]:
+    """What every step matches: real and synthetic images, and the weights."""
+    seen, plain = [], ClassGradients.match
+
+    def match(gradients, batch, images, *args, **kwargs):
+        weights = [p.detach().clone() for p in gradients.network.parameters()]
+        seen.append((batch.detach(), images.detach(), weights))
+        return plain(gradients, batch, images, *args, **kwargs)
+
+    monkeypatch.setattr(ClassGradients, "match", match)
+    return seen
+
+
+def run(real, synthetic, steps, seed=0, **settings):
+    """Take steps; return the state."""
+    made = method(**settings)
+    state = made.init(real, synthetic, Streams(seed))
+    for _ in range(steps):
+        made.step(real, synthetic, state)
+    return state
+
+
+def test_the_network_is_trained_on_real_images_under_their_labels(real, trained_on):
+    run(real, start(real), 3, train_images=7)  # two batches of four, between steps 1 and 2 and between 2 and 3
+    assert [len(images) for images, _ in trained_on] == [4] * 4
+    wanted = {tuple(image.flatten().tolist()): int(real.train.labels[i]) for i, image in enumerate(whole(real))}
+    for images, labels in trained_on:
+        found = [wanted[tuple(image.flatten().tolist())] for image in images]  # a KeyError were it not a real one
+        assert found == labels.tolist()
+    first, second = (torch.cat([images for images, _ in trained_on[i : i + 2]]) for i in (0, 2))
+    assert len(first.unique(dim=0)) == 8  # without replacement
+    assert not torch.equal(first, second)
+
+
+def whole(real: RealData) -> Tensor:
+    return real.normalised(torch.arange(len(real.train)))
+
+
+def test_the_synthetic_images_do_not_teach_the_network(real):
+    one, other = (run(real, start(real, seed=seed), 4, lr=0.1).network for seed in (1, 2))
+    for a, b in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_more_images_than_there_are_is_one_pass(real, trained_on):
+    run(real, start(real), 2, train_images=1000)
+    assert sum(len(images) for images, _ in trained_on) == CLASSES * PER_CLASS
+
+
+def test_a_network_and_its_optimiser_serve_for_steps_per_network_steps(real, matched, trained_on):
+    state = run(real, start(real), 7, steps_per_network=3)
+    weights = [weights for *_, weights in matched]
+    assert len(trained_on) == 2 * 4  # two batches between 1-2-3, 4-5-6, not after 3 and 6
+    fresh = [DoubleConvNet().build(real.spec, Streams(0).networks)]
+    assert all(torch.equal(a, b) for a, b in zip(weights[0], fresh[0].parameters(), strict=True))
+    moved = [
+        max(float((a - b).abs().max()) for a, b in zip(*pair, strict=True)) for pair in itertools.pairwise(weights)
+    ]
+    new = [i for i, far in enumerate(moved) if far > 0.1]
+    assert new == [2, 5]
+    assert all(far > 0 for far in moved)
+    assert state.uses == 1
+    assert not state.optimiser.state  # the momentum of the last network is forgotten
+
+
+@pytest.mark.parametrize("early", [0, 2])
+def test_a_new_network_is_trained_for_early_epochs_before_it_is_matched(early, real, matched, trained_on):
+    run(real, start(real), 2, early=early, steps_per_network=1)
+    assert sum(len(images) for images, _ in trained_on) == 2 * early * CLASSES * PER_CLASS
+
+
+def loop(real, steps, *, distance, momentum, lr, ipc=2) -> tuple[Tensor, list[float]]:
+    """The public loop in plain words: for each class, one step of SGD with momentum on the one tensor of all images."""
+    network = DoubleConvNet().build(real.spec, Streams(0).networks)
+    weights = [p for p in network.parameters() if p.ndim > 2]
+    x, velocity, losses = start(real, ipc).images.requires_grad_(), 0.0, []
+    for _ in range(steps):
+        losses.append(0.0)
+        for c in range(CLASSES):
+            batch = real.normalised(real.class_rows[c])
+            images = real.spec.normalise(x[c * ipc : (c + 1) * ipc])
+            target = torch.autograd.grad(F.cross_entropy(network(batch), torch.full((len(batch),), c)), weights)
+            loss = F.cross_entropy(network(images), torch.full((ipc,), c))
+            ours = torch.autograd.grad(loss, weights, create_graph=True)
+            gap = [a - b for a, b in zip(ours, target, strict=True)]
+            total = sum((g.square() if distance == "conv_squared" else g.abs()).sum() for g in gap)
+            losses[-1] += float(total.detach())
+            (gradient,) = torch.autograd.grad(total, x)
+            velocity = momentum * velocity + gradient
+            x = (x - lr * ipc * velocity).detach().requires_grad_()
+        x = x.detach().clamp(0, 1).requires_grad_()
+    return x.detach(), losses
+
+
+# The network stands still, and every class is one batch: nothing is left to chance.
+STILL = {"lr_network": 1e-30, "momentum_network": 0.0, "batch_real": PER_CLASS, "lr": 0.05}
+
+
+@pytest.mark.parametrize("distance", ["conv_squared", "conv_l1"])
+def test_a_sequential_sweep_is_the_public_loop(real, distance):
+    made, synthetic = method(sweep="sequential", distance=distance, **STILL), start(real)
+    state = made.init(real, synthetic, Streams(0))
+    losses = [float(made.step(real, synthetic, state)["loss"]) for _ in range(4)]
+    wanted, their_losses = loop(real, 4, distance=distance, momentum=0.5, lr=0.05)
+    torch.testing.assert_close(synthetic.images.detach(), wanted, rtol=1e-8, atol=1e-8)
+    assert losses == pytest.approx(their_losses, rel=1e-8)
+    assert (wanted - start(real).images).abs().max() > 1e-3
+
+
+def test_a_joint_sweep_is_the_sequential_one_up_to_m_to_the_k(real):
+    joint, sequential, without = (start(real) for _ in range(3))
+    run(real, joint, 5, sweep="joint", momentum=0.25, **STILL)
+    run(real, sequential, 5, sweep="sequential", momentum=0.25, **STILL)
+    run(real, without, 5, sweep="sequential", momentum=0.0, **STILL)
+    travelled = (joint.images - start(real).images).abs().max()
+    gap = (joint.images - sequential.images).abs().max()
+    assert 0 < gap < 0.1 * travelled
+    assert (without.images - joint.images).abs().max() > 1.5 * gap
+
+
+@pytest.mark.parametrize(("cap", "shown"), [(3, 3), (8, 8), (128, 8)])
+def test_no_more_decoded_images_than_the_cap_are_shown(real, matched, cap, shown):
+    run(real, start(real, ipc=2, factor=2), 2, factor=2, batch_synthetic=cap, batch_real=4)
+    assert [(batch.shape[:2], images.shape[:2]) for batch, images, _ in matched] == [
+        ((CLASSES, 4), (CLASSES, shown))
+    ] * 2
+
+
+def test_every_class_draws_its_own_augmentation_and_shares_it_between_real_and_synthetic(real, matched):
+    black = torch.zeros_like(real.train.images)
+    dark = Double("dark", Split(black, real.train.labels), real.test, real.class_names, (0.0,), (1.0,))
+    synthetic = start(dark)
+    synthetic.images.zero_()
+    bright = DiffAug(["color"], contrast=0.0, saturation=0.0)  # black images show the added brightness
+    run(dark, synthetic, 1, augment=bright, batch_real=3)
+    shown_real, shown, _ = matched[0]
+    brightness = shown_real[:, 0, 0, 0, 0]
+    assert len(brightness.unique()) == CLASSES
+    assert torch.equal(shown_real, brightness.view(-1, 1, 1, 1, 1).expand_as(shown_real))
+    assert torch.equal(shown, brightness.view(-1, 1, 1, 1, 1).expand_as(shown))
+
+
+@pytest.mark.parametrize("distance", ["conv_squared", "conv_l1", "conv_l1_mean", "conv_cosine"])
+def test_equal_sets_are_at_no_distance_and_move_little(distance):
+    one = made(1)  # a single image in every class
+    synthetic = start(one, ipc=1)
+    with torch.no_grad():
+        synthetic.images.copy_(one.pixels(torch.arange(CLASSES)))
+    before = synthetic.images.clone()
+    made_method = method(distance=distance, batch_real=1)
+    loss = made_method.step(one, synthetic, made_method.init(one, synthetic, Streams(0)))["loss"]
+    assert abs(float(loss)) < 1e-3  # conv_cosine has 1e-6 in its denominator
+    assert torch.isfinite(synthetic.images).all()
+    if distance in ("conv_squared", "conv_cosine"):  # an absolute value has a slope of 1 at any rounding error
+        torch.testing.assert_close(synthetic.images.detach(), before, rtol=0, atol=1e-6)
+
+
+def test_batch_norm_networks_are_matched_with_frozen_statistics(condense, toy):
+    assert all(torch.isfinite(torch.tensor(condense("idc", toy, "model.norm=batch", steps=7).losses)))
+
+
+def test_a_network_without_convolutions_is_refused_before_the_first_step(condense, toy):
+    with pytest.raises(ConfigError, match=r"method\.distance=conv_squared compares convolution weights"):
+        condense("idc", toy, "model=mlp")
+    assert condense("idc", toy, "model=mlp", distance="rowwise", steps=2).losses[0] > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"distance": "conv_mse"}, "method.distance='conv_mse' is unknown; allowed: rowwise,"),
+        ({"sweep": "both"}, "method.sweep='both' is unknown; allowed: joint, sequential."),
+        ({"steps": 0}, "method.steps=0 is out of range; allowed: whole numbers from 1."),
+        ({"batch_synthetic": 0}, "method.batch_synthetic=0 is out of range"),
+        ({"steps_per_network": 2.5}, "method.steps_per_network=2.5 is out of range"),
+        ({"train_images": 0}, "method.train_images=0 is out of range"),
+        ({"batch_train": 0}, "method.batch_train=0 is out of range"),
+        ({"early": -1}, "method.early=-1 is out of range; allowed: whole numbers from 0."),
+        ({"early": 0.5}, "method.early=0.5 is out of range"),
+        ({"lr": 0.0}, "lr=0.0 must be greater than 0"),
+        ({"lr_network": 0.0}, "method.lr_network=0.0 must be greater than 0."),
+        ({"momentum_network": 1.0}, "method.momentum_network=1.0; allowed: 0 <= m < 1."),
+        ({"weight_decay": -1.0}, "method.weight_decay=-1.0 must be 0 or more."),
+        ({"cutmix_p": 1.5}, "method.cutmix_p=1.5 is out of range; it is a chance in [0, 1]."),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_when_the_method_is_made(settings, words):
+    good = {"network": MLP(name="MLP"), "engine": Engine(), "augment": None, "train_augment": None, "steps": 1}
+    with pytest.raises(ConfigError) as caught:
+        IDC(**(good | settings))
+    assert words in str(caught.value)
