@@ -148,6 +148,15 @@ def test_a_file_size_limit_stands_for_a_full_disk(limit, run_process, folder):
     assert not (folder / "run" / "synthetic.safetensors").exists()
 
 
+def test_weights_that_cannot_be_had_are_told_before_anything_is_computed(run_cli, half_written, results):
+    words = ("method=hmdc", "pool@learners=hmdc_pair", "learners.networks.ViTTiny.checkpoint=none.pth")
+    line = run_cli("condense", *words, "dataset=npz", "dataset.path=neither.npz").line
+    assert line.startswith("ViT-Tiny: the pretrained weights of 'vit_tiny_patch16_224.augreg_in21k_ft_in1k' could not")
+    assert line.endswith("name their file in checkpoint, or set pretrained=false.")
+    assert half_written() == []
+    assert [result["status"] for result in results()] == ["failed"]
+
+
 def test_more_images_than_there_are_real_ones(condense, results):
     """From noise a class may hold more images than the data set has; then no random baseline exists."""
     done = condense("init=noise", "ipc=130")

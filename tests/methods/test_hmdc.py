@@ -17,8 +17,8 @@ from dcond.rng import Streams
 from dcond.types import SyntheticSet
 
 EXACT = Engine(precision="float32", compile=False, classes=1)
-ONE = "pool@method.pool=convnet"
-THREE = "pool@method.pool=convnet_resnet_vit"
+ONE = "pool@learners=convnet"
+THREE = "pool@learners=convnet_resnet_vit"
 POOL = Pool(networks={"C": ConvNet(name="C", width=4), "M": MLP(name="M", hidden=(8, 8))})
 
 
@@ -183,7 +183,7 @@ def test_networks_are_trained_between_image_steps_and_start_anew_after_outer_one
 
 
 def test_batch_norm_networks_are_matched_with_frozen_statistics(condense, toy):
-    losses = condense("hmdc", toy, "method.pool.networks.ConvNet.norm=batch", steps=3).losses
+    losses = condense("hmdc", toy, "learners.networks.ConvNet.norm=batch", steps=3).losses
     assert all(torch.isfinite(torch.tensor(losses)))
 
 

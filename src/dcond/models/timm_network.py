@@ -1,7 +1,9 @@
 """Networks of the timm library, pretrained or not."""
 
 import inspect
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,15 +100,30 @@ class Timm(Recipe):
 
         overlay = {"file": self.checkpoint} if self.checkpoint else None
         try:
-            return timm.create_model(
-                self.architecture, pretrained=True, num_classes=classes, pretrained_cfg_overlay=overlay
-            )
+            with silenced("timm", "huggingface_hub"):  # what they have to say is in our one line
+                return timm.create_model(
+                    self.architecture, pretrained=True, num_classes=classes, pretrained_cfg_overlay=overlay
+                )
         except Exception as error:  # timm, its hub client and the network raise errors of a dozen families
             reason = next(iter(str(error).splitlines()), "") or type(error).__name__
             raise ConfigError(
                 f"{self.name}: the pretrained weights of {self.architecture!r} could not be read ({reason}); "
                 f"fetch them once where there is a network, name their file in checkpoint, or set pretrained=false."
             ) from error
+
+
+@contextmanager
+def silenced(*names: str) -> Iterator[None]:
+    """Let these loggers say nothing for a block."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 class Adapt(nn.Module):
