@@ -1,5 +1,9 @@
 """Options and fixtures of all tests: ``--runslow``, one CPU thread, a toy data set."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
 
@@ -23,6 +27,49 @@ def pytest_collection_modifyitems(config, items):
 def _one_thread():
     """Small tensors run faster on one thread, and sums do not depend on how many cores there are."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def write_result(tmp_path) -> Callable[..., Path]:
+    """Write one run's ``result.json`` into a folder of its own; settings go by their dotted names."""
+    from dcond.report import result
+
+    def write(
+        folder: str,
+        accuracies: dict[str, float] | None = None,
+        *,
+        baselines: dict[str, dict[str, float]] | None = None,
+        cost: dict[str, float] | None = None,
+        settings: dict[str, Any] | None = None,
+        recorded: bool = True,
+        **known: Any,
+    ) -> Path:
+        def networks(means: dict[str, float]) -> dict[str, Any]:
+            return {name: {"accuracies": [mean], "mean": mean, "lr": 0.01, "epochs": 5} for name, mean in means.items()}
+
+        run = result.new(**{"status": "done", "method": "dm", "dataset": "digits", "ipc": 1, "seed": 0} | known)
+        run["cost"] |= cost or {}
+        run["config_sha256"] = result.sha256(f"{folder}") if "config_sha256" not in known else known["config_sha256"]
+        if recorded:
+            run["choices"] = {"method": run["method"], "dataset": run["dataset"], "init": "real", "pool": "tiny"}
+            run["config"] = {"ipc": run["ipc"], "seed": run["seed"], "method": {"lr": 1.0, "steps": 10}}
+            run["config"] |= {"pool": {"networks": {"A": {"width": 8}, "B": {"width": 8}}}}
+            run["config"] |= {"evaluation": {"name": "quick"}}
+            for name, value in (settings or {}).items():
+                *parents, last = name.split(".")
+                node = run["choices"] if not parents and name in run["choices"] else run["config"]
+                for parent in parents:
+                    node = node.setdefault(parent, {})
+                node[last] = value
+        if accuracies is not None:
+            run["evaluation"] = {"protocol": "quick", "networks": networks(accuracies)}
+        for name, means in (baselines or {}).items():
+            run["baselines"][name] = {"networks": networks(means)}
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        result.write(run, tmp_path / folder)
+        return tmp_path / folder
+
+    return write
 
 
 @pytest.fixture

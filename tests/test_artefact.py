@@ -6,10 +6,12 @@ import pickle
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
@@ -17,6 +19,7 @@ import dcond
 from dcond import artefact
 from dcond.errors import ArtefactError
 from dcond.types import SyntheticSet
+from dcond.whitening import fit_whitening
 
 NAMES = ("cat", 'say "hé" \\ 猫', "", "a,b\nc")
 
@@ -306,3 +309,40 @@ def test_the_file_is_an_ordinary_one(file):
     mask = os.umask(0)
     os.umask(mask)
     assert file.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+# --- whitening ----------------------------------------------------------------------------------------------------
+
+
+def whitened(tmp_path) -> Path:
+    real = torch.randint(256, (40, 3, 6, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    saved = replace(made(factor=1), whitening=fit_whitening(real))
+    return artefact.save(saved, tmp_path / "x.safetensors")
+
+
+def test_a_whitening_comes_back_and_networks_see_the_same(tmp_path):
+    path = whitened(tmp_path)
+    got = artefact.load(path)
+    real = torch.randint(256, (40, 3, 6, 5), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    wanted = replace(made(factor=1), whitening=fit_whitening(real))
+    assert torch.equal(got.dataset().tensors[0], wanted.dataset().tensors[0])
+    images = got.images
+    assert torch.allclose(got.spec.denormalise(got.spec.normalise(images)), images, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"zca_mean": None}, "zca_mean and zca_matrix go together."),
+        ({"zca_mean": torch.zeros(3)}, "zca_mean and zca_matrix must be finite, of 90 and 90 x 90 numbers."),
+        ({"zca_matrix": torch.full((90, 90), torch.nan)}, "zca_mean and zca_matrix must be finite,"),
+        ({"zca_matrix": torch.zeros(90, 90)}, "zca_matrix has no inverse, so it is no whitening."),
+    ],
+)
+def test_a_whitening_that_cannot_be(change, words, tmp_path):
+    path = whitened(tmp_path)
+    with safe_open(str(path), framework="pt") as file:
+        metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    kept = {name: tensor for name, tensor in (tensors | change).items() if tensor is not None}
+    save_file(kept, path, metadata=metadata)
+    assert words in refused(path)

@@ -11,11 +11,11 @@ SOURCE = Path(dcond.__file__).parent
 
 # A module may import its own level and those below. "dcond" itself stands for the version.
 LEVELS = [
-    {"errors", "log", "paths", "rng", "formation"},
+    {"errors", "log", "paths", "rng", "formation", "whitening"},
     {"types"},
     {"first_order"},
     {"artefact", "augment", "data", "learners", "matching", "models", "pixels", "training"},
-    {"init", "methods"},
+    {"init", "methods", "imports"},
     {"engine", "evaluate", "report"},
     {"apps"},
     {"cli", "__main__", "__init__"},

@@ -20,6 +20,7 @@ import dcond
 from dcond.errors import ArtefactError
 from dcond.paths import write_atomically
 from dcond.types import SyntheticSet
+from dcond.whitening import Whitening, restored
 
 FORMAT = "dcond/1"
 
@@ -50,6 +51,8 @@ def save(synthetic: SyntheticSet, path: Path | str) -> Path:
     if low < 0 or high > 1:  # a method left the pixel box on purpose
         metadata["pixel_range"] = json.dumps([low, high])
     tensors = {"images": images, "labels": synthetic.labels.detach().cpu().contiguous()}
+    if synthetic.whitening is not None:
+        tensors |= {"zca_mean": synthetic.whitening.mean.cpu(), "zca_matrix": synthetic.whitening.matrix.cpu()}
     try:
         write_atomically(path, lambda file: save_file(tensors, file, metadata=metadata))
     except (OSError, SafetensorError) as error:
@@ -103,8 +106,22 @@ def _checked(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -
         align_corners=field("align_corners", {"true": True, "false": False}.__getitem__),
         mean=mean,
         std=std,
+        whitening=_whitening(path, tensors, channels * height * width),
         metadata=metadata,
     )
+
+
+def _whitening(path: Path, tensors: dict[str, Tensor], d: int) -> Whitening | None:
+    mean, matrix = tensors.get("zca_mean"), tensors.get("zca_matrix")
+    if mean is None or matrix is None:
+        _require(mean is matrix, path, "zca_mean and zca_matrix go together.")
+        return None
+    good = mean.shape == (d,) and matrix.shape == (d, d) and bool(mean.isfinite().all() and matrix.isfinite().all())
+    _require(good, path, f"zca_mean and zca_matrix must be finite, of {d} and {d} x {d} numbers.")
+    try:
+        return restored(mean, matrix)
+    except RuntimeError as error:  # of linalg
+        raise ArtefactError(f"{path}: zca_matrix has no inverse, so it is no whitening.") from error
 
 
 def _check_images(path: Path, images: Tensor, allowed: tuple[float, float]) -> None:

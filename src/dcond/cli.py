@@ -12,6 +12,7 @@ COMMANDS = {
     "condense": "make a synthetic set, then train unlike networks on it and test them",
     "evaluate": "train and test a pool of networks on a synthetic set",
     "data": "prepare or describe a data set",
+    "report": "tables, figures and a page from the results of many runs",
     "list": "what there is: methods, datasets, models, pools, experiments",
     "export": "write a synthetic set as PNG files, npz or a plain .pt",
 }

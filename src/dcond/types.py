@@ -14,6 +14,7 @@ from torch.utils.data import TensorDataset
 
 from dcond.errors import DataError
 from dcond.formation import decode
+from dcond.whitening import Whitening
 
 
 class Features(NamedTuple):
@@ -25,7 +26,10 @@ class Features(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What a network must know of the images it will see: (n, channels, height, width), normalised by mean and std."""
+    """What a network must know of the images it will see: (n, channels, height, width), normalised by mean and std.
+
+    ``whitening`` comes before mean and std, for sets that were made in ZCA-whitened space.
+    """
 
     channels: int
     height: int
@@ -33,14 +37,18 @@ class ImageSpec:
     classes: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    whitening: Whitening | None = None
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Map (..., c, h, w) from [0, 1] to normalised space."""
+        """Map (..., c, h, w) from [0, 1] to normalised space; (n, c, h, w) where whitened."""
+        if self.whitening is not None:
+            pixels = self.whitening.apply(pixels)
         return (pixels - self._channelwise(self.mean, pixels)) / self._channelwise(self.std, pixels)
 
     def denormalise(self, images: Tensor) -> Tensor:
-        """Map (..., c, h, w) from normalised space to [0, 1]."""
-        return images * self._channelwise(self.std, images) + self._channelwise(self.mean, images)
+        """Map (..., c, h, w) from normalised space to [0, 1]; (n, c, h, w) where whitened."""
+        images = images * self._channelwise(self.std, images) + self._channelwise(self.mean, images)
+        return images if self.whitening is None else self.whitening.undo(images)
 
     def _channelwise(self, values: tuple[float, ...], like: Tensor) -> Tensor:
         return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
@@ -140,6 +148,7 @@ class SyntheticSet:
     std: tuple[float, ...]
     factor: int = 1
     align_corners: bool = False
+    whitening: Whitening | None = None
     metadata: dict[str, str] = field(default_factory=dict)  # method, dataset, seed, versions ...: see dcond.artefact
 
     def __post_init__(self) -> None:
@@ -153,7 +162,7 @@ class SyntheticSet:
     def spec(self) -> ImageSpec:
         """What networks must know of these images."""
         _, channels, height, width = self.images.shape
-        return ImageSpec(channels, height, width, len(self.class_names), self.mean, self.std)
+        return ImageSpec(channels, height, width, len(self.class_names), self.mean, self.std, self.whitening)
 
     @property
     def by_class(self) -> Tensor:
@@ -172,4 +181,5 @@ class SyntheticSet:
 
     def to(self, device: torch.device) -> Self:
         """Return the same set on another device."""
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+        whitening = None if self.whitening is None else self.whitening.to(device)
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device), whitening=whitening)

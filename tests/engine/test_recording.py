@@ -5,6 +5,9 @@ import json
 import pytest
 import torch
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams import metadata
+from tensorboard.plugins.hparams.api_pb2 import STATUS_FAILURE, STATUS_SUCCESS
 
 from dcond.engine.recording import Recorder, grid, save_png
 
@@ -18,6 +21,15 @@ def record(folder, steps, after_step=0):
     for step in steps:
         recorder.scalars({"condense/loss": step / 4, "x": -1.0}, step)
     recorder.close()
+
+
+def sessions(seen):
+    """Return how TensorBoard's hyper-parameter view reads the beginning and the end of a run."""
+    tags = seen.summary_metadata
+    return (
+        metadata.parse_session_start_info_plugin_data(tags[metadata.SESSION_START_INFO_TAG].plugin_data.content),
+        metadata.parse_session_end_info_plugin_data(tags[metadata.SESSION_END_INFO_TAG].plugin_data.content),
+    )
 
 
 def test_one_json_object_per_record(tmp_path):
@@ -58,26 +70,41 @@ def test_a_new_run_in_an_old_folder_starts_with_an_empty_file(tmp_path):
 
 
 def test_tensorboard_sees_scalars_pictures_and_hyperparameters(tmp_path):
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
     recorder = Recorder(tmp_path)
     recorder.scalars({"condense/loss": 0.5}, 3)
     recorder.image("synthetic", torch.rand(3, 8, 8), 3)
-    recorder.hyperparameters({"method": "dm", "ipc": 1}, {"evaluate/average": 0.75})
-    recorder.flush()
+    recorder.settings({"method": "dm", "ipc": 1, "packed": True})
+    recorder.outcome({"evaluate/average": 0.75}, 7, done=True)
     recorder.close()
     seen = EventAccumulator(str(tmp_path)).Reload()
     assert [(event.step, event.value) for event in seen.Scalars("condense/loss")] == [(3, 0.5)]
     assert [event.step for event in seen.Images("synthetic")] == [3]
-    assert seen.Scalars("evaluate/average")[0].value == 0.75
-    assert "_hparams_/experiment" in seen.summary_metadata
-    assert not [path for path in tmp_path.iterdir() if path.is_dir()]  # one run to TensorBoard, not two
+    assert [(event.step, event.value) for event in seen.Scalars("evaluate/average")] == [(7, 0.75)]
+    start, end = sessions(seen)
+    assert {name: getattr(value, value.WhichOneof("kind")) for name, value in start.hparams.items()} == {
+        "method": "dm",
+        "ipc": 1,
+        "packed": True,
+    }
+    assert end.status == STATUS_SUCCESS
+    assert "_hparams_/experiment" not in seen.summary_metadata  # it would fix the columns for all runs
+    names = [path.name for path in tmp_path.iterdir()]
+    assert len(names) == 2  # metrics.jsonl and one event file: one run to TensorBoard, not two
+
+
+def test_a_run_that_failed_is_seen_as_failed(tmp_path):
+    recorder = Recorder(tmp_path)
+    recorder.settings({"method": "dm"})
+    recorder.outcome({}, 0, done=False)
+    recorder.close()
+    assert sessions(EventAccumulator(str(tmp_path)).Reload())[1].status == STATUS_FAILURE
 
 
 def test_the_plain_file_is_enough(tmp_path):
     recorder = Recorder(tmp_path, tensorboard=False)
     recorder.image("synthetic", torch.rand(3, 8, 8), 3)
-    recorder.hyperparameters({"method": "dm"}, {"evaluate/average": 0.75})
+    recorder.settings({"method": "dm"})
+    recorder.outcome({"evaluate/average": 0.75}, 3, done=True)
     recorder.flush()
     recorder.close()
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]

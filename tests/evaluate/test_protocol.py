@@ -230,6 +230,7 @@ def packaged(name: str) -> Protocol:
         ("idc1000", 1000, [666, 833], 0.2, False),
         ("m3d1000", 1000, [666, 833], 0.2, False),
         ("hmdc2000", 2000, [], 1.0, False),
+        ("mtt1000", 1001, [502], 0.1, True),
         ("quick", 300, [200], 0.1, False),
     ],
 )
@@ -244,6 +245,15 @@ def test_published_schedules(name, epochs, drops, factor, forgets, diary):
     assert len(kept) == (1 + len(drops) if forgets else 1)  # a new optimiser has no momentum
     for drop in drops:
         assert (pages[drop - 1][0] is not pages[drop][0]) == forgets
+
+
+def test_ncfm_takes_adamw_at_a_rate_of_its_own(diary):
+    pages = diary(packaged("ncfm2000"))
+    assert len(pages) == 2000
+    assert isinstance(pages[0][0], torch.optim.AdamW)
+    assert [pages[epoch][1] for epoch in (0, 399, 400, 800, 1200, 1600)] == pytest.approx(
+        [0.001, 0.001, 0.0005, 0.00025, 0.000125, 0.0000625]
+    )
 
 
 def test_momentum_is_forgotten_at_a_drop_only_where_asked(toy, chosen):
@@ -279,7 +289,7 @@ def test_the_optimiser_has_the_settings_given(name, kind, diary):
         ({"test_batch": 0}, "evaluation.test_batch=0 is out of range; allowed: whole numbers from 1."),
         ({"optimiser": "adam"}, "evaluation.optimiser='adam' is unknown; allowed: sgd, adamw. Did you mean 'adamw'?"),
         ({"cutmix_p": 1.1}, "evaluation.cutmix_p=1.1 is out of range; allowed: 0 to 1."),
-        ({"lr": 0.0}, "evaluation.lr=0.0 must be greater than 0, or null."),
+        ({"lr": 0.0}, "evaluation.lr=0.0 must be greater than 0, or null, or search."),
         ({"drops": (0.5, 1.0)}, "evaluation.drops=[0.5, 1.0]: fractions of the epochs lie between 0 and 1."),
     ],
 )
@@ -322,7 +332,10 @@ def test_the_object_of_result_json(toy, chosen):
     assert found["protocol"] == "quick"
     assert list(found["networks"]) == ["one", "two"]
     for network in found["networks"].values():
-        assert network.keys() == {"accuracies", "mean", "std", "ci95", "lr", "epochs", "wall_s"}
+        assert network.keys() == {
+            *("accuracies", "mean", "std", "ci95", "lr", "epochs", "wall_s"),
+            *("lr_search", "best_over_epochs_on_test"),
+        }
         assert all(0 <= value <= 1 for value in network["accuracies"])
     json.dumps(found, allow_nan=False)
 

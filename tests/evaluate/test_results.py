@@ -31,6 +31,8 @@ def test_a_networks_entry():
         "lr": 0.01,
         "epochs": 300,
         "wall_s": 2.5,
+        "lr_search": None,
+        "best_over_epochs_on_test": None,
     }
 
 

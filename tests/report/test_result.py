@@ -16,13 +16,16 @@ def test_every_field_of_the_contract_is_there_and_null_where_nothing_is_known():
     assert empty["status"] == "failed"  # until something else is known
     assert empty.keys() == {
         *("status", "error", "method", "dataset", "ipc", "factor", "seed", "device", "config_sha256", "git_commit"),
+        *("choices", "config"),
         *("versions", "images_stored", "images_decoded", "bytes_stored", "cost", "evaluation", "baselines", "scores"),
+        *("score_inputs", "comparison"),
     }
     assert empty["cost"] == dict.fromkeys(
         ("condense_wall_s", "steps", "step_s_median", "evaluate_wall_s", "peak_memory_bytes")
     )
     assert empty["baselines"] == dict.fromkeys(("random", "random_decoded", "full"))
     unknown = {"method", "dataset", "ipc", "factor", "seed", "device", "images_stored", "evaluation", "scores", "error"}
+    unknown |= {"choices", "config"}
     assert all(empty[name] is None for name in unknown)
 
 
@@ -74,6 +77,21 @@ def test_an_unfinished_or_unreadable_result_may_be_replaced(tmp_path, content):
 def test_an_empty_folder_may_be_used(tmp_path):
     result.refuse_finished(tmp_path)
     result.refuse_finished(tmp_path / "not there yet")
+
+
+def test_settings_are_named_as_on_the_command_line():
+    config = {
+        "ipc": 1,
+        "method": {"lr": 0.5, "rule": {"_target_": "a.B"}, "sizes": [1, "x"], "none": None, "empty": {}},
+    }
+    assert result.flat(config) == {
+        "ipc": 1,
+        "method.lr": 0.5,
+        "method.rule._target_": "a.B",
+        "method.sizes": '[1, "x"]',
+        "method.none": None,
+        "method.empty": "{}",
+    }
 
 
 def test_a_configuration_is_named_by_its_text():

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from dcond.apps.job import build, cpu_prepared, nearby, positive, reported, truth, whole_number
+from dcond.apps.kept import frozen, numbers_of, plain, resumed, shown_settings
 from dcond.apps.launch import hydra_main
 from dcond.errors import CheckpointError, ConfigError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SWITCHES = ("evaluate", "baselines", "tensorboard")
+SWITCHES = ("evaluate", "baselines", "tensorboard", "scores.full", "scores.unaugmented")
 
 
 def main(argv: list[str]) -> int:
@@ -52,12 +53,14 @@ def condense(cfg: DictConfig) -> None:
     if cfg.resume is not None:
         if hydra_cfg.mode == RunMode.MULTIRUN:
             raise ConfigError("resume=RUN_FOLDER goes on with one run and cannot be swept; leave out -m.")
-        cfg, choices, moment = _resumed(cfg, folder, list(hydra_cfg.overrides.task))
-    text = _frozen(cfg, choices)
+        cfg, choices, moment = resumed(cfg, folder, list(hydra_cfg.overrides.task))
+    text, numbers = frozen(cfg, choices), numbers_of(cfg)
     result = results.new(
         method=choices["method"],
         dataset=choices["dataset"],
-        config_sha256=results.sha256(_of_the_numbers(cfg)),
+        config_sha256=results.sha256(OmegaConf.to_yaml(numbers, sort_keys=True)),
+        choices={group: choices[group] for group in map(str, numbers) if choices.get(group)},
+        config=plain(numbers),
     )
     with caught() as stop, reported(result, folder), cpu_prepared(cfg):
         Job(cfg, choices, text, folder, result, stop).run(moment)
@@ -87,7 +90,9 @@ class Job:
         self.max_steps = None if cfg.max_steps is None else whole_number(cfg, "max_steps", 0)
         self.max_seconds = None if cfg.max_seconds is None else positive(cfg, "max_seconds")
         self.device = pick_device(str(cfg.device))
-        self.evaluate, self.baselines, self.tensorboard = (truth(cfg, key) for key in SWITCHES)
+        self.evaluate, self.baselines, self.tensorboard, self.full, self.unaugmented = (
+            truth(cfg, key) for key in SWITCHES
+        )
         self.loop = build(cfg.loop, "loop")
         self.method: Method = build(cfg.method, f"method={choices['method']}")
         self.start = build(cfg.init, f"init={choices['init']}")
@@ -114,16 +119,29 @@ class Job:
         synthetic = self._first_images(real)
         self._describe(synthetic)
         recorder = Recorder(self.folder, after_step=moment.step if moment else 0, tensorboard=self.tensorboard)
+        done = False
+        recorder.settings(shown_settings(self.result))
         try:
             self._condense(real, synthetic, recorder, moment)
             path = artefact.save(synthetic, self.folder / "synthetic.safetensors")
             save_png(grid(synthetic.images, synthetic.ipc), self.folder / "grid.png")
             log.info("condensed set: %s", nearby(path))
             if self.evaluate:
-                self._evaluate(real, synthetic, recorder)
+                self._evaluate(real, synthetic)
+            done = True
         finally:
-            recorder.close()
             self.result["cost"]["peak_memory_bytes"] = peak_memory_bytes(self.device)
+            recorder.outcome(self._shown_results(), self.result["cost"]["steps"] or 0, done=done)
+            recorder.close()
+
+    def _shown_results(self) -> dict[str, float]:
+        """Return the final figures that are known, for the same view."""
+        found, cost = self.result["evaluation"], self.result["cost"]
+        shown = {f"cost/{name}": float(value) for name, value in cost.items() if value is not None}
+        if found is not None:
+            shown |= {f"evaluate/{name}": network["mean"] for name, network in found["networks"].items()}
+            shown["evaluate/average"] = found["average"]
+        return shown
 
     def _first_images(self, real: "RealData") -> "SyntheticSet":
         import torch
@@ -204,16 +222,19 @@ class Job:
 
     def _evaluate_on_the_way(self, real: "RealData", synthetic: "SyntheticSet", recorder: Any, step: int) -> None:
         """Evaluate the unfinished set; its own random streams leave the run untouched."""
-        found = self.protocol.evaluate(lambda repeat: synthetic, self.pool, real.test, self.seed)
+        from dcond.evaluate.full import hold_out
+
+        held_out = hold_out(self.protocol, real)
+        found = self.protocol.evaluate(lambda repeat: synthetic, self.pool, real.test, self.seed, held_out=held_out)
         values = {f"evaluate/{name}": network.mean for name, network in found.networks.items()}
         recorder.scalars({**values, "evaluate/average": found.average}, step)
         log.info("step %d: average test accuracy %.1f %%", step, 100 * found.average)
 
-    def _evaluate(self, real: "RealData", synthetic: "SyntheticSet", recorder: Any) -> None:
-        from dcond.apps.evaluation import evaluate_with_baselines
+    def _evaluate(self, real: "RealData", synthetic: "SyntheticSet") -> None:
+        from dcond.apps.evaluation import Wanted, evaluate_with_baselines
 
         title = f"{self.choices['method']} on {real.name}, {synthetic.ipc} image(s) per class"
-        average = evaluate_with_baselines(
+        evaluate_with_baselines(
             self.protocol,
             self.pool,
             real,
@@ -221,49 +242,11 @@ class Job:
             self.seed,
             self.result,
             title=title,
-            baselines=self.baselines,
+            wanted=Wanted(
+                baselines=self.baselines,
+                full=self.full,
+                unaugmented=self.unaugmented,
+                cache=Path(self.cfg.paths.outputs) / "cache",
+            ),
         )
-        names = ("method", "dataset", "pool", "evaluation", "model", "init")
-        settings = {name: str(self.choices[name]) for name in names} | {"ipc": self.ipc, "seed": self.seed}
-        recorder.hyperparameters(settings, {"evaluate/average": average})
         print(f"-> {nearby(self.folder)}")
-
-
-def _of_the_numbers(cfg: DictConfig) -> str:
-    """Return what of the configuration can change a number, as YAML: not where, how often logged, nor on what."""
-    where_and_when = {"paths", "name", "resume", "device", "threads", "tensorboard", "checkpoint", "loop"}
-    aside = where_and_when | {"evaluate", "baselines"}
-    return OmegaConf.to_yaml(OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in aside]), sort_keys=True)
-
-
-def _frozen(cfg: DictConfig, choices: dict[str, str]) -> str:
-    """Return the configuration and the names chosen in it, as kept in a checkpoint."""
-    return OmegaConf.to_yaml(OmegaConf.create({"config": cfg, "choices": choices}))
-
-
-def _resumed(cfg: DictConfig, folder: Path, words: list[str]) -> tuple[DictConfig, dict[str, str], "Checkpoint"]:
-    """Return the configuration saved in a run's checkpoint, its choices, and the checkpoint.
-
-    Raises:
-        CheckpointError: there is no checkpoint, or a word on the command line contradicts the saved configuration.
-    """
-    from dcond.engine import checkpoint
-
-    moment = checkpoint.load(folder)
-    saved = OmegaConf.create(moment.config)
-    for word in words:
-        key = word.partition("=")[0].lstrip("+~")
-        if key == "resume":
-            continue
-        is_choice = key in saved.choices
-        before = saved.choices[key] if is_choice else OmegaConf.select(saved.config, key)
-        now = word.partition("=")[2] if is_choice else OmegaConf.select(cfg, key)
-        if before != now:
-            raise CheckpointError(
-                f"{folder} was started with {key}={before}, the command line says {key}={now}; "
-                "leave the word out to go on, or start a new run."
-            )
-    config = OmegaConf.create(saved.config)  # a root of its own, for interpolations start there
-    config.resume = cfg.resume
-    OmegaConf.set_struct(config, True)
-    return config, dict(saved.choices), moment

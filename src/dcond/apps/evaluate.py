@@ -1,6 +1,7 @@
 """``dcond evaluate``: train a pool of unlike networks on a synthetic set and test them."""
 
 import logging
+import re
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -15,8 +16,14 @@ log = logging.getLogger(__name__)
 
 def main(argv: list[str]) -> int:
     """Run the sub-command with the words after it; without ``dataset=``, on the data set the artefact names."""
-    hydra_main(evaluate, "evaluate", argv + dataset_word(argv))
+    words = path_words(argv)
+    hydra_main(evaluate, "evaluate", words + dataset_word(words))
     return 0
+
+
+def path_words(argv: list[str]) -> list[str]:
+    """Return the words with ``synthetic=FILE`` as ``synthetic.path=FILE``, ``against`` too: beside it stand options."""
+    return [re.sub(r"^(synthetic|against)=(?!\{|null$)", r"\1.path=", word) for word in argv]
 
 
 def dataset_word(argv: list[str]) -> list[str]:
@@ -29,11 +36,15 @@ def dataset_word(argv: list[str]) -> list[str]:
         ConfigError: it names a data set that is not packaged.
     """
     given = dict(word.split("=", 1) for word in argv if "=" in word)
-    if "dataset" in given or "synthetic" not in given or "," in given["synthetic"]:
+    if "dataset" in given or "synthetic.path" not in given or "," in given["synthetic.path"]:
         return []
     from dcond import artefact
+    from dcond.imports.source import is_artefact
 
-    name = artefact.load(given["synthetic"]).metadata.get("dataset", "")
+    path = Path(given["synthetic.path"].strip("'\"")).expanduser()
+    if not is_artefact(path):
+        raise ConfigError(f"{path} does not name the data set it was made from; say dataset=NAME.")
+    name = artefact.load(path).metadata.get("dataset", "")
     if name not in choices(conf_dir() / "dataset"):
         raise ConfigError(f"the artefact names the data set {name!r}, which is not packaged; say dataset=NAME.")
     return [f"dataset={name}"]
@@ -44,15 +55,14 @@ def evaluate(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    from dcond import artefact
-    from dcond.apps.evaluation import evaluate_with_baselines
+    from dcond.apps.evaluation import Wanted, evaluate_with_baselines
     from dcond.engine.machine import peak_memory_bytes, pick_device
     from dcond.engine.signals import caught
     from dcond.report import result as results
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     results.refuse_finished(folder)
-    if OmegaConf.is_missing(cfg, "synthetic"):
+    if OmegaConf.is_missing(cfg.synthetic, "path"):
         raise ConfigError("say what to evaluate: dcond evaluate synthetic=FILE (or the run folder that holds it).")
     name = HydraConfig.get().runtime.choices.get("dataset")
     if name is None:
@@ -60,27 +70,35 @@ def evaluate(cfg: DictConfig) -> None:
     result = results.new(config_sha256=results.sha256(OmegaConf.to_yaml(cfg)))
     with caught(), reported(result, folder), cpu_prepared(cfg):
         seed = result["seed"] = whole_number(cfg, "seed", 0)
-        baselines = truth(cfg, "baselines")
+        baselines, full, unaugmented = (truth(cfg, key) for key in ("baselines", "scores.full", "scores.unaugmented"))
         device = pick_device(str(cfg.device))
         pool, protocol = build(cfg.pool, "pool"), build(cfg.evaluation, "evaluation")
         pool.fetch()
-        synthetic = artefact.load(str(cfg.synthetic))
-        method = synthetic.metadata.get("method", "unknown")
+        source = build(cfg.synthetic, "synthetic")
+        other = None if cfg.against.path is None else build(cfg.against, "against")
+        content, rival = source.read(), other and other.read()  # before any data is
         dataset = build(cfg.dataset, f"dataset={name}")
+        result |= {"dataset": name, "device": str(device)}
+        real = dataset.load(device)
+        synthetic = source.fitted(content, real)
+        method = synthetic.metadata.get("method", "unknown")
         result |= {
             "method": method,
-            "dataset": name,
             "ipc": synthetic.ipc,
             "factor": synthetic.factor,
-            "device": str(device),
             "images_stored": len(synthetic.images),
             "images_decoded": len(synthetic.images) * synthetic.factor**2,
             "bytes_stored": synthetic.images.numel() * synthetic.images.element_size(),
         }
-        real = dataset.load(device)
         title = f"{method} on {real.name}, {synthetic.ipc} image(s) per class"
-        evaluate_with_baselines(
-            protocol, pool, real, synthetic.to(device), seed, result, title=title, baselines=baselines
+        wanted = Wanted(
+            baselines=baselines,
+            full=full,
+            unaugmented=unaugmented,
+            cache=Path(cfg.paths.outputs) / "cache",
+            against=other and other.fitted(rival, real).to(device),
+            doubt=True,
         )
+        evaluate_with_baselines(protocol, pool, real, synthetic.to(device), seed, result, title=title, wanted=wanted)
         result["cost"]["peak_memory_bytes"] = peak_memory_bytes(device)
         print(f"-> {nearby(folder)}")

@@ -1,8 +1,11 @@
-"""Evaluation as both ``condense`` and ``evaluate`` do it: the set, the baselines, the table, the result's fields."""
+"""Evaluation as both ``condense`` and ``evaluate`` do it: the set, the baselines, the tables, the result's fields."""
 
 import functools
 import logging
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -10,13 +13,41 @@ from rich.console import Console
 from dcond.engine.progress import Reporter, reporter
 from dcond.errors import DataError
 from dcond.evaluate import EvalResult, Protocol, random_subset
+from dcond.evaluate.comparison import compare
+from dcond.evaluate.doubts import near_chance, odd_inputs
+from dcond.evaluate.full import evaluate_whole, hold_out
 from dcond.evaluate.protocol import Sets, check_fits
+from dcond.evaluate.scores import scores
 from dcond.init.start import check_ipc
 from dcond.models import Pool
-from dcond.report.table import cross_architecture, percent
+from dcond.report.score_table import comparison_table, score_table
+from dcond.report.table import BASELINE_TITLES, cross_architecture, percent
 from dcond.types import RealData, SyntheticSet
 
 log = logging.getLogger(__name__)
+
+Trial = Callable[["_Counter"], EvalResult]  # one set under one protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What is trained besides the set itself.
+
+    Args:
+        baselines: random real images in the same storage.
+        full: the whole real set, for HLR and LRS.
+        unaugmented: set and random images without augmentation too, for ARS.
+        cache: where the whole set's figures are kept.
+        against: another set to compare with.
+        doubt: warn of signs that the set was read wrongly.
+    """
+
+    baselines: bool
+    full: bool
+    unaugmented: bool
+    cache: Path
+    against: SyntheticSet | None = None
+    doubt: bool = False
 
 
 def evaluate_with_baselines(
@@ -28,36 +59,128 @@ def evaluate_with_baselines(
     result: dict[str, Any],
     *,
     title: str,
-    baselines: bool,
+    wanted: Wanted,
 ) -> float:
-    """Train the pool on the set and on random real images in the same storage; print the table, fill ``result``.
+    """Train the pool on the set and on what else is wanted; print the tables, fill ``result``.
 
     Returns:
         The average test accuracy of the set.
     """
     check_fits(synthetic, real)
-    sets: dict[str, Sets] = {"condensed": lambda repeat: synthetic}
-    if baselines and _enough(real, synthetic.ipc):
-        for name, factor in {"random": 1, "random_decoded": synthetic.factor}.items():
-            if name == "random" or factor > 1:
-                draw = functools.partial(random_subset, real, synthetic, seed, factor=factor)
-                sets[name] = functools.cache(draw)  # every network of a repeat trains on the same draw
+    if wanted.against is not None:
+        check_fits(wanted.against, real)
+    if wanted.doubt and (warning := odd_inputs(synthetic, real)):
+        log.warning("%s", warning)
+    trials = _Trials(protocol, pool, real, synthetic, seed, wanted).all()
     start = time.perf_counter()
     found: dict[str, EvalResult] = {}
-    with reporter("evaluate", len(sets) * len(pool.networks) * protocol.repeats) as bar:
+    with reporter("evaluate", len(trials) * len(pool.networks) * protocol.repeats) as bar:
         count = _Counter(bar)
-        for name, which in sets.items():
+        for name, trial in trials.items():
             count.what = name
-            found[name] = protocol.evaluate(which, pool, real.test, seed, progress=count)
+            found[name] = trial(count)
     result["cost"]["evaluate_wall_s"] = time.perf_counter() - start
-    ours = found.pop("condensed")
-    result["evaluation"] = ours.as_dict()
-    for name, baseline in found.items():
-        result["baselines"][name] = baseline.as_dict()
-    Console().print(cross_architecture(title, ours, found))
+    if synthetic.labels.ndim == 1:
+        found["hard_labels"] = found["condensed"]
+    _fill(result, found)
+    _print(title, found, result)
+    ours = found["condensed"]
+    if wanted.against is not None:
+        _compare(synthetic, wanted.against, found, result)
+    if wanted.doubt and (warning := near_chance(ours, found.get("random"), synthetic)):
+        log.warning("%s", warning)
     each = ", ".join(f"{name} {percent(network)}" for name, network in ours.networks.items())
     print(f"average test accuracy {100 * ours.average:.1f} % ({each})")
     return ours.average
+
+
+class _Trials:
+    """Says what is to be trained, by name."""
+
+    def __init__(
+        self, protocol: Protocol, pool: Pool, real: RealData, synthetic: SyntheticSet, seed: int, wanted: Wanted
+    ):
+        self.protocol, self.pool, self.real, self.seed, self.wanted = protocol, pool, real, seed, wanted
+        self.synthetic = synthetic
+        self.held_out = hold_out(protocol, real)
+
+    def all(self) -> dict[str, Trial]:
+        """Return every trial; the set itself is ``condensed``."""
+        trials = {"condensed": self._trial(lambda repeat: self.synthetic)}
+        if self.wanted.against is not None:
+            against = self.wanted.against
+            trials["against"] = self._trial(lambda repeat: against)
+        draws = self._draws()
+        trials |= {name: self._trial(sets) for name, sets in draws.items()}
+        if self.wanted.full:
+            trials["full"] = lambda count: evaluate_whole(
+                self.protocol, self.pool, self.real, self.seed, self.wanted.cache, progress=count
+            )
+            if self.synthetic.labels.ndim == 2:  # HLR is of hard labels
+                hard = replace(self.synthetic, labels=self.synthetic.labels.argmax(1))
+                trials["hard_labels"] = self._trial(lambda repeat: hard)
+        if self.wanted.unaugmented and "random" in draws:
+            trials |= self._unaugmented(draws["random"])
+        return trials
+
+    def _trial(self, sets: Sets, protocol: Protocol | None = None) -> Trial:
+        chosen = protocol or self.protocol
+        return lambda count: chosen.evaluate(
+            sets, self.pool, self.real.test, self.seed, progress=count, held_out=self.held_out
+        )
+
+    def _draws(self) -> dict[str, Sets]:
+        """Return the random baselines."""
+        draws: dict[str, Sets] = {}
+        if self.wanted.baselines and _enough(self.real, self.synthetic.ipc):
+            for name, factor in {"random": 1, "random_decoded": self.synthetic.factor}.items():
+                if name == "random" or factor > 1:
+                    draw = functools.partial(random_subset, self.real, self.synthetic, self.seed, factor=factor)
+                    draws[name] = functools.cache(draw)  # every network of a repeat trains on the same draw
+        return draws
+
+    def _unaugmented(self, random: Sets) -> dict[str, Trial]:
+        if not self.protocol.augments:
+            log.warning("no ARS: protocol %s has no augmentation to leave out", self.protocol.name)
+            return {}
+        bare = self.protocol.without_augmentation()
+        return {
+            "condensed_unaugmented": self._trial(lambda repeat: self.synthetic, bare),
+            "random_unaugmented": self._trial(random, bare),
+        }
+
+
+def _fill(result: dict[str, Any], found: dict[str, EvalResult]) -> None:
+    result["evaluation"] = found["condensed"].as_dict()
+    for name in result["baselines"]:
+        if name in found:
+            result["baselines"][name] = found[name].as_dict()
+    inputs = {name: found[name].as_dict() for name in found if name.endswith("_unaugmented")}
+    if found.get("hard_labels", found["condensed"]) is not found["condensed"]:
+        inputs["hard_labels"] = found["hard_labels"].as_dict()
+    result["score_inputs"] = inputs or None
+    result["scores"] = scores(found)
+
+
+def _print(title: str, found: dict[str, EvalResult], result: dict[str, Any]) -> None:
+    random = {name: found[name] for name in BASELINE_TITLES if name in found}
+    Console().print(cross_architecture(title, found["condensed"], random))
+    known = result["scores"]
+    if known is not None and (known["hlr"] is not None or known["ars"] is not None):  # IOR alone is the gain above
+        Console().print(score_table(known, found.get("full")))
+
+
+def _compare(ours: SyntheticSet, theirs: SyntheticSet, found: dict[str, EvalResult], result: dict[str, Any]) -> None:
+    comparison = compare(found["condensed"], found["against"])
+    first, second = (each.metadata.get("method", "unknown") for each in (ours, theirs))
+    result["comparison"] = {
+        "against": second,
+        "ipc": theirs.ipc,
+        "factor": theirs.factor,
+        "evaluation": found["against"].as_dict(),
+    } | comparison.as_dict()
+    names = (first, second) if first != second else (f"{first} (synthetic)", f"{second} (against)")
+    Console().print(comparison_table(names, found["condensed"], found["against"], comparison))
 
 
 def _enough(real: RealData, ipc: int) -> bool:

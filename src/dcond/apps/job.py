@@ -79,7 +79,7 @@ def truth(cfg: DictConfig, key: str) -> bool:
     Raises:
         ConfigError: it is neither.
     """
-    value = cfg[key]
+    value = OmegaConf.select(cfg, key)
     if not isinstance(value, bool):
         raise ConfigError(f"{key}={value!r} is unknown; allowed: true, false.")
     return value

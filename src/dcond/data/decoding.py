@@ -19,6 +19,7 @@ Shape = tuple[int, int, int]  # height, width, channels
 PAD = 128  # mid-grey, as multi-formation pads its cells
 GREY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I")
 ORIENTATION = 0x0112  # EXIF tag; 5 to 8 mean that the camera was turned by a quarter
+_SIDE = "Give the side to bring them to, as dataset.size=64."
 _BILINEAR = Image.Resampling.BILINEAR
 # Whatever Pillow raises on a file that is damaged or no image.
 _IMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
@@ -62,7 +63,15 @@ class ImageRule:
             }
         )
 
-    def _shape(self, files: Sequence[Path]) -> Shape:
+    def read(self, files: Sequence[Path], way_out: str) -> NDArray[np.uint8]:
+        """Read files into one array uint8 (n, h, w, c).
+
+        Raises:
+            DataError: as :meth:`decode`; ``way_out`` ends what it says of unlike sizes.
+        """
+        return self._read(files, self._shape(files, way_out))
+
+    def _shape(self, files: Sequence[Path], way_out: str = _SIDE) -> Shape:
         """Settle on one shape; where a setting leaves it open, from the headers of all files."""
         if self.size is not None and self.channels != "auto":
             return self.size, self.size, int(self.channels)
@@ -76,7 +85,7 @@ class ImageRule:
             elif self.size is None and (h, w) != (height, width):
                 raise DataError(
                     f"images differ in size: {files[0]} is {width} x {height}, {file} is {w} x {h} (width x height). "
-                    "Give the side to bring them to, as dataset.size=64."
+                    f"{way_out}"
                 )
         channels = (1 if grey else 3) if self.channels == "auto" else int(self.channels)
         if height is None or width is None:

@@ -48,12 +48,12 @@ def list_folder(root: Path, test_fraction: float, split_seed: int) -> Listing:
     if not (root / "train").is_dir():
         if (root / "test").is_dir() or (root / "val").is_dir():
             raise DataError(f"{root} has a test split but no train/ folder; add it.")
-        files, labels, names = _class_folders(root)
+        files, labels, names = list_classes(root)
         train, test = stratified_split(labels, round(test_fraction * len(files)), split_seed)
         if len(test) == 0:
             raise DataError(f"{root} holds {len(files)} images, too few to split; add images or a test/ folder.")
         return Listing([files[i] for i in train], labels[train], [files[i] for i in test], labels[test], names)
-    train_files, train_labels, names = _class_folders(root / "train")
+    train_files, train_labels, names = list_classes(root / "train")
     test_files, test_labels = _test_split(root, names)
     return Listing(train_files, train_labels, test_files, test_labels, _readable_names(root, names))
 
@@ -63,7 +63,7 @@ def _test_split(root: Path, names: tuple[str, ...]) -> tuple[list[Path], NDArray
         return _annotated(root / "val", names)  # before test/, which has no labels in that set
     for folder in (root / "test", root / "val"):
         if folder.is_dir():
-            files, labels, found = _class_folders(folder)
+            files, labels, found = list_classes(folder)
             unlike = sorted(set(found) ^ set(names))
             if unlike:
                 raise DataError(
@@ -77,7 +77,12 @@ def _test_split(root: Path, names: tuple[str, ...]) -> tuple[list[Path], NDArray
     )
 
 
-def _class_folders(root: Path) -> tuple[list[Path], NDArray[np.int64], tuple[str, ...]]:
+def list_classes(root: Path) -> tuple[list[Path], NDArray[np.int64], tuple[str, ...]]:
+    """Return the image files of a folder of class folders, their class indices (n,), and the folders' names in order.
+
+    Raises:
+        DataError: no class folder, or one without images.
+    """
     folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not folders:
         raise DataError(f"{root} holds no class folders; expected {root / 'CLASS' / 'image.png'} and so on.")

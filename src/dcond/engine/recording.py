@@ -2,6 +2,8 @@
 
 import json
 import os
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,10 +57,23 @@ class Recorder:
         if self._writer is not None:
             self._writer.add_image(name, grid, step)
 
-    def hyperparameters(self, settings: dict[str, str | float | int | bool], results: dict[str, float]) -> None:
-        """Record the run's settings with its final figures for TensorBoard's hyper-parameter view."""
+    def settings(self, values: Mapping[str, str | float | int | bool]) -> None:
+        """Record the run's settings for TensorBoard's hyper-parameter view, where it is shown as running from now on.
+
+        ``add_hparams`` would also write which columns the view has, and TensorBoard takes those of any one run for all
+        of them; without, it collects the columns of every run, so that runs of unlike methods stand side by side.
+        """
         if self._writer is not None:
-            self._writer.add_hparams(settings, results, run_name=".")
+            from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+
+            self._writer.file_writer.add_summary(hparams_pb(dict(values)))
+
+    def outcome(self, results: Mapping[str, float], step: int, *, done: bool) -> None:
+        """Record the final figures and whether the run came to its end; TensorBoard only."""
+        if self._writer is not None:
+            for name, value in results.items():
+                self._writer.add_scalar(name, value, step)
+            self._writer.file_writer.add_summary(_session_end(done))
 
     def flush(self) -> None:
         """Bring all records to disk."""
@@ -72,6 +87,20 @@ class Recorder:
         self._file.close()
         if self._writer is not None:
             self._writer.close()
+
+
+def _session_end(done: bool) -> Any:
+    """Return the summary that ends a run in the hyper-parameter view; TensorBoard's own maker needs TensorFlow."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+
+    end = plugin_data_pb2.SessionEndInfo(
+        status=api_pb2.STATUS_SUCCESS if done else api_pb2.STATUS_FAILURE, end_time_secs=time.time()
+    )
+    content = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=end))
+    summary = Summary()
+    summary.value.add(tag=metadata.SESSION_END_INFO_TAG, metadata=content, tensor=metadata.NULL_TENSOR)
+    return summary
 
 
 def grid(images: Tensor, ipc: int, limit: int = 100) -> Tensor:

@@ -27,4 +27,5 @@ def random_subset(real: RealData, synthetic: SyntheticSet, seed: int, repeat: in
         mean=synthetic.mean,
         std=synthetic.std,
         factor=factor,
+        whitening=synthetic.whitening,
     )

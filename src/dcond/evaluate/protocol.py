@@ -2,13 +2,13 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from dcond.augment import DiffAug
-from dcond.errors import DataError, at_least_one, one_of, require
+from dcond.errors import ConfigError, DataError, at_least_one, one_of, require
 from dcond.evaluate.results import EvalResult, NetworkResult
 from dcond.models import Pool, Recipe
 from dcond.rng import generator
@@ -18,9 +18,24 @@ from dcond.types import ImageSpec, RealData, Split, SyntheticSet
 Sets = Callable[[int], SyntheticSet]  # the set that repeat r trains on
 
 
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Training data that learning rates are chosen on.
+
+    Args:
+        split: uint8 images and labels that accuracies are taken on.
+        sets: what is trained on meanwhile; None: the set itself. For real sets that contain the held-out images.
+    """
+
+    split: Split
+    sets: Sets | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """How a network is trained on a synthetic set. Nothing in it looks at the test set before the end.
+    """How a network is trained on a synthetic set. Nothing is chosen by looking at the test set.
+
+    Labels may be soft, probabilities (n, k): the loss is then -Σ y·log p.
 
     Args:
         name: how results call the protocol.
@@ -30,13 +45,17 @@ class Protocol:
         optimiser: "sgd" or "adamw".
         momentum: of SGD.
         weight_decay: of the optimiser.
-        lr: learning rate of every network; None takes each one's own from the pool.
+        lr: learning rate of every network; None takes each one's own from the pool; "search" the best of
+            ``search_rates`` on held-out training data, for every network and every set by itself.
+        search_rates: what is searched, one training each.
         drops: fractions of the epochs after which the rate is multiplied by ``drop``.
         drop: that factor.
         forget_at_drop: start a new optimiser at each drop, momentum lost, as the DC family's code does.
         augment: augmentation of the training images; None for none.
         cutmix_p: chance of CutMix per batch.
         test_batch: test images per forward pass.
+        best_every: epochs between looks at the test set for ``best_over_epochs_on_test``, a separate figure that some
+            papers print; 0 for none.
     """
 
     name: str
@@ -46,20 +65,26 @@ class Protocol:
     optimiser: str = "sgd"
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    lr: float | None = None
+    lr: float | str | None = None
+    search_rates: tuple[float, ...] = (0.001, 0.005, 0.01, 0.05, 0.1)
     drops: tuple[float, ...] = (0.5,)
     drop: float = 0.1
     forget_at_drop: bool = False
     augment: DiffAug | None = None
     cutmix_p: float = 0.0
     test_batch: int = 1000
+    best_every: int = 0
 
     def __post_init__(self) -> None:
         for field in ("epochs", "batch", "repeats", "test_batch"):
             at_least_one(f"evaluation.{field}", getattr(self, field))
         one_of("evaluation.optimiser", self.optimiser, ("sgd", "adamw"))
         require(0 <= self.cutmix_p <= 1, f"evaluation.cutmix_p={self.cutmix_p} is out of range; allowed: 0 to 1.")
-        require(self.lr is None or self.lr > 0, f"evaluation.lr={self.lr} must be greater than 0, or null.")
+        good = self.lr in (None, "search") or (not isinstance(self.lr, str) and self.lr > 0)
+        require(good, f"evaluation.lr={self.lr} must be greater than 0, or null, or search.")
+        good = len(self.search_rates) > 0 and all(rate > 0 for rate in self.search_rates)
+        require(good, f"evaluation.search_rates={list(self.search_rates)}: at least one, each greater than 0.")
+        require(self.best_every >= 0, f"evaluation.best_every={self.best_every} is out of range; allowed: 0 or more.")
         inside = all(0 < fraction < 1 for fraction in self.drops)
         require(inside, f"evaluation.drops={list(self.drops)}: fractions of the epochs lie between 0 and 1.")
 
@@ -71,6 +96,7 @@ class Protocol:
         seed: int,
         *,
         progress: Callable[[str], None] = lambda note: None,
+        held_out: HeldOut | None = None,
     ) -> EvalResult:
         """Train ``repeats`` networks of every recipe and test each once.
 
@@ -81,24 +107,62 @@ class Protocol:
             seed: of the run; the networks of repeat r start alike whatever set they train on, so sets are compared
                 in pairs.
             progress: told the network and repeat that just ended.
+            held_out: where learning rates are searched; needed for that only.
         """
         results = {}
         for name, recipe in pool.networks.items():
-            start, accuracies = time.perf_counter(), []
+            start, pairs = time.perf_counter(), []
+            lr, searched = self._rate(name, recipe, sets, held_out, seed)
             for repeat in range(self.repeats):
                 rng = generator(seed, f"evaluation/{name}/{repeat}")
-                accuracies.append(self._train_and_test(recipe, sets(repeat), test, rng))
+                pairs.append(self._train_and_test(recipe, sets(repeat), test, rng, lr))
                 progress(f"{name} {repeat + 1}/{self.repeats}")
             wall_s = time.perf_counter() - start
-            results[name] = NetworkResult(tuple(accuracies), self.lr or recipe.lr, self.epochs, wall_s)
+            accuracies, best = zip(*pairs, strict=True)
+            results[name] = NetworkResult(
+                accuracies, lr, self.epochs, wall_s, best if self.best_every else None, searched
+            )
         return EvalResult(self.name, results)
 
-    def _train_and_test(self, recipe: Recipe, synthetic: SyntheticSet, test: Split, rng: torch.Generator) -> float:
+    @property
+    def augments(self) -> bool:
+        """Whether there is any augmentation, CutMix included."""
+        return self.cutmix_p > 0 or (self.augment is not None and len(self.augment.ops) > 0)
+
+    def without_augmentation(self) -> "Protocol":
+        """Return the same protocol on plain images: no augmentation, no CutMix."""
+        return replace(self, augment=None, cutmix_p=0.0)
+
+    def _rate(
+        self, name: str, recipe: Recipe, sets: Sets, held_out: HeldOut | None, seed: int
+    ) -> tuple[float, dict[float, float] | None]:
+        """Return the learning rate of a network on a set, and the held-out accuracies it was chosen by.
+
+        Every rate gets the same start; the smallest wins where they tie.
+        """
+        if self.lr is None:
+            return recipe.lr, None
+        if not isinstance(self.lr, str):
+            return self.lr, None
+        if held_out is None:
+            raise ConfigError("evaluation.lr=search needs held-out training data; give a rate, or null.")
+        quiet = replace(self, best_every=0)
+        synthetic = held_out.sets(0) if held_out.sets is not None else sets(0)
+        tried = {}
+        for rate in sorted(self.search_rates):
+            rng = generator(seed, f"evaluation/{name}/search")
+            tried[rate], _ = quiet._train_and_test(recipe, synthetic, held_out.split, rng, rate)
+        return max(tried, key=lambda rate: tried[rate]), tried
+
+    def _train_and_test(
+        self, recipe: Recipe, synthetic: SyntheticSet, test: Split, rng: torch.Generator, lr: float
+    ) -> tuple[float, float]:
+        """Return the accuracy after the last epoch, and the largest of those that ``best_every`` asks for."""
         network = recipe.build(synthetic.spec, rng, test.images.device)
         with torch.no_grad():  # the set may still be what a method optimises
             images, labels = synthetic.to(test.images.device).decoded()
             images = synthetic.spec.normalise(images)
-        lr = self.lr or recipe.lr
+        best = 0.0
         optimiser = self._optimiser(network, lr)
         drops = {max(1, round(fraction * self.epochs)) for fraction in self.drops}
         for epoch in range(self.epochs):
@@ -109,7 +173,11 @@ class Protocol:
                 for group in optimiser.param_groups:
                     group["lr"] = lr
             self._epoch(network, optimiser, images, labels, rng)
-        return accuracy(network, synthetic.spec, test, self.test_batch)
+            if self.best_every and (epoch + 1) % self.best_every == 0:
+                best = max(best, accuracy(network, synthetic.spec, test, self.test_batch))
+                network.train()
+        last = accuracy(network, synthetic.spec, test, self.test_batch)
+        return last, max(best, last)
 
     def _epoch(
         self, network: nn.Module, optimiser: torch.optim.Optimizer, images: Tensor, labels: Tensor, rng: torch.Generator

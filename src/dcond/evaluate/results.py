@@ -18,12 +18,18 @@ def interval95(values: list[float]) -> float | None:
 
 @dataclass(frozen=True)
 class NetworkResult:
-    """Last-epoch test accuracies of one network, one per repeat."""
+    """Last-epoch test accuracies of one network, one per repeat.
+
+    ``best`` are the largest of several looks at the test set, as some papers print: an extra, in no mean or score.
+    ``searched`` are held-out accuracies by learning rate, where that was searched.
+    """
 
     accuracies: tuple[float, ...]
     lr: float
     epochs: int
     wall_s: float
+    best: tuple[float, ...] | None = None
+    searched: dict[float, float] | None = None
 
     @property
     def mean(self) -> float:
@@ -46,6 +52,8 @@ class NetworkResult:
             "lr": self.lr,
             "epochs": self.epochs,
             "wall_s": self.wall_s,
+            "lr_search": None if self.searched is None else {f"{lr:g}": value for lr, value in self.searched.items()},
+            "best_over_epochs_on_test": None if self.best is None else list(self.best),
         }
 
 

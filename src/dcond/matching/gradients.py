@@ -13,6 +13,8 @@ from dcond.matching.distances import Distance
 
 Logits = Callable[[Tensor], Tensor]
 
+BATCH_NORM_IMAGES = 16  # real images per class for the statistics of batch norm
+
 
 def class_gradient(
     network: nn.Module, images: Tensor, label: int, *, create_graph: bool = False, forward: Logits | None = None
@@ -84,16 +86,16 @@ def even_chunks(images: Tensor, chunk: int, dim: int = 0) -> tuple[Tensor, ...]:
 
 
 @contextmanager
-def frozen_batch_norm(network: nn.Module, images: Tensor) -> Iterator[None]:
-    """Take batch-norm statistics from real images (n, c, h, w), normalised, and hold them for a block.
+def frozen_batch_norm(network: nn.Module, batch: Tensor) -> Iterator[None]:
+    """Take batch-norm statistics from a real batch (k, b, c, h, w), normalised, and hold them for a block.
 
-    As the public DC code does: one pass in train mode, then the norms in evaluation mode. Without batch norm nothing
-    happens.
+    As the public DC code does: one pass of 16 images per class in train mode, then the norms in evaluation mode.
+    Without batch norm nothing happens.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     if norms:
         with torch.no_grad():
-            network(images)
+            network(batch[:, :BATCH_NORM_IMAGES].flatten(0, 1))
     for norm in norms:
         norm.eval()
     try:

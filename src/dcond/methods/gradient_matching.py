@@ -23,8 +23,6 @@ from dcond.types import RealData, SyntheticSet
 
 log = logging.getLogger(__name__)
 
-BATCH_NORM_IMAGES = 16  # real images per class for the statistics
-
 
 @dataclass
 class MatchingState:
@@ -159,7 +157,7 @@ class GradientMatching:
             self._train(real, synthetic, state)
         batch = real_by_class(real, self.batch_real, rng.real)  # B_c
         decoded = real.spec.normalise(decoded_by_class(synthetic))  # S_c
-        with frozen_batch_norm(state.network, batch[:, :BATCH_NORM_IMAGES].flatten(0, 1)):
+        with frozen_batch_norm(state.network, batch):
             images = decoded.detach().requires_grad_(True)
             ours_real, ours = siamese(self.augment, batch, images, rng.augmentation)  # ω per class
             found = self._match(state, ours_real, ours)

@@ -31,7 +31,6 @@ from dcond.pixels import PixelSGD, check_pixel_settings
 from dcond.rng import Streams
 from dcond.types import RealData, SyntheticSet
 
-BATCH_NORM_IMAGES = 16  # real images per class for the statistics
 EMBEDDED = 512  # real images per pass without a graph
 
 
@@ -239,7 +238,7 @@ class HMDC:
         losses, towards = [], []
         with ExitStack() as frozen:
             for network in networks:
-                frozen.enter_context(frozen_batch_norm(network, batch[:, :BATCH_NORM_IMAGES].flatten(0, 1)))
+                frozen.enter_context(frozen_batch_norm(network, batch))
             for gradients in state.gradients:
                 found = gradients.match(batch, images, squared)
                 assert found.within is not None

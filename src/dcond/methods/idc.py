@@ -18,8 +18,6 @@ from dcond.rng import Streams
 from dcond.training import training_step
 from dcond.types import RealData, SyntheticSet
 
-BATCH_NORM_IMAGES = 16  # real images per class for the statistics
-
 
 @dataclass
 class IDCState:
@@ -150,7 +148,7 @@ class IDC:
         batch = real_by_class(real, self.batch_real, rng.real)  # B_c
         images = subset_per_class(decoded_by_class(synthetic), self.batch_synthetic, rng.synthetic)  # S_c
         ours_real, ours = siamese(self.augment, batch, real.spec.normalise(images), rng.augmentation)  # ω per class
-        with frozen_batch_norm(state.network, batch[:, :BATCH_NORM_IMAGES].flatten(0, 1)):
+        with frozen_batch_norm(state.network, batch):
             found = state.gradients.match(ours_real, ours, named(self.distance))
         (gradient,) = torch.autograd.grad(ours, synthetic.images, found.gradient)  # through augmentation and decoding
         state.pixels.step(gradient)

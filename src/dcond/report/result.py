@@ -26,6 +26,8 @@ def new(**known: Any) -> dict[str, Any]:
         "seed": None,
         "device": None,
         "config_sha256": None,
+        "choices": None,
+        "config": None,
         "git_commit": git_commit(),
         "versions": versions(),
         "images_stored": None,
@@ -41,6 +43,8 @@ def new(**known: Any) -> dict[str, Any]:
         "evaluation": None,
         "baselines": {"random": None, "random_decoded": None, "full": None},
         "scores": None,
+        "score_inputs": None,
+        "comparison": None,
     }
     return result | known
 
@@ -63,6 +67,17 @@ def refuse_finished(folder: Path) -> None:
         return
     if finished:
         raise ConfigError(f"{folder} holds a finished run, which is never overwritten; choose another folder.")
+
+
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, str | int | float | bool | None]:
+    """Return the values of nested settings by their dotted names, as the command line calls them; lists as text."""
+    found: dict[str, str | int | float | bool | None] = {}
+    for key, value in config.items():
+        if isinstance(value, dict) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = json.dumps(value) if isinstance(value, dict | list) else value
+    return found
 
 
 def sha256(text: str) -> str:

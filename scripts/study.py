@@ -1,0 +1,218 @@
+"""Studies that compare methods on real images, sized for two CPU cores.
+
+    DCOND_DATA=DIR python scripts/study.py STUDY run        # goes on where it stopped; --workers jobs side by side
+    DCOND_DATA=DIR python scripts/study.py STUDY collect    # writes benchmarks/cpu/STUDY.csv from what is done
+    python scripts/study.py STUDY show                      # that CSV as the Markdown tables of the docs
+    DCOND_DATA=DIR python scripts/study.py STUDY time       # writes benchmarks/cpu/STUDY_seconds.csv; quiet machine
+
+Every job is one ``dcond condense``; its words are in the CSV. A row is one network trained on one set; the seeds are
+independent sets.
+"""
+
+import argparse
+import csv
+import datetime
+import itertools
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from dcond.evaluate.results import interval95
+
+DATASETS = ("fashion_mnist", "cifar10")
+IPCS = (1, 10)
+SEEDS = (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is compared: for every method its words on the command line, for every ipc the words of all methods."""
+
+    methods: dict[str, str]
+    words: dict[int, str]
+
+
+FAMILY = "method=degm init=real"  # the noise of the published runs wants thousands of steps
+STUDIES = {
+    "selection_dm_m3d": Study(
+        {
+            "random": "method=random",
+            "random_decoded": "method=random method.factor=2",
+            "herding": "method=herding method.rule.embedding.train_steps=100",
+            "kmeans": "method=kmeans method.rule.embedding.train_steps=100",
+            "dm": "method=dm method.steps=200 method.batch_real=128",
+            "m3d_f1": "method=m3d method.steps=200 method.factor=1",
+            "m3d": "method=m3d method.steps=200",
+        },
+        dict.fromkeys(IPCS, ""),
+    ),
+    "gradient_matching": Study(  # at equal time
+        {
+            "dc": f"{FAMILY} method.levels=intra method.distance=rowwise_cosine method.inner=fixed",
+            "degm_m": f"{FAMILY} method.distance=rowwise_cosine method.inner=fixed",
+            "degm_md": f"{FAMILY} method.inner=fixed",
+            "degm_mda": FAMILY,
+            "dsa": "method=dsa",
+            "idc": "method=idc",
+            "dm": "method=dm",
+            "m3d": "method=m3d",
+        },
+        {
+            1: "max_seconds=25 method.batch_real=128 engine.compile=false",
+            10: "max_seconds=60 method.batch_real=128 engine.compile=false",
+        },
+    ),
+    "precision": Study(  # the same run in float32 and in the default mixed mode
+        {"exact": "engine=exact", "mixed": "engine.precision=bfloat16 engine.compile=false"},
+        {
+            1: "method=dsa method.batch_real=128 method.steps=60",
+            10: "method=dsa method.batch_real=128 method.steps=40 method.inner_epochs=5",
+        },
+    ),
+}
+ALONE = "max_steps=20 max_seconds=null evaluate=false threads=null"  # for the timing
+
+
+def jobs(name: str) -> list[tuple[Path, str]]:
+    """Return every job's run folder and words, the cheap ones of all kinds first."""
+    made = []
+    for seed, ipc, dataset, method in itertools.product(SEEDS, IPCS, DATASETS, STUDIES[name].methods):
+        folder = Path("outputs/studies") / name / f"{method}_{dataset}_ipc{ipc}_seed{seed}"
+        made.append((folder, f"{words(name, ipc, dataset, method)} seed={seed}"))
+    return made
+
+
+def words(name: str, ipc: int, dataset: str, method: str) -> str:
+    study = STUDIES[name]
+    common = f"experiment=cpu/table dataset={dataset} ipc={ipc}"
+    return " ".join(f"{common} {study.methods[method]} {study.words[ipc]}".split())
+
+
+def table(name: str, what: str = "") -> Path:
+    return Path(f"benchmarks/cpu/{name}{what}.csv")
+
+
+def status(folder: Path) -> str | None:
+    result = folder / "result.json"
+    return json.loads(result.read_text())["status"] if result.is_file() else None
+
+
+def run(job: tuple[Path, str]) -> None:
+    folder, words = job
+    if status(folder) == "done":
+        return
+    where = f"resume={folder}" if (folder / "checkpoint.pt").exists() else f"{words} hydra.run.dir={folder}"
+    done = subprocess.run(
+        [sys.executable, "-m", "dcond", "condense", *where.split()], capture_output=True, text=True, check=False
+    )
+    print(f"{folder.name}: {'done' if done.returncode == 0 else done.stderr.strip().splitlines()[-1]}", flush=True)
+
+
+def collect(study: str) -> None:
+    rows = []
+    for folder, words in jobs(study):
+        if status(folder) != "done":
+            print(f"missing: {folder.name}", file=sys.stderr)
+            continue
+        result = json.loads((folder / "result.json").read_text())
+        name = folder.name.split(f"_{result['dataset']}_")[0]
+        for network, found in result["evaluation"]["networks"].items():
+            rows.append(
+                {
+                    "dataset": result["dataset"],
+                    "ipc": result["ipc"],
+                    "method": name,
+                    "factor": result["factor"],
+                    "seed": result["seed"],
+                    "network": network,
+                    "accuracy": found["mean"],
+                    "steps": result["cost"]["steps"],
+                    "condense_s": round(result["cost"]["condense_wall_s"], 1),
+                    "torch": result["versions"]["torch"],
+                    "machine": f"{platform.machine()}, 1 thread",
+                    "command": f"dcond condense {words}",
+                }
+            )
+    order = [*STUDIES[study].methods]
+    rows.sort(key=lambda row: (row["dataset"], row["ipc"], order.index(row["method"]), row["network"], row["seed"]))
+    write(rows, table(study))
+
+
+def cell(values: list[float]) -> str:
+    spread = interval95(values)
+    return (f"{statistics.fmean(values):.1f}" if values else "") + (f" ± {spread:.1f}" if spread else "")
+
+
+def show(study: str) -> None:
+    """Print mean ± half width of the 95 % interval over the seeds, per cent."""
+    with table(study).open() as file:
+        rows = list(csv.DictReader(file))
+    networks = list(dict.fromkeys(row["network"] for row in rows))
+    for dataset, ipc in itertools.product(DATASETS, IPCS):
+        print(f"\n| {dataset}, ipc {ipc} | {' | '.join(networks)} |\n|---|{'---|' * len(networks)}")
+        for method in STUDIES[study].methods:
+            cells = []
+            for network in networks:
+                key = (dataset, str(ipc), method, network)
+                found = [r for r in rows if (r["dataset"], r["ipc"], r["method"], r["network"]) == key]
+                cells.append(cell([100 * float(r["accuracy"]) for r in found]))
+            print(f"| {method} | {' | '.join(cells)} |")
+
+
+def time_steps(study: str) -> None:
+    """Median seconds per step of the methods that take steps, alone on the machine, with all its threads."""
+    rows = []
+    for ipc, dataset, method in itertools.product(IPCS, DATASETS, STUDIES[study].methods):
+        alone = f"{words(study, ipc, dataset, method)} {ALONE}"
+        folder = Path("outputs/studies") / study / f"time_{method}_{dataset}_ipc{ipc}"
+        shutil.rmtree(folder, ignore_errors=True)
+        run((folder, alone))
+        result = json.loads((folder / "result.json").read_text())
+        if not result["cost"]["steps"]:
+            continue
+        rows.append(
+            {
+                "dataset": dataset,
+                "ipc": ipc,
+                "method": method,
+                "step_s_median": result["cost"]["step_s_median"],
+                "peak_memory_bytes": result["cost"]["peak_memory_bytes"],
+                "torch": result["versions"]["torch"],
+                "machine": f"{platform.machine()}, {os.cpu_count()} threads",
+                "date": datetime.date.today().isoformat(),
+                "command": f"dcond condense {alone}",
+            }
+        )
+    write(rows, table(study, "_seconds"))
+
+
+def write(rows: list[dict[str, object]], file_name: Path) -> None:
+    file_name.parent.mkdir(parents=True, exist_ok=True)
+    with file_name.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"{len(rows)} rows -> {file_name}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", choices=STUDIES)
+    parser.add_argument("what", choices=("run", "collect", "time", "show"))
+    parser.add_argument("--workers", type=int, default=2, help="jobs side by side, one thread each")
+    options = parser.parse_args()
+    if options.what == "run":
+        with ThreadPoolExecutor(options.workers) as pool:
+            list(pool.map(run, jobs(options.study)))
+    {"run": collect, "collect": collect, "show": show, "time": time_steps}[options.what](options.study)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""The whole real set under the protocol, kept from run to run; and the part of it that learning rates are chosen on."""
+
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import dcond
+from dcond.data.split import stratified_split
+from dcond.evaluate.protocol import HeldOut, Protocol
+from dcond.evaluate.results import EvalResult, NetworkResult
+from dcond.models import Pool
+from dcond.paths import write_atomically
+from dcond.types import RealData, Split, SyntheticSet
+
+log = logging.getLogger(__name__)
+
+SHARE, MOST = 0.1, 5000  # of the training images, held out for learning rates
+SPLIT_SEED = 0  # of its own: every run chooses on the same images
+
+
+def whole_set(real: RealData, rows: Tensor | None = None) -> SyntheticSet:
+    """Return the training images (or some rows of them) as a set that networks can be trained on."""
+    rows = torch.arange(len(real.train)) if rows is None else rows
+    classes = len(real.class_names)
+    labels = real.train.labels[rows.to(real.device)]
+    return SyntheticSet(real.pixels(rows), labels, real.class_names, max(1, len(rows) // classes), real.mean, real.std)
+
+
+def hold_out(protocol: Protocol, real: RealData, *, whole: bool = False) -> HeldOut | None:
+    """Return what a protocol that searches its learning rates does so on; None for any other.
+
+    Args:
+        protocol: how networks are trained.
+        real: whose training images are held out.
+        whole: the set to be trained on is the real one: it goes without the held-out images meanwhile.
+    """
+    if protocol.lr != "search":
+        return None
+    split, kept = held_out_rows(real)
+    return HeldOut(split, (lambda repeat: whole_set(real, kept)) if whole else None)
+
+
+def held_out_rows(real: RealData) -> tuple[Split, Tensor]:
+    """Return a tenth of the training images, at most 5,000, each class with its share, and the rows of the others."""
+    labels = real.train.labels.cpu().numpy()
+    count = min(round(SHARE * len(labels)), MOST)
+    kept, held = (torch.from_numpy(rows) for rows in stratified_split(labels, count, SPLIT_SEED))
+    rows = held.to(real.device)
+    return Split(real.train.images[rows], real.train.labels[rows]), kept
+
+
+def evaluate_whole(
+    protocol: Protocol,
+    pool: Pool,
+    real: RealData,
+    seed: int,
+    folder: Path,
+    *,
+    progress: Callable[[str], None] = lambda note: None,
+) -> EvalResult:
+    """Train the pool on the whole training set and test it; every network's figures are kept in ``folder``.
+
+    A kept figure is taken for the same protocol, network, data set, seed and version of dcond only.
+    """
+    results: dict[str, NetworkResult] = {}
+    data = _fingerprint(real)
+    for name, recipe in pool.networks.items():
+        key = f"{dcond.__version__}/{_settings(protocol)}/{name}/{recipe!r}/{data}/{seed}"
+        file = folder / f"full_{real.name}_{name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+        kept = _read(file)
+        if kept is not None:
+            log.info("whole %s, %s: kept figure of %s", real.name, name, file)
+            for repeat in range(protocol.repeats):
+                progress(f"{name} {repeat + 1}/{protocol.repeats}")
+            results[name] = kept
+            continue
+        results[name] = _train(protocol, Pool(networks={name: recipe}), real, seed, progress).networks[name]
+        _write(results[name], file)
+    return EvalResult(protocol.name, results)
+
+
+def _train(protocol: Protocol, pool: Pool, real: RealData, seed: int, progress: Callable[[str], None]) -> EvalResult:
+    whole, held_out = whole_set(real), hold_out(protocol, real, whole=True)
+    return protocol.evaluate(lambda repeat: whole, pool, real.test, seed, progress=progress, held_out=held_out)
+
+
+def _settings(protocol: Protocol) -> str:
+    """Write every setting of a protocol, also of its augmentation, which has no text form of its own."""
+    values = {field.name: getattr(protocol, field.name) for field in dataclasses.fields(protocol)}
+    augment = values.pop("augment")
+    return repr(values | {"augment": None if augment is None else sorted(vars(augment).items())})
+
+
+def _fingerprint(real: RealData) -> str:
+    digest = hashlib.sha256(repr((real.name, real.mean, real.std)).encode())
+    for tensor in (real.train.images, real.train.labels, real.test.images, real.test.labels):
+        digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
+    return digest.hexdigest()
+
+
+def _read(file: Path) -> NetworkResult | None:
+    """Return a kept figure; one that is missing or damaged is made again."""
+    try:
+        entry: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        best, searched = entry["best"], entry["searched"]
+        return NetworkResult(
+            tuple(map(float, entry["accuracies"])),
+            float(entry["lr"]),
+            int(entry["epochs"]),
+            float(entry["wall_s"]),
+            None if best is None else tuple(map(float, best)),
+            None if searched is None else {float(lr): float(value) for lr, value in searched.items()},
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _write(result: NetworkResult, file: Path) -> None:
+    text = json.dumps(dataclasses.asdict(result), indent=2) + "\n"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, lambda path: _fill(path, text))
+    except OSError as error:  # the figure itself is known: the next run makes it again
+        log.warning("the whole set's figure could not be kept in %s: %s", file, error.strerror or error)
+
+
+def _fill(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

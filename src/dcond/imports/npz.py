@@ -1,0 +1,61 @@
+"""An npz file with ``images`` and ``labels``, and maybe ``class_names`` and ``factor``: ``dcond export --to npz``."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dcond.data.prepared import READ_ERRORS
+from dcond.errors import ArtefactError
+from dcond.imports.found import Found
+
+
+def read(path: Path) -> Found:
+    """Return the set: uint8, or floating point pixels in [0, 1]; channels first or last.
+
+    Raises:
+        ArtefactError: damaged, no npz, an array is missing or holds Python objects.
+    """
+    try:
+        if not zipfile.is_zipfile(path):  # numpy would take it for a pickle
+            raise ArtefactError(f"{path} is not an npz file, or only the first part of one; copy it again.")
+        with np.load(path, allow_pickle=False) as loaded:
+            arrays = {key: loaded[key] for key in ("images", "labels", "class_names", "factor") if key in loaded}
+    except READ_ERRORS as error:
+        reason = " ".join(str(error).split())
+        raise ArtefactError(f"{path} cannot be read as an npz file ({reason}); copy it again.") from error
+    missing = [key for key in ("images", "labels") if key not in arrays]
+    if missing:
+        raise ArtefactError(f"{path} lacks {', '.join(missing)}; an npz of a synthetic set holds images and labels.")
+    images = _channels_first(path, arrays["images"])
+    pixels = images.dtype == torch.uint8 or (images.is_floating_point() and images.min() >= 0 and images.max() <= 1)
+    names = arrays.get("class_names")
+    return Found(
+        "npz",
+        path,
+        images,
+        _tensor(path, arrays["labels"], "labels"),
+        normalised=False if pixels else None,
+        factor=int(arrays["factor"]) if "factor" in arrays and arrays["factor"].size == 1 else 1,
+        class_names=tuple(map(str, names)) if names is not None and names.ndim == 1 else None,
+    )
+
+
+def _channels_first(path: Path, array: NDArray[Any]) -> torch.Tensor:
+    images = _tensor(path, array, "images")
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim == 4 and images.shape[-1] in (1, 3) and images.shape[1] not in (1, 3):
+        return images.permute(0, 3, 1, 2).contiguous()
+    return images
+
+
+def _tensor(path: Path, array: NDArray[Any], what: str) -> torch.Tensor:
+    if array.dtype.kind not in "uif":
+        raise ArtefactError(f"{path}: {what} are of type {array.dtype}; save numbers.")
+    if array.dtype != np.uint8:
+        array = array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
+    return torch.from_numpy(np.ascontiguousarray(array))

@@ -1,0 +1,246 @@
+"""From runs to tables: blocks of runs that may be compared, and in them a row per method and setting."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from dcond.report.collect import Found, Outcome, natural
+from dcond.report.estimate import Estimate, is_ahead
+from dcond.report.sorting import Group, Place, groups_of, without_repeats
+from dcond.report.telling import note, of_the_row, telling
+
+AVERAGE = "average"
+BASELINE_TITLES = {
+    "random": "random real images",
+    "random_decoded": "random, shrunken",
+    "full": "whole real set",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Runs of one method that differ in nothing but the seed, or one baseline of a block."""
+
+    title: str
+    note: str = ""  # what tells it from the method's other rows
+    baseline: bool = False
+    outcomes: tuple[Outcome, ...] = ()
+    accuracies: dict[str, Estimate]  # by network, and AVERAGE; empty where no run has any
+    missing: tuple[int, ...] = ()  # seeds that other rows of the family have
+    absent: bool = False  # the method has no run here, though at another ipc
+    best: frozenset[str] = frozenset()  # columns in which it is ahead of all others
+
+    @property
+    def name(self) -> str:
+        """Title and note in one line."""
+        return f"{self.title} ({self.note})" if self.note else self.title
+
+    def of_status(self, status: str) -> tuple[Outcome, ...]:
+        """Return its runs that ended so."""
+        return tuple(outcome for outcome in self.outcomes if outcome.status == status)
+
+    def figure(self, kind: str, name: str) -> Estimate | None:
+        """Return a figure of ``cost`` or ``scores`` over the runs that are done, or None where no run has it."""
+        values = [getattr(outcome, kind).get(name) for outcome in self.of_status("done")]
+        known = tuple(value for value in values if value is not None)
+        return Estimate(known) if known else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """What may be compared: runs on one data set at one ipc, tested by one protocol on the same networks."""
+
+    dataset: str
+    ipc: int
+    protocol: str
+    note: str  # what tells it from blocks of the same data set, ipc and protocol
+    networks: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def family(self) -> tuple[str, str, str, tuple[str, ...]]:
+        """What it shares with the same study at other ipc."""
+        return self.dataset, self.protocol, self.note, tuple(sorted(self.networks))
+
+    @property
+    def subject(self) -> str:
+        """What its family is about, in one line."""
+        tested = f"protocol {self.protocol}" if self.protocol else "not evaluated"
+        return ", ".join(part for part in (self.dataset, tested, self.note) if part)
+
+    @property
+    def title(self) -> str:
+        """What it is about, in one line."""
+        return f"{self.subject}, ipc {self.ipc}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that is told."""
+
+    blocks: tuple[Block, ...]
+    outcomes: tuple[Outcome, ...]  # those that count, repeated ones left out
+    repeated: int  # runs of a configuration that another run has too
+    merged: tuple[str, ...]  # settings in which runs of one row differ, since they were not asked for
+    found: Found
+
+    @property
+    def families(self) -> list[list[Block]]:
+        """The blocks that differ in nothing but ipc, together."""
+        found: dict[object, list[Block]] = defaultdict(list)
+        for block in self.blocks:
+            found[block.family].append(block)
+        return list(found.values())
+
+
+def make(found: Found, group_by: Sequence[str] | None = None) -> Report:
+    """Group what was found.
+
+    Args:
+        found: the runs.
+        group_by: settings that split a method's rows; every setting that differs, if not given.
+
+    Raises:
+        ConfigError: no run has a setting of that name.
+    """
+    outcomes = without_repeats(found.outcomes)
+    groups = groups_of(outcomes, group_by)
+    titles = _block_notes({group.place for group in groups})
+    rows: dict[Place, list[Row]] = defaultdict(list)
+    for group, words in zip(groups, _row_notes(groups, titles, group_by), strict=True):
+        rows[group.place].append(_row(group, words))
+    blocks = [_block(place, titles[place], rows[place]) for place in rows]
+    blocks.sort(key=lambda block: natural(f"{block.dataset} {block.protocol} {block.note} {block.ipc}"))
+    merged = telling((index, of_the_row(run.settings)) for index, group in enumerate(groups) for run in group.outcomes)
+    return Report(
+        blocks=tuple(_complete(blocks)),
+        outcomes=outcomes,
+        repeated=len(found.outcomes) - len(outcomes),
+        merged=tuple(merged),
+        found=found,
+    )
+
+
+def _block_notes(places: Iterable[Place]) -> dict[Place, str]:
+    """Return what tells each place from those of the same data set, ipc, protocol and networks."""
+    notes = {}
+    alike: dict[tuple[str, str, tuple[str, ...]], list[Place]] = defaultdict(list)
+    for place in places:
+        alike[place.dataset, place.protocol, place.networks].append(place)
+    for family in alike.values():
+        recorded = [place for place in family if place.recorded]
+        for side in (recorded, [place for place in family if not place.recorded]):
+            names = telling((place.ipc, dict(place.settings)) for place in side)
+            for place in side:
+                notes[place] = note(dict(place.settings), names)
+                if recorded and not place.recorded:
+                    notes[place] = ", ".join(filter(None, ("settings not recorded", notes[place])))
+    return notes
+
+
+def _row_notes(groups: list[Group], titles: dict[Place, str], group_by: Sequence[str] | None) -> list[str]:
+    """Return what tells each group from the others of its method, data set and protocol, at any ipc."""
+    alike: dict[tuple[str, ...], list[Group]] = defaultdict(list)
+
+    def family(group: Group) -> tuple[str, ...]:
+        place = group.place
+        return group.method, place.dataset, place.protocol, titles[place], *place.networks
+
+    for group in groups:
+        alike[family(group)].append(group)
+    names = {
+        key: group_by or telling((group.place.ipc, dict(group.settings)) for group in members)
+        for key, members in alike.items()
+    }
+    return [note(dict(group.settings), names[family(group)]) for group in groups]
+
+
+def _row(group: Group, words: str) -> Row:
+    networks = group.place.networks
+    return Row(
+        title=group.method,
+        note=words,
+        outcomes=group.outcomes,
+        accuracies=_accuracies([run.networks for run in group.outcomes if run.evaluated], networks),
+    )
+
+
+def _accuracies(found: Sequence[dict[str, float]], networks: Sequence[str]) -> dict[str, Estimate]:
+    """Return a mean per network and their average, which only runs with every network have."""
+    whole = [accuracies for accuracies in found if all(name in accuracies for name in networks)]
+    columns = {name: tuple(run[name] for run in found if name in run) for name in networks}
+    if networks:
+        columns[AVERAGE] = tuple(statistics.fmean(run[name] for name in networks) for run in whole)
+    return {name: Estimate(values) for name, values in columns.items() if values}
+
+
+def _block(place: Place, words: str, rows: list[Row]) -> Block:
+    runs = [run for row in rows for run in row.outcomes if run.evaluated]
+    networks = tuple(runs[0].networks) if runs else place.networks
+    rows = sorted(rows, key=lambda row: natural(f"{row.title} {row.note}"))
+    rows += _baselines(runs, networks)
+    return Block(
+        dataset=place.dataset,
+        ipc=place.ipc,
+        protocol=place.protocol,
+        note=words,
+        networks=networks,
+        rows=tuple(replace(row, best=_best(row, rows)) for row in rows),
+    )
+
+
+def _baselines(runs: Iterable[Outcome], networks: Sequence[str]) -> list[Row]:
+    """Return a row per baseline: a value per seed, since runs of one seed have drawn the same images."""
+    drawn: dict[tuple[str, int], dict[object, list[dict[str, float]]]] = defaultdict(lambda: defaultdict(list))
+    for run in runs:
+        for name, accuracies in run.baselines.items():
+            factor = (run.factor or 1) if name == "random_decoded" else 1
+            drawn[name, factor][run.folder if run.seed is None else run.seed].append(accuracies)
+    rows = []
+    for name, factor in sorted(drawn, key=lambda each: ([*BASELINE_TITLES].index(each[0]), each[1])):
+        seeds = drawn[name, factor].values()
+        means = [
+            {net: statistics.fmean(each[net] for each in seed if net in each) for net in set().union(*seed)}
+            for seed in seeds
+        ]
+        words = f"factor {factor}" if factor > 1 else ""
+        rows.append(
+            Row(title=BASELINE_TITLES[name], note=words, baseline=True, accuracies=_accuracies(means, networks))
+        )
+    return rows
+
+
+def _best(row: Row, rows: Iterable[Row]) -> frozenset[str]:
+    """Return the columns in which a method's row is ahead of every other; the whole real set does not compete."""
+    if row.baseline:
+        return frozenset()
+    rivals = [other for other in rows if other is not row and other.title != BASELINE_TITLES["full"]]
+    return frozenset(
+        name
+        for name, ours in row.accuracies.items()
+        if (theirs := [other.accuracies[name] for other in rivals if name in other.accuracies])
+        and is_ahead(ours, max(theirs, key=lambda estimate: estimate.mean))
+    )
+
+
+def _complete(blocks: list[Block]) -> list[Block]:
+    """Mark what the families' other rows lead to expect: seeds, and methods that have no run at some ipc."""
+    seeds: dict[object, set[int]] = defaultdict(set)
+    methods: dict[object, set[str]] = defaultdict(set)
+    for block in blocks:
+        for row in block.rows:
+            seeds[block.family] |= {run.seed for run in row.outcomes if run.seed is not None}
+            methods[block.family] |= set() if row.baseline else {row.title}
+    return [_with_missing(block, seeds[block.family], methods[block.family]) for block in blocks]
+
+
+def _with_missing(block: Block, seeds: set[int], methods: set[str]) -> Block:
+    rows = [
+        row if row.baseline else replace(row, missing=tuple(sorted(seeds - {run.seed for run in row.outcomes})))
+        for row in block.rows
+    ]
+    absent = sorted(methods - {row.title for row in rows if not row.baseline}, key=natural)
+    of_methods = [row for row in rows if not row.baseline]
+    of_methods += [Row(title=name, accuracies={}, missing=tuple(sorted(seeds)), absent=True) for name in absent]
+    return replace(block, rows=(*of_methods, *(row for row in rows if row.baseline)))

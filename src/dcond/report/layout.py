@@ -1,0 +1,149 @@
+"""What stands in each cell: one set of sheets that the terminal, Markdown, LaTeX and the page all write."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dcond.engine.progress import duration
+from dcond.report.collect import Outcome
+from dcond.report.estimate import Estimate
+from dcond.report.grouping import AVERAGE, Block, Report, Row
+
+LEGEND = (
+    "Test accuracy of the last epoch, per cent, mean ± standard deviation over n runs (seeds); 95 %: half width of the "
+    "average's interval. Bold: ahead of every other row by more than the 95 % interval of the difference."
+)
+SCORES = ("ior", "hlr", "lrs", "ars")
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: its text, and what is printed small below it."""
+
+    text: str
+    small: str = ""
+    bold: bool = False
+    warn: str = ""  # small as well, and meant to be seen
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One table; the first column is words, the others are figures."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def accuracy_sheet(block: Block) -> Sheet:
+    """Lay out a block: a row per method and baseline, a column per network."""
+    names = [*block.networks, AVERAGE] if block.networks else []
+    rows = []
+    for row in block.rows:
+        average = row.accuracies.get(AVERAGE)
+        rows.append(
+            (
+                Cell(row.title, row.note, warn=marks(row)),
+                *(Cell(spread(row.accuracies.get(name)), bold=name in row.best) for name in names),
+                Cell(half_width(average)),
+                Cell(count(row)),
+            )
+        )
+    return Sheet(block.title, ("method", *names, "95 %", "n"), tuple(rows))
+
+
+def cost_sheets(report: Report) -> list[Sheet]:
+    """Lay out what runs cost, and their scores where they have any: a sheet per family, a row per ipc and method."""
+    return [sheet for blocks in report.families if (sheet := cost_sheet(blocks)).rows]
+
+
+def cost_sheet(blocks: list[Block]) -> Sheet:
+    """Lay out the costs of a family."""
+    rows = [(block, row) for block in blocks for row in row_of_methods(block) if row.of_status("done")]
+    scores = [name for name in SCORES if any(row.figure("scores", name) for _, row in rows)]
+    cells = []
+    for block, row in rows:
+        wall, evaluate = (row.figure("cost", name) for name in ("condense_wall_s", "evaluate_wall_s"))
+        step, memory = (row.figure("cost", name) for name in ("step_s_median", "peak_memory_bytes"))
+        found = [row.figure("scores", name) for name in scores]
+        cells.append(
+            (
+                Cell(row.title, row.note),
+                Cell(str(block.ipc)),
+                Cell(duration(wall.mean) if wall else NOTHING),
+                Cell(f"{step.mean:.3g}" if step else NOTHING),
+                Cell(f"{memory.mean / 1e6:,.0f}" if memory else NOTHING),
+                Cell(duration(evaluate.mean) if evaluate else NOTHING),
+                *(Cell(f"{score.mean:.3f}" if score else NOTHING) for score in found),
+            )
+        )
+    columns = ("method", "ipc", "condensing", "s/step", "peak MB", "evaluation", *(name.upper() for name in scores))
+    return Sheet(f"cost: {blocks[0].subject}", columns, tuple(cells))
+
+
+def row_of_methods(block: Block) -> list[Row]:
+    """Return the rows of methods that have runs."""
+    return [row for row in block.rows if not row.baseline and not row.absent]
+
+
+def spread(estimate: Estimate | None) -> str:
+    """Write ``51.2 ± 0.4``: mean and standard deviation of fractions, per cent."""
+    if estimate is None:
+        return NOTHING
+    return f"{100 * estimate.mean:.1f}" + ("" if estimate.std is None else f" ± {100 * estimate.std:.1f}")
+
+
+def half_width(estimate: Estimate | None) -> str:
+    """Write the half width of a mean's 95 % interval, per cent."""
+    return NOTHING if estimate is None or estimate.ci95 is None else f"± {100 * estimate.ci95:.1f}"
+
+
+def count(row: Row) -> str:
+    """Write how many runs are in the average, and of how many where some failed or are missing."""
+    n = row.accuracies[AVERAGE].n if AVERAGE in row.accuracies else 0
+    expected = n if row.baseline else max(n, len(row.outcomes) + len(row.missing))
+    return str(n) if n == expected else f"{n}/{expected}"
+
+
+def marks(row: Row) -> str:
+    """Say what a row lacks: failed, interrupted, unevaluated and missing runs."""
+    if row.absent:
+        return "no run"
+    words = [f"{len(runs)} {status}" for status in ("failed", "interrupted") if (runs := row.of_status(status))]
+    idle = [run for run in row.of_status("done") if not run.evaluated]
+    words += [f"{len(idle)} not evaluated"] if idle else []
+    if row.missing:
+        words.append(f"seed {', '.join(map(str, row.missing))} missing")
+    return "; ".join(words)
+
+
+def notes(report: Report) -> list[str]:
+    """Return a line for everything that is not in the tables, or should be known beside them."""
+    found, lines = report.found, []
+    for status in ("failed", "interrupted"):
+        for run in report.outcomes:
+            if run.status == status:
+                lines.append(f"{status}: {run.folder}" + (f": {run.error}" if run.error else ""))
+    lines += [f"no result yet (running, or killed): {folder}" for folder in found.unfinished]
+    lines += [f"skipped: {file}: {reason}" for file, reason in found.skipped]
+    if report.repeated:
+        lines.append(f"{report.repeated} run(s) of a configuration and seed that another run has too, counted once")
+    if report.merged:
+        lines.append(f"runs of one row differ in what --group-by leaves out: {', '.join(report.merged)}")
+    return lines + _unlike(report.outcomes)
+
+
+def _unlike(outcomes: Iterable[Outcome]) -> list[str]:
+    """Name the devices and PyTorch versions where there are several."""
+    done = [run for run in outcomes if run.status == "done"]
+    lines = []
+    for what, values in (
+        ("devices", Counter(run.device for run in done if run.device)),
+        ("versions of torch", Counter(run.versions["torch"] for run in done if run.versions.get("torch"))),
+        ("versions of dcond", Counter(run.versions["dcond"] for run in done if run.versions.get("dcond"))),
+    ):
+        if len(values) > 1:
+            each = ", ".join(f"{name} ({count} runs)" for name, count in sorted(values.items()))
+            lines.append(f"runs of several {what}: {each}; compare costs with care")
+    return lines

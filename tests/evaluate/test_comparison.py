@@ -1,0 +1,39 @@
+"""Paired differences."""
+
+import json
+import math
+
+import pytest
+
+from dcond.evaluate import EvalResult, NetworkResult
+from dcond.evaluate.comparison import compare
+
+
+def found(one, two) -> EvalResult:
+    return EvalResult("quick", {n: NetworkResult(x, 0.01, 1, 1.0) for n, x in (("one", one), ("two", two))})
+
+
+def test_differences_are_taken_repeat_by_repeat():
+    """Far apart between repeats, alike within: the interval is that of the differences, 0.01 ± 4.303·0.01/√3."""
+    got = compare(found((0.20, 0.52, 0.83), (0.5, 0.5, 0.5)), found((0.20, 0.51, 0.81), (0.6, 0.6, 0.6)))
+    assert got.networks["one"].differences == pytest.approx((0.0, 0.01, 0.02))
+    assert got.networks["one"].mean == pytest.approx(0.01)
+    assert got.networks["one"].ci95 == pytest.approx(4.303 * 0.01 / math.sqrt(3), rel=1e-3)
+    assert not got.networks["one"].clear
+    assert got.networks["two"].clear
+    assert got.networks["two"].mean == pytest.approx(-0.1)
+    assert got.average.differences == pytest.approx((-0.05, -0.045, -0.04))
+    assert got.average.clear
+
+
+def test_one_repeat_has_no_interval():
+    got = compare(found((0.5,), (0.5,)), found((0.2,), (0.2,)))
+    assert (got.average.ci95, got.average.clear) == (None, False)
+    assert got.average.mean == pytest.approx(0.3)
+
+
+def test_the_object_of_result_json():
+    got = compare(found((0.5, 0.6), (0.5, 0.6)), found((0.2, 0.2), (0.2, 0.2))).as_dict()
+    assert got.keys() == {"networks", "average"}
+    assert got["networks"]["one"].keys() == {"differences", "mean", "ci95", "clear"}
+    json.dumps(got, allow_nan=False)

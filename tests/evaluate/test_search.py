@@ -1,0 +1,202 @@
+"""Learning rates chosen on held-out training data, never on the test set; looks at the test set that choose nothing."""
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dcond.errors import ConfigError
+from dcond.evaluate import Protocol
+from dcond.evaluate.full import MOST, held_out_rows, hold_out, whole_set
+from dcond.evaluate.protocol import HeldOut
+from dcond.models import MLP, Pool
+from dcond.rng import generator
+from dcond.training import training_step
+from dcond.types import RealData, Split, SyntheticSet
+
+RATES = (0.0001, 0.05, 1000.0)
+
+
+def searching(**settings) -> Protocol:
+    given = {"name": "quick", "epochs": 30, "repeats": 2, "drops": (), "lr": "search", "search_rates": RATES} | settings
+    return Protocol(**given)
+
+
+@pytest.fixture
+def chosen(toy) -> SyntheticSet:
+    rows = torch.cat([rows[:2] for rows in toy.class_rows])
+    return SyntheticSet(toy.pixels(rows), toy.train.labels[rows], toy.class_names, 2, toy.mean, toy.std)
+
+
+@pytest.fixture
+def pool() -> Pool:
+    return Pool(networks={name: MLP(name=name, hidden=(12,), lr=0.02) for name in ("one", "two")})
+
+
+def test_the_rate_is_the_one_that_did_best_on_the_held_out_images(toy, chosen, pool):
+    """Re-derived: one training per rate, from one start, tested on the held-out images."""
+    protocol = searching()
+    found = protocol.evaluate(lambda r: chosen, pool, toy.test, 0, held_out=hold_out(protocol, toy))
+    split, _ = held_out_rows(toy)
+    for name, result in found.networks.items():
+        assert list(result.searched) == list(RATES)
+        for rate, accuracy in result.searched.items():
+            rng = generator(0, f"evaluation/{name}/search")
+            network = pool.networks[name].build(toy.spec, rng)
+            optimiser = torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9, weight_decay=5e-4)
+            images, labels = chosen.dataset().tensors
+            for _ in range(30):
+                rows = torch.randperm(6, generator=rng)
+                training_step(network, optimiser, images[rows], labels[rows], rng=rng)
+            right = network(toy.spec.normalise(split.images / 255)).argmax(1) == split.labels
+            assert accuracy == pytest.approx(right.float().mean().item())
+        assert result.lr == 0.05
+        assert result.searched[0.05] == max(result.searched.values())
+    given = replace(protocol, lr=0.05).evaluate(lambda r: chosen, pool, toy.test, 0)
+    for name in pool.networks:
+        assert found.networks[name].accuracies == given.networks[name].accuracies  # the search itself changes nothing
+
+
+def test_the_test_labels_change_no_choice(toy, chosen, pool):
+    wrong = Split(toy.test.images, (toy.test.labels + 1) % 3)
+    protocol = searching()
+    right, other = (
+        protocol.evaluate(lambda r: chosen, pool, test, 0, held_out=hold_out(protocol, toy))
+        for test in (toy.test, wrong)
+    )
+    for name in pool.networks:
+        assert right.networks[name].searched == other.networks[name].searched
+        assert right.networks[name].lr == other.networks[name].lr
+    assert right.average > 0.8 > 0.2 > other.average
+
+
+def test_every_set_is_searched_by_itself(toy, chosen, pool):
+    """On images of almost no contrast a small rate goes nowhere; on strong ones a large rate goes astray."""
+    protocol = searching(search_rates=(0.001, 100.0))
+    flat = replace(chosen, images=chosen.images * 0 + 0.5)
+    picks = [
+        protocol.evaluate(lambda r, each=each: each, pool, toy.test, 0, held_out=hold_out(protocol, toy)).networks[
+            "one"
+        ]
+        for each in (chosen, flat)
+    ]
+    assert picks[0].searched != picks[1].searched
+
+
+def test_a_tie_takes_the_smallest_rate(toy, chosen, pool):
+    protocol = searching(search_rates=(0.1, 0.05), epochs=60)
+    result = protocol.evaluate(lambda r: chosen, pool, toy.test, 0, held_out=hold_out(protocol, toy)).networks["one"]
+    assert result.searched[0.05] == result.searched[0.1]
+    assert result.lr == 0.05
+
+
+def test_searching_needs_held_out_images(toy, chosen, pool):
+    with pytest.raises(
+        ConfigError, match=r"^evaluation\.lr=search needs held-out training data; give a rate, or null\.$"
+    ):
+        searching().evaluate(lambda r: chosen, pool, toy.test, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"lr": "serch"}, "evaluation.lr=serch must be greater than 0, or null, or search."),
+        ({"search_rates": ()}, "evaluation.search_rates=[]: at least one, each greater than 0."),
+        ({"search_rates": (0.1, 0.0)}, "evaluation.search_rates=[0.1, 0.0]: at least one, each greater than 0."),
+        ({"best_every": -1}, "evaluation.best_every=-1 is out of range; allowed: 0 or more."),
+    ],
+)
+def test_settings_that_cannot_be(settings, words):
+    with pytest.raises(ConfigError) as error:
+        searching(**settings)
+    assert str(error.value) == words
+
+
+# --- what is held out ---------------------------------------------------------------------------------------------
+
+
+def test_a_tenth_of_every_class_the_same_in_every_run(toy):
+    split, kept = held_out_rows(toy)
+    assert torch.bincount(split.labels).tolist() == [4, 3, 5]
+    assert len(kept) == 108
+    again, _ = held_out_rows(toy)
+    assert torch.equal(split.images, again.images)
+    rest = whole_set(toy, kept)
+    held = {image.numpy().tobytes() for image in split.images}
+    assert not held & {image.numpy().tobytes() for image in (rest.images * 255).round().byte()}
+
+
+def test_at_most_five_thousand():
+    labels = torch.arange(3).repeat_interleave(20_000)
+    big = Split(torch.zeros(60_000, 1, 1, 1, dtype=torch.uint8), labels)
+    split, kept = held_out_rows(RealData("big", big, big, ("a", "b", "c"), (0.0,), (1.0,)))
+    assert len(split) == MOST == 5000
+    assert len(kept) == 55_000
+
+
+def test_a_set_that_contains_the_held_out_images_goes_without_them_meanwhile(toy, chosen, pool):
+    asked = []
+
+    @dataclass(frozen=True, kw_only=True)
+    class Counting(Protocol):
+        def _epoch(self, network, optimiser, images, labels, rng):
+            asked.append(len(images))
+
+    protocol = Counting(name="x", epochs=1, repeats=1, lr="search", search_rates=(0.1,))
+    held_out = hold_out(protocol, toy, whole=True)
+    assert isinstance(held_out, HeldOut)
+    whole = whole_set(toy)
+    protocol.evaluate(lambda r: whole, Pool(networks={"one": pool.networks["one"]}), toy.test, 0, held_out=held_out)
+    assert asked == [108, 120]
+    assert hold_out(replace(protocol, lr=None), toy) is None
+
+
+# --- the best of several looks ------------------------------------------------------------------------------------
+
+
+def test_looks_at_the_test_set_change_no_number_and_are_kept_apart(toy, chosen, pool):
+    settings = {"lr": 0.05, "epochs": 7, "batch": 4, "drops": (0.5,)}
+    never, some, every = (
+        searching(**settings, best_every=n).evaluate(lambda r: chosen, pool, toy.test, 0) for n in (0, 3, 1)
+    )
+    for name in pool.networks:
+        plain, few, all_epochs = (found.networks[name] for found in (never, some, every))
+        assert plain.accuracies == few.accuracies == all_epochs.accuracies
+        assert plain.best is None
+        for last, best_of_some, best_of_all in zip(plain.accuracies, few.best, all_epochs.best, strict=True):
+            assert last <= best_of_some <= best_of_all
+        entry = all_epochs.as_dict()
+        assert entry["best_over_epochs_on_test"] == list(all_epochs.best)
+        assert entry["mean"] == plain.mean
+
+
+def test_the_best_is_that_of_the_epochs(toy, chosen, pool):
+    """With one look, at the end of epoch 2 of 3: the larger of that accuracy and the last."""
+    short, whole = (
+        searching(lr=0.05, epochs=epochs, drops=(), best_every=0 if epochs == 2 else 2).evaluate(
+            lambda r: chosen, pool, toy.test, 0
+        )
+        for epochs in (2, 3)
+    )
+    for name in pool.networks:
+        pairs = zip(short.networks[name].accuracies, whole.networks[name].accuracies, strict=True)
+        assert whole.networks[name].best == tuple(map(max, pairs))
+
+
+# --- soft labels --------------------------------------------------------------------------------------------------
+
+
+def test_soft_labels_train_by_soft_cross_entropy(toy, chosen):
+    """One step on -Σ y log p, by hand."""
+    soft = torch.rand(6, 3, generator=torch.Generator().manual_seed(0)).softmax(1)
+    images = chosen.dataset().tensors[0]
+    recipe = MLP(name="one", hidden=(12,), lr=0.1)
+    networks = [recipe.build(toy.spec, generator(0, "x")) for _ in range(2)]
+    optimiser = torch.optim.SGD(networks[0].parameters(), lr=0.1)
+    loss = training_step(networks[0], optimiser, images, soft, rng=generator(0, "y"))
+    wanted = -(soft * F.log_softmax(networks[1](images), 1)).sum(1).mean()
+    assert torch.allclose(loss, wanted)
+    wanted.backward()
+    for ours, theirs in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
+        assert torch.allclose(ours, theirs - 0.1 * theirs.grad, atol=1e-6)

@@ -1,0 +1,114 @@
+"""Finding and reading results: nothing on disk is a reason to stop, and nothing is skipped without a word."""
+
+import json
+import os
+
+import pytest
+
+from dcond.errors import ConfigError
+from dcond.report.collect import collect, natural
+
+
+def test_a_result_is_read_with_its_settings(write_result):
+    folder = write_result(
+        "run", {"A": 0.5, "B": 0.25}, cost={"condense_wall_s": 3.0}, settings={"method.flag": True}, factor=2, seed=7
+    )
+    (run,) = collect([folder]).outcomes
+    assert (run.method, run.dataset, run.ipc, run.factor, run.seed, run.status) == ("dm", "digits", 1, 2, 7, "done")
+    assert run.networks == {"A": 0.5, "B": 0.25}
+    assert run.cost == {"condense_wall_s": 3.0}
+    assert run.settings["method.lr"] == "1.0"
+    assert run.settings["method.flag"] == "true"  # as on the command line
+    assert run.settings["init"] == "real"
+    assert not {"seed", "ipc"} & run.settings.keys()
+    assert run.evaluated
+
+
+def test_every_run_once_in_natural_order(write_result, tmp_path):
+    for name in ("sweep/10", "sweep/9", "other/1"):
+        write_result(name, {"A": 0.5})
+    file = tmp_path / "sweep" / "9" / "result.json"
+    found = collect([tmp_path / "sweep", tmp_path, file])
+    assert [run.folder.relative_to(tmp_path).as_posix() for run in found.outcomes] == ["sweep/9", "sweep/10", "other/1"]
+    assert sorted(["a10", "a9", "a", "b1"], key=natural) == ["a", "a9", "a10", "b1"]
+
+
+HALF = '{"status": "done", "method": "dm", "evalu'
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (HALF, "no JSON, or half of one"),
+        ("", "no JSON, or half of one"),
+        ("[" * 100_000, "no JSON, or half of one"),
+        (b"\xff\xfe{}", "no JSON, or half of one"),
+        ("[]", "not a result of dcond"),
+        ('{"accuracy": 0.5}', "not a result of dcond"),
+        ('{"status": "great", "method": "dm"}', "not a result of dcond"),
+        ('{"status": "done", "method": "dm", "ipc": "ten"}', "its ipc is no whole number"),
+        ('{"status": "done", "method": "dm", "ipc": true}', "its ipc is no whole number"),
+        ('{"status": "done", "method": "dm", "cost": 3}', "its cost is no object"),
+        ('{"status": "done", "method": "dm", "cost": {"steps": NaN}}', "its cost.steps is no number"),
+        (
+            '{"status": "done", "method": "dm", "evaluation": {"networks": {"A": {"mean": 51.2}}}}',
+            "its accuracy of A is 51.2, no fraction",
+        ),
+        (
+            '{"status": "done", "method": "dm", "baselines": {"random": {"networks": {"A": null}}}}',
+            "its accuracy of A is no number",
+        ),
+    ],
+)
+def test_what_is_no_result_is_named_and_skipped(content, reason, write_result, tmp_path):
+    write_result("fine", {"A": 0.5})
+    (tmp_path / "odd").mkdir()
+    content = content if isinstance(content, bytes) else content.encode()
+    (tmp_path / "odd" / "result.json").write_bytes(content)
+    found = collect([tmp_path])
+    assert len(found.outcomes) == 1
+    assert found.skipped == ((tmp_path / "odd" / "result.json", reason),)
+
+
+def test_a_number_beyond_floats_is_skipped_too(tmp_path):
+    text = json.dumps({"status": "done", "method": "dm", "cost": {"steps": 10**400}})
+    (tmp_path / "result.json").write_text(text)
+    assert len(collect([tmp_path]).skipped) == 1
+
+
+def test_a_running_sweep(write_result, tmp_path):
+    write_result("sweep/0", {"A": 0.5})
+    (tmp_path / "sweep" / "1" / ".hydra").mkdir(parents=True)
+    (tmp_path / "sweep" / "2").mkdir()
+    (tmp_path / "sweep" / "2" / "condense.log").touch()
+    (tmp_path / "sweep" / "2" / ".result.json.abc").write_text(HALF)  # being written
+    found = collect([tmp_path])
+    assert len(found.outcomes) == 1
+    assert found.skipped == ()
+    assert [folder.name for folder in found.unfinished] == ["1", "2"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_skipped(write_result, tmp_path):
+    (write_result("run", {"A": 0.5}) / "result.json").chmod(0)
+    assert collect([tmp_path]).skipped[0][1] == "Permission denied"
+
+
+def test_letters_that_would_move_the_cursor_are_replaced(write_result, tmp_path):
+    write_result("run", {"A\x1b[2J": 0.5}, method="d\nm\x07\ud800")
+    (run,) = collect([tmp_path]).outcomes
+    assert run.method == "d m\ufffd\ufffd"
+    assert list(run.networks) == ["A\ufffd[2J"]
+
+
+def test_nothing_there(tmp_path):
+    with pytest.raises(ConfigError) as error:
+        collect([tmp_path / "no"])
+    assert str(error.value) == (f"{tmp_path}/no does not exist; give run folders, sweeps, or folders that hold them.")
+    with pytest.raises(ConfigError) as error:
+        collect([tmp_path])
+    assert str(error.value) == f"no result.json under {tmp_path}; a run writes its own at its end."
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ConfigError) as error:
+        collect([tmp_path / "config.json"])
+    assert str(error.value).startswith(f"{tmp_path}/config.json is no result.json; give run folders,")

@@ -1,0 +1,152 @@
+"""Figures: which there are, what they say, and that their bytes depend on their numbers alone."""
+
+import io
+import json
+import sys
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+
+from dcond.errors import UnsupportedError
+from dcond.report.beside import MOST_PIXELS, MOST_POINTS, curves, picture
+from dcond.report.collect import collect
+from dcond.report.figures import draw
+from dcond.report.grouping import make
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    """Draw everything written so far."""
+
+    def draw_all():
+        report = make(collect([tmp_path]))
+        return {drawing.name: drawing for drawing in draw(report, curves(report.outcomes))}
+
+    return draw_all
+
+
+def write_losses(folder, losses):
+    lines = [json.dumps({"step": 10 * (index + 1), "condense/loss": loss}) for index, loss in enumerate(losses)]
+    (folder / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 99, "conde']))
+
+
+@pytest.fixture
+def study(write_result):
+    """Write two methods at two ipc, with costs and losses."""
+    for method, wall in (("dm", 30.0), ("random", 0.0)):
+        for ipc in (1, 10):
+            for seed in (0, 1):
+                cost = {"condense_wall_s": wall}
+                means = {"ConvNet": 0.5 + seed / 50, "MLP": 0.4}
+                name = f"{method}{ipc}{seed}"
+                folder = write_result(
+                    name, means, method=method, ipc=ipc, seed=seed, cost=cost, baselines={"random": means}
+                )
+                if wall:
+                    write_losses(folder, [3.0, 2.0, 1.0 / ipc])
+
+
+def words(svg):
+    """Return every text in a figure."""
+    return {
+        "".join(node.itertext()).strip() for node in ElementTree.fromstring(svg).iter() if node.tag.endswith("text")
+    }
+
+
+def test_four_figures_with_labels_and_units(study, drawn):
+    found = drawn()
+    assert list(found) == [
+        f"{kind}_digits_quick" for kind in ("accuracy_over_ipc", "accuracy_over_cost", "networks", "loss")
+    ]
+    over_ipc, over_cost, networks, loss = (words(drawing.svg) for drawing in found.values())
+    assert {"images per class", "mean test accuracy of the networks, %", "1", "10", "dm", "random"} <= over_ipc
+    assert "random real images" in over_ipc
+    assert {"condensing, s", "mean test accuracy of the networks, %", "ipc 1", "ipc 10", "0"} <= over_cost
+    assert {"test accuracy, %", "ConvNet", "MLP", "51.0", "40.0"} <= networks
+    assert {"step", "loss", "dm, ipc 1", "dm, ipc 10"} <= loss
+    assert not {"random, ipc 1"} & loss
+    for drawing in found.values():
+        with Image.open(io.BytesIO(drawing.png)) as image:
+            assert image.format == "PNG"
+            assert min(image.size) > 300
+            assert max(image.size) < 4000
+
+
+def test_the_bytes_depend_on_the_numbers_alone(study, drawn, write_result):
+    first, second = drawn(), drawn()
+    assert first == second
+    assert "<dc:date>" not in first["networks_digits_quick"].svg
+    write_result("dm10", {"ConvNet": 0.9, "MLP": 0.4}, ipc=1, seed=0)
+    assert drawn()["networks_digits_quick"] != first["networks_digits_quick"]
+
+
+def test_only_what_there_is_to_show(write_result, drawn):
+    write_result("a", {"A": 0.5})
+    assert list(drawn()) == ["networks_digits_quick"]  # one ipc, no cost, no curve
+    write_result("b", status="failed", error="x", dataset="mnist")
+    assert list(drawn()) == ["networks_digits_quick"]
+
+
+def test_files_of_alike_names_are_told_apart(write_result, drawn):
+    write_result("a", {"A": 0.5}, dataset="x/y")
+    write_result("b", {"A": 0.5}, dataset="x:y")
+    assert list(drawn()) == ["networks_x_y_quick", "networks_x_y_quick_2"]
+
+
+def test_odd_names_are_drawn_as_they_are(write_result, drawn):
+    for seed, name in enumerate(("_hidden", "$x_1", "$\\frac{", "<script>&", "素描", "a" * 100)):
+        for ipc in (1, 10):
+            write_result(f"{seed}{ipc}", {"$A": 0.5, "_B": 0.5}, method=name, ipc=ipc, seed=0)
+    found = drawn()
+    shown = words(found["accuracy_over_ipc_digits_quick"].svg)
+    assert {"\u200b_hidden", "$x_1", "$\\frac{", "<script>&", "素描"} <= shown
+    assert not any("<script>" in drawing.svg for drawing in found.values())
+
+
+def test_twenty_rows_are_still_a_figure(write_result, drawn):
+    for index in range(20):
+        for ipc in (1, 50):
+            write_result(f"{index}_{ipc}", {"A": index / 20}, ipc=ipc, method=f"method{index}")
+    found = drawn()
+    assert {f"method{index}" for index in range(20)} <= words(found["accuracy_over_ipc_digits_quick"].svg)
+
+
+def test_without_matplotlib_one_line_says_what_to_install(write_result, drawn, monkeypatch):
+    write_result("a", {"A": 0.5})
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UnsupportedError) as error:
+        drawn()
+    assert str(error.value) == "figures need matplotlib, which is not installed; pip install 'dcond[report]'."
+
+
+def test_curves_leave_out_what_cannot_be_read(write_result, tmp_path):
+    folder = write_result("a", {"A": 0.5})
+    lines = ['{"step": 1, "condense/loss": 2.0}', '{"step": 2}', "[]", '{"step": 3, "condense/loss": NaN}', "x", ""]
+    (folder / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 4, "condense/loss": 1.5}']))
+    write_result("b", {"A": 0.5})
+    write_losses(write_result("c", {"A": 0.5}), [])
+    (curve,) = curves(collect([tmp_path]).outcomes)
+    assert (curve.folder, curve.steps, curve.losses) == (folder, (1, 4), (2.0, 1.5))
+
+
+def test_a_long_curve_is_thinned_and_keeps_its_ends(write_result, tmp_path):
+    write_losses(write_result("a", {"A": 0.5}), [1.0] * 5000)
+    (curve,) = curves(collect([tmp_path]).outcomes)
+    assert (curve.steps[0], curve.steps[-1]) == (10, 50_000)
+    assert MOST_POINTS / 2 < len(curve.steps) <= MOST_POINTS + 50
+
+
+def test_a_picture_is_shrunk_if_large_and_absent_if_none(tmp_path):
+    import base64
+
+    assert picture(tmp_path) is None
+    for content in (b"", b"no picture", b"\x89PNG\r\n\x1a\n half"):
+        (tmp_path / "grid.png").write_bytes(content)
+        assert picture(tmp_path) is None
+    for size, shown in (((64, 32), (64, 32)), ((4 * MOST_PIXELS, MOST_PIXELS), (MOST_PIXELS, MOST_PIXELS // 4))):
+        Image.new("RGB", size, "red").save(tmp_path / "grid.png")
+        head, _, content = picture(tmp_path).partition(",")
+        assert head == "data:image/png;base64"
+        with Image.open(io.BytesIO(base64.b64decode(content))) as image:
+            assert image.size == shown

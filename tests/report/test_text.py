@@ -1,0 +1,152 @@
+"""The terminal, CSV, Markdown and LaTeX: what they say, and that nothing in a result can break out of them."""
+
+import csv
+import io
+
+import pytest
+from rich.console import Console
+
+from dcond.report import text
+from dcond.report.collect import collect
+from dcond.report.console import fitted, show
+from dcond.report.grouping import make
+from dcond.report.layout import Cell, Sheet, accuracy_sheet, cost_sheets, notes
+
+EVIL = r"<script>alert(1)</script>|`a`*b*_c_[d](e)\f&g$h#i%{j}~^"
+
+
+@pytest.fixture
+def study(write_result, tmp_path):
+    """Write two methods, two ipc and three seeds, one of which failed; return the report."""
+    for ipc in (1, 10):
+        for seed in (0, 1, 2):
+            cost = {"condense_wall_s": 90.0, "step_s_median": 0.125, "peak_memory_bytes": 2e9, "evaluate_wall_s": 4.0}
+            scores = {"ior": 0.5, "hlr": 0.25, "lrs": 0.125, "ars": None}
+            up = seed / 100
+            write_result(f"dm{ipc}{seed}", {"A": 0.5 + up, "B": 0.4}, ipc=ipc, seed=seed, cost=cost, scores=scores)
+            write_result(f"m3d{ipc}{seed}", {"A": 0.7 + up, "B": 0.4}, ipc=ipc, seed=seed, method="m3d")
+    write_result("broken", seed=3, status="failed", error="loss is not finite")
+    return make(collect([tmp_path]))
+
+
+def terminal(report, width=80):
+    file = io.StringIO()
+    sheets = [accuracy_sheet(block) for block in report.blocks]
+    show(Console(width=width, file=file), sheets, cost_sheets(report), notes(report))
+    return file.getvalue()
+
+
+def test_the_terminal_shows_tables_costs_scores_and_what_is_missing(study):
+    out = terminal(study)
+    rows = [" ".join(line.split()) for line in out.splitlines()]
+    assert "digits, protocol quick, ipc 1" in rows
+    assert "method A B average 95 % n" in rows
+    assert "dm 51.0 ± 1.0 40.0 ± 0.0 45.5 ± 0.5 ± 1.2 3/4" in rows
+    assert "1 failed" in rows
+    assert "seed 3 missing" in rows  # of m3d
+    assert "method ipc condensing s/step peak MB evaluation IOR HLR LRS" in rows
+    assert "dm 10 1:30 min 0.125 2,000 4.0 s 0.500 0.250 0.125" in rows
+    assert "m3d 10 – – – – – – –" in rows
+    assert any(row.startswith("failed: ") and row.endswith("/broken: loss is not finite") for row in rows)
+    assert all(len(line) <= 80 for line in out.splitlines() if "/broken" not in line)  # which is for grep
+
+
+def test_bold_on_a_terminal_is_the_best_alone(study):
+    file = io.StringIO()
+    console = Console(width=80, file=file, force_terminal=True, color_system="standard", legacy_windows=False)
+    show(console, [accuracy_sheet(study.blocks[0])], [], [])
+    assert "\x1b[1m71.0 ± 1.0\x1b[0m" in file.getvalue()
+    assert "\x1b[1m51.0" not in file.getvalue()
+    assert "\x1b[1m40.0" not in file.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_wide_sheet_becomes_several_that_fit_and_lose_nothing(width):
+    columns = ("method", *(f"Network-{index}" for index in range(9)), "n")
+    rows = (("a_very_long_name_of_a_method_that_wraps", *(f"{index}0.0 ± 1.0" for index in range(9)), "3"),)
+    sheet = Sheet("title", columns, tuple(tuple(map(Cell, row)) for row in rows))
+    parts = list(fitted(sheet, width))
+    assert len(parts) == {40: 10, 80: 3, 200: 1}[width] or width == 40
+    assert tuple(name for part in parts for name in part.columns[1:]) == columns[1:]
+    file = io.StringIO()
+    show(Console(width=width, file=file), [sheet], [], [])
+    assert max(map(len, file.getvalue().splitlines())) <= width
+    for figure in rows[0][1:]:
+        assert figure in file.getvalue()
+
+
+def test_many_notes_are_cut_on_a_terminal():
+    file = io.StringIO()
+    show(Console(width=80, file=file), [], [], [f"failed: {index}" for index in range(25)])
+    assert "failed: 19\n" in file.getvalue()
+    assert file.getvalue().endswith("and 5 more; --out FOLDER writes them all\n")
+
+
+def test_csv_has_a_line_per_row_and_network(study):
+    lines = list(csv.DictReader(io.StringIO(text.as_csv(study))))
+    assert len(lines) == 2 * 2 * 3
+    found = {(line["ipc"], line["method"], line["network"]): line for line in lines}
+    best = found["10", "m3d", "A"]
+    assert float(best["mean"]) == pytest.approx(0.71)  # a fraction, as in the results
+    assert float(best["std"]) == pytest.approx(0.01)
+    assert float(best["ci95"]) == pytest.approx(4.302652729911275 * 0.01 / 3**0.5)  # t of 2
+    assert (best["best"], best["n"], best["seeds"], best["condense_wall_s"]) == ("1", "3", "0 1 2", "")
+    dm = found["1", "dm", "average"]
+    assert (dm["best"], dm["failed"], dm["missing_seeds"], dm["marks"]) == ("0", "1", "", "1 failed")
+    assert (dm["condense_wall_s"], dm["peak_memory_bytes"], dm["ior"], dm["ars"]) == ("90.0", "2000000000.0", "0.5", "")
+
+
+def test_csv_says_where_a_method_has_no_accuracy(write_result, tmp_path):
+    write_result("a", status="failed", error="x")
+    (line,) = csv.DictReader(io.StringIO(text.as_csv(make(collect([tmp_path])))))
+    assert (line["method"], line["network"], line["n"], line["mean"], line["failed"]) == ("dm", "", "0", "", "1")
+
+
+def all_sheets(report):
+    return [accuracy_sheet(block) for block in report.blocks], cost_sheets(report), notes(report)
+
+
+def test_markdown(study):
+    out = text.markdown(*all_sheets(study))
+    assert (
+        "### digits, protocol quick, ipc 1\n\n| method | A | B | average | 95 % | n |\n|---|---:|---:|---:|---:|---:|\n"
+        in out
+    )
+    assert "| dm (1 failed) | 51.0 ± 1.0 | 40.0 ± 0.0 | 45.5 ± 0.5 | ± 1.2 | 3/4 |\n" in out
+    assert "| m3d (seed 3 missing) | **71.0 ± 1.0** | 40.0 ± 0.0 | **55.5 ± 0.5** | ± 1.2 | 3/4 |\n" in out
+
+
+def test_latex(study):
+    out = text.latex(*all_sheets(study))
+    assert r"\caption{digits, protocol quick, ipc 1. Test accuracy" in out
+    assert "method & A & B & average & 95 \\% & n \\\\\n\\midrule\n" in out
+    assert r"m3d {\footnotesize (seed 3 missing)} & \textbf{71.0 $\pm$ 1.0} & 40.0 $\pm$ 0.0 &" in out
+    assert out.count(r"\begin{tabular}{lrrrrr}") == 2
+    assert out.count(r"\begin{table}") == out.count(r"\end{table}") == 3
+    assert [line for line in out.splitlines() if line.startswith("% failed: ")]
+
+
+def test_markdown_takes_the_meaning_from_every_letter(write_result, tmp_path):
+    write_result("a", {EVIL: 0.5}, method=EVIL, settings={"method.name": EVIL})
+    write_result("b", {EVIL: 0.5}, method=EVIL)
+    out = text.markdown(*all_sheets(make(collect([tmp_path]))))
+    assert "<" not in out
+    tables = [line for line in out.splitlines() if line.startswith("|")]
+    bare = [line.replace(r"\\", "").replace(r"\|", "") for line in tables]
+    assert len({line.count("|") for line in bare[:4]}) == 1  # no cell was split
+    assert text.escape_markdown("a*b_c`d|e[f]\\g<h>&") == r"a\*b\_c\`d\|e\[f\]\\g&lt;h&gt;&amp;"
+
+
+def test_latex_takes_the_meaning_from_every_letter(write_result, tmp_path):
+    assert text.escape_latex("a_b%c$d#e&f{g}\\h~i^j") == (
+        r"a\_b\%c\$d\#e\&f\{g\}\textbackslash{}h\textasciitilde{}i\textasciicircum{}j"
+    )
+    assert text.escape_latex("<|>[*]±–") == r"\textless{}\textbar{}\textgreater{}{[}{*}{]}$\pm$--"
+    write_result("a", {EVIL: 0.5}, method=EVIL, dataset=EVIL)
+    out = text.latex(*all_sheets(make(collect([tmp_path]))))
+    rows = [line for line in out.splitlines() if "script" in line and line.endswith(r"\\")]
+    assert rows
+    for row in rows:
+        plain = row.replace(r"\&", "").replace(r"\\", "")
+        assert plain.count("&") in (4, 5)  # the cells' own, and no other
+    assert "<" not in out
