@@ -21,11 +21,7 @@ from dcond.types import RealData, Split, SyntheticSet
 
 # Every setting of this name, anywhere in a method, its network or its first images: seconds become milliseconds.
 SMALL = {"steps": 24, "train_steps": 10, "width": 16, "batch_real": 16, "outer": 3, "inner_epochs": 2}
-<<<<<<< HEAD
 SMALL |= {"steps_per_network": 5, "train_images": 32, "batch_train": 32, "inner_steps": 2, "heads": 2}
-=======
-SMALL |= {"steps_per_network": 5, "train_images": 32, "batch_train": 16, "inner_steps": 2, "heads": 2}
->>>>>>> wt/hmdc
 SHALLOW = {"depth": 1}  # where a depth is set at all: null takes it from the image's size
 
 
