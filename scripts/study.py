@@ -26,8 +26,6 @@ from pathlib import Path
 
 from dcond.evaluate.results import interval95
 
-DATASETS = ("fashion_mnist", "cifar10")
-IPCS = (1, 10)
 SEEDS = (0, 1, 2)
 
 
@@ -37,6 +35,8 @@ class Study:
 
     methods: dict[str, str]
     words: dict[int, str]
+    datasets: tuple[str, ...] = ("fashion_mnist", "cifar10")
+    common: str = "experiment=cpu/table"
 
 
 FAMILY = "method=degm init=real"  # the noise of the published runs wants thousands of steps
@@ -51,7 +51,7 @@ STUDIES = {
             "m3d_f1": "method=m3d method.steps=200 method.factor=1",
             "m3d": "method=m3d method.steps=200",
         },
-        dict.fromkeys(IPCS, ""),
+        dict.fromkeys((1, 10), ""),
     ),
     "gradient_matching": Study(  # at equal time
         {
@@ -69,12 +69,29 @@ STUDIES = {
             10: "max_seconds=60 method.batch_real=128 engine.compile=false",
         },
     ),
+    "inner_epochs": Study(  # at equal steps
+        {f"degm_md_t{epochs}": f"{FAMILY} method.inner=fixed method.inner_epochs={epochs}" for epochs in (1, 10, 50)},
+        {10: "method.steps=27 method.batch_real=128 engine.compile=false"},
+        datasets=("fashion_mnist",),
+    ),
     "precision": Study(  # the same run in float32 and in the default mixed mode
         {"exact": "engine=exact", "mixed": "engine.precision=bfloat16 engine.compile=false"},
+        {10: "method=dsa method.batch_real=128 method.steps=40 method.inner_epochs=5"},
+    ),
+    "hmdc_digits": Study(  # HMDC, what it is without its parts, and methods with one network
         {
-            1: "method=dsa method.batch_real=128 method.steps=60",
-            10: "method=dsa method.batch_real=128 method.steps=40 method.inner_epochs=5",
+            "dm": "method=dm max_seconds=30",
+            "m3d": "method=m3d",
+            "hmdc_convnet": "method=hmdc ~learners.networks.ViT",
+            "hmdc_vit": "method=hmdc ~learners.networks.ConvNet",
+            "hmdc_two": "method=hmdc method.gbm=false method.distillation=none",
+            "hmdc_gbm": "method=hmdc method.distillation=none",
+            "hmdc_md": "method=hmdc method.gbm=false",
+            "hmdc": "method=hmdc",
         },
+        {1: ""},
+        datasets=("digits",),
+        common="threads=1 baselines=false tensorboard=false",
     ),
 }
 ALONE = "max_steps=20 max_seconds=null evaluate=false threads=null"  # for the timing
@@ -83,7 +100,8 @@ ALONE = "max_steps=20 max_seconds=null evaluate=false threads=null"  # for the t
 def jobs(name: str) -> list[tuple[Path, str]]:
     """Return every job's run folder and words, the cheap ones of all kinds first."""
     made = []
-    for seed, ipc, dataset, method in itertools.product(SEEDS, IPCS, DATASETS, STUDIES[name].methods):
+    study = STUDIES[name]
+    for seed, ipc, dataset, method in itertools.product(SEEDS, study.words, study.datasets, study.methods):
         folder = Path("outputs/studies") / name / f"{method}_{dataset}_ipc{ipc}_seed{seed}"
         made.append((folder, f"{words(name, ipc, dataset, method)} seed={seed}"))
     return made
@@ -91,8 +109,7 @@ def jobs(name: str) -> list[tuple[Path, str]]:
 
 def words(name: str, ipc: int, dataset: str, method: str) -> str:
     study = STUDIES[name]
-    common = f"experiment=cpu/table dataset={dataset} ipc={ipc}"
-    return " ".join(f"{common} {study.methods[method]} {study.words[ipc]}".split())
+    return " ".join(f"{study.common} dataset={dataset} ipc={ipc} {study.methods[method]} {study.words[ipc]}".split())
 
 
 def table(name: str, what: str = "") -> Path:
@@ -155,7 +172,7 @@ def show(study: str) -> None:
     with table(study).open() as file:
         rows = list(csv.DictReader(file))
     networks = list(dict.fromkeys(row["network"] for row in rows))
-    for dataset, ipc in itertools.product(DATASETS, IPCS):
+    for dataset, ipc in itertools.product(STUDIES[study].datasets, STUDIES[study].words):
         print(f"\n| {dataset}, ipc {ipc} | {' | '.join(networks)} |\n|---|{'---|' * len(networks)}")
         for method in STUDIES[study].methods:
             cells = []
@@ -169,7 +186,8 @@ def show(study: str) -> None:
 def time_steps(study: str) -> None:
     """Median seconds per step of the methods that take steps, alone on the machine, with all its threads."""
     rows = []
-    for ipc, dataset, method in itertools.product(IPCS, DATASETS, STUDIES[study].methods):
+    chosen = STUDIES[study]
+    for ipc, dataset, method in itertools.product(chosen.words, chosen.datasets, chosen.methods):
         alone = f"{words(study, ipc, dataset, method)} {ALONE}"
         folder = Path("outputs/studies") / study / f"time_{method}_{dataset}_ipc{ipc}"
         shutil.rmtree(folder, ignore_errors=True)
