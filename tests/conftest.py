@@ -1,6 +1,6 @@
 """Options and fixtures of all tests: ``--runslow``, one CPU thread, a toy data set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,12 @@ def _one_thread():
 
 
 @pytest.fixture
-def write_result(tmp_path) -> Callable[..., Path]:
+def write_result(tmp_path, monkeypatch) -> Callable[..., Path]:
     """Write one run's ``result.json`` into a folder of its own; settings go by their dotted names."""
     from dcond.report import result
+
+    monkeypatch.setattr(result, "git_commit", lambda: None)  # two processes each
+    monkeypatch.setattr(result, "versions", dict)
 
     def write(
         folder: str,
@@ -41,6 +44,7 @@ def write_result(tmp_path) -> Callable[..., Path]:
         baselines: dict[str, dict[str, float]] | None = None,
         cost: dict[str, float] | None = None,
         settings: dict[str, Any] | None = None,
+        pool: Iterable[str] = ("A", "B"),
         recorded: bool = True,
         **known: Any,
     ) -> Path:
@@ -49,11 +53,11 @@ def write_result(tmp_path) -> Callable[..., Path]:
 
         run = result.new(**{"status": "done", "method": "dm", "dataset": "digits", "ipc": 1, "seed": 0} | known)
         run["cost"] |= cost or {}
-        run["config_sha256"] = result.sha256(f"{folder}") if "config_sha256" not in known else known["config_sha256"]
+        run["config_sha256"] = result.sha256(folder) if "config_sha256" not in known else known["config_sha256"]
         if recorded:
             run["choices"] = {"method": run["method"], "dataset": run["dataset"], "init": "real", "pool": "tiny"}
             run["config"] = {"ipc": run["ipc"], "seed": run["seed"], "method": {"lr": 1.0, "steps": 10}}
-            run["config"] |= {"pool": {"networks": {"A": {"width": 8}, "B": {"width": 8}}}}
+            run["config"] |= {"pool": {"networks": {name: {"width": 8} for name in accuracies or pool}}}
             run["config"] |= {"evaluation": {"name": "quick"}}
             for name, value in (settings or {}).items():
                 *parents, last = name.split(".")

@@ -32,7 +32,7 @@ def test_help_is_quick_and_imports_no_torch(words):
 def test_usage_names_every_command(run_cli):
     done = run_cli("--help")
     assert done.code == 0
-    assert all(f"\n  {name} " in done.out for name in ("condense", "evaluate", "data", "list", "export"))
+    assert all(f"\n  {name} " in done.out for name in ("condense", "evaluate", "data", "report", "list", "export"))
     assert run_cli("-h").out == done.out
 
 
@@ -123,7 +123,7 @@ def test_own_methods_from_a_folder(condense, folder, results):
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("dcond ", {"condense", "evaluate", "data", "list", "export"}),
+        ("dcond ", {"condense", "evaluate", "data", "report", "list", "export"}),
         ("dcond e", {"evaluate", "export"}),
         ("dcond condense", {"condense"}),
         ("dcond list ", {"methods", "datasets", "models", "pools", "experiments", "inits", "augments", "evaluations"}),

@@ -1,7 +1,8 @@
 """Finding and reading results: nothing on disk is a reason to stop, and nothing is skipped without a word."""
 
+import errno
 import json
-import os
+from pathlib import Path
 
 import pytest
 
@@ -88,10 +89,14 @@ def test_a_running_sweep(write_result, tmp_path):
     assert [folder.name for folder in found.unfinished] == ["1", "2"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_may_not_be_read_is_skipped(write_result, tmp_path):
-    (write_result("run", {"A": 0.5}) / "result.json").chmod(0)
-    assert collect([tmp_path]).skipped[0][1] == "Permission denied"
+def test_a_file_that_cannot_be_read_is_skipped(write_result, tmp_path, monkeypatch):
+    write_result("run", {"A": 0.5})
+
+    def refuse(*_: object, **__: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    assert [reason for _, reason in collect([tmp_path]).skipped] == ["Permission denied"]
 
 
 def test_letters_that_would_move_the_cursor_are_replaced(write_result, tmp_path):

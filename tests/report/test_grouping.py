@@ -140,7 +140,7 @@ def test_a_run_that_failed_before_its_place_was_known_is_in_the_notes(write_resu
 def test_runs_of_several_devices_are_told_apart_in_a_note(write_result, report):
     write_result("a", {"A": 0.5}, device="cpu", versions={"torch": "2.11"})
     write_result("b", {"A": 0.5}, device="cuda", versions={"torch": "2.11"}, seed=1)
-    assert notes(report()) == ["runs of several devices: cpu (1 runs), cuda (1 runs); compare costs with care"]
+    assert notes(report()) == ["runs of several devices: cpu (1), cuda (1); compare costs with care"]
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,12 @@ from rich.text import Text
 from dcond.report.layout import LEGEND, Cell, Sheet
 
 MOST_NOTES = 20
+BETWEEN = 3  # characters between two columns
 WORDS = 26  # characters that the first column may take before its words are broken
 
 
 def show(console: Console, sheets: Iterable[Sheet], costs: Iterable[Sheet], notes: list[str]) -> None:
-    """Print everything; a sheet that is too wide becomes several, each with the first column."""
+    """Print everything; a sheet that is too wide becomes several, each with the columns that say what it is about."""
     for sheet in sheets:
         _print(console, sheet)
     console.print(Text(LEGEND, "dim"))
@@ -35,17 +36,15 @@ def _print(console: Console, sheet: Sheet) -> None:
 
 
 def fitted(sheet: Sheet, width: int) -> Iterator[Sheet]:
-    """Yield a sheet in parts whose columns fit a width together; the first column is in each."""
-    needs = [_needed(sheet, column) for column in range(len(sheet.columns))]
-    first = min(needs[0], WORDS)
+    """Yield a sheet in parts whose columns fit a width together; the heads are in each."""
+    needs = [_needed(sheet, column) + BETWEEN for column in range(len(sheet.columns))]
+    heads = 1 + min(needs[0], WORDS + BETWEEN) + sum(needs[1 : sheet.heads])
     chosen: list[int] = []
-    used = first + 4
-    for column in range(1, len(sheet.columns)):
-        if chosen and used + needs[column] + 2 > width:
+    for column in range(sheet.heads, len(sheet.columns)):
+        if chosen and heads + sum(needs[other] for other in (*chosen, column)) > width:
             yield _part(sheet, chosen)
-            chosen, used = [], first + 4
+            chosen = []
         chosen.append(column)
-        used += needs[column] + 2
     yield _part(sheet, chosen)
 
 
@@ -56,7 +55,7 @@ def _needed(sheet: Sheet, column: int) -> int:
 
 
 def _part(sheet: Sheet, columns: list[int]) -> Sheet:
-    kept = [0, *columns]
+    kept = [*range(sheet.heads), *columns]
     rows = tuple(tuple(row[column] for column in kept) for row in sheet.rows)
     return Sheet(sheet.title, tuple(sheet.columns[column] for column in kept), rows)
 

@@ -24,7 +24,8 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8
 MARKERS = "osD^vP*X"
 DASHES = ("-", "--", ":", "-.")
 NEEDS = "figures need matplotlib, which is not installed; pip install 'dcond[report]'."
-PANEL = (3.4, 2.8)  # inches
+PANEL = (3.4, 3.3)  # inches
+PAGE = 11.0
 STYLE: dict[Any, Any] = {
     **{"svg.fonttype": "none", "svg.hashsalt": "dcond", "text.parse_math": False, "font.size": 9.0},
     **{"axes.titlesize": 9.5, "axes.spines.top": False, "axes.spines.right": False, "axes.unicode_minus": False},
@@ -83,17 +84,27 @@ def look(index: int) -> dict[str, Any]:
     }
 
 
-def panels(columns: int, rows: int = 1, size: tuple[float, float] = PANEL) -> tuple["Figure", list["Axes"]]:
-    """Make a figure of panels; without pyplot, which would keep it alive."""
+def panels(count: int, size: tuple[float, float] = PANEL, columns: int | None = None) -> tuple["Figure", list["Axes"]]:
+    """Make a figure of so many panels, in rows as wide as a page; without pyplot, which would keep it alive."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
+    columns = columns or max(1, min(count, int(PAGE / size[0])))
+    rows = -(-count // columns)
     figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for idle in axes[count:]:
+        idle.set_visible(False)
+    return figure, axes[:count]
+
+
+def wrapped(name: str, width: int, lines: int = 3) -> str:
+    """Break a name into lines, and cut what needs more of them: a figure must not be all words."""
+    return "\n".join(textwrap.wrap(name, width, max_lines=lines, placeholder="…"))
 
 
 def add_legend(figure: "Figure", handles: dict[str, Any]) -> None:
     """Put one legend below all panels; a leading underscore would hide its line."""
-    labels = [textwrap.fill(name if name[0] != "_" else f"\u200b{name}", 44) for name in handles]
+    labels = [wrapped(name if name[0] != "_" else f"\u200b{name}", 44) for name in handles]
     figure.legend(list(handles.values()), labels, loc="outside lower center", ncols=min(3, len(handles)))

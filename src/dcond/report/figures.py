@@ -3,13 +3,23 @@
 import itertools
 import math
 import re
-import textwrap
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dcond.report.beside import Curve
-from dcond.report.drawing import DASHES, GREY, Drawing, add_legend, check_installed, look, panels, style, written
+from dcond.report.drawing import (
+    DASHES,
+    GREY,
+    Drawing,
+    add_legend,
+    check_installed,
+    look,
+    panels,
+    style,
+    wrapped,
+    written,
+)
 from dcond.report.estimate import Estimate
 from dcond.report.grouping import AVERAGE, Block, Report, Row
 from dcond.report.layout import row_of_methods
@@ -64,7 +74,7 @@ def _over_ipc(blocks: list[Block], looks: Looks) -> "Figure | None":
                 points[row.name].append((block.ipc, row.accuracies[AVERAGE]))
     if len(ipcs) < 2 or not points:
         return None
-    figure, (axes,) = panels(1, size=(5.6, 3.6))
+    figure, (axes,) = panels(1, (5.6, 3.6))
     baselines = iter(itertools.cycle(DASHES[1:]))
     handles = {}
     for index, (name, found) in enumerate(points.items()):
@@ -89,7 +99,7 @@ def _bars(axes: "Axes", places: list[float], estimates: list[Estimate], look: di
 
 
 def _accuracy_axis(axes: "Axes") -> None:
-    axes.set_ylabel("mean test accuracy of the networks, %")
+    axes.set_ylabel("mean test accuracy, %")
     low, high = axes.get_ylim()
     axes.set_ylim(max(low, 0.0), min(high, 102.0))  # intervals may leave what an accuracy can be
     axes.grid(True)
@@ -101,7 +111,7 @@ def _over_cost(blocks: list[Block], looks: Looks) -> "Figure | None":
     seconds = [wall for _, found in costs for _, wall, _ in found]
     if not any(seconds):
         return None
-    figure, all_axes = panels(len(costs), size=(3.4, 3.3))
+    figure, all_axes = panels(len(costs))
     least = min(wall for wall in seconds if wall > 0)
     handles = {}
     for axes, (block, found) in zip(all_axes, costs, strict=True):
@@ -118,8 +128,6 @@ def _over_cost(blocks: list[Block], looks: Looks) -> "Figure | None":
         axes.set_title(f"ipc {block.ipc}")
         axes.set_xlabel("condensing, s")
         _accuracy_axis(axes)
-    for axes in all_axes[1:]:
-        axes.set_ylabel("")
     add_legend(figure, handles)
     return figure
 
@@ -147,16 +155,20 @@ def _heat_map(blocks: list[Block]) -> "Figure | None":
         return None
     most, widest = max(len(rows) for _, rows in fields), max(len(block.networks) for block, _ in fields)
     found = [100 * row.accuracies[name].mean for _, rows in fields for row in rows for name in row.accuracies]
-    low, high = 10 * math.floor(min(found) / 10), 10 * math.ceil(max(found) / 10)
-    figure, all_axes = panels(len(fields), size=(2.2 + 0.66 * widest, 1.3 + 0.36 * most))
+    low = 10 * math.floor(min(found) / 10)
+    high = max(low + 10, 10 * math.ceil(max(found) / 10))
+    labels = {row.name: wrapped(row.name, 30) for _, rows in fields for row in rows}
+    longest = max(len(line) for label in labels.values() for line in label.splitlines())
+    figure, all_axes = panels(len(fields), (0.9 + 0.09 * longest + 0.66 * widest, 1.6 + 0.4 * most))
     for axes, (block, rows) in zip(all_axes, fields, strict=True):
         means = [
             [100 * row.accuracies[name].mean if name in row.accuracies else math.nan for name in block.networks]
             for row in rows
         ]
         image = axes.imshow(means, cmap="cividis", vmin=low, vmax=high, aspect="auto")
-        axes.set_xticks(range(len(block.networks)), labels=list(block.networks), rotation=35, ha="right")
-        axes.set_yticks(range(len(rows)), labels=[textwrap.fill(row.name, 34) for row in rows])
+        networks = [wrapped(name, 20, 1) for name in block.networks]
+        axes.set_xticks(range(len(networks)), labels=networks, rotation=35, ha="right")
+        axes.set_yticks(range(len(rows)), labels=[labels[row.name] for row in rows])
         axes.set_title(f"ipc {block.ipc}")
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
@@ -186,17 +198,15 @@ def _losses(blocks: list[Block], curves: Sequence[Curve], looks: Looks) -> "Figu
         return None
     ipcs = len({ipc for _, ipc in found})
     columns = ipcs if 1 < ipcs < 5 else min(3, len(found))
-    figure, all_axes = panels(columns, -(-len(found) // columns), (3.3, 2.4))
+    figure, all_axes = panels(len(found), (3.3, 2.4), columns)
     handles: dict[str, Any] = {}
-    for axes, ((method, ipc), drawn) in zip(all_axes, sorted(found.items()), strict=False):
+    for axes, ((method, ipc), drawn) in zip(all_axes, sorted(found.items()), strict=True):
         for name, curve in drawn:
             shown = looks[name] | {"marker": "" if len(curve.steps) > 1 else looks[name]["marker"]}
             (handles[name],) = axes.plot(curve.steps, curve.losses, linewidth=1.1, alpha=0.85, **shown)
-        axes.set_title(f"{method}, ipc {ipc}")
+        axes.set_title(f"{wrapped(method, 30, 1)}, ipc {ipc}")
         axes.set_xlabel("step")
         axes.set_ylabel("loss")
         axes.grid(True)
-    for axes in all_axes[len(found) :]:
-        axes.set_visible(False)
     add_legend(figure, handles)
     return figure

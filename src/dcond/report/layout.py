@@ -34,6 +34,7 @@ class Sheet:
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
+    heads: int = 1  # columns that say what a row is about
 
 
 def accuracy_sheet(block: Block) -> Sheet:
@@ -79,7 +80,7 @@ def cost_sheet(blocks: list[Block]) -> Sheet:
             )
         )
     columns = ("method", "ipc", "condensing", "s/step", "peak MB", "evaluation", *(name.upper() for name in scores))
-    return Sheet(f"cost: {blocks[0].subject}", columns, tuple(cells))
+    return Sheet(f"cost: {blocks[0].subject}", columns, tuple(cells), heads=2)
 
 
 def row_of_methods(block: Block) -> list[Row]:
@@ -144,6 +145,6 @@ def _unlike(outcomes: Iterable[Outcome]) -> list[str]:
         ("versions of dcond", Counter(run.versions["dcond"] for run in done if run.versions.get("dcond"))),
     ):
         if len(values) > 1:
-            each = ", ".join(f"{name} ({count} runs)" for name, count in sorted(values.items()))
+            each = ", ".join(f"{name} ({count})" for name, count in sorted(values.items()))
             lines.append(f"runs of several {what}: {each}; compare costs with care")
     return lines

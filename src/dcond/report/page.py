@@ -71,7 +71,8 @@ def summary(report: Report) -> str:
     runs, waiting = report.outcomes, len(report.found.unfinished)
     counts = [(status, sum(run.status == status for run in runs)) for status in ("done", "failed", "interrupted")]
     words = [f"{count} {status}" for status, count in counts if count] + ([f"{waiting} unfinished"] if waiting else [])
-    return f"{len(runs) + waiting} runs: {', '.join(words)}."
+    total = len(runs) + waiting
+    return f"{total} {'run' if total == 1 else 'runs'}: {', '.join(words)}."
 
 
 def _style() -> str:
