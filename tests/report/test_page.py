@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -87,10 +88,10 @@ def test_nothing_is_loaded_and_nothing_runs(study, written):
 
 def test_names_in_figures_are_unlike_and_each_reference_has_its_own(study, written):
     found = Elements(written()).found
-    names = [attributes["id"] for _, attributes in found if "id" in attributes]
-    assert len(set(names)) == len(names)
+    names = Counter(attributes["id"] for _, attributes in found if "id" in attributes)
+    assert [name for name, times in names.items() if times > 1] == []
     links = {value[1:] for _, each in found for key, value in each.items() if key.endswith("href") and value[0] == "#"}
-    assert links <= set(names)
+    assert links <= names.keys()
 
 
 def test_what_a_result_says_is_text_wherever_it_stands(write_result, written):

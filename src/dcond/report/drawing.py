@@ -58,7 +58,9 @@ def style() -> Iterator[None]:
     """Draw in our style; letters that the font lacks are drawn as boxes, without a word."""
     import matplotlib as mpl
 
-    with mpl.rc_context(STYLE), warnings.catch_warnings():
+    with mpl.rc_context(), warnings.catch_warnings():
+        mpl.rcdefaults()  # not what a user's own file says
+        mpl.rcParams.update(STYLE)
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield
 

@@ -165,15 +165,16 @@ def _heat_map(blocks: list[Block]) -> "Figure | None":
             [100 * row.accuracies[name].mean if name in row.accuracies else math.nan for name in block.networks]
             for row in rows
         ]
-        image = axes.imshow(means, cmap="cividis", vmin=low, vmax=high, aspect="auto")
+        mesh = axes.pcolormesh(means, cmap="cividis", vmin=low, vmax=high)
+        axes.invert_yaxis()
         networks = [wrapped(name, 20, 1) for name in block.networks]
-        axes.set_xticks(range(len(networks)), labels=networks, rotation=35, ha="right")
-        axes.set_yticks(range(len(rows)), labels=[labels[row.name] for row in rows])
+        axes.set_xticks([x + 0.5 for x in range(len(networks))], labels=networks, rotation=35, ha="right")
+        axes.set_yticks([y + 0.5 for y in range(len(rows))], labels=[labels[row.name] for row in rows])
         axes.set_title(f"ipc {block.ipc}")
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
         _write_numbers(axes, means, (low + high) / 2)
-    figure.colorbar(image, ax=all_axes, label="test accuracy, %")
+    figure.colorbar(mesh, ax=all_axes, label="test accuracy, %")
     return figure
 
 
@@ -182,7 +183,7 @@ def _write_numbers(axes: "Axes", means: list[list[float]], middle: float) -> Non
         for x, mean in enumerate(row):
             if not math.isnan(mean):
                 colour = "white" if mean < middle else "black"  # the scale goes from dark to light
-                axes.text(x, y, f"{mean:.1f}", ha="center", va="center", color=colour, fontsize=8)
+                axes.text(x + 0.5, y + 0.5, f"{mean:.1f}", ha="center", va="center", color=colour, fontsize=8)
 
 
 def _losses(blocks: list[Block], curves: Sequence[Curve], looks: Looks) -> "Figure | None":
