@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from made_up import made_up, synthetic_set, write
 from torch import Tensor
 
 from dcond.augment import DiffAug
@@ -26,7 +27,6 @@ from dcond.matching.engine import Engine
 from dcond.matching.views import decoded_by_class, real_by_class, siamese
 from dcond.models import ConvNet
 from dcond.rng import generator
-from made_up import made_up, synthetic_set, write
 
 TABLE = Path("benchmarks/cpu/class_gradients.csv")
 AUGMENT = DiffAug(["color", "crop", "cutout", "flip", "scale", "rotate"])
@@ -58,6 +58,7 @@ class Step:
         return time.perf_counter() - start
 
     def gradient(self, way: str, repeat: int) -> Tensor:
+        """Return the gradient of the loss with respect to the stored images."""
         rng = generator(repeat, "step")
         find: Callable[[torch.Generator], Tensor] = self._loop if way.startswith(LOOP) else self._engine(way)
         return find(rng)

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import torch
+from made_up import made_up, synthetic_set, write
 from torch import Tensor
 
 from dcond.augment import DiffAug
@@ -21,7 +22,6 @@ from dcond.matching.moments import mean_distance
 from dcond.matching.views import decoded_by_class, embed_by_class, real_by_class, siamese
 from dcond.models import ConvNet
 from dcond.rng import Streams, generator
-from made_up import made_up, synthetic_set, write
 
 TABLE = Path("benchmarks/cpu/spine.csv")
 AUGMENT = DiffAug(["color", "crop", "cutout", "flip", "scale", "rotate"])
