@@ -37,6 +37,7 @@ class Study:
     words: dict[int, str]
     datasets: tuple[str, ...] = ("fashion_mnist", "cifar10")
     common: str = "experiment=cpu/table"
+    pairs: tuple[tuple[str, str], ...] = ()  # claims: the first of two is better
 
 
 FAMILY = "method=degm init=real"  # the noise of the published runs wants thousands of steps
@@ -68,15 +69,18 @@ STUDIES = {
             1: "max_seconds=25 method.batch_real=128 engine.compile=false",
             10: "max_seconds=60 method.batch_real=128 engine.compile=false",
         },
+        pairs=(("degm_m", "dc"), ("degm_md", "degm_m"), ("degm_mda", "degm_md"), ("degm_mda", "dc")),
     ),
     "inner_epochs": Study(  # at equal steps
         {f"degm_md_t{epochs}": f"{FAMILY} method.inner=fixed method.inner_epochs={epochs}" for epochs in (1, 10, 50)},
         {10: "method.steps=27 method.batch_real=128 engine.compile=false"},
         datasets=("fashion_mnist",),
+        pairs=(("degm_md_t1", "degm_md_t50"), ("degm_md_t10", "degm_md_t50")),
     ),
     "precision": Study(  # the same run in float32 and in the default mixed mode
         {"exact": "engine=exact", "mixed": "engine.precision=bfloat16 engine.compile=false"},
         {10: "method=dsa method.batch_real=128 method.steps=40 method.inner_epochs=5"},
+        pairs=(("mixed", "exact"),),
     ),
     "hmdc_digits": Study(  # HMDC, what it is without its parts, and methods with one network
         {
@@ -181,6 +185,32 @@ def show(study: str) -> None:
                 found = [r for r in rows if (r["dataset"], r["ipc"], r["method"], r["network"]) == key]
                 cells.append(cell([100 * float(r["accuracy"]) for r in found]))
             print(f"| {method} | {' | '.join(cells)} |")
+    show_pairs(study)
+
+
+def show_pairs(study: str) -> None:
+    """Print the differences of the pairs, seed by seed: mean ± half width of the 95 % interval, per cent."""
+    with table(study).open() as file:
+        rows = list(csv.DictReader(file))
+    blocks = list(itertools.product(STUDIES[study].datasets, STUDIES[study].words))
+    heads = [f"{dataset}, ipc {ipc}: {what}" for dataset, ipc in blocks for what in ("ConvNet", "average")]
+    if STUDIES[study].pairs:
+        print(f"\n| difference | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}")
+    for first, second in STUDIES[study].pairs:
+        cells = []
+        for dataset, ipc in blocks:
+            found = [r for r in rows if (r["dataset"], r["ipc"]) == (dataset, str(ipc))]
+            for only in ("ConvNet", None):
+                ours, theirs = ([mean_of(found, method, seed, only) for seed in SEEDS] for method in (first, second))
+                gaps = [a - b for a, b in zip(ours, theirs, strict=True)]
+                cells.append(f"{statistics.fmean(gaps):+.1f} ± {interval95(gaps):.1f}")
+        print(f"| {first} - {second} | {' | '.join(cells)} |")
+
+
+def mean_of(rows: list[dict[str, str]], method: str, seed: int, only: str | None) -> float:
+    """Return one network's accuracy, or the mean over the networks, per cent."""
+    chosen = [row for row in rows if (row["method"], row["seed"]) == (method, str(seed))]
+    return 100 * statistics.fmean(float(row["accuracy"]) for row in chosen if only in (None, row["network"]))
 
 
 def time_steps(study: str) -> None:

@@ -38,6 +38,8 @@ class FastForward:
         self.network = network
         self.bfloat16 = bfloat16
         self.compiled = torch.compile(network, dynamic=False) if compiled else None
+        if compiled:  # else it tells every user without a GPU that there is none
+            logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return logits (n, k) of images (n, c, h, w), normalised."""
