@@ -81,6 +81,7 @@ STUDIES = {
         {"exact": "engine=exact", "mixed": "engine.precision=bfloat16 engine.compile=false"},
         {10: "method=dsa method.batch_real=128 method.steps=40 method.inner_epochs=5"},
         pairs=(("mixed", "exact"),),
+        datasets=("cifar10",),
     ),
     "hmdc_digits": Study(  # HMDC, what it is without its parts, and methods with one network
         {

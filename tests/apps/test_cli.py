@@ -126,7 +126,10 @@ def test_own_methods_from_a_folder(condense, folder, results):
         ("dcond ", {"condense", "evaluate", "data", "report", "list", "export"}),
         ("dcond e", {"evaluate", "export"}),
         ("dcond condense", {"condense"}),
-        ("dcond list ", {"methods", "datasets", "models", "pools", "experiments", "inits", "augments", "evaluations"}),
+        (
+            "dcond list ",
+            {"methods", "datasets", "models", "pools", "experiments", "inits", "augments", "engines", "evaluations"},
+        ),
         ("dcond list me", {"methods"}),
         ("dcond data ", {"prepare", "info"}),
         ("dcond data info fa", {"fashion_mnist"}),

@@ -31,6 +31,7 @@ def test_a_result_says_what_was_chosen_and_every_setting_that_can_change_a_numbe
         "pool": "convnet",
         "evaluation": "quick",
         "model": "convnet_small",
+        "engine": "auto",
         "init": "real",
         "augment": "dsa",
     }
