@@ -35,7 +35,8 @@ td b { background: var(--best); margin: 0 -.3rem; padding: 0 .3rem; border-radiu
 small { display: block; color: var(--pale); overflow-wrap: anywhere } small.warn, li.warn { color: var(--warn) }
 figure { margin: 1rem 0 } figcaption { color: var(--pale); font-size: .85rem }
 svg { max-width: 100%; min-width: 30rem; height: auto }
-.grids { display: flex; flex-wrap: wrap; gap: 1rem } .grids figure { margin: 0; max-width: min(100%, 330px) }
+.grids { display: flex; flex-wrap: wrap; gap: 1rem; margin: .5rem 0 1.5rem }
+.grids figure { margin: 0; max-width: min(100%, 330px) }
 .grids img { display: block; max-width: 100%; height: auto; border: 1px solid var(--line); image-rendering: pixelated }
 """
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
@@ -90,8 +91,8 @@ def _family(index: int, blocks: list[Block], drawings: Iterable[Drawing]) -> str
         parts += [f"<h3>{block.ipc} {images} per class</h3>", _table(accuracy_sheet(block))]
     parts += [_figure(f"f{index}-{number}-", drawing) for number, drawing in enumerate(drawings)]
     parts += ["<h3>Cost</h3>", _table(cost)] if cost.rows else []
-    pictures = [shown for block in blocks for row in row_of_methods(block) if (shown := _picture(block, row))]
-    parts += ["<h3>Images</h3>", f'<div class="grids">{"".join(pictures)}</div>'] if pictures else []
+    pictures = [shown for block in blocks if (shown := "".join(_picture(block, row) for row in row_of_methods(block)))]
+    parts += ["<h3>Images</h3>", *(f'<div class="grids">{shown}</div>' for shown in pictures)] if pictures else []
     return "\n".join(parts)
 
 
