@@ -23,7 +23,7 @@ def test_what_does_not_fit_in_memory_is_tried_smaller():
     assert fastest(10, step, CPU, "too large") in (1, 3)
     assert tried == [10, 5, 3, 3, 1, 1]
     limit = 0
-    with pytest.raises(DcondError, match="^too large$"):
+    with pytest.raises(DcondError, match=r"^too large$"):
         fastest(4, step, CPU, "too large")
 
 
