@@ -137,7 +137,7 @@ def test_hard_labels_and_plain_images(sets, toy, stacks):
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_search_over_rates_is_one_stack(schedule, sets, toy, stacks):
     """A rate for each network through the drops, all from one start."""
-    rates = (0.0001, 0.05, 0.01)
+    rates = (0.0001, 0.01, 0.002)
     how = settings(**SCHEDULES[schedule] | {"lr": "search", "search_rates": rates}, repeats=1)
     held_out = hold_out(how, toy)
     wanted, networks = train(replace(how, stack=False), NETWORKS[0], sets, toy, held_out=held_out)
