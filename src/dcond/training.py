@@ -49,7 +49,7 @@ class TrainingBatch:
     images: Tensor
     labels: Tensor
     partners: Tensor | None = None
-    weight: float = 1.0  # the share of ``labels``
+    weight: float | Tensor = 1.0  # the share of ``labels``
 
     def cross_entropy(self, logits: Tensor) -> Tensor:
         """Return the mean loss."""
@@ -69,6 +69,33 @@ def training_batch(
     if mix is None:
         return TrainingBatch(images, labels)
     return TrainingBatch(cutmix.apply(images, mix), labels, labels[mix.partner.to(labels.device)], mix.weight)
+
+
+def training_batches(
+    images: Tensor, labels: Tensor, augment: DiffAug | None, cutmix_p: float, rngs: Sequence[torch.Generator]
+) -> TrainingBatch:
+    """Augment the batches of r networks: each as :func:`training_batch` does with its own of the r generators.
+
+    Args:
+        images: (r, n, c, h, w), normalised.
+        labels: int64 (r, n) or soft (r, n, k).
+        augment: as in :func:`training_step`, and so on.
+        cutmix_p: see there.
+        rngs: r of them.
+
+    Returns:
+        All fields with a first axis r; the weights, (r,), where any of the batches is mixed.
+    """
+    if augment is not None:
+        images = augment.per_network(images, rngs)
+    n, size = images.shape[1], (images.shape[3], images.shape[4])
+    drawn = [cutmix.draw(images.shape[1:], cutmix_p, rng) for rng in rngs]
+    if all(mix is None for mix in drawn):
+        return TrainingBatch(images, labels)
+    mixes = [mix or cutmix.nothing(n, size) for mix in drawn]
+    theirs = cutmix.chosen(labels, cutmix.partners(mixes, labels.device))
+    weights = torch.tensor([mix.weight for mix in mixes], dtype=images.dtype, device=images.device)
+    return TrainingBatch(cutmix.apply_each(images, mixes), labels, theirs, weights)
 
 
 def joint_step(

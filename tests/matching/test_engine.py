@@ -13,7 +13,7 @@ from dcond.errors import ConfigError, DcondError
 from dcond.first_order import FastForward
 from dcond.matching import engine as module
 from dcond.matching.distances import DISTANCES
-from dcond.matching.engine import ClassGradients, Engine, _mean, fastest, value_and_gradient
+from dcond.matching.engine import ClassGradients, Engine, _mean, value_and_gradient
 from dcond.matching.gradients import class_gradient, even_chunks, frozen_batch_norm, mean_gradient, stacked_gradients
 from dcond.models import MLP, VGG11, AlexNet, ConvNet, LeNet, ResNet, ViT
 from dcond.rng import generator
@@ -309,20 +309,14 @@ def test_the_fastest_way_is_measured_once():
     torch.testing.assert_close(found.gradient, wanted.gradient)
 
 
-def test_what_does_not_fit_in_memory_is_tried_smaller():
-    tried = []
+def test_one_class_that_does_not_fit_in_memory_is_told(monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError
 
-    def step(classes):
-        tried.append(classes)
-        if classes > limit:
-            raise torch.OutOfMemoryError
-
-    limit = 3
-    assert fastest(10, step, torch.device("cpu")) in (1, 3)
-    assert tried == [10, 5, 3, 3, 1, 1]
-    limit = 0
-    with pytest.raises(DcondError, match="one class does not fit in the device's memory"):
-        fastest(4, step, torch.device("cpu"))
+    gradients = bound(network_of(RECIPES[0]), classes=None)
+    monkeypatch.setattr(gradients, "_real", full)
+    with pytest.raises(DcondError, match="one class does not fit in the device's memory; take a smaller"):
+        gradients.match(images(4, 1), images(2, 2), DISTANCES["rowwise"])
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ Paper: CutMix, arXiv 1905.04899, in the form that the IDC family trains with: on
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,6 +52,30 @@ def apply(x: Tensor, mix: Mix) -> Tensor:
     mixed = x.clone()
     mixed[box] = x[box].index_select(0, mix.partner.to(x.device))
     return mixed
+
+
+def nothing(n: int, size: tuple[int, int]) -> Mix:
+    """Return the mix that leaves n images of this size (h, w) as they are."""
+    return Mix(torch.arange(n), size, 0, 0, 0, 0)
+
+
+def apply_each(x: Tensor, mixes: Sequence[Mix]) -> Tensor:
+    """Mix the batches of r networks (r, n, c, h, w) in one go: each as :func:`apply` does with its own mix."""
+    edges = torch.tensor([(mix.top, mix.bottom, mix.left, mix.right) for mix in mixes], device=x.device)
+    top, bottom, left, right = edges.T[..., None]  # (r, 1) each
+    rows, cols = (torch.arange(side, device=x.device) for side in x.shape[3:])
+    box = ((rows >= top) & (rows < bottom))[:, :, None] & ((cols >= left) & (cols < right))[:, None, :]
+    return torch.where(box[:, None, None], chosen(x, partners(mixes, x.device)), x)
+
+
+def partners(mixes: Sequence[Mix], device: torch.device) -> Tensor:
+    """Return every image's partner, (r, n)."""
+    return torch.stack([mix.partner for mix in mixes]).to(device)
+
+
+def chosen(x: Tensor, rows: Tensor) -> Tensor:
+    """Return x[i, rows[i, j]] of x (r, n, ...) for rows (r, m): (r, m, ...)."""
+    return x[torch.arange(len(x), device=x.device)[:, None], rows]
 
 
 def _interval(side: int, area: float, rng: torch.Generator) -> tuple[int, int]:

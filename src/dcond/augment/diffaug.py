@@ -1,7 +1,7 @@
 """Differentiable augmentation: draw the parameters once, apply them to as many batches as should share them."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -108,18 +108,7 @@ class DiffAug:
             rng: a generator on the CPU, the only source of randomness.
             shared_family: where a family is chosen, choose one for all groups (network training) instead of one each.
         """
-        everyone = torch.arange(groups)
-        if self.mode == "single":
-            stages = [self._choose(self.ops, everyone, size, rng, shared_family)]
-        else:
-            stages = [
-                [self._step("flip", everyone, size, rng)] if "flip" in self.ops else [],
-                [self._step("color", everyone, size, rng)] if "color" in self.ops else [],
-                self._choose([name for name in self.ops if name in EXCLUSIVE], everyone, size, rng, shared_family),
-                [self._step("cutout", everyone, size, rng)] if "cutout" in self.ops else [],
-            ]
-        touching = (tuple(step for step in stage if len(step.groups)) for stage in stages)
-        return Draw(groups, size, tuple(stage for stage in touching if stage))
+        return _draw_of(groups, size, self._stages(groups, size, rng, shared_family))
 
     def apply(self, x: Tensor, draw: Draw) -> Tensor:
         """Augment normalised images (g, b, c, h, w) by a draw for g groups; differentiable in x, which is kept."""
@@ -133,6 +122,30 @@ class DiffAug:
         """Augment a training batch (n, c, h, w), normalised: parameters per image, chosen family per batch."""
         draw = self.draw(len(x), (x.shape[2], x.shape[3]), rng, shared_family=True)
         return self.apply(x[:, None], draw)[:, 0]
+
+    def per_network(self, x: Tensor, rngs: Sequence[torch.Generator]) -> Tensor:
+        """Augment the training batches of r networks (r, n, c, h, w), normalised, in one go.
+
+        Each gets what :meth:`per_image` makes of it with its own of the r generators.
+        """
+        n, size = x.shape[1], (x.shape[3], x.shape[4])
+        drawn = [self._stages(n, size, rng, shared_family=True) for rng in rngs]
+        stages = [_in_a_row(stage, n) for stage in zip(*drawn, strict=True)]
+        return self.apply(x.flatten(0, 1)[:, None], _draw_of(len(rngs) * n, size, stages)).view_as(x)
+
+    def _stages(
+        self, groups: int, size: tuple[int, int], rng: torch.Generator, shared_family: bool
+    ) -> list[list[Step]]:
+        """Draw the steps of every stage; some may touch nothing."""
+        everyone = torch.arange(groups)
+        if self.mode == "single":
+            return [self._choose(self.ops, everyone, size, rng, shared_family)]
+        return [
+            [self._step("flip", everyone, size, rng)] if "flip" in self.ops else [],
+            [self._step("color", everyone, size, rng)] if "color" in self.ops else [],
+            self._choose([name for name in self.ops if name in EXCLUSIVE], everyone, size, rng, shared_family),
+            [self._step("cutout", everyone, size, rng)] if "cutout" in self.ops else [],
+        ]
 
     def _choose(
         self, families: Iterable[str], everyone: Tensor, size: tuple[int, int], rng: torch.Generator, shared: bool
@@ -177,6 +190,25 @@ class DiffAug:
             case _:  # rotate
                 limit = math.radians(self.rotate)
                 return (uniform(-limit, limit),)
+
+
+def _draw_of(groups: int, size: tuple[int, int], stages: Iterable[list[Step]]) -> Draw:
+    """Return the draw of these stages, without what touches nothing."""
+    touching = (tuple(step for step in stage if len(step.groups)) for stage in stages)
+    return Draw(groups, size, tuple(stage for stage in touching if stage))
+
+
+def _in_a_row(stage: Sequence[list[Step]], groups: int) -> list[Step]:
+    """Join a stage of several draws, each for so many groups, into one for all of these groups in a row."""
+    families: dict[str, list[tuple[Tensor, tuple[Tensor, ...]]]] = {}
+    for index, steps in enumerate(stage):
+        for step in steps:
+            families.setdefault(step.family, []).append((step.groups + index * groups, step.parameters))
+    joined = []
+    for family, parts in families.items():
+        touched, parameters = zip(*parts, strict=True)
+        joined.append(Step(family, torch.cat(touched), tuple(map(torch.cat, zip(*parameters, strict=True)))))
+    return joined
 
 
 def _apply_stage(x: Tensor, stage: tuple[Step, ...]) -> Tensor:

@@ -93,9 +93,10 @@ def _train(protocol: Protocol, pool: Pool, real: RealData, seed: int, progress: 
 
 
 def _settings(protocol: Protocol) -> str:
-    """Write every setting of a protocol, also of its augmentation, which has no text form of its own."""
+    """Write every setting of a protocol that a figure depends on, also its augmentation's, which has no text form."""
     values = {field.name: getattr(protocol, field.name) for field in dataclasses.fields(protocol)}
     augment = values.pop("augment")
+    del values["stack"]  # a matter of speed
     return repr(values | {"augment": None if augment is None else sorted(vars(augment).items())})
 
 

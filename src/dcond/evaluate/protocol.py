@@ -1,19 +1,21 @@
 """The evaluation protocol: train every network of a pool from scratch on a set, test once, after the last epoch."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dcond.augment import DiffAug
 from dcond.errors import ConfigError, DataError, at_least_one, one_of, require
+from dcond.evaluate.accuracy import accuracy
 from dcond.evaluate.results import EvalResult, NetworkResult
+from dcond.evaluate.stacked import STEPS, Pairs, Stack, Training, how_many, in_stacks
 from dcond.models import Pool, Recipe
-from dcond.rng import generator
 from dcond.training import training_step
-from dcond.types import ImageSpec, RealData, Split, SyntheticSet
+from dcond.types import RealData, Split, SyntheticSet
 
 Sets = Callable[[int], SyntheticSet]  # the set that repeat r trains on
 
@@ -56,6 +58,8 @@ class Protocol:
         test_batch: test images per forward pass.
         best_every: epochs between looks at the test set for ``best_over_epochs_on_test``, a separate figure that some
             papers print; 0 for none.
+        stack: train the repeats of a network, or the rates of a search, at once: true, false, or auto: in turn on a
+            CPU, elsewhere whichever is measured to be faster. Changes no result beyond rounding.
     """
 
     name: str
@@ -74,6 +78,7 @@ class Protocol:
     cutmix_p: float = 0.0
     test_batch: int = 1000
     best_every: int = 0
+    stack: bool | str = "auto"
 
     def __post_init__(self) -> None:
         for field in ("epochs", "batch", "repeats", "test_batch"):
@@ -87,6 +92,8 @@ class Protocol:
         require(self.best_every >= 0, f"evaluation.best_every={self.best_every} is out of range; allowed: 0 or more.")
         inside = all(0 < fraction < 1 for fraction in self.drops)
         require(inside, f"evaluation.drops={list(self.drops)}: fractions of the epochs lie between 0 and 1.")
+        good = isinstance(self.stack, bool) or self.stack == "auto"
+        require(good, f"evaluation.stack={self.stack!r} is unknown; allowed: auto, true, false.")
 
     def evaluate(
         self,
@@ -113,10 +120,13 @@ class Protocol:
         for name, recipe in pool.networks.items():
             start, pairs = time.perf_counter(), []
             lr, searched = self._rate(name, recipe, sets, held_out, seed)
-            for repeat in range(self.repeats):
-                rng = generator(seed, f"evaluation/{name}/{repeat}")
-                pairs.append(self._train_and_test(recipe, sets(repeat), test, rng, lr))
-                progress(f"{name} {repeat + 1}/{self.repeats}")
+            trainings = [
+                Training(recipe, sets(repeat), seed, f"evaluation/{name}/{repeat}", lr)
+                for repeat in range(self.repeats)
+            ]
+            for pair in self._train_and_test_all(trainings, test):
+                pairs.append(pair)
+                progress(f"{name} {len(pairs)}/{self.repeats}")
             wall_s = time.perf_counter() - start
             accuracies, best = zip(*pairs, strict=True)
             results[name] = NetworkResult(
@@ -148,60 +158,82 @@ class Protocol:
             raise ConfigError("evaluation.lr=search needs held-out training data; give a rate, or null.")
         quiet = replace(self, best_every=0)
         synthetic = held_out.sets(0) if held_out.sets is not None else sets(0)
-        tried = {}
-        for rate in sorted(self.search_rates):
-            rng = generator(seed, f"evaluation/{name}/search")
-            tried[rate], _ = quiet._train_and_test(recipe, synthetic, held_out.split, rng, rate)
+        stream, rates = f"evaluation/{name}/search", sorted(self.search_rates)
+        trainings = [Training(recipe, synthetic, seed, stream, rate) for rate in rates]
+        pairs = quiet._train_and_test_all(trainings, held_out.split)
+        tried = {rate: last for rate, (last, _) in zip(rates, pairs, strict=True)}
         return max(tried, key=lambda rate: tried[rate]), tried
 
-    def _train_and_test(
-        self, recipe: Recipe, synthetic: SyntheticSet, test: Split, rng: torch.Generator, lr: float
-    ) -> tuple[float, float]:
-        """Return the accuracy after the last epoch, and the largest of those that ``best_every`` asks for."""
-        network = recipe.build(synthetic.spec, rng, test.images.device)
-        with torch.no_grad():  # the set may still be what a method optimises
-            images, labels = synthetic.to(test.images.device).decoded()
-            images = synthetic.spec.normalise(images)
-        best = 0.0
-        optimiser = self._optimiser(network, lr)
+    def _train_and_test_all(self, trainings: Sequence[Training], test: Split) -> Iterator[tuple[float, float]]:
+        """Yield what :meth:`_train_and_test` finds of every network, trained in turn or several at once."""
+        brief = replace(self, epochs=STEPS, best_every=0)
+        one = Split(test.images[:1], test.labels[:1])
+        device = test.images.device
+        at_once = how_many(self.stack, trainings, device, self.batch, lambda group: brief._train_and_test(group, one))
+        yield from in_stacks(trainings, at_once, lambda group: self._train_and_test(group, test))
+
+    def _train_and_test(self, group: Sequence[Training], test: Split) -> Pairs:
+        """Return each network's accuracy after the last epoch, and the largest of those that ``best_every`` asks for.
+
+        Several networks are trained as one stack.
+        """
+        device = test.images.device
+        if len(group) > 1:
+            stack = Stack(group, device)
+            return self._schedule(
+                stack.groups(),
+                lambda optimiser: stack.epoch(optimiser, self.batch, self.augment, self.cutmix_p),
+                lambda: stack.accuracies(test, self.test_batch),
+            )
+        (training,) = group
+        network, rng = training.begin(device)
+        images, labels = training.inputs(device)
+        return self._schedule(
+            [{"params": list(network.parameters()), "lr": training.lr}],
+            lambda optimiser: self._epoch(network, optimiser, images, labels, rng),
+            lambda: [accuracy(network, training.synthetic.spec, test, self.test_batch)],
+        )
+
+    def _schedule(
+        self,
+        groups: list[dict[str, Any]],
+        epoch: Callable[[torch.optim.Optimizer], None],
+        tested: Callable[[], list[float]],
+    ) -> Pairs:
+        """Train for all epochs, with the drops, and test: at the end, and where ``best_every`` asks for it."""
+        looks = []
+        optimiser = self._optimiser(groups)
         drops = {max(1, round(fraction * self.epochs)) for fraction in self.drops}
-        for epoch in range(self.epochs):
-            if epoch in drops:
-                lr *= self.drop
-                if self.forget_at_drop:
-                    optimiser = self._optimiser(network, lr)
-                for group in optimiser.param_groups:
-                    group["lr"] = lr
-            self._epoch(network, optimiser, images, labels, rng)
-            if self.best_every and (epoch + 1) % self.best_every == 0:
-                best = max(best, accuracy(network, synthetic.spec, test, self.test_batch))
-                network.train()
-        last = accuracy(network, synthetic.spec, test, self.test_batch)
-        return last, max(best, last)
+        for number in range(self.epochs):
+            if number in drops:
+                optimiser = self._dropped(optimiser)
+            epoch(optimiser)
+            if self.best_every and (number + 1) % self.best_every == 0:
+                looks.append(tested())
+        last = tested()
+        return list(zip(last, map(max, zip(*looks, last, strict=True)), strict=True))
+
+    def _dropped(self, optimiser: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """Return the optimiser at the next rate: the same, or a new one."""
+        for group in optimiser.param_groups:
+            group["lr"] *= self.drop
+        if not self.forget_at_drop:
+            return optimiser
+        return self._optimiser([{"params": group["params"], "lr": group["lr"]} for group in optimiser.param_groups])
 
     def _epoch(
         self, network: nn.Module, optimiser: torch.optim.Optimizer, images: Tensor, labels: Tensor, rng: torch.Generator
     ) -> None:
+        network.train()  # a look at the test set leaves it in evaluation mode
         for rows in torch.randperm(len(images), generator=rng).to(images.device).split(self.batch):
             training_step(
                 network, optimiser, images[rows], labels[rows], augment=self.augment, cutmix_p=self.cutmix_p, rng=rng
             )
 
-    def _optimiser(self, network: nn.Module, lr: float) -> torch.optim.Optimizer:
+    def _optimiser(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         if self.optimiser == "adamw":
-            return torch.optim.AdamW(network.parameters(), lr=lr, weight_decay=self.weight_decay)
-        return torch.optim.SGD(network.parameters(), lr=lr, momentum=self.momentum, weight_decay=self.weight_decay)
-
-
-@torch.no_grad()
-def accuracy(network: nn.Module, spec: ImageSpec, test: Split, batch: int = 1000) -> float:
-    """Return the fraction of test images (uint8) that the network, in evaluation mode, labels correctly."""
-    network.eval()
-    correct = torch.zeros((), dtype=torch.long, device=test.images.device)
-    for images, labels in zip(test.images.split(batch), test.labels.split(batch), strict=True):
-        logits = network(spec.normalise(images.float() / 255))
-        correct += (logits.argmax(1) == labels).sum()
-    return int(correct) / len(test)
+            return torch.optim.AdamW(groups, weight_decay=self.weight_decay)
+        return torch.optim.SGD(groups, momentum=self.momentum, weight_decay=self.weight_decay)
 
 
 def check_fits(synthetic: SyntheticSet, real: RealData) -> None:

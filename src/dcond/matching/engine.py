@@ -1,25 +1,27 @@
 """The engine of gradient matching: the class gradients of both sets, their distance, and its image gradient."""
 
 import logging
-import time
-from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from dcond.errors import DcondError, at_least_one, one_of, require
+from dcond.errors import at_least_one, one_of, require
 from dcond.first_order import PRECISIONS, FastForward, has_fast_bfloat16, pays_to_compile
 from dcond.matching.distances import Distance
 from dcond.matching.gradients import class_gradient, distances, even_chunks, mean_gradient, stacked_gradients
+from dcond.measure import fastest
 from dcond.types import ImageSpec
 
 log = logging.getLogger(__name__)
 
 CHUNK = {"cpu": 64}  # real images per pass: what stays in a CPU's cache
 CHUNK_ELSEWHERE = 2048
+TOO_LARGE = (
+    "gradient matching of one class does not fit in the device's memory; "
+    "take a smaller engine.chunk, method.batch_real or ipc."
+)
 
 
 class Matched(NamedTuple):
@@ -135,7 +137,7 @@ class ClassGradients:
             return self._classes(real, synthetic, distance, classes)
 
         if self.classes is None:
-            self.classes = fastest(len(real), step, real.device)
+            self.classes = fastest(len(real), step, real.device, TOO_LARGE)
             log.info("gradient matching takes %d of %d classes at once", self.classes, len(real))
         return step(self.classes)
 
@@ -209,38 +211,3 @@ def value_and_gradient(distance: Distance, ours: list[Tensor], target: list[Tens
 def _mean(groups: list[list[Tensor]]) -> list[Tensor]:
     """Return the mean over all classes, (1, *shape), of groups of stacked gradients (g, *shape)."""
     return [torch.cat(tensors).mean(0, keepdim=True) for tensors in zip(*groups, strict=True)]
-
-
-def fastest(classes: int, step: Callable[[int], object], device: torch.device) -> int:
-    """Return how many classes at once are fastest: one, or the largest of k, k/2, k/4 … that fits in memory.
-
-    Raises:
-        DcondError: not even one class fits.
-    """
-    times = {}
-    at_once = classes
-    while at_once > 1:
-        with suppress(torch.OutOfMemoryError):
-            times[at_once] = seconds(lambda: step(at_once), device)  # noqa: B023 - called at once
-            break
-        at_once = -(-at_once // 2)
-    try:
-        times[1] = seconds(lambda: step(1), device)
-    except torch.OutOfMemoryError as error:
-        raise DcondError(
-            "gradient matching of one class does not fit in the device's memory; "
-            "take a smaller engine.chunk, method.batch_real or ipc."
-        ) from error
-    return min(times, key=lambda count: times[count])
-
-
-def seconds(call: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds of the second of two calls."""
-    took = 0.0
-    for _ in range(2):
-        start = time.perf_counter()
-        call()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        took = time.perf_counter() - start
-    return took

@@ -1,0 +1,88 @@
+"""Five seeds of one network trained at once, as a stack, against one after another and against one alone.
+
+    python benchmarks/stacked.py        # writes benchmarks/cpu/stacked.csv; benchmarks/cuda/stacked.csv on a GPU
+
+ConvNet 3x32 on 10 images of 32 x 32, made up, one per class, with DSA augmentation: the protocol's own epochs, without
+building the networks or testing. The ways alternate, twice; each time is the median over repeats. Under two minutes.
+"""
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from dcond.augment import DiffAug
+from dcond.engine.machine import keep_freed_memory, pick_device
+from dcond.evaluate import Protocol
+from dcond.evaluate.stacked import Stack, Training
+from dcond.models import ConvNet
+from made_up import made_up, synthetic_set, write
+
+DEVICE = pick_device("auto")
+TABLE = Path(f"benchmarks/{DEVICE.type}/stacked.csv")
+RECIPE = ConvNet(name="ConvNet", width=32)
+AUGMENT = DiffAug(["color", "crop", "cutout", "flip", "scale", "rotate"])
+PROTOCOL = Protocol(name="bench", epochs=1, augment=AUGMENT)
+SEEDS, EPOCHS, REPEATS = 5, 10, 5
+
+
+class Ways:
+    """So many epochs of one seed, of all in turn, and of all as a stack."""
+
+    def __init__(self) -> None:
+        real = made_up(10, 10)
+        synthetic = synthetic_set(real, 1)
+        self.trainings = [Training(RECIPE, synthetic, 0, f"bench/{seed}", RECIPE.lr) for seed in range(SEEDS)]
+        self.alone = [self._alone(training) for training in self.trainings]
+        self.stack = self._stack()
+        self.by_name: dict[str, Callable[[], object]] = {
+            "one seed": self.alone[0],
+            f"{SEEDS} seeds in turn": lambda: [epoch() for epoch in self.alone],
+            f"{SEEDS} seeds at once": self.stack,
+        }
+
+    def seconds(self, way: str) -> float:
+        """Time one epoch, the mean of several."""
+        start = time.perf_counter()
+        for _ in range(EPOCHS):
+            self.by_name[way]()
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize(DEVICE)
+        return (time.perf_counter() - start) / EPOCHS
+
+    def _alone(self, training: Training) -> Callable[[], object]:
+        network, rng = training.begin(DEVICE)
+        images, labels = training.inputs(DEVICE)
+        optimiser = PROTOCOL._optimiser([{"params": list(network.parameters()), "lr": training.lr}])
+        return lambda: PROTOCOL._epoch(network, optimiser, images, labels, rng)
+
+    def _stack(self) -> Callable[[], object]:
+        stack = Stack(self.trainings, DEVICE)
+        optimiser = PROTOCOL._optimiser(stack.groups())
+        return lambda: stack.epoch(optimiser, PROTOCOL.batch, PROTOCOL.augment, PROTOCOL.cutmix_p)
+
+
+def main() -> None:
+    keep_freed_memory()
+    ways = Ways()
+    for way in ways.by_name:
+        ways.seconds(way)  # warms up
+    name = "epoch of ConvNet 3x32, 10 images"
+    one, in_turn, at_once = ways.by_name
+    rows: list[tuple[str, float, str]] = []
+    for attempt in (1, 2):
+        times: dict[str, list[float]] = {way: [] for way in ways.by_name}
+        for _ in range(REPEATS):
+            for way, values in times.items():
+                values.append(ways.seconds(way))
+        found = {way: statistics.median(values) for way, values in times.items()}
+        rows += [(f"{name}: {way} (attempt {attempt})", value, "s") for way, value in found.items()]
+        for below in (in_turn, one):
+            rows.append((f"{name}: {at_once} / {below} (attempt {attempt})", found[at_once] / found[below], "ratio"))
+    write(TABLE, rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""Accuracy on test images, of one network or of several at once."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from dcond.types import ImageSpec, Split
+
+
+def accuracy(network: nn.Module, spec: ImageSpec, test: Split, batch: int = 1000) -> float:
+    """Return the fraction of test images (uint8) that the network, in evaluation mode, labels correctly."""
+    return accuracies(network.eval(), spec, test, batch)[0]
+
+
+@torch.no_grad()
+def accuracies(logits: Callable[[Tensor], Tensor], spec: ImageSpec, test: Split, batch: int) -> list[float]:
+    """Return the fraction of test images (uint8) that each of r networks labels correctly.
+
+    Args:
+        logits: maps normalised images to logits (r, n, k), or (n, k) of one network.
+        spec: of the images.
+        test: images and labels.
+        batch: images per pass.
+    """
+    correct = torch.zeros((), dtype=torch.long, device=test.images.device)
+    for images, labels in zip(test.images.split(batch), test.labels.split(batch), strict=True):
+        found = logits(spec.normalise(images.float() / 255))
+        correct = correct + (found.argmax(-1) == labels).sum(-1)
+    return [count / len(test) for count in correct.view(-1).tolist()]
