@@ -12,13 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from made_up import made_up, synthetic_set, write
 
 from dcond.augment import DiffAug
 from dcond.engine.machine import keep_freed_memory, pick_device
 from dcond.evaluate import Protocol
 from dcond.evaluate.stacked import Stack, Training
 from dcond.models import ConvNet
-from made_up import made_up, synthetic_set, write
 
 DEVICE = pick_device("auto")
 TABLE = Path(f"benchmarks/{DEVICE.type}/stacked.csv")
