@@ -142,7 +142,7 @@ def read(folder: Path) -> Outcome:
         },
         baselines={name: _baseline(baselines[name], name) for name in BASELINES if baselines.get(name)},
         cost=_numbers(raw.get("cost"), "cost"),
-        scores=_numbers(raw.get("scores"), "scores"),
+        scores=_scores(raw.get("scores")),
         device=_text(raw.get("device")),
         versions={name: _text(value) for name, value in _mapping(raw.get("versions"), "versions").items()},
         git_commit=_text(raw.get("git_commit")),
@@ -189,6 +189,11 @@ def _numbers(value: object, what: str) -> dict[str, float]:
     """Return the numbers of an object, without those that are null."""
     given = {name: part for name, part in _mapping(value, what).items() if part is not None}
     return {name: _number(part, f"{what}.{name}") for name, part in given.items()}
+
+
+def _scores(value: object) -> dict[str, float]:
+    """Return the scores over the pool; those of each network stay in the file."""
+    return _numbers({name: part for name, part in _mapping(value, "scores").items() if name != "networks"}, "scores")
 
 
 def _baseline(value: object, name: str) -> dict[str, float]:
