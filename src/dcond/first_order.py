@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 
-# A run with more first-order work than this is compiled on a CPU: 26 steps of benchmarks/class_gradients.py, about 100 s
-# on two cores in float32, of which compiled passes save about 20.
+# A run with more first-order work than this is compiled on a CPU: 26 steps of benchmarks/class_gradients.py, about
+# 100 s on two cores in float32, of which compiled passes save about 20.
 WORTH_COMPILING = 2e13
 
 
