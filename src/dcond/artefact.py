@@ -1,10 +1,11 @@
 """The artefact: one safetensors file that says by itself how it must be used.
 
-Nothing in it is ever unpickled. Written to a temporary name, flushed, renamed.
+Nothing in it is ever unpickled. Written to a temporary name, flushed, renamed. A checksum guards what networks see.
 """
 
 import datetime
 import functools
+import hashlib
 import json
 import math
 from collections.abc import Callable
@@ -23,6 +24,9 @@ from dcond.types import SyntheticSet
 from dcond.whitening import Whitening, restored
 
 FORMAT = "dcond/1"
+CHECKSUM = "sha256"  # metadata; files of before it had one are read without
+# The metadata under the checksum: what decides how pixels reach a network. What only describes the set may be edited.
+GUARDED = ("class_names", "ipc", "factor", "align_corners", "mean", "std", "size", "pixel_range")
 
 
 def save(synthetic: SyntheticSet, path: Path | str) -> Path:
@@ -53,6 +57,7 @@ def save(synthetic: SyntheticSet, path: Path | str) -> Path:
     tensors = {"images": images, "labels": synthetic.labels.detach().cpu().contiguous()}
     if synthetic.whitening is not None:
         tensors |= {"zca_mean": synthetic.whitening.mean.cpu(), "zca_matrix": synthetic.whitening.matrix.cpu()}
+    metadata[CHECKSUM] = _checksum(metadata, tensors)
     try:
         write_atomically(path, lambda file: save_file(tensors, file, metadata=metadata))
     except (OSError, SafetensorError) as error:
@@ -64,7 +69,8 @@ def load(path: Path | str) -> SyntheticSet:
     """Read a synthetic set; a run folder stands for the artefact in it.
 
     Raises:
-        ArtefactError: the file is missing, unreadable, truncated, not one of ours, or holds values that cannot be.
+        ArtefactError: the file is missing, unreadable, truncated, not one of ours, holds values that cannot be, or
+            others than were written.
     """
     path = Path(path)
     if path.is_dir():
@@ -77,7 +83,20 @@ def load(path: Path | str) -> SyntheticSet:
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise ArtefactError(f"cannot read {path}: {error}. It is damaged or no safetensors file.") from error
-    return _checked(path, metadata, tensors)
+    synthetic = _checked(path, metadata, tensors)
+    intact = metadata.get(CHECKSUM) in (None, _checksum(metadata, tensors))
+    way_out = "copy or make it again (whoever changed it on purpose leaves sha256 out of its metadata)."
+    _require(intact, path, f"its content is not what was written, by its sha256; {way_out}")
+    return synthetic
+
+
+def _checksum(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
+    """Return the SHA-256 (hex) of the guarded metadata and, in order of name, every tensor's type, shape and bytes."""
+    digest = hashlib.sha256(json.dumps([metadata.get(key) for key in GUARDED]).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _checked(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> SyntheticSet:

@@ -131,7 +131,8 @@ def changed_artefact(finished):
         path = finished / "synthetic.safetensors"
         synthetic = artefact.load(path)
         kept = {"images": synthetic.images, "labels": synthetic.labels} | (tensors or {})
-        save_file(kept, path, metadata=synthetic.metadata | metadata)
+        written = {key: value for key, value in synthetic.metadata.items() if key != artefact.CHECKSUM}
+        save_file(kept, path, metadata=written | metadata)
         return path
 
     return rewrite

@@ -1,5 +1,6 @@
 """Checkpoints: everything a run needs to go on and end in the same bytes as one never stopped."""
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,12 +48,13 @@ def load(folder: Path) -> Checkpoint:
     """Read a run folder's checkpoint.
 
     Raises:
-        CheckpointError: there is none, or it cannot be read.
+        CheckpointError: there is none, it cannot be read, or its bytes are not those that were written.
     """
     path = folder / NAME
     if not path.is_file():
         raise CheckpointError(f"nothing to resume: {path} does not exist. Give the run folder that holds it.")
     try:
+        _check_sums(path)
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content.pop("format") != FORMAT:
             raise KeyError("format")
@@ -61,6 +63,14 @@ def load(folder: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path} is damaged or no dcond checkpoint ({_first_line(error)}). Start the run again."
         ) from error
+
+
+def _check_sums(path: Path) -> None:
+    """Hold every part of the archive against its CRC-32: torch writes these sums and does not look at them."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise CheckpointError(f"the checksum of {damaged} is wrong")
 
 
 def _first_line(error: Exception) -> str:
