@@ -5,6 +5,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+_TEMPORARY = ".tmp"
+
 
 def conf_dir() -> Path:
     """Folder of the packaged configs: inside the wheel, or the checkout's ``conf/`` when installed editable."""
@@ -19,9 +21,10 @@ def conf_dir() -> Path:
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, flush it to disk, then rename it onto ``path``.
 
-    A reader sees the old file or the new one, never a part; a failure leaves the old one and no debris.
+    A reader sees the old file or the new one, never a part; a failure leaves the old one and no debris. Only a killed
+    process leaves its temporary file.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -35,3 +38,9 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what :func:`write_atomically` could not, being killed; nobody else may be writing in the folder."""
+    for file in folder.glob(f".*{_TEMPORARY}"):
+        file.unlink(missing_ok=True)

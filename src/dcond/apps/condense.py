@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dcond.apps.job import build, cpu_prepared, nearby, positive, reported, truth, whole_number
+from dcond.apps.job import build, cpu_prepared, nearby, owned, positive, reported, truth, whole_number
 from dcond.apps.kept import frozen, numbers_of, plain, resumed, shown_settings
 from dcond.apps.launch import hydra_main
 from dcond.errors import CheckpointError, ConfigError
@@ -62,7 +62,7 @@ def condense(cfg: DictConfig) -> None:
         choices={group: choices[group] for group in map(str, numbers) if choices.get(group)},
         config=plain(numbers),
     )
-    with caught() as stop, reported(result, folder), cpu_prepared(cfg):
+    with caught() as stop, owned(folder), reported(result, folder), cpu_prepared(cfg):
         Job(cfg, choices, text, folder, result, stop).run(moment)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from dcond.apps.job import build, cpu_prepared, nearby, reported, truth, whole_number
+from dcond.apps.job import build, cpu_prepared, nearby, owned, reported, truth, whole_number
 from dcond.apps.launch import choices, hydra_main
 from dcond.errors import ConfigError
 from dcond.paths import conf_dir
@@ -72,7 +72,7 @@ def evaluate(cfg: DictConfig) -> None:
     if name is None:
         raise ConfigError("where several artefacts are evaluated, say on what: dataset=NAME.")
     result = results.new(config_sha256=results.sha256(OmegaConf.to_yaml(cfg)))
-    with caught(), reported(result, folder), cpu_prepared(cfg):
+    with caught(), owned(folder), reported(result, folder), cpu_prepared(cfg):
         seed = result["seed"] = whole_number(cfg, "seed", 0)
         baselines, full, unaugmented = (truth(cfg, key) for key in ("baselines", "scores.full", "scores.unaugmented"))
         device = pick_device(str(cfg.device))

@@ -9,6 +9,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from dcond.apps.settings import check_settings, shown
+from dcond.apps.shortage import shortage_told
 from dcond.errors import ConfigError, DcondError
 
 log = logging.getLogger(__name__)
@@ -113,6 +114,21 @@ def cpu_prepared(cfg: DictConfig) -> Iterator[None]:
 
 
 @contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Keep a run folder to this process for the length of a block.
+
+    Raises:
+        ConfigError: another process has it, or has finished its run there.
+    """
+    from dcond.engine.claim import claimed
+    from dcond.report import result as results
+
+    with claimed(folder):
+        results.refuse_finished(folder)  # again: it may have been finished since the first look
+        yield
+
+
+@contextmanager
 def reported(result: dict[str, Any], folder: Path) -> Iterator[None]:
     """Write ``result.json`` however the block ends; log what ended it.
 
@@ -123,7 +139,8 @@ def reported(result: dict[str, Any], folder: Path) -> Iterator[None]:
     from dcond.report import result as results
 
     try:
-        yield
+        with shortage_told(result["config"]):
+            yield
         result["status"] = "done"
     except BaseException as error:
         result["status"] = "interrupted" if isinstance(error, Interrupted) else "failed"

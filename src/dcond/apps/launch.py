@@ -51,13 +51,15 @@ def hydra_main(task: Callable[[DictConfig], None], config_name: str, argv: list[
 
 def _hydra_subdir(resume: str | None, folder: str | None) -> str | None:
     """Return where Hydra keeps its YAML files in a run folder: nowhere if that would overwrite those of a run."""
+    from dcond.engine.claim import in_use
     from dcond.report import result as results
 
+    kept = Path(folder or ".")
     try:
-        results.refuse_finished(Path(folder or "."))
+        results.refuse_finished(kept)
     except ConfigError:
         return None  # the job itself says so
-    return None if resume else ".hydra"
+    return None if resume or in_use(kept) else ".hydra"
 
 
 @contextmanager

@@ -146,8 +146,8 @@ class Run:
         self._guard()
         images = self.synthetic.images.detach()
         moment = Checkpoint(self.step, self.config, images, state.state_dict(), self.rng.state_dict(), self.wall_s)
+        self.recorder.flush()  # first: a run killed in between repeats steps, and loses no record
         checkpoint.save(moment, self.folder)
-        self.recorder.flush()
         self._saved_at = self.wall_s
 
     def _restore(self, moment: Checkpoint, state: State) -> None:

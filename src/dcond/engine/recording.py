@@ -34,11 +34,8 @@ class Recorder:
             self._writer = SummaryWriter(str(folder), purge_step=after_step or None)
 
     def _truncate(self, after_step: int) -> None:
-        kept = [
-            line
-            for line in self._path.read_text(encoding="utf-8").splitlines()
-            if line.endswith("}") and json.loads(line)["step"] <= after_step
-        ]
+        lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
+        kept = [line for line in lines if (step := _step_of(line)) is not None and step <= after_step]
 
         def fill(file: Path) -> None:
             file.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
@@ -87,6 +84,15 @@ class Recorder:
         self._file.close()
         if self._writer is not None:
             self._writer.close()
+
+
+def _step_of(line: str) -> int | None:
+    """Return the step of a record; None where a crash, or a damaged disk, left no whole one."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return step if isinstance(step, int) else None
 
 
 def _session_end(done: bool) -> Any:

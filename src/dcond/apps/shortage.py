@@ -1,0 +1,45 @@
+"""What a user is told where memory ran out: which settings bound it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dcond.apps.settings import shown
+from dcond.errors import DcondError
+from dcond.report.result import flat
+
+# On a CPU, PyTorch and the libraries below it have no class of their own for it, only words.
+_SIGNS = ("can't allocate memory", "bad_alloc", "could not create a memory", "could not create a primitive")
+_BOUNDS = ("chunk", "batch_real", "batch_train", "batch")  # settings that bound the memory, wherever they stand
+
+
+@contextmanager
+def shortage_told(settings: dict[str, Any] | None) -> Iterator[None]:
+    """Turn every way of running out of memory into one line.
+
+    Args:
+        settings: the run's, as in its result; None where nothing is condensed.
+
+    Raises:
+        DcondError: memory ran out; names the settings that bound it, with their values.
+    """
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        words = (str(error).splitlines() or [type(error).__name__])[0]
+        if not _is_shortage(error, words):
+            raise
+        raise DcondError(f"out of memory ({words[:200]}). Start again with a smaller {_bounds(settings)}.") from error
+
+
+def _is_shortage(error: BaseException, words: str) -> bool:
+    import torch
+
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in words for sign in _SIGNS)
+
+
+def _bounds(settings: dict[str, Any] | None) -> str:
+    if settings is None:
+        return "evaluation.batch or a pool of smaller networks"
+    values = {name: value for name, value in flat(settings).items() if name.rpartition(".")[2] in _BOUNDS}
+    return ", ".join([*(f"{name} (now {shown(value)})" for name, value in values.items()), "or ipc"])
