@@ -12,6 +12,8 @@ from dcond.types import RealData, Split
 
 def pytest_addoption(parser):
     parser.addoption("--runslow", action="store_true", default=False, help="also run the tests marked slow")
+    parser.addoption("--kills", type=int, default=3, help="random moments, sizes and the like per slow test of faults")
+    parser.addoption("--faults-csv", help="write what tests/faults tried, and what failed, to this file")
 
 
 def pytest_collection_modifyitems(config, items):

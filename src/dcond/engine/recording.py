@@ -135,4 +135,5 @@ def save_png(picture: Tensor, path: Path, *, min_side: int = 320) -> None:
 
     scale = max(1, min_side // min(picture.shape[-2:]))
     enlarged = picture.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
-    to_pil_image((enlarged * 255).round().to(torch.uint8)).save(path, format="PNG")
+    image = to_pil_image((enlarged * 255).round().to(torch.uint8))
+    write_atomically(path, lambda file: image.save(file, format="PNG"))

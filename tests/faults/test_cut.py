@@ -1,0 +1,40 @@
+"""A run of every method, killed or stopped at random moments and resumed, ends in the bytes of one never broken."""
+
+import signal
+
+import pytest
+
+from dcond.paths import conf_dir
+
+METHODS = sorted(path.stem for path in (conf_dir() / "method").glob("*.yaml"))
+# What makes a step of milliseconds; the rest is the method's own default.
+SMALL = {
+    "dc": ("method.batch_real=8", "max_steps=60"),
+    "degm": ("method.batch_real=8", "max_steps=30"),
+    "dm": ("method.batch_real=8", "max_steps=150"),
+    "dsa": ("method.batch_real=8", "max_steps=60"),
+    "hmdc": (
+        *("pool@learners=convnet_vit_small", "learners.networks.ConvNet.width=8", "method.batch_real=8"),
+        *("method.inner_steps=2", "method.batch_train=16", "max_steps=30"),
+    ),
+    "idc": ("method.batch_real=8", "method.train_images=32", "method.batch_train=32", "max_steps=60"),
+    "m3d": ("method.batch_real=8", "max_steps=150"),
+}
+POLITE = {signal.SIGINT: {130}, signal.SIGTERM: {143, -signal.SIGTERM}}  # before the job, Python's own way to end
+CHEAP_EVALUATION = ("pool=convnet", "pool.networks.ConvNet.width=8")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS)
+def test_killed(method, chain, tally):
+    words = (f"method={method}", *SMALL.get(method, ()), "evaluate=false")
+    struck, problems = chain(signal.SIGKILL, *words, in_loop=True, allowed={-signal.SIGKILL, 0})
+    tally("SIGKILL, resume", method, struck, problems)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("signum", POLITE, ids=lambda signum: signum.name)
+def test_stopped_anywhere_from_the_imports_to_the_evaluation(signum, chain, tally):
+    words = ("method=dm", *SMALL["dm"], *CHEAP_EVALUATION)
+    struck, problems = chain(signum, *words, in_loop=False, allowed=POLITE[signum] | {0})
+    tally(f"{signum.name}, resume", "dm with its evaluation", struck, problems)

@@ -1,0 +1,65 @@
+"""Disks that are full, and folders that cannot be written to or vanish."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from dcond import artefact
+from dcond.engine import checkpoint
+
+WORDS = ("method=dm", "method.batch_real=8", "max_steps=20", "evaluate=false")
+# In a namespace of its own, the mount is gone with the process: no test can leave one behind, and none needs root.
+MOUNT = 'mount -t tmpfs -o "size=$0" dcond "$1"; "${@:3}"; code=$?; cp -a "$1/." "$2"; exit $code'
+READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+
+
+def namespaces() -> bool:
+    made = subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "true"], capture_output=True, check=False)
+    return made.returncode == 0
+
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("unshare") is None or not namespaces(), reason="needs namespaces (Linux)"),
+]
+
+
+def inside(script: str, *words: object) -> tuple[str, ...]:
+    return ("unshare", "--user", "--map-root-user", "--mount", "bash", "-c", script, *map(str, words))
+
+
+@pytest.mark.parametrize("tensorboard", [False, True], ids=["plain", "tensorboard"])
+def test_a_full_disk(tensorboard, whole, command, tmp_path, rng, kills, tally):
+    """The sizes lie between what Hydra's own files need and what the whole run does."""
+    words = (*WORDS, f"tensorboard={tensorboard}".lower())
+    needed = sum(-(-path.stat().st_size // 4096) for path in whole(*words).run.rglob("*") if path.is_file())
+    small, found = tmp_path / "small", []
+    small.mkdir()
+    for number in range(kills):
+        pages, kept = rng.randrange(12, needed), tmp_path / f"kept{number}"
+        kept.mkdir()
+        before = inside(MOUNT, pages * 4096, small, kept)
+        ended = command.ended(command.condense(small / "run", *words, before=before))
+        told = ended.code == 1 and ended.last.startswith("dcond: cannot write ") and "No space left" in ended.last
+        if not told or "Traceback" in ended.err:
+            found.append(f"{pages} pages: ended with {ended.code}: {ended.err[-2000:]}")
+        if (kept / "run" / checkpoint.NAME).exists():
+            checkpoint.load(kept / "run")
+        if (kept / "run" / "synthetic.safetensors").exists():
+            artefact.load(kept / "run")
+        found += [path.name for path in kept.rglob(".*.tmp")]
+    tally("disk full, by a small tmpfs", "with TensorBoard" if tensorboard else "without", kills, found)
+
+
+@pytest.mark.parametrize("where", ["outputs", "outputs/run"])
+def test_a_read_only_folder(where, command, tmp_path):
+    (tmp_path / where).mkdir(parents=True)
+    run = tmp_path / "outputs" / "run"
+    ended = command.ended(command.condense(run, *WORDS, before=inside(READ_ONLY, tmp_path / where)))
+    assert ended.code == 1
+    assert len(ended.err.splitlines()) == 1
+    assert ended.last.startswith(f"dcond: cannot write {run}")
+    assert "Read-only file system. Free some space or choose another folder" in ended.last
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
