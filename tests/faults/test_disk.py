@@ -41,8 +41,8 @@ def test_a_full_disk(tensorboard, whole, command, tmp_path, rng, kills, tally):
         kept.mkdir()
         before = inside(MOUNT, pages * 4096, small, kept)
         ended = command.ended(command.condense(small / "run", *words, before=before))
-        told = ended.code == 1 and ended.last.startswith("dcond: cannot write ") and "No space left" in ended.last
-        if not told or "Traceback" in ended.err:
+        told = ended.last.startswith("dcond: cannot write ") and "Free some space" in ended.last
+        if ended.code != 1 or not told or "Traceback" in ended.err:
             found.append(f"{pages} pages: ended with {ended.code}: {ended.err[-2000:]}")
         if (kept / "run" / checkpoint.NAME).exists():
             checkpoint.load(kept / "run")

@@ -44,9 +44,12 @@ def hydra_main(task: Callable[[DictConfig], None], config_name: str, argv: list[
         if isinstance(error.__cause__, DcondError):  # a job of a sweep
             raise error.__cause__ from None
         raise ConfigError(_hydra_words(error)) from error
-    except OSError as error:  # Hydra could not make or fill the run folder
+    except (OSError, ValueError) as error:  # Hydra could not make or fill the run folder
+        reason = error if isinstance(error, OSError) else error.__cause__  # of its log, logging says ValueError
+        if not isinstance(reason, OSError):
+            raise
         way_out = "Free some space or choose another folder with paths.outputs=FOLDER."
-        raise DcondError(f"cannot write {error.filename}: {error.strerror}. {way_out}") from error
+        raise DcondError(f"cannot write {reason.filename}: {reason.strerror}. {way_out}") from error
 
 
 def _hydra_subdir(resume: str | None, folder: str | None) -> str | None:

@@ -42,4 +42,5 @@ def _bounds(settings: dict[str, Any] | None) -> str:
     if settings is None:
         return "evaluation.batch or a pool of smaller networks"
     values = {name: value for name, value in flat(settings).items() if name.rpartition(".")[2] in _BOUNDS}
-    return ", ".join([*(f"{name} (now {shown(value)})" for name, value in values.items()), "or ipc"])
+    names = sorted(values, key=lambda name: not name.startswith("method."))  # the likeliest first
+    return ", ".join([*(f"{name} (now {shown(values[name])})" for name in names), "or ipc"])
