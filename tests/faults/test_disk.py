@@ -62,4 +62,3 @@ def test_a_read_only_folder(where, command, tmp_path):
     assert ended.last.startswith(f"dcond: cannot write {run}")
     assert "Read-only file system. Free some space or choose another folder" in ended.last
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-

@@ -15,7 +15,7 @@ NAME = "run.lock"
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Keep every other process out of a run folder for the length of a block; clear what a killed one left half-written.
+    """Keep every other process out of a run folder for the length of a block; clear what a killed one left unfinished.
 
     The kernel gives the lock back however the process ends, so that nothing has to be removed after SIGKILL. Where a
     file system has no locks, nothing is guarded.
