@@ -236,6 +236,14 @@ def test_annotation_of_an_unknown_class(tiny, tmp_path):
         archive(tmp_path, path=str(tiny)).load()
 
 
+@pytest.mark.parametrize("name", ["val/val_annotations.txt", "words.txt"])
+def test_a_list_that_is_no_text(name, tiny, tmp_path):
+    (tiny / name).write_bytes(b"\x89PNG\r\n")
+    with pytest.raises(DataError) as error:
+        archive(tmp_path, path=str(tiny)).load()
+    assert str(error.value) == f"{tiny / name} is no text (byte 0 is no UTF-8); replace it."
+
+
 def test_archive_names_size_and_way_out(split_folder, tmp_path):
     with pytest.raises(
         DataError, match=r"download and unpack https://example\.org/x\.zip, then run 'dcond data prepare"

@@ -122,6 +122,23 @@ def test_unknown_contents(content, words, tmp_path, load):
     assert words in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"images": np.zeros((0, 1, 8, 8), np.float32)}, "(npz): images must be (n, c, h, w); got (0, 1, 8, 8)."),
+        ({"factor": np.array("two")}, "factor is 'two'; save one whole number of 1 or more."),
+        ({"factor": np.array(np.inf)}, "factor is inf; save one whole number of 1 or more."),
+        ({"factor": np.array([2, 2])}, "factor is [2, 2]; save one whole number of 1 or more."),
+        ({"factor": np.array(0)}, "factor is 0; save one whole number of 1 or more."),
+    ],
+)
+def test_an_npz_that_cannot_be(changed, words, tmp_path, load, known):
+    np.savez(tmp_path / "x.npz", **{"images": known.pixels.numpy(), "labels": known.labels.numpy()} | changed)
+    with pytest.raises(ArtefactError) as error:
+        load(tmp_path / "x.npz")
+    assert words in str(error.value)
+
+
 def test_folders_that_hold_nothing_or_too_much(tmp_path, load, known):
     with pytest.raises(ArtefactError, match="holds no synthetic set; allowed: a dcond artefact,"):
         load(tmp_path)

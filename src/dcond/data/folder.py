@@ -105,7 +105,7 @@ def list_classes(root: Path) -> tuple[list[Path], NDArray[np.int64], tuple[str, 
 def _annotated(folder: Path, names: tuple[str, ...]) -> tuple[list[Path], NDArray[np.int64]]:
     index = {name: label for label, name in enumerate(names)}
     files, labels = [], []
-    for number, line in enumerate((folder / ANNOTATIONS).read_text().splitlines(), 1):
+    for number, line in enumerate(_lines(folder / ANNOTATIONS), 1):
         words = line.split("\t")
         if len(words) < 2 or words[1] not in index:
             raise DataError(f"{folder / ANNOTATIONS}, line {number} does not name a class of train/: {line[:60]!r}.")
@@ -117,6 +117,13 @@ def _annotated(folder: Path, names: tuple[str, ...]) -> tuple[list[Path], NDArra
 def _readable_names(root: Path, names: tuple[str, ...]) -> tuple[str, ...]:
     if not (root / "words.txt").is_file():
         return names
-    lines = (line.split("\t") for line in (root / "words.txt").read_text().splitlines())
+    lines = (line.split("\t") for line in _lines(root / "words.txt"))
     words = {entry[0]: entry[1].split(",")[0].strip() for entry in lines if len(entry) > 1}
     return tuple(words.get(name, name) for name in names)
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise DataError(f"{file} is no text (byte {error.start} is no UTF-8); replace it.") from error

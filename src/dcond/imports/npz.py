@@ -31,7 +31,8 @@ def read(path: Path) -> Found:
     if missing:
         raise ArtefactError(f"{path} lacks {', '.join(missing)}; an npz of a synthetic set holds images and labels.")
     images = _channels_first(path, arrays["images"])
-    pixels = images.dtype == torch.uint8 or (images.is_floating_point() and images.min() >= 0 and images.max() <= 1)
+    filled = images.is_floating_point() and images.numel() > 0
+    pixels = images.dtype == torch.uint8 or (filled and images.min() >= 0 and images.max() <= 1)
     names = arrays.get("class_names")
     return Found(
         "npz",
@@ -39,7 +40,7 @@ def read(path: Path) -> Found:
         images,
         _tensor(path, arrays["labels"], "labels"),
         normalised=False if pixels else None,
-        factor=int(arrays["factor"]) if "factor" in arrays and arrays["factor"].size == 1 else 1,
+        factor=_factor(path, arrays["factor"]) if "factor" in arrays else 1,
         class_names=tuple(map(str, names)) if names is not None and names.ndim == 1 else None,
     )
 
@@ -51,6 +52,12 @@ def _channels_first(path: Path, array: NDArray[Any]) -> torch.Tensor:
     if images.ndim == 4 and images.shape[-1] in (1, 3) and images.shape[1] not in (1, 3):
         return images.permute(0, 3, 1, 2).contiguous()
     return images
+
+
+def _factor(path: Path, array: NDArray[Any]) -> int:
+    if array.size != 1 or array.dtype.kind not in "ui" or array.item() < 1:
+        raise ArtefactError(f"{path}: factor is {array.tolist()!r}; save one whole number of 1 or more.")
+    return int(array.item())
 
 
 def _tensor(path: Path, array: NDArray[Any], what: str) -> torch.Tensor:
