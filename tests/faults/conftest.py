@@ -157,8 +157,11 @@ def _stamp(run: Path) -> object:
 
 
 @pytest.fixture
-def command(tmp_path) -> Command:
-    return Command(tmp_path)
+def command(tmp_path):
+    # A shell lets what it starts in the background ignore Ctrl-C, and so would every process from here on.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield Command(tmp_path)
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

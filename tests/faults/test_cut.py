@@ -9,15 +9,15 @@ from dcond.paths import conf_dir
 METHODS = sorted(path.stem for path in (conf_dir() / "method").glob("*.yaml"))
 # What makes a step of milliseconds; the rest is the method's own default.
 SMALL = {
-    "dc": ("method.batch_real=8", "max_steps=60"),
-    "degm": ("method.batch_real=8", "max_steps=30"),
+    "dc": ("method.batch_real=8", "max_steps=20"),
+    "degm": ("method.batch_real=8", "max_steps=10"),
     "dm": ("method.batch_real=8", "max_steps=150"),
-    "dsa": ("method.batch_real=8", "max_steps=60"),
+    "dsa": ("method.batch_real=8", "max_steps=20"),
     "hmdc": (
         *("pool@learners=convnet_vit_small", "learners.networks.ConvNet.width=8", "method.batch_real=8"),
-        *("method.inner_steps=2", "method.batch_train=16", "max_steps=30"),
+        *("method.inner_steps=2", "method.batch_train=16", "max_steps=8"),
     ),
-    "idc": ("method.batch_real=8", "method.train_images=32", "method.batch_train=32", "max_steps=60"),
+    "idc": ("method.batch_real=8", "method.train_images=32", "method.batch_train=32", "max_steps=20"),
     "m3d": ("method.batch_real=8", "max_steps=150"),
 }
 POLITE = {signal.SIGINT: {130}, signal.SIGTERM: {143, -signal.SIGTERM}}  # before the job, Python's own way to end
