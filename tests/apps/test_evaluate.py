@@ -1,5 +1,7 @@
 """``dcond evaluate`` on files from elsewhere, as typed."""
 
+import csv
+import io
 import json
 from pathlib import Path
 
@@ -42,12 +44,12 @@ def test_a_file_from_elsewhere_and_its_options_as_typed(digits, evaluate, folder
     assert (result["status"], result["method"], result["dataset"]) == ("done", "res_DM", "digits")
     assert (result["ipc"], result["images_stored"], result["factor"]) == (2, 20, 1)
     assert result["baselines"]["random"] is not None
-    assert result["source"] == {
-        "path": "res_DM.pt",
-        "layout": "DC, DSA, DM",
-        "read_as": "normalised",
-        "learned_lr": None,
-    }
+    unknown = dict.fromkeys(("learned_lr", "seed", "config_sha256", "choices", "config"))
+    assert result["source"] == {"path": "res_DM.pt", "layout": "DC, DSA, DM", "read_as": "normalised"} | unknown
+    assert result["choices"] == {"dataset": "digits", "pool": "convnet", "evaluation": "quick"}
+    assert result["config"].keys() == {*result["choices"], "seed", "synthetic"}
+    assert result["config"]["evaluation"]["epochs"] == 2
+    assert result["config"]["synthetic"] == {"normalised": True, "mean": [0.3], "std": [0.38]}
     assert "res_DM.pt: read as DC, DSA, DM, normalised by mean 0.3 and std 0.38" in done.err
     assert "perhaps they are not stored as read" not in done.err
 
@@ -225,6 +227,23 @@ def test_wrong_switches(two_files, evaluate):
 
 
 # --- dcond's own, and back again ------------------------------------------------------------------------------------
+
+
+def test_evaluations_of_several_seeds_stand_with_the_runs_that_made_them(condense, run_cli, results):
+    """One row of two samples, the set of seed 1 evaluated twice."""
+    assert condense("-m", "seed=0,1", "method.lr=0.5", "baselines=false", "hydra.sweep.dir=runs").code == 0
+    words = ("dataset=digits", "evaluation=quick", "evaluation.epochs=2", "evaluation.repeats=2", "baselines=false")
+    pool = ("pool=convnet", "pool.networks.ConvNet.width=8")
+    done = run_cli("evaluate", *words, *pool, "synthetic=runs/1", "seed=7", "hydra.run.dir=scored")
+    assert done.code == 0, done.err
+    made, scored = results()[1:]
+    assert scored["source"]["config_sha256"] == made["config_sha256"]
+    assert (scored["seed"], scored["source"]["seed"]) == (7, 1)
+    assert scored["source"]["config"]["method"] == made["config"]["method"]
+    assert scored["source"]["choices"].keys() == made["choices"].keys() - {"dataset", "pool", "evaluation"}
+    report = csv.DictReader(io.StringIO(run_cli("report", ".", "--format", "csv").out))
+    (line,) = [line for line in report if line["network"] == "ConvNet"]
+    assert (line["method"], line["settings"], line["n"], line["seeds"]) == ("dm", "", "2", "0 1")
 
 
 @pytest.mark.parametrize("kind", ["npz", "pt", "png"])

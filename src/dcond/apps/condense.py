@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from dcond.apps.job import build, cpu_prepared, nearby, positive, reported, truth, whole_number
-from dcond.apps.kept import frozen, numbers_of, plain, resumed, shown_settings
+from dcond.apps.kept import chosen, frozen, made_with, numbers_of, plain, resumed, shown_settings
 from dcond.apps.launch import hydra_main
 from dcond.errors import CheckpointError, ConfigError
 
@@ -59,7 +59,7 @@ def condense(cfg: DictConfig) -> None:
         method=choices["method"],
         dataset=choices["dataset"],
         config_sha256=results.sha256(OmegaConf.to_yaml(numbers, sort_keys=True)),
-        choices={group: choices[group] for group in map(str, numbers) if choices.get(group)},
+        choices=chosen(numbers, choices),
         config=plain(numbers),
     )
     with caught() as stop, reported(result, folder), cpu_prepared(cfg):
@@ -75,14 +75,8 @@ class Job:
         from dcond.engine.machine import pick_device
         from dcond.rng import Streams
 
-        self.cfg, self.choices, self.text, self.folder, self.result, self.stop = (
-            cfg,
-            choices,
-            text,
-            folder,
-            result,
-            stop,
-        )
+        self.cfg, self.choices, self.text = cfg, choices, text
+        self.folder, self.result, self.stop = folder, result, stop
         # Everything that can be wrong in the configuration is built before any data is read.
         self.ipc = self.result["ipc"] = whole_number(cfg, "ipc", 1)
         self.seed = self.result["seed"] = whole_number(cfg, "seed", 0)
@@ -166,6 +160,7 @@ class Job:
                 "seed": str(self.seed),
                 "config_sha256": self.result["config_sha256"],
                 "evaluation": self.protocol.name,
+                "made_with": made_with(self.result),
             },
         )
 

@@ -2,6 +2,8 @@
 
 import math
 import statistics
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from scipy.stats import t as student
@@ -34,6 +36,15 @@ class Estimate:
     def ci95(self) -> float | None:
         """Half width of the mean's 95 % interval; None for one run."""
         return interval95(list(self.values))
+
+
+def of_each(found: Iterable[tuple[object, dict[str, float]]]) -> list[dict[str, float]]:
+    """Return the mean accuracies, by network, of each set or draw, of which there may be several evaluations."""
+    together: dict[object, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for which, accuracies in found:
+        for network, accuracy in accuracies.items():
+            together[which][network].append(accuracy)
+    return [{network: statistics.fmean(values) for network, values in each.items()} for each in together.values()]
 
 
 def difference95(first: Estimate, second: Estimate) -> float | None:

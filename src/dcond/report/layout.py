@@ -103,7 +103,7 @@ def half_width(estimate: Estimate | None) -> str:
 def count(row: Row) -> str:
     """Write how many runs are in the average, and of how many where some failed or are missing."""
     n = row.accuracies[AVERAGE].n if AVERAGE in row.accuracies else 0
-    expected = n if row.baseline else max(n, len(row.outcomes) + len(row.missing))
+    expected = n if row.baseline else max(n, len({run.sample for run in row.outcomes}) + len(row.missing))
     return str(n) if n == expected else f"{n}/{expected}"
 
 

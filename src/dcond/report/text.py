@@ -37,7 +37,7 @@ def as_csv(report: Report) -> str:
 
 
 def _fields(row: Row) -> dict[str, object]:
-    counted = [str(run.seed) for run in row.outcomes if run.evaluated]
+    counted = {run.sample: str(run.seed) for run in row.outcomes if run.evaluated}.values()
     means = {name: row.figure("cost", name) for name in COSTS} | {name: row.figure("scores", name) for name in SCORES}
     return {
         "method": row.title,
