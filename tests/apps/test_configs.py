@@ -16,7 +16,7 @@ from dcond.paths import conf_dir
 
 CONF = conf_dir()
 FILES = sorted(CONF.rglob("*.yaml"))
-PARTS = ("method", "dataset", "model", "pool", "init", "augment", "evaluation")
+PARTS = ("method", "dataset", "model", "pool", "init", "augment", "evaluation", "teacher")
 ON_TOP = ("tuned", "experiment", "debug")
 CASES = [(group, name) for group in (*PARTS, *ON_TOP) for name in choices(CONF / group)]
 

@@ -183,7 +183,7 @@ def test_a_decoded_set_is_trained_on_decoded(toy, chosen):
 
     @dataclass(frozen=True, kw_only=True)
     class Counting(Protocol):
-        def _epoch(self, network, optimiser, images, labels, rng):
+        def epoch(self, network, optimiser, images, labels, rng, soft):
             seen.append((images, labels))
 
     packed = replace(chosen, factor=2)
@@ -202,7 +202,7 @@ class Diary(Protocol):
 
     pages: ClassVar[list] = []
 
-    def _epoch(self, network, optimiser, images, labels, rng):
+    def epoch(self, network, optimiser, images, labels, rng, soft):
         self.pages.append((optimiser, optimiser.param_groups[0]["lr"]))
 
 

@@ -77,6 +77,7 @@ class Job:
 
         self.cfg, self.choices, self.text = cfg, choices, text
         self.folder, self.result, self.stop = folder, result, stop
+        self.cache = Path(cfg.paths.outputs) / "cache"
         # Everything that can be wrong in the configuration is built before any data is read.
         self.ipc = self.result["ipc"] = whole_number(cfg, "ipc", 1)
         self.seed = self.result["seed"] = whole_number(cfg, "seed", 0)
@@ -99,7 +100,8 @@ class Job:
         """Have published weights before anything is computed, those of the evaluation too."""
         from dcond.models import Pool, Recipe
 
-        for part in (*vars(self.method).values(), self.pool if self.evaluate else None):
+        teacher = self.protocol.teacher and self.protocol.teacher.network
+        for part in (*vars(self.method).values(), *((self.pool, teacher) if self.evaluate else ())):
             if isinstance(part, Pool | Recipe):
                 part.fetch()
 
@@ -219,8 +221,12 @@ class Job:
         """Evaluate the unfinished set; its own random streams leave the run untouched."""
         from dcond.evaluate.full import hold_out
 
-        held_out = hold_out(self.protocol, real)
-        found = self.protocol.evaluate(lambda repeat: synthetic, self.pool, real.test, self.seed, held_out=held_out)
+        teacher = self.protocol.teacher
+        needs = {
+            "held_out": hold_out(self.protocol, real),
+            "taught": None if teacher is None else teacher.learnt(real, self.cache),
+        }
+        found = self.protocol.evaluate(lambda repeat: synthetic, self.pool, real.test, self.seed, **needs)
         values = {f"evaluate/{name}": network.mean for name, network in found.networks.items()}
         recorder.scalars({**values, "evaluate/average": found.average}, step)
         log.info("step %d: average test accuracy %.1f %%", step, 100 * found.average)
@@ -237,11 +243,6 @@ class Job:
             self.seed,
             self.result,
             title=title,
-            wanted=Wanted(
-                baselines=self.baselines,
-                full=self.full,
-                unaugmented=self.unaugmented,
-                cache=Path(self.cfg.paths.outputs) / "cache",
-            ),
+            wanted=Wanted(baselines=self.baselines, full=self.full, unaugmented=self.unaugmented, cache=self.cache),
         )
         print(f"-> {nearby(self.folder)}")

@@ -85,6 +85,8 @@ def evaluate(cfg: DictConfig) -> None:
         device = pick_device(str(cfg.device))
         pool, protocol = build(cfg.pool, "pool"), build(cfg.evaluation, "evaluation")
         pool.fetch()
+        if protocol.teacher is not None:
+            protocol.teacher.network.fetch()
         source = build(cfg.synthetic, "synthetic")
         other = None if cfg.against.path is None else build(cfg.against, "against")
         content, rival = source.read(), other and other.read()  # before any data is

@@ -59,10 +59,11 @@ class NetworkResult:
 
 @dataclass(frozen=True)
 class EvalResult:
-    """Results of every network of a pool on one set under one protocol."""
+    """Results of every network of a pool on one set under one protocol; ``teacher`` tells what labelled the batches."""
 
     protocol: str
     networks: dict[str, NetworkResult]
+    teacher: dict[str, Any] | None = None
 
     @property
     def average(self) -> float:
@@ -77,4 +78,4 @@ class EvalResult:
     def as_dict(self) -> dict[str, Any]:
         """Return the object of ``result.json``."""
         networks = {name: result.as_dict() for name, result in self.networks.items()}
-        return {"protocol": self.protocol, "networks": networks, "average": self.average}
+        return {"protocol": self.protocol, "networks": networks, "average": self.average, "teacher": self.teacher}
