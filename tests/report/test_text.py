@@ -44,8 +44,7 @@ def test_the_terminal_shows_tables_costs_scores_and_what_is_missing(study):
     assert "dm 51.0 ± 1.0 40.0 ± 0.0 45.5 ± 0.5 ± 1.2 3/4" in rows
     assert "1 failed" in rows
     assert "seed 3 missing" in rows  # of m3d
-    assert "method ipc condensing s/step peak MB evaluation IOR HLR" in rows
-    assert "method ipc LRS" in rows  # no ARS: no run has it
+    assert "method ipc condensing s/step peak MB evaluation IOR HLR LRS" in rows  # no ARS: no run has it
     assert any(row.startswith("failed: ") and row.endswith("/broken: loss is not finite") for row in rows)
     assert all(len(line) <= 80 for line in out.splitlines() if "/broken" not in line)  # which is for grep
 
@@ -66,6 +65,11 @@ def test_bold_on_a_terminal_is_the_best_alone(study):
     assert "\x1b[1m40.0" not in file.getvalue()
 
 
+def test_a_column_wider_than_the_terminal_is_a_part_of_its_own():
+    sheet = Sheet("title", ("method", "a" * 60, "b" * 60), ((Cell("dm"), Cell("1"), Cell("2")),))
+    assert [part.columns for part in fitted(sheet, 40)] == [("method", "a" * 60), ("method", "b" * 60)]
+
+
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_a_wide_sheet_becomes_several_that_fit_and_lose_nothing(width):
     columns = ("method", *(f"Network-{index}" for index in range(9)), "n")
@@ -79,6 +83,25 @@ def test_a_wide_sheet_becomes_several_that_fit_and_lose_nothing(width):
     assert max(map(len, file.getvalue().splitlines())) <= width
     for figure in rows[0][1:]:
         assert figure in file.getvalue()
+
+
+def test_an_average_its_interval_and_its_n_are_not_parted():
+    columns = ("method", *(f"Network-{index}" for index in range(5)), "average", "95 %", "n")
+    row = tuple(map(Cell, ("dm", *["50.0 ± 1.0"] * 6, "± 1.2", "3")))
+    for width in range(40, 110):
+        parts = list(fitted(Sheet("title", columns, (row,), tail=3), width))
+        assert parts[-1].columns[-3:] == columns[-3:]
+        assert sum(len(part.columns) - 1 for part in parts) == len(columns) - 1
+
+
+def test_a_study_of_four_networks_fits_eighty_columns_in_one_table():
+    columns = ("method", "ConvNet", "MLP", "ResNet", "ViT", "average", "95 %", "n")
+    row = tuple(map(Cell, ("random", *["51.2 ± 0.4"] * 5, "± 1.2", "3")))
+    file = io.StringIO()
+    show(Console(width=80, file=file), [Sheet("title", columns, (row,), tail=3)], [], [])
+    assert " random  51.2 ± 0.4  51.2 ± 0.4" in file.getvalue()
+    assert max(map(len, file.getvalue().splitlines())) <= 80
+    assert file.getvalue().count("random") == 1
 
 
 def test_many_notes_are_cut_on_a_terminal():

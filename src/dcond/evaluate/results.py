@@ -1,19 +1,10 @@
 """What an evaluation found; accuracies are fractions everywhere but on screen."""
 
-import math
 import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.stats import t as student
-
-
-def interval95(values: list[float]) -> float | None:
-    """Half width of the 95 % confidence interval of the mean, t(0.975, R - 1) · std / √R; null for one value."""
-    if len(values) < 2:
-        return None
-    quantile = float(student.ppf(0.975, len(values) - 1))
-    return quantile * statistics.stdev(values) / math.sqrt(len(values))
+from dcond.intervals import interval95
 
 
 @dataclass(frozen=True)

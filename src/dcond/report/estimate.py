@@ -6,9 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from scipy.stats import t as student
-
-from dcond.evaluate.results import interval95
+from dcond.intervals import interval95, quantile975
 
 
 @dataclass(frozen=True)
@@ -62,7 +60,7 @@ def difference95(first: Estimate, second: Estimate) -> float | None:
     freedom = variance**2 / sum(
         part**2 / (estimate.n - 1) for part, estimate in zip(parts, (first, second), strict=True)
     )
-    return float(student.ppf(0.975, freedom)) * math.sqrt(variance)
+    return quantile975(freedom) * math.sqrt(variance)
 
 
 def is_ahead(first: Estimate, second: Estimate) -> bool:

@@ -35,6 +35,7 @@ class Sheet:
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     heads: int = 1  # columns that say what a row is about
+    tail: int = 0  # last columns, which are read together
 
 
 def accuracy_sheet(block: Block) -> Sheet:
@@ -51,7 +52,7 @@ def accuracy_sheet(block: Block) -> Sheet:
                 Cell(count(row)),
             )
         )
-    return Sheet(block.title, ("method", *names, "95 %", "n"), tuple(rows))
+    return Sheet(block.title, ("method", *names, "95 %", "n"), tuple(rows), tail=3 if names else 2)
 
 
 def cost_sheets(report: Report) -> list[Sheet]:
@@ -80,7 +81,7 @@ def cost_sheet(blocks: list[Block]) -> Sheet:
             )
         )
     columns = ("method", "ipc", "condensing", "s/step", "peak MB", "evaluation", *(name.upper() for name in scores))
-    return Sheet(f"cost: {blocks[0].subject}", columns, tuple(cells), heads=2)
+    return Sheet(f"cost: {blocks[0].subject}", columns, tuple(cells), heads=2, tail=len(scores))
 
 
 def row_of_methods(block: Block) -> list[Row]:
