@@ -2,6 +2,9 @@
 
 import csv
 import io
+import re
+import shutil
+import subprocess
 
 import pytest
 from rich.console import Console
@@ -149,10 +152,49 @@ def test_latex(study):
     out = text.latex(*all_sheets(study))
     assert r"\caption{digits, protocol quick, ipc 1. Test accuracy" in out
     assert "method & A & B & average & 95 \\% & n \\\\\n\\midrule\n" in out
-    assert r"m3d {\footnotesize (seed 3 missing)} & \textbf{71.0 $\pm$ 1.0} & 40.0 $\pm$ 0.0 &" in out
+    assert r"m3d {\scriptsize (seed 3 missing)} & \textbf{71.0 $\pm$ 1.0} & 40.0 $\pm$ 0.0 &" in out
     assert out.count(r"\begin{tabular}{lrrrrr}") == 2
     assert out.count(r"\begin{table}") == out.count(r"\end{table}") == 3
     assert [line for line in out.splitlines() if line.startswith("% failed: ")]
+
+
+@pytest.fixture
+def evil(write_result, tmp_path):
+    """Write runs whose every word is full of letters that mean something in LaTeX; return the report as LaTeX."""
+    for ipc in (1, 10):
+        for method in (EVIL, "dm"):
+            write_result(f"{method[:2].strip('<')}{ipc}", {EVIL: 0.5, "B": 0.4}, method=method, dataset=EVIL, ipc=ipc)
+    write_result("broken", status="failed", error=EVIL, method=EVIL, dataset=EVIL, seed=3)
+    return text.latex(*all_sheets(make(collect([tmp_path]))))
+
+
+def test_latex_is_well_formed_whatever_a_result_says(evil):
+    """Environments and braces closed in order, every row with as many cells as its table has columns."""
+    opened, columns, rows = [], 0, 0
+    for line in evil.splitlines():
+        bare = re.sub(r"(?<!\\)%.*", "", re.sub(r"\\[\\{}&%$#_]", "", line))  # without what is escaped, then comments
+        assert bare.count("{") == bare.count("}"), line
+        for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", bare):
+            opened.append(name) if kind == "begin" else None
+            assert kind == "begin" or opened.pop() == name
+        if found := re.search(r"begin\{tabular\}\{(l+r+)\}", bare):
+            columns = len(found[1])
+        elif opened[-1:] == ["tabular"] and line.endswith(r"\\"):
+            rows += 1
+            assert bare.count("&") == columns - 1, line
+        assert not re.search(r"[#_~^|<>]", bare), line
+    assert (opened, rows) == ([], 3 + 3 + 2 + 5)  # two ipc, the failed run, costs
+
+
+@pytest.mark.slow
+def test_latex_compiles(evil, tmp_path):
+    if shutil.which("pdflatex") is None:
+        pytest.skip("no pdflatex on the PATH to compile the tables with")
+    head = r"\documentclass{article}\usepackage{booktabs}\usepackage[T1]{fontenc}\begin{document}"
+    (tmp_path / "all.tex").write_text(f"{head}\n{evil}\\end{{document}}\n", encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_markdown_takes_the_meaning_from_every_letter(write_result, tmp_path):
