@@ -29,6 +29,7 @@ from dcond.engine.machine import keep_freed_memory
 
 TABLE = Path("benchmarks/cpu/public_evaluator.csv")
 EPOCHS, NETWORKS, WIDTH = 300, 5, 32
+THEIRS = "evaluate_synset of github VICO-UoE/DatasetCondensation 53f63a6"
 WORDS = (
     "dataset=fashion_mnist synthetic.normalised=true evaluation=dsa1000 evaluation.epochs=301 evaluation.drops=[0.505] "
     f"evaluation.repeats={NETWORKS} pool=convnet pool.networks.ConvNet.width={WIDTH} baselines=false threads=1"
@@ -91,12 +92,12 @@ def main() -> None:
     for name, _, file in (word.partition("=") for word in files):
         ours = f"dcond evaluate synthetic={name}.pt {WORDS}"
         for code, command, found in (
-            ("public", "evaluate_synset", public_accuracies(utils, Path(file))),
+            ("public", THEIRS, public_accuracies(utils, Path(file))),
             ("dcond", ours, our_accuracies(Path(file))),
         ):
             rows += [
                 {"set": name, "code": code, "network": number, "accuracy": round(accuracy, 4), "command": command}
-                | {"torch": torch.__version__, "machine": f"{platform.machine()}, 1 thread"}
+                | {"torch": torch.__version__.partition("+")[0], "machine": f"{platform.machine()}, 1 thread"}
                 | {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
                 for number, accuracy in enumerate(found)
             ]
