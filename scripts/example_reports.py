@@ -14,8 +14,8 @@ from pathlib import Path
 SWEEPS = {
     "digits": "method=random,dm,m3d ipc=1,10 seed=0,1,2 max_steps=100 evaluation.repeats=1 threads=1 baselines=false "
     "tensorboard=false",
-    "fashion_mnist": "experiment=cpu/table dataset=fashion_mnist method=random,kmeans,dm ipc=1,10 seed=0,1,2 max_steps=20 "
-    "model.width=16 ~pool.networks.ResNet pool.networks.ConvNet.width=16 evaluation.epochs=60",
+    "fashion_mnist": "experiment=cpu/table dataset=fashion_mnist method=random,dm,m3d ipc=1,10 seed=0,1,2 "
+    "max_steps=20 model.width=16 ~pool.networks.ResNet pool.networks.ConvNet.width=16 evaluation.epochs=60",
 }
 RUNS, PAGES = Path("outputs/examples"), Path("docs/examples")
 KEPT = ("index.html", "report.md", "figures/accuracy_over_ipc_{}_quick.png", "figures/networks_{}_quick.png")

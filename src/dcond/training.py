@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -54,7 +54,7 @@ class TrainingBatch:
     labels: Tensor
     partners: Tensor | None = None
     weight: float | Tensor = 1.0  # the share of ``labels``
-    temperature: float = 1.0  # T of soft labels
+    temperature: float = field(default=1.0, kw_only=True)  # T of soft labels
 
     def cross_entropy(self, logits: Tensor) -> Tensor:
         """Return the mean loss, T²·CE(logits / T, labels): the T² keeps its gradient as large as at T = 1."""

@@ -328,8 +328,8 @@ def test_a_set_that_fits_passes(chosen, toy):
 
 def test_the_object_of_result_json(toy, chosen):
     found = evaluate(quick(epochs=1), chosen, toy, watched("one"), watched("two")).as_dict()
-    assert found.keys() == {"protocol", "networks", "average"}
-    assert found["protocol"] == "quick"
+    assert found.keys() == {"protocol", "networks", "average", "teacher"}
+    assert (found["protocol"], found["teacher"]) == ("quick", None)
     assert list(found["networks"]) == ["one", "two"]
     for network in found["networks"].values():
         assert network.keys() == {

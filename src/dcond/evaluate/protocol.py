@@ -118,7 +118,7 @@ class Protocol(Schedule):
             results[name] = NetworkResult(
                 accuracies, lr, self.epochs, wall_s, best if self.best_every else None, searched
             )
-        return EvalResult(self.name, results, labels and labels.facts)
+        return EvalResult(self.name, results, None if labels is None else labels.facts)
 
     def without_teacher(self) -> "Protocol":
         """Return the same protocol on the labels of the set."""

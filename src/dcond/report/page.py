@@ -30,7 +30,8 @@ table { border-collapse: separate; border-spacing: 0; font-variant-numeric: tabu
 th, td { padding: .3rem .8rem; text-align: right; white-space: nowrap; vertical-align: top;
   border-bottom: 1px solid var(--line) }
 th { font-weight: 600; color: var(--pale) } th:first-child, td:first-child { text-align: left; padding-left: 0;
-  white-space: normal; min-width: min(9rem, 28vw); position: sticky; left: 0; background: var(--paper) } tr:last-child td { border-bottom: 0 }
+  white-space: normal; min-width: min(9rem, 28vw); position: sticky; left: 0; background: var(--paper) padding-box }
+  tr:last-child td { border-bottom: 0 }
 td b { background: var(--best); margin: 0 -.3rem; padding: 0 .3rem; border-radius: .25rem }
 small { display: block; color: var(--pale); overflow-wrap: anywhere } small.warn, li.warn { color: var(--warn) }
 figure { margin: 1rem 0 } figcaption { color: var(--pale); font-size: .85rem }
