@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,13 +73,7 @@ def evaluate(cfg: DictConfig) -> None:
     name = HydraConfig.get().runtime.choices.get("dataset")
     if name is None:
         raise ConfigError("where several artefacts are evaluated, say on what: dataset=NAME.")
-    kept = ("seed", "synthetic", *OF_THE_EVALUATION)  # a data set's own network, which condenses, is not used
-    numbers = OmegaConf.masked_copy(cfg, [key for key in kept if key in cfg])
-    result = results.new(
-        config_sha256=results.sha256(OmegaConf.to_yaml(numbers, sort_keys=True)),
-        choices=chosen(numbers, HydraConfig.get().runtime.choices),
-        config=_settings(numbers),
-    )
+    result = _new_result(cfg, HydraConfig.get().runtime.choices)
     with caught(), reported(result, folder), cpu_prepared(cfg):
         seed = result["seed"] = whole_number(cfg, "seed", 0)
         baselines, full, unaugmented = (truth(cfg, key) for key in ("baselines", "scores.full", "scores.unaugmented"))
@@ -107,6 +102,21 @@ def evaluate(cfg: DictConfig) -> None:
         evaluate_with_baselines(protocol, pool, real, synthetic.to(device), seed, result, title=title, wanted=wanted)
         result["cost"]["peak_memory_bytes"] = peak_memory_bytes(device)
         print(f"-> {nearby(folder)}")
+
+
+def _new_result(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the result as it begins, with what it keeps of the configuration."""
+    from omegaconf import OmegaConf
+
+    from dcond.report import result as results
+
+    kept = ("seed", "synthetic", *OF_THE_EVALUATION)  # a data set's own network, which condenses, is not used
+    numbers = OmegaConf.masked_copy(cfg, [key for key in kept if key in cfg])
+    return results.new(
+        config_sha256=results.sha256(OmegaConf.to_yaml(numbers, sort_keys=True)),
+        choices=chosen(numbers, choices),
+        config=_settings(numbers),
+    )
 
 
 def _settings(numbers: DictConfig) -> dict[str, Any]:
