@@ -20,7 +20,7 @@ DEFAULT = re.compile(r" *- (?:(?P<how>override|optional) )?/?(?P<what>[^#]+?)(?:
 INTRODUCTION = """\
 # Configuration reference
 
-Every group, every file in it and every setting with its default, made from the files in `conf/` when this site is built.
+Every group, every file in it and every setting with its default: made from `conf/` whenever this site is built.
 
 `GROUP=NAME` chooses a file, `GROUP.KEY=VALUE` sets one value (of a top-level setting: `KEY=VALUE`), `--cfg job` prints
 what would run, and `--config-dir DIR` adds files of your own. `dcond list KIND` tells the first line of each file.
