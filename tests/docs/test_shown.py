@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,6 +93,14 @@ def test_every_page_is_on_the_site():
     pages = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.is_relative_to(ROOT / "docs")]
     nav = str(yaml.safe_load(text)["nav"])
     assert [page for page in pages if f"'{page}'" not in nav] == []  # add it to nav in mkdocs.yml
+
+
+def test_the_citation_is_this_project():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert (citation["title"], citation["license"]) == (project["name"], project["license"])
+    assert citation["authors"] == [{"name": "The dcond developers"}]
+    assert {"cff-version", "message"} <= citation.keys()
 
 
 # --- commands -----------------------------------------------------------------------------------------------------
