@@ -1,6 +1,6 @@
 """The configuration reference, made from the comments and values of ``conf/``.
 
-The site makes it anew at every build (`scripts/site.py`); to read it without the site:
+The site makes it anew at every build (`scripts/site_hooks.py`); to read it without the site:
 
     python scripts/config_reference.py > configuration.md
 """

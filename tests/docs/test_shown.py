@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 CONFIGS = sorted((ROOT / "conf").rglob("*.yaml"))  # their comments and help texts show commands too
 INLINE = re.compile(r"(?<!`)`(?P<code>[^`]+)`(?!`)")
-MADE = {ROOT / "docs" / "configuration.md"}  # by scripts/site.py, when the site is built
+MADE = {ROOT / "docs" / "configuration.md"}  # by scripts/site_hooks.py, when the site is built
 
 
 # --- reading the pages --------------------------------------------------------------------------------------------
