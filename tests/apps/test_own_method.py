@@ -1,4 +1,4 @@
-"""The worked example of docs/adding_a_method.md, run as the page shows it: the page is where its code is taken from.
+"""The worked examples of the documentation, run as the pages show them: the pages are where their code is taken from.
 
 And what a run folder may ask for: a checkpoint names the code of its run, and only the command line can vouch for it.
 """
@@ -10,8 +10,10 @@ import torch
 from omegaconf import OmegaConf
 
 from dcond import artefact
+from dcond.apps.job import build
 from dcond.apps.kept import resumed
 from dcond.errors import CheckpointError
+from dcond.types import ImageSpec
 
 OWN = ("--config-dir", "own", "method=class_mean")
 SMALL = (*OWN, "method.steps=12", "method.batch_real=16", "evaluate=false", "tensorboard=false")
@@ -57,6 +59,20 @@ def test_the_example_goes_on_to_the_same_images_where_the_command_names_it(examp
     assert run_cli("condense", *OWN, "resume=broken").code == 0
     whole, resumed = (artefact.load(folder / run).images for run in ("whole", "broken"))
     assert torch.equal(whole, resumed)
+
+
+def test_the_network_of_the_networks_page(unpack, folder, monkeypatch):
+    names = [path.relative_to(folder).as_posix() for path in unpack("docs/networks.md")]
+    assert names == ["own/pool/mine.yaml", "linear.py", "own/model/linear.yaml"]
+    monkeypatch.syspath_prepend(folder)
+    recipe = build(OmegaConf.load("own/model/linear.yaml"), "model=linear")
+    spec = ImageSpec(channels=3, height=8, width=6, classes=5, mean=(0.5,) * 3, std=(0.5,) * 3)
+    network = recipe.build(spec, torch.Generator().manual_seed(0))
+    images = torch.rand(4, 3, 8, 6)
+    assert network(images).shape == (4, 5)
+    assert torch.equal(network.head(network.embed(images)), network(images))
+    (tap,) = network.features(images)
+    assert (tap.semantic.shape, tap.spatial.shape) == ((4, 3), (4, 3, 8, 6))
 
 
 def ask_for(node, key, run):
