@@ -1,15 +1,13 @@
 """What a run keeps of its configuration: in its result, in its checkpoints and in TensorBoard."""
 
 import math
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dcond.apps.job import nearby
+from dcond.apps.trust import check_code
 from dcond.errors import CheckpointError
-from dcond.paths import conf_dir
 from dcond.report.result import flat
 
 if TYPE_CHECKING:
@@ -65,7 +63,7 @@ def resumed(cfg: DictConfig, folder: Path, words: list[str]) -> tuple[DictConfig
 
     moment = checkpoint.load(folder)
     saved = OmegaConf.create(moment.config)
-    _check_code(saved.config, cfg, folder)
+    check_code(saved.config, cfg, folder)
     for word in words:
         key = word.partition("=")[0].lstrip("+~")
         if key == "resume":
@@ -82,30 +80,3 @@ def resumed(cfg: DictConfig, folder: Path, words: list[str]) -> tuple[DictConfig
     config.resume = cfg.resume
     OmegaConf.set_struct(config, True)
     return config, dict(saved.choices), moment
-
-
-def _check_code(saved: DictConfig, said: DictConfig, folder: Path) -> None:
-    """Refuse a run folder that names code of its own choice: it may come from anywhere, and ``_target_`` runs it."""
-    foreign = _targets(saved) - _targets(said) - _packaged()
-    if foreign:
-        raise CheckpointError(
-            f"{nearby(folder)} asks to run code that is not dcond's: {', '.join(sorted(foreign))}. Where you trust it, "
-            "say so by the words that name it beside resume=, such as --config-dir DIR method=class_mean."
-        )
-
-
-def _targets(cfg: DictConfig) -> set[str]:
-    """Return every ``_target_`` in a configuration, as written."""
-
-    def found(node: Any) -> set[str]:
-        parts = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-        own = {str(node["_target_"])} if isinstance(node, dict) and "_target_" in node else set()
-        return own.union(*map(found, parts))
-
-    return found(OmegaConf.to_container(cfg))
-
-
-def _packaged() -> set[str]:
-    """Return every ``_target_`` in the packaged files."""
-    texts = (file.read_text(encoding="utf-8") for file in conf_dir().rglob("*.yaml"))
-    return {target for text in texts for target in re.findall(r"^ *_target_: *(\S+)", text, re.MULTILINE)}
