@@ -60,7 +60,7 @@ def public_accuracies(utils: types.ModuleType, file: Path) -> list[float]:
 
     content = torch.load(file, weights_only=True)
     images, labels = content["images"], content["labels"]
-    real = np.load(Path(os.environ["DCOND_DATA"]) / "fashion_mnist.npz")
+    real = np.load(Path(os.environ["DCOND_DATA"]) / "fashion_mnist.npz", allow_pickle=False)
     (mean,), (std,) = LEGACY["fashion_mnist"]
     test = (torch.tensor(real["test_images"]).permute(0, 3, 1, 2).float() / 255 - mean) / std
     test_set = utils.TensorDataset(test.contiguous(), torch.tensor(real["test_labels"]))
