@@ -55,12 +55,12 @@ class Ways:
     def _alone(self, training: Training) -> Callable[[], object]:
         network, rng = training.begin(DEVICE)
         images, labels = training.inputs(DEVICE)
-        optimiser = PROTOCOL._optimiser([{"params": list(network.parameters()), "lr": training.lr}])
-        return lambda: PROTOCOL._epoch(network, optimiser, images, labels, rng)
+        optimiser = PROTOCOL.make_optimiser([{"params": list(network.parameters()), "lr": training.lr}])
+        return lambda: PROTOCOL.epoch(network, optimiser, images, labels, rng)
 
     def _stack(self) -> Callable[[], object]:
         stack = Stack(self.trainings, DEVICE)
-        optimiser = PROTOCOL._optimiser(stack.groups())
+        optimiser = PROTOCOL.make_optimiser(stack.groups())
         return lambda: stack.epoch(optimiser, PROTOCOL.batch, PROTOCOL.augment, PROTOCOL.cutmix_p)
 
 

@@ -69,6 +69,11 @@ def write_result(tmp_path, monkeypatch) -> Callable[..., Path]:
                 node[last] = value
         if accuracies is not None:
             run["evaluation"] = {"protocol": "quick", "networks": networks(accuracies)}
+        if run["source"] is not None:  # evaluated by itself: the set's own settings are its source's
+            kinds = {kind: run[kind] for kind in ("choices", "config")}
+            ours = {"dataset", "pool", "evaluation"}
+            run |= {kind: {name: kinds[kind][name] for name in ours & kinds[kind].keys()} for kind in kinds}
+            run["source"] |= {kind: {name: kinds[kind][name] for name in kinds[kind].keys() - ours} for kind in kinds}
         for name, means in (baselines or {}).items():
             run["baselines"][name] = {"networks": networks(means)}
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)

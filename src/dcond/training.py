@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,7 @@ def training_step(
     augment: DiffAug | None = None,
     cutmix_p: float = 0.0,
     rng: torch.Generator,
+    soft: "SoftLabels | None" = None,
 ) -> Tensor:
     """Do one optimiser step on cross-entropy and return the detached loss.
 
@@ -33,8 +34,11 @@ def training_step(
         augment: applied with parameters of its own for every image.
         cutmix_p: chance that the batch is mixed (CutMix, one box per batch).
         rng: supplies every draw, on the CPU.
+        soft: labels of another network that take the place of ``labels``.
     """
     batch = training_batch(images, labels, augment, cutmix_p, rng)
+    if soft is not None:
+        batch = soft.of(batch)
     loss = batch.cross_entropy(network(batch.images))
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
@@ -50,13 +54,36 @@ class TrainingBatch:
     labels: Tensor
     partners: Tensor | None = None
     weight: float | Tensor = 1.0  # the share of ``labels``
+    temperature: float = field(default=1.0, kw_only=True)  # T of soft labels
 
     def cross_entropy(self, logits: Tensor) -> Tensor:
-        """Return the mean loss."""
+        """Return the mean loss, T²·CE(logits / T, labels): the T² keeps its gradient as large as at T = 1."""
+        if self.temperature != 1:
+            return self.temperature**2 * F.cross_entropy(logits / self.temperature, self.labels)
         loss = F.cross_entropy(logits, self.labels)
         if self.partners is None:
             return loss
         return self.weight * loss + (1 - self.weight) * F.cross_entropy(logits, self.partners)
+
+
+@dataclass(frozen=True, eq=False)
+class SoftLabels:
+    """Another network's labels of a batch after its augmentation: softmax(z / T) of that network's logits z.
+
+    Args:
+        logits: maps the images (n, c, h, w) that the student sees to the other network's z (n, k).
+        temperature: T.
+    """
+
+    logits: Callable[[Tensor], Tensor]
+    temperature: float
+
+    @torch.no_grad()
+    def of(self, batch: TrainingBatch) -> TrainingBatch:
+        """Return the batch with these labels (n, k); of r networks' batches, (r, n, k)."""
+        images = batch.images
+        logits = self.logits(images.flatten(0, -4)).unflatten(0, images.shape[:-3])
+        return TrainingBatch(images, (logits / self.temperature).softmax(-1), temperature=self.temperature)
 
 
 def training_batch(

@@ -1,5 +1,7 @@
 """``dcond evaluate`` on files from elsewhere, as typed."""
 
+import csv
+import io
 import json
 from pathlib import Path
 
@@ -42,12 +44,12 @@ def test_a_file_from_elsewhere_and_its_options_as_typed(digits, evaluate, folder
     assert (result["status"], result["method"], result["dataset"]) == ("done", "res_DM", "digits")
     assert (result["ipc"], result["images_stored"], result["factor"]) == (2, 20, 1)
     assert result["baselines"]["random"] is not None
-    assert result["source"] == {
-        "path": "res_DM.pt",
-        "layout": "DC, DSA, DM",
-        "read_as": "normalised",
-        "learned_lr": None,
-    }
+    unknown = dict.fromkeys(("learned_lr", "seed", "config_sha256", "choices", "config"))
+    assert result["source"] == {"path": "res_DM.pt", "layout": "DC, DSA, DM", "read_as": "normalised"} | unknown
+    assert result["choices"] == {"dataset": "digits", "pool": "convnet", "evaluation": "quick"}
+    assert result["config"].keys() == {*result["choices"], "seed", "synthetic"}
+    assert result["config"]["evaluation"]["epochs"] == 2
+    assert result["config"]["synthetic"] == {"normalised": True, "mean": [0.3], "std": [0.38]}
     assert "res_DM.pt: read as DC, DSA, DM, normalised by mean 0.3 and std 0.38" in done.err
     assert "perhaps they are not stored as read" not in done.err
 
@@ -195,6 +197,49 @@ def test_soft_labels_are_scored_by_hard_ones_where_the_score_is_of_these(digits,
     assert result["scores"]["hlr"] == pytest.approx(result["baselines"]["full"]["average"] - hard)
 
 
+TEACHER = ("teacher=convnet", "teacher.network.width=8", "teacher.epochs=1", "teacher.network.depth=1")
+
+
+def test_a_teacher_labels_all_that_is_compared_and_scores_are_of_hard_labels(two_files, evaluate, folder):
+    words = ("synthetic=good.npz", *TEACHER, "teacher.temperature=3", "scores.full=true", "against=bad.npz")
+    done, result = evaluate(*words)
+    assert done.code == 0, done.err
+    told = result["evaluation"]["teacher"]
+    assert (told["network"], told["temperature"], told["epochs"]) == ("ConvNet", 3, 1)
+    assert result["baselines"]["random"]["teacher"] == result["comparison"]["evaluation"]["teacher"] == told
+    assert result["baselines"]["full"]["teacher"] is result["score_inputs"]["hard_labels"]["teacher"] is None
+    hard = result["score_inputs"]["hard_labels"]["average"]
+    assert result["scores"]["hlr"] == pytest.approx(result["baselines"]["full"]["average"] - hard)
+    assert (result["choices"]["teacher"], result["config"]["teacher"]["temperature"]) == ("convnet", 3)
+    caption = " ".join(done.out.split())
+    assert f"labels by a teacher (ConvNet, {100 * told['accuracy']:.1f} %) at temperature 3" in caption
+    assert len(list((folder / "outputs" / "cache").glob("teacher_digits_ConvNet_*.pt"))) == 1
+    plain, _ = evaluate("synthetic=good.npz", "baselines=false", "hydra.run.dir=e2")
+    assert plain.code == 0, plain.err
+    assert "teacher" not in json.loads(Path("e2/result.json").read_text())["choices"]
+
+
+def test_stored_soft_labels_give_way_to_a_teacher(digits, evaluate):
+    images, labels = digits
+    np.savez("soft.npz", images=images, labels=torch.nn.functional.one_hot(labels, 10).float())
+    done, _ = evaluate("synthetic=soft.npz", *TEACHER, "baselines=false")
+    assert done.code == 0, done.err
+    assert "the teacher's labels take the place of the soft labels that are stored" in done.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("teacher=convent",), "teacher='convent' is unknown; allowed: convnet. Did you mean 'convnet'?"),
+        (("teacher=convnet", "teacher.temperature=0"), "teacher.temperature=0 is out of range; greater than 0."),
+        (("teacher=convnet", "teacher.temperature=warm"), "evaluation.teacher.temperature='warm' must be a number."),
+        (("teacher=convnet", "model@teacher.network=mlp", "teacher.network.width=3"), "Could not override"),
+    ],
+)
+def test_wrong_words_about_a_teacher(words, message, two_files, evaluate):
+    assert evaluate("synthetic=good.npz", *words)[0].line.startswith(message)
+
+
 def test_rates_are_searched_and_told(two_files, evaluate):
     done, result = evaluate("synthetic=good.npz", "evaluation.lr=search", "evaluation.search_rates=[0.01,0.1]")
     assert done.code == 0, done.err
@@ -225,6 +270,23 @@ def test_wrong_switches(two_files, evaluate):
 
 
 # --- dcond's own, and back again ------------------------------------------------------------------------------------
+
+
+def test_evaluations_of_several_seeds_stand_with_the_runs_that_made_them(condense, run_cli, results):
+    """One row of two samples, the set of seed 1 evaluated twice."""
+    assert condense("-m", "seed=0,1", "method.lr=0.5", "baselines=false", "hydra.sweep.dir=runs").code == 0
+    words = ("dataset=digits", "evaluation=quick", "evaluation.epochs=2", "evaluation.repeats=2", "baselines=false")
+    pool = ("pool=convnet", "pool.networks.ConvNet.width=8")
+    done = run_cli("evaluate", *words, *pool, "synthetic=runs/1", "seed=7", "hydra.run.dir=scored")
+    assert done.code == 0, done.err
+    made, scored = results()[1:]
+    assert scored["source"]["config_sha256"] == made["config_sha256"]
+    assert (scored["seed"], scored["source"]["seed"]) == (7, 1)
+    assert scored["source"]["config"]["method"] == made["config"]["method"]
+    assert scored["source"]["choices"].keys() == made["choices"].keys() - {"dataset", "pool", "evaluation"}
+    report = csv.DictReader(io.StringIO(run_cli("report", ".", "--format", "csv").out))
+    (line,) = [line for line in report if line["network"] == "ConvNet"]
+    assert (line["method"], line["settings"], line["n"], line["seeds"]) == ("dm", "", "2", "0 1")
 
 
 @pytest.mark.parametrize("kind", ["npz", "pt", "png"])

@@ -71,3 +71,11 @@ def test_a_resumed_run_says_what_it_was_started_with(stopped, run_cli):
 def test_numbers_that_json_does_not_know_become_words():
     cfg = OmegaConf.create({"lr": float("inf"), "drops": [float("nan"), 0.5], "missing": "???", 3: None})
     assert kept.plain(cfg) == {"lr": "inf", "drops": ["nan", 0.5], "missing": "???", "3": None}
+
+
+@pytest.mark.parametrize("said", ["", "{", "[]", '{"choices": 3, "config": []}', "[" * 5000])
+def test_what_somebody_else_wrote_into_an_artefact_is_no_reason_to_stop(said):
+    nothing = dict.fromkeys(("seed", "config_sha256", "choices", "config"))
+    assert kept.maker({"made_with": said, "seed": said}) == nothing
+    assert kept.maker({}) == nothing
+    assert kept.maker({"seed": "3", "config_sha256": "ab"}) == nothing | {"seed": 3, "config_sha256": "ab"}

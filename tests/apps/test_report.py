@@ -127,3 +127,14 @@ def test_help_tells_by_examples_and_imports_neither_torch_nor_matplotlib():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
     assert done.returncode == 0, done.stderr
     assert "dcond report outputs --format csv > runs.csv" in done.stdout
+
+
+def test_tables_and_data_need_no_torch(study, tmp_path):
+    code = (
+        "import sys; from dcond.cli import main\n"
+        "assert main(['report', 'sweep', '--format', 'csv']) == 0\n"
+        "sys.exit(' '.join({'torch', 'matplotlib', 'hydra', 'scipy.stats'} & set(sys.modules)) or 0)"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(dcond.__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 0, done.stderr

@@ -8,7 +8,8 @@ import torch
 
 from dcond.augment import DiffAug
 from dcond.evaluate import Protocol
-from dcond.evaluate.full import evaluate_whole, whole_set
+from dcond.evaluate.full import evaluate_whole
+from dcond.evaluate.whole import whole_set
 from dcond.models import MLP, Pool
 
 PROTOCOL = Protocol(name="quick", epochs=1, repeats=2, drops=(), best_every=1)

@@ -183,7 +183,7 @@ def test_a_decoded_set_is_trained_on_decoded(toy, chosen):
 
     @dataclass(frozen=True, kw_only=True)
     class Counting(Protocol):
-        def _epoch(self, network, optimiser, images, labels, rng):
+        def epoch(self, network, optimiser, images, labels, rng, soft):
             seen.append((images, labels))
 
     packed = replace(chosen, factor=2)
@@ -202,7 +202,7 @@ class Diary(Protocol):
 
     pages: ClassVar[list] = []
 
-    def _epoch(self, network, optimiser, images, labels, rng):
+    def epoch(self, network, optimiser, images, labels, rng, soft):
         self.pages.append((optimiser, optimiser.param_groups[0]["lr"]))
 
 
@@ -328,8 +328,8 @@ def test_a_set_that_fits_passes(chosen, toy):
 
 def test_the_object_of_result_json(toy, chosen):
     found = evaluate(quick(epochs=1), chosen, toy, watched("one"), watched("two")).as_dict()
-    assert found.keys() == {"protocol", "networks", "average"}
-    assert found["protocol"] == "quick"
+    assert found.keys() == {"protocol", "networks", "average", "teacher"}
+    assert (found["protocol"], found["teacher"]) == ("quick", None)
     assert list(found["networks"]) == ["one", "two"]
     for network in found["networks"].values():
         assert network.keys() == {

@@ -8,8 +8,9 @@ import torch.nn.functional as F
 
 from dcond.errors import ConfigError
 from dcond.evaluate import Protocol
-from dcond.evaluate.full import MOST, held_out_rows, hold_out, whole_set
+from dcond.evaluate.full import MOST, held_out_rows, hold_out
 from dcond.evaluate.protocol import HeldOut
+from dcond.evaluate.whole import whole_set
 from dcond.models import MLP, Pool
 from dcond.rng import generator
 from dcond.training import training_step
@@ -140,7 +141,7 @@ def test_a_set_that_contains_the_held_out_images_goes_without_them_meanwhile(toy
 
     @dataclass(frozen=True, kw_only=True)
     class Counting(Protocol):
-        def _epoch(self, network, optimiser, images, labels, rng):
+        def epoch(self, network, optimiser, images, labels, rng, soft):
             asked.append(len(images))
 
     protocol = Counting(name="x", epochs=1, repeats=1, lr="search", search_rates=(0.1,))

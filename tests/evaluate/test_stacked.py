@@ -9,7 +9,7 @@ from torch import nn
 
 from dcond.augment import DiffAug
 from dcond.errors import ConfigError
-from dcond.evaluate import Protocol, protocol, stacked
+from dcond.evaluate import Protocol, Teacher, protocol, stacked
 from dcond.evaluate.full import hold_out
 from dcond.models import MLP, ConvNet, Pool, Recipe, ResNet, ViT
 from dcond.rng import generator
@@ -87,17 +87,17 @@ def settings(**given) -> Protocol:
     return Protocol(**({"name": "x", "epochs": 25, "batch": 4, "repeats": 3, "drops": (), "lr": 0.02} | given))
 
 
-def train(how: Protocol, inner: Recipe, sets, toy, dtype=torch.float64, held_out=None):
+def train(how: Protocol, inner: Recipe, sets, toy, dtype=torch.float64, held_out=None, taught=None):
     """Return what was found and the networks that were built on the way."""
     recipe = Kept(name=inner.name, inner=inner, dtype=dtype)
-    found = how.evaluate(sets, Pool(networks={inner.name: recipe}), toy.test, 0, held_out=held_out)
+    found = how.evaluate(sets, Pool(networks={inner.name: recipe}), toy.test, 0, held_out=held_out, taught=taught)
     return found.networks[inner.name], recipe.built
 
 
-def check_equal(how: Protocol, inner: Recipe, sets, toy, stacks, *, dtype=torch.float64, tolerance=1e-9):
-    wanted, networks = train(replace(how, stack=False), inner, sets, toy, dtype)
+def check_equal(how: Protocol, inner: Recipe, sets, toy, stacks, *, dtype=torch.float64, tolerance=1e-9, taught=None):
+    wanted, networks = train(replace(how, stack=False), inner, sets, toy, dtype, taught=taught)
     assert not stacks
-    found, _ = train(replace(how, stack=True), inner, sets, toy, dtype)
+    found, _ = train(replace(how, stack=True), inner, sets, toy, dtype, taught=taught)
     (stack,) = stacks
     for r, network in enumerate(networks):
         for name, value in network.named_parameters():
@@ -132,6 +132,30 @@ def test_one_set_for_all_with_soft_labels_and_looks_at_the_test_set(sets, toy, s
 
 def test_hard_labels_and_plain_images(sets, toy, stacks):
     check_equal(settings(), NETWORKS[0], sets, toy, stacks)
+
+
+@pytest.fixture
+def taught(toy, tmp_path):
+    """A teacher in float64, so that what it says of one batch and of several together is the same but for 1e-12."""
+    found = Teacher(network=NETWORKS[1], epochs=2, lr=0.1).learnt(toy, tmp_path)
+    return replace(found, network=found.network.double())
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_labels_by_a_teacher(schedule, sets, toy, stacks, taught):
+    """On packed sets, with augmentation and CutMix."""
+    how = settings(cutmix_p=0.5, **SCHEDULES[schedule], teacher=Teacher(network=NETWORKS[1], epochs=2))
+    check_equal(how, NETWORKS[0], lambda repeat: replace(sets(repeat), factor=2), toy, stacks, taught=taught)
+
+
+def test_rates_searched_on_labels_by_a_teacher(sets, toy, stacks, taught):
+    teacher = Teacher(network=NETWORKS[1], epochs=2)
+    how = settings(epochs=5, lr="search", search_rates=(0.001, 0.05), repeats=1, teacher=teacher)
+    given = {"held_out": hold_out(how, toy), "taught": taught}
+    wanted, _ = train(replace(how, stack=False), NETWORKS[1], sets, toy, **given)
+    found, _ = train(replace(how, stack=True), NETWORKS[1], sets, toy, **given)
+    assert len(stacks) == 1
+    assert (found.searched, found.lr, found.accuracies) == (wanted.searched, wanted.lr, wanted.accuracies)
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

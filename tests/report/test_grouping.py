@@ -222,3 +222,52 @@ def test_a_failed_run_without_settings_joins_the_only_row_it_can_be_of(write_res
     write_result("b", status="failed", error="disk full", seed=1, recorded=False)
     (block,) = report().blocks
     assert marks(block.rows[0]) == "1 failed"
+
+
+# --- sets that `dcond evaluate` has scored --------------------------------------------------------------------------
+
+
+def source(seed):
+    return {"seed": seed, "config_sha256": f"set {seed}"}
+
+
+def test_evaluations_of_several_seeds_sets_are_one_row(write_result, report):
+    for seed, mean in enumerate((0.5, 0.6, 0.7)):
+        write_result(f"e{seed}", {"A": mean}, source=source(seed))
+    (block,) = report().blocks
+    (row,) = block.rows
+    assert row.accuracies["A"].values == (0.5, 0.6, 0.7)
+    assert (row.name, count(row), marks(row), block.note) == ("dm", "3", "", "")
+
+
+def test_a_set_evaluated_again_is_no_second_sample(write_result, report):
+    """By the run that made it, and twice by itself, from other seeds."""
+    write_result("run", {"A": 0.5}, config_sha256="set 0")
+    write_result("e0", {"A": 0.6}, source=source(0), seed=5)
+    write_result("e1", {"A": 0.7}, source=source(0), seed=6)
+    write_result("other", {"A": 0.8}, seed=1)
+    (row,) = report().blocks[0].rows
+    assert row.accuracies["A"].values == pytest.approx((0.6, 0.8))
+    assert (count(row), marks(row)) == ("2", "")
+
+
+def test_a_setting_of_the_sets_making_splits_their_evaluations(write_result, report):
+    for seed, lr in enumerate((0.5, 0.5, 2.0)):
+        write_result(f"e{seed}", {"A": 0.5}, source=source(seed), settings={"method.lr": lr})
+    rows = report().blocks[0].rows
+    assert [(row.name, count(row)) for row in rows] == [("dm (method.lr=0.5)", "2/3"), ("dm (method.lr=2.0)", "1/3")]
+
+
+def test_random_images_count_once_for_each_seed_of_the_evaluation(write_result, report):
+    for seed in (0, 1, 2):
+        write_result(f"e{seed}", {"A": 0.7}, source=source(seed), baselines={"random": {"A": 0.5}})
+    write_result("again", {"A": 0.7}, source=source(0), seed=9, baselines={"random": {"A": 0.4}})
+    (_, random) = report().blocks[0].rows
+    assert sorted(random.accuracies["A"].values) == [0.4, 0.5]
+
+
+def test_a_teacher_that_is_not_there_is_no_setting(write_result, report):
+    write_result("old", {"A": 0.5})
+    write_result("new", {"A": 0.5}, seed=1, settings={"teacher": None})
+    write_result("taught", {"A": 0.5}, seed=2, settings={"teacher.temperature": 4.0})
+    assert [block.note for block in report().blocks] == ["", "teacher.temperature=4.0"]

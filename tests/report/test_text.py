@@ -2,6 +2,9 @@
 
 import csv
 import io
+import re
+import shutil
+import subprocess
 
 import pytest
 from rich.console import Console
@@ -44,8 +47,7 @@ def test_the_terminal_shows_tables_costs_scores_and_what_is_missing(study):
     assert "dm 51.0 ± 1.0 40.0 ± 0.0 45.5 ± 0.5 ± 1.2 3/4" in rows
     assert "1 failed" in rows
     assert "seed 3 missing" in rows  # of m3d
-    assert "method ipc condensing s/step peak MB evaluation IOR HLR" in rows
-    assert "method ipc LRS" in rows  # no ARS: no run has it
+    assert "method ipc condensing s/step peak MB evaluation IOR HLR LRS" in rows  # no ARS: no run has it
     assert any(row.startswith("failed: ") and row.endswith("/broken: loss is not finite") for row in rows)
     assert all(len(line) <= 80 for line in out.splitlines() if "/broken" not in line)  # which is for grep
 
@@ -66,6 +68,11 @@ def test_bold_on_a_terminal_is_the_best_alone(study):
     assert "\x1b[1m40.0" not in file.getvalue()
 
 
+def test_a_column_wider_than_the_terminal_is_a_part_of_its_own():
+    sheet = Sheet("title", ("method", "a" * 60, "b" * 60), ((Cell("dm"), Cell("1"), Cell("2")),))
+    assert [part.columns for part in fitted(sheet, 40)] == [("method", "a" * 60), ("method", "b" * 60)]
+
+
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_a_wide_sheet_becomes_several_that_fit_and_lose_nothing(width):
     columns = ("method", *(f"Network-{index}" for index in range(9)), "n")
@@ -79,6 +86,25 @@ def test_a_wide_sheet_becomes_several_that_fit_and_lose_nothing(width):
     assert max(map(len, file.getvalue().splitlines())) <= width
     for figure in rows[0][1:]:
         assert figure in file.getvalue()
+
+
+def test_an_average_its_interval_and_its_n_are_not_parted():
+    columns = ("method", *(f"Network-{index}" for index in range(5)), "average", "95 %", "n")
+    row = tuple(map(Cell, ("dm", *["50.0 ± 1.0"] * 6, "± 1.2", "3")))
+    for width in range(40, 110):
+        parts = list(fitted(Sheet("title", columns, (row,), tail=3), width))
+        assert parts[-1].columns[-3:] == columns[-3:]
+        assert sum(len(part.columns) - 1 for part in parts) == len(columns) - 1
+
+
+def test_a_study_of_four_networks_fits_eighty_columns_in_one_table():
+    columns = ("method", "ConvNet", "MLP", "ResNet", "ViT", "average", "95 %", "n")
+    row = tuple(map(Cell, ("random", *["51.2 ± 0.4"] * 5, "± 1.2", "3")))
+    file = io.StringIO()
+    show(Console(width=80, file=file), [Sheet("title", columns, (row,), tail=3)], [], [])
+    assert " random  51.2 ± 0.4  51.2 ± 0.4" in file.getvalue()
+    assert max(map(len, file.getvalue().splitlines())) <= 80
+    assert file.getvalue().count("random") == 1
 
 
 def test_many_notes_are_cut_on_a_terminal():
@@ -126,10 +152,49 @@ def test_latex(study):
     out = text.latex(*all_sheets(study))
     assert r"\caption{digits, protocol quick, ipc 1. Test accuracy" in out
     assert "method & A & B & average & 95 \\% & n \\\\\n\\midrule\n" in out
-    assert r"m3d {\footnotesize (seed 3 missing)} & \textbf{71.0 $\pm$ 1.0} & 40.0 $\pm$ 0.0 &" in out
+    assert r"m3d {\scriptsize (seed 3 missing)} & \textbf{71.0 $\pm$ 1.0} & 40.0 $\pm$ 0.0 &" in out
     assert out.count(r"\begin{tabular}{lrrrrr}") == 2
     assert out.count(r"\begin{table}") == out.count(r"\end{table}") == 3
     assert [line for line in out.splitlines() if line.startswith("% failed: ")]
+
+
+@pytest.fixture
+def evil(write_result, tmp_path):
+    """Write runs whose every word is full of letters that mean something in LaTeX; return the report as LaTeX."""
+    for ipc in (1, 10):
+        for method in (EVIL, "dm"):
+            write_result(f"{method[:2].strip('<')}{ipc}", {EVIL: 0.5, "B": 0.4}, method=method, dataset=EVIL, ipc=ipc)
+    write_result("broken", status="failed", error=EVIL, method=EVIL, dataset=EVIL, seed=3)
+    return text.latex(*all_sheets(make(collect([tmp_path]))))
+
+
+def test_latex_is_well_formed_whatever_a_result_says(evil):
+    """Environments and braces closed in order, every row with as many cells as its table has columns."""
+    opened, columns, rows = [], 0, 0
+    for line in evil.splitlines():
+        bare = re.sub(r"(?<!\\)%.*", "", re.sub(r"\\[\\{}&%$#_]", "", line))  # without what is escaped, then comments
+        assert bare.count("{") == bare.count("}"), line
+        for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", bare):
+            opened.append(name) if kind == "begin" else None
+            assert kind == "begin" or opened.pop() == name
+        if found := re.search(r"begin\{tabular\}\{(l+r+)\}", bare):
+            columns = len(found[1])
+        elif opened[-1:] == ["tabular"] and line.endswith(r"\\"):
+            rows += 1
+            assert bare.count("&") == columns - 1, line
+        assert not re.search(r"[#_~^|<>]", bare), line
+    assert (opened, rows) == ([], 3 + 3 + 2 + 5)  # two ipc, the failed run, costs
+
+
+@pytest.mark.slow
+def test_latex_compiles(evil, tmp_path):
+    if shutil.which("pdflatex") is None:
+        pytest.skip("no pdflatex on the PATH to compile the tables with")
+    head = r"\documentclass{article}\usepackage{booktabs}\usepackage[T1]{fontenc}\begin{document}"
+    (tmp_path / "all.tex").write_text(f"{head}\n{evil}\\end{{document}}\n", encoding="utf-8")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_markdown_takes_the_meaning_from_every_letter(write_result, tmp_path):

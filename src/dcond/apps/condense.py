@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from dcond.apps.job import build, cpu_prepared, nearby, owned, positive, reported, truth, whole_number
-from dcond.apps.kept import frozen, numbers_of, plain, resumed, shown_settings
+from dcond.apps.kept import chosen, frozen, made_with, numbers_of, plain, resumed, shown_settings
 from dcond.apps.launch import hydra_main
 from dcond.errors import CheckpointError, ConfigError
 
@@ -59,7 +59,7 @@ def condense(cfg: DictConfig) -> None:
         method=choices["method"],
         dataset=choices["dataset"],
         config_sha256=results.sha256(OmegaConf.to_yaml(numbers, sort_keys=True)),
-        choices={group: choices[group] for group in map(str, numbers) if choices.get(group)},
+        choices=chosen(numbers, choices),
         config=plain(numbers),
     )
     with caught() as stop, owned(folder), reported(result, folder), cpu_prepared(cfg):
@@ -75,14 +75,9 @@ class Job:
         from dcond.engine.machine import pick_device
         from dcond.rng import Streams
 
-        self.cfg, self.choices, self.text, self.folder, self.result, self.stop = (
-            cfg,
-            choices,
-            text,
-            folder,
-            result,
-            stop,
-        )
+        self.cfg, self.choices, self.text = cfg, choices, text
+        self.folder, self.result, self.stop = folder, result, stop
+        self.cache = Path(cfg.paths.outputs) / "cache"
         # Everything that can be wrong in the configuration is built before any data is read.
         self.ipc = self.result["ipc"] = whole_number(cfg, "ipc", 1)
         self.seed = self.result["seed"] = whole_number(cfg, "seed", 0)
@@ -105,7 +100,8 @@ class Job:
         """Have published weights before anything is computed, those of the evaluation too."""
         from dcond.models import Pool, Recipe
 
-        for part in (*vars(self.method).values(), self.pool if self.evaluate else None):
+        teacher = self.protocol.teacher and self.protocol.teacher.network
+        for part in (*vars(self.method).values(), *((self.pool, teacher) if self.evaluate else ())):
             if isinstance(part, Pool | Recipe):
                 part.fetch()
 
@@ -166,6 +162,7 @@ class Job:
                 "seed": str(self.seed),
                 "config_sha256": self.result["config_sha256"],
                 "evaluation": self.protocol.name,
+                "made_with": made_with(self.result),
             },
         )
 
@@ -224,8 +221,12 @@ class Job:
         """Evaluate the unfinished set; its own random streams leave the run untouched."""
         from dcond.evaluate.full import hold_out
 
-        held_out = hold_out(self.protocol, real)
-        found = self.protocol.evaluate(lambda repeat: synthetic, self.pool, real.test, self.seed, held_out=held_out)
+        teacher = self.protocol.teacher
+        needs = {
+            "held_out": hold_out(self.protocol, real),
+            "taught": None if teacher is None else teacher.learnt(real, self.cache),
+        }
+        found = self.protocol.evaluate(lambda repeat: synthetic, self.pool, real.test, self.seed, **needs)
         values = {f"evaluate/{name}": network.mean for name, network in found.networks.items()}
         recorder.scalars({**values, "evaluate/average": found.average}, step)
         log.info("step %d: average test accuracy %.1f %%", step, 100 * found.average)
@@ -242,11 +243,6 @@ class Job:
             self.seed,
             self.result,
             title=title,
-            wanted=Wanted(
-                baselines=self.baselines,
-                full=self.full,
-                unaugmented=self.unaugmented,
-                cache=Path(self.cfg.paths.outputs) / "cache",
-            ),
+            wanted=Wanted(baselines=self.baselines, full=self.full, unaugmented=self.unaugmented, cache=self.cache),
         )
         print(f"-> {nearby(self.folder)}")

@@ -2,12 +2,14 @@
 
 import logging
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from dcond.apps.job import build, cpu_prepared, nearby, owned, reported, truth, whole_number
+from dcond.apps.kept import OF_THE_EVALUATION, chosen, maker, plain
 from dcond.apps.launch import choices, hydra_main
 from dcond.errors import ConfigError
 from dcond.paths import conf_dir
@@ -71,13 +73,15 @@ def evaluate(cfg: DictConfig) -> None:
     name = HydraConfig.get().runtime.choices.get("dataset")
     if name is None:
         raise ConfigError("where several artefacts are evaluated, say on what: dataset=NAME.")
-    result = results.new(config_sha256=results.sha256(OmegaConf.to_yaml(cfg)))
+    result = _new_result(cfg, HydraConfig.get().runtime.choices)
     with caught(), owned(folder), reported(result, folder), cpu_prepared(cfg):
         seed = result["seed"] = whole_number(cfg, "seed", 0)
         baselines, full, unaugmented = (truth(cfg, key) for key in ("baselines", "scores.full", "scores.unaugmented"))
         device = pick_device(str(cfg.device))
         pool, protocol = build(cfg.pool, "pool"), build(cfg.evaluation, "evaluation")
         pool.fetch()
+        if protocol.teacher is not None:
+            protocol.teacher.network.fetch()
         source = build(cfg.synthetic, "synthetic")
         other = None if cfg.against.path is None else build(cfg.against, "against")
         content, rival = source.read(), other and other.read()  # before any data is
@@ -100,6 +104,33 @@ def evaluate(cfg: DictConfig) -> None:
         print(f"-> {nearby(folder)}")
 
 
+def _new_result(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the result as it begins, with what it keeps of the configuration."""
+    from omegaconf import OmegaConf
+
+    from dcond.report import result as results
+
+    kept = ("seed", "synthetic", *OF_THE_EVALUATION)  # a data set's own network, which condenses, is not used
+    numbers = OmegaConf.masked_copy(cfg, [key for key in kept if key in cfg])
+    return results.new(
+        config_sha256=results.sha256(OmegaConf.to_yaml(numbers, sort_keys=True)),
+        choices=chosen(numbers, choices),
+        config=_settings(numbers),
+    )
+
+
+def _settings(numbers: DictConfig) -> dict[str, Any]:
+    """Return what the result keeps of the configuration: the parts there are, and how the set was to be read if told.
+
+    Where the set lies says nothing of it, so a copy elsewhere is the same set.
+    """
+    settings = {name: part for name, part in plain(numbers).items() if part is not None}
+    aside = ("_target_", "path", "method", "option")
+    read = {name: value for name, value in settings.pop("synthetic").items() if name not in aside}
+    told = {name: value for name, value in read.items() if value or (name, value) == ("normalised", False)}
+    return settings | ({"synthetic": told} if told else {})
+
+
 def _described(path: str, synthetic: "SyntheticSet") -> dict[str, Any]:
     """Return the fields of ``result.json`` that say what the set is, where it came from and how it was read."""
     known = synthetic.metadata
@@ -111,6 +142,7 @@ def _described(path: str, synthetic: "SyntheticSet") -> dict[str, Any]:
             "layout": known.get("layout", "dcond"),
             "read_as": known.get("read_as", "pixels"),
             "learned_lr": None if rate is None else float(rate),
+            **maker(known),
         },
         "ipc": synthetic.ipc,
         "factor": synthetic.factor,

@@ -37,7 +37,7 @@ class Wanted:
         baselines: random real images in the same storage.
         full: the whole real set, for HLR and LRS.
         unaugmented: set and random images without augmentation too, for ARS.
-        cache: where the whole set's figures are kept.
+        cache: where the whole set's figures and teachers are kept.
         against: another set to compare with.
         doubt: warn of signs that the set was read wrongly.
     """
@@ -80,7 +80,7 @@ def evaluate_with_baselines(
             count.what = name
             found[name] = trial(count)
     result["cost"]["evaluate_wall_s"] = time.perf_counter() - start
-    if synthetic.labels.ndim == 1:
+    if "hard_labels" not in found and synthetic.labels.ndim == 1 and protocol.teacher is None:
         found["hard_labels"] = found["condensed"]
     _fill(result, found)
     _print(title, found, result)
@@ -103,6 +103,9 @@ class _Trials:
         self.protocol, self.pool, self.real, self.seed, self.wanted = protocol, pool, real, seed, wanted
         self.synthetic = synthetic
         self.held_out = hold_out(protocol, real)
+        self.taught = None if protocol.teacher is None else protocol.teacher.learnt(real, wanted.cache)
+        if self.taught is not None and synthetic.labels.ndim == 2:
+            log.info("the teacher's labels take the place of the soft labels that are stored")
 
     def all(self) -> dict[str, Trial]:
         """Return every trial; the set itself is ``condensed``."""
@@ -116,9 +119,10 @@ class _Trials:
             trials["full"] = lambda count: evaluate_whole(
                 self.protocol, self.pool, self.real, self.seed, self.wanted.cache, progress=count
             )
-            if self.synthetic.labels.ndim == 2:  # HLR is of hard labels
-                hard = replace(self.synthetic, labels=self.synthetic.labels.argmax(1))
-                trials["hard_labels"] = self._trial(lambda repeat: hard)
+            soft = self.synthetic.labels.ndim == 2
+            if soft or self.taught is not None:  # HLR is of hard labels
+                hard = replace(self.synthetic, labels=self.synthetic.labels.argmax(1)) if soft else self.synthetic
+                trials["hard_labels"] = self._trial(lambda repeat: hard, self.protocol.without_teacher())
         if self.wanted.unaugmented and "random" in draws:
             trials |= self._unaugmented(draws["random"])
         return trials
@@ -126,7 +130,7 @@ class _Trials:
     def _trial(self, sets: Sets, protocol: Protocol | None = None) -> Trial:
         chosen = protocol or self.protocol
         return lambda count: chosen.evaluate(
-            sets, self.pool, self.real.test, self.seed, progress=count, held_out=self.held_out
+            sets, self.pool, self.real.test, self.seed, progress=count, held_out=self.held_out, taught=self.taught
         )
 
     def _draws(self) -> dict[str, Sets]:

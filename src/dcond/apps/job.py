@@ -139,7 +139,7 @@ def reported(result: dict[str, Any], folder: Path) -> Iterator[None]:
     from dcond.report import result as results
 
     try:
-        with shortage_told(result["config"]):
+        with shortage_told(result["config"] or {}):
             yield
         result["status"] = "done"
     except BaseException as error:

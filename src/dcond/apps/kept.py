@@ -1,16 +1,21 @@
 """What a run keeps of its configuration: in its result, in its checkpoints and in TensorBoard."""
 
+import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from dcond.apps.trust import check_code
 from dcond.errors import CheckpointError
 from dcond.report.result import flat
 
 if TYPE_CHECKING:
     from dcond.engine.checkpoint import Checkpoint
+
+OF_THE_EVALUATION = ("dataset", "pool", "evaluation", "teacher")
 
 
 def numbers_of(cfg: DictConfig) -> DictConfig:
@@ -18,6 +23,36 @@ def numbers_of(cfg: DictConfig) -> DictConfig:
     where_and_when = {"paths", "name", "resume", "device", "threads", "tensorboard", "checkpoint", "loop"}
     aside = where_and_when | {"evaluate", "baselines", "scores"}
     return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in aside])
+
+
+def chosen(numbers: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names chosen for the parts of a configuration, those that are left out left out."""
+    return {group: choices[group] for group in map(str, numbers) if choices.get(group)}
+
+
+def made_with(result: Mapping[str, Any]) -> str:
+    """Write the settings that made a set, for its metadata: not on what it was evaluated, nor where the data lies."""
+    kept = {
+        kind: {key: value for key, value in result[kind].items() if key not in OF_THE_EVALUATION}
+        for kind in ("choices", "config")
+    }
+    return json.dumps(kept)
+
+
+def maker(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Return seed, hash, choices and settings of the run that made a set, null where its metadata does not say."""
+    known = {name: _parsed(metadata.get(name)) for name in ("seed", "made_with")}
+    seed, kept = known["seed"], known["made_with"] if isinstance(known["made_with"], dict) else {}
+    parts = {kind: part if isinstance(part := kept.get(kind), dict) else None for kind in ("choices", "config")}
+    return {"seed": seed if type(seed) is int else None, "config_sha256": metadata.get("config_sha256"), **parts}
+
+
+def _parsed(text: str | None) -> Any:
+    """Parse what an artefact says of itself; null where it is no JSON, since anybody may have written it."""
+    try:
+        return json.loads(text or "null", parse_constant=str)
+    except (ValueError, RecursionError):
+        return None
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -55,12 +90,14 @@ def resumed(cfg: DictConfig, folder: Path, words: list[str]) -> tuple[DictConfig
     """Return the configuration saved in a run's checkpoint, its choices, and the checkpoint.
 
     Raises:
-        CheckpointError: there is no checkpoint, or a word on the command line contradicts the saved configuration.
+        CheckpointError: there is no checkpoint, it wants code that neither dcond nor the command line names, or a word
+            on the command line contradicts the saved configuration.
     """
     from dcond.engine import checkpoint
 
     moment = checkpoint.load(folder)
     saved = OmegaConf.create(moment.config)
+    check_code(saved.config, cfg, folder)
     for word in words:
         key = word.partition("=")[0].lstrip("+~")
         if key == "resume":

@@ -14,11 +14,11 @@ _BOUNDS = ("chunk", "batch_real", "batch_train", "batch")  # settings that bound
 
 
 @contextmanager
-def shortage_told(settings: dict[str, Any] | None) -> Iterator[None]:
+def shortage_told(settings: dict[str, Any]) -> Iterator[None]:
     """Turn every way of running out of memory into one line.
 
     Args:
-        settings: the run's, as in its result; None where nothing is condensed.
+        settings: the run's, as in its result.
 
     Raises:
         DcondError: memory ran out; names the settings that bound it, with their values.
@@ -38,9 +38,8 @@ def _is_shortage(error: BaseException, words: str) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(sign in words for sign in _SIGNS)
 
 
-def _bounds(settings: dict[str, Any] | None) -> str:
-    if settings is None:
-        return "evaluation.batch or a pool of smaller networks"
+def _bounds(settings: dict[str, Any]) -> str:
     values = {name: value for name, value in flat(settings).items() if name.rpartition(".")[2] in _BOUNDS}
     names = sorted(values, key=lambda name: not name.startswith("method."))  # the likeliest first
-    return ", ".join([*(f"{name} (now {shown(values[name])})" for name in names), "or ipc"])
+    last = "or ipc" if "method" in settings else "or a pool of smaller networks"
+    return ", ".join([*(f"{name} (now {shown(values[name])})" for name in names), last])

@@ -3,5 +3,6 @@
 from dcond.evaluate.baselines import random_subset
 from dcond.evaluate.protocol import Protocol
 from dcond.evaluate.results import EvalResult, NetworkResult
+from dcond.evaluate.teacher import Teacher
 
-__all__ = ["EvalResult", "NetworkResult", "Protocol", "random_subset"]
+__all__ = ["EvalResult", "NetworkResult", "Protocol", "Teacher", "random_subset"]

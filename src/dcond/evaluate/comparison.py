@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from dcond.evaluate.results import EvalResult, interval95
+from dcond.evaluate.results import EvalResult
+from dcond.intervals import interval95
 
 
 @dataclass(frozen=True)

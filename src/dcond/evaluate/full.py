@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,22 +15,15 @@ import dcond
 from dcond.data.split import stratified_split
 from dcond.evaluate.protocol import HeldOut, Protocol
 from dcond.evaluate.results import EvalResult, NetworkResult
+from dcond.evaluate.whole import fingerprint, whole_set
 from dcond.models import Pool
 from dcond.paths import write_atomically
-from dcond.types import RealData, Split, SyntheticSet
+from dcond.types import RealData, Split
 
 log = logging.getLogger(__name__)
 
 SHARE, MOST = 0.1, 5000  # of the training images, held out for learning rates
 SPLIT_SEED = 0  # of its own: every run chooses on the same images
-
-
-def whole_set(real: RealData, rows: Tensor | None = None) -> SyntheticSet:
-    """Return the training images (or some rows of them) as a set that networks can be trained on."""
-    rows = torch.arange(len(real.train)) if rows is None else rows
-    classes = len(real.class_names)
-    labels = real.train.labels[rows.to(real.device)]
-    return SyntheticSet(real.pixels(rows), labels, real.class_names, max(1, len(rows) // classes), real.mean, real.std)
 
 
 def hold_out(protocol: Protocol, real: RealData, *, whole: bool = False) -> HeldOut | None:
@@ -68,12 +60,13 @@ def evaluate_whole(
 ) -> EvalResult:
     """Train the pool on the whole training set and test it; every network's figures are kept in ``folder``.
 
-    A kept figure is taken for the same protocol, network, data set, seed and version of dcond only.
+    On its hard labels, as the scores want it, whatever teacher the protocol has. A kept figure is taken for the same
+    protocol, network, data set, seed and version of dcond only.
     """
     results: dict[str, NetworkResult] = {}
-    data = _fingerprint(real)
+    data, protocol = fingerprint(real), protocol.without_teacher()
     for name, recipe in pool.networks.items():
-        key = f"{dcond.__version__}/{_settings(protocol)}/{name}/{recipe!r}/{data}/{seed}"
+        key = f"{dcond.__version__}/{protocol.settings('stack', 'teacher')}/{name}/{recipe!r}/{data}/{seed}"
         file = folder / f"full_{real.name}_{name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
         kept = _read(file)
         if kept is not None:
@@ -90,21 +83,6 @@ def evaluate_whole(
 def _train(protocol: Protocol, pool: Pool, real: RealData, seed: int, progress: Callable[[str], None]) -> EvalResult:
     whole, held_out = whole_set(real), hold_out(protocol, real, whole=True)
     return protocol.evaluate(lambda repeat: whole, pool, real.test, seed, progress=progress, held_out=held_out)
-
-
-def _settings(protocol: Protocol) -> str:
-    """Write every setting of a protocol that a figure depends on, also its augmentation's, which has no text form."""
-    values = {field.name: getattr(protocol, field.name) for field in dataclasses.fields(protocol)}
-    augment = values.pop("augment")
-    del values["stack"]  # a matter of speed
-    return repr(values | {"augment": None if augment is None else sorted(vars(augment).items())})
-
-
-def _fingerprint(real: RealData) -> str:
-    digest = hashlib.sha256(repr((real.name, real.mean, real.std)).encode())
-    for tensor in (real.train.images, real.train.labels, real.test.images, real.test.labels):
-        digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
-    return digest.hexdigest()
 
 
 def _read(file: Path) -> NetworkResult | None:

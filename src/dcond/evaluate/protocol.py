@@ -6,15 +6,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
 
-from dcond.augment import DiffAug
-from dcond.errors import ConfigError, DataError, at_least_one, one_of, require
+from dcond.errors import ConfigError, DataError, at_least_one, require
 from dcond.evaluate.accuracy import accuracy
 from dcond.evaluate.results import EvalResult, NetworkResult
+from dcond.evaluate.schedule import Schedule
 from dcond.evaluate.stacked import STEPS, Pairs, Stack, Training, how_many, in_stacks
+from dcond.evaluate.teacher import Taught, Teacher
 from dcond.models import Pool, Recipe
-from dcond.training import training_step
 from dcond.types import RealData, Split, SyntheticSet
 
 Sets = Callable[[int], SyntheticSet]  # the set that repeat r trains on
@@ -34,64 +33,44 @@ class HeldOut:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """How a network is trained on a synthetic set. Nothing is chosen by looking at the test set.
+class Protocol(Schedule):
+    """How a network is trained on a synthetic set, and tested. Nothing is chosen by looking at the test set.
 
-    Labels may be soft, probabilities (n, k): the loss is then -Σ y·log p.
+    Labels may be soft, probabilities (n, k): the loss is then -Σ y·log p. The schedule's arguments are
+    :class:`Schedule`'s.
 
     Args:
         name: how results call the protocol.
-        epochs: passes over the decoded set.
-        batch: images per step; the last batch of an epoch may be smaller.
         repeats: networks trained per architecture, each from its own seed.
-        optimiser: "sgd" or "adamw".
-        momentum: of SGD.
-        weight_decay: of the optimiser.
         lr: learning rate of every network; None takes each one's own from the pool; "search" the best of
             ``search_rates`` on held-out training data, for every network and every set by itself.
         search_rates: what is searched, one training each.
-        drops: fractions of the epochs after which the rate is multiplied by ``drop``.
-        drop: that factor.
-        forget_at_drop: start a new optimiser at each drop, momentum lost, as the DC family's code does.
-        augment: augmentation of the training images; None for none.
-        cutmix_p: chance of CutMix per batch.
         test_batch: test images per forward pass.
         best_every: epochs between looks at the test set for ``best_over_epochs_on_test``, a separate figure that some
             papers print; 0 for none.
         stack: train the repeats of a network, or the rates of a search, at once: true, false, or auto: in turn on a
             CPU, elsewhere whichever is measured to be faster. Changes no result beyond rounding.
+        teacher: what labels every batch instead of the set's own labels; None for none.
     """
 
     name: str
-    epochs: int
-    batch: int = 256
     repeats: int = 5
-    optimiser: str = "sgd"
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
     lr: float | str | None = None
     search_rates: tuple[float, ...] = (0.001, 0.005, 0.01, 0.05, 0.1)
-    drops: tuple[float, ...] = (0.5,)
-    drop: float = 0.1
-    forget_at_drop: bool = False
-    augment: DiffAug | None = None
-    cutmix_p: float = 0.0
     test_batch: int = 1000
     best_every: int = 0
     stack: bool | str = "auto"
+    teacher: Teacher | None = None
 
     def __post_init__(self) -> None:
-        for field in ("epochs", "batch", "repeats", "test_batch"):
+        super().__post_init__()
+        for field in ("repeats", "test_batch"):
             at_least_one(f"evaluation.{field}", getattr(self, field))
-        one_of("evaluation.optimiser", self.optimiser, ("sgd", "adamw"))
-        require(0 <= self.cutmix_p <= 1, f"evaluation.cutmix_p={self.cutmix_p} is out of range; allowed: 0 to 1.")
         good = self.lr in (None, "search") or (not isinstance(self.lr, str) and self.lr > 0)
         require(good, f"evaluation.lr={self.lr} must be greater than 0, or null, or search.")
         good = len(self.search_rates) > 0 and all(rate > 0 for rate in self.search_rates)
         require(good, f"evaluation.search_rates={list(self.search_rates)}: at least one, each greater than 0.")
         require(self.best_every >= 0, f"evaluation.best_every={self.best_every} is out of range; allowed: 0 or more.")
-        inside = all(0 < fraction < 1 for fraction in self.drops)
-        require(inside, f"evaluation.drops={list(self.drops)}: fractions of the epochs lie between 0 and 1.")
         good = isinstance(self.stack, bool) or self.stack == "auto"
         require(good, f"evaluation.stack={self.stack!r} is unknown; allowed: auto, true, false.")
 
@@ -104,6 +83,7 @@ class Protocol:
         *,
         progress: Callable[[str], None] = lambda note: None,
         held_out: HeldOut | None = None,
+        taught: Taught | None = None,
     ) -> EvalResult:
         """Train ``repeats`` networks of every recipe and test each once.
 
@@ -115,13 +95,19 @@ class Protocol:
                 in pairs.
             progress: told the network and repeat that just ended.
             held_out: where learning rates are searched; needed for that only.
+            taught: the protocol's teacher, trained (:meth:`Teacher.learnt`); needed where it has one only.
+
+        Raises:
+            ConfigError: one of the two is needed and not given.
         """
+        require(self.teacher is None or taught is not None, "a protocol with a teacher needs it trained: taught=….")
+        labels = taught if self.teacher is not None else None
         results = {}
         for name, recipe in pool.networks.items():
             start, pairs = time.perf_counter(), []
-            lr, searched = self._rate(name, recipe, sets, held_out, seed)
+            lr, searched = self._rate(name, recipe, sets, held_out, seed, labels)
             trainings = [
-                Training(recipe, sets(repeat), seed, f"evaluation/{name}/{repeat}", lr)
+                _training(recipe, sets(repeat), seed, f"evaluation/{name}/{repeat}", lr, labels)
                 for repeat in range(self.repeats)
             ]
             for pair in self._train_and_test_all(trainings, test):
@@ -132,19 +118,18 @@ class Protocol:
             results[name] = NetworkResult(
                 accuracies, lr, self.epochs, wall_s, best if self.best_every else None, searched
             )
-        return EvalResult(self.name, results)
+        return EvalResult(self.name, results, None if labels is None else labels.facts)
 
-    @property
-    def augments(self) -> bool:
-        """Whether there is any augmentation, CutMix included."""
-        return self.cutmix_p > 0 or (self.augment is not None and len(self.augment.ops) > 0)
+    def without_teacher(self) -> "Protocol":
+        """Return the same protocol on the labels of the set."""
+        return replace(self, teacher=None)
 
     def without_augmentation(self) -> "Protocol":
         """Return the same protocol on plain images: no augmentation, no CutMix."""
         return replace(self, augment=None, cutmix_p=0.0)
 
     def _rate(
-        self, name: str, recipe: Recipe, sets: Sets, held_out: HeldOut | None, seed: int
+        self, name: str, recipe: Recipe, sets: Sets, held_out: HeldOut | None, seed: int, labels: Taught | None
     ) -> tuple[float, dict[float, float] | None]:
         """Return the learning rate of a network on a set, and the held-out accuracies it was chosen by.
 
@@ -159,7 +144,7 @@ class Protocol:
         quiet = replace(self, best_every=0)
         synthetic = held_out.sets(0) if held_out.sets is not None else sets(0)
         stream, rates = f"evaluation/{name}/search", sorted(self.search_rates)
-        trainings = [Training(recipe, synthetic, seed, stream, rate) for rate in rates]
+        trainings = [_training(recipe, synthetic, seed, stream, rate, labels) for rate in rates]
         pairs = quiet._train_and_test_all(trainings, held_out.split)
         tried = {rate: last for rate, (last, _) in zip(rates, pairs, strict=True)}
         return max(tried, key=lambda rate: tried[rate]), tried
@@ -190,7 +175,7 @@ class Protocol:
         images, labels = training.inputs(device)
         return self._schedule(
             [{"params": list(network.parameters()), "lr": training.lr}],
-            lambda optimiser: self._epoch(network, optimiser, images, labels, rng),
+            lambda optimiser: self.epoch(network, optimiser, images, labels, rng, training.soft),
             lambda: [accuracy(network, training.synthetic.spec, test, self.test_batch)],
         )
 
@@ -200,40 +185,23 @@ class Protocol:
         epoch: Callable[[torch.optim.Optimizer], None],
         tested: Callable[[], list[float]],
     ) -> Pairs:
-        """Train for all epochs, with the drops, and test: at the end, and where ``best_every`` asks for it."""
+        """Train and test: at the end, and where ``best_every`` asks for it."""
         looks = []
-        optimiser = self._optimiser(groups)
-        drops = {max(1, round(fraction * self.epochs)) for fraction in self.drops}
-        for number in range(self.epochs):
-            if number in drops:
-                optimiser = self._dropped(optimiser)
-            epoch(optimiser)
-            if self.best_every and (number + 1) % self.best_every == 0:
+
+        def look(done: int) -> None:
+            if self.best_every and done % self.best_every == 0:
                 looks.append(tested())
+
+        self.run(groups, epoch, look)
         last = tested()
         return list(zip(last, map(max, zip(*looks, last, strict=True)), strict=True))
 
-    def _dropped(self, optimiser: torch.optim.Optimizer) -> torch.optim.Optimizer:
-        """Return the optimiser at the next rate: the same, or a new one."""
-        for group in optimiser.param_groups:
-            group["lr"] *= self.drop
-        if not self.forget_at_drop:
-            return optimiser
-        return self._optimiser([{"params": group["params"], "lr": group["lr"]} for group in optimiser.param_groups])
 
-    def _epoch(
-        self, network: nn.Module, optimiser: torch.optim.Optimizer, images: Tensor, labels: Tensor, rng: torch.Generator
-    ) -> None:
-        network.train()  # a look at the test set leaves it in evaluation mode
-        for rows in torch.randperm(len(images), generator=rng).to(images.device).split(self.batch):
-            training_step(
-                network, optimiser, images[rows], labels[rows], augment=self.augment, cutmix_p=self.cutmix_p, rng=rng
-            )
-
-    def _optimiser(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-        if self.optimiser == "adamw":
-            return torch.optim.AdamW(groups, weight_decay=self.weight_decay)
-        return torch.optim.SGD(groups, momentum=self.momentum, weight_decay=self.weight_decay)
+def _training(
+    recipe: Recipe, synthetic: SyntheticSet, seed: int, stream: str, lr: float, taught: Taught | None
+) -> Training:
+    soft = None if taught is None else taught.soft_labels(synthetic.spec)
+    return Training(recipe, synthetic, seed, stream, lr, soft)
 
 
 def check_fits(synthetic: SyntheticSet, real: RealData) -> None:

@@ -1,19 +1,10 @@
 """What an evaluation found; accuracies are fractions everywhere but on screen."""
 
-import math
 import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.stats import t as student
-
-
-def interval95(values: list[float]) -> float | None:
-    """Half width of the 95 % confidence interval of the mean, t(0.975, R - 1) · std / √R; null for one value."""
-    if len(values) < 2:
-        return None
-    quantile = float(student.ppf(0.975, len(values) - 1))
-    return quantile * statistics.stdev(values) / math.sqrt(len(values))
+from dcond.intervals import interval95
 
 
 @dataclass(frozen=True)
@@ -59,10 +50,11 @@ class NetworkResult:
 
 @dataclass(frozen=True)
 class EvalResult:
-    """Results of every network of a pool on one set under one protocol."""
+    """Results of every network of a pool on one set under one protocol; ``teacher`` tells what labelled the batches."""
 
     protocol: str
     networks: dict[str, NetworkResult]
+    teacher: dict[str, Any] | None = None
 
     @property
     def average(self) -> float:
@@ -77,4 +69,4 @@ class EvalResult:
     def as_dict(self) -> dict[str, Any]:
         """Return the object of ``result.json``."""
         networks = {name: result.as_dict() for name, result in self.networks.items()}
-        return {"protocol": self.protocol, "networks": networks, "average": self.average}
+        return {"protocol": self.protocol, "networks": networks, "average": self.average, "teacher": self.teacher}

@@ -14,7 +14,7 @@ from dcond.evaluate.accuracy import accuracies
 from dcond.measure import fastest
 from dcond.models import Recipe
 from dcond.rng import generator
-from dcond.training import TrainingBatch, training_batches
+from dcond.training import SoftLabels, TrainingBatch, training_batches
 from dcond.types import Split, SyntheticSet
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ class Training:
         seed: of the run.
         stream: names the random numbers: the network's weights, then order and augmentation of the images.
         lr: learning rate to begin with.
+        soft: what labels its batches, if not the set itself.
     """
 
     recipe: Recipe
@@ -44,6 +45,7 @@ class Training:
     seed: int
     stream: str
     lr: float
+    soft: SoftLabels | None = None
 
     def begin(self, device: torch.device) -> tuple[nn.Module, torch.Generator]:
         """Return the untrained network, in train mode, and what supplies every draw from here on."""
@@ -84,7 +86,7 @@ class Stack:
         self.parameters: dict[str, Tensor] = {name: values.detach() for name, values in stacked.items()}
         self.rates = [training.lr for training in trainings]
         self.apart = len(set(self.rates)) > 1
-        self.spec = trainings[0].synthetic.spec
+        self.spec, self.soft = trainings[0].synthetic.spec, trainings[0].soft
         distinct = {id(training.synthetic): training for training in trainings}  # one set for all is kept once
         images, labels = zip(*(training.inputs(device) for training in distinct.values()), strict=True)
         self.images, self.labels = torch.stack(images), torch.stack(labels)
@@ -105,7 +107,8 @@ class Stack:
         orders = torch.stack([torch.randperm(self.images.shape[1], generator=rng) for rng in self.rngs])
         for rows in orders.to(self.images.device).split(batch, dim=1):
             images, labels = self.images[self.sets, rows], self.labels[self.sets, rows]
-            self.step(optimiser, training_batches(images, labels, augment, cutmix_p, self.rngs))
+            mixed = training_batches(images, labels, augment, cutmix_p, self.rngs)
+            self.step(optimiser, mixed if self.soft is None else self.soft.of(mixed))
 
     def step(self, optimiser: torch.optim.Optimizer, batch: TrainingBatch) -> None:
         """Do one optimiser step on every network's own batch; all fields have a first axis r."""
@@ -134,7 +137,9 @@ class Stack:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return one network's loss and its buffers after the pass; batch norm moves its own in place."""
         moved = {name: values.clone() for name, values in buffers.items()}
-        return TrainingBatch(*batch).cross_entropy(self._forward(parameters, moved, batch[0])), moved
+        temperature = 1.0 if self.soft is None else self.soft.temperature
+        loss = TrainingBatch(*batch, temperature=temperature).cross_entropy(self._forward(parameters, moved, batch[0]))
+        return loss, moved
 
 
 def alike(trainings: Sequence[Training]) -> bool:

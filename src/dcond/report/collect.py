@@ -11,6 +11,7 @@ from typing import Any
 
 from dcond.errors import ConfigError
 from dcond.report.result import NAME, flat
+from dcond.report.telling import PARTS_OF_A_BLOCK
 
 STATUSES = ("done", "failed", "interrupted")
 LOGS = ("condense.log", "evaluate.log")  # in a run folder from its first moment on
@@ -28,8 +29,10 @@ class Outcome:
     dataset: str
     ipc: int | None
     factor: int | None = None
-    seed: int | None = None
+    seed: int | None = None  # of the set, where it is known
+    draws: int | None = None  # seed of the evaluation: of its networks and its random images
     sha256: str | None = None
+    made_by: str | None = None  # the hash of the run that made the set, where another has evaluated it
     settings: dict[str, str] = field(default_factory=dict)  # dotted names; empty where the file does not say
     protocol: str = ""
     networks: dict[str, float] = field(default_factory=dict)  # mean accuracy by name
@@ -40,6 +43,11 @@ class Outcome:
     device: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     git_commit: str = ""
+
+    @property
+    def sample(self) -> str:
+        """What tells its set from others: one set evaluated twice is no second sample."""
+        return self.made_by or self.sha256 or str(self.folder)
 
     @property
     def evaluated(self) -> bool:
@@ -122,6 +130,8 @@ def read(folder: Path) -> Outcome:
     evaluation = _mapping(raw.get("evaluation"), "evaluation")
     networks = _mapping(evaluation.get("networks"), "evaluation.networks")
     baselines = _mapping(raw.get("baselines"), "baselines")
+    maker = _mapping(raw.get("source"), "source")
+    seeds = [_whole(part.get("seed"), "seed") for part in (maker, raw)]
     return Outcome(
         folder=folder,
         status=raw["status"],
@@ -130,9 +140,11 @@ def read(folder: Path) -> Outcome:
         dataset=_text(raw.get("dataset")),
         ipc=_whole(raw.get("ipc"), "ipc"),
         factor=_whole(raw.get("factor"), "factor"),
-        seed=_whole(raw.get("seed"), "seed"),
+        seed=seeds[1] if seeds[0] is None else seeds[0],
+        draws=seeds[1],
         sha256=_text(raw.get("config_sha256")) or None,
-        settings=_settings(raw),
+        made_by=_text(maker.get("config_sha256")) or None,
+        settings=_settings(maker) | _settings(raw),
         protocol=_text(evaluation.get("protocol")),
         networks=_accuracies(networks),
         recipes={
@@ -150,9 +162,10 @@ def read(folder: Path) -> Outcome:
 
 
 def _settings(raw: dict[str, Any]) -> dict[str, str]:
-    """Return every setting but the seed by its dotted name, choices by their group's."""
+    """Return every setting but the seed by its dotted name, choices by their group's; a part left out is none."""
     config, choices = _mapping(raw.get("config"), "config"), _mapping(raw.get("choices"), "choices")
-    given = flat(config) | choices
+    there = {name: part for name, part in config.items() if part is not None or name not in PARTS_OF_A_BLOCK}
+    given = flat(there) | choices
     return {_text(name): _word(value) for name, value in given.items() if name not in ("seed", "ipc")}
 
 

@@ -11,7 +11,7 @@ from rich.text import Text
 from dcond.report.layout import LEGEND, Cell, Sheet
 
 MOST_NOTES = 20
-BETWEEN = 3  # characters between two columns
+BETWEEN = 2  # characters between two columns
 WORDS = 26  # characters that the first column may take before its words are broken
 
 
@@ -36,15 +36,17 @@ def _print(console: Console, sheet: Sheet) -> None:
 
 
 def fitted(sheet: Sheet, width: int) -> Iterator[Sheet]:
-    """Yield a sheet in parts whose columns fit a width together; the heads are in each."""
+    """Yield a sheet in parts whose columns fit a width together; the heads are in each, the tail is in one."""
     needs = [_needed(sheet, column) + BETWEEN for column in range(len(sheet.columns))]
-    heads = 1 + min(needs[0], WORDS + BETWEEN) + sum(needs[1 : sheet.heads])
+    room = width - 1 - min(needs[0], WORDS + BETWEEN) - sum(needs[1 : sheet.heads])
+    end = len(sheet.columns) - sheet.tail
+    units = [(column,) for column in range(sheet.heads, end)] + [tuple(range(end, len(sheet.columns)))]
     chosen: list[int] = []
-    for column in range(sheet.heads, len(sheet.columns)):
-        if chosen and heads + sum(needs[other] for other in (*chosen, column)) > width:
+    for unit in filter(None, units):
+        if chosen and sum(needs[column] for column in (*chosen, *unit)) > room:
             yield _part(sheet, chosen)
             chosen = []
-        chosen.append(column)
+        chosen += unit
     yield _part(sheet, chosen)
 
 
@@ -61,7 +63,7 @@ def _part(sheet: Sheet, columns: list[int]) -> Sheet:
 
 
 def _table(sheet: Sheet) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for index, name in enumerate(sheet.columns):
         table.add_column(Text(name), justify="right" if index else "left", no_wrap=index > 0, overflow="fold")
     for row in sheet.rows:

@@ -2,11 +2,11 @@
 
 import math
 import statistics
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from scipy.stats import t as student
-
-from dcond.evaluate.results import interval95
+from dcond.intervals import interval95, quantile975
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,15 @@ class Estimate:
         return interval95(list(self.values))
 
 
+def of_each(found: Iterable[tuple[object, dict[str, float]]]) -> list[dict[str, float]]:
+    """Return the mean accuracies, by network, of each set or draw, of which there may be several evaluations."""
+    together: dict[object, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for which, accuracies in found:
+        for network, accuracy in accuracies.items():
+            together[which][network].append(accuracy)
+    return [{network: statistics.fmean(values) for network, values in each.items()} for each in together.values()]
+
+
 def difference95(first: Estimate, second: Estimate) -> float | None:
     """Half width of the 95 % interval of the difference of two means, for unequal variances; None without variances.
 
@@ -51,7 +60,7 @@ def difference95(first: Estimate, second: Estimate) -> float | None:
     freedom = variance**2 / sum(
         part**2 / (estimate.n - 1) for part, estimate in zip(parts, (first, second), strict=True)
     )
-    return float(student.ppf(0.975, freedom)) * math.sqrt(variance)
+    return quantile975(freedom) * math.sqrt(variance)
 
 
 def is_ahead(first: Estimate, second: Estimate) -> bool:

@@ -101,7 +101,9 @@ def _bars(axes: "Axes", places: list[float], estimates: list[Estimate], look: di
 def _accuracy_axis(axes: "Axes") -> None:
     axes.set_ylabel("mean test accuracy, %")
     low, high = axes.get_ylim()
-    axes.set_ylim(max(low, 0.0), min(high, 102.0))  # intervals may leave what an accuracy can be
+    low, high = max(low, 0.0), min(high, 102.0)  # intervals may leave what an accuracy can be
+    axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick <= 100])
+    axes.set_ylim(low, high)
     axes.grid(True)
 
 

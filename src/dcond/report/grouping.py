@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from dcond.report.collect import Found, Outcome, natural
-from dcond.report.estimate import Estimate, is_ahead
+from dcond.report.estimate import Estimate, is_ahead, of_each
 from dcond.report.sorting import Group, Place, groups_of, without_repeats
 from dcond.report.telling import note, of_the_row, telling
 
@@ -158,11 +158,12 @@ def _row_notes(groups: list[Group], titles: dict[Place, str], group_by: Sequence
 
 def _row(group: Group, words: str) -> Row:
     networks = group.place.networks
+    found = of_each((run.sample, run.networks) for run in group.outcomes if run.evaluated)
     return Row(
         title=group.method,
         note=words,
         outcomes=group.outcomes,
-        accuracies=_accuracies([run.networks for run in group.outcomes if run.evaluated], networks),
+        accuracies=_accuracies(found, networks),
     )
 
 
@@ -191,19 +192,15 @@ def _block(place: Place, words: str, rows: list[Row]) -> Block:
 
 
 def _baselines(runs: Iterable[Outcome], networks: Sequence[str]) -> list[Row]:
-    """Return a row per baseline: a value per seed, since runs of one seed have drawn the same images."""
-    drawn: dict[tuple[str, int], dict[object, list[dict[str, float]]]] = defaultdict(lambda: defaultdict(list))
+    """Return a row per baseline: a value per seed of the evaluation, since runs of one have drawn the same images."""
+    drawn: dict[tuple[str, int], list[tuple[object, dict[str, float]]]] = defaultdict(list)
     for run in runs:
         for name, accuracies in run.baselines.items():
             factor = (run.factor or 1) if name == "random_decoded" else 1
-            drawn[name, factor][run.folder if run.seed is None else run.seed].append(accuracies)
+            drawn[name, factor].append((run.folder if run.draws is None else run.draws, accuracies))
     rows = []
     for name, factor in sorted(drawn, key=lambda each: ([*BASELINE_TITLES].index(each[0]), each[1])):
-        seeds = drawn[name, factor].values()
-        means = [
-            {net: statistics.fmean(each[net] for each in seed if net in each) for net in set().union(*seed)}
-            for seed in seeds
-        ]
+        means = of_each(drawn[name, factor])
         words = f"factor {factor}" if factor > 1 else ""
         rows.append(
             Row(title=BASELINE_TITLES[name], note=words, baseline=True, accuracies=_accuracies(means, networks))

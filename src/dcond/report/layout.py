@@ -35,6 +35,7 @@ class Sheet:
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     heads: int = 1  # columns that say what a row is about
+    tail: int = 0  # last columns, which are read together
 
 
 def accuracy_sheet(block: Block) -> Sheet:
@@ -51,7 +52,7 @@ def accuracy_sheet(block: Block) -> Sheet:
                 Cell(count(row)),
             )
         )
-    return Sheet(block.title, ("method", *names, "95 %", "n"), tuple(rows))
+    return Sheet(block.title, ("method", *names, "95 %", "n"), tuple(rows), tail=3 if names else 2)
 
 
 def cost_sheets(report: Report) -> list[Sheet]:
@@ -80,7 +81,7 @@ def cost_sheet(blocks: list[Block]) -> Sheet:
             )
         )
     columns = ("method", "ipc", "condensing", "s/step", "peak MB", "evaluation", *(name.upper() for name in scores))
-    return Sheet(f"cost: {blocks[0].subject}", columns, tuple(cells), heads=2)
+    return Sheet(f"cost: {blocks[0].subject}", columns, tuple(cells), heads=2, tail=len(scores))
 
 
 def row_of_methods(block: Block) -> list[Row]:
@@ -103,7 +104,7 @@ def half_width(estimate: Estimate | None) -> str:
 def count(row: Row) -> str:
     """Write how many runs are in the average, and of how many where some failed or are missing."""
     n = row.accuracies[AVERAGE].n if AVERAGE in row.accuracies else 0
-    expected = n if row.baseline else max(n, len(row.outcomes) + len(row.missing))
+    expected = n if row.baseline else max(n, len({run.sample for run in row.outcomes}) + len(row.missing))
     return str(n) if n == expected else f"{n}/{expected}"
 
 

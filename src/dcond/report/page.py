@@ -26,19 +26,21 @@ h1 { font-size: 1.6rem; margin: 0 0 .25rem } h2 { font-size: 1.25rem; margin: 2.
   border-top: 1px solid var(--line) } h3 { font-size: 1rem; margin: 1.5rem 0 .25rem }
 p, ul { margin: .25rem 0 } a { color: inherit } .pale { color: var(--pale) }
 .wide { overflow-x: auto; margin: .25rem 0 1rem }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; overflow-wrap: normal }
+table { border-collapse: separate; border-spacing: 0; font-variant-numeric: tabular-nums; overflow-wrap: normal }
 th, td { padding: .3rem .8rem; text-align: right; white-space: nowrap; vertical-align: top;
   border-bottom: 1px solid var(--line) }
 th { font-weight: 600; color: var(--pale) } th:first-child, td:first-child { text-align: left; padding-left: 0;
-  white-space: normal; min-width: 9rem } tr:last-child td { border-bottom: 0 }
+  white-space: normal; min-width: min(9rem, 28vw); position: sticky; left: 0; background: var(--paper) padding-box }
+  tr:last-child td { border-bottom: 0 }
 td b { background: var(--best); margin: 0 -.3rem; padding: 0 .3rem; border-radius: .25rem }
 small { display: block; color: var(--pale); overflow-wrap: anywhere } small.warn, li.warn { color: var(--warn) }
 figure { margin: 1rem 0 } figcaption { color: var(--pale); font-size: .85rem }
-svg { max-width: 100%; min-width: 30rem; height: auto }
+figure .wide { margin-bottom: .25rem } svg { display: block; max-width: 100%; height: auto }
 .grids { display: flex; flex-wrap: wrap; gap: 1rem; margin: .5rem 0 1.5rem }
 .grids figure { margin: 0; max-width: min(100%, 330px) }
 .grids img { display: block; max-width: 100%; height: auto; border: 1px solid var(--line); image-rendering: pixelated }
 """
+LEAST = 0.6  # of a figure's own width; its letters are then 7 pixels high, and one panel fits a phone
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
@@ -115,7 +117,10 @@ def _figure(prefix: str, drawing: Drawing) -> str:
     svg = re.sub(r'\b(id="|url\(#|href="#)', rf"\g<1>{prefix}", svg)
     for index, colour in enumerate(COLOURS):
         svg = svg.replace(colour, f"var(--c{index})")
-    svg = svg.replace(INK, "currentColor").replace("<svg", f'<svg role="img" aria-label="{escape(drawing.title)}"', 1)
+    points = float(re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)[1])  # type: ignore[index]
+    least = f"min-width: {LEAST * points * 4 / 3:.0f}px"  # narrower windows scroll it sideways
+    head = f'<svg role="img" aria-label="{escape(drawing.title)}" style="{least}"'
+    svg = svg.replace(INK, "currentColor").replace("<svg", head, 1)
     return f'<figure><div class="wide">{svg}</div><figcaption>{escape(drawing.title)}</figcaption></figure>'
 
 

@@ -114,7 +114,7 @@ def _unmixed(group: Group) -> list[Group]:
     A seed in the name is set aside, so that ``lr2_seed0`` and ``lr2_seed1`` stay together.
     """
     for name in (lambda run: re.sub(r"[-_]?seed[-_=]?\d+", "", run.folder.name), lambda run: run.folder.name):
-        seeds = Counter(run.seed for run in group.outcomes)
+        seeds = Counter(seed for seed, _ in {(run.seed, run.sample) for run in group.outcomes})
         if max(seeds.values()) == 1:
             break
         parts: dict[str, list[Outcome]] = defaultdict(list)

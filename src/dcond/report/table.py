@@ -1,5 +1,7 @@
 """The cross-architecture table on the terminal: accuracies in per cent, here and only here."""
 
+from typing import Any
+
 from rich import box
 from rich.table import Table
 
@@ -25,6 +27,7 @@ def cross_architecture(title: str, ours: EvalResult, baselines: dict[str, EvalRe
     repeats = len(next(iter(ours.networks.values())).accuracies)
     caption = (
         f"test accuracy %, mean ± 95 % interval over {repeats} networks each, last epoch, protocol {ours.protocol}"
+        f"{_labels(ours.teacher)}"
     )
     table = Table(
         title=title, caption=caption, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left", min_width=64
@@ -44,6 +47,14 @@ def cross_architecture(title: str, ours: EvalResult, baselines: dict[str, EvalRe
     table.add_section()
     table.add_row(*row, *_gain(ours.average, averages))
     return table
+
+
+def _labels(teacher: dict[str, Any] | None) -> str:
+    """Say what labelled the batches."""
+    if teacher is None:
+        return ""
+    accuracy = f"{100 * teacher['accuracy']:.1f} %"
+    return f", labels by a teacher ({teacher['network']}, {accuracy}) at temperature {teacher['temperature']:g}"
 
 
 def _gain(ours: float, others: list[float]) -> list[str]:

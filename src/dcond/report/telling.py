@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterable, Mapping
 
 Settings = Mapping[str, str]
-PARTS_OF_A_BLOCK = ("dataset", "pool", "evaluation")  # groups of settings that say under what runs are compared
+PARTS_OF_A_BLOCK = ("dataset", "pool", "evaluation", "teacher")  # settings under which runs are compared
 
 
 def of_the_block(settings: Settings) -> dict[str, str]:

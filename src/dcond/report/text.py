@@ -37,7 +37,7 @@ def as_csv(report: Report) -> str:
 
 
 def _fields(row: Row) -> dict[str, object]:
-    counted = [str(run.seed) for run in row.outcomes if run.evaluated]
+    counted = {run.sample: str(run.seed) for run in row.outcomes if run.evaluated}.values()
     means = {name: row.figure("cost", name) for name in COSTS} | {name: row.figure("scores", name) for name in SCORES}
     return {
         "method": row.title,
@@ -107,7 +107,7 @@ def _latex_table(sheet: Sheet, legend: str) -> str:
     columns = "l" + "r" * (len(sheet.columns) - 1)
     lines = [
         r"\begin{table}",
-        r"\centering",
+        r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
         rf"\caption{{{escape_latex(sheet.title)}. {escape_latex(legend)}}}",
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
@@ -125,7 +125,7 @@ def _latex_cell(cell: Cell) -> str:
     text = escape_latex(cell.text)
     small = "; ".join(filter(None, (cell.small, cell.warn)))
     return (rf"\textbf{{{text}}}" if cell.bold else text) + (
-        rf" {{\footnotesize ({escape_latex(small)})}}" if small else ""
+        rf" {{\scriptsize ({escape_latex(small)})}}" if small else ""
     )
 
 

@@ -1,0 +1,147 @@
+"""A teacher: a network trained on the real training set, whose soft labels students of a synthetic set learn.
+
+Every batch gets the teacher's softmax(z / T) after its augmentation, CutMix included, and the student with logits s
+learns it by T²·CE(s / T, ·). Source: Hinton et al., arXiv 1503.02531; labels on the fly, for each augmented batch, as
+RDED's evaluation (arXiv 2312.03526) makes them, which leaves out the T².
+"""
+
+import hashlib
+import io
+import logging
+import pickle
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+import dcond
+from dcond.errors import require
+from dcond.evaluate.accuracy import accuracy
+from dcond.evaluate.schedule import Schedule
+from dcond.evaluate.stacked import Training
+from dcond.evaluate.whole import fingerprint, whole_set
+from dcond.models import Network, Recipe
+from dcond.paths import write_atomically
+from dcond.rng import generator
+from dcond.training import SoftLabels
+from dcond.types import ImageSpec, RealData
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Taught:
+    """A trained teacher.
+
+    Args:
+        network: in evaluation mode.
+        spec: of the images it was trained on.
+        temperature: of its labels.
+        facts: what ``result.json`` says of it.
+    """
+
+    network: Network
+    spec: ImageSpec
+    temperature: float
+    facts: dict[str, Any]
+
+    def soft_labels(self, spec: ImageSpec) -> SoftLabels:
+        """Return its labels of images that are normalised as ``spec`` says; it sees them by its own constants."""
+        weights = next(self.network.parameters())
+
+        def logits(images: Tensor) -> Tensor:
+            own = images if spec == self.spec else self.spec.normalise(spec.denormalise(images))
+            found: Tensor = self.network(own.to(weights.dtype))
+            return found.to(images.dtype)
+
+        return SoftLabels(logits, self.temperature)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher(Schedule):
+    """How a teacher is trained, and how soft its labels are; the schedule's arguments are :class:`Schedule`'s.
+
+    Args:
+        network: what it is.
+        temperature: T; logits are divided by it.
+        lr: learning rate; None takes the network's own.
+        seed: its own: every run, set and seed of one protocol learns from the same teacher.
+    """
+
+    where: ClassVar[str] = "teacher"
+
+    network: Recipe
+    temperature: float = 4.0
+    lr: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.temperature > 0, f"teacher.temperature={self.temperature} is out of range; greater than 0.")
+        require(self.lr is None or self.lr > 0, f"teacher.lr={self.lr} must be greater than 0, or null.")
+
+    def learnt(self, real: RealData, folder: Path) -> Taught:
+        """Return the teacher, trained on the training images; its weights are kept in ``folder`` and used again.
+
+        They are taken for the same settings but the temperature, the same data set and version of dcond only.
+        """
+        key = f"{dcond.__version__}/{self.settings('temperature')}/{fingerprint(real)}"
+        file = folder / f"teacher_{real.name}_{self.network.name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.pt"
+        network = self._untrained(real)
+        facts = _read(file, network)
+        if facts is None:
+            network = self._untrained(real)  # what could not be read may have been read in part
+            facts = self._train(network, real)
+            _write({"weights": network.state_dict(), "facts": facts}, file)
+        else:
+            log.info("teacher %s: kept weights of %s", self.network.name, file)
+        network.eval().requires_grad_(False)
+        return Taught(network, real.spec, self.temperature, {"temperature": self.temperature} | facts)
+
+    def _untrained(self, real: RealData) -> Network:
+        return self.network.build(real.spec, generator(self.seed, "teacher"), real.device)
+
+    def _train(self, network: Network, real: RealData) -> dict[str, Any]:
+        """Train the network and return what is to be told of it."""
+        log.info("teacher %s: %d epochs on %d real images", self.network.name, self.epochs, len(real.train))
+        start = time.perf_counter()
+        lr = self.network.lr if self.lr is None else self.lr
+        images, labels = Training(self.network, whole_set(real), self.seed, "teacher", lr).inputs(real.device)
+        rng = generator(self.seed, "teacher/batches")
+        self.run(
+            [{"params": list(network.parameters()), "lr": lr}],
+            lambda optimiser: self.epoch(network, optimiser, images, labels, rng),
+        )
+        tested = accuracy(network, real.spec, real.test)
+        log.info("teacher %s: test accuracy %.1f %%", self.network.name, 100 * tested)
+        wall_s = time.perf_counter() - start
+        told = {"network": self.network.name, "accuracy": tested, "lr": lr, "epochs": self.epochs, "seed": self.seed}
+        return told | {"wall_s": wall_s}
+
+
+def _read(file: Path, network: Network) -> dict[str, Any] | None:
+    """Load kept weights into the network; return what is kept beside them, or None where there are none to use."""
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+        network.load_state_dict(content["weights"])
+        facts: dict[str, Any] = dict(content["facts"])
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError):
+        return None
+    return facts
+
+
+def _write(content: dict[str, Any], file: Path) -> None:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, lambda path: _fill(path, buffer.getvalue()))
+    except OSError as error:  # it is trained: the next run does so again
+        log.warning("the teacher could not be kept in %s: %s", file, error.strerror or error)
+
+
+def _fill(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
