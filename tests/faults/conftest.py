@@ -104,16 +104,15 @@ class Whole:
     run: Path
     images: bytes
     life_s: float  # from its start to its end
-    loop_s: float  # from its first checkpoint to its end
+    loop_s: float | None  # from its first checkpoint to its end; None for a method that takes no steps
 
     def cut(self, run: Path, rng: random.Random, signum: int, *, in_loop: bool) -> Ended:
-        """Start or resume a run and send it a signal at a random moment, of its loop or of its whole life."""
-        before = _stamp(run)
+        """Start or resume a run and send it a signal at a random moment, of its loop (if any) or of its whole life."""
+        before, window_s = _stamp(run), self.loop_s if in_loop else None
         process = self.command.start(*self.next_words(run))
-        if in_loop:
-            while process.poll() is None and _stamp(run) == before:
-                time.sleep(0.002)
-        time.sleep(rng.uniform(0, self.loop_s if in_loop else self.life_s))
+        while window_s is not None and process.poll() is None and _stamp(run) == before:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, self.life_s if window_s is None else window_s))
         struck = process.poll() is None
         process.send_signal(signum)
         return self.command.ended(process, struck)
@@ -177,8 +176,8 @@ def whole(command, tmp_path):
         ended = command.ended(process)
         end = time.monotonic()
         assert ended.code == 0, ended.err
-        in_loop = first if (run / checkpoint.NAME).exists() else start
-        return Whole(command, words, run, images(run), end - start, end - in_loop)
+        loop_s = end - first if (run / checkpoint.NAME).exists() else None
+        return Whole(command, words, run, images(run), end - start, loop_s)
 
     return make
 
@@ -198,6 +197,7 @@ def kills(request) -> int:
 class Tally:
     """What was tried and what survived; a row each in the file of ``--faults-csv``."""
 
+    kills: int
     rows: list[dict[str, object]] = field(default_factory=list)
 
     def __call__(self, fault: str, subject: str, tries: int, problems: list[str]) -> None:
@@ -211,15 +211,15 @@ class Tally:
                 "torch": torch.__version__,
                 "machine": platform.machine(),
                 "date": datetime.date.today().isoformat(),
-                "command": f"pytest --runslow tests/faults --kills {tries}",
+                "command": f"pytest --runslow tests/faults --kills {self.kills}",
             }
         )
         assert problems == []
 
 
 @pytest.fixture(scope="session")
-def tally(request):
-    found = Tally()
+def tally(request, kills):
+    found = Tally(kills)
     yield found
     file = request.config.getoption("--faults-csv")
     if file and found.rows:
