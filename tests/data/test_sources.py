@@ -176,4 +176,5 @@ def test_summary_counts_what_was_loaded(digits):
     assert (summary.train, summary.test, summary.channels) == (1257, 540, 1)
     assert sum(summary.train_counts) == 1257
     assert sum(summary.test_counts) == 540
-    assert summary.size_bytes == 1797 * (64 + 8)
+    assert summary.size_bytes == 1797 * 64
+    assert summary.in_memory
