@@ -133,8 +133,8 @@ class ClassGradients:
         mixed batch, so that level costs no image.
 
         Args:
-            real: (k, b, c, h, w), normalised, class-major; a batch is made as many classes at a time. Batch norm must be frozen
-                (:func:`~dcond.matching.gradients.frozen_batch_norm`).
+            real: (k, b, c, h, w), normalised, class-major; of a batch only ``classes`` exist at a time. Batch norm must
+                be frozen (:func:`~dcond.matching.gradients.frozen_batch_norm`).
             synthetic: (k, n, c, h, w), normalised; a graph behind it is not followed.
             distance: D (:mod:`dcond.matching.distances`).
             within: the first sum is part of the loss. At least one of the two must be.

@@ -32,8 +32,9 @@ def match_features(
     together = len(real) if has_batch_norm(network) else max(1, chunk // synthetic.shape[1])
     losses, gradients = [], []
     for batch, images in zip(real.split(together), synthetic.detach().split(together), strict=True):
+        targets = _targets(network, batch, chunk)
         images.requires_grad_(True)
-        found = distance(embed_by_class(network, images, chunk), _targets(network, batch, chunk))
+        found = distance(embed_by_class(network, images, chunk), targets)
         (gradient,) = torch.autograd.grad(found.sum(), images)
         losses.append(found.detach())
         gradients.append(gradient)

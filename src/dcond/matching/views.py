@@ -1,16 +1,21 @@
 """A step's view of the two sets: class-shaped batches, augmented alike, embedded in chunks."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from dcond.augment import DiffAug, cutmix
 from dcond.formation import decode
+from dcond.matching.moments import full_precision
 from dcond.matching.real_batch import RealBatch
 from dcond.memory import per_pass
 from dcond.models import Network
 from dcond.types import RealData, SyntheticSet
+
+FEATURE_BYTES = 2**29  # of real features, float32: what is held at a time where all images are embedded
 
 
 def decoded_by_class(synthetic: SyntheticSet) -> Tensor:
@@ -94,6 +99,53 @@ def embed_real(network: Network, real: RealData, chunk: int, rows: Tensor | None
     features = [network.embed(real.normalised(part)) for part in rows.split(chunk)]
     network.train()
     return torch.cat(features)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassFeatures:
+    """Features (N, d) of all training images of some classes: of ``rows`` (N,), ascending.
+
+    ``places`` tells for each of the classes where its images stand in them.
+    """
+
+    features: Tensor
+    rows: Tensor
+    places: list[Tensor]
+
+
+def class_features(
+    network: Network, real: RealData, chunk: int, fast: AbstractContextManager[object] | None = None
+) -> Iterator[ClassFeatures]:
+    """Embed the training split, some classes after others: as many as have :data:`FEATURE_BYTES`, at least one.
+
+    Args:
+        network: what embeds.
+        real: the images.
+        chunk: as of :func:`embed_real`.
+        fast: the precision of the passes, a context that can be entered again; features are float32 at least.
+    """
+
+    def embedded(rows: Tensor) -> Tensor:
+        with fast or nullcontext():
+            return full_precision(embed_real(network, real, chunk, rows))
+
+    width = embedded(real.class_rows[0][:1]).shape[1]
+    for classes in _groups(real.class_rows, FEATURE_BYTES // (4 * width)):
+        rows = torch.cat(classes).sort().values
+        yield ClassFeatures(embedded(rows), rows, [torch.searchsorted(rows, own) for own in classes])
+
+
+def _groups(class_rows: Sequence[Tensor], most: int) -> list[list[Tensor]]:
+    """Return neighbouring classes together, ``most`` rows in a group unless one class alone has more."""
+    groups: list[list[Tensor]] = []
+    held = most
+    for rows in class_rows:
+        if held + len(rows) > most:
+            groups.append([])
+            held = 0
+        groups[-1].append(rows)
+        held += len(rows)
+    return groups
 
 
 def embed_by_class(network: Network, images: Tensor, chunk: int) -> Tensor:

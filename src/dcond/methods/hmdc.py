@@ -17,11 +17,10 @@ from dcond.matching.distances import squared
 from dcond.matching.distillation import match_distillation
 from dcond.matching.engine import ClassGradients, Engine
 from dcond.matching.gradients import frozen_batch_norm
-from dcond.matching.moments import full_precision
 from dcond.matching.real_batch import RealBatch
 from dcond.matching.views import (
+    class_features,
     decoded_by_class,
-    embed_real,
     mix_real_within_classes,
     mix_within_classes,
     normalised_by_class,
@@ -230,9 +229,11 @@ class HMDC:
         """Return for every class the images nearest to the centroids, as one network after the other sees them."""
         networks = state.learners.networks
         turn = state.outer // self.refresh % len(networks)
-        with state.fast:
-            features = full_precision(embed_real(networks[turn], real, EMBEDDED))
-        return representatives(features, real.class_rows, self.batch_real, state.rng.real)
+        chosen = []
+        for found in class_features(networks[turn], real, EMBEDDED, state.fast):
+            nearest = representatives(found.features, found.places, self.batch_real, state.rng.real)
+            chosen.append(found.rows[nearest.cpu()])
+        return torch.cat(chosen).to(real.device)
 
     def _match(self, state: HMDCState, batch: RealBatch, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return every loss, summed over classes, and its gradient with respect to S_c; one network's at a time."""

@@ -11,6 +11,7 @@ from dcond.augment import DiffAug
 from dcond.errors import at_least_one
 from dcond.matching.features import match_features
 from dcond.matching.kernels import mmd, named
+from dcond.matching.real_batch import RealBatch
 from dcond.matching.views import decoded_by_class, real_by_class, siamese, subset_per_class
 from dcond.models import Network, Recipe
 from dcond.pixels import PixelSweep, check_sweep_settings
@@ -101,11 +102,17 @@ class M3D:
         state.uses += 1
         batch = real_by_class(real, self.batch_real, rng.real)  # B_c
         state.pixels.advance()
+        losses, gradient = self._match(batch, synthetic, state)
+        state.pixels.step(gradient)
+        state.pixels.project()
+        return {"loss": losses.sum()}
+
+    def _match(self, batch: RealBatch, synthetic: SyntheticSet, state: M3DState) -> tuple[Tensor, Tensor]:
+        """Return the discrepancy of every class, (k,), and the gradient of their sum with respect to the images."""
+        rng = state.rng
         images = subset_per_class(decoded_by_class(synthetic), self.batch_synthetic, rng.synthetic)  # S_c
         batch, images = siamese(self.augment, batch, synthetic.spec.normalise(images), rng.augmentation)  # ω per class
         discrepancy = partial(mmd, kernel=named(self.kernel))
         losses, towards = match_features(state.network, batch, images, discrepancy, self.chunk)
         (gradient,) = torch.autograd.grad(images, synthetic.images, towards)  # through augmentation and decoding
-        state.pixels.step(gradient)
-        state.pixels.project()
-        return {"loss": losses.sum()}
+        return losses, gradient
