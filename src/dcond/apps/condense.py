@@ -114,8 +114,11 @@ class Job:
         from dcond import artefact
         from dcond.engine.machine import peak_memory_bytes
         from dcond.engine.recording import Recorder, grid, save_png
+        from dcond.evaluate.full import check_whole_fits
 
         real = self.dataset.load(self.device)
+        if self.evaluate and self.full:
+            check_whole_fits(real)
         synthetic = self._first_images(real)
         self._describe(synthetic)
         recorder = Recorder(self.folder, after_step=moment.step if moment else 0, tensorboard=self.tensorboard)
