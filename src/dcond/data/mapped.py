@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dcond.errors import DataError
 
 LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip member: lengths of its name and its extra field, at byte 26
-RELEASE = 2**27  # bytes read before the pages behind them are given back
+RELEASE = 2**25  # bytes read before the pages behind them are given back
 
 
 def map_member(path: Path, name: str) -> "MappedImages | None":
