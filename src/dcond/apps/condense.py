@@ -108,10 +108,13 @@ class Job:
     def run(self, moment: "Checkpoint | None") -> None:
         """Do all of it."""
         from dcond import artefact
+        from dcond.apps.evaluation import check_memory
         from dcond.engine.machine import peak_memory_bytes
         from dcond.engine.recording import Recorder, grid, save_png
 
         real = self.dataset.load(self.device)
+        if self.evaluate:
+            check_memory(real, self.protocol, full=self.full)
         synthetic = self._first_images(real)
         self._describe(synthetic)
         recorder = Recorder(self.folder, after_step=moment.step if moment else 0, tensorboard=self.tensorboard)

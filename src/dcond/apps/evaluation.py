@@ -18,6 +18,7 @@ from dcond.evaluate.doubts import near_chance, odd_inputs
 from dcond.evaluate.full import evaluate_whole, hold_out
 from dcond.evaluate.protocol import Sets, check_fits
 from dcond.evaluate.scores import scores
+from dcond.evaluate.whole import check_whole_fits
 from dcond.init.start import check_ipc
 from dcond.models import Pool
 from dcond.report.score_table import comparison_table, score_table
@@ -69,6 +70,7 @@ def evaluate_with_baselines(
     check_fits(synthetic, real)
     if wanted.against is not None:
         check_fits(wanted.against, real)
+    check_memory(real, protocol, full=wanted.full)
     if wanted.doubt and (warning := odd_inputs(synthetic, real)):
         log.warning("%s", warning)
     trials = _Trials(protocol, pool, real, synthetic, seed, wanted).all()
@@ -92,6 +94,14 @@ def evaluate_with_baselines(
     each = ", ".join(f"{name} {percent(network)}" for name, network in ours.networks.items())
     print(f"average test accuracy {100 * ours.average:.1f} % ({each})")
     return ours.average
+
+
+def check_memory(real: RealData, protocol: Protocol, *, full: bool) -> None:
+    """Raise :class:`DataError` where the whole real set is to be trained on and does not fit in memory."""
+    if full:
+        check_whole_fits(real, "scores.full=true")
+    if protocol.teacher is not None:
+        check_whole_fits(real, "teacher=...")
 
 
 class _Trials:

@@ -45,8 +45,7 @@ def held_out_rows(real: RealData) -> tuple[Split, Tensor]:
     labels = real.train.labels.cpu().numpy()
     count = min(round(SHARE * len(labels)), MOST)
     kept, held = (torch.from_numpy(rows) for rows in stratified_split(labels, count, SPLIT_SEED))
-    rows = held.to(real.device)
-    return Split(real.train.images[rows], real.train.labels[rows]), kept
+    return real.train.part(held), kept
 
 
 def evaluate_whole(

@@ -45,7 +45,7 @@ class Protocol(Schedule):
         lr: learning rate of every network; None takes each one's own from the pool; "search" the best of
             ``search_rates`` on held-out training data, for every network and every set by itself.
         search_rates: what is searched, one training each.
-        test_batch: test images per forward pass.
+        test_batch: test images per forward pass, of up to 64 x 64 pixels: fewer of larger ones.
         best_every: epochs between looks at the test set for ``best_over_epochs_on_test``, a separate figure that some
             papers print; 0 for none.
         stack: train the repeats of a network, or the rates of a search, at once: true, false, or auto: in turn on a
@@ -152,8 +152,8 @@ class Protocol(Schedule):
     def _train_and_test_all(self, trainings: Sequence[Training], test: Split) -> Iterator[tuple[float, float]]:
         """Yield what :meth:`_train_and_test` finds of every network, trained in turn or several at once."""
         brief = replace(self, epochs=STEPS, best_every=0)
-        one = Split(test.images[:1], test.labels[:1])
-        device = test.images.device
+        one = test.part(torch.zeros(1, dtype=torch.long))
+        device = test.device
         at_once = how_many(self.stack, trainings, device, self.batch, lambda group: brief._train_and_test(group, one))
         yield from in_stacks(trainings, at_once, lambda group: self._train_and_test(group, test))
 
@@ -162,7 +162,7 @@ class Protocol(Schedule):
 
         Several networks are trained as one stack.
         """
-        device = test.images.device
+        device = test.device
         if len(group) > 1:
             stack = Stack(group, device)
             return self._schedule(
