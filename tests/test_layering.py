@@ -11,7 +11,7 @@ SOURCE = Path(dcond.__file__).parent
 
 # A module may import its own level and those below. "dcond" itself stands for the version.
 LEVELS = [
-    {"errors", "log", "paths", "rng", "formation", "whitening"},
+    {"errors", "log", "paths", "ranks", "rng", "formation", "whitening"},
     {"types"},
     {"first_order", "measure"},
     {"artefact", "augment", "data", "learners", "matching", "models", "pixels", "training"},

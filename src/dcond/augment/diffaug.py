@@ -33,6 +33,11 @@ class Step:
     groups: Tensor
     parameters: tuple[Tensor, ...]
 
+    def part(self, begin: int, end: int) -> "Step":
+        """Return what is done to groups ``begin`` to ``end``, numbered from 0."""
+        inside = (self.groups >= begin) & (self.groups < end)
+        return Step(self.family, self.groups[inside] - begin, tuple(values[inside] for values in self.parameters))
+
 
 @dataclass(frozen=True, eq=False)
 class Draw:
@@ -41,6 +46,11 @@ class Draw:
     groups: int
     size: tuple[int, int]
     stages: tuple[tuple[Step, ...], ...]
+
+    def part(self, groups: slice) -> "Draw":
+        """Return the draw of some consecutive groups."""
+        begin, end, _ = groups.indices(self.groups)
+        return _draw_of(end - begin, self.size, [[step.part(begin, end) for step in stage] for stage in self.stages])
 
 
 class DiffAug:

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from dcond.ranks import Ranks
+
 CAUGHT = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -43,6 +45,13 @@ class Stop:
     def requested(self) -> bool:
         """Whether a held-back signal waits."""
         return self._pending is not None
+
+    def agreed(self, ranks: Ranks) -> bool:
+        """Whether a signal waits in any process of the run; from then on it does in this one."""
+        signum = int(ranks.largest(self._pending or 0)[0])
+        if self._pending is None and signum:
+            self._pending = signum
+        return signum > 0
 
     def check(self) -> None:
         """Raise :class:`Interrupted` if a signal waits."""

@@ -18,6 +18,7 @@ from dcond.evaluate.protocol import HeldOut, Protocol
 from dcond.evaluate.results import EvalResult, NetworkResult
 from dcond.models import Pool
 from dcond.paths import write_atomically
+from dcond.ranks import current
 from dcond.types import RealData, Split, SyntheticSet
 
 log = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ def evaluate_whole(
     for name, recipe in pool.networks.items():
         key = f"{dcond.__version__}/{_settings(protocol)}/{name}/{recipe!r}/{data}/{seed}"
         file = folder / f"full_{real.name}_{name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-        kept = _read(file)
+        kept = current().told(_read(file))  # one decision for all processes
         if kept is not None:
             log.info("whole %s, %s: kept figure of %s", real.name, name, file)
             for repeat in range(protocol.repeats):
@@ -83,7 +84,8 @@ def evaluate_whole(
             results[name] = kept
             continue
         results[name] = _train(protocol, Pool(networks={name: recipe}), real, seed, progress).networks[name]
-        _write(results[name], file)
+        if current().first:
+            _write(results[name], file)
     return EvalResult(protocol.name, results)
 
 

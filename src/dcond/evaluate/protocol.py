@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from dcond.augment import DiffAug
 from dcond.errors import ConfigError, DataError, at_least_one, one_of, require
 from dcond.evaluate.accuracy import accuracy
 from dcond.evaluate.results import EvalResult, NetworkResult
+from dcond.evaluate.spread import Spread
 from dcond.evaluate.stacked import STEPS, Pairs, Stack, Training, how_many, in_stacks
 from dcond.models import Pool, Recipe
 from dcond.training import training_step
@@ -105,7 +107,7 @@ class Protocol:
         progress: Callable[[str], None] = lambda note: None,
         held_out: HeldOut | None = None,
     ) -> EvalResult:
-        """Train ``repeats`` networks of every recipe and test each once.
+        """Train ``repeats`` networks of every recipe and test each once; processes that share a run share the networks.
 
         Args:
             sets: ``sets(r)`` is what repeat r trains on: the same set each time, or a fresh random subset.
@@ -116,22 +118,18 @@ class Protocol:
             progress: told the network and repeat that just ended.
             held_out: where learning rates are searched; needed for that only.
         """
-        results = {}
-        for name, recipe in pool.networks.items():
-            start, pairs = time.perf_counter(), []
-            lr, searched = self._rate(name, recipe, sets, held_out, seed)
-            trainings = [
-                Training(recipe, sets(repeat), seed, f"evaluation/{name}/{repeat}", lr)
-                for repeat in range(self.repeats)
-            ]
-            for pair in self._train_and_test_all(trainings, test):
-                pairs.append(pair)
-                progress(f"{name} {len(pairs)}/{self.repeats}")
-            wall_s = time.perf_counter() - start
+        spread = Spread([*pool.networks], self.repeats, lambda group: self._train_and_test_all(group, test))
+        rates = []
+        for row, (name, recipe) in enumerate(pool.networks.items()):
+            start = time.perf_counter()
+            rates.append(self._rate(name, recipe, sets, held_out, seed))
+            spread.take(row, partial(_training, name, recipe, sets, seed, rates[-1][0]), progress)
+            spread.wall_s[row] = time.perf_counter() - start
+        results: dict[str, NetworkResult] = {}
+        for name, (lr, searched), pairs in zip(pool.networks, rates, spread.gathered(), strict=True):
             accuracies, best = zip(*pairs, strict=True)
-            results[name] = NetworkResult(
-                accuracies, lr, self.epochs, wall_s, best if self.best_every else None, searched
-            )
+            looks, wall_s = best if self.best_every else None, spread.wall_s[len(results)]
+            results[name] = NetworkResult(accuracies, lr, self.epochs, wall_s, looks, searched)
         return EvalResult(self.name, results)
 
     @property
@@ -159,9 +157,10 @@ class Protocol:
         quiet = replace(self, best_every=0)
         synthetic = held_out.sets(0) if held_out.sets is not None else sets(0)
         stream, rates = f"evaluation/{name}/search", sorted(self.search_rates)
-        trainings = [Training(recipe, synthetic, seed, stream, rate) for rate in rates]
-        pairs = quiet._train_and_test_all(trainings, held_out.split)
-        tried = {rate: last for rate, (last, _) in zip(rates, pairs, strict=True)}
+        split = held_out.split
+        spread = Spread([name], len(rates), lambda group: quiet._train_and_test_all(group, split))
+        spread.take(0, lambda number: Training(recipe, synthetic, seed, stream, rates[number]))
+        tried = {rate: last for rate, (last, _) in zip(rates, spread.gathered()[0], strict=True)}
         return max(tried, key=lambda rate: tried[rate]), tried
 
     def _train_and_test_all(self, trainings: Sequence[Training], test: Split) -> Iterator[tuple[float, float]]:
@@ -234,6 +233,10 @@ class Protocol:
         if self.optimiser == "adamw":
             return torch.optim.AdamW(groups, weight_decay=self.weight_decay)
         return torch.optim.SGD(groups, momentum=self.momentum, weight_decay=self.weight_decay)
+
+
+def _training(name: str, recipe: Recipe, sets: Sets, seed: int, lr: float, repeat: int) -> Training:
+    return Training(recipe, sets(repeat), seed, f"evaluation/{name}/{repeat}", lr)
 
 
 def check_fits(synthetic: SyntheticSet, real: RealData) -> None:

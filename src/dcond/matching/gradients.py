@@ -10,6 +10,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dcond.matching.distances import Distance
+from dcond.ranks import current
 
 Logits = Callable[[Tensor], Tensor]
 
@@ -89,13 +90,14 @@ def even_chunks(images: Tensor, chunk: int, dim: int = 0) -> tuple[Tensor, ...]:
 def frozen_batch_norm(network: nn.Module, batch: Tensor) -> Iterator[None]:
     """Take batch-norm statistics from a real batch (k, b, c, h, w), normalised, and hold them for a block.
 
-    As the public DC code does: one pass of 16 images per class in train mode, then the norms in evaluation mode.
+    As the public DC code does: one pass of 16 images per class in train mode, then the norms in evaluation mode. Where
+    several processes share the classes, the pass takes those of all of them.
     Without batch norm nothing happens.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     if norms:
         with torch.no_grad():
-            network(batch[:, :BATCH_NORM_IMAGES].flatten(0, 1))
+            network(current().gathered(batch[:, :BATCH_NORM_IMAGES]).flatten(0, 1))
     for norm in norms:
         norm.eval()
     try:

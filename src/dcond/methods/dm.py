@@ -1,7 +1,7 @@
 """DM: distribution matching."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -9,7 +9,7 @@ from torch import Tensor
 from dcond.augment import DiffAug
 from dcond.errors import at_least_one
 from dcond.matching.moments import mean_distance
-from dcond.matching.views import decoded_by_class, embed_by_class, real_by_class, siamese
+from dcond.matching.views import decoded_by_class, embed_by_class, image_gradient, real_by_class, siamese
 from dcond.models import Network, Recipe
 from dcond.pixels import PixelSGD, check_pixel_settings
 from dcond.rng import Streams
@@ -54,6 +54,8 @@ class DM:
         space, pixel_box: see :class:`~dcond.pixels.PixelSGD`.
     """
 
+    shares_classes: ClassVar = True
+
     network: Recipe
     augment: DiffAug | None
     steps: int
@@ -86,7 +88,6 @@ class DM:
         with torch.no_grad():
             target = embed_by_class(state.network, batch, self.chunk)  # (k, b, d)
         loss = mean_distance(embed_by_class(state.network, images, self.chunk), target).sum()
-        (gradient,) = torch.autograd.grad(loss, synthetic.images)
-        state.pixels.step(gradient)
+        state.pixels.step(image_gradient(synthetic, loss))
         state.pixels.project()
         return {"loss": loss.detach()}

@@ -1,7 +1,7 @@
 """M3D: condensation by minimising the maximum mean discrepancy."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -9,7 +9,14 @@ from torch import Tensor
 from dcond.augment import DiffAug
 from dcond.errors import at_least_one
 from dcond.matching.kernels import mmd, named
-from dcond.matching.views import decoded_by_class, embed_by_class, real_by_class, siamese, subset_per_class
+from dcond.matching.views import (
+    decoded_by_class,
+    embed_by_class,
+    image_gradient,
+    real_by_class,
+    siamese,
+    subset_per_class,
+)
 from dcond.models import Network, Recipe
 from dcond.pixels import PixelSweep, check_sweep_settings
 from dcond.rng import Streams
@@ -63,6 +70,8 @@ class M3D:
         space, pixel_box: see :class:`~dcond.pixels.PixelSGD`.
     """
 
+    shares_classes: ClassVar = True
+
     network: Recipe
     augment: DiffAug | None
     steps: int
@@ -99,8 +108,7 @@ class M3D:
         batch = real_by_class(real, self.batch_real, rng.real)  # B_c
         state.pixels.advance()
         losses = self._losses(batch, synthetic, state)
-        (gradient,) = torch.autograd.grad(losses.sum(), synthetic.images)
-        state.pixels.step(gradient)
+        state.pixels.step(image_gradient(synthetic, losses.sum()))
         state.pixels.project()
         return {"loss": losses.detach().sum()}
 
