@@ -158,6 +158,11 @@ class TorchRanks(Ranks):
             "cpu:gloo,cuda:nccl" if nccl else "gloo", store=self._store, rank=rank, world_size=count, timeout=PATIENCE
         )
 
+    def close(self) -> None:
+        """End the group, when all have come to their end."""
+        self.largest(0)
+        dist.destroy_process_group()
+
     def say(self, words: str) -> None:
         """Leave the reason why this process ends, for the others."""
         self._store.set(f"dcond/{self.rank}", words)

@@ -9,7 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from dcond.apps.job import build, cpu_prepared, nearby, positive, reported, truth, whole_number
 from dcond.apps.kept import frozen, numbers_of, plain, resumed, shown_settings
 from dcond.apps.launch import hydra_main
-from dcond.errors import CheckpointError, ConfigError
+from dcond.apps.several import leads
+from dcond.errors import CheckpointError, ConfigError, UnsupportedError
 
 if TYPE_CHECKING:
     from dcond.engine.checkpoint import Checkpoint
@@ -24,7 +25,8 @@ SWITCHES = ("evaluate", "baselines", "tensorboard", "scores.full", "scores.unaug
 
 def main(argv: list[str]) -> int:
     """Run the sub-command with the words after it."""
-    check_resume(argv)
+    if leads():
+        check_resume(argv)
     hydra_main(condense, "condense", argv)
     return 0
 
@@ -73,6 +75,7 @@ class Job:
         self, cfg: DictConfig, choices: dict[str, str], text: str, folder: Path, result: dict[str, Any], stop: "Stop"
     ):
         from dcond.engine.machine import pick_device
+        from dcond.ranks import current
         from dcond.rng import Streams
 
         self.cfg, self.choices, self.text, self.folder, self.result, self.stop = (
@@ -86,7 +89,8 @@ class Job:
         # Everything that can be wrong in the configuration is built before any data is read.
         self.ipc = self.result["ipc"] = whole_number(cfg, "ipc", 1)
         self.seed = self.result["seed"] = whole_number(cfg, "seed", 0)
-        self.rng = Streams(self.seed)
+        self.rng, self.ranks = Streams(self.seed), current()
+        self.result["cost"]["processes"] = self.ranks.count
         self.max_steps = None if cfg.max_steps is None else whole_number(cfg, "max_steps", 0)
         self.max_seconds = None if cfg.max_seconds is None else positive(cfg, "max_seconds")
         self.device = pick_device(str(cfg.device))
@@ -95,11 +99,20 @@ class Job:
         )
         self.loop = build(cfg.loop, "loop")
         self.method: Method = build(cfg.method, f"method={choices['method']}")
+        self._check_shares()
         self.start = build(cfg.init, f"init={choices['init']}")
         self.pool = build(cfg.pool, f"pool={choices['pool']}")
         self.protocol = build(cfg.evaluation, f"evaluation={choices['evaluation']}")
         self.dataset = build(cfg.dataset, f"dataset={choices['dataset']}")
         self._fetch()
+
+    def _check_shares(self) -> None:
+        """Refuse several processes for a method that cannot be divided among them."""
+        if self.ranks.count > 1 and self.method.steps > 0 and not getattr(self.method, "shares_classes", False):
+            raise UnsupportedError(
+                f"method={self.choices['method']} does not divide its classes among processes; "
+                "leave out torchrun, or start several runs side by side."
+            )
 
     def _fetch(self) -> None:
         """Have published weights before anything is computed, those of the evaluation too."""
@@ -113,19 +126,25 @@ class Job:
         """Do all of it."""
         from dcond import artefact
         from dcond.engine.machine import peak_memory_bytes
-        from dcond.engine.recording import Recorder, grid, save_png
+        from dcond.engine.recording import Recorder, Silence, grid, save_png
 
-        real = self.dataset.load(self.device)
+        with self.ranks.first_before_others():
+            real = self.dataset.load(self.device)
         synthetic = self._first_images(real)
         self._describe(synthetic)
-        recorder = Recorder(self.folder, after_step=moment.step if moment else 0, tensorboard=self.tensorboard)
-        done = False
+        after_step, done = moment.step if moment else 0, False
+        recorder = (
+            Recorder(self.folder, after_step=after_step, tensorboard=self.tensorboard)
+            if self.ranks.first
+            else Silence()
+        )
         recorder.settings(shown_settings(self.result))
         try:
             self._condense(real, synthetic, recorder, moment)
-            path = artefact.save(synthetic, self.folder / "synthetic.safetensors")
-            save_png(grid(synthetic.images, synthetic.ipc), self.folder / "grid.png")
-            log.info("condensed set: %s", nearby(path))
+            if self.ranks.first:
+                path = artefact.save(synthetic, self.folder / "synthetic.safetensors")
+                save_png(grid(synthetic.images, synthetic.ipc), self.folder / "grid.png")
+                log.info("condensed set: %s", nearby(path))
             if self.evaluate:
                 self._evaluate(real, synthetic)
             done = True
@@ -181,13 +200,14 @@ class Job:
         }
         content = f"{stored} images" if decoded == stored else f"{stored} images holding {decoded}"
         log.info(
-            "%s on %s, ipc %d: %s, seed %s, %s -> %s",
+            "%s on %s, ipc %d: %s, seed %s, %s%s -> %s",
             self.choices["method"],
             self.choices["dataset"],
             synthetic.ipc,
             content,
             self.seed,
             self.device,
+            f", {self.ranks.count} processes" if self.ranks.count > 1 else "",
             nearby(self.folder),
         )
 

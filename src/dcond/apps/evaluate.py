@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from dcond.apps.job import build, cpu_prepared, nearby, reported, truth, whole_number
 from dcond.apps.launch import choices, hydra_main
+from dcond.apps.several import leads
 from dcond.errors import ConfigError
 from dcond.paths import conf_dir
 
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 def main(argv: list[str]) -> int:
     """Run the sub-command with the words after it; without ``dataset=``, on the data set the artefact names."""
     words = path_words(argv)
-    hydra_main(evaluate, "evaluate", words + dataset_word(words))
+    hydra_main(evaluate, "evaluate", words + dataset_word(words) if leads() else [])
     return 0
 
 
@@ -62,6 +63,7 @@ def evaluate(cfg: DictConfig) -> None:
     from dcond.apps.evaluation import Wanted, evaluate_with_baselines
     from dcond.engine.machine import peak_memory_bytes, pick_device
     from dcond.engine.signals import caught
+    from dcond.ranks import current
     from dcond.report import result as results
 
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -83,7 +85,9 @@ def evaluate(cfg: DictConfig) -> None:
         content, rival = source.read(), other and other.read()  # before any data is
         dataset = build(cfg.dataset, f"dataset={name}")
         result |= {"dataset": name, "device": str(device)}
-        real = dataset.load(device)
+        result["cost"]["processes"] = current().count
+        with current().first_before_others():
+            real = dataset.load(device)
         synthetic = source.fitted(content, real)
         result |= _described(source.path, synthetic)
         title = f"{result['method']} on {real.name}, {synthetic.ipc} image(s) per class"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from dcond.apps.several import run_together, several
 from dcond.errors import ConfigError, DcondError, nearest
 from dcond.paths import conf_dir
 
@@ -21,11 +22,18 @@ class _Fault(BaseException):
 
 
 def hydra_main(task: Callable[[DictConfig], None], config_name: str, argv: list[str]) -> None:
-    """Run a task under Hydra with the words after the sub-command.
+    """Run a task under Hydra with the words after the sub-command, in all processes where there are several.
 
     Raises:
         DcondError: whatever was wrong with the words, the configuration, the run or the disk, in one line.
     """
+    if several():
+        run_together(task, lambda task: _hydra_main(task, config_name, argv), argv)
+    else:
+        _hydra_main(task, config_name, argv)
+
+
+def _hydra_main(task: Callable[[DictConfig], None], config_name: str, argv: list[str]) -> None:
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException

@@ -7,6 +7,7 @@ from typing import Protocol, Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dcond.log import console
+from dcond.ranks import current
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +75,8 @@ class Lines:
 
 
 def reporter(what: str, total: int, done: int = 0, every_s: float = 10.0) -> Reporter:
-    """Return a bar on a terminal, plain lines elsewhere."""
-    return Bar(what, total, done) if console().is_terminal else Lines(what, total, done, every_s)
+    """Return a bar on a terminal, plain lines elsewhere; of several processes, rank 0 has the terminal."""
+    return Bar(what, total, done) if console().is_terminal and current().first else Lines(what, total, done, every_s)
 
 
 def duration(seconds: float) -> str:

@@ -40,6 +40,7 @@ def new(**known: Any) -> dict[str, Any]:
             "step_s_median": None,
             "evaluate_wall_s": None,
             "peak_memory_bytes": None,
+            "processes": None,
         },
         "evaluation": None,
         "baselines": {"random": None, "random_decoded": None, "full": None},
