@@ -4,6 +4,7 @@
 are the same on all of them. A run of one process is the same code: its calls below do nothing.
 """
 
+import itertools
 import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from dcond.errors import ConfigError, LostError
@@ -153,7 +155,8 @@ class TorchRanks(Ranks):
         rank, count, *local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", *_LOCAL))
         super().__init__(rank, count, *local)
         nccl = torch.cuda.is_available() and dist.is_nccl_available()
-        self._store, _, _ = next(rendezvous("env://"))
+        store, _, _ = next(rendezvous("env://"))
+        self._store = PrefixStore(f"dcond/{next(_groups)}", store)  # a second group must not read the first's
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if nccl else "gloo", store=self._store, rank=rank, world_size=count, timeout=PATIENCE
         )
@@ -165,12 +168,12 @@ class TorchRanks(Ranks):
 
     def say(self, words: str) -> None:
         """Leave the reason why this process ends, for the others."""
-        self._store.set(f"dcond/{self.rank}", words)
+        self._store.set(f"ended/{self.rank}", words)
 
     def first_has_spoken(self) -> bool:
         """Wait a little for the reason why rank 0 ends, and tell whether there is one."""
         try:
-            self._store.wait(["dcond/0"], WORDS)
+            self._store.wait(["ended/0"], WORDS)
         except RuntimeError:
             return False
         return True
@@ -197,8 +200,8 @@ class TorchRanks(Ranks):
 
     def _lost(self) -> str:
         for rank in range(self.count):
-            if rank != self.rank and self._store.check([f"dcond/{rank}"]):
-                words = self._store.get(f"dcond/{rank}").decode()
+            if rank != self.rank and self._store.check([f"ended/{rank}"]):
+                words = self._store.get(f"ended/{rank}").decode()
                 return f"process {rank} of {self.count} ended: {words}"
         return (
             f"another of the {self.count} processes died without a word, as when it is killed or out of memory. "
@@ -207,6 +210,7 @@ class TorchRanks(Ranks):
 
 
 _LOCAL = ("LOCAL_RANK", "LOCAL_WORLD_SIZE")
+_groups = itertools.count()  # that this process has joined
 _current: ContextVar[Ranks] = ContextVar("ranks", default=Ranks())  # noqa: B039 - undivided, it is never changed
 
 
