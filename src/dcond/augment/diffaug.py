@@ -33,11 +33,6 @@ class Step:
     groups: Tensor
     parameters: tuple[Tensor, ...]
 
-    def part(self, begin: int, end: int) -> "Step":
-        """Return what is done to groups ``begin`` to ``end``, numbered from 0."""
-        inside = (self.groups >= begin) & (self.groups < end)
-        return Step(self.family, self.groups[inside] - begin, tuple(values[inside] for values in self.parameters))
-
 
 @dataclass(frozen=True, eq=False)
 class Draw:
@@ -47,10 +42,12 @@ class Draw:
     size: tuple[int, int]
     stages: tuple[tuple[Step, ...], ...]
 
-    def part(self, groups: slice) -> "Draw":
-        """Return the draw of some consecutive groups."""
-        begin, end, _ = groups.indices(self.groups)
-        return _draw_of(end - begin, self.size, [[step.part(begin, end) for step in stage] for stage in self.stages])
+    def part(self, begin: int, end: int) -> "Draw":
+        """Return the draw of the groups from ``begin`` up to ``end`` alone."""
+        if (begin, end) == (0, self.groups):
+            return self
+        stages = ([_part_of(step, begin, end) for step in stage] for stage in self.stages)
+        return _draw_of(end - begin, self.size, stages)
 
 
 class DiffAug:
@@ -206,6 +203,12 @@ def _draw_of(groups: int, size: tuple[int, int], stages: Iterable[list[Step]]) -
     """Return the draw of these stages, without what touches nothing."""
     touching = (tuple(step for step in stage if len(step.groups)) for stage in stages)
     return Draw(groups, size, tuple(stage for stage in touching if stage))
+
+
+def _part_of(step: Step, begin: int, end: int) -> Step:
+    """Return a step of the groups from ``begin`` up to ``end``, counted from there; it may touch none."""
+    inside = (step.groups >= begin) & (step.groups < end)
+    return Step(step.family, step.groups[inside] - begin, tuple(values[inside] for values in step.parameters))
 
 
 def _in_a_row(stage: Sequence[list[Step]], groups: int) -> list[Step]:

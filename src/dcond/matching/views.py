@@ -51,7 +51,8 @@ def siamese(augment: DiffAug | None, real: Tensor, synthetic: Tensor, rng: torch
         return real, synthetic
     group = ranks.current()
     draw = augment.draw(group.classes(len(real)), (real.shape[-2], real.shape[-1]), rng, shared_family=False)
-    draw = draw.part(group.range())
+    begin, end, _ = group.range().indices(draw.groups)
+    draw = draw.part(begin, end)
     return augment.apply(real, draw), augment.apply(synthetic, draw)
 
 
