@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from dcond.errors import ConfigError, LostError
-from dcond.ranks import Ranks, current, joined, on_first
+from dcond.ranks import Ranks, TorchRanks, current, joined, on_first
 from dcond.rng import Streams
 from lockstep import endings, lockstep
 
@@ -145,3 +145,32 @@ def test_a_group_is_left_at_the_end_of_its_block():
     with joined(Ranks(1, 2)) as ranks:
         assert current() is ranks
     assert current().count == 1
+
+
+class Kept(dict):
+    """A store: what other processes left in it."""
+
+    def check(self, keys):
+        return all(key in self for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("left", "said"),
+    [
+        ({"ended/1": b"the disk is full"}, "process 1 of 3 ended: the disk is full"),
+        ({}, "another of the 3 processes died without a word, as when it is killed or out of memory."),
+        ({"ended/2": b"my own words"}, "another of the 3 processes died without a word"),
+    ],
+)
+def test_an_exchange_that_fails_tells_what_became_of_the_others(left, said):
+    ranks = TorchRanks.__new__(TorchRanks)  # without processes
+    Ranks.__init__(ranks, 2, 3, 2, 3)
+    ranks._store = Kept(left)
+
+    def broken():
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:42")
+
+    with pytest.raises(LostError) as error:
+        ranks._heard(broken)
+    assert str(error.value).startswith(said)
+    assert "gloo" not in str(error.value)

@@ -210,8 +210,9 @@ def started(monkeypatch):
     """Set what torchrun sets."""
 
     def as_rank(rank):
-        for name, value in {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "RANK": str(rank)}.items():
-            monkeypatch.setenv(name, value)
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+        for name, value in {"WORLD_SIZE": 2, "RANK": rank, "LOCAL_WORLD_SIZE": 2, "LOCAL_RANK": rank}.items():
+            monkeypatch.setenv(name, str(value))
 
     return as_rank
 

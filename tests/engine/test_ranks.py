@@ -117,9 +117,12 @@ def test_cores_are_divided_among_the_processes_of_a_machine(monkeypatch):
 def test_every_process_gets_a_gpu_of_its_own(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    chosen = []
+    monkeypatch.setattr("torch.cuda.set_device", chosen.append)
     for name in ("auto", "cuda"):
         with joined(Ranks(3, 4, 1, 2)):  # two machines
             assert pick_device(name) == torch.device("cuda:1")
+    assert chosen == [1, 1]
     with joined(Ranks(1, 4, 1, 4)):
         assert pick_device("cpu") == torch.device("cpu")
         with pytest.raises(ConfigError) as error:
@@ -141,5 +144,5 @@ def test_without_gpus_all_share_the_cpu(monkeypatch):
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with joined(Ranks(1, 2, 1, 2)):
         assert pick_device("auto") == torch.device("cpu")
-        with pytest.raises(ConfigError, match="'cuda:1' is not available here; use device=auto or device=cpu"):
+        with pytest.raises(ConfigError, match="'cuda' is not available here; use device=auto or device=cpu"):
             pick_device("cuda")

@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
     from dcond.ranks import TorchRanks
 
+_TOLD = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR"}  # some clusters set part of them
+
 Task = Callable[["DictConfig"], None]
 
 
 def several() -> bool:
     """Tell whether torchrun started more than this process; torch is not imported to know it."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "MASTER_ADDR" in os.environ
+    return os.environ.keys() >= _TOLD and int(os.environ["WORLD_SIZE"]) > 1
 
 
 def leads() -> bool:

@@ -44,15 +44,16 @@ def _own_device(name: str, ranks: Ranks) -> str:
         ConfigError: there are too few GPUs, or the name means one device for all.
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "cpu" or (name == "auto" and not gpus):
-        return "cpu"
-    if name not in ("auto", "cuda"):
+    if name not in ("auto", "cpu", "cuda"):
         raise ConfigError(f"device={name!r} is one for {ranks.count} processes; device=cuda gives each its own.")
-    if 0 < gpus < ranks.local_count:
+    if name == "cpu" or not gpus:
+        return "cpu" if name == "auto" else name
+    if gpus < ranks.local_count:
         raise ConfigError(
             f"{ranks.local_count} processes on a machine with {gpus} GPU(s): each needs its own; "
             f"start {gpus} (torchrun --nproc-per-node={gpus}), or say device=cpu."
         )
+    torch.cuda.set_device(ranks.local_rank)  # else every process also holds some memory of the first
     return f"cuda:{ranks.local_rank}"
 
 
