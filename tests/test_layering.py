@@ -13,7 +13,7 @@ SOURCE = Path(dcond.__file__).parent
 LEVELS = [
     {"errors", "log", "paths", "ranks", "rng", "formation", "whitening"},
     {"types"},
-    {"first_order", "measure"},
+    {"first_order", "measure", "memory"},
     {"artefact", "augment", "data", "learners", "matching", "models", "pixels", "training"},
     {"init", "methods", "imports"},
     {"engine", "evaluate", "report"},

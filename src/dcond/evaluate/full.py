@@ -24,6 +24,7 @@ from dcond.types import RealData, Split, SyntheticSet
 log = logging.getLogger(__name__)
 
 SHARE, MOST = 0.1, 5000  # of the training images, held out for learning rates
+FINGERPRINT = 256  # images read at a time
 SPLIT_SEED = 0  # of its own: every run chooses on the same images
 
 
@@ -54,8 +55,7 @@ def held_out_rows(real: RealData) -> tuple[Split, Tensor]:
     labels = real.train.labels.cpu().numpy()
     count = min(round(SHARE * len(labels)), MOST)
     kept, held = (torch.from_numpy(rows) for rows in stratified_split(labels, count, SPLIT_SEED))
-    rows = held.to(real.device)
-    return Split(real.train.images[rows], real.train.labels[rows]), kept
+    return real.train.part(held), kept
 
 
 def evaluate_whole(
@@ -104,8 +104,10 @@ def _settings(protocol: Protocol) -> str:
 
 def _fingerprint(real: RealData) -> str:
     digest = hashlib.sha256(repr((real.name, real.mean, real.std)).encode())
-    for tensor in (real.train.images, real.train.labels, real.test.images, real.test.labels):
-        digest.update(np.ascontiguousarray(tensor.cpu().numpy()).data)
+    for split in (real.train, real.test):
+        for images, _ in split.batches(FINGERPRINT):
+            digest.update(np.ascontiguousarray(images.cpu().numpy()).data)
+        digest.update(np.ascontiguousarray(split.labels.cpu().numpy()).data)
     return digest.hexdigest()
 
 

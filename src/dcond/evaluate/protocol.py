@@ -57,7 +57,7 @@ class Protocol:
         forget_at_drop: start a new optimiser at each drop, momentum lost, as the DC family's code does.
         augment: augmentation of the training images; None for none.
         cutmix_p: chance of CutMix per batch.
-        test_batch: test images per forward pass.
+        test_batch: test images per forward pass, of up to 64 x 64 pixels: fewer of larger ones.
         best_every: epochs between looks at the test set for ``best_over_epochs_on_test``, a separate figure that some
             papers print; 0 for none.
         stack: train the repeats of a network, or the rates of a search, at once: true, false, or auto: in turn on a
@@ -166,8 +166,8 @@ class Protocol:
     def _train_and_test_all(self, trainings: Sequence[Training], test: Split) -> Iterator[tuple[float, float]]:
         """Yield what :meth:`_train_and_test` finds of every network, trained in turn or several at once."""
         brief = replace(self, epochs=STEPS, best_every=0)
-        one = Split(test.images[:1], test.labels[:1])
-        device = test.images.device
+        one = test.part(torch.zeros(1, dtype=torch.long))
+        device = test.device
         at_once = how_many(self.stack, trainings, device, self.batch, lambda group: brief._train_and_test(group, one))
         yield from in_stacks(trainings, at_once, lambda group: self._train_and_test(group, test))
 
@@ -176,7 +176,7 @@ class Protocol:
 
         Several networks are trained as one stack.
         """
-        device = test.images.device
+        device = test.device
         if len(group) > 1:
             stack = Stack(group, device)
             return self._schedule(

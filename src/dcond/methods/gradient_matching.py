@@ -14,6 +14,7 @@ from dcond.matching.distances import check_network, named
 from dcond.matching.engine import ClassGradients, Engine, Matched
 from dcond.matching.gradients import frozen_batch_norm
 from dcond.matching.loops import MOST_EPOCHS, TABLE, Loops, adapted_epochs, published_loops
+from dcond.matching.real_batch import RealBatch
 from dcond.matching.views import decoded_by_class, image_gradient, real_by_class, siamese
 from dcond.models import Network, Recipe
 from dcond.pixels import PixelSGD, check_pixel_settings
@@ -170,7 +171,7 @@ class GradientMatching:
         state.outer += 1
         return found.metrics()
 
-    def _match(self, state: MatchingState, real: Tensor, images: Tensor) -> Matched:
+    def _match(self, state: MatchingState, real: RealBatch, images: Tensor) -> Matched:
         """Match on the levels that are this network's turn."""
         levels = self.levels
         if levels == "interleaved":

@@ -17,11 +17,12 @@ from dcond.matching.distances import squared
 from dcond.matching.distillation import match_distillation
 from dcond.matching.engine import ClassGradients, Engine
 from dcond.matching.gradients import frozen_batch_norm
-from dcond.matching.moments import full_precision
+from dcond.matching.real_batch import RealBatch
 from dcond.matching.views import (
+    class_features,
     decoded_by_class,
-    embed_real,
     image_gradient,
+    mix_real_within_classes,
     mix_within_classes,
     normalised_by_class,
     siamese,
@@ -215,7 +216,7 @@ class HMDC:
             fast=state.fast,
         )
 
-    def _views(self, real: RealData, synthetic: SyntheticSet, state: HMDCState) -> tuple[Tensor, Tensor]:
+    def _views(self, real: RealData, synthetic: SyntheticSet, state: HMDCState) -> tuple[RealBatch, Tensor]:
         """Return both sides' class batches (k, b or n, c, h, w), normalised and augmented."""
         rng = state.rng
         if self.choice == "random":
@@ -225,18 +226,20 @@ class HMDC:
         images = subset_per_class(decoded_by_class(synthetic), self.batch_synthetic, rng.synthetic)
         batch = normalised_by_class(real, current().own(state.rows))
         batch, images = siamese(self.augment, batch, real.spec.normalise(images), rng.augmentation)  # ω per class
-        batch = mix_within_classes(batch, self.cutmix_real, rng.augmentation)
+        batch = mix_real_within_classes(batch, self.cutmix_real, rng.augmentation)
         return batch, mix_within_classes(images, self.cutmix_synthetic, rng.augmentation)
 
     def _choose(self, real: RealData, state: HMDCState) -> None:
         """Choose for every class the images nearest to the centroids, as one network after the other sees them."""
         networks = state.learners.networks
         turn = state.outer // self.refresh % len(networks)
-        with state.fast:
-            features = full_precision(embed_real(networks[turn], real, EMBEDDED))
-        state.rows.copy_(representatives(features, real.class_rows, self.batch_real, state.rng.real))
+        chosen = []
+        for found in class_features(networks[turn], real, EMBEDDED, state.fast):
+            nearest = representatives(found.features, found.places, self.batch_real, state.rng.real)
+            chosen.append(found.rows[nearest.cpu()])
+        state.rows.copy_(torch.cat(chosen))
 
-    def _match(self, state: HMDCState, batch: Tensor, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def _match(self, state: HMDCState, batch: RealBatch, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return every loss, summed over classes, and its gradient with respect to S_c; one network's at a time."""
         networks, alignment = state.learners.networks, state.learners.alignment
         losses, towards = [], []
