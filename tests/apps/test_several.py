@@ -43,7 +43,7 @@ def torchrun(count, *command) -> subprocess.Popen:
     return subprocess.Popen([*launcher, *map(str, command)], env={**os.environ, **source}, **pipes)
 
 
-def ended(process, within=240):
+def ended(process, within=500):
     """Wait for the end and return stdout and stderr; nothing may be left that hangs."""
     try:
         return process.communicate(timeout=within)
