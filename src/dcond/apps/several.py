@@ -78,7 +78,11 @@ def _lead(ranks: "TorchRanks", task: Task, lead: Callable[[Task], None]) -> None
         ranks.told((cfg, HydraConfig.instance().cfg))
         return task(cfg)
 
-    lead(telling)
+    try:
+        lead(telling)
+    except SystemExit as end:
+        if end.code:
+            raise
     if not told:  # --help, --cfg and the like
         ranks.told(None)
 
