@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _TOLD = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR"}  # some clusters set part of them
 
-Task = Callable[["DictConfig"], None]
+Task = Callable[["DictConfig"], Any]  # what it returns is for Hydra, in rank 0
 
 
 def several() -> bool:
@@ -70,15 +70,19 @@ def _lead(ranks: "TorchRanks", task: Task, lead: Callable[[Task], None]) -> None
     told = False
 
     @functools.wraps(task)
-    def telling(cfg: "DictConfig") -> None:
+    def telling(cfg: "DictConfig") -> Any:
         from hydra.core.hydra_config import HydraConfig
 
         nonlocal told
         told = True
         ranks.told((cfg, HydraConfig.instance().cfg))
-        task(cfg)
+        return task(cfg)
 
-    lead(telling)
+    try:
+        lead(telling)
+    except SystemExit as end:
+        if end.code:
+            raise
     if not told:  # --help, --cfg and the like
         ranks.told(None)
 
@@ -127,4 +131,5 @@ def _last_words(ranks: "TorchRanks", error: BaseException) -> None:
 
 
 def _status(error: Any) -> int:
+    """Return the exit status of a process that ends by an error or a signal, as the command line has it."""
     return 128 + int(error.signum) if hasattr(error, "signum") else 1
