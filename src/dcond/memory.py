@@ -7,6 +7,7 @@ import torch
 SIDE = 64  # pixels: settings that count images per pass mean images up to this size
 MEMINFO = Path("/proc/meminfo")
 CGROUPS = Path("/sys/fs/cgroup")
+OWN_GROUP = Path("/proc/self/cgroup")
 
 
 def per_pass(images: int, height: int, width: int) -> int:
@@ -36,8 +37,7 @@ def free_host_bytes() -> int | None:
 
 def _groups() -> list[Path]:
     """Return the folders of this process's control group (version 2) and of those around it."""
-    own = Path("/proc/self/cgroup")
-    lines = own.read_text().splitlines() if own.exists() else []
+    lines = OWN_GROUP.read_text().splitlines() if OWN_GROUP.exists() else []
     inside = next((line[4:] for line in lines if line.startswith("0::/")), "")
     folder = CGROUPS / inside
     return [folder, *(parent for parent in folder.parents if parent.is_relative_to(CGROUPS))]

@@ -127,9 +127,12 @@ class Job:
         from dcond import artefact
         from dcond.engine.machine import peak_memory_bytes
         from dcond.engine.recording import Recorder, Silence, grid, save_png
+        from dcond.evaluate.full import check_whole_fits
 
         with self.ranks.first_before_others():
             real = self.dataset.load(self.device)
+        if self.evaluate and self.full:
+            check_whole_fits(real)
         synthetic = self._first_images(real)
         self._describe(synthetic)
         after_step, done = moment.step if moment else 0, False

@@ -15,7 +15,7 @@ from dcond.errors import DataError
 from dcond.evaluate import EvalResult, Protocol, random_subset
 from dcond.evaluate.comparison import compare
 from dcond.evaluate.doubts import near_chance, odd_inputs
-from dcond.evaluate.full import evaluate_whole, hold_out
+from dcond.evaluate.full import check_whole_fits, evaluate_whole, hold_out
 from dcond.evaluate.protocol import Sets, check_fits
 from dcond.evaluate.scores import scores
 from dcond.init.start import check_ipc
@@ -69,6 +69,8 @@ def evaluate_with_baselines(
     check_fits(synthetic, real)
     if wanted.against is not None:
         check_fits(wanted.against, real)
+    if wanted.full:
+        check_whole_fits(real)
     if wanted.doubt and (warning := odd_inputs(synthetic, real)):
         log.warning("%s", warning)
     trials = _Trials(protocol, pool, real, synthetic, seed, wanted).all()

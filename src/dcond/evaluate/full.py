@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from torch import Tensor
 
 import dcond
 from dcond.data.split import stratified_split
+from dcond.errors import DataError
 from dcond.evaluate.protocol import HeldOut, Protocol
 from dcond.evaluate.results import EvalResult, NetworkResult
+from dcond.memory import free_bytes
 from dcond.models import Pool
 from dcond.paths import write_atomically
 from dcond.ranks import current
@@ -34,6 +37,20 @@ def whole_set(real: RealData, rows: Tensor | None = None) -> SyntheticSet:
     classes = len(real.class_names)
     labels = real.train.labels[rows.to(real.device)]
     return SyntheticSet(real.pixels(rows), labels, real.class_names, max(1, len(rows) // classes), real.mean, real.std)
+
+
+def check_whole_fits(real: RealData) -> None:
+    """Raise :class:`DataError` unless networks can be trained on the whole training set, held as float32 three times.
+
+    Before anything is computed: it is the only part of an evaluation that needs memory for all real images.
+    """
+    free = free_bytes(real.device)
+    needed = 3 * 4 * math.prod(real.train.images.shape)
+    if free is not None and needed > free:
+        raise DataError(
+            f"scores.full=true trains on all {len(real.train):,} real images of {real.name}, which takes "
+            f"{needed / 1e9:.1f} GB of memory; {free / 1e9:.1f} GB are free. Leave out scores.full."
+        )
 
 
 def hold_out(protocol: Protocol, real: RealData, *, whole: bool = False) -> HeldOut | None:
