@@ -71,3 +71,9 @@ def test_a_resumed_run_says_what_it_was_started_with(stopped, run_cli):
 def test_numbers_that_json_does_not_know_become_words():
     cfg = OmegaConf.create({"lr": float("inf"), "drops": [float("nan"), 0.5], "missing": "???", 3: None})
     assert kept.plain(cfg) == {"lr": "inf", "drops": ["nan", 0.5], "missing": "???", "3": None}
+
+
+def test_where_images_stay_is_no_setting_that_can_change_a_number():
+    cfg = OmegaConf.create({"dataset": {"name": "birds", "keep": "disk"}, "seed": 0, "paths": {"data": "x"}})
+    assert kept.numbers_of(cfg) == {"dataset": {"name": "birds"}, "seed": 0}
+    assert cfg.dataset.keep == "disk"

@@ -3,6 +3,7 @@
 import json
 import logging
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,10 @@ from dcond.data import Digits, ImageFolder, Npz, keeping, mapped, statistics, wr
 from dcond.data.mapped import map_member
 from dcond.data.prepared import check_prepared
 from dcond.errors import ConfigError, DataError
+from dcond.evaluate import full
+from dcond.evaluate.accuracy import accuracy
+from dcond.models import MLP
+from dcond.rng import Streams
 from dcond.types import Split
 
 
@@ -161,6 +166,7 @@ def test_the_checksum_is_compared_when_all_is_read_in_order(npz):
 
 def test_pages_that_were_read_are_given_back(npz, monkeypatch):
     monkeypatch.setattr(mapped, "RELEASE", 100)
+    monkeypatch.setattr(mapped, "ROWS", 2)
     images = map_member(npz, "train_images")
     plain = np.load(npz)["train_images"]
     for _ in range(2):
@@ -240,3 +246,35 @@ def test_a_set_in_host_memory_computes_on_the_device():
     assert real.train.images.device.type == "cpu"
     assert real.train.take(torch.tensor([0, 1])).device.type == "meta"
     assert next(real.test.batches(10))[0].device.type == "meta"
+
+
+def test_an_evaluation_finds_the_same_wherever_images_are_kept(npz):
+    memory, disk = (Npz(path=str(npz), keep=keep).load() for keep in ("device", "disk"))
+    assert full._fingerprint(memory) == full._fingerprint(disk)
+    (ours, kept), (theirs, also) = full.held_out_rows(memory), full.held_out_rows(disk)
+    assert torch.equal(kept, also)
+    assert torch.equal(all_of(ours), all_of(theirs))
+    network = MLP(name="MLP", hidden=(4,)).build(memory.spec, Streams(0).networks)
+    assert accuracy(network, memory.spec, memory.test, 4) == accuracy(network, disk.spec, disk.test, 4)
+
+
+def mapped_bytes(path) -> int:
+    """Return how much of a file this process has resident, from its memory map."""
+    content = Path("/proc/self/smaps").read_text().split(str(path), 1)[1]
+    return int(content.split("Rss:", 1)[1].split()[0]) * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the kernel tells what is resident on Linux only")
+def test_a_long_run_holds_little_of_a_mapped_file(tmp_path, monkeypatch):
+    images = np.zeros((8000, 32, 32, 3), np.uint8)  # 24.6 MB
+    given = {"train_images": images, "train_labels": np.arange(8000) % 3, "test_labels": np.arange(3)}
+    write_prepared(tmp_path / "large.npz", check_prepared(given | {"test_images": images[:3]}))
+    monkeypatch.setattr(mapped, "RELEASE", 2**20)
+    kept = map_member(tmp_path / "large.npz", "train_images")
+    for begin in range(0, 8000, 100):
+        kept[begin : begin + 100]
+    assert mapped_bytes(tmp_path) < 4 * 2**20
+    kept[np.random.default_rng(0).integers(0, 8000, 3000)]
+    assert mapped_bytes(tmp_path) < 20 * 2**20
+    kept._pixels.sum()
+    assert mapped_bytes(tmp_path) > 24 * 10**6  # so it would be

@@ -14,6 +14,7 @@ from dcond.matching.views import class_features, mix_real_within_classes, mix_wi
 from dcond.models import MLP
 from dcond.rng import Streams, generator
 
+SMALL = {"steps": 2, "width": 8, "train_steps": 3}
 METHODS = ["dm", "m3d", "dsa", "kmeans", "herding"]
 STEPPING = ["dm", "m3d", "dsa", "degm", "idc", "hmdc"]
 
@@ -44,7 +45,7 @@ def kept(tmp_path_factory):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_bytes_are_the_same_wherever_images_are_kept(method, kept, condense):
-    found = {place: condense(method, real, steps=2, ipc=1).bytes for place, real in kept.items()}
+    found = {place: condense(method, real, ipc=1, **SMALL).bytes for place, real in kept.items()}
     assert len(set(found.values())) == 1
     assert len(found["device"]) > 100
 
@@ -58,25 +59,24 @@ def in_parts(monkeypatch):
 
 @pytest.mark.parametrize("method", STEPPING)
 def test_a_step_made_class_by_class_is_the_one_made_at_once(method, toy, condense, monkeypatch):
-    words = ["method.choice=random"] if method == "hmdc" else []  # the order of k-means' draws is another
-    settings = {"steps": 2, "chunk": 16} if method in ("dm", "m3d") else {"steps": 2}
-    once = condense(method, toy, *words, **settings)
+    words = ["init=real", "method.choice=random"] if method == "hmdc" else []  # k-means draws class after class
+    once = condense(method, toy, *words, **SMALL, chunk=16)
     in_parts(monkeypatch)
-    parts = condense(method, toy, *words, **settings | ({"chunk": 1} if "chunk" in settings else {}))
+    parts = condense(method, toy, *words, **SMALL, chunk=1)
     assert parts.losses == pytest.approx(once.losses, rel=1e-3)
     torch.testing.assert_close(parts.synthetic.images, once.synthetic.images, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("method", ["herding", "k_center"])
 def test_a_choice_made_class_by_class_is_the_one_made_at_once(method, toy, condense, monkeypatch):
-    once = condense(method, toy).bytes
+    once = condense(method, toy, **SMALL).bytes
     in_parts(monkeypatch)
-    assert condense(method, toy).bytes == once
+    assert condense(method, toy, **SMALL).bytes == once
 
 
 def test_k_means_class_by_class_chooses_real_images_of_the_class(toy, condense, monkeypatch):
     in_parts(monkeypatch)
-    chosen = condense("kmeans", toy).synthetic.by_class.detach()
+    chosen = condense("kmeans", toy, **SMALL).synthetic.by_class.detach()
     for own, rows in zip(chosen, toy.class_rows, strict=True):
         theirs = toy.pixels(rows).flatten(1)
         assert all((theirs == image.flatten()).all(1).any() for image in own)

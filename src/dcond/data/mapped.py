@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from dcond.errors import DataError
 
 LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip member: lengths of its name and its extra field, at byte 26
-RELEASE = 2**27  # bytes read before the pages behind them are given back
+RELEASE = 2**25  # bytes mapped before they are given back
+ROWS = 256  # images picked at a time
+AROUND = 2**16  # bytes that the kernel maps around each of them
 
 
 def map_member(path: Path, name: str) -> "MappedImages | None":
@@ -69,14 +71,24 @@ class MappedImages:
         return self.shape[0]
 
     def __getitem__(self, rows: slice | NDArray[np.int64]) -> NDArray[np.uint8]:
-        found = self._pixels[rows].copy() if isinstance(rows, slice) else self._pixels[rows]
         if isinstance(rows, slice):
+            found = self._pixels[rows].copy()
             self._check(found, *rows.indices(len(self)))
-        self._read += found.nbytes
+            self._release(found.nbytes)
+            return found
+        found = np.empty((len(rows), *self.shape[1:]), np.uint8)
+        for begin in range(0, len(rows), ROWS):
+            part = rows[begin : begin + ROWS]
+            found[begin : begin + ROWS] = self._pixels[part]
+            self._release(len(part) * (AROUND + self._pixels[0].nbytes))
+        return found
+
+    def _release(self, read: int) -> None:
+        """Give the pages back that were read since the last time, where they are many."""
+        self._read += read
         if self._read >= RELEASE and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
             self._read = 0
-        return found
 
     def _check(self, found: NDArray[np.uint8], begin: int, end: int, step: int) -> None:
         """Go on with the checksum where these images are the next, and compare it after the last."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 WHOLE_BYTES = 2**29  # of float32: a batch of this size or less is made once, as one tensor
-PART_BYTES = 2**27  # of one that is not: what is made at a time, one class at least
+PART_BYTES = 2**26  # of one that is not: what is made at a time, one class at least
 
 Make = Callable[[int, int], Tensor]  # the images (g, b, c, h, w) of the classes from one up to another
 
