@@ -95,17 +95,21 @@ def nearby(path: Path) -> Path:
 def cpu_prepared(cfg: DictConfig) -> Iterator[None]:
     """Use ``threads`` CPU threads for the length of a block, and keep memory from step to step from here on.
 
+    Where ``threads`` is null, a job of a sweep uses what its launcher gives it.
+
     Raises:
         ConfigError: it is neither null nor a whole number of 1 or more.
     """
     import torch
 
+    from dcond.apps import sweep
     from dcond.engine.machine import keep_freed_memory
 
     keep_freed_memory()
     before = torch.get_num_threads()
-    if cfg.threads is not None:
-        torch.set_num_threads(whole_number(cfg, "threads", 1))
+    threads = sweep.threads() if cfg.threads is None else whole_number(cfg, "threads", 1)
+    if threads is not None:
+        torch.set_num_threads(threads)
     try:
         yield
     finally:

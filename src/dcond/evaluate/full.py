@@ -57,6 +57,13 @@ def held_out_rows(real: RealData) -> tuple[Split, Tensor]:
     return Split(real.train.images[rows], real.train.labels[rows]), kept
 
 
+def tuning_data(real: RealData) -> RealData:
+    """Return data to choose settings with: the held-out training images stand for the test set, which is left out."""
+    held_out, kept = held_out_rows(real)
+    rows = kept.to(real.device)
+    return dataclasses.replace(real, train=Split(real.train.images[rows], real.train.labels[rows]), test=held_out)
+
+
 def evaluate_whole(
     protocol: Protocol,
     pool: Pool,
