@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -84,6 +85,10 @@ def _hydra_words(error: Exception) -> str:
     cause = error.__cause__
     parent, key = getattr(cause, "parent_node", None), getattr(cause, "key", None)
     hint = nearest(str(key), map(str, parent)) if isinstance(parent, DictConfig) else ""
+    plugin = re.match(r".*Could not find 'hydra/(?:launcher|sweeper)/([a-z]+)", words)
+    if plugin is not None:
+        extra = {"submitit": "slurm"}.get(plugin[1], plugin[1])
+        hint = f" If its package is not installed: pip install 'dcond[{extra}]'."
     return f"{words.rstrip('.')}.{hint}"
 
 

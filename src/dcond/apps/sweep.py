@@ -134,8 +134,11 @@ def _tell(but_for: str = "") -> str:
     stopped = [(each.folder, _why(each)) for each in found.outcomes if each.status != "done"]
     stopped += [(each, "no result; it was killed, or could not write one") for each in found.unfinished]
     count = len(found.outcomes) + len(found.unfinished)
+    words = {each: _words(each) for each in (*(outcome.folder for outcome in found.outcomes), *found.unfinished)}
+    shared = set.intersection(*map(set, words.values()))
     for job, why in stopped:
-        print(f"{_name(job, folder)}: {why}", file=sys.stderr)
+        own = " ".join(word for word in words[job] if word not in shared)
+        print(f"job {job.relative_to(folder)}{own and f' ({own})'}: {why}", file=sys.stderr)
     if not stopped:
         if not but_for:
             print(f"{count} jobs done -> {nearby(folder.absolute())}")
@@ -154,10 +157,9 @@ def _why(outcome: "Outcome") -> str:
     return f"failed: {outcome.error}" if outcome.status == "failed" else outcome.error
 
 
-def _name(job: Path, sweep: Path) -> str:
-    """Return what tells a job from the others: its folder in the sweep, and the words it was started with."""
+def _words(job: Path) -> list[str]:
+    """Return the words of the command line that a job was started with."""
     try:
-        said = " ".join(map(str, OmegaConf.load(job / ".hydra" / "overrides.yaml")))
+        return [str(word) for word in OmegaConf.load(job / ".hydra" / "overrides.yaml")]
     except OSError:
-        said = ""
-    return f"job {job.relative_to(sweep)}" + (f" ({said})" if said else "")
+        return []

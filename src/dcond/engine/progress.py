@@ -1,6 +1,7 @@
 """Progress as a person wants it: a live bar on a terminal, a plain line now and then anywhere else."""
 
 import logging
+import multiprocessing
 import time
 from typing import Protocol, Self
 
@@ -74,8 +75,9 @@ class Lines:
 
 
 def reporter(what: str, total: int, done: int = 0, every_s: float = 10.0) -> Reporter:
-    """Return a bar on a terminal, plain lines elsewhere."""
-    return Bar(what, total, done) if console().is_terminal else Lines(what, total, done, every_s)
+    """Return a bar on a terminal, plain lines elsewhere; also where jobs side by side write to one terminal."""
+    alone = multiprocessing.parent_process() is None
+    return Bar(what, total, done) if alone and console().is_terminal else Lines(what, total, done, every_s)
 
 
 def duration(seconds: float) -> str:
