@@ -10,7 +10,7 @@ from dcond.apps.job import build, cpu_prepared, nearby, positive, reported, trut
 from dcond.apps.kept import frozen, numbers_of, plain, resumed, shown_settings
 from dcond.apps.launch import hydra_main
 from dcond.apps.several import leads
-from dcond.errors import CheckpointError, ConfigError, UnsupportedError
+from dcond.errors import CheckpointError, ConfigError, UnsupportedError, one_of
 
 if TYPE_CHECKING:
     from dcond.engine.checkpoint import Checkpoint
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TEST, HELD_OUT = "test", "held_out"  # what accuracies are taken on
 SWITCHES = ("evaluate", "baselines", "tensorboard", "scores.full", "scores.unaugmented")
 
 
@@ -39,22 +40,27 @@ def check_resume(argv: list[str]) -> None:
             raise CheckpointError(f"nothing to resume: {value} is no folder; give the one of a run that was stopped.")
 
 
-def condense(cfg: DictConfig) -> None:
-    """Run one configuration in the folder Hydra made for it."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
+def condense(cfg: DictConfig) -> float | None:
+    """Run one configuration in the folder Hydra made for it.
 
+    Returns:
+        What a sweeper may choose by: the average accuracy on held-out training images, or None where there is none.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    from dcond.apps import sweep
     from dcond.engine.signals import caught
     from dcond.report import result as results
 
     hydra_cfg = HydraConfig.get()
     folder = Path(hydra_cfg.runtime.output_dir)
-    results.refuse_finished(folder)
     choices = dict(hydra_cfg.runtime.choices)
     moment = None
+    if sweep.is_job():
+        check_sweep(cfg, choices)
+    else:
+        results.refuse_finished(folder)
     if cfg.resume is not None:
-        if hydra_cfg.mode == RunMode.MULTIRUN:
-            raise ConfigError("resume=RUN_FOLDER goes on with one run and cannot be swept; leave out -m.")
         cfg, choices, moment = resumed(cfg, folder, list(hydra_cfg.overrides.task))
     text, numbers = frozen(cfg, choices), numbers_of(cfg)
     result = results.new(
@@ -64,8 +70,34 @@ def condense(cfg: DictConfig) -> None:
         choices={group: choices[group] for group in map(str, numbers) if choices.get(group)},
         config=plain(numbers),
     )
+    if sweep.is_job():
+        earlier = sweep.finished_before(folder, result["config_sha256"], evaluated=bool(cfg.evaluate))
+        if earlier is not None:
+            return objective(earlier)
+        moment = sweep.left_behind(folder, OmegaConf.to_yaml(numbers, sort_keys=True))
+    results.forget_unfinished(folder)
     with caught() as stop, reported(result, folder), cpu_prepared(cfg):
         Job(cfg, choices, text, folder, result, stop).run(moment)
+    return objective(result)
+
+
+def check_sweep(cfg: DictConfig, choices: dict[str, str]) -> None:
+    """Raise :class:`ConfigError` for what makes no sense in a job of a sweep."""
+    if cfg.resume is not None:
+        raise ConfigError("resume=RUN_FOLDER goes on with one run and cannot be swept; leave out -m.")
+    chooses = choices.get("hydra/sweeper", "basic") != "basic"
+    if chooses and not (cfg.test_on == HELD_OUT and cfg.evaluate):
+        raise ConfigError(
+            f"a sweeper that chooses settings needs test_on={HELD_OUT} and evaluate=true: it is told accuracies on "
+            "held-out training images only, never on the test set."
+        )
+
+
+def objective(result: dict[str, Any]) -> float | None:
+    """Return the average accuracy of a result on held-out training images; None where it is on the test set."""
+    if result["evaluation"] is None or result["config"]["test_on"] != HELD_OUT:
+        return None
+    return float(result["evaluation"]["average"])
 
 
 class Job:
@@ -97,6 +129,8 @@ class Job:
         self.evaluate, self.baselines, self.tensorboard, self.full, self.unaugmented = (
             truth(cfg, key) for key in SWITCHES
         )
+        one_of("test_on", str(cfg.test_on), (TEST, HELD_OUT))
+        self.held_out = cfg.test_on == HELD_OUT
         self.loop = build(cfg.loop, "loop")
         self.method: Method = build(cfg.method, f"method={choices['method']}")
         self._check_shares()
@@ -127,10 +161,12 @@ class Job:
         from dcond import artefact
         from dcond.engine.machine import peak_memory_bytes
         from dcond.engine.recording import Recorder, Silence, grid, save_png
-        from dcond.evaluate.full import check_whole_fits
+        from dcond.evaluate.full import check_whole_fits, tuning_data
 
         with self.ranks.first_before_others():
             real = self.dataset.load(self.device)
+        if self.held_out:
+            real = tuning_data(real)
         if self.evaluate and self.full:
             check_whole_fits(real)
         synthetic = self._first_images(real)
@@ -251,7 +287,11 @@ class Job:
         found = self.protocol.evaluate(lambda repeat: synthetic, self.pool, real.test, self.seed, held_out=held_out)
         values = {f"evaluate/{name}": network.mean for name, network in found.networks.items()}
         recorder.scalars({**values, "evaluate/average": found.average}, step)
-        log.info("step %d: average test accuracy %.1f %%", step, 100 * found.average)
+        log.info("step %d: average %s %.1f %%", step, self._accuracy, 100 * found.average)
+
+    @property
+    def _accuracy(self) -> str:
+        return "held-out accuracy" if self.held_out else "test accuracy"
 
     def _evaluate(self, real: "RealData", synthetic: "SyntheticSet") -> None:
         from dcond.apps.evaluation import Wanted, evaluate_with_baselines
@@ -270,6 +310,7 @@ class Job:
                 full=self.full,
                 unaugmented=self.unaugmented,
                 cache=Path(self.cfg.paths.outputs) / "cache",
+                accuracy=self._accuracy,
             ),
         )
         print(f"-> {nearby(self.folder)}")

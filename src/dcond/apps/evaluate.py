@@ -60,6 +60,7 @@ def evaluate(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
+    from dcond.apps import sweep
     from dcond.apps.evaluation import Wanted, evaluate_with_baselines
     from dcond.engine.machine import peak_memory_bytes, pick_device
     from dcond.engine.signals import caught
@@ -67,13 +68,17 @@ def evaluate(cfg: DictConfig) -> None:
     from dcond.report import result as results
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    results.refuse_finished(folder)
+    if not sweep.is_job():
+        results.refuse_finished(folder)
     if OmegaConf.is_missing(cfg.synthetic, "path"):
         raise ConfigError("say what to evaluate: dcond evaluate synthetic=FILE (or the run folder that holds it).")
     name = HydraConfig.get().runtime.choices.get("dataset")
     if name is None:
         raise ConfigError("where several artefacts are evaluated, say on what: dataset=NAME.")
     result = results.new(config_sha256=results.sha256(OmegaConf.to_yaml(cfg)))
+    if sweep.is_job() and sweep.finished_before(folder, result["config_sha256"], evaluated=True) is not None:
+        return
+    results.forget_unfinished(folder)
     with caught(), reported(result, folder), cpu_prepared(cfg):
         seed = result["seed"] = whole_number(cfg, "seed", 0)
         baselines, full, unaugmented = (truth(cfg, key) for key in ("baselines", "scores.full", "scores.unaugmented"))

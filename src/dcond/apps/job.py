@@ -95,18 +95,21 @@ def nearby(path: Path) -> Path:
 def cpu_prepared(cfg: DictConfig) -> Iterator[None]:
     """Use ``threads`` CPU threads for the length of a block, and keep memory from step to step from here on.
 
-    Where several processes share the machine, null gives each its share of the cores.
+    Where ``threads`` is null, a job of a sweep uses what its launcher gives it, and each of several processes on one
+    machine its share of the cores.
 
     Raises:
         ConfigError: it is neither null nor a whole number of 1 or more.
     """
     import torch
 
+    from dcond.apps import sweep
     from dcond.engine.machine import keep_freed_memory, share_of_cores
 
     keep_freed_memory()
     before = torch.get_num_threads()
-    torch.set_num_threads(share_of_cores() if cfg.threads is None else whole_number(cfg, "threads", 1))
+    threads = sweep.threads() or share_of_cores()
+    torch.set_num_threads(threads if cfg.threads is None else whole_number(cfg, "threads", 1))
     try:
         yield
     finally:

@@ -18,6 +18,7 @@ KINDS = {  # the word on the command line, and the folder of conf/
     "augments": "augment",
     "engines": "engine",
     "evaluations": "evaluation",
+    "sweeps": "sweep",
 }
 EPILOG = """\
 examples:

@@ -75,6 +75,12 @@ def held_out_rows(real: RealData) -> tuple[Split, Tensor]:
     return real.train.part(held), kept
 
 
+def tuning_data(real: RealData) -> RealData:
+    """Return data to choose settings with: the held-out training images stand for the test set, which is left out."""
+    held_out, kept = held_out_rows(real)
+    return dataclasses.replace(real, train=real.train.part(kept), test=held_out)
+
+
 def evaluate_whole(
     protocol: Protocol,
     pool: Pool,
