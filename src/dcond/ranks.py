@@ -16,8 +16,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.rendezvous import rendezvous
 
 from dcond.errors import ConfigError, LostError
 from dcond.rng import Streams
@@ -29,7 +27,7 @@ WORDS = timedelta(seconds=2)  # how long rank 0 may take to say why it failed
 class Ranks:
     """One process among ``count``; by itself a group of one. What ends in an underscore works in place.
 
-    Every call but :meth:`own` and :meth:`classes` must be made by all ranks, in the same order.
+    What exchanges something, all but :meth:`divide` to :meth:`classes`, must be called by all ranks in the same order.
 
     Args:
         rank: which one, from 0. Rank 0 alone writes files and speaks.
@@ -154,6 +152,9 @@ class TorchRanks(Ranks):
     """
 
     def __init__(self) -> None:
+        from torch.distributed.distributed_c10d import PrefixStore  # not in every build of torch
+        from torch.distributed.rendezvous import rendezvous
+
         rank, count, *local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", *_LOCAL))
         super().__init__(rank, count, *local)
         nccl = torch.cuda.is_available() and dist.is_nccl_available()
