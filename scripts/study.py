@@ -40,6 +40,15 @@ class Study:
     pairs: tuple[tuple[str, str], ...] = ()  # claims: the first of two is better
 
 
+HMDC = {  # what HMDC is without its parts
+    "hmdc_convnet": "method=hmdc ~learners.networks.ViT",
+    "hmdc_vit": "method=hmdc ~learners.networks.ConvNet",
+    "hmdc_two": "method=hmdc method.gbm=false method.distillation=none",
+    "hmdc_gbm": "method=hmdc method.distillation=none",
+    "hmdc_md": "method=hmdc method.gbm=false",
+    "hmdc": "method=hmdc",
+}
+DIGITS = "threads=1 baselines=false tensorboard=false"
 FAMILY = "method=degm init=real"  # the noise of the published runs wants thousands of steps
 STUDIES = {
     "selection_dm_m3d": Study(
@@ -83,30 +92,44 @@ STUDIES = {
         pairs=(("mixed", "exact"),),
         datasets=("cifar10",),
     ),
-    "hmdc_digits": Study(  # HMDC, what it is without its parts, and methods with one network
+    "hmdc_digits": Study(  # beside methods with one network
+        {"dm": "method=dm method.steps=500", "m3d": "method=m3d", **HMDC},
+        {1: ""},
+        datasets=("digits",),
+        common=DIGITS,
+        pairs=(("hmdc_two", "hmdc_convnet"), ("hmdc", "hmdc_convnet"), ("hmdc", "hmdc_two")),
+    ),
+    "hmdc_outer": Study(  # networks that learn for longer before new ones come
         {
-            "dm": "method=dm method.steps=500",
-            "m3d": "method=m3d",
-            "hmdc_convnet": "method=hmdc ~learners.networks.ViT",
-            "hmdc_vit": "method=hmdc ~learners.networks.ConvNet",
-            "hmdc_two": "method=hmdc method.gbm=false method.distillation=none",
-            "hmdc_gbm": "method=hmdc method.distillation=none",
-            "hmdc_md": "method=hmdc method.gbm=false",
-            "hmdc": "method=hmdc",
+            f"{name}_o{outer}": f"{HMDC[name]} method.outer={outer}"
+            for outer in (20, 80)
+            for name in ("hmdc_convnet", "hmdc_two", "hmdc")
         },
         {1: ""},
         datasets=("digits",),
-        common="threads=1 baselines=false tensorboard=false",
+        common=DIGITS,
+        pairs=tuple(
+            (f"{name}_o{outer}", f"hmdc_convnet_o{outer}") for outer in (20, 80) for name in ("hmdc_two", "hmdc")
+        ),
+    ),
+    "hmdc": Study(  # at equal steps, two small networks; the other methods' rows are in selection_dm_m3d and above
+        HMDC,
+        dict.fromkeys(
+            (1, 10),
+            "pool@learners=convnet_vit_small method.steps=60 method.outer=4 method.inner_steps=4 method.lr=0.1 "
+            "method.schedule=linear method.choice=random method.batch_real=64 method.batch_train=64",
+        ),
+        pairs=(("hmdc_two", "hmdc_convnet"), ("hmdc", "hmdc_convnet"), ("hmdc", "hmdc_two")),
     ),
 }
 ALONE = "max_steps=20 max_seconds=null evaluate=false threads=null"  # for the timing
 
 
-def jobs(name: str) -> list[tuple[Path, str]]:
+def jobs(name: str, only: list[str] | None = None) -> list[tuple[Path, str]]:
     """Return every job's run folder and words, the cheap ones of all kinds first."""
     made = []
     study = STUDIES[name]
-    for seed, ipc, dataset, method in itertools.product(SEEDS, study.words, study.datasets, study.methods):
+    for seed, ipc, dataset, method in itertools.product(SEEDS, study.words, study.datasets, only or study.methods):
         folder = Path("outputs/studies") / name / f"{method}_{dataset}_ipc{ipc}_seed{seed}"
         made.append((folder, f"{words(name, ipc, dataset, method)} seed={seed}"))
     return made
@@ -271,12 +294,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("what", choices=("run", "collect", "time", "show"))
+    parser.add_argument("--only", nargs="+", metavar="METHOD", help="run these methods of the study, and no others")
     parser.add_argument("--workers", type=int, default=2, help="jobs side by side, one thread each")
     options = parser.parse_args()
+    if unknown := set(options.only or ()) - set(STUDIES[options.study].methods):
+        parser.error(
+            f"{', '.join(sorted(unknown))} not in {options.study}: {', '.join(STUDIES[options.study].methods)}"
+        )
     if options.what == "run":
         done = {row["command"] for row in recorded(options.study)}
         with ThreadPoolExecutor(options.workers) as pool:
-            list(pool.map(run, [job for job in jobs(options.study) if command(job[1]) not in done]))
+            list(pool.map(run, [job for job in jobs(options.study, options.only) if command(job[1]) not in done]))
     {"run": collect, "collect": collect, "show": show, "time": time_steps}[options.what](options.study)
 
 
