@@ -1,13 +1,14 @@
 """Several processes that torchrun started, as one run: rank 0 reads the words, the others follow it in silence."""
 
 import functools
+import json
 import logging
 import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dcond.errors import DcondError, UnsupportedError
 
@@ -72,10 +73,11 @@ def _lead(ranks: "TorchRanks", task: Task, lead: Callable[[Task], None]) -> None
     @functools.wraps(task)
     def telling(cfg: "DictConfig") -> Any:
         from hydra.core.hydra_config import HydraConfig
+        from omegaconf import OmegaConf
 
         nonlocal told
         told = True
-        ranks.told((cfg, HydraConfig.instance().cfg))
+        ranks.told(json.dumps([OmegaConf.to_yaml(cfg), OmegaConf.to_yaml(HydraConfig.get())]))
         return task(cfg)
 
     try:
@@ -84,21 +86,24 @@ def _lead(ranks: "TorchRanks", task: Task, lead: Callable[[Task], None]) -> None
         if end.code:
             raise
     if not told:  # --help, --cfg and the like
-        ranks.told(None)
+        ranks.told("")
 
 
 def _follow(ranks: "TorchRanks", task: Task) -> None:
     """Run the task with rank 0's configuration, folder and all: nothing here may be made anew, such as a time."""
-    given = ranks.told(None)
-    if given is None:
+    given = ranks.told("")
+    if not given:
         return
     from hydra.core.hydra_config import HydraConfig
     from hydra.core.utils import setup_globals
+    from omegaconf import OmegaConf
 
     setup_globals()
-    cfg, HydraConfig.instance().cfg = given
+    config, hydra = (OmegaConf.create(text) for text in json.loads(given))
+    OmegaConf.set_struct(config, True)
+    HydraConfig.instance().cfg = cast(Any, OmegaConf.create({"hydra": hydra}))
     with _silence():
-        task(cfg)
+        task(cast("DictConfig", config))
 
 
 @contextmanager

@@ -99,7 +99,7 @@ def evaluate_whole(
     for name, recipe in pool.networks.items():
         key = f"{dcond.__version__}/{_settings(protocol)}/{name}/{recipe!r}/{data}/{seed}"
         file = folder / f"full_{real.name}_{name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-        kept = current().told(_read(file))  # one decision for all processes
+        kept = _parsed(current().told(_read(file)))  # one decision for all processes
         if kept is not None:
             log.info("whole %s, %s: kept figure of %s", real.name, name, file)
             for repeat in range(protocol.repeats):
@@ -134,10 +134,18 @@ def _fingerprint(real: RealData) -> str:
     return digest.hexdigest()
 
 
-def _read(file: Path) -> NetworkResult | None:
+def _read(file: Path) -> str:
+    """Return what a file holds; nothing where there is none."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _parsed(text: str) -> NetworkResult | None:
     """Return a kept figure; one that is missing or damaged is made again."""
     try:
-        entry: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        entry: dict[str, Any] = json.loads(text)
         best, searched = entry["best"], entry["searched"]
         return NetworkResult(
             tuple(map(float, entry["accuracies"])),
@@ -147,7 +155,7 @@ def _read(file: Path) -> NetworkResult | None:
             None if best is None else tuple(map(float, best)),
             None if searched is None else {float(lr): float(value) for lr, value in searched.items()},
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
