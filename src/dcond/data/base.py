@@ -107,4 +107,4 @@ class PreparedOnce(Dataset):
         """Return both splits from the prepared form, which is made if it is missing."""
         if not self.file.is_file():
             write_prepared(self.file, self.make())
-        return read_prepared(self.file, mapped=True)
+        return read_prepared(self.file, on_disk=True)

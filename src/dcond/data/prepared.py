@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dcond.data.mapped import map_member
+from dcond.data.member import open_member
 from dcond.data.validate import Images, as_class_names, as_images, as_labels, check_classes, check_no_class_empty
 from dcond.errors import DataError
 from dcond.paths import write_atomically
@@ -79,14 +79,14 @@ def check_prepared(arrays: dict[str, Any], in_memory: str = "it is made in memor
     return Prepared(train_images, train_labels, test_images, test_labels, class_names, in_memory)
 
 
-def read_prepared(path: Path, *, mapped: bool = False) -> Prepared:
+def read_prepared(path: Path, *, on_disk: bool = False) -> Prepared:
     """Read a prepared file, or a user's npz of the same keys, and check it.
 
     Nothing is unpickled. Float images in [0, 1] and grey images without a channel axis are accepted.
 
     Args:
         path: the file.
-        mapped: leave the images of both splits on disk until they are indexed, where the file allows it.
+        on_disk: leave the images of both splits on disk until they are indexed, where the file allows it.
 
     Raises:
         DataError: the file is missing, damaged, no npz, or its content breaks a rule; the message names the file.
@@ -95,7 +95,7 @@ def read_prepared(path: Path, *, mapped: bool = False) -> Prepared:
         if not zipfile.is_zipfile(path):  # numpy would take it for a pickle, and advise to open it unsafely
             path.stat()
             raise DataError(f"{path} is not an npz file, or only the first part of one; write or copy it again.")
-        images = _mapped(path) if mapped else {}
+        images = _on_disk(path) if on_disk else {}
         with np.load(path, allow_pickle=False) as loaded:
             arrays = images | {key: loaded[key] for key in KEYS if key in loaded and key not in images}
     except FileNotFoundError:
@@ -109,11 +109,11 @@ def read_prepared(path: Path, *, mapped: bool = False) -> Prepared:
         raise DataError(f"{path}: {error}") from error
 
 
-def _mapped(path: Path) -> dict[str, Any]:
-    """Return the images of both splits, mapped, or nothing where those of one cannot be."""
+def _on_disk(path: Path) -> dict[str, Any]:
+    """Return the images of both splits as they lie in the file, or nothing where those of one must be read whole."""
     with zipfile.ZipFile(path) as archive:
         there = set(archive.namelist())
-    images = {key: map_member(path, key) for key in KEYS if key.endswith("images") and f"{key}.npy" in there}
+    images = {key: open_member(path, key) for key in KEYS if key.endswith("images") and f"{key}.npy" in there}
     return images if len(images) == 2 and all(images.values()) else {}
 
 

@@ -1,7 +1,8 @@
-"""Images of an uncompressed npz file, mapped into memory: read from the disk when they are wanted, never unpickled."""
+"""Images of an uncompressed npz file, read from their place in it when they are wanted, never unpickled."""
 
-import mmap
+import os
 import struct
+import weakref
 import zipfile
 import zlib
 from pathlib import Path
@@ -12,13 +13,11 @@ from numpy.typing import NDArray
 from dcond.errors import DataError
 
 LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip member: lengths of its name and its extra field, at byte 26
-RELEASE = 2**25  # bytes mapped before they are given back
-ROWS = 256  # images picked at a time
-AROUND = 2**16  # bytes that the kernel maps around each of them
+AT_MOST = 2**30  # bytes that one call of the system reads
 
 
-def map_member(path: Path, name: str) -> "MappedImages | None":
-    """Map ``<name>.npy`` of an npz file; None where it must be read whole: compressed, or no uint8 images.
+def open_member(path: Path, name: str) -> "MemberImages | None":
+    """Open ``<name>.npy`` of an npz file; None where it must be read whole: compressed, or no uint8 images.
 
     Raises:
         DataError: its header is none of numpy's.
@@ -37,14 +36,15 @@ def map_member(path: Path, name: str) -> "MappedImages | None":
         head = file.tell() - begin
         if dtype != np.uint8 or fortran or len(shape) not in (3, 4) or head + int(np.prod(shape)) != info.file_size:
             return None
-        return MappedImages(path, name, begin, head, shape, info.CRC)
+        return MemberImages(path, name, begin, head, shape, info.CRC)
 
 
-class MappedImages:
+class MemberImages:
     """uint8 images (n, h, w, c) in a file, indexed like an array.
 
-    Pages that were read are given back now and then, so that a long run holds no more than :data:`RELEASE` bytes of
-    them. Whoever reads all images in their order has the file's checksum compared on the way.
+    They are read at their offset, not mapped: of a mapping the kernel counts what it maps around each image as this
+    process's memory, a hundred times the image where they are small. Whoever reads all images in their order has the
+    file's checksum compared on the way.
 
     Args:
         path: the npz file.
@@ -58,43 +58,47 @@ class MappedImages:
     dtype = np.dtype(np.uint8)
 
     def __init__(self, path: Path, name: str, begin: int, head: int, shape: tuple[int, ...], crc: int):
-        with path.open("rb") as file:
-            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self.path, self.name, self.crc = path, name, crc
         self.shape = shape if len(shape) == 4 else (*shape, 1)
-        self._pixels: NDArray[np.uint8] = np.ndarray(self.shape, np.uint8, self._map, begin + head)
-        self._head = zlib.crc32(self._map[begin : begin + head])
+        self._file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+        self._begin = begin + head
+        self._image = int(np.prod(self.shape[1:]))
+        self._head = zlib.crc32(os.pread(self._file, head, begin))
         self._summed, self._next = self._head, 0  # the checksum of all images before the next
-        self._read = 0
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, rows: slice | NDArray[np.int64]) -> NDArray[np.uint8]:
         if isinstance(rows, slice):
-            found = self._pixels[rows].copy()
-            self._check(found, *rows.indices(len(self)))
-            self._release(found.nbytes)
-            return found
+            begin, end, step = rows.indices(len(self))
+            if step == 1:
+                found = np.empty((max(0, end - begin), *self.shape[1:]), np.uint8)
+                self._fill(found, begin)
+                self._check(found, begin, end)
+                return found
+            rows = np.arange(begin, end, step)
         found = np.empty((len(rows), *self.shape[1:]), np.uint8)
-        for begin in range(0, len(rows), ROWS):
-            part = rows[begin : begin + ROWS]
-            found[begin : begin + ROWS] = self._pixels[part]
-            self._release(len(part) * (AROUND + self._pixels[0].nbytes))
+        for own, row in zip(found, rows.tolist(), strict=True):
+            self._fill(own, row)
         return found
 
-    def _release(self, read: int) -> None:
-        """Give the pages back that were read since the last time, where they are many."""
-        self._read += read
-        if self._read >= RELEASE and hasattr(mmap, "MADV_DONTNEED"):
-            self._map.madvise(mmap.MADV_DONTNEED)
-            self._read = 0
+    def _fill(self, images: NDArray[np.uint8], row: int) -> None:
+        """Read as many images as there is place for, from a row on."""
+        place, offset = images.reshape(-1).data, self._begin + row * self._image
+        while len(place):
+            content = os.pread(self._file, min(len(place), AT_MOST), offset)
+            if not content:
+                raise DataError(f"{self.path} ended before its images did; write or copy it again.")
+            place[: len(content)] = content
+            place, offset = place[len(content) :], offset + len(content)
 
-    def _check(self, found: NDArray[np.uint8], begin: int, end: int, step: int) -> None:
+    def _check(self, found: NDArray[np.uint8], begin: int, end: int) -> None:
         """Go on with the checksum where these images are the next, and compare it after the last."""
         if begin == 0:
             self._summed, self._next = self._head, 0
-        if begin != self._next or step != 1:
+        if begin != self._next:
             return
         self._summed, self._next = zlib.crc32(found.data, self._summed), end
         if end == len(self) and self._summed != self.crc:
