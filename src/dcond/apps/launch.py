@@ -112,7 +112,6 @@ def _translated(task: Task) -> Task:
 
     @functools.wraps(task)
     def run(cfg: DictConfig) -> float | None:
-        from hydra.errors import CompactHydraException
         from omegaconf.errors import OmegaConfBaseException
 
         from dcond.apps import sweep
@@ -125,10 +124,9 @@ def _translated(task: Task) -> Task:
         except Exception as error:
             if not sweep.is_job():
                 raise (_Fault(error) if isinstance(error, DcondError) else error) from error
-            # Only words pass from a job's process to the sweep's: not every exception can.
             words = str(error) if isinstance(error, DcondError) else f"{type(error).__name__}: {error}"
             print(f"dcond: {words}", file=sys.stderr)
-            raise CompactHydraException(words) from error
+            raise sweep.JobError(words) from error
 
     return run
 

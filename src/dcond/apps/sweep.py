@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import CompactHydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
     from dcond.report.collect import Outcome
 
 log = logging.getLogger(__name__)
+
+
+class JobError(CompactHydraException):
+    """What ended a job, in words only: not every exception can pass from a job's process to the sweep's."""
 
 
 class Begun(Callback):
@@ -102,33 +107,33 @@ def told_at_end() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        stopped = _tell(but_for=str(error))
-        if stopped:
-            raise DcondError(stopped) from error
-        raise
+        stopped = _tell()
+        if not stopped:
+            raise
+        if not isinstance(error, JobError):  # the launcher's own, say, or the sweeper's
+            print(f"dcond: {error}", file=sys.stderr)
+        raise DcondError(stopped) from error
     except BaseException:  # Ctrl-C, SIGTERM: the exit status tells which
         if Begun.folder is not None:
             print(f"dcond: the sweep was stopped. {_again(Begun.folder)}", file=sys.stderr)
         raise
     else:
-        stopped = _tell()
+        stopped = _tell(ended=True)
         if stopped:
             raise DcondError(stopped)
     finally:
         Begun.folder = None
 
 
-def _tell(but_for: str = "") -> str:
-    """Print what became of the jobs; return the last word on it, empty where all are done or there was no sweep.
-
-    Args:
-        but_for: the error that ended the sweep; printed if it is none of a job's.
-    """
+def _tell(*, ended: bool = False) -> str:
+    """Print what became of the jobs; return the last word on it, empty where all are done or there was no sweep."""
     from dcond.report.collect import collect
 
     folder = Begun.folder
+    if folder is None or not folder.is_dir():
+        return ""
     try:
-        found = collect([folder] if folder is not None and folder.is_dir() else [])
+        found = collect([folder])
     except ConfigError:  # no job came as far as having a folder
         return ""
     stopped = [(each.folder, _why(each)) for each in found.outcomes if each.status != "done"]
@@ -140,11 +145,9 @@ def _tell(but_for: str = "") -> str:
         own = " ".join(word for word in words[job] if word not in shared)
         print(f"job {job.relative_to(folder)}{own and f' ({own})'}: {why}", file=sys.stderr)
     if not stopped:
-        if not but_for:
+        if ended:
             print(f"{count} jobs done -> {nearby(folder.absolute())}")
         return ""
-    if but_for and not any(but_for in why for _, why in stopped):
-        print(f"dcond: {but_for}", file=sys.stderr)
     return f"{len(stopped)} of {count} jobs are not done. {_again(folder)}"
 
 

@@ -80,7 +80,7 @@ def caught() -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {signum: signal.getsignal(signum) for signum in (*CAUGHT, *WARNINGS)}
+    before: dict[int, Any] = {signum: signal.getsignal(signum) for signum in (*CAUGHT, *WARNINGS)}
     foreign = {s: handler for s, handler in before.items() if callable(handler) and handler != _PYTHONS_OWN}
     mine = [s for s in before if (s in WARNINGS) == (s in foreign)]
     for signum in mine:
@@ -96,6 +96,6 @@ def caught() -> Iterator[Stop]:
         _put_back(before, mine)
 
 
-def _put_back(before: dict[Any, Any], signals: list[signal.Signals]) -> None:
+def _put_back(before: dict[int, Any], signals: list[int]) -> None:
     for signum in signals:
         signal.signal(signum, before[signum])
