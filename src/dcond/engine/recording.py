@@ -91,6 +91,31 @@ class Recorder:
             self._writer.close()
 
 
+class Silence(Recorder):
+    """What the other processes of a run record: nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        """Record nothing, and so on."""
+
+    def image(self, name: str, grid: Tensor, step: int) -> None:
+        """Nothing."""
+
+    def settings(self, values: Mapping[str, str | float | int | bool]) -> None:
+        """Nothing."""
+
+    def outcome(self, results: Mapping[str, float], step: int, *, done: bool) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def _session_end(done: bool) -> Any:
     """Return the summary that ends a run in the hyper-parameter view; TensorBoard's own maker needs TensorFlow."""
     from tensorboard.compat.proto.summary_pb2 import Summary

@@ -14,6 +14,7 @@ from dcond.matching.gradients import class_gradient, distances, even_chunks, mea
 from dcond.matching.real_batch import RealBatch, whole
 from dcond.measure import fastest
 from dcond.memory import per_pass
+from dcond.ranks import Ranks, current, joined
 from dcond.types import ImageSpec
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,8 @@ class Matched(NamedTuple):
     """What one image step needs.
 
     within: D of every class, (k,). across: D of the class-averaged gradients before its weight k. None where a level is
-    not matched. gradient: of the whole loss with respect to the synthetic images, of their shape. All detached.
+    not matched. gradient: of the whole loss with respect to the synthetic images, of their shape. All detached. Where
+    several processes share the classes, k is the number of this one's, and the losses add up over the processes.
     """
 
     within: Tensor | None
@@ -38,7 +40,7 @@ class Matched(NamedTuple):
     gradient: Tensor
 
     def metrics(self) -> dict[str, Tensor]:
-        """Return the loss, and its levels where there are two."""
+        """Return the loss, and its levels where there are two; of this process's classes."""
         parts = {}
         if self.within is not None:
             parts["loss_intra"] = self.within.sum()
@@ -133,8 +135,8 @@ class ClassGradients:
         mixed batch, so that level costs no image.
 
         Args:
-            real: (k, b, c, h, w), normalised, class-major; of a batch only ``classes`` exist at a time. Batch norm must
-                be frozen (:func:`~dcond.matching.gradients.frozen_batch_norm`).
+            real: (k, b, c, h, w), normalised, class-major, of this process's classes; of a batch only ``classes`` exist
+                at a time. Batch norm must be frozen (:func:`~dcond.matching.gradients.frozen_batch_norm`).
             synthetic: (k, n, c, h, w), normalised; a graph behind it is not followed.
             distance: D (:mod:`dcond.matching.distances`).
             within: the first sum is part of the loss. At least one of the two must be.
@@ -147,7 +149,9 @@ class ClassGradients:
             return self._classes(real, synthetic, distance, classes)
 
         if self.classes is None:
-            self.classes = fastest(len(real), step, real.device, TOO_LARGE)
+            with joined(Ranks()):  # each process by itself; then what suits all of them
+                found = fastest(len(real), step, real.device, TOO_LARGE)
+            self.classes = -int(current().largest(-found)[0])
             log.info("gradient matching takes %d of %d classes at once", self.classes, len(real))
         return step(self.classes)
 
@@ -190,7 +194,8 @@ class ClassGradients:
     def _groups(
         real: Tensor | RealBatch, synthetic: Tensor, classes: int
     ) -> list[tuple[Tensor | RealBatch, Tensor, Tensor]]:
-        labels = torch.arange(len(real), device=real.device)
+        group = current()
+        labels = group.own(torch.arange(group.classes(len(real)), device=real.device))
         parts = (real.split(classes), synthetic.detach().split(classes), labels.split(classes))
         return list(zip(*parts, strict=True))
 
@@ -224,5 +229,8 @@ def value_and_gradient(distance: Distance, ours: list[Tensor], target: list[Tens
 
 
 def _mean(groups: list[list[Tensor]]) -> list[Tensor]:
-    """Return the mean over all classes, (1, *shape), of groups of stacked gradients (g, *shape)."""
-    return [torch.cat(tensors).mean(0, keepdim=True) for tensors in zip(*groups, strict=True)]
+    """Return the mean over all classes, of all processes, (1, *shape), of groups of stacked gradients (g, *shape)."""
+    ranks, own = current(), sum(len(tensors[0]) for tensors in groups)
+    means = [torch.cat(tensors).sum(0, keepdim=True) / ranks.classes(own) for tensors in zip(*groups, strict=True)]
+    ranks.sum_(means)
+    return means

@@ -1,4 +1,8 @@
-"""A step's view of the two sets: class-shaped batches, augmented alike, embedded in chunks."""
+"""A step's view of the two sets: class-shaped batches, augmented alike, embedded in chunks.
+
+Where several processes share the classes (:mod:`dcond.ranks`), k below is the number of this one's. Random numbers are
+drawn for all classes by all processes, and used for the own ones. :func:`image_gradient` puts the parts together.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -7,7 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from dcond import ranks
 from dcond.augment import DiffAug, cutmix
+from dcond.errors import UnsupportedError
 from dcond.formation import decode
 from dcond.matching.moments import full_precision
 from dcond.matching.real_batch import RealBatch
@@ -20,8 +26,9 @@ FEATURE_BYTES = 2**29  # of real features, float32: what is held at a time where
 
 def decoded_by_class(synthetic: SyntheticSet) -> Tensor:
     """Return decoded images (k, ipc·f², c, h, w) in pixel space; gradients reach ``synthetic.images``."""
-    k, cells = len(synthetic.class_names), synthetic.factor**2
-    images = decode(synthetic.images, synthetic.factor, align_corners=synthetic.align_corners)
+    own, cells = ranks.current().own(synthetic.by_class), synthetic.factor**2
+    k = len(own)
+    images = decode(own.flatten(0, 1), synthetic.factor, align_corners=synthetic.align_corners)
     by_cell = images.view(cells, k, synthetic.ipc, *images.shape[1:])
     return by_cell.transpose(0, 1).reshape(k, cells * synthetic.ipc, *images.shape[1:])
 
@@ -31,13 +38,15 @@ def subset_per_class(images: Tensor, count: int, rng: torch.Generator) -> Tensor
     k, n = images.shape[:2]
     if n <= count:
         return images
-    keep = torch.stack([torch.randperm(n, generator=rng)[:count] for _ in range(k)]).to(images.device)
+    group = ranks.current()
+    keep = torch.stack([torch.randperm(n, generator=rng)[:count] for _ in range(group.classes(k))])
+    keep = group.own(keep).to(images.device)
     return images[torch.arange(k, device=images.device).unsqueeze(1), keep]
 
 
 def real_by_class(real: RealData, count: int, rng: torch.Generator) -> RealBatch:
     """Draw a real batch of ``count`` images of every class: (k, count, c, h, w), normalised."""
-    return normalised_by_class(real, real.draw_per_class(count, rng))
+    return normalised_by_class(real, ranks.current().own(real.draw_per_class(count, rng)))
 
 
 def normalised_by_class(real: RealData, rows: Tensor) -> RealBatch:
@@ -57,9 +66,12 @@ def siamese(
     """Augment both batches (k, n, c, h, w), normalised, with the same parameters; every class draws its own."""
     if augment is None:
         return real, synthetic
-    draw = augment.draw(len(real), (real.shape[-2], real.shape[-1]), rng, shared_family=False)
-    ours = real.then(lambda images, begin, end: augment.apply(images, draw.part(begin, end)))
-    return ours, augment.apply(synthetic, draw)
+    group = ranks.current()
+    draw = augment.draw(group.classes(len(real)), (real.shape[-2], real.shape[-1]), rng, shared_family=False)
+    first, last, _ = group.range().indices(draw.groups)
+    own = draw.part(first, last)
+    ours = real.then(lambda images, begin, end: augment.apply(images, own.part(begin, end)))
+    return ours, augment.apply(synthetic, own)
 
 
 def mix_within_classes(images: Tensor, probability: float, rng: torch.Generator) -> Tensor:
@@ -74,13 +86,29 @@ def mix_real_within_classes(real: RealBatch, probability: float, rng: torch.Gene
 
 
 def _mixes(shape: Sequence[int], probability: float, rng: torch.Generator) -> list[cutmix.Mix | None]:
-    return [cutmix.draw(torch.Size(shape[1:]), probability, rng) for _ in range(shape[0])]
+    group = ranks.current()
+    size = torch.Size(shape[1:])
+    return [cutmix.draw(size, probability, rng) for _ in range(group.classes(shape[0]))][group.range()]
 
 
 def _mixed(images: Tensor, mixes: Sequence[cutmix.Mix | None]) -> Tensor:
     if not any(mixes):
         return images
     return torch.stack([own if mix is None else cutmix.apply(own, mix) for own, mix in zip(images, mixes, strict=True)])
+
+
+def image_gradient(synthetic: SyntheticSet, views: Tensor, towards: Tensor, *, retain_graph: bool = False) -> Tensor:
+    """Return ∂L/∂images (n, c, h, w) of all classes: every process adds what its own give.
+
+    Args:
+        synthetic: whose images the gradient is of.
+        views: what was made of them.
+        towards: ∂L/∂views, of the same shape.
+        retain_graph: the graph is needed again.
+    """
+    (gradient,) = torch.autograd.grad(views, synthetic.images, towards, retain_graph=retain_graph)
+    ranks.current().sum_([gradient])  # one term of each sum is not zero, so it is exact
+    return gradient
 
 
 @torch.no_grad()
@@ -153,9 +181,17 @@ def embed_by_class(network: Network, images: Tensor, chunk: int) -> Tensor:
 
     Chunks bound the memory and, on a CPU, keep a layer's activations in the cache. A network with batch norm sees all
     classes in one batch, as the public DM code does, so its statistics are those of the whole step.
+
+    Raises:
+        UnsupportedError: a network with batch norm, and several processes.
     """
     flat = images.flatten(0, 1)
     if has_batch_norm(network):
+        if ranks.current().count > 1:
+            raise UnsupportedError(
+                "the features of a network with batch norm depend on the images of all classes, which several "
+                "processes share; take another norm (model.norm=instance) or network, or one process."
+            )
         chunk = len(flat)
     parts = [network.embed(part) for part in flat.split(chunk)]
     return torch.cat(parts).view(*images.shape[:2], -1)

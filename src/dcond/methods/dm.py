@@ -1,16 +1,15 @@
 """DM: distribution matching."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from dcond.augment import DiffAug
 from dcond.errors import at_least_one
 from dcond.matching.features import match_features
 from dcond.matching.moments import mean_distance
-from dcond.matching.views import decoded_by_class, real_by_class, siamese
+from dcond.matching.views import decoded_by_class, image_gradient, real_by_class, siamese
 from dcond.models import Network, Recipe
 from dcond.pixels import PixelSGD, check_pixel_settings
 from dcond.rng import Streams
@@ -56,6 +55,8 @@ class DM:
         space, pixel_box: see :class:`~dcond.pixels.PixelSGD`.
     """
 
+    shares_classes: ClassVar = True
+
     network: Recipe
     augment: DiffAug | None
     steps: int
@@ -86,7 +87,6 @@ class DM:
         images = real.spec.normalise(decoded_by_class(synthetic))  # S_c
         batch, images = siamese(self.augment, batch, images, rng.augmentation)  # ω per class
         losses, towards = match_features(state.network, batch, images, mean_distance, self.chunk)
-        (gradient,) = torch.autograd.grad(images, synthetic.images, towards)  # through augmentation and decoding
-        state.pixels.step(gradient)
+        state.pixels.step(image_gradient(synthetic, images, towards))  # through augmentation and decoding
         state.pixels.project()
         return {"loss": losses.sum()}

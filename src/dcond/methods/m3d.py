@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from dcond.augment import DiffAug
@@ -12,7 +11,7 @@ from dcond.errors import at_least_one
 from dcond.matching.features import match_features
 from dcond.matching.kernels import mmd, named
 from dcond.matching.real_batch import RealBatch
-from dcond.matching.views import decoded_by_class, real_by_class, siamese, subset_per_class
+from dcond.matching.views import decoded_by_class, image_gradient, real_by_class, siamese, subset_per_class
 from dcond.models import Network, Recipe
 from dcond.pixels import PixelSweep, check_sweep_settings
 from dcond.rng import Streams
@@ -67,6 +66,8 @@ class M3D:
         space, pixel_box: see :class:`~dcond.pixels.PixelSGD`.
     """
 
+    shares_classes: ClassVar = True
+
     network: Recipe
     augment: DiffAug | None
     steps: int
@@ -114,5 +115,4 @@ class M3D:
         batch, images = siamese(self.augment, batch, synthetic.spec.normalise(images), rng.augmentation)  # ω per class
         discrepancy = partial(mmd, kernel=named(self.kernel))
         losses, towards = match_features(state.network, batch, images, discrepancy, self.chunk)
-        (gradient,) = torch.autograd.grad(images, synthetic.images, towards)  # through augmentation and decoding
-        return losses, gradient
+        return losses, image_gradient(synthetic, images, towards)  # through augmentation and decoding
