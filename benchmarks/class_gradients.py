@@ -80,8 +80,8 @@ class Step:
         batch = real_by_class(self.real, BATCH_REAL, rng)
         images = self.real.spec.normalise(decoded_by_class(self.synthetic))
         batch, images = siamese(AUGMENT, batch, images, rng)
-        for c in range(len(batch)):
-            real_loss = F.cross_entropy(self.network(batch[c]), torch.full((BATCH_REAL,), c))
+        for c, own in enumerate(batch):
+            real_loss = F.cross_entropy(self.network(own), torch.full((BATCH_REAL,), c))
             target = [g.detach().clone() for g in torch.autograd.grad(real_loss, parameters)]
             our_loss = F.cross_entropy(self.network(images[c]), torch.full((len(images[c]),), c))
             loss = loss + rowwise(torch.autograd.grad(our_loss, parameters, create_graph=True), target)

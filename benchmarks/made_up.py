@@ -7,14 +7,15 @@ from pathlib import Path
 
 import torch
 
+from dcond.methods.base import Method
 from dcond.rng import generator
 from dcond.types import RealData, Split, SyntheticSet
 
 
-def made_up(classes: int, per_class: int) -> RealData:
-    """Random colour images of 32 x 32: a step costs the same whatever they show."""
+def made_up(classes: int, per_class: int, size: int = 32) -> RealData:
+    """Random square colour images: a step costs the same whatever they show."""
     rng = generator(0, "bench")
-    images = torch.randint(0, 256, (classes * per_class, 3, 32, 32), generator=rng, dtype=torch.uint8)
+    images = torch.randint(0, 256, (classes * per_class, 3, size, size), generator=rng, dtype=torch.uint8)
     split = Split(images, torch.arange(classes).repeat_interleave(per_class))
     names = tuple(str(c) for c in range(classes))
     return RealData("made up", split, split, names, (0.5, 0.5, 0.5), (0.3, 0.3, 0.3))
@@ -25,6 +26,19 @@ def synthetic_set(real: RealData, ipc: int) -> SyntheticSet:
     labels = torch.arange(len(real.class_names)).repeat_interleave(ipc)
     images = real.pixels(rows).requires_grad_()
     return SyntheticSet(images, labels, real.class_names, ipc, real.mean, real.std)
+
+
+def made_method(name: str, words: list[str]) -> Method:
+    """Build a method from its configuration, changed by words of the command line."""
+    from hydra import compose, initialize_config_dir
+
+    from dcond.apps import launch  # noqa: F401 - its resolvers
+    from dcond.apps.job import build
+    from dcond.paths import conf_dir
+
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        cfg = compose("condense", [f"method={name}", "dataset=cifar10", *words])
+    return build(cfg.method, f"method={name}")
 
 
 def write(table: Path, rows: list[tuple[str, float, str]]) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 from dcond.augment import DiffAug
 from dcond.engine.machine import keep_freed_memory
 from dcond.matching.moments import mean_distance
-from dcond.matching.views import decoded_by_class, embed_by_class, real_by_class, siamese
+from dcond.matching.views import decoded_by_class, embed_by_class, real_by_class
 from dcond.models import ConvNet
 from dcond.rng import Streams, generator
 
@@ -29,9 +29,15 @@ NETWORK = ConvNet(name="ConvNet", width=128)
 LOOP_CHUNK = 10**9  # the public code gives a class to the network whole
 
 
+def siamese(real: Tensor, images: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Augment both batches alike; every class draws its own."""
+    draw = AUGMENT.draw(len(real), (real.shape[-2], real.shape[-1]), rng)
+    return AUGMENT.apply(real, draw), AUGMENT.apply(images, draw)
+
+
 def one_pass(real: Tensor, images: Tensor, network: torch.nn.Module, rng: torch.Generator, chunk: int = 256) -> Tensor:
     """The loss of every class, (k,), all classes together."""
-    real, images = siamese(AUGMENT, real, images, rng)
+    real, images = siamese(real, images, rng)
     with torch.no_grad():
         target = embed_by_class(network, real, chunk)
     return mean_distance(embed_by_class(network, images, chunk), target)
@@ -45,7 +51,7 @@ def per_class_loop(real: Tensor, images: Tensor, network: torch.nn.Module, rng: 
 
 def same_loss(real: Tensor, images: Tensor, network: torch.nn.Module) -> float:
     """Relative difference of the two forms' losses on equally augmented batches."""
-    real, images = siamese(AUGMENT, real, images, generator(0, "augmentation"))
+    real, images = siamese(real, images, generator(0, "augmentation"))
     with torch.no_grad():
         together = mean_distance(embed_by_class(network, images, 256), embed_by_class(network, real, 256)).sum()
         alone = sum(
@@ -65,7 +71,7 @@ class Step:
         real = made_up(classes, batch_real)
         self.synthetic = synthetic_set(real, ipc)
         self.network = NETWORK.build(real.spec, Streams(0).networks).requires_grad_(False)
-        self.batch = real_by_class(real, batch_real, generator(0, "real"))
+        self.batch = real_by_class(real, batch_real, generator(0, "real")).tensor()
 
     def seconds(self, form: str, repeat: int) -> float:
         """Time one step; equal repeats draw equal augmentations."""

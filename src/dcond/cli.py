@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 import dcond
+from dcond.apps.several import several
 from dcond.errors import DcondError, nearest
 
 COMMANDS = {
@@ -45,6 +46,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words or words[0] not in COMMANDS:
         wrong = f"dcond: unknown command {words[0]!r}.{nearest(words[0], COMMANDS)}\n\n" if words else ""
         print(wrong + usage(), end="", file=sys.stderr)
+        return 2
+    if words[0] not in HYDRA_COMMANDS and several():
+        print(f"dcond: {words[0]} runs in one process; leave out torchrun.", file=sys.stderr)
         return 2
     return _run(words[0], words[1:])
 

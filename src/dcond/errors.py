@@ -31,6 +31,10 @@ class DivergedError(DcondError):
     """A loss stopped being finite."""
 
 
+class LostError(DcondError):
+    """Another process of the same run ended before its time."""
+
+
 class UnsupportedError(DcondError):
     """A combination that dcond does not offer, and says so instead of guessing."""
 

@@ -93,6 +93,11 @@ class Learners:
             for _ in range(steps):
                 alignment_step(self.networks, self.aligner, self.alignment, draw().images, fast)
 
+    @property
+    def modules(self) -> list[nn.Module]:
+        """All that is trained: the networks, and the alignment where there is one."""
+        return [*self.networks, *([] if self.alignment is None else [self.alignment])]
+
     def state_dict(self) -> dict[str, Any]:
         """Return what must be saved."""
         parts = {"optimiser": self.optimiser, "alignment": self.alignment, "aligner": self.aligner}

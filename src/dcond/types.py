@@ -4,9 +4,10 @@ Letters for shapes, used in every docstring: n images, k classes, c channels, h 
 ipc images stored per class, f multi-formation factor. "Pixel space" is [0, 1]; "normalised" is (x - mean) / std.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -54,27 +55,94 @@ class ImageSpec:
         return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
 
 
+class Stored(Protocol):
+    """Images that are read when they are wanted: on disk, or decoded from files."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(n, c, h, w)."""
+        ...
+
+    def read(self, rows: Tensor | slice) -> Tensor:
+        """Return rows (int64 on the CPU, or a slice) as uint8 (len(rows), c, h, w) in host memory.
+
+        Raises:
+            DataError: an image cannot be read; the message names it.
+        """
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Images and labels of one split: uint8 (n, c, h, w) and int64 (n,), on one device."""
+    """Images and labels of one split: uint8 (n, c, h, w) and int64 (n,).
 
-    images: Tensor
+    The labels are on the device that computes. The images are there too, or in host memory, or stored: :meth:`take`
+    brings them.
+    """
+
+    images: Tensor | Stored
     labels: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def device(self) -> torch.device:
+        """The device that computes."""
+        return self.labels.device
+
+    def take(self, rows: Tensor) -> Tensor:
+        """Return the images of rows (int64), uint8 (len(rows), c, h, w), on the device."""
+        if isinstance(self.images, Tensor):
+            return self._moved(self.images[rows.to(self.images.device)])
+        return self._moved(self.images.read(rows.cpu()))
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images and labels in their order, at most ``size`` at a time, on the device."""
+        for begin in range(0, len(self), size):
+            part = slice(begin, min(begin + size, len(self)))
+            images = self.images[part] if isinstance(self.images, Tensor) else self.images.read(part)
+            yield self._moved(images), self.labels[part]
+
+    def part(self, rows: Tensor) -> "Split":
+        """Return the split of these rows (int64) alone; stored images stay where they are."""
+        labels = self.labels[rows.to(self.device)]
+        if isinstance(self.images, Tensor):
+            return Split(self.images[rows.to(self.images.device)], labels)
+        return Split(_Part(self.images, rows.cpu()), labels)
+
     def to(self, device: torch.device) -> "Split":
-        """Return the same split on another device."""
-        return Split(self.images.to(device), self.labels.to(device))
+        """Return the same split on another device, which stored images are brought to when they are wanted."""
+        images = self.images.to(device) if isinstance(self.images, Tensor) else self.images
+        return Split(images, self.labels.to(device))
+
+    def _moved(self, images: Tensor) -> Tensor:
+        if self.device.type == "cuda" and not images.is_cuda:
+            images = images.pin_memory()  # so that the copy does not wait for what the device is doing
+        return images.to(self.device, non_blocking=True)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Some rows of stored images."""
+
+    images: Stored
+    rows: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return (len(self.rows), *self.images.shape[1:])
+
+    def read(self, rows: Tensor | slice) -> Tensor:
+        return self.images.read(self.rows[rows])
 
 
 @dataclass(frozen=True, eq=False)
 class RealData:
-    """A labelled image data set, whole and on one device.
+    """A labelled image data set, used on one device.
 
-    ``train`` and ``test`` hold raw uint8 pixels; :meth:`pixels` and :meth:`normalised` turn rows of the training
-    split into float images on use.
+    ``train`` and ``test`` give raw uint8 pixels, wherever they are kept; :meth:`pixels` and :meth:`normalised` turn
+    rows of the training split into float images on use.
     """
 
     name: str
@@ -92,8 +160,8 @@ class RealData:
 
     @property
     def device(self) -> torch.device:
-        """The device the images live on."""
-        return self.train.images.device
+        """The device that computes; images are brought to it."""
+        return self.train.device
 
     @cached_property
     def class_rows(self) -> tuple[Tensor, ...]:
@@ -105,7 +173,7 @@ class RealData:
 
     def pixels(self, rows: Tensor) -> Tensor:
         """Return training images (len(rows), c, h, w) in [0, 1], float32."""
-        return self.train.images[rows.to(self.device)].float() / 255
+        return self.train.take(rows).float() / 255
 
     def normalised(self, rows: Tensor) -> Tensor:
         """Return training images (len(rows), c, h, w), normalised, float32."""

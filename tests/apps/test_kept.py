@@ -79,3 +79,9 @@ def test_what_somebody_else_wrote_into_an_artefact_is_no_reason_to_stop(said):
     assert kept.maker({"made_with": said, "seed": said}) == nothing
     assert kept.maker({}) == nothing
     assert kept.maker({"seed": "3", "config_sha256": "ab"}) == nothing | {"seed": 3, "config_sha256": "ab"}
+
+
+def test_where_images_stay_is_no_setting_that_can_change_a_number():
+    cfg = OmegaConf.create({"dataset": {"name": "birds", "keep": "disk"}, "seed": 0, "paths": {"data": "x"}})
+    assert kept.numbers_of(cfg) == {"dataset": {"name": "birds"}, "seed": 0}
+    assert cfg.dataset.keep == "disk"

@@ -85,8 +85,9 @@ def test_a_finished_run_is_never_overwritten(words, finished, condense):
     before = content(finished)
     done = condense(*words)
     assert done.code == 1
-    assert done.err.splitlines()[-1] == (
-        f"dcond: {finished} holds a finished run, which is never overwritten; choose another folder."
+    what = " of these settings without evaluation, never" if "-m" in words else ", which is never"
+    assert (
+        done.err.splitlines()[-1] == f"dcond: {finished} holds a finished run{what} overwritten; choose another folder."
     )
     assert content(finished) == before
 

@@ -184,3 +184,14 @@ def test_a_draw_that_does_not_fit_is_refused():
 def test_a_wrong_setting_is_named_when_made(arguments, words):
     with pytest.raises(ConfigError, match=words):
         DiffAug(**arguments)
+
+
+@pytest.mark.parametrize("mode", ["single", "idc"])
+def test_a_part_of_a_draw_is_the_draw_of_its_groups(mode):
+    augment = DiffAug(["color", "crop", "cutout", "flip", "scale", "rotate"], mode=mode)
+    x = torch.randn(9, 2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    draw = augment.draw(9, (8, 8), torch.Generator().manual_seed(1))
+    assert draw.part(0, 9) is draw
+    whole = augment.apply(x, draw)
+    for begin, end in ((0, 1), (2, 7), (8, 9)):
+        torch.testing.assert_close(augment.apply(x[begin:end], draw.part(begin, end)), whole[begin:end])

@@ -128,11 +128,12 @@ def test_missing_file(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0, 20, 400, -30])
-def test_truncated_file(tmp_path, keep):
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_truncated_file(tmp_path, keep, on_disk):
     file = saved(tmp_path / "cut.npz")
     file.write_bytes(file.read_bytes()[:keep])
     with pytest.raises(DataError, match=r"cut\.npz is not an npz file, or only the first part of one"):
-        read_prepared(file)
+        read_prepared(file, on_disk=on_disk)
 
 
 def test_flipped_byte_is_found_by_the_checksum(tmp_path):
@@ -158,7 +159,7 @@ def test_failed_write_leaves_the_old_file_and_no_debris(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
     with pytest.raises(DataError, match=r"cannot write .*toy\.npz \(.*No space left.*\); free some space"):
         write_prepared(file, check_prepared(arrays()))
     assert file.read_bytes() == before

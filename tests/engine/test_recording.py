@@ -134,3 +134,9 @@ def test_a_png_is_enlarged_by_a_whole_factor_and_keeps_its_values(tmp_path, side
         pixels = torch.frombuffer(bytearray(image.tobytes()), dtype=torch.uint8).view(written, written, 3)
     small = pixels[:: written // side, :: written // side].permute(2, 0, 1)
     assert torch.equal(small, (picture * 255).round().to(torch.uint8))
+
+
+def test_a_picture_of_large_images_shows_fewer_of_them():
+    images = torch.zeros(200, 1, 1, 1).expand(200, 1, 400, 400)
+    assert grid(images, ipc=1).shape[1:] == (16 * 401 + 1, 10 * 401 + 1)
+    assert grid(images, ipc=20).shape[1:] == (10 * 401 + 1, 16 * 401 + 1)

@@ -1,6 +1,7 @@
 """Signals: held back where something must not be cut, at once elsewhere, and put back afterwards."""
 
 import os
+import pickle
 import signal
 import threading
 
@@ -50,3 +51,51 @@ def test_in_another_thread_nothing_is_caught_and_nothing_breaks():
     thread.start()
     thread.join()
     assert found == [False]
+
+
+def warned(seen):
+    with caught() as stop, stop.deferred():
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert stop.requested
+        assert seen == []
+        stop.check()
+
+
+def test_a_warning_stops_the_run_first_and_is_handed_on_then():
+    """As submitit does: its handler of SIGUSR2 puts the job back into the queue and exits."""
+    seen = []
+
+    def requeue(signum, frame):
+        seen.append(signum)
+        raise SystemExit(144)
+
+    before = signal.signal(signal.SIGUSR2, requeue)
+    try:
+        with pytest.raises(SystemExit) as end:
+            warned(seen)
+        assert signal.getsignal(signal.SIGUSR2) is requeue
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert (seen, end.value.code) == ([signal.SIGUSR2], 144)
+
+
+def test_a_launchers_own_handler_of_sigterm_stays():
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda signum, frame: seen.append(signum))
+    try:
+        with caught() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            stop.check()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == [signal.SIGTERM]
+
+
+def test_nobody_listens_to_warnings_by_default():
+    before = signal.getsignal(signal.SIGUSR1)
+    with caught():
+        assert signal.getsignal(signal.SIGUSR1) == before
+
+
+def test_an_interruption_passes_between_processes():
+    assert pickle.loads(pickle.dumps(Interrupted(signal.SIGTERM))).signum == signal.SIGTERM

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from dcond.augment import DiffAug
-from dcond.evaluate import Protocol
+from dcond.errors import DataError
+from dcond.evaluate import Protocol, whole
 from dcond.evaluate.full import evaluate_whole
 from dcond.evaluate.whole import whole_set
 from dcond.models import MLP, Pool
@@ -119,3 +120,14 @@ def test_a_figure_that_cannot_be_kept_is_still_given(toy, tmp_path, caplog):
     found = evaluate_whole(PROTOCOL, POOL, toy, 0, tmp_path / "cache")
     assert len(found.networks) == 2
     assert "the whole set's figure could not be kept in" in caplog.text
+
+
+def test_a_whole_set_that_does_not_fit_is_refused_with_the_way_out(toy, monkeypatch):
+    needed = 3 * 4 * 120 * 64
+    monkeypatch.setattr(whole, "free_bytes", lambda device: needed)
+    whole.check_whole_fits(toy, "scores.full=true")
+    monkeypatch.setattr(whole, "free_bytes", lambda device: None)  # not known
+    whole.check_whole_fits(toy, "scores.full=true")
+    monkeypatch.setattr(whole, "free_bytes", lambda device: needed - 1)
+    with pytest.raises(DataError, match=r"all 120 real images of toy, .* 0\.0 GB are free\. Leave out scores\.full"):
+        whole.check_whole_fits(toy, "scores.full=true")

@@ -94,14 +94,21 @@ def test_an_unknown_order_is_refused():
         Random(order="frist")
 
 
+def embedded(embedding, real) -> torch.Tensor:
+    """Features of all images, which go together in so small a set."""
+    (found,) = embedding(real, Streams(3))
+    assert torch.equal(found.rows, torch.arange(len(real.train)))
+    return found.features
+
+
 def test_the_embedding_is_a_trained_networks_in_evaluation_mode(toy):
     network = MLP(name="MLP", hidden=(16,))
-    features = Embedding(network=network, train_steps=0)(toy, Streams(3))
+    features = embedded(Embedding(network=network, train_steps=0), toy)
     assert features.shape == (120, 16)
     assert not features.requires_grad
     plain = network.build(toy.spec, Streams(3).networks).eval().embed(toy.normalised(torch.arange(120)))
     torch.testing.assert_close(features, plain.detach())
-    trained = Embedding(network=network, train_steps=30, batch=32)(toy, Streams(3))
+    trained = embedded(Embedding(network=network, train_steps=30, batch=32), toy)
     centres = [torch.stack([z[toy.train.labels == c].mean(0) for c in range(3)]) for z in (features, trained)]
     spread = [
         float(torch.pdist(c).min() / torch.stack([z[toy.train.labels == i].std(0).norm() for i in range(3)]).mean())
@@ -112,7 +119,7 @@ def test_the_embedding_is_a_trained_networks_in_evaluation_mode(toy):
 
 def test_the_embedding_of_an_image_does_not_depend_on_its_batch(toy):
     network = ConvNet(name="bn", width=8, norm="batch")
-    few, many = (Embedding(network=network, train_steps=0, batch=batch)(toy, Streams(3)) for batch in (2, 256))
+    few, many = (embedded(Embedding(network=network, train_steps=0, batch=batch), toy) for batch in (2, 256))
     torch.testing.assert_close(few, many)
 
 

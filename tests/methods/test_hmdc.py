@@ -9,7 +9,7 @@ from dcond.errors import ConfigError
 from dcond.matching.clusters import representatives
 from dcond.matching.distances import squared
 from dcond.matching.engine import Engine
-from dcond.matching.views import embed_real
+from dcond.matching.views import class_features, embed_real
 from dcond.methods import hmdc as module
 from dcond.methods.hmdc import HMDC
 from dcond.models import MLP, ConvNet, Pool
@@ -128,16 +128,16 @@ def test_weights_make_the_peaks_equal(parts, toy):
 def test_real_images_are_those_nearest_to_the_centroids(parts, toy, monkeypatch):
     made, seen = parts("hmdc", "init=mix", batch_real=8), []
 
-    def embed(network, real, chunk):
+    def features(network, *rest):
         seen.append(network)
-        return embed_real(network, real, chunk)
+        return class_features(network, *rest)
 
-    monkeypatch.setattr(module, "embed_real", embed)
+    monkeypatch.setattr(module, "class_features", features)
     _, state, _, _ = step_once(made, toy)
     networks = state.learners.networks
     assert seen == networks[:1]
-    features = embed_real(networks[0], toy, 256)  # a step trains the networks only before the next
-    assert torch.equal(state.rows, representatives(features, toy.class_rows, 8, Streams(0).real))
+    plain = embed_real(networks[0], toy, 256)  # a step trains the networks only before the next
+    assert torch.equal(state.rows, representatives(plain, toy.class_rows, 8, Streams(0).real))
     for c, chosen in enumerate(state.rows):
         assert (toy.train.labels[chosen] == c).all()
 

@@ -82,7 +82,7 @@ def matched(monkeypatch) -> list[tuple[Tensor, Tensor, list[Tensor]]]:
 
     def match(gradients, batch, images, *args, **kwargs):
         weights = [p.detach().clone() for p in gradients.network.parameters()]
-        seen.append((batch.detach(), images.detach(), weights))
+        seen.append((batch.tensor().detach(), images.detach(), weights))
         return plain(gradients, batch, images, *args, **kwargs)
 
     monkeypatch.setattr(ClassGradients, "match", match)

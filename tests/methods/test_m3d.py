@@ -71,9 +71,9 @@ def start(real: RealData, ipc: int = 2, factor: int = 1) -> SyntheticSet:
 class Watched(M3D):
     """Notes every class's images as they are when its loss is taken: "at its own turn"."""
 
-    def _losses(self, batch, synthetic, state):
+    def _match(self, batch, synthetic, state):
         state.__dict__.setdefault("turns", []).append(synthetic.by_class.detach().clone())
-        return super()._losses(batch, synthetic, state)
+        return super()._match(batch, synthetic, state)
 
 
 def sweeps(real, sweep, steps=6, momentum=0.5, kernel="gaussian", lr=0.02) -> Tensor:

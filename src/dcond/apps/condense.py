@@ -9,7 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from dcond.apps.job import build, cpu_prepared, nearby, owned, positive, reported, truth, whole_number
 from dcond.apps.kept import chosen, frozen, made_with, numbers_of, plain, resumed, shown_settings
 from dcond.apps.launch import hydra_main
-from dcond.errors import CheckpointError, ConfigError
+from dcond.apps.several import leads
+from dcond.errors import CheckpointError, ConfigError, UnsupportedError, one_of
 
 if TYPE_CHECKING:
     from dcond.engine.checkpoint import Checkpoint
@@ -19,12 +20,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TEST, HELD_OUT = "test", "held_out"  # what accuracies are taken on
 SWITCHES = ("evaluate", "baselines", "tensorboard", "scores.full", "scores.unaugmented")
 
 
 def main(argv: list[str]) -> int:
     """Run the sub-command with the words after it."""
-    check_resume(argv)
+    if leads():
+        check_resume(argv)
     hydra_main(condense, "condense", argv)
     return 0
 
@@ -37,22 +40,27 @@ def check_resume(argv: list[str]) -> None:
             raise CheckpointError(f"nothing to resume: {value} is no folder; give the one of a run that was stopped.")
 
 
-def condense(cfg: DictConfig) -> None:
-    """Run one configuration in the folder Hydra made for it."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
+def condense(cfg: DictConfig) -> float | None:
+    """Run one configuration in the folder Hydra made for it.
 
+    Returns:
+        What a sweeper may choose by: the average accuracy on held-out training images, or None where there is none.
+    """
+    from hydra.core.hydra_config import HydraConfig
+
+    from dcond.apps import sweep
     from dcond.engine.signals import caught
     from dcond.report import result as results
 
     hydra_cfg = HydraConfig.get()
     folder = Path(hydra_cfg.runtime.output_dir)
-    results.refuse_finished(folder)
     choices = dict(hydra_cfg.runtime.choices)
     moment = None
+    if sweep.is_job():
+        check_sweep(cfg, choices)
+    else:
+        results.refuse_finished(folder)
     if cfg.resume is not None:
-        if hydra_cfg.mode == RunMode.MULTIRUN:
-            raise ConfigError("resume=RUN_FOLDER goes on with one run and cannot be swept; leave out -m.")
         cfg, choices, moment = resumed(cfg, folder, list(hydra_cfg.overrides.task))
     text, numbers = frozen(cfg, choices), numbers_of(cfg)
     result = results.new(
@@ -62,8 +70,33 @@ def condense(cfg: DictConfig) -> None:
         choices=chosen(numbers, choices),
         config=plain(numbers),
     )
+    if sweep.is_job():
+        earlier = sweep.finished_before(folder, result["config_sha256"], evaluated=bool(cfg.evaluate))
+        if earlier is not None:
+            return objective(earlier)
+        moment = sweep.left_behind(folder, OmegaConf.to_yaml(numbers, sort_keys=True))
     with caught() as stop, owned(folder), reported(result, folder), cpu_prepared(cfg):
         Job(cfg, choices, text, folder, result, stop).run(moment)
+    return objective(result)
+
+
+def check_sweep(cfg: DictConfig, choices: dict[str, str]) -> None:
+    """Raise :class:`ConfigError` for what makes no sense in a job of a sweep."""
+    if cfg.resume is not None:
+        raise ConfigError("resume=RUN_FOLDER goes on with one run and cannot be swept; leave out -m.")
+    chooses = choices.get("hydra/sweeper", "basic") != "basic"
+    if chooses and not (cfg.test_on == HELD_OUT and cfg.evaluate):
+        raise ConfigError(
+            f"a sweeper that chooses settings needs test_on={HELD_OUT} and evaluate=true: it is told accuracies on "
+            "held-out training images only, never on the test set."
+        )
+
+
+def objective(result: dict[str, Any]) -> float | None:
+    """Return the average accuracy of a result on held-out training images; None where it is on the test set."""
+    if result["evaluation"] is None or result["config"]["test_on"] != HELD_OUT:
+        return None
+    return float(result["evaluation"]["average"])
 
 
 class Job:
@@ -73,6 +106,7 @@ class Job:
         self, cfg: DictConfig, choices: dict[str, str], text: str, folder: Path, result: dict[str, Any], stop: "Stop"
     ):
         from dcond.engine.machine import pick_device
+        from dcond.ranks import current
         from dcond.rng import Streams
 
         self.cfg, self.choices, self.text = cfg, choices, text
@@ -81,20 +115,32 @@ class Job:
         # Everything that can be wrong in the configuration is built before any data is read.
         self.ipc = self.result["ipc"] = whole_number(cfg, "ipc", 1)
         self.seed = self.result["seed"] = whole_number(cfg, "seed", 0)
-        self.rng = Streams(self.seed)
+        self.rng, self.ranks = Streams(self.seed), current()
+        self.result["cost"]["processes"] = self.ranks.count
         self.max_steps = None if cfg.max_steps is None else whole_number(cfg, "max_steps", 0)
         self.max_seconds = None if cfg.max_seconds is None else positive(cfg, "max_seconds")
         self.device = pick_device(str(cfg.device))
         self.evaluate, self.baselines, self.tensorboard, self.full, self.unaugmented = (
             truth(cfg, key) for key in SWITCHES
         )
+        one_of("test_on", str(cfg.test_on), (TEST, HELD_OUT))
+        self.held_out = cfg.test_on == HELD_OUT
         self.loop = build(cfg.loop, "loop")
         self.method: Method = build(cfg.method, f"method={choices['method']}")
+        self._check_shares()
         self.start = build(cfg.init, f"init={choices['init']}")
         self.pool = build(cfg.pool, f"pool={choices['pool']}")
         self.protocol = build(cfg.evaluation, f"evaluation={choices['evaluation']}")
         self.dataset = build(cfg.dataset, f"dataset={choices['dataset']}")
         self._fetch()
+
+    def _check_shares(self) -> None:
+        """Refuse several processes for a method that cannot be divided among them."""
+        if self.ranks.count > 1 and self.method.steps > 0 and not getattr(self.method, "shares_classes", False):
+            raise UnsupportedError(
+                f"method={self.choices['method']} does not divide its classes among processes; "
+                "leave out torchrun, or start several runs side by side."
+            )
 
     def _fetch(self) -> None:
         """Have published weights before anything is computed, those of the evaluation too."""
@@ -108,20 +154,32 @@ class Job:
     def run(self, moment: "Checkpoint | None") -> None:
         """Do all of it."""
         from dcond import artefact
+        from dcond.apps.evaluation import check_memory
         from dcond.engine.machine import peak_memory_bytes
-        from dcond.engine.recording import Recorder, grid, save_png
+        from dcond.engine.recording import Recorder, Silence, grid, save_png
+        from dcond.evaluate.full import tuning_data
 
-        real = self.dataset.load(self.device)
+        with self.ranks.first_before_others():
+            real = self.dataset.load(self.device)
+        if self.held_out:
+            real = tuning_data(real)
+        if self.evaluate:
+            check_memory(real, self.protocol, full=self.full)
         synthetic = self._first_images(real)
         self._describe(synthetic)
-        recorder = Recorder(self.folder, after_step=moment.step if moment else 0, tensorboard=self.tensorboard)
-        done = False
+        after_step, done = moment.step if moment else 0, False
+        recorder = (
+            Recorder(self.folder, after_step=after_step, tensorboard=self.tensorboard)
+            if self.ranks.first
+            else Silence()
+        )
         recorder.settings(shown_settings(self.result))
         try:
             self._condense(real, synthetic, recorder, moment)
-            path = artefact.save(synthetic, self.folder / "synthetic.safetensors")
-            save_png(grid(synthetic.images, synthetic.ipc), self.folder / "grid.png")
-            log.info("condensed set: %s", nearby(path))
+            if self.ranks.first:
+                path = artefact.save(synthetic, self.folder / "synthetic.safetensors")
+                save_png(grid(synthetic.images, synthetic.ipc), self.folder / "grid.png")
+                log.info("condensed set: %s", nearby(path))
             if self.evaluate:
                 self._evaluate(real, synthetic)
             done = True
@@ -178,13 +236,14 @@ class Job:
         }
         content = f"{stored} images" if decoded == stored else f"{stored} images holding {decoded}"
         log.info(
-            "%s on %s, ipc %d: %s, seed %s, %s -> %s",
+            "%s on %s, ipc %d: %s, seed %s, %s%s -> %s",
             self.choices["method"],
             self.choices["dataset"],
             synthetic.ipc,
             content,
             self.seed,
             self.device,
+            f", {self.ranks.count} processes" if self.ranks.count > 1 else "",
             nearby(self.folder),
         )
 
@@ -229,7 +288,11 @@ class Job:
         found = self.protocol.evaluate(lambda repeat: synthetic, self.pool, real.test, self.seed, **needs)
         values = {f"evaluate/{name}": network.mean for name, network in found.networks.items()}
         recorder.scalars({**values, "evaluate/average": found.average}, step)
-        log.info("step %d: average test accuracy %.1f %%", step, 100 * found.average)
+        log.info("step %d: average %s %.1f %%", step, self._accuracy, 100 * found.average)
+
+    @property
+    def _accuracy(self) -> str:
+        return "held-out accuracy" if self.held_out else "test accuracy"
 
     def _evaluate(self, real: "RealData", synthetic: "SyntheticSet") -> None:
         from dcond.apps.evaluation import Wanted, evaluate_with_baselines
@@ -243,6 +306,12 @@ class Job:
             self.seed,
             self.result,
             title=title,
-            wanted=Wanted(baselines=self.baselines, full=self.full, unaugmented=self.unaugmented, cache=self.cache),
+            wanted=Wanted(
+                baselines=self.baselines,
+                full=self.full,
+                unaugmented=self.unaugmented,
+                cache=self.cache,
+                accuracy=self._accuracy,
+            ),
         )
         print(f"-> {nearby(self.folder)}")

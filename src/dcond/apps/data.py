@@ -137,7 +137,7 @@ def _facts(summary: "Summary") -> list[tuple[str, str]]:
         ("test per class", _spread(summary.test_counts)),
         ("mean", " ".join(f"{value:.4f}" for value in summary.mean)),
         ("std", " ".join(f"{value:.4f}" for value in summary.std)),
-        ("on the device", f"{summary.size_bytes / 1e6:,.1f} MB"),
+        ("in memory" if summary.in_memory else "on disk", f"{summary.size_bytes / 1e6:,.1f} MB of 8-bit pixels"),
     ]
 
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from dcond.apps.job import build, cpu_prepared, nearby, owned, reported, truth, whole_number
 from dcond.apps.kept import OF_THE_EVALUATION, chosen, maker, plain
 from dcond.apps.launch import choices, hydra_main
+from dcond.apps.several import leads
 from dcond.errors import ConfigError
 from dcond.paths import conf_dir
 
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 def main(argv: list[str]) -> int:
     """Run the sub-command with the words after it; without ``dataset=``, on the data set the artefact names."""
     words = path_words(argv)
-    hydra_main(evaluate, "evaluate", words + dataset_word(words))
+    hydra_main(evaluate, "evaluate", words + dataset_word(words) if leads() else [])
     return 0
 
 
@@ -61,19 +62,24 @@ def evaluate(cfg: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
+    from dcond.apps import sweep
     from dcond.apps.evaluation import Wanted, evaluate_with_baselines
     from dcond.engine.machine import peak_memory_bytes, pick_device
     from dcond.engine.signals import caught
+    from dcond.ranks import current
     from dcond.report import result as results
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    results.refuse_finished(folder)
+    if not sweep.is_job():
+        results.refuse_finished(folder)
     if OmegaConf.is_missing(cfg.synthetic, "path"):
         raise ConfigError("say what to evaluate: dcond evaluate synthetic=FILE (or the run folder that holds it).")
     name = HydraConfig.get().runtime.choices.get("dataset")
     if name is None:
         raise ConfigError("where several artefacts are evaluated, say on what: dataset=NAME.")
     result = _new_result(cfg, HydraConfig.get().runtime.choices)
+    if sweep.is_job() and sweep.finished_before(folder, result["config_sha256"], evaluated=True) is not None:
+        return
     with caught(), owned(folder), reported(result, folder), cpu_prepared(cfg):
         seed = result["seed"] = whole_number(cfg, "seed", 0)
         baselines, full, unaugmented = (truth(cfg, key) for key in ("baselines", "scores.full", "scores.unaugmented"))
@@ -87,7 +93,9 @@ def evaluate(cfg: DictConfig) -> None:
         content, rival = source.read(), other and other.read()  # before any data is
         dataset = build(cfg.dataset, f"dataset={name}")
         result |= {"dataset": name, "device": str(device)}
-        real = dataset.load(device)
+        result["cost"]["processes"] = current().count
+        with current().first_before_others():
+            real = dataset.load(device)
         synthetic = source.fitted(content, real)
         result |= _described(source.path, synthetic)
         title = f"{result['method']} on {real.name}, {synthetic.ipc} image(s) per class"

@@ -18,6 +18,7 @@ from dcond.evaluate.doubts import near_chance, odd_inputs
 from dcond.evaluate.full import evaluate_whole, hold_out
 from dcond.evaluate.protocol import Sets, check_fits
 from dcond.evaluate.scores import scores
+from dcond.evaluate.whole import check_whole_fits
 from dcond.init.start import check_ipc
 from dcond.models import Pool
 from dcond.report.score_table import comparison_table, score_table
@@ -40,6 +41,7 @@ class Wanted:
         cache: where the whole set's figures and teachers are kept.
         against: another set to compare with.
         doubt: warn of signs that the set was read wrongly.
+        accuracy: how the figures are called.
     """
 
     baselines: bool
@@ -48,6 +50,7 @@ class Wanted:
     cache: Path
     against: SyntheticSet | None = None
     doubt: bool = False
+    accuracy: str = "test accuracy"
 
 
 def evaluate_with_baselines(
@@ -69,6 +72,7 @@ def evaluate_with_baselines(
     check_fits(synthetic, real)
     if wanted.against is not None:
         check_fits(wanted.against, real)
+    check_memory(real, protocol, full=wanted.full)
     if wanted.doubt and (warning := odd_inputs(synthetic, real)):
         log.warning("%s", warning)
     trials = _Trials(protocol, pool, real, synthetic, seed, wanted).all()
@@ -83,15 +87,23 @@ def evaluate_with_baselines(
     if "hard_labels" not in found and synthetic.labels.ndim == 1 and protocol.teacher is None:
         found["hard_labels"] = found["condensed"]
     _fill(result, found)
-    _print(title, found, result)
+    _print(title, found, result, wanted.accuracy)
     ours = found["condensed"]
     if wanted.against is not None:
         _compare(synthetic, wanted.against, found, result)
     if wanted.doubt and (warning := near_chance(ours, found.get("random"), synthetic)):
         log.warning("%s", warning)
     each = ", ".join(f"{name} {percent(network)}" for name, network in ours.networks.items())
-    print(f"average test accuracy {100 * ours.average:.1f} % ({each})")
+    print(f"average {wanted.accuracy} {100 * ours.average:.1f} % ({each})")
     return ours.average
+
+
+def check_memory(real: RealData, protocol: Protocol, *, full: bool) -> None:
+    """Raise :class:`DataError` where the whole real set is to be trained on and does not fit in memory."""
+    if full:
+        check_whole_fits(real, "scores.full=true")
+    if protocol.teacher is not None:
+        check_whole_fits(real, "teacher=...")
 
 
 class _Trials:
@@ -166,9 +178,9 @@ def _fill(result: dict[str, Any], found: dict[str, EvalResult]) -> None:
     result["scores"] = scores(found)
 
 
-def _print(title: str, found: dict[str, EvalResult], result: dict[str, Any]) -> None:
+def _print(title: str, found: dict[str, EvalResult], result: dict[str, Any], accuracy: str) -> None:
     random = {name: found[name] for name in BASELINE_TITLES if name in found}
-    Console().print(cross_architecture(title, found["condensed"], random))
+    Console().print(cross_architecture(title, found["condensed"], random, accuracy))
     known = result["scores"]
     if known is not None and (known["hlr"] is not None or known["ars"] is not None):  # IOR alone is the gain above
         Console().print(score_table(known, found.get("full")))

@@ -96,17 +96,21 @@ def nearby(path: Path) -> Path:
 def cpu_prepared(cfg: DictConfig) -> Iterator[None]:
     """Use ``threads`` CPU threads for the length of a block, and keep memory from step to step from here on.
 
+    Where ``threads`` is null, a job of a sweep uses what its launcher gives it, and each of several processes on one
+    machine its share of the cores.
+
     Raises:
         ConfigError: it is neither null nor a whole number of 1 or more.
     """
     import torch
 
-    from dcond.engine.machine import keep_freed_memory
+    from dcond.apps import sweep
+    from dcond.engine.machine import keep_freed_memory, share_of_cores
 
     keep_freed_memory()
     before = torch.get_num_threads()
-    if cfg.threads is not None:
-        torch.set_num_threads(whole_number(cfg, "threads", 1))
+    threads = sweep.threads() or share_of_cores()
+    torch.set_num_threads(threads if cfg.threads is None else whole_number(cfg, "threads", 1))
     try:
         yield
     finally:
@@ -115,29 +119,40 @@ def cpu_prepared(cfg: DictConfig) -> Iterator[None]:
 
 @contextmanager
 def owned(folder: Path) -> Iterator[None]:
-    """Keep a run folder to this process for the length of a block.
+    """Keep a run folder to this process for the length of a block; of several processes of one run, rank 0 does.
+
+    What an unfinished run said of itself there is forgotten.
 
     Raises:
         ConfigError: another process has it, or has finished its run there.
     """
     from dcond.engine.claim import claimed
+    from dcond.ranks import current
     from dcond.report import result as results
 
+    if not current().first:
+        yield
+        return
     with claimed(folder):
         results.refuse_finished(folder)  # again: it may have been finished since the first look
+        results.forget_unfinished(folder)
         yield
 
 
 @contextmanager
 def reported(result: dict[str, Any], folder: Path) -> Iterator[None]:
-    """Write ``result.json`` however the block ends; log what ended it.
+    """Write ``result.json`` however the block ends; log what ended it. Of several processes, rank 0 does.
 
     Raises:
         DcondError: also for a failed write (disk full, read-only folder), in one line.
     """
     from dcond.engine.signals import Interrupted
+    from dcond.ranks import current
     from dcond.report import result as results
 
+    if not current().first:
+        yield
+        return
     try:
         with shortage_told(result["config"] or {}):
             yield

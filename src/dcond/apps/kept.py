@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from dcond.apps.trust import check_code
 from dcond.errors import CheckpointError
@@ -22,7 +22,10 @@ def numbers_of(cfg: DictConfig) -> DictConfig:
     """Return what of the configuration can change a number: not where, how often logged, nor on what."""
     where_and_when = {"paths", "name", "resume", "device", "threads", "tensorboard", "checkpoint", "loop"}
     aside = where_and_when | {"evaluate", "baselines", "scores"}
-    return OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in aside])
+    numbers = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in aside])
+    with open_dict(numbers):
+        numbers.dataset.pop("keep", None)  # where the images stay
+    return numbers
 
 
 def chosen(numbers: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:

@@ -10,8 +10,11 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from dcond.apps.several import run_together, several
 from dcond.errors import ConfigError, DcondError, nearest
 from dcond.paths import conf_dir
+
+Task = Callable[[DictConfig], float | None]  # what it returns is for a sweeper
 
 
 class _Fault(BaseException):
@@ -21,23 +24,30 @@ class _Fault(BaseException):
         self.error = error
 
 
-def hydra_main(task: Callable[[DictConfig], None], config_name: str, argv: list[str]) -> None:
-    """Run a task under Hydra with the words after the sub-command.
+def hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
+    """Run a task under Hydra with the words after the sub-command, in all processes where there are several.
 
     Raises:
         DcondError: whatever was wrong with the words, the configuration, the run or the disk, in one line.
     """
+    if several():
+        run_together(task, lambda task: _hydra_main(task, config_name, argv), argv)
+    else:
+        _hydra_main(task, config_name, argv)
+
+
+def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    OmegaConf.register_new_resolver("dcond.run_dir", lambda resume, new: resume or new, replace=True)
-    OmegaConf.register_new_resolver("dcond.hydra_subdir", _hydra_subdir, replace=True)
+    from dcond.apps.sweep import told_at_end
+
     check_choices(argv)
     # Hydra takes flags and settings in one block each: `ipc=1 -m seed=0,1` it would refuse.
     sys.argv = [sys.argv[0], *sorted(argv, key=_is_flag)]
     try:
-        with _hydra_raises():
+        with told_at_end(), _hydra_raises():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(_translated(task))()
     except _Fault as fault:
         raise fault.error from fault.error.__cause__
@@ -59,11 +69,13 @@ def _hydra_subdir(resume: str | None, folder: str | None) -> str | None:
     from dcond.report import result as results
 
     kept = Path(folder or ".")
-    try:
-        results.refuse_finished(kept)
-    except ConfigError:
-        return None  # the job itself says so
-    return None if resume or in_use(kept) else ".hydra"
+    begun = results.finished(kept) is not None or (kept / "checkpoint.pt").exists()  # the job itself says so
+    return None if begun or resume or in_use(kept) else ".hydra"
+
+
+# Here, and not when a command starts: the process of a job, too, must know them before it has anything else of dcond.
+OmegaConf.register_new_resolver("dcond.run_dir", lambda resume, new: resume or new, replace=True)
+OmegaConf.register_new_resolver("dcond.hydra_subdir", _hydra_subdir, replace=True)
 
 
 @contextmanager
@@ -92,29 +104,33 @@ def _hydra_words(error: Exception) -> str:
     cause = error.__cause__
     parent, key = getattr(cause, "parent_node", None), getattr(cause, "key", None)
     hint = nearest(str(key), map(str, parent)) if isinstance(parent, DictConfig) else ""
+    plugin = re.match(r".*Could not find 'hydra/(?:launcher|sweeper)/([a-z]+)", words)
+    if plugin is not None:
+        extra = {"submitit": "slurm"}.get(plugin[1], plugin[1])
+        hint = f" If its package is not installed: pip install 'dcond[{extra}]'."
     return f"{words.rstrip('.')}.{hint}"
 
 
-def _translated(task: Callable[[DictConfig], None]) -> Callable[[DictConfig], None]:
-    """Take a user's fault past Hydra; in a sweep tell it at once and hand it to Hydra, which goes on."""
+def _translated(task: Task) -> Task:
+    """Take a user's fault past Hydra; in a sweep tell any fault at once and hand it to Hydra, which goes on."""
 
     @functools.wraps(task)
-    def run(cfg: DictConfig) -> None:
-        from hydra.core.hydra_config import HydraConfig
-        from hydra.errors import CompactHydraException
-        from hydra.types import RunMode
+    def run(cfg: DictConfig) -> float | None:
         from omegaconf.errors import OmegaConfBaseException
+
+        from dcond.apps import sweep
 
         try:
             try:
-                task(cfg)
+                return task(cfg)
             except OmegaConfBaseException as error:
                 raise ConfigError(_hydra_words(error)) from error
-        except DcondError as error:
-            if HydraConfig.get().mode != RunMode.MULTIRUN:
-                raise _Fault(error) from error
-            print(f"dcond: {error}", file=sys.stderr)
-            raise CompactHydraException(str(error)) from error
+        except Exception as error:
+            if not sweep.is_job():
+                raise (_Fault(error) if isinstance(error, DcondError) else error) from error
+            words = str(error) if isinstance(error, DcondError) else f"{type(error).__name__}: {error}"
+            print(f"dcond: {words}", file=sys.stderr)
+            raise sweep.JobError(words) from error
 
     return run
 

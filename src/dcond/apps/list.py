@@ -19,6 +19,7 @@ KINDS = {  # the word on the command line, and the folder of conf/
     "engines": "engine",
     "evaluations": "evaluation",
     "teachers": "teacher",
+    "sweeps": "sweep",
 }
 EPILOG = """\
 examples:

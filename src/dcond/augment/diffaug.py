@@ -42,6 +42,13 @@ class Draw:
     size: tuple[int, int]
     stages: tuple[tuple[Step, ...], ...]
 
+    def part(self, begin: int, end: int) -> "Draw":
+        """Return the draw of the groups from ``begin`` up to ``end`` alone."""
+        if (begin, end) == (0, self.groups):
+            return self
+        stages = ([_part_of(step, begin, end) for step in stage] for stage in self.stages)
+        return _draw_of(end - begin, self.size, stages)
+
 
 class DiffAug:
     """Differentiable Siamese augmentation on normalised images, and IDC's variant of it.
@@ -196,6 +203,12 @@ def _draw_of(groups: int, size: tuple[int, int], stages: Iterable[list[Step]]) -
     """Return the draw of these stages, without what touches nothing."""
     touching = (tuple(step for step in stage if len(step.groups)) for stage in stages)
     return Draw(groups, size, tuple(stage for stage in touching if stage))
+
+
+def _part_of(step: Step, begin: int, end: int) -> Step:
+    """Return a step of the groups from ``begin`` up to ``end``, counted from there; it may touch none."""
+    inside = (step.groups >= begin) & (step.groups < end)
+    return Step(step.family, step.groups[inside] - begin, tuple(values[inside] for values in step.parameters))
 
 
 def _in_a_row(stage: Sequence[list[Step]], groups: int) -> list[Step]:

@@ -5,12 +5,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
+from dcond.data.keeping import check_keep, kept, places, split_of
 from dcond.data.prepared import Prepared, read_prepared, write_prepared
-from dcond.data.statistics import check_stats, statistics
+from dcond.data.statistics import Statistics, check_stats, statistics
 from dcond.errors import require
 from dcond.types import RealData, Split
 
@@ -22,13 +21,16 @@ class Dataset(ABC):
     Args:
         name: how tables and files call it: letters, digits, ``_``, ``.`` and ``-``.
         flip: whether a mirrored image keeps its class; augmentations read it.
-        stats: "pixel" measures mean and std on the training split; "legacy" takes the constants of the public
-            DC code, for the sets that have them.
+        stats: "pixel" measures mean and std on the training split, "sample" on 10,000 of its images at most;
+            "legacy" takes the constants of the public DC code, for the sets that have them.
+        keep: where the images stay: "device", "host" (memory), "disk", or "auto": the first with room
+            (:func:`~dcond.data.keeping.places`). Changes no number.
     """
 
     name: str
     flip: bool = False
     stats: str = "pixel"
+    keep: str = "auto"
 
     def __post_init__(self) -> None:
         require(
@@ -37,22 +39,33 @@ class Dataset(ABC):
         )
         require(isinstance(self.flip, bool), f"dataset.flip={self.flip!r} is unknown; allowed: true, false.")
         check_stats(self.stats, self.name)
+        check_keep(self.keep)
 
     @abstractmethod
     def arrays(self) -> Prepared:
-        """Return both splits, checked."""
+        """Return both splits, checked; large images are read only when they are indexed."""
 
     def prepare(self) -> Path | None:
         """Write the prepared form and return its path, or None where there is nothing to gain by it."""
         return None
 
     def load(self, device: torch.device | str = "cpu") -> RealData:
-        """Read the data set onto ``device``.
+        """Read the data set for use on ``device``.
 
         Raises:
             DataError: it cannot be had, or something in it cannot be used.
         """
-        return to_real(self.name, self.arrays(), self.stats, torch.device(device))
+        device, data = torch.device(device), self.arrays()
+        train_place, test_place = places(self.name, data, self.keep, device)
+        train = split_of(data.train_images, data.train_labels, train_place)
+        mean, std = self.statistics(train, data)
+        test = split_of(data.test_images, data.test_labels, test_place)
+        splits = kept(train, train_place, device), kept(test, test_place, device)
+        return RealData(self.name, *splits, data.class_names, mean, std)
+
+    def statistics(self, train: Split, data: Prepared) -> Statistics:
+        """Return mean and std of the training split, per channel, as ``stats`` says; ``data`` is where it is from."""
+        return statistics(train, self.stats, self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,21 +107,4 @@ class PreparedOnce(Dataset):
         """Return both splits from the prepared form, which is made if it is missing."""
         if not self.file.is_file():
             write_prepared(self.file, self.make())
-        return read_prepared(self.file)
-
-
-def to_real(name: str, data: Prepared, stats: str, device: torch.device) -> RealData:
-    """Turn arrays into tensors on ``device``, channels first; statistics are taken on the way."""
-    train_images = _channels_first(data.train_images)
-    mean, std = statistics(train_images, stats, name)
-    train = Split(train_images, torch.from_numpy(data.train_labels)).to(device)
-    test = Split(_channels_first(data.test_images), torch.from_numpy(data.test_labels)).to(device)
-    return RealData(name, train, test, data.class_names, mean, std)
-
-
-def _channels_first(images: NDArray[np.uint8]) -> torch.Tensor:
-    # One copy per split; contiguous() would leave odd strides on grey images, which networks treat as channels-last.
-    n, h, w, c = images.shape
-    tensor = torch.empty(n, c, h, w, dtype=torch.uint8)
-    tensor.numpy()[:] = images.transpose(0, 3, 1, 2)  # numpy also reads arrays that may not be written to
-    return tensor
+        return read_prepared(self.file, on_disk=True)

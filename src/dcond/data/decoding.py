@@ -1,16 +1,20 @@
-"""Image files of any kind and size to uint8 arrays of one shape."""
+"""Image files of any kind and size to uint8 images of one shape, decoded when they are wanted."""
 
+import itertools
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from dcond.data.folder import Listing
+from dcond.data.folder import Files, Listing
 from dcond.data.prepared import Prepared, check_prepared
 from dcond.errors import DataError, one_of, require
 
@@ -47,57 +51,67 @@ class ImageRule:
         require(self.channels in (1, 3, "auto"), f"dataset.channels={self.channels!r} is unknown; allowed: auto, 1, 3.")
 
     def decode(self, listing: Listing) -> Prepared:
-        """Read all files of a listing.
+        """Return both splits of a listing; an image is read when it is indexed.
 
         Raises:
-            DataError: a file cannot be read, or sizes differ and ``size`` is None; the message names the file.
+            DataError: an image's size or colour must be known and the file cannot be read, or sizes differ and
+                ``size`` is None; the message names the file.
         """
-        shape = self._shape([*listing.train_files, *listing.test_files])
+        shape = self._shape(itertools.chain(listing.train_files, listing.test_files))
         return check_prepared(
             {
-                "train_images": self._read(listing.train_files, shape),
+                "train_images": DecodedImages(self, listing.train_files, shape),
                 "train_labels": listing.train_labels,
-                "test_images": self._read(listing.test_files, shape),
+                "test_images": DecodedImages(self, listing.test_files, shape),
                 "test_labels": listing.test_labels,
                 "class_names": np.array(listing.class_names),
-            }
+            },
+            in_memory="",
         )
 
-    def read(self, files: Sequence[Path], way_out: str) -> NDArray[np.uint8]:
+    def read(self, files: Files, way_out: str) -> NDArray[np.uint8]:
         """Read files into one array uint8 (n, h, w, c).
 
         Raises:
-            DataError: as :meth:`decode`; ``way_out`` ends what it says of unlike sizes.
+            DataError: as :meth:`decode`, or a file cannot be read; ``way_out`` ends what it says of unlike sizes.
         """
-        return self._read(files, self._shape(files, way_out))
+        return DecodedImages(self, files, self._shape(files, way_out))[:]
 
-    def _shape(self, files: Sequence[Path], way_out: str = _SIDE) -> Shape:
-        """Settle on one shape; where a setting leaves it open, from the headers of all files."""
+    def image(self, file: Path, shape: Shape) -> NDArray[np.uint8]:
+        """Read one file as uint8 of this shape (h, w, c).
+
+        Raises:
+            DataError: it cannot be read, or is not as its header said; the message names it.
+        """
+        image = self._resized(_open(file, "L" if shape[2] == 1 else "RGB"))
+        if image.size != shape[1::-1]:
+            size = f"{image.size[0]} x {image.size[1]}"
+            raise DataError(f"{file} is {size} now and was {shape[1]} x {shape[0]} when it was listed; start anew.")
+        return np.asarray(image).reshape(shape)
+
+    def _shape(self, files: Iterable[Path], way_out: str = _SIDE) -> Shape:
+        """Settle on one shape; where a setting leaves it open, from the headers of the files, as many as it takes."""
         if self.size is not None and self.channels != "auto":
             return self.size, self.size, int(self.channels)
         height = width = self.size
-        grey = True
+        first, grey = None, True
         for file in files:
+            if self.size is not None and not grey:
+                break  # one of them has colour: they all get three channels
             (w, h), mode = _header(file)
+            first = first or file
             grey = grey and mode in GREY_MODES
             if height is None or width is None:
                 height, width = h, w
             elif self.size is None and (h, w) != (height, width):
                 raise DataError(
-                    f"images differ in size: {files[0]} is {width} x {height}, {file} is {w} x {h} (width x height). "
+                    f"images differ in size: {first} is {width} x {height}, {file} is {w} x {h} (width x height). "
                     f"{way_out}"
                 )
         channels = (1 if grey else 3) if self.channels == "auto" else int(self.channels)
         if height is None or width is None:
             raise DataError("there is no image to take a size from.")
         return height, width, channels
-
-    def _read(self, files: Sequence[Path], shape: Shape) -> NDArray[np.uint8]:
-        images = np.empty((len(files), *shape), np.uint8)
-        for row, file in enumerate(files):
-            image = _open(file, "L" if shape[2] == 1 else "RGB")
-            images[row] = np.asarray(self._resized(image)).reshape(shape)
-        return images
 
     def _resized(self, image: Image.Image) -> Image.Image:
         if self.size is None:
@@ -108,6 +122,43 @@ class ImageRule:
         if self.resize == "squash":
             return image.resize(side, _BILINEAR)
         return ImageOps.pad(image, side, method=_BILINEAR, color=PAD if image.mode == "L" else (PAD, PAD, PAD))
+
+
+class DecodedImages:
+    """Image files as uint8 images (n, h, w, c), indexed like an array and decoded then.
+
+    As many threads decode as PyTorch has; Pillow does so outside of Python's lock. How many changes no image.
+    torchvision's codecs give the same pixels of a JPEG file, but are deprecated since torchvision 0.29.
+
+    Args:
+        rule: how a file becomes an image.
+        files: n of them.
+        shape: (h, w, c).
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    def __init__(self, rule: ImageRule, files: Files, shape: Shape):
+        self.rule, self.files = rule, files
+        self.shape = (len(files), *shape)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> NDArray[np.uint8]:
+        places = np.arange(len(self))[rows] if isinstance(rows, slice) else rows
+        images = np.empty((len(places), *self.shape[1:]), np.uint8)
+        fill = partial(self._fill, images, places)
+        if len(places) == 1:
+            fill(0)
+        else:
+            with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+                for _ in pool.map(fill, range(len(places))):  # in order: the first that fails is always the same
+                    pass
+        return images
+
+    def _fill(self, images: NDArray[np.uint8], places: NDArray[np.int64], i: int) -> None:
+        images[i] = self.rule.image(self.files[int(places[i])], self.shape[1:])
 
 
 def _header(file: Path) -> tuple[tuple[int, int], str]:

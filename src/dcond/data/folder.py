@@ -1,6 +1,8 @@
 """Which image files of a folder belong to which split and class."""
 
 import logging
+import os
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,13 +18,39 @@ SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", "
 ANNOTATIONS = "val_annotations.txt"  # Tiny ImageNet: test images lie in one folder, this file names their classes
 
 
+@dataclass(frozen=True, eq=False)
+class Files:
+    """File names below a folder: as bytes of one width, for a million paths would take more memory than a batch."""
+
+    root: Path
+    names: NDArray[np.bytes_]  # (n,)
+
+    @classmethod
+    def of(cls, root: Path, names: Sequence[str]) -> "Files":
+        """Return the files of these names, relative to the folder."""
+        return cls(root, np.array([os.fsencode(name) for name in names], dtype=np.bytes_))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, row: int) -> Path:
+        return self.root / os.fsdecode(bytes(self.names[row]))
+
+    def __iter__(self) -> Iterator[Path]:
+        return (self[row] for row in range(len(self)))
+
+    def part(self, rows: NDArray[np.int64]) -> "Files":
+        """Return some of them."""
+        return Files(self.root, self.names[rows])
+
+
 @dataclass
 class Listing:
     """Image files of both splits with their class indices (n,), and one name per class."""
 
-    train_files: list[Path]
+    train_files: Files
     train_labels: NDArray[np.int64]
-    test_files: list[Path]
+    test_files: Files
     test_labels: NDArray[np.int64]
     class_names: tuple[str, ...]
 
@@ -52,13 +80,13 @@ def list_folder(root: Path, test_fraction: float, split_seed: int) -> Listing:
         train, test = stratified_split(labels, round(test_fraction * len(files)), split_seed)
         if len(test) == 0:
             raise DataError(f"{root} holds {len(files)} images, too few to split; add images or a test/ folder.")
-        return Listing([files[i] for i in train], labels[train], [files[i] for i in test], labels[test], names)
+        return Listing(files.part(train), labels[train], files.part(test), labels[test], names)
     train_files, train_labels, names = list_classes(root / "train")
     test_files, test_labels = _test_split(root, names)
     return Listing(train_files, train_labels, test_files, test_labels, _readable_names(root, names))
 
 
-def _test_split(root: Path, names: tuple[str, ...]) -> tuple[list[Path], NDArray[np.int64]]:
+def _test_split(root: Path, names: tuple[str, ...]) -> tuple[Files, NDArray[np.int64]]:
     if (root / "val" / ANNOTATIONS).is_file():
         return _annotated(root / "val", names)  # before test/, which has no labels in that set
     for folder in (root / "test", root / "val"):
@@ -77,7 +105,7 @@ def _test_split(root: Path, names: tuple[str, ...]) -> tuple[list[Path], NDArray
     )
 
 
-def list_classes(root: Path) -> tuple[list[Path], NDArray[np.int64], tuple[str, ...]]:
+def list_classes(root: Path) -> tuple[Files, NDArray[np.int64], tuple[str, ...]]:
     """Return the image files of a folder of class folders, their class indices (n,), and the folders' names in order.
 
     Raises:
@@ -86,23 +114,33 @@ def list_classes(root: Path) -> tuple[list[Path], NDArray[np.int64], tuple[str, 
     folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if not folders:
         raise DataError(f"{root} holds no class folders; expected {root / 'CLASS' / 'image.png'} and so on.")
-    files: list[Path] = []
+    names: list[str] = []
     counts, ignored = [], 0
     for folder in folders:
-        inside = sorted(entry for entry in folder.rglob("*") if entry.is_file())
-        images = [file for file in inside if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")]
+        images, others = _images_inside(folder)
         if not images:
             raise DataError(f"class folder {folder} holds no image; add some or remove the folder.")
-        files += images
+        names += images
         counts.append(len(images))
-        ignored += len(inside) - len(images)
+        ignored += others
     if ignored:
         log.info("%s: ignored %d file(s) that are not images", root, ignored)
     labels = np.repeat(np.arange(len(folders), dtype=np.int64), counts)
-    return files, labels, tuple(folder.name for folder in folders)
+    return Files.of(root, names), labels, tuple(folder.name for folder in folders)
 
 
-def _annotated(folder: Path, names: tuple[str, ...]) -> tuple[list[Path], NDArray[np.int64]]:
+def _images_inside(folder: Path) -> tuple[list[str], int]:
+    """Return the images below a class folder, named from the folder around it and in order; and how many others."""
+    images, others = [], 0
+    for inside, _, names in os.walk(folder):
+        within = folder.name + inside[len(str(folder)) :]
+        chosen = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES and name[0] != "."]
+        images += [os.path.join(within, name) for name in chosen]
+        others += len(names) - len(chosen)
+    return sorted(images, key=lambda name: name.split(os.sep)), others
+
+
+def _annotated(folder: Path, names: tuple[str, ...]) -> tuple[Files, NDArray[np.int64]]:
     index = {name: label for label, name in enumerate(names)}
     files, labels = [], []
     for number, line in enumerate(_lines(folder / ANNOTATIONS), 1):
@@ -114,9 +152,9 @@ def _annotated(folder: Path, names: tuple[str, ...]) -> tuple[list[Path], NDArra
                 f"{folder / ANNOTATIONS}, line {number} names {words[0]!r}, which is no file of {folder / 'images'}; "
                 "name each image by its file alone."
             )
-        files.append(folder / "images" / words[0])
+        files.append(os.path.join("images", words[0]))
         labels.append(index[words[1]])
-    return files, np.array(labels, dtype=np.int64)
+    return Files.of(folder, files), np.array(labels, dtype=np.int64)
 
 
 def _readable_names(root: Path, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -20,4 +20,4 @@ class Npz(Dataset):
 
     def arrays(self) -> Prepared:
         """Return both splits of the file."""
-        return read_prepared(Path(self.path).expanduser())
+        return read_prepared(Path(self.path).expanduser(), on_disk=True)

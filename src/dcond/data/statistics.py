@@ -1,13 +1,20 @@
 """Mean and standard deviation of a training split, per channel, in [0, 1] pixel units."""
 
+import math
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
 from dcond.errors import DataError, one_of, require
+from dcond.rng import generator
+from dcond.types import Split
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std, one value per channel
 
 CHUNK = 4096  # images counted together
+CHUNK_BYTES = 2**25  # and no more than this of large ones
+SAMPLE = 10_000  # training images that stats=sample looks at
 # A channel that never changes would be divided by 0; one grey level is the smallest difference pixels can show.
 STD_FLOOR = 1 / 255
 
@@ -27,43 +34,59 @@ LEGACY: dict[str, Statistics] = {
 
 def check_stats(stats: str, name: str) -> None:
     """Raise :class:`ConfigError` unless ``stats`` is offered for the data set ``name``."""
-    one_of("dataset.stats", stats, ("pixel", "legacy"))
+    one_of("dataset.stats", stats, ("pixel", "sample", "legacy"))
     require(
-        stats == "pixel" or name in LEGACY,
+        stats != "legacy" or name in LEGACY,
         f"dataset.stats=legacy has no published constants for {name!r}; allowed: {', '.join(LEGACY)}. "
         "Use dataset.stats=pixel.",
     )
 
 
-def statistics(images: Tensor, stats: str, name: str) -> Statistics:
-    """Return mean and std of uint8 images (n, c, h, w), per channel: measured (``pixel``) or published (``legacy``).
+def statistics(split: Split, stats: str, name: str) -> Statistics:
+    """Return mean and std per channel of a training split.
+
+    Args:
+        split: the images.
+        stats: "pixel" measures all of them, "sample" 10,000 at most, the same ones in every run; "legacy" takes
+            published constants.
+        name: of the data set, for ``legacy``.
 
     Raises:
         DataError: ``legacy`` constants have another number of channels than the images.
     """
-    if stats == "pixel":
-        return measured(images)
+    channels = split.images.shape[1]
+    if stats != "legacy":
+        if stats == "sample" and len(split) > SAMPLE:
+            rows = torch.randperm(len(split), generator=generator(0, "statistics"))[:SAMPLE]
+            split = split.part(rows.sort().values)
+        size = max(1, min(CHUNK, CHUNK_BYTES // math.prod(split.images.shape[1:])))
+        return measured((images.cpu() for images, _ in split.batches(size)), channels)
     mean, std = LEGACY[name]
-    if len(mean) != images.shape[1]:
+    if len(mean) != channels:
         raise DataError(
-            f"dataset.stats=legacy has {len(mean)} channel(s) for {name!r}, the images {images.shape[1]}; "
+            f"dataset.stats=legacy has {len(mean)} channel(s) for {name!r}, the images {channels}; "
             "use dataset.stats=pixel."
         )
     return mean, std
 
 
-def measured(images: Tensor) -> Statistics:
-    """Return mean and population std over all pixels of each channel of uint8 (n, c, h, w).
+def measured(parts: Iterable[Tensor], channels: int) -> Statistics:
+    """Return mean and population std over all pixels of each channel of images that come in parts.
 
     From counts of the 256 levels, so exact however many images there are, in little memory.
+
+    Args:
+        parts: uint8 (n, c, h, w) each, on the CPU.
+        channels: c.
     """
     level = torch.arange(256, dtype=torch.float64) / 255
+    counts = torch.zeros(channels, 256, dtype=torch.int64)
+    for part in parts:
+        for channel in range(channels):
+            counts[channel] += torch.bincount(part[:, channel].reshape(-1), minlength=256)
     means, stds = [], []
-    for channel in range(images.shape[1]):
-        counts = torch.zeros(256, dtype=torch.int64)
-        for part in torch.split(images[:, channel], CHUNK):
-            counts += torch.bincount(part.reshape(-1), minlength=256)
-        share = counts.double() / counts.sum()
+    for count in counts:
+        share = count.double() / count.sum()
         mean = (share * level).sum()
         means.append(mean.item())
         stds.append(max((share * (level - mean) ** 2).sum().sqrt().item(), STD_FLOOR))

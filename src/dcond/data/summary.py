@@ -1,8 +1,10 @@
 """What there is to know of a data set at a glance."""
 
+import math
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from dcond.types import RealData
 
@@ -22,7 +24,8 @@ class Summary:
     test_counts: tuple[int, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    size_bytes: int  # of images and labels on the device
+    size_bytes: int  # of all images
+    in_memory: bool  # or left on disk
 
 
 def summarise(real: RealData) -> Summary:
@@ -30,7 +33,7 @@ def summarise(real: RealData) -> Summary:
     classes = len(real.class_names)
     splits = (real.train, real.test)
     train_counts, test_counts = (torch.bincount(split.labels.cpu(), minlength=classes).tolist() for split in splits)
-    size_bytes = sum(tensor.nbytes for split in splits for tensor in (split.images, split.labels))
+    size_bytes = sum(math.prod(split.images.shape) for split in splits)
     spec = real.spec
     return Summary(
         real.name,
@@ -45,4 +48,5 @@ def summarise(real: RealData) -> Summary:
         real.mean,
         real.std,
         size_bytes,
+        isinstance(real.train.images, Tensor),
     )

@@ -1,5 +1,8 @@
 """Checks that turn arrays of unknown origin into arrays the rest of dcond may trust, or say what is wrong with them."""
 
+import math
+from typing import Any, Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,26 +11,44 @@ from dcond.errors import DataError
 CHUNK = 1024  # images looked at together, so that checks and conversions need little memory
 
 
-def as_images(array: NDArray[np.generic], what: str) -> NDArray[np.uint8]:
+class Images(Protocol):
+    """uint8 images (n, h, w, c): an array, or what is indexed like one and read when it is."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, h, w, c)."""
+        ...
+
+    def __len__(self) -> int:
+        """Return n."""
+        ...
+
+    def __getitem__(self, rows: Any, /) -> NDArray[np.uint8]:
+        """Return the images of a slice, or of rows int64 (m,)."""
+        ...
+
+
+def as_images(array: Any, what: str) -> Images:
     """Return images as uint8 (n, h, w, c) with c 1 or 3.
 
     Args:
         array: uint8 in [0, 255] or floating point in [0, 1] (rounded to the nearest of 256 levels); (n, h, w),
-            (n, h, w, 1) or (n, h, w, 3). uint8 is returned as it is, without a copy.
+            (n, h, w, 1) or (n, h, w, 3). uint8 is returned as it is, neither copied nor read.
         what: how messages call the array.
 
     Raises:
         DataError: another shape or type, no image, or a value that is not finite or outside the range.
     """
-    if array.ndim == 3:
+    if len(array.shape) == 3:
         array = array[..., None]
-    if array.ndim != 4 or array.shape[-1] not in (1, 3):
-        hint = " Use transpose(0, 2, 3, 1)." if array.ndim == 4 and array.shape[1] in (1, 3) else ""
+    if len(array.shape) != 4 or array.shape[-1] not in (1, 3):
+        hint = " Use transpose(0, 2, 3, 1)." if len(array.shape) == 4 and array.shape[1] in (1, 3) else ""
         raise DataError(f"{what} has shape {array.shape}; allowed: (n, h, w), (n, h, w, 1) and (n, h, w, 3).{hint}")
-    if array.size == 0:
+    if math.prod(array.shape) == 0:
         raise DataError(f"{what} is empty (shape {array.shape}); each split needs at least one image.")
     if array.dtype == np.uint8:
-        return array  # type: ignore[return-value]  # the dtype was compared, which mypy does not follow
+        images: Images = array
+        return images
     if array.dtype.kind == "f":
         return _from_unit_range(array, what)
     raise DataError(

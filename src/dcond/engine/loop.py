@@ -18,6 +18,7 @@ from dcond.engine.recording import Recorder, grid
 from dcond.engine.signals import Stop
 from dcond.errors import CheckpointError, DivergedError, require
 from dcond.methods.base import Method, State
+from dcond.ranks import Ranks, current
 from dcond.rng import Streams
 from dcond.types import RealData, SyntheticSet
 
@@ -50,7 +51,10 @@ class Loop:
 
 @dataclass
 class Run:
-    """One condensation: what is moved, what moves it, and where it is kept."""
+    """One condensation: what is moved, what moves it, and where it is kept.
+
+    Where several processes share it, all of them take every step and every decision alike; rank 0 keeps and records.
+    """
 
     method: Method
     real: RealData
@@ -67,6 +71,7 @@ class Run:
     step: int = 0
     wall_s: float = 0.0
     step_times: list[float] = field(default_factory=list)
+    ranks: Ranks = field(default_factory=current)
     _saved_at: float = 0.0
     _unchecked: list[dict[str, Tensor]] = field(default_factory=list)  # metrics that no guard has looked at
 
@@ -78,7 +83,11 @@ class Run:
             DivergedError: a loss or the images stopped being finite; the last good checkpoint stays.
             Interrupted: a signal asked to stop; a checkpoint of the last finished step is kept.
         """
+        if self.steps > 0:
+            self.ranks.divide(len(self.synthetic.class_names))
         state = self.method.init(self.real, self.synthetic, self.rng)
+        self.ranks.share_([self.synthetic.images])  # what a rule chose by a network that it trained
+        self.ranks.share_streams_(self.rng)
         if resume_from is not None:
             self._restore(resume_from, state)
         elif self.steps > 0:
@@ -97,7 +106,7 @@ class Run:
         self.step += 1
         if self.synthetic.images.is_cuda and self.step % self.loop.record_every == 0:
             torch.cuda.synchronize()
-        took = time.perf_counter() - start
+        (took,) = self.ranks.largest(time.perf_counter() - start)
         self.wall_s += took
         self.step_times.append(took)
         self._unchecked.append(metrics)
@@ -107,7 +116,7 @@ class Run:
         last = self.finished
         due = self.wall_s - self._saved_at >= self.loop.checkpoint_every_s
         if last or due or self.step % self.loop.record_every == 0:
-            self._guard()
+            self._guard()  # which also adds up the metrics of all processes
             values = {f"condense/{name}": float(value) for name, value in metrics.items()}
             self.recorder.scalars({**values, "condense/wall_s": self.wall_s}, self.step)
             show(self.step, f"loss {values['condense/loss']:.4g}")
@@ -117,7 +126,7 @@ class Run:
             self._picture()
         if self.evaluate and self.loop.evaluate_every and self.step % self.loop.evaluate_every == 0 and not last:
             self.evaluate(self.synthetic, self.step)
-        if self.stop.requested:  # looked at last: a signal during the evaluation must not cost the step
+        if self.stop.agreed(self.ranks):  # looked at last: a signal during the evaluation must not cost the step
             self._save(state)
             self.stop.check()
 
@@ -127,6 +136,7 @@ class Run:
         A loss may become finite again, since images are clipped to [0, 1], so a look at the last one is not enough.
         """
         seen, self._unchecked = self._unchecked, []
+        self.ranks.sum_([value for metrics in seen for value in metrics.values()])
         for step, metrics in enumerate(seen, self.step - len(seen) + 1):
             for name, value in metrics.items():
                 if not math.isfinite(value):
@@ -144,10 +154,11 @@ class Run:
 
     def _save(self, state: State) -> None:
         self._guard()
-        images = self.synthetic.images.detach()
-        moment = Checkpoint(self.step, self.config, images, state.state_dict(), self.rng.state_dict(), self.wall_s)
-        self.recorder.flush()  # first: a run killed in between repeats steps, and loses no record
-        checkpoint.save(moment, self.folder)
+        if self.ranks.first:
+            images = self.synthetic.images.detach()
+            moment = Checkpoint(self.step, self.config, images, state.state_dict(), self.rng.state_dict(), self.wall_s)
+            self.recorder.flush()  # first: a run killed in between repeats steps, and loses no record
+            checkpoint.save(moment, self.folder)
         self._saved_at = self.wall_s
 
     def _restore(self, moment: Checkpoint, state: State) -> None:

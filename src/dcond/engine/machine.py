@@ -1,6 +1,7 @@
 """The device a run computes on, and what it used of it."""
 
 import ctypes
+import os
 import resource
 import sys
 from pathlib import Path
@@ -8,14 +9,19 @@ from pathlib import Path
 import torch
 
 from dcond.errors import ConfigError
+from dcond.ranks import Ranks, current
 
 
 def pick_device(name: str) -> torch.device:
     """Return the device of this name; ``auto`` takes CUDA, then MPS, then the CPU.
 
+    Of several processes each gets a GPU of its own, or all of them the CPU.
+
     Raises:
-        ConfigError: the word is no device, or this machine has none of it.
+        ConfigError: the word is no device, or this machine has none of it, or too few.
     """
+    if current().count > 1:
+        name = _own_device(name, current())
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -29,6 +35,38 @@ def pick_device(name: str) -> torch.device:
     if beyond or not there.get(device.type, False):
         raise ConfigError(f"device={name!r} is not available here; use device=auto or device=cpu.")
     return device
+
+
+def _own_device(name: str, ranks: Ranks) -> str:
+    """Return the name of the device of one of several processes.
+
+    Raises:
+        ConfigError: there are too few GPUs, or the name means one device for all.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"device={name!r} is one for {ranks.count} processes; device=cuda gives each its own.")
+    if name == "cpu" or not gpus:
+        return "cpu" if name == "auto" else name
+    if gpus < ranks.local_count:
+        raise ConfigError(
+            f"{ranks.local_count} processes on a machine with {gpus} GPU(s): each needs its own; "
+            f"start {gpus} (torchrun --nproc-per-node={gpus}), or say device=cpu."
+        )
+    torch.cuda.set_device(ranks.local_rank)  # else every process also holds some memory of the first
+    return f"cuda:{ranks.local_rank}"
+
+
+def share_of_cores() -> int:
+    """Return how many CPU threads a process may use: PyTorch's choice, or its share where several run on this machine.
+
+    torchrun sets OMP_NUM_THREADS to 1 where the user sets nothing, which would leave most cores idle.
+    """
+    ranks = current()
+    if ranks.local_count == 1 or os.environ.get("OMP_NUM_THREADS", "1") != "1":
+        return torch.get_num_threads()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // ranks.local_count)
 
 
 def peak_memory_bytes(device: torch.device) -> int:

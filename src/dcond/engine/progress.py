@@ -1,12 +1,14 @@
 """Progress as a person wants it: a live bar on a terminal, a plain line now and then anywhere else."""
 
 import logging
+import multiprocessing
 import time
 from typing import Protocol, Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dcond.log import console
+from dcond.ranks import current
 
 log = logging.getLogger(__name__)
 
@@ -74,8 +76,12 @@ class Lines:
 
 
 def reporter(what: str, total: int, done: int = 0, every_s: float = 10.0) -> Reporter:
-    """Return a bar on a terminal, plain lines elsewhere."""
-    return Bar(what, total, done) if console().is_terminal else Lines(what, total, done, every_s)
+    """Return a bar on a terminal, plain lines elsewhere.
+
+    Lines also where jobs side by side write to one terminal, and for all but rank 0 of the processes of one run.
+    """
+    alone = multiprocessing.parent_process() is None and current().first
+    return Bar(what, total, done) if alone and console().is_terminal else Lines(what, total, done, every_s)
 
 
 def duration(seconds: float) -> str:

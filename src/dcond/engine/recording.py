@@ -12,6 +12,8 @@ from torch import Tensor
 
 from dcond.paths import write_atomically
 
+LONGEST = 6400  # pixels, a side of a picture of the images: 100 images of 64
+
 
 class Recorder:
     """Writes metrics of one run into its folder.
@@ -86,6 +88,31 @@ class Recorder:
             self._writer.close()
 
 
+class Silence(Recorder):
+    """What the other processes of a run record: nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        """Record nothing, and so on."""
+
+    def image(self, name: str, grid: Tensor, step: int) -> None:
+        """Nothing."""
+
+    def settings(self, values: Mapping[str, str | float | int | bool]) -> None:
+        """Nothing."""
+
+    def outcome(self, results: Mapping[str, float], step: int, *, done: bool) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
 def _step_of(line: str) -> int | None:
     """Return the step of a record; None where a crash, or a damaged disk, left no whole one."""
     try:
@@ -117,15 +144,17 @@ def grid(images: Tensor, ipc: int, limit: int = 100) -> Tensor:
     Args:
         images: in pixel space, class-major.
         ipc: images per class.
-        limit: at most this many rows and columns; the rest is left out.
+        limit: at most this many rows and columns, and fewer of images that would make it longer than
+            :data:`LONGEST` pixels; the rest is left out.
     """
     from torchvision.utils import make_grid
 
-    shown = images.detach().cpu().clamp(0, 1)
+    limit = min(limit, max(1, LONGEST // max(images.shape[-2:])))
+    shown = images.detach()
     if ipc > 1:
         shown = shown.view(-1, ipc, *images.shape[1:])[:limit, :limit].flatten(0, 1)
-    per_row = 10 if ipc == 1 else min(ipc, limit)
-    picture: Tensor = make_grid(shown[: limit * per_row], nrow=per_row, padding=1, pad_value=1.0)
+    per_row = min(10 if ipc == 1 else ipc, limit)
+    picture: Tensor = make_grid(shown[: limit * per_row].cpu().clamp(0, 1), nrow=per_row, padding=1, pad_value=1.0)
     return picture
 
 

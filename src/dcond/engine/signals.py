@@ -1,12 +1,18 @@
-"""Ctrl-C and SIGTERM: finish the step, keep the work, say so."""
+"""Ctrl-C, SIGTERM and a batch system's warning: finish the step, keep the work, say so."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
+
+from dcond.ranks import Ranks
 
 CAUGHT = (signal.SIGINT, signal.SIGTERM)
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # of pre-emption or a time limit; counted where somebody listens to them
+
+_PYTHONS_OWN = signal.default_int_handler
 
 
 class Interrupted(BaseException):
@@ -15,6 +21,10 @@ class Interrupted(BaseException):
     def __init__(self, signum: int):
         self.signum = signum
         super().__init__(f"interrupted by {signal.Signals(signum).name}")
+
+    def __reduce__(self) -> tuple[type["Interrupted"], tuple[int]]:
+        """Let it pass from a job's process to the sweep's."""
+        return Interrupted, (self.signum,)
 
 
 class Stop:
@@ -44,6 +54,13 @@ class Stop:
         """Whether a held-back signal waits."""
         return self._pending is not None
 
+    def agreed(self, ranks: Ranks) -> bool:
+        """Whether a signal waits in any process of the run; from then on it does in this one."""
+        signum = int(ranks.largest(self._pending or 0)[0])
+        if self._pending is None and signum:
+            self._pending = signum
+        return signum > 0
+
     def check(self) -> None:
         """Raise :class:`Interrupted` if a signal waits."""
         if self._pending is not None:
@@ -53,14 +70,32 @@ class Stop:
 
 @contextmanager
 def caught() -> Iterator[Stop]:
-    """Install the handlers for the length of a block (only the main thread may; elsewhere nothing is caught)."""
+    """Install the handlers for the length of a block (only the main thread may; elsewhere nothing is caught).
+
+    Where a launcher of jobs (submitit) listens to a warning of pre-emption, the run is stopped first, with all of its
+    work kept, and the launcher's handler is called then: it puts the job back into the queue. What such a launcher
+    does with SIGINT and SIGTERM is left to it.
+    """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {signum: signal.signal(signum, stop._handle) for signum in CAUGHT}
+    before: dict[int, Any] = {signum: signal.getsignal(signum) for signum in (*CAUGHT, *WARNINGS)}
+    foreign = {s: handler for s, handler in before.items() if callable(handler) and handler != _PYTHONS_OWN}
+    mine = [s for s in before if (s in WARNINGS) == (s in foreign)]
+    for signum in mine:
+        signal.signal(signum, stop._handle)
     try:
         yield stop
+    except Interrupted as interrupted:
+        _put_back(before, mine)
+        if interrupted.signum in WARNINGS:
+            foreign[interrupted.signum](interrupted.signum, None)
+        raise
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        _put_back(before, mine)
+
+
+def _put_back(before: dict[int, Any], signals: list[int]) -> None:
+    for signum in signals:
+        signal.signal(signum, before[signum])

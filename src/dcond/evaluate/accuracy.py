@@ -5,6 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from dcond.memory import per_pass
 from dcond.types import ImageSpec, Split
 
 
@@ -21,10 +22,10 @@ def accuracies(logits: Callable[[Tensor], Tensor], spec: ImageSpec, test: Split,
         logits: maps normalised images to logits (r, n, k), or (n, k) of one network.
         spec: of the images.
         test: images and labels.
-        batch: images per pass.
+        batch: images per pass, of up to 64 x 64 pixels: fewer of larger ones.
     """
-    correct = torch.zeros((), dtype=torch.long, device=test.images.device)
-    for images, labels in zip(test.images.split(batch), test.labels.split(batch), strict=True):
+    correct = torch.zeros((), dtype=torch.long, device=test.device)
+    for images, labels in test.batches(per_pass(batch, spec.height, spec.width)):
         found = logits(spec.normalise(images.float() / 255))
         correct = correct + (found.argmax(-1) == labels).sum(-1)
     return [count / len(test) for count in correct.view(-1).tolist()]

@@ -18,6 +18,7 @@ from dcond.evaluate.results import EvalResult, NetworkResult
 from dcond.evaluate.whole import fingerprint, whole_set
 from dcond.models import Pool
 from dcond.paths import write_atomically
+from dcond.ranks import current
 from dcond.types import RealData, Split
 
 log = logging.getLogger(__name__)
@@ -45,8 +46,13 @@ def held_out_rows(real: RealData) -> tuple[Split, Tensor]:
     labels = real.train.labels.cpu().numpy()
     count = min(round(SHARE * len(labels)), MOST)
     kept, held = (torch.from_numpy(rows) for rows in stratified_split(labels, count, SPLIT_SEED))
-    rows = held.to(real.device)
-    return Split(real.train.images[rows], real.train.labels[rows]), kept
+    return real.train.part(held), kept
+
+
+def tuning_data(real: RealData) -> RealData:
+    """Return data to choose settings with: the held-out training images stand for the test set, which is left out."""
+    held_out, kept = held_out_rows(real)
+    return dataclasses.replace(real, train=real.train.part(kept), test=held_out)
 
 
 def evaluate_whole(
@@ -68,7 +74,7 @@ def evaluate_whole(
     for name, recipe in pool.networks.items():
         key = f"{dcond.__version__}/{protocol.settings('stack', 'teacher')}/{name}/{recipe!r}/{data}/{seed}"
         file = folder / f"full_{real.name}_{name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-        kept = _read(file)
+        kept = _parsed(current().told(_read(file)))  # one decision for all processes
         if kept is not None:
             log.info("whole %s, %s: kept figure of %s", real.name, name, file)
             for repeat in range(protocol.repeats):
@@ -76,7 +82,8 @@ def evaluate_whole(
             results[name] = kept
             continue
         results[name] = _train(protocol, Pool(networks={name: recipe}), real, seed, progress).networks[name]
-        _write(results[name], file)
+        if current().first:
+            _write(results[name], file)
     return EvalResult(protocol.name, results)
 
 
@@ -85,10 +92,18 @@ def _train(protocol: Protocol, pool: Pool, real: RealData, seed: int, progress: 
     return protocol.evaluate(lambda repeat: whole, pool, real.test, seed, progress=progress, held_out=held_out)
 
 
-def _read(file: Path) -> NetworkResult | None:
+def _read(file: Path) -> str:
+    """Return what a file holds; nothing where there is none."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _parsed(text: str) -> NetworkResult | None:
     """Return a kept figure; one that is missing or damaged is made again."""
     try:
-        entry: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        entry: dict[str, Any] = json.loads(text)
         best, searched = entry["best"], entry["searched"]
         return NetworkResult(
             tuple(map(float, entry["accuracies"])),
@@ -98,7 +113,7 @@ def _read(file: Path) -> NetworkResult | None:
             None if best is None else tuple(map(float, best)),
             None if searched is None else {float(lr): float(value) for lr, value in searched.items()},
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

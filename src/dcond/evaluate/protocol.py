@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,9 +12,11 @@ from dcond.errors import ConfigError, DataError, at_least_one, require
 from dcond.evaluate.accuracy import accuracy
 from dcond.evaluate.results import EvalResult, NetworkResult
 from dcond.evaluate.schedule import Schedule
+from dcond.evaluate.spread import Spread
 from dcond.evaluate.stacked import STEPS, Pairs, Stack, Training, how_many, in_stacks
 from dcond.evaluate.teacher import Taught, Teacher
 from dcond.models import Pool, Recipe
+from dcond.training import SoftLabels
 from dcond.types import RealData, Split, SyntheticSet
 
 Sets = Callable[[int], SyntheticSet]  # the set that repeat r trains on
@@ -45,7 +48,7 @@ class Protocol(Schedule):
         lr: learning rate of every network; None takes each one's own from the pool; "search" the best of
             ``search_rates`` on held-out training data, for every network and every set by itself.
         search_rates: what is searched, one training each.
-        test_batch: test images per forward pass.
+        test_batch: test images per forward pass, of up to 64 x 64 pixels: fewer of larger ones.
         best_every: epochs between looks at the test set for ``best_over_epochs_on_test``, a separate figure that some
             papers print; 0 for none.
         stack: train the repeats of a network, or the rates of a search, at once: true, false, or auto: in turn on a
@@ -85,7 +88,7 @@ class Protocol(Schedule):
         held_out: HeldOut | None = None,
         taught: Taught | None = None,
     ) -> EvalResult:
-        """Train ``repeats`` networks of every recipe and test each once.
+        """Train ``repeats`` networks of every recipe and test each once; processes that share a run share the networks.
 
         Args:
             sets: ``sets(r)`` is what repeat r trains on: the same set each time, or a fresh random subset.
@@ -102,22 +105,18 @@ class Protocol(Schedule):
         """
         require(self.teacher is None or taught is not None, "a protocol with a teacher needs it trained: taught=….")
         labels = taught if self.teacher is not None else None
-        results = {}
-        for name, recipe in pool.networks.items():
-            start, pairs = time.perf_counter(), []
-            lr, searched = self._rate(name, recipe, sets, held_out, seed, labels)
-            trainings = [
-                _training(recipe, sets(repeat), seed, f"evaluation/{name}/{repeat}", lr, labels)
-                for repeat in range(self.repeats)
-            ]
-            for pair in self._train_and_test_all(trainings, test):
-                pairs.append(pair)
-                progress(f"{name} {len(pairs)}/{self.repeats}")
-            wall_s = time.perf_counter() - start
+        spread = Spread([*pool.networks], self.repeats, lambda group: self._train_and_test_all(group, test))
+        rates = []
+        for row, (name, recipe) in enumerate(pool.networks.items()):
+            start = time.perf_counter()
+            rates.append(self._rate(name, recipe, sets, held_out, seed, labels))
+            spread.take(row, partial(_training, name, recipe, sets, seed, rates[-1][0], labels), progress)
+            spread.wall_s[row] = time.perf_counter() - start
+        results: dict[str, NetworkResult] = {}
+        for name, (lr, searched), pairs in zip(pool.networks, rates, spread.gathered(), strict=True):
             accuracies, best = zip(*pairs, strict=True)
-            results[name] = NetworkResult(
-                accuracies, lr, self.epochs, wall_s, best if self.best_every else None, searched
-            )
+            looks, wall_s = best if self.best_every else None, spread.wall_s[len(results)]
+            results[name] = NetworkResult(accuracies, lr, self.epochs, wall_s, looks, searched)
         return EvalResult(self.name, results, None if labels is None else labels.facts)
 
     def without_teacher(self) -> "Protocol":
@@ -144,16 +143,17 @@ class Protocol(Schedule):
         quiet = replace(self, best_every=0)
         synthetic = held_out.sets(0) if held_out.sets is not None else sets(0)
         stream, rates = f"evaluation/{name}/search", sorted(self.search_rates)
-        trainings = [_training(recipe, synthetic, seed, stream, rate, labels) for rate in rates]
-        pairs = quiet._train_and_test_all(trainings, held_out.split)
-        tried = {rate: last for rate, (last, _) in zip(rates, pairs, strict=True)}
+        split, soft = held_out.split, _soft_labels(synthetic, labels)
+        spread = Spread([name], len(rates), lambda group: quiet._train_and_test_all(group, split))
+        spread.take(0, lambda number: Training(recipe, synthetic, seed, stream, rates[number], soft))
+        tried = {rate: last for rate, (last, _) in zip(rates, spread.gathered()[0], strict=True)}
         return max(tried, key=lambda rate: tried[rate]), tried
 
     def _train_and_test_all(self, trainings: Sequence[Training], test: Split) -> Iterator[tuple[float, float]]:
         """Yield what :meth:`_train_and_test` finds of every network, trained in turn or several at once."""
         brief = replace(self, epochs=STEPS, best_every=0)
-        one = Split(test.images[:1], test.labels[:1])
-        device = test.images.device
+        one = test.part(torch.zeros(1, dtype=torch.long))
+        device = test.device
         at_once = how_many(self.stack, trainings, device, self.batch, lambda group: brief._train_and_test(group, one))
         yield from in_stacks(trainings, at_once, lambda group: self._train_and_test(group, test))
 
@@ -162,7 +162,7 @@ class Protocol(Schedule):
 
         Several networks are trained as one stack.
         """
-        device = test.images.device
+        device = test.device
         if len(group) > 1:
             stack = Stack(group, device)
             return self._schedule(
@@ -198,10 +198,14 @@ class Protocol(Schedule):
 
 
 def _training(
-    recipe: Recipe, synthetic: SyntheticSet, seed: int, stream: str, lr: float, taught: Taught | None
+    name: str, recipe: Recipe, sets: Sets, seed: int, lr: float, taught: Taught | None, repeat: int
 ) -> Training:
-    soft = None if taught is None else taught.soft_labels(synthetic.spec)
-    return Training(recipe, synthetic, seed, stream, lr, soft)
+    synthetic = sets(repeat)
+    return Training(recipe, synthetic, seed, f"evaluation/{name}/{repeat}", lr, _soft_labels(synthetic, taught))
+
+
+def _soft_labels(synthetic: SyntheticSet, taught: Taught | None) -> SoftLabels | None:
+    return None if taught is None else taught.soft_labels(synthetic.spec)
 
 
 def check_fits(synthetic: SyntheticSet, real: RealData) -> None:

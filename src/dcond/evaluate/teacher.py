@@ -25,6 +25,7 @@ from dcond.evaluate.stacked import Training
 from dcond.evaluate.whole import fingerprint, whole_set
 from dcond.models import Network, Recipe
 from dcond.paths import write_atomically
+from dcond.ranks import current
 from dcond.rng import generator
 from dcond.training import SoftLabels
 from dcond.types import ImageSpec, RealData
@@ -90,6 +91,12 @@ class Teacher(Schedule):
         """
         key = f"{dcond.__version__}/{self.settings('temperature')}/{fingerprint(real)}"
         file = folder / f"teacher_{real.name}_{self.network.name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.pt"
+        with current().first_before_others():  # the others find what the first has kept
+            network, facts = self._kept_or_trained(real, file)
+        network.eval().requires_grad_(False)
+        return Taught(network, real.spec, self.temperature, {"temperature": self.temperature} | facts)
+
+    def _kept_or_trained(self, real: RealData, file: Path) -> tuple[Network, dict[str, Any]]:
         network = self._untrained(real)
         facts = _read(file, network)
         if facts is None:
@@ -98,8 +105,7 @@ class Teacher(Schedule):
             _write({"weights": network.state_dict(), "facts": facts}, file)
         else:
             log.info("teacher %s: kept weights of %s", self.network.name, file)
-        network.eval().requires_grad_(False)
-        return Taught(network, real.spec, self.temperature, {"temperature": self.temperature} | facts)
+        return network, facts
 
     def _untrained(self, real: RealData) -> Network:
         return self.network.build(real.spec, generator(self.seed, "teacher"), real.device)

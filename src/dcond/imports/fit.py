@@ -157,7 +157,7 @@ def _pixels(found: Found, reading: Reading, real: RealData) -> Pixels:
     images = images.float()
     if reading.zca:
         log.info("fitting ZCA on %d images of %d numbers each", len(real.train), images[0].numel())
-        whitening = fit_whitening(real.train.images)
+        whitening = fit_whitening(real.train.take(torch.arange(len(real.train))))
         flat = (0.0,) * images.shape[1], (1.0,) * images.shape[1]
         pixels = whitening.undo(images.to(real.device))
         return Pixels(pixels, *flat, whitening, "zca", f"ZCA-whitened as {real.name}'s training images")

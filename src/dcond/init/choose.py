@@ -1,5 +1,6 @@
 """Rules that choose real images of every class: at random, by herding, k-center or k-means."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from dcond.errors import one_of, require
 from dcond.matching.clusters import k_means, padded_by_class
-from dcond.matching.views import embed_real
+from dcond.matching.views import ClassFeatures, class_features
 from dcond.models import Recipe
 from dcond.rng import Streams
 from dcond.training import training_step
@@ -57,15 +58,15 @@ class Embedding:
         require(self.train_steps >= 0, f"train_steps={self.train_steps} is out of range; allowed: 0 or more.")
         require(self.batch >= 1, f"batch={self.batch} is out of range; allowed: 1 or more.")
 
-    def __call__(self, real: RealData, rng: Streams) -> Tensor:
-        """Return (n, d) features of the whole training split, float32 on the data's device."""
+    def __call__(self, real: RealData, rng: Streams) -> Iterator[ClassFeatures]:
+        """Yield the features of all training images, some classes at a time, float32 on the data's device."""
         network = self.network.build(real.spec, rng.networks, real.device)
         optimiser = torch.optim.SGD(network.parameters(), lr=self.network.lr, momentum=0.9, weight_decay=5e-4)
         for _ in range(self.train_steps):
             rows = torch.randint(len(real.train), (self.batch,), generator=rng.real)
             labels = real.train.labels[rows.to(real.device)]
             training_step(network, optimiser, real.normalised(rows), labels, rng=rng.augmentation)
-        return embed_real(network, real, 4 * self.batch)
+        return class_features(network, real, 4 * self.batch)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,7 @@ class Herding:
 
     def __call__(self, real: RealData, count: int, rng: Streams) -> list[Tensor]:
         """Choose greedily, the class mean in view."""
-        return _per_class(self.embedding(real, rng), real, count, herd)
+        return _per_class(self.embedding(real, rng), count, herd)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +94,7 @@ class KCenter:
 
     def __call__(self, real: RealData, count: int, rng: Streams) -> list[Tensor]:
         """Choose greedily, the farthest next."""
-        return _per_class(self.embedding(real, rng), real, count, k_center)
+        return _per_class(self.embedding(real, rng), count, k_center)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,21 +106,23 @@ class KMeans:
 
     def __call__(self, real: RealData, count: int, rng: Streams) -> list[Tensor]:
         """Choose the image nearest each centroid."""
-        points, mask, _ = padded_by_class(self.embedding(real, rng), real.class_rows)
-        centroids = k_means(points, mask, count, rng.initialisation, self.iterations)
         chosen = []
-        for rows, z, centres in zip(real.class_rows, points, centroids, strict=True):
-            picks = nearest_unused(torch.cdist(centres, z[: len(rows)])[: len(rows)]).cpu()
-            chosen.append(_in_turn(rows[picks], count))
+        for found in self.embedding(real, rng):
+            points, mask, _ = padded_by_class(found.features, found.places)
+            centroids = k_means(points, mask, count, rng.initialisation, self.iterations)
+            for places, z, centres in zip(found.places, points, centroids, strict=True):
+                picks = nearest_unused(torch.cdist(centres, z[: len(places)])[: len(places)]).cpu()
+                chosen.append(_in_turn(found.rows[places[picks]], count))
         return chosen
 
 
-def _per_class(features: Tensor, real: RealData, count: int, choose: "_Chooser") -> list[Tensor]:
+def _per_class(embedded: Iterable[ClassFeatures], count: int, choose: "_Chooser") -> list[Tensor]:
     """Apply ``choose`` to each class's features; a class with fewer images repeats its own in turn."""
     chosen = []
-    for rows in real.class_rows:
-        picks = choose(features[rows.to(features.device)], min(count, len(rows))).cpu()
-        chosen.append(_in_turn(rows[picks], count))
+    for found in embedded:
+        for places in found.places:
+            picks = choose(found.features[places.to(found.features.device)], min(count, len(places))).cpu()
+            chosen.append(_in_turn(found.rows[places[picks]], count))
     return chosen
 
 

@@ -79,8 +79,11 @@ class FromReal:
                 smallest,
             )
         rows = self.rule(real, count, rng)
-        packed = [encode(real.pixels(chosen), factor, shrink=self.shrink) for chosen in rows]
-        return torch.cat(packed)
+        spec = real.spec
+        images = torch.empty(len(rows), ipc, spec.channels, spec.height, spec.width, device=real.device)
+        for own, chosen in zip(images, rows, strict=True):
+            own.copy_(encode(real.pixels(chosen), factor, shrink=self.shrink))
+        return images.flatten(0, 1)
 
 
 def check_ipc(real: RealData, ipc: int) -> None:

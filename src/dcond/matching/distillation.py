@@ -9,13 +9,14 @@ from torch import Tensor
 from dcond.matching.alignment import Alignment
 from dcond.matching.distances import Distance
 from dcond.matching.gradients import even_chunks, trained
+from dcond.matching.real_batch import RealBatch
 from dcond.models import Network
 
 
 def match_distillation(
     networks: Sequence[Network],
     alignment: Alignment,
-    real: Tensor,
+    real: Tensor | RealBatch,
     synthetic: Tensor,
     distance: Distance,
     *,

@@ -11,7 +11,10 @@ from dcond.errors import at_least_one, one_of, require
 from dcond.first_order import PRECISIONS, FastForward, has_fast_bfloat16, pays_to_compile
 from dcond.matching.distances import Distance
 from dcond.matching.gradients import class_gradient, distances, even_chunks, mean_gradient, stacked_gradients
+from dcond.matching.real_batch import RealBatch, whole
 from dcond.measure import fastest
+from dcond.memory import per_pass
+from dcond.ranks import Ranks, current, joined
 from dcond.types import ImageSpec
 
 log = logging.getLogger(__name__)
@@ -28,7 +31,8 @@ class Matched(NamedTuple):
     """What one image step needs.
 
     within: D of every class, (k,). across: D of the class-averaged gradients before its weight k. None where a level is
-    not matched. gradient: of the whole loss with respect to the synthetic images, of their shape. All detached.
+    not matched. gradient: of the whole loss with respect to the synthetic images, of their shape. All detached. Where
+    several processes share the classes, k is the number of this one's, and the losses add up over the processes.
     """
 
     within: Tensor | None
@@ -36,7 +40,7 @@ class Matched(NamedTuple):
     gradient: Tensor
 
     def metrics(self) -> dict[str, Tensor]:
-        """Return the loss, and its levels where there are two."""
+        """Return the loss, and its levels where there are two; of this process's classes."""
         parts = {}
         if self.within is not None:
             parts["loss_intra"] = self.within.sum()
@@ -58,7 +62,8 @@ class Engine:
         classes: how many classes go through the synthetic side at once (``vmap``): a number, or auto: one on a CPU;
             elsewhere one, or as many as fit in memory, whichever is measured to be faster in the first step. A network
             with layer norm takes one always.
-        chunk: real images per pass; bounds the memory. None: 64 on a CPU, 2,048 elsewhere.
+        chunk: real images per pass, of up to 64 x 64 pixels, fewer of larger ones; bounds the memory. None: 64 on a
+            CPU, 2,048 elsewhere.
     """
 
     precision: str = "auto"
@@ -94,7 +99,8 @@ class Engine:
             classes = 1  # vmap of layer norm has a wrong second derivative, silently (PyTorch 2.11 and 2.15)
         log.debug("class gradients: bfloat16 %s, compiled %s, classes at once %s", bfloat16, compiled, classes)
         forward = FastForward(network, bfloat16=bfloat16, compiled=compiled)
-        return ClassGradients(network, forward, self.chunk or CHUNK.get(device.type, CHUNK_ELSEWHERE), classes)
+        chunk = per_pass(self.chunk or CHUNK.get(device.type, CHUNK_ELSEWHERE), spec.height, spec.width)
+        return ClassGradients(network, forward, chunk, classes)
 
 
 class ClassGradients:
@@ -114,7 +120,13 @@ class ClassGradients:
         self.classes = classes
 
     def match(
-        self, real: Tensor, synthetic: Tensor, distance: Distance, *, within: bool = True, across: bool = False
+        self,
+        real: Tensor | RealBatch,
+        synthetic: Tensor,
+        distance: Distance,
+        *,
+        within: bool = True,
+        across: bool = False,
     ) -> Matched:
         """Return the matching loss and its image gradient.
 
@@ -123,8 +135,8 @@ class ClassGradients:
         mixed batch, so that level costs no image.
 
         Args:
-            real: (k, b, c, h, w), normalised, class-major. Batch norm must be frozen
-                (:func:`~dcond.matching.gradients.frozen_batch_norm`).
+            real: (k, b, c, h, w), normalised, class-major, of this process's classes; of a batch only ``classes`` exist
+                at a time. Batch norm must be frozen (:func:`~dcond.matching.gradients.frozen_batch_norm`).
             synthetic: (k, n, c, h, w), normalised; a graph behind it is not followed.
             distance: D (:mod:`dcond.matching.distances`).
             within: the first sum is part of the loss. At least one of the two must be.
@@ -137,11 +149,13 @@ class ClassGradients:
             return self._classes(real, synthetic, distance, classes)
 
         if self.classes is None:
-            self.classes = fastest(len(real), step, real.device, TOO_LARGE)
+            with joined(Ranks()):  # each process by itself; then what suits all of them
+                found = fastest(len(real), step, real.device, TOO_LARGE)
+            self.classes = -int(current().largest(-found)[0])
             log.info("gradient matching takes %d of %d classes at once", self.classes, len(real))
         return step(self.classes)
 
-    def _classes(self, real: Tensor, synthetic: Tensor, distance: Distance, classes: int) -> Matched:
+    def _classes(self, real: Tensor | RealBatch, synthetic: Tensor, distance: Distance, classes: int) -> Matched:
         """Match class by class; the graph of ``classes`` classes lives at a time."""
         losses: list[Tensor] = []
         gradients: list[Tensor] = []
@@ -153,7 +167,9 @@ class ClassGradients:
             losses.append(found.detach())
         return Matched(torch.cat(losses), None, torch.cat(gradients))
 
-    def _levels(self, real: Tensor, synthetic: Tensor, distance: Distance, classes: int, *, within: bool) -> Matched:
+    def _levels(
+        self, real: Tensor | RealBatch, synthetic: Tensor, distance: Distance, classes: int, *, within: bool
+    ) -> Matched:
         """Match across the classes, and within them if asked, in two passes, exactly.
 
         The first finds v_c = ∂L/∂g_c^S = ∂D(g_c^S, g_c^T)/∂g_c^S + ∂D(ḡ^S, ḡ^T)/∂ḡ^S (weight k times 1/k), the second
@@ -175,13 +191,17 @@ class ClassGradients:
         return Matched(torch.cat(losses) if within else None, across[0], torch.cat(gradients))
 
     @staticmethod
-    def _groups(real: Tensor, synthetic: Tensor, classes: int) -> list[tuple[Tensor, Tensor, Tensor]]:
-        labels = torch.arange(len(real), device=real.device)
+    def _groups(
+        real: Tensor | RealBatch, synthetic: Tensor, classes: int
+    ) -> list[tuple[Tensor | RealBatch, Tensor, Tensor]]:
+        group = current()
+        labels = group.own(torch.arange(group.classes(len(real)), device=real.device))
         parts = (real.split(classes), synthetic.detach().split(classes), labels.split(classes))
         return list(zip(*parts, strict=True))
 
-    def _real(self, images: Tensor, labels: Tensor) -> list[Tensor]:
+    def _real(self, batch: Tensor | RealBatch, labels: Tensor) -> list[Tensor]:
         """Return the stacked gradients (g, *shape) of real images (g, b, c, h, w), without a graph."""
+        images = whole(batch)
         if len(images) == 1:
             found = mean_gradient(self.network, images[0], int(labels), self.chunk, self.forward)
             return [g[None] for g in found]
@@ -209,5 +229,8 @@ def value_and_gradient(distance: Distance, ours: list[Tensor], target: list[Tens
 
 
 def _mean(groups: list[list[Tensor]]) -> list[Tensor]:
-    """Return the mean over all classes, (1, *shape), of groups of stacked gradients (g, *shape)."""
-    return [torch.cat(tensors).mean(0, keepdim=True) for tensors in zip(*groups, strict=True)]
+    """Return the mean over all classes, of all processes, (1, *shape), of groups of stacked gradients (g, *shape)."""
+    ranks, own = current(), sum(len(tensors[0]) for tensors in groups)
+    means = [torch.cat(tensors).sum(0, keepdim=True) / ranks.classes(own) for tensors in zip(*groups, strict=True)]
+    ranks.sum_(means)
+    return means

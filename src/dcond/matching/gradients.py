@@ -10,6 +10,8 @@ from torch.func import functional_call, grad, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from dcond.matching.distances import Distance
+from dcond.matching.real_batch import RealBatch
+from dcond.ranks import current
 
 Logits = Callable[[Tensor], Tensor]
 
@@ -86,16 +88,18 @@ def even_chunks(images: Tensor, chunk: int, dim: int = 0) -> tuple[Tensor, ...]:
 
 
 @contextmanager
-def frozen_batch_norm(network: nn.Module, batch: Tensor) -> Iterator[None]:
+def frozen_batch_norm(network: nn.Module, batch: Tensor | RealBatch) -> Iterator[None]:
     """Take batch-norm statistics from a real batch (k, b, c, h, w), normalised, and hold them for a block.
 
-    As the public DC code does: one pass of 16 images per class in train mode, then the norms in evaluation mode.
+    As the public DC code does: one pass of 16 images per class in train mode, then the norms in evaluation mode. Where
+    several processes share the classes, the pass takes those of all of them.
     Without batch norm nothing happens.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     if norms:
         with torch.no_grad():
-            network(batch[:, :BATCH_NORM_IMAGES].flatten(0, 1))
+            few = batch.first(BATCH_NORM_IMAGES) if isinstance(batch, RealBatch) else batch[:, :BATCH_NORM_IMAGES]
+            network(current().gathered(few).flatten(0, 1))
     for norm in norms:
         norm.eval()
     try:

@@ -1,15 +1,15 @@
 """DM: distribution matching."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from dcond.augment import DiffAug
 from dcond.errors import at_least_one
+from dcond.matching.features import match_features
 from dcond.matching.moments import mean_distance
-from dcond.matching.views import decoded_by_class, embed_by_class, real_by_class, siamese
+from dcond.matching.views import decoded_by_class, image_gradient, real_by_class, siamese
 from dcond.models import Network, Recipe
 from dcond.pixels import PixelSGD, check_pixel_settings
 from dcond.rng import Streams
@@ -50,9 +50,12 @@ class DM:
         lr, momentum: of the images, in units of ``space``.
         batch_real: real images per class and step.
         factor: multi-formation factor.
-        chunk: images per forward pass.
+        chunk: images per forward pass, of up to 64 x 64 pixels; and synthetic ones whose graph lives at a time
+            (:func:`~dcond.matching.features.match_features`).
         space, pixel_box: see :class:`~dcond.pixels.PixelSGD`.
     """
+
+    shares_classes: ClassVar = True
 
     network: Recipe
     augment: DiffAug | None
@@ -83,10 +86,7 @@ class DM:
         batch = real_by_class(real, self.batch_real, rng.real)  # B_c
         images = real.spec.normalise(decoded_by_class(synthetic))  # S_c
         batch, images = siamese(self.augment, batch, images, rng.augmentation)  # ω per class
-        with torch.no_grad():
-            target = embed_by_class(state.network, batch, self.chunk)  # (k, b, d)
-        loss = mean_distance(embed_by_class(state.network, images, self.chunk), target).sum()
-        (gradient,) = torch.autograd.grad(loss, synthetic.images)
-        state.pixels.step(gradient)
+        losses, towards = match_features(state.network, batch, images, mean_distance, self.chunk)
+        state.pixels.step(image_gradient(synthetic, images, towards))  # through augmentation and decoding
         state.pixels.project()
-        return {"loss": loss.detach()}
+        return {"loss": losses.sum()}

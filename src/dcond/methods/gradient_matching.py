@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -14,9 +14,11 @@ from dcond.matching.distances import check_network, named
 from dcond.matching.engine import ClassGradients, Engine, Matched
 from dcond.matching.gradients import frozen_batch_norm
 from dcond.matching.loops import MOST_EPOCHS, TABLE, Loops, adapted_epochs, published_loops
-from dcond.matching.views import decoded_by_class, real_by_class, siamese
+from dcond.matching.real_batch import RealBatch
+from dcond.matching.views import decoded_by_class, image_gradient, real_by_class, siamese
 from dcond.models import Network, Recipe
 from dcond.pixels import PixelSGD, check_pixel_settings
+from dcond.ranks import on_first
 from dcond.rng import Streams
 from dcond.training import training_step
 from dcond.types import RealData, SyntheticSet
@@ -97,6 +99,8 @@ class GradientMatching:
         space, pixel_box: see :class:`~dcond.pixels.PixelSGD`.
     """
 
+    shares_classes: ClassVar = True
+
     network: Recipe
     engine: Engine
     augment: DiffAug | None
@@ -154,7 +158,7 @@ class GradientMatching:
             state.outer = 0
             state.iteration += 1
         elif state.outer > 0:
-            self._train(real, synthetic, state)
+            on_first(lambda: self._train(real, synthetic, state), [state.network], rng)
         batch = real_by_class(real, self.batch_real, rng.real)  # B_c
         decoded = real.spec.normalise(decoded_by_class(synthetic))  # S_c
         with frozen_batch_norm(state.network, batch):
@@ -162,13 +166,12 @@ class GradientMatching:
             ours_real, ours = siamese(self.augment, batch, images, rng.augmentation)  # ω per class
             found = self._match(state, ours_real, ours)
         (towards,) = torch.autograd.grad(ours, images, found.gradient)  # through the augmentation
-        (gradient,) = torch.autograd.grad(decoded, synthetic.images, towards)  # through decoding
-        state.pixels.step(gradient)
+        state.pixels.step(image_gradient(synthetic, decoded, towards))  # through decoding
         state.pixels.project()
         state.outer += 1
         return found.metrics()
 
-    def _match(self, state: MatchingState, real: Tensor, images: Tensor) -> Matched:
+    def _match(self, state: MatchingState, real: RealBatch, images: Tensor) -> Matched:
         """Match on the levels that are this network's turn."""
         levels = self.levels
         if levels == "interleaved":

@@ -2,7 +2,7 @@
 
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,10 +17,12 @@ from dcond.matching.distances import squared
 from dcond.matching.distillation import match_distillation
 from dcond.matching.engine import ClassGradients, Engine
 from dcond.matching.gradients import frozen_batch_norm
-from dcond.matching.moments import full_precision
+from dcond.matching.real_batch import RealBatch
 from dcond.matching.views import (
+    class_features,
     decoded_by_class,
-    embed_real,
+    image_gradient,
+    mix_real_within_classes,
     mix_within_classes,
     normalised_by_class,
     siamese,
@@ -28,6 +30,7 @@ from dcond.matching.views import (
 )
 from dcond.models import Pool
 from dcond.pixels import PixelSGD, check_pixel_settings
+from dcond.ranks import current, on_first
 from dcond.rng import Streams
 from dcond.types import RealData, SyntheticSet
 
@@ -113,6 +116,8 @@ class HMDC:
         space, pixel_box: see :class:`~dcond.pixels.PixelSGD`.
     """
 
+    shares_classes: ClassVar = True
+
     pool: Pool
     engine: Engine
     augment: DiffAug | None
@@ -182,10 +187,10 @@ class HMDC:
             state.accumulator.fill_(balance.START)
             state.outer = 0
         elif state.outer > 0:
-            self._train(real, state)
+            on_first(lambda: self._train(real, state), state.learners.modules, state.rng)
         batch, images = self._views(real, synthetic, state)  # B_c, S_c
         losses, towards = self._match(state, batch, images)
-        pulled = [torch.autograd.grad(images, synthetic.images, part, retain_graph=True)[0] for part in towards]
+        pulled = [image_gradient(synthetic, images, part, retain_graph=True) for part in towards]
         unit = state.pixels.unit
         gradients = unit * torch.stack(pulled).unflatten(1, (-1, synthetic.ipc))  # ∂L_j/∂S, (j, k, n, c, h, w)
         gradient = self._balanced(gradients, state)
@@ -211,28 +216,30 @@ class HMDC:
             fast=state.fast,
         )
 
-    def _views(self, real: RealData, synthetic: SyntheticSet, state: HMDCState) -> tuple[Tensor, Tensor]:
+    def _views(self, real: RealData, synthetic: SyntheticSet, state: HMDCState) -> tuple[RealBatch, Tensor]:
         """Return both sides' class batches (k, b or n, c, h, w), normalised and augmented."""
         rng = state.rng
         if self.choice == "random":
             state.rows = real.draw_per_class(self.batch_real, rng.real).to(real.device)
         elif state.outer % self.refresh == 0:
-            state.rows = self._choose(real, state)
+            on_first(lambda: self._choose(real, state), [state.rows], rng)
         images = subset_per_class(decoded_by_class(synthetic), self.batch_synthetic, rng.synthetic)
-        batch = normalised_by_class(real, state.rows)
+        batch = normalised_by_class(real, current().own(state.rows))
         batch, images = siamese(self.augment, batch, real.spec.normalise(images), rng.augmentation)  # ω per class
-        batch = mix_within_classes(batch, self.cutmix_real, rng.augmentation)
+        batch = mix_real_within_classes(batch, self.cutmix_real, rng.augmentation)
         return batch, mix_within_classes(images, self.cutmix_synthetic, rng.augmentation)
 
-    def _choose(self, real: RealData, state: HMDCState) -> Tensor:
-        """Return for every class the images nearest to the centroids, as one network after the other sees them."""
+    def _choose(self, real: RealData, state: HMDCState) -> None:
+        """Choose for every class the images nearest to the centroids, as one network after the other sees them."""
         networks = state.learners.networks
         turn = state.outer // self.refresh % len(networks)
-        with state.fast:
-            features = full_precision(embed_real(networks[turn], real, EMBEDDED))
-        return representatives(features, real.class_rows, self.batch_real, state.rng.real)
+        chosen = []
+        for found in class_features(networks[turn], real, EMBEDDED, state.fast):
+            nearest = representatives(found.features, found.places, self.batch_real, state.rng.real)
+            chosen.append(found.rows[nearest.cpu()])
+        state.rows.copy_(torch.cat(chosen))
 
-    def _match(self, state: HMDCState, batch: Tensor, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def _match(self, state: HMDCState, batch: RealBatch, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Return every loss, summed over classes, and its gradient with respect to S_c; one network's at a time."""
         networks, alignment = state.learners.networks, state.learners.alignment
         losses, towards = [], []

@@ -1,7 +1,7 @@
 """IDC: several images in the place of one, matched by the gradients of networks trained on real images."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,9 +11,10 @@ from dcond.errors import at_least_one, require
 from dcond.matching.distances import check_network, named
 from dcond.matching.engine import ClassGradients, Engine
 from dcond.matching.gradients import frozen_batch_norm
-from dcond.matching.views import decoded_by_class, real_by_class, siamese, subset_per_class
+from dcond.matching.views import decoded_by_class, image_gradient, real_by_class, siamese, subset_per_class
 from dcond.models import Network, Recipe
 from dcond.pixels import PixelSweep, check_sweep_settings
+from dcond.ranks import on_first
 from dcond.rng import Streams
 from dcond.training import training_step
 from dcond.types import RealData, SyntheticSet
@@ -84,6 +85,8 @@ class IDC:
         space, pixel_box: see :class:`~dcond.pixels.PixelSGD`.
     """
 
+    shares_classes: ClassVar = True
+
     network: Recipe
     engine: Engine
     augment: DiffAug | None
@@ -138,11 +141,7 @@ class IDC:
             self.network.reset(state.network, real.spec, rng.networks)  # a new random θ
             state.optimiser = self._optimiser(state.network)
             state.uses = 0
-        if state.uses > 0:
-            self._train(real, -(-self.train_images // self.batch_train) * self.batch_train, state)
-        else:
-            for _ in range(self.early):
-                self._train(real, len(real.train), state)
+        on_first(lambda: self._train(real, state), [state.network], rng)
         state.uses += 1
         state.pixels.advance()
         batch = real_by_class(real, self.batch_real, rng.real)  # B_c
@@ -150,12 +149,19 @@ class IDC:
         ours_real, ours = siamese(self.augment, batch, real.spec.normalise(images), rng.augmentation)  # ω per class
         with frozen_batch_norm(state.network, batch):
             found = state.gradients.match(ours_real, ours, named(self.distance))
-        (gradient,) = torch.autograd.grad(ours, synthetic.images, found.gradient)  # through augmentation and decoding
-        state.pixels.step(gradient)
+        state.pixels.step(image_gradient(synthetic, ours, found.gradient))  # through augmentation and decoding
         state.pixels.project()
         return found.metrics()
 
-    def _train(self, real: RealData, count: int, state: IDCState) -> None:
+    def _train(self, real: RealData, state: IDCState) -> None:
+        """Train θ before it is matched: a new one for ``early`` epochs, else for a piece of one."""
+        if state.uses > 0:
+            self._train_on(real, -(-self.train_images // self.batch_train) * self.batch_train, state)
+        else:
+            for _ in range(self.early):
+                self._train_on(real, len(real.train), state)
+
+    def _train_on(self, real: RealData, count: int, state: IDCState) -> None:
         """Train θ once on ``count`` random real images."""
         rng = state.rng
         for rows in torch.randperm(len(real.train), generator=rng.real)[:count].split(self.batch_train):

@@ -1,15 +1,17 @@
 """M3D: condensation by minimising the maximum mean discrepancy."""
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, ClassVar
 
-import torch
 from torch import Tensor
 
 from dcond.augment import DiffAug
 from dcond.errors import at_least_one
+from dcond.matching.features import match_features
 from dcond.matching.kernels import mmd, named
-from dcond.matching.views import decoded_by_class, embed_by_class, real_by_class, siamese, subset_per_class
+from dcond.matching.real_batch import RealBatch
+from dcond.matching.views import decoded_by_class, image_gradient, real_by_class, siamese, subset_per_class
 from dcond.models import Network, Recipe
 from dcond.pixels import PixelSweep, check_sweep_settings
 from dcond.rng import Streams
@@ -59,9 +61,12 @@ class M3D:
         factor: multi-formation factor.
         steps_per_network: steps before a new random network is drawn.
         sweep: "joint", all classes at once, or "sequential", the public loop.
-        chunk: images per forward pass.
+        chunk: images per forward pass, of up to 64 x 64 pixels; and synthetic ones whose graph lives at a time
+            (:func:`~dcond.matching.features.match_features`).
         space, pixel_box: see :class:`~dcond.pixels.PixelSGD`.
     """
+
+    shares_classes: ClassVar = True
 
     network: Recipe
     augment: DiffAug | None
@@ -98,17 +103,16 @@ class M3D:
         state.uses += 1
         batch = real_by_class(real, self.batch_real, rng.real)  # B_c
         state.pixels.advance()
-        losses = self._losses(batch, synthetic, state)
-        (gradient,) = torch.autograd.grad(losses.sum(), synthetic.images)
+        losses, gradient = self._match(batch, synthetic, state)
         state.pixels.step(gradient)
         state.pixels.project()
-        return {"loss": losses.detach().sum()}
+        return {"loss": losses.sum()}
 
-    def _losses(self, batch: Tensor, synthetic: SyntheticSet, state: M3DState) -> Tensor:
-        """Return the discrepancy of every class, (k,)."""
+    def _match(self, batch: RealBatch, synthetic: SyntheticSet, state: M3DState) -> tuple[Tensor, Tensor]:
+        """Return the discrepancy of every class, (k,), and the gradient of their sum with respect to the images."""
         rng = state.rng
         images = subset_per_class(decoded_by_class(synthetic), self.batch_synthetic, rng.synthetic)  # S_c
         batch, images = siamese(self.augment, batch, synthetic.spec.normalise(images), rng.augmentation)  # ω per class
-        with torch.no_grad():
-            target = embed_by_class(state.network, batch, self.chunk)  # (k, b, d)
-        return mmd(embed_by_class(state.network, images, self.chunk), target, named(self.kernel))
+        discrepancy = partial(mmd, kernel=named(self.kernel))
+        losses, towards = match_features(state.network, batch, images, discrepancy, self.chunk)
+        return losses, image_gradient(synthetic, images, towards)  # through augmentation and decoding

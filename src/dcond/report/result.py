@@ -40,6 +40,7 @@ def new(**known: Any) -> dict[str, Any]:
             "step_s_median": None,
             "evaluate_wall_s": None,
             "peak_memory_bytes": None,
+            "processes": None,
         },
         "evaluation": None,
         "baselines": {"random": None, "random_decoded": None, "full": None},
@@ -60,14 +61,25 @@ def write(result: dict[str, Any], folder: Path) -> None:
     write_atomically(folder / NAME, fill)
 
 
+def finished(folder: Path) -> dict[str, Any] | None:
+    """Return the result in a folder if it is that of a finished run."""
+    try:
+        found: dict[str, Any] = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        return found if found["status"] == "done" else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def refuse_finished(folder: Path) -> None:
     """Raise :class:`ConfigError` if the folder already holds a finished result: it is never overwritten."""
-    try:
-        finished = json.loads((folder / NAME).read_text(encoding="utf-8"))["status"] == "done"
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    if finished:
+    if finished(folder) is not None:
         raise ConfigError(f"{folder} holds a finished run, which is never overwritten; choose another folder.")
+
+
+def forget_unfinished(folder: Path) -> None:
+    """Remove what an earlier start said of itself when it was stopped: from here on, the run is running."""
+    if finished(folder) is None:
+        (folder / NAME).unlink(missing_ok=True)
 
 
 def flat(config: dict[str, Any], prefix: str = "") -> dict[str, str | int | float | bool | None]:

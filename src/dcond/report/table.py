@@ -16,17 +16,20 @@ def percent(result: NetworkResult) -> str:
     return f"{100 * result.mean:.1f}{spread}"
 
 
-def cross_architecture(title: str, ours: EvalResult, baselines: dict[str, EvalResult]) -> Table:
+def cross_architecture(
+    title: str, ours: EvalResult, baselines: dict[str, EvalResult], accuracy: str = "test accuracy"
+) -> Table:
     """Make the final table: a row per network, a column per set, and the gain over the best baseline.
 
     Args:
         title: what is compared, shown above.
         ours: the synthetic set's result.
         baselines: results of the same protocol on random real images, by name.
+        accuracy: how the figures are called.
     """
     repeats = len(next(iter(ours.networks.values())).accuracies)
     caption = (
-        f"test accuracy %, mean ± 95 % interval over {repeats} networks each, last epoch, protocol {ours.protocol}"
+        f"{accuracy} %, mean ± 95 % interval over {repeats} networks each, last epoch, protocol {ours.protocol}"
         f"{_labels(ours.teacher)}"
     )
     table = Table(

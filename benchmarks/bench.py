@@ -1,0 +1,245 @@
+"""What a step of each method costs on this machine, against the plain per-class loop, and how that grows.
+
+    python benchmarks/bench.py [--device cuda] [--out FILE.csv]     # quiet machine, some minutes on two cores
+    python benchmarks/growth.py FILE.csv                            # the figure: FILE.png and FILE.svg
+    python benchmarks/bench.py --methods dm,dsa --set model.width=128 --set engine.compile=true --out other.csv
+
+From a base point (ConvNet 3x16, 10 classes, ipc 1, 32 real images of 32 x 32 per class) one of classes, ipc, real batch
+and image size grows at a time. Images are made up; each point has a process of its own, in which both forms run. A row
+is written as soon as its point is measured; repeated, the command measures only the points that the file lacks.
+
+- seconds: median over steps after the first, as ``dcond condense`` takes them, freed memory kept.
+- plain_seconds: the same for the plain form. DM, M3D: one class after the other, each class through the network whole.
+  Others: the method with ``engine=exact`` (class after class, float32, eager).
+- images_per_s: real images of the class batches per second.
+- peak_bytes: CUDA: peak of allocated memory. CPU: peak of resident memory in a step above what stood before it.
+- flops: of convolutions and matrix products in a step of the plain form, forward and backward (torch's flop counter).
+- share: flops / seconds / attainable, the measured rate of a large matrix product in this process: in float32 for DM
+  and M3D; for the others in bfloat16 where the device has that and it is faster.
+"""
+
+import argparse
+import csv
+import dataclasses
+import datetime
+import functools
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+BASE = {"classes": 10, "ipc": 1, "batch_real": 32, "size": 32}
+SERIES = {"classes": (10, 100, 1000), "ipc": (1, 10, 50), "batch_real": (32, 128, 512), "size": (32, 64, 128)}
+METHODS = ("dm", "m3d", "dc", "dsa", "degm", "idc", "hmdc")
+KEY = ("method", *BASE, "device", "words")
+FIGURES = ("seconds", "plain_seconds", "images_per_s", "peak_bytes", "flops", "attainable_flops", "share")
+FIELDS = (*KEY, "status", *FIGURES, "machine", "threads", "torch", "dcond", "date")
+WORDS = ("model.width=16", "pool@learners=convnet_vit_small", "engine.compile=false")
+STEPS, SECONDS = 5, 8.0  # steps timed at most, and seconds after which no further one is
+LIMIT_S = 90  # of a point
+
+
+def points(methods: list[str]) -> list[dict[str, Any]]:
+    """Return every point of every series once, the base first."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for name, values in SERIES.items():
+        for value in values:
+            for method in methods:
+                point = {"method": method, **BASE, name: value}
+                found.setdefault(tuple(point.values()), point)
+    return list(found.values())
+
+
+class Point:
+    """One method at one point, in both forms."""
+
+    def __init__(self, point: dict[str, Any]):
+        from made_up import made_method, made_up, synthetic_set
+
+        from dcond.engine.machine import pick_device
+        from dcond.rng import Streams
+
+        self.point, self.device = point, pick_device(point["device"])
+        words = [*point["words"].split(), f"method.batch_real={point['batch_real']}"]
+        self.real = made_up(point["classes"], max(point["batch_real"], point["ipc"]), point["size"]).to(self.device)
+        self.ours = made_method(point["method"], words)
+        self.separable = not hasattr(self.ours, "engine")
+        self.plain = self.ours if self.separable else made_method(point["method"], [*words, "engine=exact"])
+        self.synthetic = dataclasses.replace(synthetic_set(self.real, point["ipc"]), factor=self.ours.factor)
+        self.streams = Streams
+
+    def form(self, name: str) -> Callable[[], object]:
+        """Return what does one step of a form; the images are moved on."""
+        method, rng = (self.ours if name == "ours" else self.plain), self.streams(0)
+        state = method.init(self.real, self.synthetic, rng)
+        if name == "plain" and self.separable:
+            return lambda: class_by_class(method, self.real, self.synthetic, state)
+        return lambda: method.step(self.real, self.synthetic, state)
+
+    def seconds(self, step: Callable[[], object]) -> float:
+        """Return the median seconds of a step after the first."""
+        took: list[float] = []
+        while len(took) < STEPS + 1 and (len(took) < 2 or sum(took[1:]) < SECONDS):
+            start = time.perf_counter()
+            step()
+            self.wait()
+            took.append(time.perf_counter() - start)
+        return statistics.median(took[1:])
+
+    def wait(self) -> None:
+        """Let the device finish."""
+        import torch
+
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def peak(self, step: Callable[[], object]) -> int:
+        """Return the peak memory of a step, bytes: above what stood before it on a CPU."""
+        import torch
+
+        from dcond.engine.machine import peak_memory_bytes
+
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+            step()
+            return peak_memory_bytes(self.device)
+        before = peak_memory_bytes(self.device)
+        step()
+        return peak_memory_bytes(self.device) - before
+
+    def attainable(self, dtype: Any) -> float:
+        """Return the rate of a large matrix product, FLOP/s: the best of several."""
+        import torch
+
+        n = 8192 if self.device.type == "cuda" else 2048
+        a, b = (torch.ones(n, n, dtype=dtype, device=self.device) for _ in range(2))
+        best = float("inf")
+        for _ in range(6):
+            start = time.perf_counter()
+            torch.mm(a, b)
+            self.wait()
+            best = min(best, time.perf_counter() - start)
+        return 2 * n**3 / best
+
+
+def class_by_class(method: Any, real: Any, synthetic: Any, state: Any) -> None:
+    """Do a step of DM or M3D as the public code writes it, with the same functions: one class after the other."""
+    import torch
+
+    from dcond.matching.kernels import mmd, named
+    from dcond.matching.moments import mean_distance
+    from dcond.matching.views import decoded_by_class, embed_by_class, real_by_class, siamese, subset_per_class
+
+    rng, whole = state.rng, 10**9
+    method.network.reset(state.network, real.spec, rng.networks)
+    images = decoded_by_class(synthetic)
+    distance: Callable[..., Any] = mean_distance
+    if hasattr(method, "kernel"):
+        distance = functools.partial(mmd, kernel=named(method.kernel))
+        images = subset_per_class(images, method.batch_synthetic, rng.synthetic)
+    batch, images = real_by_class(real, method.batch_real, rng.real), real.spec.normalise(images)
+    losses = []
+    for c in range(len(batch)):
+        shown, ours = siamese(method.augment, batch[c : c + 1], images[c : c + 1], rng.augmentation)
+        with torch.no_grad():
+            target = embed_by_class(state.network, shown, whole)
+        found = embed_by_class(state.network, ours, whole)
+        losses.append(distance(found, target))
+    torch.autograd.grad(torch.cat(losses).sum(), synthetic.images)
+
+
+def measured(given: dict[str, Any]) -> dict[str, Any]:
+    """Measure a point in this process."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from dcond.engine.machine import keep_freed_memory
+    from dcond.first_order import has_fast_bfloat16
+
+    keep_freed_memory()
+    point = Point(given)
+    ours, plain = point.form("ours"), point.form("plain")
+    ours()  # warms up, and builds what is built once
+    peak = point.peak(ours)
+    seconds, plain_seconds = point.seconds(ours), point.seconds(plain)
+    with FlopCounterMode(display=False) as counter:
+        plain()
+    both = not point.separable and has_fast_bfloat16(point.device)
+    rates = [point.attainable(dtype) for dtype in (torch.float32, *[torch.bfloat16] * both)]
+    flops = counter.get_total_flops()
+    return {
+        "seconds": seconds,
+        "plain_seconds": plain_seconds,
+        "images_per_s": given["classes"] * given["batch_real"] / seconds,
+        "peak_bytes": peak,
+        "flops": flops,
+        "attainable_flops": max(rates),
+        "share": flops / seconds / max(rates),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "machine": torch.cuda.get_device_name(point.device) if point.device.type == "cuda" else processor(),
+    }
+
+
+def processor() -> str:
+    """Return the model of the CPU and its number of cores."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+    return f"{model}, {os.cpu_count()} cores"
+
+
+def row(point: dict[str, Any]) -> dict[str, str]:
+    """Measure a point in a process of its own and return its row; what stopped it is its status."""
+    known = {**point, "dcond": version("dcond"), "date": datetime.date.today(), "status": "done"}
+    words = [sys.executable, __file__, "--point", json.dumps(point)]
+    try:
+        done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=LIMIT_S)
+        known |= json.loads(done.stdout.splitlines()[-1])
+    except subprocess.TimeoutExpired:
+        known["status"] = f"longer than {LIMIT_S} s"
+    except subprocess.CalledProcessError as error:
+        known["status"] = f"exit {error.returncode}: {(error.stderr.splitlines() or [''])[-1][:80]}"
+    return {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in known.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N")
+    parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of dcond condense")
+    parser.add_argument("--out", type=Path, help="the CSV (default: benchmarks/DEVICE/bench.csv)")
+    parser.add_argument("--point", type=json.loads, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.point is not None:
+        print(json.dumps(measured(given.point)))
+        return
+    table = given.out or Path("benchmarks") / given.device.partition(":")[0] / "bench.csv"
+    table.parent.mkdir(parents=True, exist_ok=True)
+    known = list(csv.DictReader(table.open())) if table.exists() else []
+    there = {tuple(each[name] for name in KEY) for each in known if each["status"] == "done"}
+    with table.open("a", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
+        if not known:
+            writer.writeheader()
+        for point in points(given.methods.split(",")):
+            point |= {"device": given.device, "words": " ".join([*WORDS, *given.set])}
+            if tuple(str(point[name]) for name in KEY) in there:
+                continue
+            found = row(point)
+            writer.writerow(found)
+            file.flush()
+            print(
+                " ".join(found[name] for name in ("method", *BASE)), found.get("seconds", found["status"]), flush=True
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""Peak memory of a condensation as a function of images, classes, images per class, and where the images are kept.
+
+    python benchmarks/memory.py        # writes benchmarks/cpu/memory.csv; some minutes, a busy machine does not matter
+
+Every row is a process of its own: made-up data, the first images, two steps, and the largest resident memory above that
+of a process that has imported all it needs.
+"""
+
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from made_up import write
+from numpy.lib import format as npy
+from PIL import Image
+
+from dcond.augment import DiffAug
+from dcond.data import ImageFolder, Npz
+from dcond.engine.machine import peak_memory_bytes
+from dcond.init import Embedding, FromReal, KMeans, Random
+from dcond.matching.engine import Engine
+from dcond.methods.dm import DM
+from dcond.methods.gradient_matching import GradientMatching
+from dcond.methods.m3d import M3D
+from dcond.models import ConvNet
+from dcond.rng import Streams
+from dcond.types import RealData, SyntheticSet
+
+TABLE = Path("benchmarks/cpu/memory.csv")
+AUGMENT = DiffAug(["color", "crop", "cutout", "flip", "scale", "rotate"])
+STEPS = 2
+REAL = 8  # real images per class and step
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a process does."""
+
+    method: str = "dm"
+    kept: str = "disk"  # device, disk: an npz file; folder: image files on disk
+    images: int = 10_000
+    classes: int = 100
+    side: int = 32
+    ipc: int = 1
+
+    def __str__(self) -> str:
+        return (
+            f"{self.method}, {self.kept}, {self.images} images, {self.classes} classes, {self.side} px, ipc {self.ipc}"
+        )
+
+
+BASE = Case()
+CASES = [
+    *(replace(BASE, kept=kept, images=images) for kept in ("device", "disk") for images in (10_000, 100_000)),
+    *(replace(BASE, method=method, classes=1000) for method in ("dm", "m3d", "dsa", "kmeans", "random")),
+    *(replace(BASE, ipc=ipc) for ipc in (10, 50)),
+    *(replace(BASE, method=method, kept="folder", classes=40, images=120, side=224) for method in ("random", "dm")),
+    replace(BASE, method="random", kept="folder", classes=400, images=1200, side=224),
+]
+
+
+def write_npz(case: Case, file: Path) -> None:
+    """Write made-up images in the prepared form, part by part."""
+    rng = np.random.default_rng(0)
+    shape = (case.side, case.side, 3)
+    with zipfile.ZipFile(file, "w") as archive:
+        for split, count in (("train", case.images), ("test", case.classes)):
+            with archive.open(f"{split}_images.npy", "w", force_zip64=True) as member:
+                header = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
+                npy.write_array_header_1_0(member, header)
+                for begin in range(0, count, 1000):
+                    size = (min(1000, count - begin), *shape)
+                    member.write(rng.integers(0, 256, size, dtype=np.uint8).tobytes())
+            with archive.open(f"{split}_labels.npy", "w") as member:
+                npy.write_array(member, np.arange(count) % case.classes)
+
+
+def write_folder(case: Case, folder: Path) -> None:
+    """Write a train/ and a test/ folder of made-up JPEG files, 96 px wide."""
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels).resize((96, 72))
+    picture.save(folder / "one.jpg")
+    content = (folder / "one.jpg").read_bytes()
+    for split, each in (("train", case.images // case.classes), ("test", 1)):
+        for c in range(case.classes):
+            place = folder / split / f"{c:04}"
+            place.mkdir(parents=True)
+            for i in range(each):
+                (place / f"{i}.jpg").write_bytes(content)
+
+
+def load(case: Case, folder: Path) -> RealData:
+    if case.kept == "folder":
+        settings = {"size": case.side, "channels": 3, "stats": "sample", "data_dir": str(folder / "data")}
+        return ImageFolder(path=str(folder), keep="disk", **settings).load()
+    return Npz(path=str(folder / "made_up.npz"), keep=case.kept).load()
+
+
+def run(case: Case, folder: Path) -> None:
+    """Condense, and print the largest resident memory above that before anything was loaded, in bytes."""
+    network = ConvNet(name="ConvNet", width=16)
+    settings = {"network": network, "augment": AUGMENT, "steps": STEPS, "lr": 1.0, "batch_real": REAL, "factor": 1}
+    steps = {
+        "dm": lambda: DM(**settings),
+        "m3d": lambda: M3D(**settings),
+        "dsa": lambda: GradientMatching(**settings, engine=Engine(compile=False), outer=1, inner_epochs=1),
+    }
+    rule = KMeans(embedding=Embedding(network=network, train_steps=2)) if case.method == "kmeans" else Random()
+    AUGMENT.per_image(torch.zeros(2, 3, 8, 8), torch.Generator())  # loads what a first call loads
+    before = peak_memory_bytes(torch.device("cpu"))
+    real, rng = load(case, folder), Streams(0)
+    images = FromReal(rule=rule)(real, case.ipc, 1, rng)
+    labels = torch.arange(case.classes).repeat_interleave(case.ipc)
+    synthetic = SyntheticSet(images, labels, real.class_names, case.ipc, real.mean, real.std)
+    if case.method in steps:
+        method = steps[case.method]()
+        state = method.init(real, synthetic, rng)
+        for _ in range(STEPS):
+            method.step(real, synthetic, state)
+    print(peak_memory_bytes(torch.device("cpu")) - before)
+
+
+def measured(case: Case) -> list[tuple[str, float, str]]:
+    """Return the rows of one case: its peak, and what the real and the synthetic images alone would take."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        if case.kept == "folder":
+            write_folder(case, folder)
+        else:
+            write_npz(case, folder / "made_up.npz")
+        words = [str(getattr(case, field)) for field in case.__dataclass_fields__]
+        command = [sys.executable, __file__, place, *words]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+    image = 3 * case.side**2
+    return [
+        (f"{case}: peak", int(done.stdout) / 1e6, "MB"),
+        (f"{case}: training images, 8 bit", case.images * image / 1e6, "MB"),
+        (f"{case}: stored images, float32", 4 * case.classes * case.ipc * image / 1e6, "MB"),
+    ]
+
+
+def main() -> None:
+    if len(sys.argv) > 1:
+        folder, method, kept, *numbers = sys.argv[1:]
+        torch.set_num_threads(1)
+        run(Case(method, kept, *map(int, numbers)), Path(folder))
+        return
+    torch.set_num_threads(1)
+    rows = []
+    for case in CASES:
+        rows += measured(case)
+        print(case, f"{rows[-3][1]:.0f} MB", flush=True)
+    write(TABLE, rows)
+
+
+if __name__ == "__main__":
+    main()

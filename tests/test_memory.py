@@ -1,0 +1,45 @@
+"""Free memory, and how many images of a size go through at once."""
+
+import torch
+
+from dcond import memory
+from dcond.memory import free_bytes, per_pass
+
+GIB = 2**30
+
+
+def test_settings_count_images_of_up_to_64_pixels():
+    assert [per_pass(256, side, side) for side in (8, 32, 64, 128, 224)] == [256, 256, 256, 64, 20]
+    assert per_pass(1, 224, 224) == 1
+
+
+def machine(monkeypatch, tmp_path, available_kb: int) -> None:
+    (tmp_path / "meminfo").write_text(f"MemTotal: 99 kB\nMemAvailable:   {available_kb} kB\n")
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path / "cgroup")
+    monkeypatch.setattr(memory, "OWN_GROUP", tmp_path / "own")
+    (tmp_path / "own").write_text("5:cpu:/x\n0::/job/step\n")
+    (tmp_path / "cgroup/job/step").mkdir(parents=True)
+
+
+def limit(folder, most, used: int, cached: int) -> None:
+    (folder / "memory.max").write_text(f"{most}\n")
+    (folder / "memory.current").write_text(f"{used}\n")
+    (folder / "memory.stat").write_text(f"anon 1\nfile {cached}\n")
+
+
+def test_free_memory_is_the_machines_or_what_a_control_group_leaves(monkeypatch, tmp_path):
+    machine(monkeypatch, tmp_path, 8 * 2**20)
+    cpu = torch.device("cpu")
+    assert free_bytes(cpu) == 8 * GIB
+    limit(tmp_path / "cgroup/job/step", "max", GIB, 0)
+    assert free_bytes(cpu) == 8 * GIB
+    limit(tmp_path / "cgroup/job", 4 * GIB, 3 * GIB, 2 * GIB)  # files that the kernel keeps at hand are not used up
+    assert free_bytes(cpu) == 3 * GIB
+    limit(tmp_path / "cgroup/job", GIB, 2 * GIB, 0)
+    assert free_bytes(cpu) == 0
+
+
+def test_without_proc_nothing_is_known(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "none")
+    assert free_bytes(torch.device("cpu")) is None
