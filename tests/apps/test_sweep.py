@@ -136,7 +136,7 @@ def test_tuning_data_hold_no_test_image(toy):
 
 
 def test_a_run_on_held_out_images_says_so_and_returns_their_accuracy(condense, results):
-    from dcond.apps.condense import objective
+    from dcond.apps.sweep import objective
 
     done = condense("test_on=held_out", "baselines=false", "evaluation.repeats=1", "hydra.run.dir=run")
     assert done.code == 0, done.err
@@ -151,12 +151,12 @@ def test_a_run_on_held_out_images_says_so_and_returns_their_accuracy(condense, r
 def test_a_sweeper_never_chooses_by_the_test_set():
     from omegaconf import OmegaConf
 
-    from dcond.apps.condense import check_sweep
+    from dcond.apps import sweep
     from dcond.errors import ConfigError
 
     def check(test_on, sweeper):
         cfg = OmegaConf.create({"resume": None, "test_on": test_on, "evaluate": True})
-        check_sweep(cfg, {"hydra/sweeper": sweeper})
+        sweep.check(cfg, {"hydra/sweeper": sweeper})
 
     check("test", "basic")
     check("held_out", "optuna")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dcond.apps.condense import Job
+from dcond.apps.condensation import Job
 from dcond.apps.kept import frozen, numbers_of, plain
 from dcond.engine.signals import Stop
 from dcond.errors import DcondError

@@ -1,27 +1,15 @@
-"""``dcond condense``: data, first images, the loop, the artefact, the cross-architecture table."""
+"""``dcond condense``: one run, or a job of a sweep, in the folder Hydra made for it."""
 
-import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dcond.apps.job import build, cpu_prepared, nearby, owned, positive, reported, truth, whole_number
-from dcond.apps.kept import chosen, frozen, made_with, numbers_of, plain, resumed, shown_settings
+from dcond.apps.condensation import Job
+from dcond.apps.job import cpu_prepared, owned, reported
+from dcond.apps.kept import chosen, frozen, numbers_of, plain, resumed
 from dcond.apps.launch import hydra_main
 from dcond.apps.several import leads
-from dcond.errors import CheckpointError, ConfigError, UnsupportedError, one_of
-
-if TYPE_CHECKING:
-    from dcond.engine.checkpoint import Checkpoint
-    from dcond.engine.signals import Stop
-    from dcond.methods.base import Method
-    from dcond.types import RealData, SyntheticSet
-
-log = logging.getLogger(__name__)
-
-TEST, HELD_OUT = "test", "held_out"  # what accuracies are taken on
-SWITCHES = ("evaluate", "baselines", "tensorboard", "scores.full", "scores.unaugmented")
+from dcond.errors import CheckpointError
 
 
 def main(argv: list[str]) -> int:
@@ -57,7 +45,7 @@ def condense(cfg: DictConfig) -> float | None:
     choices = dict(hydra_cfg.runtime.choices)
     moment = None
     if sweep.is_job():
-        check_sweep(cfg, choices)
+        sweep.check(cfg, choices)
     else:
         results.refuse_finished(folder)
     if cfg.resume is not None:
@@ -73,245 +61,8 @@ def condense(cfg: DictConfig) -> float | None:
     if sweep.is_job():
         earlier = sweep.finished_before(folder, result["config_sha256"], evaluated=bool(cfg.evaluate))
         if earlier is not None:
-            return objective(earlier)
+            return sweep.objective(earlier)
         moment = sweep.left_behind(folder, OmegaConf.to_yaml(numbers, sort_keys=True))
     with caught() as stop, owned(folder), reported(result, folder), cpu_prepared(cfg):
         Job(cfg, choices, text, folder, result, stop).run(moment)
-    return objective(result)
-
-
-def check_sweep(cfg: DictConfig, choices: dict[str, str]) -> None:
-    """Raise :class:`ConfigError` for what makes no sense in a job of a sweep."""
-    if cfg.resume is not None:
-        raise ConfigError("resume=RUN_FOLDER goes on with one run and cannot be swept; leave out -m.")
-    chooses = choices.get("hydra/sweeper", "basic") != "basic"
-    if chooses and not (cfg.test_on == HELD_OUT and cfg.evaluate):
-        raise ConfigError(
-            f"a sweeper that chooses settings needs test_on={HELD_OUT} and evaluate=true: it is told accuracies on "
-            "held-out training images only, never on the test set."
-        )
-
-
-def objective(result: dict[str, Any]) -> float | None:
-    """Return the average accuracy of a result on held-out training images; None where it is on the test set."""
-    if result["evaluation"] is None or result["config"]["test_on"] != HELD_OUT:
-        return None
-    return float(result["evaluation"]["average"])
-
-
-class Job:
-    """One condensation from its configuration to its result."""
-
-    def __init__(
-        self, cfg: DictConfig, choices: dict[str, str], text: str, folder: Path, result: dict[str, Any], stop: "Stop"
-    ):
-        from dcond.engine.machine import pick_device
-        from dcond.ranks import current
-        from dcond.rng import Streams
-
-        self.cfg, self.choices, self.text = cfg, choices, text
-        self.folder, self.result, self.stop = folder, result, stop
-        self.cache = Path(cfg.paths.outputs) / "cache"
-        # Everything that can be wrong in the configuration is built before any data is read.
-        self.ipc = self.result["ipc"] = whole_number(cfg, "ipc", 1)
-        self.seed = self.result["seed"] = whole_number(cfg, "seed", 0)
-        self.rng, self.ranks = Streams(self.seed), current()
-        self.result["cost"]["processes"] = self.ranks.count
-        self.max_steps = None if cfg.max_steps is None else whole_number(cfg, "max_steps", 0)
-        self.max_seconds = None if cfg.max_seconds is None else positive(cfg, "max_seconds")
-        self.device = pick_device(str(cfg.device))
-        self.evaluate, self.baselines, self.tensorboard, self.full, self.unaugmented = (
-            truth(cfg, key) for key in SWITCHES
-        )
-        one_of("test_on", str(cfg.test_on), (TEST, HELD_OUT))
-        self.held_out = cfg.test_on == HELD_OUT
-        self.loop = build(cfg.loop, "loop")
-        self.method: Method = build(cfg.method, f"method={choices['method']}")
-        self._check_shares()
-        self.start = build(cfg.init, f"init={choices['init']}")
-        self.pool = build(cfg.pool, f"pool={choices['pool']}")
-        self.protocol = build(cfg.evaluation, f"evaluation={choices['evaluation']}")
-        self.dataset = build(cfg.dataset, f"dataset={choices['dataset']}")
-        self._fetch()
-
-    def _check_shares(self) -> None:
-        """Refuse several processes for a method that cannot be divided among them."""
-        if self.ranks.count > 1 and self.method.steps > 0 and not getattr(self.method, "shares_classes", False):
-            raise UnsupportedError(
-                f"method={self.choices['method']} does not divide its classes among processes; "
-                "leave out torchrun, or start several runs side by side."
-            )
-
-    def _fetch(self) -> None:
-        """Have published weights before anything is computed, those of the evaluation too."""
-        from dcond.models import Pool, Recipe
-
-        teacher = self.protocol.teacher and self.protocol.teacher.network
-        for part in (*vars(self.method).values(), *((self.pool, teacher) if self.evaluate else ())):
-            if isinstance(part, Pool | Recipe):
-                part.fetch()
-
-    def run(self, moment: "Checkpoint | None") -> None:
-        """Do all of it."""
-        from dcond import artefact
-        from dcond.apps.evaluation import check_memory
-        from dcond.engine.machine import peak_memory_bytes
-        from dcond.engine.recording import Recorder, Silence, grid, save_png
-        from dcond.evaluate.full import tuning_data
-
-        with self.ranks.first_before_others():
-            real = self.dataset.load(self.device)
-        if self.held_out:
-            real = tuning_data(real)
-        if self.evaluate:
-            check_memory(real, self.protocol, full=self.full)
-        synthetic = self._first_images(real)
-        self._describe(synthetic)
-        after_step, done = moment.step if moment else 0, False
-        recorder = (
-            Recorder(self.folder, after_step=after_step, tensorboard=self.tensorboard)
-            if self.ranks.first
-            else Silence()
-        )
-        recorder.settings(shown_settings(self.result))
-        try:
-            self._condense(real, synthetic, recorder, moment)
-            if self.ranks.first:
-                path = artefact.save(synthetic, self.folder / "synthetic.safetensors")
-                save_png(grid(synthetic.images, synthetic.ipc), self.folder / "grid.png")
-                log.info("condensed set: %s", nearby(path))
-            if self.evaluate:
-                self._evaluate(real, synthetic)
-            done = True
-        finally:
-            self.result["cost"]["peak_memory_bytes"] = peak_memory_bytes(self.device)
-            recorder.outcome(self._shown_results(), self.result["cost"]["steps"] or 0, done=done)
-            recorder.close()
-
-    def _shown_results(self) -> dict[str, float]:
-        """Return the final figures that are known, for the same view."""
-        found, cost = self.result["evaluation"], self.result["cost"]
-        shown = {f"cost/{name}": float(value) for name, value in cost.items() if value is not None}
-        if found is not None:
-            shown |= {f"evaluate/{name}": network["mean"] for name, network in found["networks"].items()}
-            shown["evaluate/average"] = found["average"]
-        return shown
-
-    def _first_images(self, real: "RealData") -> "SyntheticSet":
-        import torch
-
-        from dcond.init.start import check_ipc
-        from dcond.types import SyntheticSet
-
-        images = self.start(real, self.ipc, self.method.factor, self.rng)
-        if self.choices["init"] != "noise":
-            check_ipc(real, self.ipc)
-        return SyntheticSet(
-            images=images,
-            labels=torch.arange(len(real.class_names), device=self.device).repeat_interleave(self.ipc),
-            class_names=real.class_names,
-            ipc=self.ipc,
-            mean=real.mean,
-            std=real.std,
-            factor=self.method.factor,
-            metadata={
-                "method": self.choices["method"],
-                "dataset": self.choices["dataset"],
-                "seed": str(self.seed),
-                "config_sha256": self.result["config_sha256"],
-                "evaluation": self.protocol.name,
-                "made_with": made_with(self.result),
-            },
-        )
-
-    def _describe(self, synthetic: "SyntheticSet") -> None:
-        stored = len(synthetic.images)
-        decoded = stored * synthetic.factor**2
-        self.result |= {
-            "factor": synthetic.factor,
-            "device": str(self.device),
-            "images_stored": stored,
-            "images_decoded": decoded,
-            "bytes_stored": synthetic.images.numel() * synthetic.images.element_size(),
-        }
-        content = f"{stored} images" if decoded == stored else f"{stored} images holding {decoded}"
-        log.info(
-            "%s on %s, ipc %d: %s, seed %s, %s%s -> %s",
-            self.choices["method"],
-            self.choices["dataset"],
-            synthetic.ipc,
-            content,
-            self.seed,
-            self.device,
-            f", {self.ranks.count} processes" if self.ranks.count > 1 else "",
-            nearby(self.folder),
-        )
-
-    def _condense(self, real: "RealData", synthetic: "SyntheticSet", recorder: Any, moment: Any) -> None:
-        from dcond.engine.loop import Run
-        from dcond.engine.progress import duration
-
-        run = Run(
-            method=self.method,
-            real=real,
-            synthetic=synthetic,
-            rng=self.rng,
-            folder=self.folder,
-            config=self.text,
-            loop=self.loop,
-            recorder=recorder,
-            stop=self.stop,
-            evaluate=lambda images, step: self._evaluate_on_the_way(real, images, recorder, step),
-            max_steps=self.max_steps,
-            max_seconds=self.max_seconds,
-        )
-        try:
-            run.condense(moment)
-        finally:
-            self.result["cost"] |= {
-                "condense_wall_s": run.wall_s,
-                "steps": run.step,
-                "step_s_median": run.step_s_median,
-            }
-        if run.steps:
-            log.info("%d steps in %s", run.step, duration(run.wall_s))
-
-    def _evaluate_on_the_way(self, real: "RealData", synthetic: "SyntheticSet", recorder: Any, step: int) -> None:
-        """Evaluate the unfinished set; its own random streams leave the run untouched."""
-        from dcond.evaluate.full import hold_out
-
-        teacher = self.protocol.teacher
-        needs = {
-            "held_out": hold_out(self.protocol, real),
-            "taught": None if teacher is None else teacher.learnt(real, self.cache),
-        }
-        found = self.protocol.evaluate(lambda repeat: synthetic, self.pool, real.test, self.seed, **needs)
-        values = {f"evaluate/{name}": network.mean for name, network in found.networks.items()}
-        recorder.scalars({**values, "evaluate/average": found.average}, step)
-        log.info("step %d: average %s %.1f %%", step, self._accuracy, 100 * found.average)
-
-    @property
-    def _accuracy(self) -> str:
-        return "held-out accuracy" if self.held_out else "test accuracy"
-
-    def _evaluate(self, real: "RealData", synthetic: "SyntheticSet") -> None:
-        from dcond.apps.evaluation import Wanted, evaluate_with_baselines
-
-        title = f"{self.choices['method']} on {real.name}, {synthetic.ipc} image(s) per class"
-        evaluate_with_baselines(
-            self.protocol,
-            self.pool,
-            real,
-            synthetic,
-            self.seed,
-            self.result,
-            title=title,
-            wanted=Wanted(
-                baselines=self.baselines,
-                full=self.full,
-                unaugmented=self.unaugmented,
-                cache=self.cache,
-                accuracy=self._accuracy,
-            ),
-        )
-        print(f"-> {nearby(self.folder)}")
+    return sweep.objective(result)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from dcond.apps.job import build, cpu_prepared, nearby, owned, reported, truth, whole_number
+from dcond.apps.job import build, cache_folder, cpu_prepared, nearby, owned, reported, truth, whole_number
 from dcond.apps.kept import OF_THE_EVALUATION, chosen, maker, plain
 from dcond.apps.launch import choices, hydra_main
 from dcond.apps.several import leads
@@ -103,7 +103,7 @@ def evaluate(cfg: DictConfig) -> None:
             baselines=baselines,
             full=full,
             unaugmented=unaugmented,
-            cache=Path(cfg.paths.outputs) / "cache",
+            cache=cache_folder(cfg),
             against=other and other.fitted(rival, real).to(device),
             doubt=True,
         )

@@ -74,6 +74,18 @@ def positive(cfg: DictConfig, key: str) -> float:
     return float(value)
 
 
+def cache_folder(cfg: DictConfig) -> Path:
+    """Return where figures are kept that later runs can use.
+
+    Raises:
+        ConfigError: ``paths.outputs`` is no folder's name.
+    """
+    outputs = OmegaConf.select(cfg, "paths.outputs") if isinstance(cfg.paths, DictConfig) else None
+    if not isinstance(outputs, str):
+        raise ConfigError(f"paths.outputs={shown(outputs)} is out of range; it must be the name of a folder.")
+    return Path(outputs) / "cache"
+
+
 def truth(cfg: DictConfig, key: str) -> bool:
     """Return a setting that is true or false.
 

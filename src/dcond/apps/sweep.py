@@ -13,6 +13,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from dcond.apps.condensation import HELD_OUT
 from dcond.apps.job import nearby
 from dcond.errors import CheckpointError, ConfigError, DcondError
 
@@ -47,6 +48,25 @@ def threads() -> int | None:
     launcher = HydraConfig.get().launcher
     given = OmegaConf.select(launcher, "cpus_per_task") if is_job() else None
     return None if given is None else int(given)
+
+
+def check(cfg: DictConfig, choices: dict[str, str]) -> None:
+    """Raise :class:`ConfigError` for what makes no sense in a job of a sweep."""
+    if cfg.resume is not None:
+        raise ConfigError("resume=RUN_FOLDER goes on with one run and cannot be swept; leave out -m.")
+    chooses = choices.get("hydra/sweeper", "basic") != "basic"
+    if chooses and not (cfg.test_on == HELD_OUT and cfg.evaluate):
+        raise ConfigError(
+            f"a sweeper that chooses settings needs test_on={HELD_OUT} and evaluate=true: it is told accuracies on "
+            "held-out training images only, never on the test set."
+        )
+
+
+def objective(result: dict[str, Any]) -> float | None:
+    """Return the average accuracy of a result on held-out training images; None where it is on the test set."""
+    if result["evaluation"] is None or result["config"]["test_on"] != HELD_OUT:
+        return None
+    return float(result["evaluation"]["average"])
 
 
 def finished_before(folder: Path, config_sha256: str, *, evaluated: bool) -> dict[str, Any] | None:

@@ -1,0 +1,240 @@
+"""One condensation: data, first images, the loop, the artefact, the cross-architecture table."""
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from dcond.apps.job import build, cache_folder, nearby, positive, truth, whole_number
+from dcond.apps.kept import made_with, shown_settings
+from dcond.errors import UnsupportedError, one_of
+
+if TYPE_CHECKING:
+    from dcond.engine.checkpoint import Checkpoint
+    from dcond.engine.signals import Stop
+    from dcond.methods.base import Method
+    from dcond.types import RealData, SyntheticSet
+
+log = logging.getLogger(__name__)
+
+TEST, HELD_OUT = "test", "held_out"  # what accuracies are taken on
+SWITCHES = ("evaluate", "baselines", "tensorboard", "scores.full", "scores.unaugmented")
+
+
+class Job:
+    """One condensation from its configuration to its result."""
+
+    def __init__(
+        self, cfg: DictConfig, choices: dict[str, str], text: str, folder: Path, result: dict[str, Any], stop: "Stop"
+    ):
+        from dcond.engine.machine import pick_device
+        from dcond.ranks import current
+        from dcond.rng import Streams
+
+        self.cfg, self.choices, self.text = cfg, choices, text
+        self.folder, self.result, self.stop = folder, result, stop
+        self.cache = cache_folder(cfg)
+        # Everything that can be wrong in the configuration is built before any data is read.
+        self.ipc = self.result["ipc"] = whole_number(cfg, "ipc", 1)
+        self.seed = self.result["seed"] = whole_number(cfg, "seed", 0)
+        self.rng, self.ranks = Streams(self.seed), current()
+        self.result["cost"]["processes"] = self.ranks.count
+        self.max_steps = None if cfg.max_steps is None else whole_number(cfg, "max_steps", 0)
+        self.max_seconds = None if cfg.max_seconds is None else positive(cfg, "max_seconds")
+        self.device = pick_device(str(cfg.device))
+        self.evaluate, self.baselines, self.tensorboard, self.full, self.unaugmented = (
+            truth(cfg, key) for key in SWITCHES
+        )
+        one_of("test_on", str(cfg.test_on), (TEST, HELD_OUT))
+        self.held_out = cfg.test_on == HELD_OUT
+        self.loop = build(cfg.loop, "loop")
+        self.method: Method = build(cfg.method, f"method={choices['method']}")
+        self._check_shares()
+        self.start = build(cfg.init, f"init={choices['init']}")
+        self.pool = build(cfg.pool, f"pool={choices['pool']}")
+        self.protocol = build(cfg.evaluation, f"evaluation={choices['evaluation']}")
+        self.dataset = build(cfg.dataset, f"dataset={choices['dataset']}")
+        self._fetch()
+
+    def _check_shares(self) -> None:
+        """Refuse several processes for a method that cannot be divided among them."""
+        if self.ranks.count > 1 and self.method.steps > 0 and not getattr(self.method, "shares_classes", False):
+            raise UnsupportedError(
+                f"method={self.choices['method']} does not divide its classes among processes; "
+                "leave out torchrun, or start several runs side by side."
+            )
+
+    def _fetch(self) -> None:
+        """Have published weights before anything is computed, those of the evaluation too."""
+        from dcond.models import Pool, Recipe
+
+        teacher = self.protocol.teacher and self.protocol.teacher.network
+        for part in (*vars(self.method).values(), *((self.pool, teacher) if self.evaluate else ())):
+            if isinstance(part, Pool | Recipe):
+                part.fetch()
+
+    def run(self, moment: "Checkpoint | None") -> None:
+        """Do all of it."""
+        from dcond import artefact
+        from dcond.apps.evaluation import check_memory
+        from dcond.engine.machine import peak_memory_bytes
+        from dcond.engine.recording import Recorder, Silence, grid, save_png
+        from dcond.evaluate.full import tuning_data
+
+        with self.ranks.first_before_others():
+            real = self.dataset.load(self.device)
+        if self.held_out:
+            real = tuning_data(real)
+        if self.evaluate:
+            check_memory(real, self.protocol, full=self.full)
+        synthetic = self._first_images(real)
+        self._describe(synthetic)
+        after_step, done = moment.step if moment else 0, False
+        recorder = (
+            Recorder(self.folder, after_step=after_step, tensorboard=self.tensorboard)
+            if self.ranks.first
+            else Silence()
+        )
+        recorder.settings(shown_settings(self.result))
+        try:
+            self._condense(real, synthetic, recorder, moment)
+            if self.ranks.first:
+                path = artefact.save(synthetic, self.folder / "synthetic.safetensors")
+                save_png(grid(synthetic.images, synthetic.ipc), self.folder / "grid.png")
+                log.info("condensed set: %s", nearby(path))
+            if self.evaluate:
+                self._evaluate(real, synthetic)
+            done = True
+        finally:
+            self.result["cost"]["peak_memory_bytes"] = peak_memory_bytes(self.device)
+            recorder.outcome(self._shown_results(), self.result["cost"]["steps"] or 0, done=done)
+            recorder.close()
+
+    def _shown_results(self) -> dict[str, float]:
+        """Return the final figures that are known, for the same view."""
+        found, cost = self.result["evaluation"], self.result["cost"]
+        shown = {f"cost/{name}": float(value) for name, value in cost.items() if value is not None}
+        if found is not None:
+            shown |= {f"evaluate/{name}": network["mean"] for name, network in found["networks"].items()}
+            shown["evaluate/average"] = found["average"]
+        return shown
+
+    def _first_images(self, real: "RealData") -> "SyntheticSet":
+        import torch
+
+        from dcond.init.start import check_ipc
+        from dcond.types import SyntheticSet
+
+        images = self.start(real, self.ipc, self.method.factor, self.rng)
+        if self.choices["init"] != "noise":
+            check_ipc(real, self.ipc)
+        return SyntheticSet(
+            images=images,
+            labels=torch.arange(len(real.class_names), device=self.device).repeat_interleave(self.ipc),
+            class_names=real.class_names,
+            ipc=self.ipc,
+            mean=real.mean,
+            std=real.std,
+            factor=self.method.factor,
+            metadata={
+                "method": self.choices["method"],
+                "dataset": self.choices["dataset"],
+                "seed": str(self.seed),
+                "config_sha256": self.result["config_sha256"],
+                "evaluation": self.protocol.name,
+                "made_with": made_with(self.result),
+            },
+        )
+
+    def _describe(self, synthetic: "SyntheticSet") -> None:
+        stored = len(synthetic.images)
+        decoded = stored * synthetic.factor**2
+        self.result |= {
+            "factor": synthetic.factor,
+            "device": str(self.device),
+            "images_stored": stored,
+            "images_decoded": decoded,
+            "bytes_stored": synthetic.images.numel() * synthetic.images.element_size(),
+        }
+        content = f"{stored} images" if decoded == stored else f"{stored} images holding {decoded}"
+        log.info(
+            "%s on %s, ipc %d: %s, seed %s, %s%s -> %s",
+            self.choices["method"],
+            self.choices["dataset"],
+            synthetic.ipc,
+            content,
+            self.seed,
+            self.device,
+            f", {self.ranks.count} processes" if self.ranks.count > 1 else "",
+            nearby(self.folder),
+        )
+
+    def _condense(self, real: "RealData", synthetic: "SyntheticSet", recorder: Any, moment: Any) -> None:
+        from dcond.engine.loop import Run
+        from dcond.engine.progress import duration
+
+        run = Run(
+            method=self.method,
+            real=real,
+            synthetic=synthetic,
+            rng=self.rng,
+            folder=self.folder,
+            config=self.text,
+            loop=self.loop,
+            recorder=recorder,
+            stop=self.stop,
+            evaluate=lambda images, step: self._evaluate_on_the_way(real, images, recorder, step),
+            max_steps=self.max_steps,
+            max_seconds=self.max_seconds,
+        )
+        try:
+            run.condense(moment)
+        finally:
+            self.result["cost"] |= {
+                "condense_wall_s": run.wall_s,
+                "steps": run.step,
+                "step_s_median": run.step_s_median,
+            }
+        if run.steps:
+            log.info("%d steps in %s", run.step, duration(run.wall_s))
+
+    def _evaluate_on_the_way(self, real: "RealData", synthetic: "SyntheticSet", recorder: Any, step: int) -> None:
+        """Evaluate the unfinished set; its own random streams leave the run untouched."""
+        from dcond.evaluate.full import hold_out
+
+        teacher = self.protocol.teacher
+        needs = {
+            "held_out": hold_out(self.protocol, real),
+            "taught": None if teacher is None else teacher.learnt(real, self.cache),
+        }
+        found = self.protocol.evaluate(lambda repeat: synthetic, self.pool, real.test, self.seed, **needs)
+        values = {f"evaluate/{name}": network.mean for name, network in found.networks.items()}
+        recorder.scalars({**values, "evaluate/average": found.average}, step)
+        log.info("step %d: average %s %.1f %%", step, self._accuracy, 100 * found.average)
+
+    @property
+    def _accuracy(self) -> str:
+        return "held-out accuracy" if self.held_out else "test accuracy"
+
+    def _evaluate(self, real: "RealData", synthetic: "SyntheticSet") -> None:
+        from dcond.apps.evaluation import Wanted, evaluate_with_baselines
+
+        title = f"{self.choices['method']} on {real.name}, {synthetic.ipc} image(s) per class"
+        evaluate_with_baselines(
+            self.protocol,
+            self.pool,
+            real,
+            synthetic,
+            self.seed,
+            self.result,
+            title=title,
+            wanted=Wanted(
+                baselines=self.baselines,
+                full=self.full,
+                unaugmented=self.unaugmented,
+                cache=self.cache,
+                accuracy=self._accuracy,
+            ),
+        )
+        print(f"-> {nearby(self.folder)}")
