@@ -38,7 +38,6 @@ CASES = [
     ("max_seconds=soon", "max_seconds='soon' is out of range; ..."),
     ("device=gpu", "device='gpu' is unknown; allowed: auto, cpu, cuda, cuda:N, mps."),
     ("evaluate=maybe", "evaluate='maybe' is unknown; allowed: true, false."),
-    ("paths=0 hydra.run.dir=run", "paths.outputs=null is out of range; it must be the name of a folder."),
     ("paths.outputs=0", "paths.outputs=0 is out of range; it must be the name of a folder."),
     ("loop=3", "loop=3 leaves nothing to use; leave the word out, or choose another."),
     ("loop.record_every=0", "loop.record_every=0 is out of range; allowed: 1 or more."),
