@@ -128,7 +128,8 @@ def test_own_methods_from_a_folder(condense, folder, results):
         ("dcond condense", {"condense"}),
         (
             "dcond list ",
-            {"methods", "datasets", "models", "pools", "experiments", "inits", "augments", "engines", "evaluations"},
+            {"methods", "datasets", "models", "pools", "experiments", "inits", "augments", "engines", "evaluations"}
+            | {"teachers", "sweeps"},
         ),
         ("dcond list me", {"methods"}),
         ("dcond data ", {"prepare", "info"}),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from dcond.apps.job import build, cache_folder, cpu_prepared, nearby, owned, reported, truth, whole_number
-from dcond.apps.kept import OF_THE_EVALUATION, chosen, maker, plain
+from dcond.apps.kept import OF_THE_EVALUATION, chosen, maker, parts_of, plain
 from dcond.apps.launch import choices, hydra_main
 from dcond.apps.several import leads
 from dcond.errors import ConfigError
@@ -119,7 +119,7 @@ def _new_result(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
     from dcond.report import result as results
 
     kept = ("seed", "synthetic", *OF_THE_EVALUATION)  # a data set's own network, which condenses, is not used
-    numbers = OmegaConf.masked_copy(cfg, [key for key in kept if key in cfg])
+    numbers = parts_of(cfg, kept)
     return results.new(
         config_sha256=results.sha256(OmegaConf.to_yaml(numbers, sort_keys=True)),
         choices=chosen(numbers, choices),

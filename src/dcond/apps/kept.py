@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +22,15 @@ def numbers_of(cfg: DictConfig) -> DictConfig:
     """Return what of the configuration can change a number: not where, how often logged, nor on what."""
     where_and_when = {"paths", "name", "resume", "device", "threads", "tensorboard", "checkpoint", "loop"}
     aside = where_and_when | {"evaluate", "baselines", "scores"}
-    numbers = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in aside])
-    with open_dict(numbers):
-        numbers.dataset.pop("keep", None)  # where the images stay
-    return numbers
+    return parts_of(cfg, [str(key) for key in cfg if key not in aside])
+
+
+def parts_of(cfg: DictConfig, names: Sequence[str]) -> DictConfig:
+    """Return a copy of some parts of the configuration, without what cannot change a number in them."""
+    parts = OmegaConf.masked_copy(cfg, [name for name in names if name in cfg])
+    with open_dict(parts):
+        parts.dataset.pop("keep", None)  # where the images stay
+    return parts
 
 
 def chosen(numbers: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:

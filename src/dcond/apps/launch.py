@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -47,7 +48,7 @@ def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
     # Hydra takes flags and settings in one block each: `ipc=1 -m seed=0,1` it would refuse.
     sys.argv = [sys.argv[0], *sorted(argv, key=_is_flag)]
     try:
-        with told_at_end(), _hydra_raises():
+        with told_at_end(), _hydra_raises(), _groups_listed_once():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(_translated(task))()
     except _Fault as fault:
         raise fault.error from fault.error.__cause__
@@ -76,6 +77,26 @@ def _hydra_subdir(resume: str | None, folder: str | None) -> str | None:
 # Here, and not when a command starts: the process of a job, too, must know them before it has anything else of dcond.
 OmegaConf.register_new_resolver("dcond.run_dir", lambda resume, new: resume or new, replace=True)
 OmegaConf.register_new_resolver("dcond.hydra_subdir", _hydra_subdir, replace=True)
+
+
+@contextmanager
+def _groups_listed_once() -> Iterator[None]:
+    """Let Hydra list the choices for --help as it finds them; it would copy all it knows for each, a second in all."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra.core.object_type import ObjectType
+
+    listed = ConfigLoaderImpl.get_group_options
+
+    def options(self: Any, group_name: str, results_filter: Any = ObjectType.CONFIG, *more: Any, **named: Any) -> Any:
+        if more or named:  # a configuration may bring a search path of its own
+            return listed(self, group_name, results_filter, *more, **named)
+        return self.repository.get_group_options(group_name, results_filter)
+
+    ConfigLoaderImpl.get_group_options = options  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        ConfigLoaderImpl.get_group_options = listed  # type: ignore[method-assign]
 
 
 @contextmanager

@@ -157,7 +157,7 @@ def _tell(*, ended: bool = False) -> str:
     except ConfigError:  # no job came as far as having a folder
         return ""
     stopped = [(each.folder, _why(each)) for each in found.outcomes if each.status != "done"]
-    stopped += [(each, "no result; it was killed, or could not write one") for each in found.unfinished]
+    stopped += [(each, "no result: it failed before its run began, or was killed") for each in found.unfinished]
     count = len(found.outcomes) + len(found.unfinished)
     words = {each: _words(each) for each in (*(outcome.folder for outcome in found.outcomes), *found.unfinished)}
     shared = set.intersection(*map(set, words.values()))

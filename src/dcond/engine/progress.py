@@ -8,7 +8,6 @@ from typing import Protocol, Self
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from dcond.log import console
-from dcond.ranks import current
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +79,8 @@ def reporter(what: str, total: int, done: int = 0, every_s: float = 10.0) -> Rep
 
     Lines also where jobs side by side write to one terminal, and for all but rank 0 of the processes of one run.
     """
+    from dcond.ranks import current  # brings torch, which a report does without
+
     alone = multiprocessing.parent_process() is None and current().first
     return Bar(what, total, done) if alone and console().is_terminal else Lines(what, total, done, every_s)
 
