@@ -145,6 +145,7 @@ def test_the_result_trains_networks_better_than_noise(method, condense, toy):
         assert ours.networks[name].mean > theirs.networks[name].mean + 0.15
 
 
+@pytest.mark.slow
 @every_optimising_method
 def test_the_result_trains_networks_better_than_random_real_images(method, condense):
     noisy = patterns_under_noise()
