@@ -1,8 +1,6 @@
 """``python -m dcond`` is ``dcond``."""
 
-import sys
-
-from dcond.cli import main
+from dcond.cli import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

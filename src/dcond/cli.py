@@ -4,9 +4,10 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 import dcond
-from dcond.apps.several import several
+from dcond.apps.several import leave, several
 from dcond.errors import DcondError, nearest
 
 COMMANDS = {
@@ -30,6 +31,19 @@ dcond COMMAND --help tells more; options go after the command. Tab completion: e
 def usage() -> str:
     """Return the text of ``dcond --help``."""
     return USAGE.format(commands="\n".join(f"  {name:<10}{what}" for name, what in COMMANDS.items()))
+
+
+def command() -> NoReturn:
+    """Be ``dcond`` as a shell starts it: run, then end the process."""
+    try:
+        status = main()
+    except SystemExit as end:
+        if not several():
+            raise
+        status = int(end.code or 0)
+    if several():
+        leave(status)
+    sys.exit(status)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -109,7 +123,3 @@ def _next_words(typed: list[str], line: str) -> list[str]:
     elif done[:1] == ["data"] and len(done) == 2:
         offered = [entry.name for entry in entries(conf_dir() / "dataset")]
     return [word for word in offered if word.startswith(begun)]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,9 +6,10 @@ import sys
 from hydra.core.global_hydra import GlobalHydra
 
 from dcond import cli
+from dcond.apps.several import leave
 
+status = 0
 for words in json.loads(sys.argv[1]):
-    status = cli.main(words)
+    status = status or cli.main(words)
     GlobalHydra.instance().clear()
-    if status:
-        sys.exit(status)
+leave(status)
