@@ -1,6 +1,6 @@
 """Studies that compare methods on real images, sized for two CPU cores.
 
-    DCOND_DATA=DIR python scripts/study.py STUDY run        # goes on where it stopped; --workers jobs side by side
+    DCOND_DATA=DIR python scripts/study.py STUDY run        # goes on after the rows of the CSV; --workers side by side
     DCOND_DATA=DIR python scripts/study.py STUDY collect    # writes benchmarks/cpu/STUDY.csv from what is done
     python scripts/study.py STUDY show                      # that CSV as the Markdown tables of the docs
     DCOND_DATA=DIR python scripts/study.py STUDY time       # writes benchmarks/cpu/STUDY_seconds.csv; quiet machine
@@ -40,6 +40,15 @@ class Study:
     pairs: tuple[tuple[str, str], ...] = ()  # claims: the first of two is better
 
 
+HMDC = {  # what HMDC is without its parts
+    "hmdc_convnet": "method=hmdc ~learners.networks.ViT",
+    "hmdc_vit": "method=hmdc ~learners.networks.ConvNet",
+    "hmdc_two": "method=hmdc method.gbm=false method.distillation=none",
+    "hmdc_gbm": "method=hmdc method.distillation=none",
+    "hmdc_md": "method=hmdc method.gbm=false",
+    "hmdc": "method=hmdc",
+}
+DIGITS = "threads=1 baselines=false tensorboard=false"
 FAMILY = "method=degm init=real"  # the noise of the published runs wants thousands of steps
 STUDIES = {
     "selection_dm_m3d": Study(
@@ -83,30 +92,44 @@ STUDIES = {
         pairs=(("mixed", "exact"),),
         datasets=("cifar10",),
     ),
-    "hmdc_digits": Study(  # HMDC, what it is without its parts, and methods with one network
+    "hmdc_digits": Study(  # beside methods with one network
+        {"dm": "method=dm method.steps=500", "m3d": "method=m3d", **HMDC},
+        {1: ""},
+        datasets=("digits",),
+        common=DIGITS,
+        pairs=(("hmdc_two", "hmdc_convnet"), ("hmdc", "hmdc_convnet"), ("hmdc", "hmdc_two")),
+    ),
+    "hmdc_outer": Study(  # networks that learn for longer before new ones come
         {
-            "dm": "method=dm max_seconds=30",
-            "m3d": "method=m3d",
-            "hmdc_convnet": "method=hmdc ~learners.networks.ViT",
-            "hmdc_vit": "method=hmdc ~learners.networks.ConvNet",
-            "hmdc_two": "method=hmdc method.gbm=false method.distillation=none",
-            "hmdc_gbm": "method=hmdc method.distillation=none",
-            "hmdc_md": "method=hmdc method.gbm=false",
-            "hmdc": "method=hmdc",
+            f"{name}_o{outer}": f"{HMDC[name]} method.outer={outer}"
+            for outer in (20, 80)
+            for name in ("hmdc_convnet", "hmdc_two", "hmdc")
         },
         {1: ""},
         datasets=("digits",),
-        common="threads=1 baselines=false tensorboard=false",
+        common=DIGITS,
+        pairs=tuple(
+            (f"{name}_o{outer}", f"hmdc_convnet_o{outer}") for outer in (20, 80) for name in ("hmdc_two", "hmdc")
+        ),
+    ),
+    "hmdc": Study(  # at equal steps, two small networks; the other methods' rows are in selection_dm_m3d and above
+        HMDC,
+        dict.fromkeys(
+            (1, 10),
+            "pool@learners=convnet_vit_small method.steps=60 method.outer=4 method.inner_steps=4 method.lr=0.1 "
+            "method.schedule=linear method.choice=random method.batch_real=64 method.batch_train=64",
+        ),
+        pairs=(("hmdc_two", "hmdc_convnet"), ("hmdc", "hmdc_convnet"), ("hmdc", "hmdc_two")),
     ),
 }
 ALONE = "max_steps=20 max_seconds=null evaluate=false threads=null"  # for the timing
 
 
-def jobs(name: str) -> list[tuple[Path, str]]:
+def jobs(name: str, only: list[str] | None = None) -> list[tuple[Path, str]]:
     """Return every job's run folder and words, the cheap ones of all kinds first."""
     made = []
     study = STUDIES[name]
-    for seed, ipc, dataset, method in itertools.product(SEEDS, study.words, study.datasets, study.methods):
+    for seed, ipc, dataset, method in itertools.product(SEEDS, study.words, study.datasets, only or study.methods):
         folder = Path("outputs/studies") / name / f"{method}_{dataset}_ipc{ipc}_seed{seed}"
         made.append((folder, f"{words(name, ipc, dataset, method)} seed={seed}"))
     return made
@@ -126,6 +149,18 @@ def status(folder: Path) -> str | None:
     return json.loads(result.read_text())["status"] if result.is_file() else None
 
 
+def recorded(study: str) -> list[dict[str, str]]:
+    """Return the rows that are in the CSV already: a study may be made in several sittings, on several machines."""
+    if not table(study).is_file():
+        return []
+    with table(study).open() as file:
+        return list(csv.DictReader(file))
+
+
+def command(words: str) -> str:
+    return f"dcond condense {words}"
+
+
 def run(job: tuple[Path, str]) -> None:
     folder, words = job
     if status(folder) == "done":
@@ -138,10 +173,14 @@ def run(job: tuple[Path, str]) -> None:
 
 
 def collect(study: str) -> None:
-    rows = []
+    rows: list[dict[str, object]] = []
+    before = recorded(study)
     for folder, words in jobs(study):
         if status(folder) != "done":
-            print(f"missing: {folder.name}", file=sys.stderr)
+            kept = [row for row in before if row["command"] == command(words)]
+            rows += [{**row, "ipc": int(row["ipc"])} for row in kept]
+            if not kept:
+                print(f"missing: {folder.name}", file=sys.stderr)
             continue
         result = json.loads((folder / "result.json").read_text())
         name = folder.name.split(f"_{result['dataset']}_")[0]
@@ -159,11 +198,13 @@ def collect(study: str) -> None:
                     "condense_s": round(result["cost"]["condense_wall_s"], 1),
                     "torch": result["versions"]["torch"],
                     "machine": f"{platform.machine()}, 1 thread",
-                    "command": f"dcond condense {words}",
+                    "command": command(words),
                 }
             )
     order = [*STUDIES[study].methods]
-    rows.sort(key=lambda row: (row["dataset"], row["ipc"], order.index(row["method"]), row["network"], row["seed"]))
+    rows.sort(
+        key=lambda row: (row["dataset"], row["ipc"], order.index(row["method"]), row["network"], str(row["seed"]))
+    )
     write(rows, table(study))
 
 
@@ -174,25 +215,22 @@ def cell(values: list[float]) -> str:
 
 def show(study: str) -> None:
     """Print mean ± half width of the 95 % interval over the seeds, per cent."""
-    with table(study).open() as file:
-        rows = list(csv.DictReader(file))
+    rows = recorded(study)
     networks = list(dict.fromkeys(row["network"] for row in rows))
     for dataset, ipc in itertools.product(STUDIES[study].datasets, STUDIES[study].words):
-        print(f"\n| {dataset}, ipc {ipc} | {' | '.join(networks)} |\n|---|{'---|' * len(networks)}")
+        heads = [*networks, "average"]
+        print(f"\n| {dataset}, ipc {ipc} | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}")
         for method in STUDIES[study].methods:
-            cells = []
-            for network in networks:
-                key = (dataset, str(ipc), method, network)
-                found = [r for r in rows if (r["dataset"], r["ipc"], r["method"], r["network"]) == key]
-                cells.append(cell([100 * float(r["accuracy"]) for r in found]))
+            found = [row for row in rows if (row["dataset"], row["ipc"]) == (dataset, str(ipc))]
+            values = [[mean_of(found, method, seed, network) for seed in SEEDS] for network in [*networks, None]]
+            cells = [cell([value for value in own if value is not None]) for own in values]
             print(f"| {method} | {' | '.join(cells)} |")
     show_pairs(study)
 
 
 def show_pairs(study: str) -> None:
     """Print the differences of the pairs, seed by seed: mean ± half width of the 95 % interval, per cent."""
-    with table(study).open() as file:
-        rows = list(csv.DictReader(file))
+    rows = recorded(study)
     blocks = list(itertools.product(STUDIES[study].datasets, STUDIES[study].words))
     heads = [f"{dataset}, ipc {ipc}: {what}" for dataset, ipc in blocks for what in ("ConvNet", "average")]
     if STUDIES[study].pairs:
@@ -202,16 +240,17 @@ def show_pairs(study: str) -> None:
         for dataset, ipc in blocks:
             found = [r for r in rows if (r["dataset"], r["ipc"]) == (dataset, str(ipc))]
             for only in ("ConvNet", None):
-                ours, theirs = ([mean_of(found, method, seed, only) for seed in SEEDS] for method in (first, second))
-                gaps = [a - b for a, b in zip(ours, theirs, strict=True)]
-                cells.append(f"{statistics.fmean(gaps):+.1f} ± {interval95(gaps):.1f}")
+                both = [[mean_of(found, method, seed, only) for method in (first, second)] for seed in SEEDS]
+                gaps = [a - b for a, b in both if a is not None and b is not None]
+                cells.append(f"{statistics.fmean(gaps):+.1f} ± {interval95(gaps):.1f}" if len(gaps) > 1 else "")
         print(f"| {first} - {second} | {' | '.join(cells)} |")
 
 
-def mean_of(rows: list[dict[str, str]], method: str, seed: int, only: str | None) -> float:
-    """Return one network's accuracy, or the mean over the networks, per cent."""
+def mean_of(rows: list[dict[str, str]], method: str, seed: int, only: str | None) -> float | None:
+    """Return one network's accuracy, or the mean over the networks, per cent; None where the run is missing."""
     chosen = [row for row in rows if (row["method"], row["seed"]) == (method, str(seed))]
-    return 100 * statistics.fmean(float(row["accuracy"]) for row in chosen if only in (None, row["network"]))
+    found = [100 * float(row["accuracy"]) for row in chosen if only in (None, row["network"])]
+    return statistics.fmean(found) if found else None
 
 
 def time_steps(study: str) -> None:
@@ -255,11 +294,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("what", choices=("run", "collect", "time", "show"))
+    parser.add_argument("--only", nargs="+", metavar="METHOD", help="run these methods of the study, and no others")
     parser.add_argument("--workers", type=int, default=2, help="jobs side by side, one thread each")
     options = parser.parse_args()
+    if unknown := set(options.only or ()) - set(STUDIES[options.study].methods):
+        parser.error(
+            f"{', '.join(sorted(unknown))} not in {options.study}: {', '.join(STUDIES[options.study].methods)}"
+        )
     if options.what == "run":
+        done = {row["command"] for row in recorded(options.study)}
         with ThreadPoolExecutor(options.workers) as pool:
-            list(pool.map(run, jobs(options.study)))
+            list(pool.map(run, [job for job in jobs(options.study, options.only) if command(job[1]) not in done]))
     {"run": collect, "collect": collect, "show": show, "time": time_steps}[options.what](options.study)
 
 

@@ -3,11 +3,13 @@
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,22 +143,50 @@ def finished(condense, folder, kept) -> Path:
 
 
 @pytest.fixture
-def stopped(condense, folder, kept, monkeypatch) -> Path:
-    """The folder of a run that SIGTERM stopped after its second step of three."""
+def signalled(monkeypatch) -> Callable[[], AbstractContextManager[None]]:
+    """Make a context in which every run gets SIGTERM in its second step."""
     from dcond.engine.loop import Run
 
     advance = Run._advance
 
-    def signalled(self: Run, state: object) -> object:
+    def advance_signalled(self: Run, state: object) -> object:
         if self.step == 1:
             self.stop._handle(signal.SIGTERM, None)
         return advance(self, state)
 
-    if not (kept / "stopped").exists():
+    @contextmanager
+    def context() -> Iterator[None]:
         with monkeypatch.context() as patch:
-            patch.setattr(Run, "_advance", signalled)
+            patch.setattr(Run, "_advance", advance_signalled)
+            yield
+
+    return context
+
+
+@pytest.fixture
+def stopped(condense, signalled, folder, kept) -> Path:
+    """The folder of a run that SIGTERM stopped after its second step of three."""
+    if not (kept / "stopped").exists():
+        with signalled():
             done = condense("evaluate=false", f"hydra.run.dir={kept / 'stopped'}")
         assert done.code == 128 + signal.SIGTERM
         assert "interrupted by SIGTERM" in done.err
         assert "Traceback" not in done.err
     return shutil.copytree(kept / "stopped", folder / "run")
+
+
+@pytest.fixture
+def unpack(folder) -> Callable[[str], list[Path]]:
+    """Write the titled code blocks of a page of the documentation into the current folder, as a reader would."""
+    block = re.compile(r'^```\w+ title="(?P<title>[^"]+)"\n(?P<content>.*?)^```$', re.MULTILINE | re.DOTALL)
+
+    def write(page: str) -> list[Path]:
+        written = []
+        for found in block.finditer((Path(__file__).parents[2] / page).read_text(encoding="utf-8")):
+            path = folder / found["title"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(found["content"], encoding="utf-8")
+            written.append(path)
+        return written
+
+    return write

@@ -70,5 +70,22 @@ def test_unknown_and_missing_settings():
 
 
 def test_what_has_no_signature_is_left_to_its_maker():
-    check_settings({"_target_": "no.such.thing", "x": 1}, "method")
     check_settings({"_target_": "builtins.dict", "x": 1}, "method")
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("no_such_package.Thing", "No module named 'no_such_package'"),
+        ("dcond.init.Randon", "module 'dcond.init' has no attribute 'Randon'"),
+        ("not a name", "invalid format: 'not a name'"),
+        ("broken.Thing", "its own fault"),
+    ],
+)
+def test_a_part_that_cannot_be_imported(target, reason, tmp_path, monkeypatch):
+    (tmp_path / "broken.py").write_text("raise RuntimeError('its own fault')")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        check_settings({"_target_": target}, "method")
+    way_out = "Install its package, or put its folder into PYTHONPATH."
+    assert str(caught.value) == f"method: {target} cannot be imported ({reason}). {way_out}"

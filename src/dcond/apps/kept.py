@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from dcond.apps.trust import check_code
 from dcond.errors import CheckpointError
 from dcond.report.result import flat
 
@@ -55,12 +56,14 @@ def resumed(cfg: DictConfig, folder: Path, words: list[str]) -> tuple[DictConfig
     """Return the configuration saved in a run's checkpoint, its choices, and the checkpoint.
 
     Raises:
-        CheckpointError: there is no checkpoint, or a word on the command line contradicts the saved configuration.
+        CheckpointError: there is no checkpoint, it wants code that neither dcond nor the command line names, or a word
+            on the command line contradicts the saved configuration.
     """
     from dcond.engine import checkpoint
 
     moment = checkpoint.load(folder)
     saved = OmegaConf.create(moment.config)
+    check_code(saved.config, cfg, folder)
     for word in words:
         key = word.partition("=")[0].lstrip("+~")
         if key == "resume":

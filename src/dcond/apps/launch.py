@@ -82,6 +82,13 @@ def _hydra_raises() -> Iterator[None]:
 def _hydra_words(error: Exception) -> str:
     """Say in one line what Hydra or OmegaConf says in many; for an unknown key, add the nearest there is."""
     words = " ".join(str(error).partition("Config search path")[0].split())
+    if isinstance(override := getattr(error, "override", None), str):
+        return (
+            f"{override!r} is no setting; write KEY=VALUE without spaces, in quotes where the value holds a comma, "
+            "brackets or spaces: 'KEY=[A, B]'."
+        )
+    if several := re.match(r"Ambiguous value for argument '(.+?)' 1\. ", words):
+        return f"{several[1]} names several values; add -m to run one after another, or write KEY=[A,B] for a list."
     cause = error.__cause__
     parent, key = getattr(cause, "parent_node", None), getattr(cause, "key", None)
     hint = nearest(str(key), map(str, parent)) if isinstance(parent, DictConfig) else ""

@@ -1,12 +1,13 @@
 """Checks of settings against the parts they are for, before any part is made: YAML itself has no types."""
 
 import inspect
+import pkgutil
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dcond.errors import nearest, require
+from dcond.errors import ConfigError, nearest, require
 
 _LISTS = (tuple, list, Sequence)
 _WORDS: dict[Any, str] = {
@@ -44,11 +45,16 @@ def check_settings(node: Any, where: str) -> None:
 
 
 def _check_part(target: str, settings: dict[str, Any], where: str) -> None:
-    from hydra.utils import get_object
-
     try:
-        parameters = inspect.signature(get_object(target)).parameters
-    except (ImportError, TypeError, ValueError):  # no such part, or one that tells nothing: making it says why
+        part = pkgutil.resolve_name(target)
+    except Exception as error:  # a module of the user's own may fail in any way
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"{where}: {target} cannot be imported ({reason}). Install its package, or put its folder into PYTHONPATH."
+        ) from error
+    try:
+        parameters = inspect.signature(part).parameters
+    except (TypeError, ValueError):  # one that tells nothing: making it says why
         return
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
     for key, value in settings.items():

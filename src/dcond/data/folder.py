@@ -109,6 +109,11 @@ def _annotated(folder: Path, names: tuple[str, ...]) -> tuple[list[Path], NDArra
         words = line.split("\t")
         if len(words) < 2 or words[1] not in index:
             raise DataError(f"{folder / ANNOTATIONS}, line {number} does not name a class of train/: {line[:60]!r}.")
+        if words[0] in ("", "..") or Path(words[0]).name != words[0]:
+            raise DataError(
+                f"{folder / ANNOTATIONS}, line {number} names {words[0]!r}, which is no file of {folder / 'images'}; "
+                "name each image by its file alone."
+            )
         files.append(folder / "images" / words[0])
         labels.append(index[words[1]])
     return files, np.array(labels, dtype=np.int64)

@@ -1,9 +1,7 @@
 """Networks of the timm library, pretrained or not."""
 
 import inspect
-import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcond.errors import ConfigError, UnsupportedError, nearest, one_of, require
+from dcond.errors import UnsupportedError, one_of, require
 from dcond.models.base import Network, Recipe, whole_number
+from dcond.models.published import check_architecture, published
 from dcond.types import Features, ImageSpec
 
 
@@ -62,7 +61,7 @@ class Timm(Recipe):
     def fetch(self) -> None:
         """Download published weights, or read the file of them, once."""
         if self.pretrained:
-            self._published(classes=1)
+            published(self.name, self.architecture, classes=1, checkpoint=self.checkpoint)
 
     def module(self, spec: ImageSpec) -> Network:
         """Make the module for these images; pretrained weights are read anew each time."""
@@ -93,37 +92,7 @@ class Timm(Recipe):
 
         if not self.pretrained:
             return timm.create_model(self.architecture, in_chans=spec.channels, num_classes=spec.classes)
-        return self._published(spec.classes)
-
-    def _published(self, classes: int) -> Any:
-        import timm
-
-        overlay = {"file": self.checkpoint} if self.checkpoint else None
-        try:
-            with silenced("timm", "huggingface_hub"):  # what they have to say is in our one line
-                return timm.create_model(
-                    self.architecture, pretrained=True, num_classes=classes, pretrained_cfg_overlay=overlay
-                )
-        except Exception as error:  # timm, its hub client and the network raise errors of a dozen families
-            reason = next(iter(str(error).splitlines()), "") or type(error).__name__
-            raise ConfigError(
-                f"{self.name}: the pretrained weights of {self.architecture!r} could not be read ({reason}); "
-                f"fetch them once where there is a network, name their file in checkpoint, or set pretrained=false."
-            ) from error
-
-
-@contextmanager
-def silenced(*names: str) -> Iterator[None]:
-    """Let these loggers say nothing for a block."""
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        return published(self.name, self.architecture, classes=spec.classes, checkpoint=self.checkpoint)
 
 
 class Adapt(nn.Module):
@@ -207,25 +176,6 @@ class TimmNetwork(Network):
         """Return logits (n, k)."""
         logits: Tensor = self.body(self.prepare(x))
         return logits
-
-
-def check_architecture(name: str, architecture: str, published: bool) -> None:
-    """Raise :class:`ConfigError` unless timm has the network, and, where asked for, published weights of it."""
-    import timm
-
-    plain, _, tag = architecture.partition(".")
-    require(
-        timm.is_model(plain),
-        f"{name}: architecture={architecture!r} is unknown to timm {timm.__version__}; "
-        f"timm.list_models() names them all.{nearest(plain, timm.list_models())}",
-    )
-    weights = timm.list_models(f"{plain}*", pretrained=True) if published else []
-    known = [full for full in weights if full.partition(".")[0] == plain]
-    require(
-        not published or (architecture in known if tag else bool(known)),
-        f"{name}: timm has no pretrained weights {architecture!r}; allowed: {', '.join(known) or 'none'}. "
-        f"Take one of these or set pretrained=false.",
-    )
 
 
 def unfuse_attention(body: nn.Module) -> None:

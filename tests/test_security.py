@@ -1,0 +1,220 @@
+"""What `SECURITY.md` promises, where no nearer test holds it; and that the page names tests that there are."""
+
+import ast
+import io
+import os
+import pickle
+import re
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+import dcond
+from dcond.data import Archive, Npz, TorchvisionSet
+from dcond.errors import ConfigError, DataError
+from dcond.models import Timm
+from dcond.paths import conf_dir
+from dcond.types import ImageSpec
+
+ROOT = Path(__file__).parents[1]
+SOURCE = Path(dcond.__file__).parent
+FILES = [
+    *sorted(SOURCE.rglob("*.py")),
+    *sorted((ROOT / "scripts").glob("*.py")),
+    *sorted((ROOT / "benchmarks").glob("*.py")),
+]
+UNSAFE_CALLS = {
+    *("eval", "exec", "compile", "__import__", "os.system", "os.popen", "pickle.load", "pickle.loads"),
+    *("yaml.load", "yaml.unsafe_load", "marshal.loads", "shelve.open", "joblib.load", "tempfile.mktemp"),
+    *("shutil.unpack_archive", "urllib.request.urlopen", "urllib.request.urlretrieve"),
+}
+UNSAFE_METHODS = {"extractall", "extract"}
+UNSAFE_MODULES = {"requests", "httpx", "aiohttp", "ftplib", "paramiko", "dill", "cloudpickle", "xmlrpc"}
+NEEDED = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False)}
+
+
+class Sesame:
+    """Opens when unpickled: makes the folder "opened" in the current one."""
+
+    def __reduce__(self):
+        return os.mkdir, ("opened",)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    """An empty current folder, in which nothing may have opened in the end."""
+    monkeypatch.chdir(tmp_path)
+    yield tmp_path
+    assert not (tmp_path / "opened").exists()
+
+
+# --- the source ---------------------------------------------------------------------------------------------------
+
+
+def faults(tree: ast.AST) -> list[str]:
+    """Name every call and import in a module that this project does without."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            found += [name for name in names if name.partition(".")[0] in UNSAFE_MODULES]
+        if not isinstance(node, ast.Call):
+            continue
+        name = ast.unparse(node.func)
+        words = {word.arg: ast.unparse(word.value) for word in node.keywords}
+        if name in UNSAFE_CALLS or name.rpartition(".")[2] in UNSAFE_METHODS or words.get("shell", "False") != "False":
+            found.append(ast.unparse(node))
+        if name in NEEDED and words.get(NEEDED[name][0]) != str(NEEDED[name][1]):
+            found.append(ast.unparse(node))
+        if name.startswith("subprocess.") and node.args and isinstance(node.args[0], ast.Constant | ast.JoinedStr):
+            found.append(ast.unparse(node))  # a command in one string is for a shell
+    return found
+
+
+def test_no_shell_no_pickle_no_unpacking_no_download_of_our_own():
+    found = {path.name: faults(ast.parse(path.read_text(encoding="utf-8"))) for path in FILES}
+    assert len(found) > 50
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "os.system('ls')",
+        "subprocess.run('ls', check=True)",
+        "subprocess.run(f'ls {x}')",
+        "subprocess.run(['ls'], shell=True)",
+        "pickle.load(file)",
+        "torch.load(path)",
+        "torch.load(path, weights_only=False)",
+        "np.load(path)",
+        "tar.extractall(folder)",
+        "eval(text)",
+        "import requests",
+    ],
+)
+def test_the_test_sees_what_it_looks_for(code):
+    assert faults(ast.parse(code))
+
+
+# --- files from outside -------------------------------------------------------------------------------------------
+
+
+def test_an_object_array_in_a_users_npz_is_refused_and_not_run(here):
+    fields = {name: np.zeros(3, np.uint8) for name in ("train_labels", "test_images", "test_labels")}
+    np.savez(here / "x.npz", train_images=np.array([Sesame()] * 3), **fields)
+    with pytest.raises(DataError, match=r"x\.npz"):
+        Npz(path=str(here / "x.npz")).load()
+
+
+@pytest.mark.parametrize("asked", [{}, {"weights_only": False}], ids=["default", "unsafe"])
+def test_pretrained_weights_are_read_as_tensors_whatever_timm_asks_for(asked, here, monkeypatch):
+    """The versions of timm that are allowed differ in what they ask of torch."""
+    from timm.models import _helpers
+
+    real = torch.load
+    monkeypatch.setattr(_helpers, "_torch_load", lambda path, **words: real(path, **{**words, **asked}))
+    torch.save({"head.weight": Sesame()}, here / "weights.pth")
+    recipe = Timm(name="T", architecture="test_vit", pretrained=True, checkpoint=str(here / "weights.pth"))
+    with pytest.raises(ConfigError, match="the pretrained weights of 'test_vit' could not be read"):
+        recipe.build(ImageSpec(3, 32, 32, 10, (0.5,) * 3, (0.5,) * 3), torch.Generator())
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
+
+
+@pytest.mark.parametrize("name", ["../../secret.png", "/etc/secret.png", "sub/x.JPEG", "..", ""])
+def test_an_annotation_file_names_files_of_its_own_folder_only(name, here):
+    from PIL import Image
+
+    for file in ("train/n01/0.png", "val/images/0.png", "val/images/sub/x.JPEG", "secret.png"):
+        (here / "tiny" / file).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(here / "tiny" / file)
+    (here / "tiny" / "val" / "val_annotations.txt").write_text(f"0.png\tn01\n{name}\tn01\n")
+    dataset = Archive(name="tiny", url="x", data_dir=".", path=str(here / "tiny"), size=8)
+    with pytest.raises(DataError, match=rf"line 2 names {name!r}, which is no file of .*images; "):
+        dataset.load()
+
+
+# --- downloads ----------------------------------------------------------------------------------------------------
+
+
+def archive_that_escapes() -> bytes:
+    """A tar.gz of one file that would land two folders up."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as tar:
+        member = tarfile.TarInfo("../../../opened")
+        member.size = 4
+        tar.addfile(member, io.BytesIO(b"harm"))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "dataset", ["cifar10", "cifar100", "fashion_mnist", "kmnist", "mnist", "stl10", "svhn", "imagenette"]
+)
+def test_a_download_with_another_checksum_is_refused_unopened(dataset, here, monkeypatch):
+    utils = pytest.importorskip("torchvision.datasets.utils")
+    fetched = []
+
+    def deliver(url, filename, *_):
+        fetched.append(url)
+        Path(filename).write_bytes(archive_that_escapes())
+
+    monkeypatch.setattr(utils, "_urlretrieve", deliver)
+    monkeypatch.setattr(utils, "_get_redirect_url", lambda url, max_hops: url)
+    with pytest.raises(DataError, match=f"{dataset} could not be fetched"):
+        packaged(dataset, here).load()
+    assert fetched
+    left = [path.name for path in here.rglob("*") if path.is_file()]
+    assert all(any(name in url for url in fetched) for name in left), left  # as delivered, and nothing out of it
+
+
+def test_a_planted_cifar_batch_is_not_unpickled(here, monkeypatch):
+    """torchvision unpickles CIFAR's own files; one with another checksum never gets that far."""
+    utils = pytest.importorskip("torchvision.datasets.utils")
+
+    def offline(*_, **__):
+        raise OSError("no network")
+
+    monkeypatch.setattr(utils, "_urlretrieve", offline)
+    monkeypatch.setattr(utils, "_get_redirect_url", lambda url, max_hops: url)
+    folder = here / "raw" / "cifar10" / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+    for name in ("batches.meta", "test_batch", *(f"data_batch_{number}" for number in range(1, 6))):
+        (folder / name).write_bytes(pickle.dumps(Sesame()))
+    with pytest.raises(DataError, match="cifar10 could not be fetched"):
+        packaged("cifar10", here).load()
+
+
+def packaged(name: str, data_dir: Path) -> TorchvisionSet | Archive:
+    """Make a packaged data set that reads and writes in ``data_dir``."""
+    from hydra.utils import instantiate
+
+    cfg = OmegaConf.load(conf_dir() / "dataset" / f"{name}.yaml")
+    cfg.data_dir = str(data_dir)
+    return instantiate(cfg, _convert_="all")
+
+
+def test_what_is_fetched_comes_from_torchvision_by_names_that_the_tests_above_know():
+    """A new source must be looked at: torchvision has sets without checksums, and some that it unpickles."""
+    nodes = [OmegaConf.load(file) for file in sorted((conf_dir() / "dataset").glob("*.yaml"))]
+    sources = {node.source for node in nodes if "source" in node}
+    assert sources == {"CIFAR10", "CIFAR100", "FashionMNIST", "KMNIST", "MNIST", "STL10", "SVHN"}
+    assert {node.name for node in nodes if node.get("download")} == {"imagenette"}
+
+
+# --- the page -----------------------------------------------------------------------------------------------------
+
+
+def test_every_promise_names_a_test_that_there_is():
+    text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    held = text.partition("## What is held")[2].partition("\n## ")[0]
+    promises = re.split(r"^- ", held, flags=re.MULTILINE)[1:]
+    assert len(promises) >= 5
+    for promise in promises:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", promise)
+        assert named, f"no test holds: {promise}"
+        for file, test in named:
+            assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{test}"
