@@ -5,8 +5,8 @@
 ConvNet 3x128 on 10 classes of made-up 32 x 32 images, ipc 1; HMDC with the pool ``convnet_vit_small``. Prints a
 Markdown table for each method. Before: freed memory given back (glibc's default), classes through the network whole,
 ``engine=exact``. After: memory kept, chunks, ``engine=auto``; ``--compile`` compiles what a long run would. Phases are
-ranges of torch.profiler around functions of dcond, the outermost only; steps after the first two, the median. Each form
-has a process of its own.
+clocked around functions of dcond (torch.profiler's record of every kernel takes longer than the step); the median of
+steps after the first two. Each form has a process of its own.
 """
 
 import argparse
@@ -20,7 +20,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.profiler import ProfilerActivity, profile, record_function
 
 FORMS = ("before", "after")
 WARM, STEPS = 2, 3
@@ -28,13 +27,14 @@ WHOLE = 10**9
 
 
 class Phases:
-    """Puts a range around calls of some functions; calls inside another's range belong to that one."""
+    """Clocks the calls of some functions; a call inside another's belongs to that one."""
 
     def __init__(self, device: torch.device):
         self.device, self.inside = device, False
+        self.seconds: dict[str, float] = {}
 
     def mark(self, holder: Any, name: str, phase: Callable[[], str] | str) -> None:
-        """Wrap a function of a module or class; ``phase`` names its range, or says which at each call."""
+        """Wrap a function of a module or class; ``phase`` is its name, or says it at each call."""
         function = getattr(holder, name)
 
         @functools.wraps(function)
@@ -42,16 +42,30 @@ class Phases:
             if self.inside:
                 return function(*words, **named)
             self.inside = True
+            what = phase if isinstance(phase, str) else phase()
+            start = time.perf_counter()
             try:
-                with record_function(f"phase: {phase if isinstance(phase, str) else phase()}"):
-                    found = function(*words, **named)
-                    if self.device.type == "cuda":
-                        torch.cuda.synchronize(self.device)
-                    return found
+                found = function(*words, **named)
+                self.wait()
+                self.seconds[what] = self.seconds.get(what, 0.0) + time.perf_counter() - start
+                return found
             finally:
                 self.inside = False
 
         setattr(holder, name, staticmethod(marked) if isinstance(vars(holder).get(name), staticmethod) else marked)
+
+    def wait(self) -> None:
+        """Let the device finish, so that a phase gets what it started."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def of(self, step: Callable[[], object]) -> dict[str, float]:
+        """Return the seconds of a step by phase; ``all`` is the whole step."""
+        self.seconds = {}
+        start = time.perf_counter()
+        step()
+        self.wait()
+        return self.seconds | {"all": time.perf_counter() - start}
 
 
 def mark_all(phases: Phases) -> None:
@@ -115,20 +129,9 @@ def profiled(method: str, form: str, batch: int, device: torch.device, compiled:
     phases = Phases(device)
     mark_all(phases)
     state = made.init(real, synthetic, Streams(0))
-    found = [one_step(lambda: made.step(real, synthetic, state), device) for _ in range(WARM + STEPS)][WARM:]
+    found = [phases.of(lambda: made.step(real, synthetic, state)) for _ in range(WARM + STEPS)][WARM:]
     names = {name for step in found for name in step}
     return {name: statistics.median(step.get(name, 0.0) for step in found) for name in names}
-
-
-def one_step(step: Callable[[], object], device: torch.device) -> dict[str, float]:
-    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as profiler:
-        start = time.perf_counter()
-        step()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        took = time.perf_counter() - start
-    events = [event for event in profiler.key_averages() if event.key.startswith("phase: ")]
-    return {event.key.removeprefix("phase: "): event.cpu_time_total / 1e6 for event in events} | {"all": took}
 
 
 def table(method: str, found: dict[str, dict[str, float]]) -> str:

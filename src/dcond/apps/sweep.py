@@ -160,7 +160,7 @@ def _tell(*, ended: bool = False) -> str:
     stopped += [(each, "no result: it failed before its run began, or was killed") for each in found.unfinished]
     count = len(found.outcomes) + len(found.unfinished)
     words = {each: _words(each) for each in (*(outcome.folder for outcome in found.outcomes), *found.unfinished)}
-    shared = set.intersection(*map(set, words.values()))
+    shared = set.intersection(*map(set, words.values())) if words else set()
     for job, why in stopped:
         own = " ".join(word for word in words[job] if word not in shared)
         print(f"job {job.relative_to(folder)}{own and f' ({own})'}: {why}", file=sys.stderr)
