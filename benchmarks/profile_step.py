@@ -71,6 +71,7 @@ class Phases:
 def mark_all(phases: Phases) -> None:
     """Name the phases of every method here."""
     from dcond.learners import Learners
+    from dcond.matching import features
     from dcond.matching.engine import ClassGradients
     from dcond.methods import dm, gradient_matching, hmdc, m3d
     from dcond.pixels import PixelSGD, PixelSweep
@@ -78,8 +79,7 @@ def mark_all(phases: Phases) -> None:
     def side() -> str:
         return "synthetic pass" if torch.is_grad_enabled() else "real pass"
 
-    for module in (dm, m3d):
-        phases.mark(module, "embed_by_class", side)
+    phases.mark(features, "embed_by_class", side)
     phases.mark(m3d, "mmd", "kernel distance")
     for module in (dm, m3d, gradient_matching):
         phases.mark(module, "real_by_class", "draw real images")

@@ -47,7 +47,7 @@ def main() -> None:
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
         for ipc, seed in itertools.product((1, 10), (0, 1, 2)):
-            rows += run(f"ipc={ipc} seed={seed}", Path(scratch) / f"{ipc}_{seed}")
+            rows += run(f"method=m3d ipc={ipc} seed={seed}", Path(scratch) / f"{ipc}_{seed}")
     TABLE.parent.mkdir(parents=True, exist_ok=True)
     with TABLE.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
