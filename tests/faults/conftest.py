@@ -19,7 +19,7 @@ from dcond.engine import checkpoint
 SEED = 7
 
 # The same examples in every session; many of them where time is no matter.
-settings.register_profile("few", max_examples=20, derandomize=True, deadline=None, database=None)
+settings.register_profile("few", max_examples=10, derandomize=True, deadline=None, database=None)
 settings.register_profile("many", parent=settings.get_profile("few"), max_examples=1000)
 
 
