@@ -184,7 +184,7 @@ def test_commands_compose(tmp_path):
 def composed(words: tuple[str, ...], job: int, own: Path) -> None:
     """Compose the configuration of a command, with the folder of configs that the pages show."""
     settings = [one_of(word, job) for word in overrides(words)] if "-m" in words else overrides(words)
-    settings = [word for word in settings if not is_choice_of_the_reader(word)]
+    settings = [word for word in settings if not (is_choice_of_the_reader(word) or is_range(word))]
     if words[0] == "evaluate" and not any(word.startswith("dataset=") for word in settings):
         settings.append("dataset=digits")
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
@@ -196,7 +196,12 @@ def composed(words: tuple[str, ...], job: int, own: Path) -> None:
 def one_of(word: str, job: int) -> str:
     """Take one element of a sweep's list."""
     key, _, value = word.partition("=")
-    return f"{key}={value.split(',')[job]}" if "," in value and value[0] not in "[{'" else word
+    return f"{key}={value.split(',')[job]}" if "," in value and value[0] not in "[{'" and "(" not in value else word
+
+
+def is_range(word: str) -> bool:
+    """Tell whether a word leaves its value to a sweeper: tag(log, interval(0.1, 10))."""
+    return word.partition("=")[2].startswith(("tag(", "interval(", "range("))
 
 
 def is_choice_of_the_reader(word: str) -> bool:
