@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dcond.errors import require
+from dcond.models.weights import read_weights, start_from
 from dcond.rng import seeded_globals
 from dcond.types import Features, ImageSpec
 
@@ -41,10 +42,13 @@ class Recipe(ABC):
     Args:
         name: how tables call it.
         lr: learning rate for training it on a synthetic set (SGD; METHODS of the evaluation protocol).
+        weights: a file to start from, here and after every reset: a ``state_dict`` of this very network, saved by
+            ``torch.save``, for any classes; the last linear layer is drawn anew. None draws all.
     """
 
     name: str
     lr: float = 0.01
+    weights: str | None = None
 
     def __post_init__(self) -> None:
         good = isinstance(self.lr, int | float) and self.lr > 0
@@ -54,26 +58,36 @@ class Recipe(ABC):
     def module(self, spec: ImageSpec) -> Network:
         """Make the module for these images; PyTorch's global generator supplies the weights."""
 
-    def fetch(self) -> None:  # noqa: B027 - most networks need nothing
-        """Bring what :meth:`build` needs and this machine lacks: published weights.
+    def fetch(self) -> None:
+        """Bring what :meth:`build` needs and this machine lacks: published weights, or those of a file.
 
         Raises:
-            ConfigError: it cannot be had; told before hours of work instead of after.
+            ConfigError: they cannot be had; told before hours of work instead of after.
         """
+        if self.weights is not None:
+            read_weights(self.name, self.weights)
 
     def build(self, spec: ImageSpec, rng: torch.Generator, device: torch.device | str = "cpu") -> Network:
-        """Make a network with weights drawn from ``rng``, in train mode, on ``device``."""
-        with seeded_globals(rng):
-            network = self.module(spec)
-        return network.to(device).train()
+        """Make a network with weights drawn from ``rng``, or of its file, in train mode, on ``device``.
+
+        Raises:
+            ConfigError: the file cannot be read, or is that of another network.
+        """
+        return self._fresh(spec, rng).to(device).train()
 
     def reset(self, network: Network, spec: ImageSpec, rng: torch.Generator) -> None:
         """Give an existing network fresh weights and buffers in place: optimisers that hold its tensors stay valid."""
-        with seeded_globals(rng):
-            fresh = self.module(spec).state_dict()
+        fresh = self._fresh(spec, rng).state_dict()
         with torch.no_grad():
             for name, tensor in network.state_dict().items():
                 tensor.copy_(fresh[name])
+
+    def _fresh(self, spec: ImageSpec, rng: torch.Generator) -> Network:
+        with seeded_globals(rng):
+            network = self.module(spec)
+        if self.weights is not None:
+            start_from(network, self.name, self.weights)
+        return network
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,6 +60,7 @@ class Timm(Recipe):
 
     def fetch(self) -> None:
         """Download published weights, or read the file of them, once."""
+        super().fetch()
         if self.pretrained:
             published(self.name, self.architecture, classes=1, checkpoint=self.checkpoint)
 
