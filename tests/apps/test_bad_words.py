@@ -127,6 +127,16 @@ def test_a_full_disk(what, message, condense, folder, monkeypatch, results):
     assert not [path for path in folder.rglob(".*") if path.is_file()]
 
 
+def test_images_that_cannot_be_read_any_more(condense, monkeypatch, folder, results):
+    def gone(*_, **__):
+        raise OSError(errno.EIO, "Input/output error", "images/1.png")
+
+    monkeypatch.setattr("dcond.types.RealData.normalised", gone)
+    last = condense("evaluate=false", "hydra.run.dir=run").err.splitlines()[-1]
+    assert last.startswith("dcond: cannot read or write images/1.png: Input/output error. See that it is there")
+    assert [result["status"] for result in results()] == ["failed"]
+
+
 def test_a_result_that_cannot_be_written(condense, monkeypatch, folder):
     monkeypatch.setattr("dcond.report.result.write", full)
     done = condense("evaluate=false", "hydra.run.dir=run")

@@ -1,5 +1,6 @@
 """What the jobs of the Hydra applications share: building parts, checking settings, the result file."""
 
+import errno
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -182,12 +183,17 @@ def reported(result: dict[str, Any], folder: Path) -> Iterator[None]:
         except OSError as second:
             log.warning("result.json could not be written: %s", second)
         if isinstance(error, OSError):
-            reason = error.strerror or error
-            raise DcondError(
-                f"cannot write in {folder}: {reason}. Free some space or choose another folder."
-            ) from error
+            raise DcondError(_disk_words(error, folder)) from error
         raise
     try:
         results.write(result, folder)
     except OSError as error:
         raise DcondError(f"cannot write {folder / results.NAME}: {error.strerror or error}.") from error
+
+
+def _disk_words(error: OSError, folder: Path) -> str:
+    reason = error.strerror or error
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+        return f"cannot write in {folder}: {reason}. Free some space or choose another folder."
+    what = error.filename or f"in {folder}"
+    return f"cannot read or write {what}: {reason}. See that it is there and can be read, then start again."
