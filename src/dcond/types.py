@@ -61,7 +61,6 @@ class Stored(Protocol):
     @property
     def shape(self) -> tuple[int, int, int, int]:
         """(n, c, h, w)."""
-        ...
 
     def read(self, rows: Tensor | slice) -> Tensor:
         """Return rows (int64 on the CPU, or a slice) as uint8 (len(rows), c, h, w) in host memory.
@@ -69,7 +68,6 @@ class Stored(Protocol):
         Raises:
             DataError: an image cannot be read; the message names it.
         """
-        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +111,7 @@ class Split:
 
     def to(self, device: torch.device) -> "Split":
         """Return the same split on another device, which stored images are brought to when they are wanted."""
-        images = self.images.to(device) if isinstance(self.images, Tensor) else self.images
-        return Split(images, self.labels.to(device))
+        return Split(self.images.to(device) if isinstance(self.images, Tensor) else self.images, self.labels.to(device))
 
     def _moved(self, images: Tensor) -> Tensor:
         if self.device.type == "cuda" and not images.is_cuda:

@@ -1,6 +1,6 @@
 """HMDC: condensation with any number of unlike networks."""
 
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -14,10 +14,9 @@ from dcond.matching import balance
 from dcond.matching.alignment import AXES, FORMS
 from dcond.matching.clusters import representatives
 from dcond.matching.distances import squared
-from dcond.matching.distillation import match_distillation
 from dcond.matching.engine import ClassGradients, Engine
-from dcond.matching.gradients import frozen_batch_norm
 from dcond.matching.real_batch import RealBatch
+from dcond.matching.together import match_networks
 from dcond.matching.views import (
     class_features,
     decoded_by_class,
@@ -189,7 +188,10 @@ class HMDC:
         elif state.outer > 0:
             on_first(lambda: self._train(real, state), state.learners.modules, state.rng)
         batch, images = self._views(real, synthetic, state)  # B_c, S_c
-        losses, towards = self._match(state, batch, images)
+        learners = state.learners
+        losses, towards = match_networks(
+            learners.networks, state.gradients, learners.alignment, batch, images, squared, state.fast
+        )
         pulled = [image_gradient(synthetic, images, part, retain_graph=True) for part in towards]
         unit = state.pixels.unit
         gradients = unit * torch.stack(pulled).unflatten(1, (-1, synthetic.ipc))  # ∂L_j/∂S, (j, k, n, c, h, w)
@@ -238,27 +240,6 @@ class HMDC:
             nearest = representatives(found.features, found.places, self.batch_real, state.rng.real)
             chosen.append(found.rows[nearest.cpu()])
         state.rows.copy_(torch.cat(chosen))
-
-    def _match(self, state: HMDCState, batch: RealBatch, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Return every loss, summed over classes, and its gradient with respect to S_c; one network's at a time."""
-        networks, alignment = state.learners.networks, state.learners.alignment
-        losses, towards = [], []
-        with ExitStack() as frozen:
-            for network in networks:
-                frozen.enter_context(frozen_batch_norm(network, batch))
-            for gradients in state.gradients:
-                found = gradients.match(batch, images, squared)
-                assert found.within is not None
-                losses.append(found.within.sum())
-                towards.append(found.gradient)
-            if alignment is not None:
-                chunk = state.gradients[0].chunk
-                within, gradient = match_distillation(
-                    networks, alignment, batch, images, squared, chunk=chunk, fast=state.fast
-                )
-                losses.append(within.sum())
-                towards.append(gradient)
-        return losses, towards
 
     def _balanced(self, gradients: Tensor, state: HMDCState) -> Tensor:
         """Return Σ_j w_cj ∂L_j/∂S of gradients (j, k, n, c, h, w)."""
