@@ -112,6 +112,17 @@ STUDIES = {
             (f"{name}_o{outer}", f"hmdc_convnet_o{outer}") for outer in (20, 80) for name in ("hmdc_two", "hmdc")
         ),
     ),
+    "hmdc_steps": Study(  # four and sixteen times the steps: what one network's set loses, and two networks' keeps
+        {
+            f"{name}_s{steps}": f"{HMDC[name]} method.steps={steps}"
+            for steps in (320, 1280)
+            for name in ("hmdc_convnet", "hmdc_two")
+        },
+        {1: ""},
+        datasets=("digits",),
+        common=DIGITS,
+        pairs=tuple((f"hmdc_two_s{steps}", f"hmdc_convnet_s{steps}") for steps in (320, 1280)),
+    ),
     "hmdc": Study(  # at equal steps, two small networks; the other methods' rows are in selection_dm_m3d and above
         HMDC,
         dict.fromkeys(
