@@ -48,6 +48,10 @@ HMDC = {  # what HMDC is without its parts
     "hmdc_md": "method=hmdc method.gbm=false",
     "hmdc": "method=hmdc",
 }
+SMALL = (  # two small networks and short runs
+    "pool@learners=convnet_vit_small method.steps=60 method.outer=4 method.inner_steps=4 method.lr=0.1 "
+    "method.schedule=linear method.choice=random method.batch_real=64 method.batch_train=64"
+)
 DIGITS = "threads=1 baselines=false tensorboard=false"
 FAMILY = "method=degm init=real"  # the noise of the published runs wants thousands of steps
 STUDIES = {
@@ -123,14 +127,22 @@ STUDIES = {
         common=DIGITS,
         pairs=tuple((f"hmdc_two_s{steps}", f"hmdc_convnet_s{steps}") for steps in (320, 1280)),
     ),
-    "hmdc": Study(  # at equal steps, two small networks; the other methods' rows are in selection_dm_m3d and above
-        HMDC,
-        dict.fromkeys(
-            (1, 10),
-            "pool@learners=convnet_vit_small method.steps=60 method.outer=4 method.inner_steps=4 method.lr=0.1 "
-            "method.schedule=linear method.choice=random method.batch_real=64 method.batch_train=64",
+    "hmdc": Study(  # every family of methods in the time of two networks; HMDC's own rows at equal steps
+        {
+            "random_decoded": "method=random method.factor=2",
+            **{
+                method: f"method={method} method.batch_real=128 max_seconds=150"
+                for method in ("dsa", "idc", "dm", "m3d")
+            },
+            **{name: f"{words} {SMALL}" for name, words in HMDC.items()},
+        },
+        {1: "engine.compile=false", 10: "engine.compile=false"},
+        common="experiment=cpu/table +model@pool.networks.ViT=vit_small",
+        pairs=(
+            *(("hmdc_two", method) for method in ("hmdc_convnet", "idc", "dsa", "dm", "m3d")),
+            ("hmdc", "hmdc_convnet"),
+            ("hmdc", "hmdc_two"),
         ),
-        pairs=(("hmdc_two", "hmdc_convnet"), ("hmdc", "hmdc_convnet"), ("hmdc", "hmdc_two")),
     ),
 }
 ALONE = "max_steps=20 max_seconds=null evaluate=false threads=null"  # for the timing
