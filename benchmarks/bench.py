@@ -14,8 +14,8 @@ is written as soon as its point is measured; repeated, the command measures only
 - images_per_s: real images of the class batches per second.
 - peak_bytes: CUDA: peak of allocated memory. CPU: peak of resident memory in a step above what stood before it.
 - flops: of convolutions and matrix products in a step of the plain form, forward and backward (torch's flop counter).
-- share: flops / seconds / attainable, the measured rate of a large matrix product in this process: in float32 for DM
-  and M3D; for the others in bfloat16 where the device has that and it is faster. Empty where torch cannot count.
+- share: flops / seconds / attainable, the measured rate of a large matrix product in this process: in float32, or in
+  bfloat16 where the device has that and it is faster. Empty where torch cannot count.
 """
 
 import argparse
@@ -41,6 +41,7 @@ METHODS = ("dm", "m3d", "dc", "dsa", "degm", "idc", "hmdc")
 KEY = ("method", *BASE, "device", "words")
 FIGURES = ("seconds", "plain_seconds", "images_per_s", "peak_bytes", "flops", "attainable_flops", "share")
 FIELDS = (*KEY, "status", *FIGURES, "machine", "threads", "torch", "dcond", "date")
+FEATURES = ("dm", "m3d")  # the plain form of these is one class after the other
 WORDS = ("model.width=16", "pool@learners=convnet_vit_small", "engine.compile=false")
 STEPS, SECONDS = 5, 8.0  # steps timed at most, and seconds after which no further one is
 LIMIT_S = 60  # of a point
@@ -70,7 +71,7 @@ class Point:
         words = [*point["words"].split(), f"method.batch_real={point['batch_real']}"]
         self.real = made_up(point["classes"], max(point["batch_real"], point["ipc"]), point["size"]).to(self.device)
         self.ours = made_method(point["method"], words)
-        self.separable = not hasattr(self.ours, "engine")
+        self.separable = point["method"] in FEATURES
         self.plain = self.ours if self.separable else made_method(point["method"], [*words, "engine=exact"])
         self.synthetic = dataclasses.replace(synthetic_set(self.real, point["ipc"]), factor=self.ours.factor)
         self.streams = Streams
@@ -169,8 +170,8 @@ def measured(given: dict[str, Any]) -> dict[str, Any]:
     peak = point.peak(ours)
     seconds, plain_seconds = point.seconds(ours), point.seconds(plain)
     flops = flops_of(plain)
-    both = not point.separable and has_fast_bfloat16(point.device)
-    rates = [point.attainable(dtype) for dtype in (torch.float32, *[torch.bfloat16] * both)]
+    half = has_fast_bfloat16(point.device)
+    rates = [point.attainable(dtype) for dtype in (torch.float32, *[torch.bfloat16] * half)]
     return {
         "seconds": seconds,
         "plain_seconds": plain_seconds,

@@ -71,8 +71,8 @@ class Phases:
 def mark_all(phases: Phases) -> None:
     """Name the phases of every method here."""
     from dcond.learners import Learners
-    from dcond.matching import features
-    from dcond.matching.engine import ClassGradients
+    from dcond.matching import class_gradients, features, together
+    from dcond.matching.class_gradients import ClassGradients
     from dcond.methods import dm, gradient_matching, hmdc, m3d
     from dcond.pixels import PixelSGD, PixelSweep
 
@@ -88,15 +88,13 @@ def mark_all(phases: Phases) -> None:
     phases.mark(hmdc, "normalised_by_class", "draw real images")
     phases.mark(hmdc, "mix_within_classes", "augment")
     phases.mark(hmdc.HMDC, "_choose", "k-means choice")
-    phases.mark(hmdc, "match_distillation", "alignment's gradients")
+    phases.mark(together, "match_distillation", "alignment's gradients")
     phases.mark(Learners, "train", "networks' training")
     phases.mark(Learners, "renew", "new networks")
     phases.mark(gradient_matching.GradientMatching, "_train", "networks' training")
     phases.mark(ClassGradients, "_real", "real gradients")
     phases.mark(ClassGradients, "_synthetic", "synthetic gradients")
-    import dcond.matching.engine as engine
-
-    phases.mark(engine, "value_and_gradient", "gradient distance")
+    phases.mark(class_gradients, "value_and_gradient", "gradient distance")
     for pixels in (PixelSGD, PixelSweep):
         phases.mark(pixels, "step", "image update")
         phases.mark(pixels, "project", "image update")
@@ -105,8 +103,6 @@ def mark_all(phases: Phases) -> None:
 
 def words_of(method: str, form: str, batch: int, compiled: bool) -> list[str]:
     words = ["model.width=128", f"method.batch_real={batch}", "pool@learners=convnet_vit_small"]
-    if method in ("dm", "m3d"):
-        return [*words, f"method.chunk={WHOLE}"] if form == "before" else words
     if form == "before":
         return [*words, "engine=exact", f"engine.chunk={WHOLE}"]
     return [*words, f"engine.compile={str(compiled).lower()}"]

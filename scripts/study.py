@@ -96,6 +96,16 @@ STUDIES = {
         pairs=(("mixed", "exact"),),
         datasets=("cifar10",),
     ),
+    "precision_features": Study(  # the same for what embeds real images
+        {
+            f"{method}_{name}": f"method={method} {words}"
+            for method in ("dm", "m3d")
+            for name, words in (("exact", "engine=exact"), ("mixed", "engine.precision=bfloat16 engine.compile=false"))
+        },
+        {10: "method.batch_real=128 method.steps=60"},
+        pairs=(("dm_mixed", "dm_exact"), ("m3d_mixed", "m3d_exact")),
+        datasets=("cifar10",),
+    ),
     "hmdc_digits": Study(  # beside methods with one network
         {"dm": "method=dm method.steps=500", "m3d": "method=m3d", **HMDC},
         {1: ""},

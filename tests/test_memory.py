@@ -3,7 +3,7 @@
 import torch
 
 from dcond import memory
-from dcond.memory import free_bytes, per_pass
+from dcond.memory import even_chunks, free_bytes, per_pass
 
 GIB = 2**30
 
@@ -11,6 +11,12 @@ GIB = 2**30
 def test_settings_count_images_of_up_to_64_pixels():
     assert [per_pass(256, side, side) for side in (8, 32, 64, 128, 224)] == [256, 256, 256, 64, 20]
     assert per_pass(1, 224, 224) == 1
+
+
+def test_chunks_are_even():
+    sizes = [len(part) for part in even_chunks(torch.zeros(130, 1), 64)]
+    assert sizes == [44, 44, 42]
+    assert [len(part) for part in even_chunks(torch.zeros(3, 1), 0)] == [1, 1, 1]
 
 
 def machine(monkeypatch, tmp_path, available_kb: int) -> None:

@@ -1,13 +1,14 @@
-"""Fast passes of a network that are differentiated once: in bfloat16, and compiled.
+"""Fast passes of a network that are differentiated once or not at all: in bfloat16, and compiled.
 
-Training steps and gradients of real images need no second derivative, so they may run this way. The synthetic side of
-gradient matching may not: PyTorch's compiler has no double backward.
+Training steps, gradients and features of real images need no second derivative, so they may run this way. The synthetic
+side of gradient matching may not: PyTorch's compiler has no double backward.
 """
 
 import copy
 import logging
 import os
 import shutil
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -26,15 +27,15 @@ WORTH_COMPILING = 2e13
 
 
 class FastForward:
-    """Logits of a network in its own dtype, for passes that are differentiated once.
+    """Logits or features of a network in its own dtype, for passes that are differentiated once or not at all.
 
     Args:
-        network: called as it is at the time: fresh weights and modes take effect.
-        bfloat16: run under autocast; weights, their gradients and the logits stay in the network's dtype.
+        network: maps images to them, called as it is at the time: fresh weights and modes take effect.
+        bfloat16: run under autocast; weights, their gradients and what is returned stay in the network's dtype.
         compiled: run compiled, once per shape. Where that fails (no C++ compiler) the run goes on without.
     """
 
-    def __init__(self, network: nn.Module, *, bfloat16: bool, compiled: bool):
+    def __init__(self, network: Callable[[Tensor], Tensor], *, bfloat16: bool, compiled: bool):
         self.network = network
         self.bfloat16 = bfloat16
         self.compiled = torch.compile(network, dynamic=False) if compiled else None
@@ -42,25 +43,24 @@ class FastForward:
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Return logits (n, k) of images (n, c, h, w), normalised."""
+        """Return logits (n, k), or features (n, d), of images (n, c, h, w), normalised."""
         with self.precision(images.device):
-            logits = self._logits(images)
-        return logits.to(images.dtype)
+            found = self._found(images)
+        return found.to(images.dtype)
 
     def precision(self, device: torch.device) -> AbstractContextManager[object]:
         """Return the context that a pass runs in."""
         return torch.autocast(device.type, dtype=torch.bfloat16) if self.bfloat16 else nullcontext()
 
-    def _logits(self, images: Tensor) -> Tensor:
+    def _found(self, images: Tensor) -> Tensor:
         if self.compiled is not None:
             try:
-                logits: Tensor = self.compiled(images)
-                return logits
+                found: Tensor = self.compiled(images)
+                return found
             except RuntimeError as error:  # the compiler's own errors are RuntimeErrors; the network's come again
                 log.warning("torch.compile failed, so the run goes on without it: %s", str(error).splitlines()[0])
                 self.compiled = None
-        plain: Tensor = self.network(images)
-        return plain
+        return self.network(images)
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
@@ -72,19 +72,25 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return False
 
 
-def pays_to_compile(network: nn.Module, spec: ImageSpec, images: int, device: torch.device) -> bool:
-    """Tell whether ``images`` passes are more work than compiling costs: on a CPU with a C++ compiler only.
+def pays_to_compile(network: nn.Module, spec: ImageSpec, passes: int, device: torch.device) -> bool:
+    """Tell whether a run's passes are more work than compiling costs: on a CPU with a C++ compiler only.
 
     It depends on nothing that varies between two runs on one machine, so a resumed run takes the same path.
+
+    Args:
+        network: what is passed.
+        spec: of the images.
+        passes: of one image forward, in the whole run; backward counts as two.
+        device: what computes.
     """
     if device.type != "cpu" or not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")):
         return False
-    return images * training_flops(network, spec) > WORTH_COMPILING
+    return passes * forward_flops(network, spec) > WORTH_COMPILING
 
 
-def training_flops(network: nn.Module, spec: ImageSpec) -> int:
-    """Return the floating-point operations of one image, forward and backward: three times those of the forward."""
+def forward_flops(network: nn.Module, spec: ImageSpec) -> int:
+    """Return the floating-point operations of one image, forward."""
     shape_only = copy.deepcopy(network).to("meta", torch.float32).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         shape_only(torch.empty(1, spec.channels, spec.height, spec.width, device="meta"))
-    return int(3 * counter.get_total_flops())
+    return int(counter.get_total_flops())

@@ -1,8 +1,9 @@
-"""How much memory is free, on the device and on the host; and how many images of a size go through at once."""
+"""How much memory is free, on the device and on the host; and how many images go through a network at once."""
 
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 SIDE = 64  # pixels: settings that count images per pass mean images up to this size
 MEMINFO = Path("/proc/meminfo")
@@ -16,6 +17,13 @@ def per_pass(images: int, height: int, width: int) -> int:
     The setting itself for all smaller images. It bounds memory alone: no result depends on it beyond rounding.
     """
     return max(1, images * SIDE**2 // max(SIDE**2, height * width))
+
+
+def even_chunks(images: Tensor, chunk: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """Split into parts of nearly equal size, none over ``chunk``: few shapes, so few compilations."""
+    count = images.shape[dim]
+    parts = -(-count // max(1, chunk))
+    return torch.split(images, -(-count // parts), dim)
 
 
 def free_bytes(device: torch.device) -> int | None:

@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 import dcond
+from dcond.engine.loop import Run
 
 SOURCE = str(Path(dcond.__file__).parents[1])
 
@@ -84,6 +86,16 @@ def test_cfg_job_prints_and_runs_nothing(condense, folder):
     assert done.code == 0
     assert "  lr: 0.25\n" in done.out
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(("words", "changed"), [((), False), (("engine.precision=float32",), True)])
+def test_float32_is_the_gpus_convolutions_too_while_condensing(words, changed, condense, monkeypatch):
+    convolutions, seen = torch.backends.cudnn.conv, []
+    before = convolutions.fp32_precision
+    monkeypatch.setattr(Run, "condense", lambda run, moment: seen.append(convolutions.fp32_precision))
+    assert condense("evaluate=false", *words).code == 0
+    assert seen == ["ieee" if changed else before]
+    assert convolutions.fp32_precision == before != "ieee"
 
 
 @pytest.mark.parametrize("flag_first", [True, False])

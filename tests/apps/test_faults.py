@@ -87,7 +87,7 @@ def test_memory_that_runs_out_names_the_settings_that_bound_it(condense, results
     at_step(monkeypatch, 2, lambda run: torch.empty(2**55))
     line = condense("hydra.run.dir=run").err.splitlines()[-1]
     assert line.startswith("dcond: out of memory (")
-    assert "Start again with a smaller method.batch_real (now 8), method.chunk (now 256), " in line
+    assert "Start again with a smaller engine.chunk, method.batch_real (now 8), " in line
     assert line.endswith("or ipc.")
     assert results()[0]["status"] == "failed"
     assert checkpoint.load(folder / "run").step == 0

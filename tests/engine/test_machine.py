@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dcond.engine.machine import peak_memory_bytes, pick_device
+from dcond.engine.machine import float32_convolutions, peak_memory_bytes, pick_device
 from dcond.errors import ConfigError
 
 
@@ -65,3 +65,11 @@ def test_peak_memory_is_this_processs():
     status = Path("/proc/self/status").read_text()
     kib = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
     assert peak_memory_bytes(torch.device("cpu")) == pytest.approx(1024 * kib, rel=0.01)
+
+
+def test_convolutions_are_float32_for_a_block_only():
+    convolutions = torch.backends.cudnn.conv
+    before = convolutions.fp32_precision
+    with float32_convolutions():
+        assert convolutions.fp32_precision == "ieee"
+    assert convolutions.fp32_precision == before != "ieee"

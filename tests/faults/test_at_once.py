@@ -45,9 +45,9 @@ def test_two_resume_one_run_at_once(whole, command, tmp_path, rng, kills, tally)
 
 @pytest.mark.slow
 def test_a_limit_of_memory_names_what_bounds_it(command, tmp_path):
-    words = ("method=dm", "model.width=128", "method.batch_real=20000", "method.chunk=200000")
+    words = ("method=dm", "model.width=128", "method.batch_real=20000", "engine.chunk=200000")
     ended = command.ended(command.condense(tmp_path / "run", *words, program=("-c", LIMITED, str(2**30))))
     assert ended.code == 1, ended.err
     assert "Traceback" not in ended.err
     assert ended.last.startswith("dcond: out of memory (")
-    assert "Start again with a smaller method.batch_real (now 20000), method.chunk (now 200000), " in ended.last
+    assert "Start again with a smaller engine.chunk (now 200000), method.batch_real (now 20000), " in ended.last

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from dcond.errors import ConfigError, DcondError
 from dcond.first_order import FastForward
 from dcond.matching import engine as module
+from dcond.matching.class_gradients import ClassGradients, _mean, value_and_gradient
 from dcond.matching.distances import DISTANCES
-from dcond.matching.engine import ClassGradients, Engine, _mean, value_and_gradient
-from dcond.matching.gradients import class_gradient, even_chunks, frozen_batch_norm, mean_gradient, stacked_gradients
+from dcond.matching.engine import Engine
+from dcond.matching.gradients import class_gradient, frozen_batch_norm, mean_gradient, stacked_gradients
 from dcond.models import MLP, VGG11, AlexNet, ConvNet, LeNet, ResNet, ViT
 from dcond.rng import generator
 from dcond.types import ImageSpec
@@ -190,12 +191,6 @@ def test_real_gradients_carry_no_graph():
     real = images(4, 5)[0]
     assert not any(g.requires_grad for g in mean_gradient(network, real, 0, 2))
     assert all(g.requires_grad for g in class_gradient(network, real, 0, create_graph=True))
-
-
-def test_chunks_are_even():
-    sizes = [len(part) for part in even_chunks(torch.zeros(130, 1), 64)]
-    assert sizes == [44, 44, 42]
-    assert [len(part) for part in even_chunks(torch.zeros(3, 1), 0)] == [1, 1, 1]
 
 
 def test_batch_norm_is_frozen_for_the_block_only():

@@ -8,6 +8,7 @@ from torch import nn
 
 from dcond.augment import DiffAug
 from dcond.errors import ConfigError
+from dcond.matching.engine import Engine
 from dcond.methods.dm import DM
 from dcond.models import ConvNet, Network, Recipe
 from dcond.rng import Streams
@@ -46,8 +47,13 @@ def start(real, ipc=3, factor=1) -> SyntheticSet:
     return SyntheticSet(images, labels, real.class_names, ipc, real.mean, real.std, factor)
 
 
+def exact(**settings) -> Engine:
+    return Engine(precision="float32", compile=False, **settings)
+
+
 def method(**settings) -> DM:
-    return DM(**({"network": LinearRecipe(), "augment": None, "steps": 1, "lr": 0.01, "pixel_box": "free"} | settings))
+    plain = {"network": LinearRecipe(), "engine": exact(), "augment": None, "steps": 1, "lr": 0.01, "pixel_box": "free"}
+    return DM(**(plain | settings))
 
 
 def test_under_linear_features_all_images_of_a_class_move_alike(toy):
@@ -114,12 +120,13 @@ def test_the_loss_is_zero_where_the_set_is_the_data(toy):
 def test_batch_norm_sees_all_classes_in_one_batch(toy):
     losses = []
     for chunk in (10000, 4):
-        dm, synthetic = method(network=ConvNet(name="bn", width=8, norm="batch"), chunk=chunk, batch_real=5), start(toy)
+        network = ConvNet(name="bn", width=8, norm="batch")
+        dm, synthetic = method(network=network, engine=exact(chunk=chunk), batch_real=5), start(toy)
         losses.append(dm.step(toy, synthetic, dm.init(toy, synthetic, Streams(0)))["loss"])
     assert losses[0] == losses[1]
 
 
-@pytest.mark.parametrize("name", ["steps", "batch_real", "factor", "chunk"])
+@pytest.mark.parametrize("name", ["steps", "batch_real", "factor"])
 def test_settings_below_one_are_refused(name):
     with pytest.raises(ConfigError, match=rf"method\.{name}=0 is out of range; allowed: whole numbers from 1\."):
         method(**{name: 0})

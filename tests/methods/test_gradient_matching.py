@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from dcond.errors import ConfigError
-from dcond.matching.engine import ClassGradients, Engine
+from dcond.matching.class_gradients import ClassGradients
+from dcond.matching.engine import Engine
 from dcond.matching.loops import TABLE, adapted_epochs, published_loops
 from dcond.methods.gradient_matching import GradientMatching
 from dcond.models import ConvNet

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from dcond.augment import DiffAug
 from dcond.errors import ConfigError
-from dcond.matching.engine import ClassGradients, Engine
+from dcond.matching.class_gradients import ClassGradients
+from dcond.matching.engine import Engine
 from dcond.methods import idc as module
 from dcond.methods.idc import IDC
 from dcond.models import MLP, ConvNet

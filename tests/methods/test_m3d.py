@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from dcond.augment import DiffAug
 from dcond.errors import ConfigError
+from dcond.matching.engine import Engine
 from dcond.methods.dm import DM
 from dcond.methods.m3d import M3D
 from dcond.models import MLP, Network, Recipe
@@ -16,6 +17,7 @@ from dcond.rng import Streams
 from dcond.types import RealData, Split, SyntheticSet
 
 CLASSES, PER_CLASS = 4, 6
+WHOLE = Engine(precision="float32", compile=False, chunk=1000)  # every batch in one pass
 
 
 class Linear(Network):
@@ -80,6 +82,7 @@ def sweeps(real, sweep, steps=6, momentum=0.5, kernel="gaussian", lr=0.02) -> Te
     """Run without augmentation on whole classes and one network; return (steps, classes, ipc, c, h, w) at own turns."""
     method = Watched(
         network=LinearRecipe(),
+        engine=WHOLE,
         augment=None,
         steps=steps,
         lr=lr,
@@ -140,6 +143,7 @@ def test_the_joint_step_is_the_sweep_up_to_m_to_the_k(real, kernel):
 def test_the_linear_kernel_is_a_step_of_dm(real):
     shared = {
         "network": LinearRecipe(),
+        "engine": WHOLE,
         "augment": DiffAug(["color", "crop", "flip"]),
         "steps": 1,
         "lr": 0.1,
@@ -164,7 +168,8 @@ def test_the_linear_kernel_is_a_step_of_dm(real):
 
 def run(real, synthetic, steps, **settings):
     """Take steps with a linear network; return the state."""
-    method = M3D(network=LinearRecipe(), **({"augment": None, "steps": steps, "lr": 0.01, "factor": 1} | settings))
+    plain = {"engine": WHOLE, "augment": None, "steps": steps, "lr": 0.01, "factor": 1}
+    method = M3D(network=LinearRecipe(), **(plain | settings))
     state = method.init(real, synthetic, Streams(0))
     for _ in range(steps):
         method.step(real, synthetic, state)
@@ -191,7 +196,7 @@ def test_every_class_draws_its_own_augmentation_and_shares_it_between_real_and_s
     synthetic = start(dark)
     synthetic.images.zero_()
     bright = DiffAug(["color"], contrast=0.0, saturation=0.0)  # black images show the added brightness
-    seen = run(dark, synthetic, 1, augment=bright, batch_real=3, sweep=sweep, chunk=1000).network.seen
+    seen = run(dark, synthetic, 1, augment=bright, batch_real=3, sweep=sweep).network.seen
     seen_real, seen_syn = seen[0].view(CLASSES, 3, -1), seen[1].view(CLASSES, 2, -1)
     brightness = seen_real[:, 0, 0]
     assert len(brightness.unique()) == CLASSES
@@ -201,9 +206,7 @@ def test_every_class_draws_its_own_augmentation_and_shares_it_between_real_and_s
 
 @pytest.mark.parametrize(("cap", "shown"), [(3, 3), (8, 8), (200, 8)])
 def test_no_more_decoded_images_than_the_cap_are_shown(real, cap, shown):
-    seen = run(
-        real, start(real, ipc=2, factor=2), 4, factor=2, batch_real=5, batch_synthetic=cap, chunk=1000
-    ).network.seen
+    seen = run(real, start(real, ipc=2, factor=2), 4, factor=2, batch_real=5, batch_synthetic=cap).network.seen
     assert [len(x) for x in seen] == [CLASSES * 5, CLASSES * shown] * 4
 
 
@@ -212,7 +215,7 @@ def test_a_capped_subset_is_random_and_of_the_class(real):
     with torch.no_grad():
         synthetic.images.copy_((torch.arange(CLASSES * 6) / 24).view(-1, 1, 1, 1).expand_as(synthetic.images))
     first = synthetic.images.clone()
-    seen = run(real, synthetic, 3, batch_real=5, batch_synthetic=3, lr=1e-12, chunk=1000).network.seen
+    seen = run(real, synthetic, 3, batch_real=5, batch_synthetic=3, lr=1e-12).network.seen
     shown = [real.spec.denormalise(x)[:, 0, 0, 0].mul(24).round().int().view(CLASSES, 3) for x in seen[1::2]]
     for choice in shown:
         assert torch.equal(choice // 6, torch.arange(CLASSES).view(-1, 1).expand(-1, 3).int())
@@ -222,7 +225,7 @@ def test_a_capped_subset_is_random_and_of_the_class(real):
 
 
 def test_a_network_serves_for_steps_per_network_steps(real):
-    method = M3D(network=LinearRecipe(), augment=None, steps=7, lr=0.01, factor=1, steps_per_network=3)
+    method = M3D(network=LinearRecipe(), engine=WHOLE, augment=None, steps=7, lr=0.01, factor=1, steps_per_network=3)
     synthetic = start(real)
     state = method.init(real, synthetic, Streams(0))
     weights = []
@@ -237,7 +240,7 @@ def test_a_network_serves_for_steps_per_network_steps(real):
 
 def test_the_saved_state_holds_the_network_its_age_and_the_momentum(real):
     settings = {"augment": None, "steps": 9, "lr": 0.01, "factor": 1, "steps_per_network": 5, "sweep": "sequential"}
-    method = M3D(network=LinearRecipe(), **settings)
+    method = M3D(network=LinearRecipe(), engine=WHOLE, **settings)
     synthetic = start(real)
     state = method.init(real, synthetic, Streams(0))
     for _ in range(3):
@@ -277,7 +280,6 @@ def test_one_image_per_class_is_not_pulled_by_its_own_kernel(real):
         ({"batch_synthetic": 0}, "method.batch_synthetic=0 is out of range"),
         ({"steps_per_network": 2.5}, "method.steps_per_network=2.5 is out of range"),
         ({"factor": 0}, "method.factor=0 is out of range"),
-        ({"chunk": -1}, "method.chunk=-1 is out of range"),
         ({"lr": 0.0}, "lr=0.0 must be greater than 0"),
         ({"momentum": 1.0}, "method.momentum=1.0 is out of range; allowed: 0 <= momentum < 1."),
         ({"space": "pixels"}, "space='pixels' is unknown; allowed: pixel, normalised. Did you mean 'pixel'?"),
@@ -285,7 +287,7 @@ def test_one_image_per_class_is_not_pulled_by_its_own_kernel(real):
     ],
 )
 def test_settings_that_cannot_be_are_refused_when_the_method_is_made(settings, words):
-    good = {"network": MLP(name="MLP"), "augment": None, "steps": 1, "lr": 0.1}
+    good = {"network": MLP(name="MLP"), "engine": WHOLE, "augment": None, "steps": 1, "lr": 0.1}
     with pytest.raises(ConfigError) as caught:
         M3D(**(good | settings))
     assert words in str(caught.value)

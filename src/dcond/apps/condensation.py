@@ -1,6 +1,7 @@
 """One condensation: data, first images, the loop, the artefact, the cross-architecture table."""
 
 import logging
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,8 +173,11 @@ class Job:
 
     def _condense(self, real: "RealData", synthetic: "SyntheticSet", recorder: Any, moment: Any) -> None:
         from dcond.engine.loop import Run
+        from dcond.engine.machine import float32_convolutions
         from dcond.engine.progress import duration
 
+        engine = getattr(self.method, "engine", None)
+        exact = engine is not None and engine.precision == "float32"
         run = Run(
             method=self.method,
             real=real,
@@ -189,7 +193,8 @@ class Job:
             max_seconds=self.max_seconds,
         )
         try:
-            run.condense(moment)
+            with float32_convolutions() if exact else nullcontext():
+                run.condense(moment)
         finally:
             self.result["cost"] |= {
                 "condense_wall_s": run.wall_s,

@@ -40,6 +40,7 @@ def _is_shortage(error: BaseException, words: str) -> bool:
 
 def _bounds(settings: dict[str, Any]) -> str:
     values = {name: value for name, value in flat(settings).items() if name.rpartition(".")[2] in _BOUNDS}
-    names = sorted(values, key=lambda name: not name.startswith("method."))  # the likeliest first
+    names = sorted(values, key=lambda name: not name.startswith(("method.", "engine.")))  # the likeliest first
     last = "or ipc" if "method" in settings else "or a pool of smaller networks"
-    return ", ".join([*(f"{name} (now {shown(values[name])})" for name in names), last])
+    now = {name: "" if values[name] is None else f" (now {shown(values[name])})" for name in names}
+    return ", ".join([*(name + now[name] for name in names), last])

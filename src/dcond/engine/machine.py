@@ -4,6 +4,8 @@ import ctypes
 import os
 import resource
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -79,6 +81,21 @@ def peak_memory_bytes(device: torch.device) -> int:
         return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+@contextmanager
+def float32_convolutions() -> Iterator[None]:
+    """Have NVIDIA GPUs convolve in float32 for the length of a block, where PyTorch rounds the factors to TF32.
+
+    TF32 has 10 bits for the fraction of a number, float32 has 23. Matrix products are in float32 always.
+    """
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # made when torch.backends is imported
+    before = convolutions.fp32_precision
+    convolutions.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision = before
 
 
 def keep_freed_memory() -> None:

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from dcond.matching.alignment import Alignment
 from dcond.matching.distances import Distance
-from dcond.matching.gradients import even_chunks, trained
+from dcond.matching.gradients import trained
 from dcond.matching.real_batch import RealBatch
+from dcond.memory import even_chunks
 from dcond.models import Network
 
 
@@ -25,9 +26,8 @@ def match_distillation(
 ) -> tuple[Tensor, Tensor]:
     """Return L_c = D(H^S, sg[H^T]) of every class and ∂(Σ_c L_c)/∂S, with H = ∇_θ L_MD of all K networks.
 
-    As :meth:`~dcond.matching.engine.ClassGradients.match`, with the distillation loss in the place of cross-entropy
-    and the graph of one class at a time. A weight that no tap depends on has no gradient and does not take part, nor
-    do the alignment's own.
+    As :meth:`.ClassGradients.match`, with the distillation loss in the place of cross-entropy and the graph of one
+    class at a time. A weight that no tap depends on has no gradient and does not take part, nor do the alignment's own.
 
     Args:
         networks: θ_1 ... θ_K; their parameters with ``requires_grad`` are matched.

@@ -1,69 +1,41 @@
-"""The engine of gradient matching: the class gradients of both sets, their distance, and its image gradient."""
+"""The engine of matching: how, and how fast, gradients and features are computed on a device."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from dcond.errors import at_least_one, one_of, require
 from dcond.first_order import PRECISIONS, FastForward, has_fast_bfloat16, pays_to_compile
-from dcond.matching.distances import Distance
-from dcond.matching.gradients import class_gradient, distances, even_chunks, mean_gradient, stacked_gradients
-from dcond.matching.real_batch import RealBatch, whole
-from dcond.measure import fastest
+from dcond.matching.class_gradients import ClassGradients
+from dcond.matching.features import ClassFeatureMatching
 from dcond.memory import per_pass
-from dcond.ranks import Ranks, current, joined
+from dcond.models import Network
 from dcond.types import ImageSpec
 
 log = logging.getLogger(__name__)
 
-CHUNK = {"cpu": 64}  # real images per pass: what stays in a CPU's cache
+CHUNK = {"cpu": 64}  # images per pass: what stays in a CPU's cache
 CHUNK_ELSEWHERE = 2048
-TOO_LARGE = (
-    "gradient matching of one class does not fit in the device's memory; "
-    "take a smaller engine.chunk, method.batch_real or ipc."
-)
-
-
-class Matched(NamedTuple):
-    """What one image step needs.
-
-    within: D of every class, (k,). across: D of the class-averaged gradients before its weight k. None where a level is
-    not matched. gradient: of the whole loss with respect to the synthetic images, of their shape. All detached. Where
-    several processes share the classes, k is the number of this one's, and the losses add up over the processes.
-    """
-
-    within: Tensor | None
-    across: Tensor | None
-    gradient: Tensor
-
-    def metrics(self) -> dict[str, Tensor]:
-        """Return the loss, and its levels where there are two; of this process's classes."""
-        parts = {}
-        if self.within is not None:
-            parts["loss_intra"] = self.within.sum()
-        if self.across is not None:
-            parts["loss_inter"] = len(self.gradient) * self.across
-        loss = torch.stack([*parts.values()]).sum()
-        return {"loss": loss, **parts} if len(parts) > 1 else {"loss": loss}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """How class gradients are computed. No choice changes what is computed, only its rounding and its speed.
+    """How class gradients and class features are computed. No choice changes more than rounding and speed.
 
     Args:
-        precision: of the passes that are differentiated once (real images, training of θ): float32, bfloat16 under
-            autocast, or auto: bfloat16 where the device has instructions for it. The synthetic side, the distances
-            and all sums are in float32 always.
+        precision: of the passes that are differentiated once or not at all (real images, training of θ): float32,
+            bfloat16 under autocast, or auto: bfloat16 where the device has instructions for it. The synthetic side, the
+            distances and all sums are in float32 always, but for the convolutions of NVIDIA GPUs, which PyTorch does in
+            TF32: float32 stops that too (``dcond condense`` does).
         compile: compile these passes: true, false, or auto: on a CPU, where the run is long enough to pay for it.
         classes: how many classes go through the synthetic side at once (``vmap``): a number, or auto: one on a CPU;
             elsewhere one, or as many as fit in memory, whichever is measured to be faster in the first step. A network
             with layer norm takes one always.
-        chunk: real images per pass, of up to 64 x 64 pixels, fewer of larger ones; bounds the memory. None: 64 on a
-            CPU, 2,048 elsewhere.
+        chunk: images per pass, of up to 64 x 64 pixels, fewer of larger ones: real ones, and in feature matching the
+            synthetic ones whose graph lives at a time; bounds the memory. None: 64 on a CPU, 2,048 elsewhere.
     """
 
     precision: str = "auto"
@@ -88,149 +60,36 @@ class Engine:
             spec: of the images.
             images: how many real images will pass in the whole run, for the choice to compile.
         """
-        device = next(network.parameters()).device
-        automatic = self.precision == "auto"
-        bfloat16 = has_fast_bfloat16(device) if automatic else self.precision == "bfloat16"
-        automatic = self.compile == "auto"
-        compiled = pays_to_compile(network, spec, images, device) if automatic else bool(self.compile)
+        device = device_of(network)
         automatic = self.classes == "auto"
         classes = (1 if device.type == "cpu" else None) if automatic else int(self.classes)
         if any(isinstance(module, nn.LayerNorm) for module in network.modules()):
             classes = 1  # vmap of layer norm has a wrong second derivative, silently (PyTorch 2.11 and 2.15)
-        log.debug("class gradients: bfloat16 %s, compiled %s, classes at once %s", bfloat16, compiled, classes)
-        forward = FastForward(network, bfloat16=bfloat16, compiled=compiled)
-        chunk = per_pass(self.chunk or CHUNK.get(device.type, CHUNK_ELSEWHERE), spec.height, spec.width)
-        return ClassGradients(network, forward, chunk, classes)
+        log.debug("classes at once: %s", classes)
+        forward = self._fast(network, network, spec, 3 * images)
+        return ClassGradients(network, forward, self._chunk(device, spec), classes)
+
+    def features(self, network: Network, spec: ImageSpec, images: int) -> ClassFeatureMatching:
+        """Return the features of one network, of which the same holds; ``classes`` plays no part."""
+        forward = self._fast(network, network.embed, spec, images)
+        return ClassFeatureMatching(network, forward, self._chunk(device_of(network), spec))
+
+    def _fast(
+        self, network: nn.Module, called: Callable[[Tensor], Tensor], spec: ImageSpec, passes: int
+    ) -> FastForward:
+        """Return how a network, or a part of it, is called where it is differentiated once or not at all."""
+        device = device_of(network)
+        automatic = self.precision == "auto"
+        bfloat16 = has_fast_bfloat16(device) if automatic else self.precision == "bfloat16"
+        automatic = self.compile == "auto"
+        compiled = pays_to_compile(network, spec, passes, device) if automatic else bool(self.compile)
+        log.debug("passes of real images: bfloat16 %s, compiled %s", bfloat16, compiled)
+        return FastForward(called, bfloat16=bfloat16, compiled=compiled)
+
+    def _chunk(self, device: torch.device, spec: ImageSpec) -> int:
+        return per_pass(self.chunk or CHUNK.get(device.type, CHUNK_ELSEWHERE), spec.height, spec.width)
 
 
-class ClassGradients:
-    """The class gradients of one network, and how to match them.
-
-    Args:
-        network: θ; its parameters with ``requires_grad`` are matched.
-        forward: its passes that are differentiated once.
-        chunk: real images per pass.
-        classes: how many classes go through the synthetic side at once; None measures it in the first step.
-    """
-
-    def __init__(self, network: nn.Module, forward: FastForward, chunk: int, classes: int | None):
-        self.network = network
-        self.forward = forward
-        self.chunk = chunk
-        self.classes = classes
-
-    def match(
-        self,
-        real: Tensor | RealBatch,
-        synthetic: Tensor,
-        distance: Distance,
-        *,
-        within: bool = True,
-        across: bool = False,
-    ) -> Matched:
-        """Return the matching loss and its image gradient.
-
-        L = Σ_c D(g_c^S, sg[g_c^T]) within the classes, g_c = ∇_θ ℓ of class c and ℓ the mean cross-entropy; across
-        them k · D(ḡ^S, sg[ḡ^T]), ḡ the mean over the k classes. Without batch norm ḡ is the gradient of the balanced
-        mixed batch, so that level costs no image.
-
-        Args:
-            real: (k, b, c, h, w), normalised, class-major, of this process's classes; of a batch only ``classes`` exist
-                at a time. Batch norm must be frozen (:func:`~dcond.matching.gradients.frozen_batch_norm`).
-            synthetic: (k, n, c, h, w), normalised; a graph behind it is not followed.
-            distance: D (:mod:`dcond.matching.distances`).
-            within: the first sum is part of the loss. At least one of the two must be.
-            across: the second term is part of the loss (DEGM, arXiv 2208.00311).
-        """
-
-        def step(classes: int) -> Matched:
-            if across:
-                return self._levels(real, synthetic, distance, classes, within=within)
-            return self._classes(real, synthetic, distance, classes)
-
-        if self.classes is None:
-            with joined(Ranks()):  # each process by itself; then what suits all of them
-                found = fastest(len(real), step, real.device, TOO_LARGE)
-            self.classes = -int(current().largest(-found)[0])
-            log.info("gradient matching takes %d of %d classes at once", self.classes, len(real))
-        return step(self.classes)
-
-    def _classes(self, real: Tensor | RealBatch, synthetic: Tensor, distance: Distance, classes: int) -> Matched:
-        """Match class by class; the graph of ``classes`` classes lives at a time."""
-        losses: list[Tensor] = []
-        gradients: list[Tensor] = []
-        for batch, images, labels in self._groups(real, synthetic, classes):
-            images.requires_grad_(True)
-            targets = self._real(batch, labels)
-            found = distances(distance, self._synthetic(images, labels, graph=True), targets)
-            gradients += torch.autograd.grad(found.sum(), images)
-            losses.append(found.detach())
-        return Matched(torch.cat(losses), None, torch.cat(gradients))
-
-    def _levels(
-        self, real: Tensor | RealBatch, synthetic: Tensor, distance: Distance, classes: int, *, within: bool
-    ) -> Matched:
-        """Match across the classes, and within them if asked, in two passes, exactly.
-
-        The first finds v_c = ∂L/∂g_c^S = ∂D(g_c^S, g_c^T)/∂g_c^S + ∂D(ḡ^S, ḡ^T)/∂ḡ^S (weight k times 1/k), the second
-        the vector-Jacobian products of v_c, with the graph of ``classes`` classes at a time. Without ``within`` v_c is
-        the second term alone.
-        """
-        groups = list(self._groups(real, synthetic, classes))
-        targets = [self._real(batch, labels) for batch, _, labels in groups]
-        ours = [self._synthetic(images, labels, graph=False) for _, images, labels in groups]
-        across, v_mean = value_and_gradient(distance, _mean(ours), _mean(targets))
-        losses: list[Tensor] = []
-        gradients: list[Tensor] = []
-        for (_, images, labels), mine, target in zip(groups, ours, targets, strict=True):
-            found, v_class = value_and_gradient(distance, mine, target)
-            towards = [within * a + b for a, b in zip(v_class, v_mean, strict=True)]
-            images.requires_grad_(True)
-            gradients += torch.autograd.grad(self._synthetic(images, labels, graph=True), images, towards)
-            losses.append(found)
-        return Matched(torch.cat(losses) if within else None, across[0], torch.cat(gradients))
-
-    @staticmethod
-    def _groups(
-        real: Tensor | RealBatch, synthetic: Tensor, classes: int
-    ) -> list[tuple[Tensor | RealBatch, Tensor, Tensor]]:
-        group = current()
-        labels = group.own(torch.arange(group.classes(len(real)), device=real.device))
-        parts = (real.split(classes), synthetic.detach().split(classes), labels.split(classes))
-        return list(zip(*parts, strict=True))
-
-    def _real(self, batch: Tensor | RealBatch, labels: Tensor) -> list[Tensor]:
-        """Return the stacked gradients (g, *shape) of real images (g, b, c, h, w), without a graph."""
-        images = whole(batch)
-        if len(images) == 1:
-            found = mean_gradient(self.network, images[0], int(labels), self.chunk, self.forward)
-            return [g[None] for g in found]
-        total: list[Tensor] = []
-        for part in even_chunks(images, self.chunk // len(images), dim=1):
-            with self.forward.precision(images.device):
-                found = stacked_gradients(self.network, part, labels)
-            found = [g * (part.shape[1] / images.shape[1]) for g in found]
-            total = [t + g for t, g in zip(total, found, strict=True)] if total else found
-        return total
-
-    def _synthetic(self, images: Tensor, labels: Tensor, *, graph: bool) -> list[Tensor]:
-        """Return the stacked gradients (g, *shape) of synthetic images (g, n, c, h, w)."""
-        if len(images) > 1:
-            return stacked_gradients(self.network, images, labels)
-        return [g[None] for g in class_gradient(self.network, images[0], int(labels), create_graph=graph)]
-
-
-def value_and_gradient(distance: Distance, ours: list[Tensor], target: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-    """Return D of every class, (g,), and ∂D/∂ours, (g, *shape), zeros for tensors that take no part."""
-    leaves = [tensor.detach().requires_grad_(True) for tensor in ours]
-    losses = distances(distance, leaves, target)
-    found = torch.autograd.grad(losses.sum(), leaves, allow_unused=True)
-    return losses.detach(), [torch.zeros_like(a) if g is None else g for a, g in zip(leaves, found, strict=True)]
-
-
-def _mean(groups: list[list[Tensor]]) -> list[Tensor]:
-    """Return the mean over all classes, of all processes, (1, *shape), of groups of stacked gradients (g, *shape)."""
-    ranks, own = current(), sum(len(tensors[0]) for tensors in groups)
-    means = [torch.cat(tensors).sum(0, keepdim=True) / ranks.classes(own) for tensors in zip(*groups, strict=True)]
-    ranks.sum_(means)
-    return means
+def device_of(network: nn.Module) -> torch.device:
+    """Return where a network's weights are."""
+    return next(network.parameters()).device

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from dcond.matching.distances import Distance
 from dcond.matching.real_batch import RealBatch
+from dcond.memory import even_chunks
 from dcond.ranks import current
 
 Logits = Callable[[Tensor], Tensor]
@@ -78,13 +79,6 @@ def distances(distance: Distance, ours: Sequence[Tensor], targets: Sequence[Tens
 def trained(network: nn.Module) -> list[nn.Parameter]:
     """Return the parameters that are matched, in their order."""
     return [p for p in network.parameters() if p.requires_grad]
-
-
-def even_chunks(images: Tensor, chunk: int, dim: int = 0) -> tuple[Tensor, ...]:
-    """Split into parts of nearly equal size, none over ``chunk``: few shapes, so few compilations."""
-    count = images.shape[dim]
-    parts = -(-count // max(1, chunk))
-    return torch.split(images, -(-count // parts), dim)
 
 
 @contextmanager

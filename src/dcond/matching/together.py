@@ -6,9 +6,9 @@ from contextlib import AbstractContextManager, ExitStack
 from torch import Tensor
 
 from dcond.matching.alignment import Alignment
+from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.distances import Distance
 from dcond.matching.distillation import match_distillation
-from dcond.matching.engine import ClassGradients
 from dcond.matching.gradients import frozen_batch_norm
 from dcond.matching.real_batch import RealBatch
 from dcond.models import Network

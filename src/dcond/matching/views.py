@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from dcond import ranks
 from dcond.augment import DiffAug, cutmix
 from dcond.errors import UnsupportedError
+from dcond.first_order import FastForward
 from dcond.formation import decode
 from dcond.matching.moments import full_precision
 from dcond.matching.real_batch import RealBatch
-from dcond.memory import per_pass
+from dcond.memory import even_chunks, per_pass
 from dcond.models import Network
 from dcond.types import RealData, SyntheticSet
 
@@ -176,8 +177,8 @@ def _groups(class_rows: Sequence[Tensor], most: int) -> list[list[Tensor]]:
     return groups
 
 
-def embed_by_class(network: Network, images: Tensor, chunk: int) -> Tensor:
-    """Embed (k, n, c, h, w) into (k, n, d), ``chunk`` images at a time.
+def embed_by_class(network: Network, images: Tensor, chunk: int, forward: FastForward | None = None) -> Tensor:
+    """Embed (k, n, c, h, w) into (k, n, d), at most ``chunk`` images at a time, by ``forward`` if given.
 
     Chunks bound the memory and, on a CPU, keep a layer's activations in the cache. A network with batch norm sees all
     classes in one batch, as the public DM code does, so its statistics are those of the whole step.
@@ -193,7 +194,7 @@ def embed_by_class(network: Network, images: Tensor, chunk: int) -> Tensor:
                 "processes share; take another norm (model.norm=instance) or network, or one process."
             )
         chunk = len(flat)
-    parts = [network.embed(part) for part in flat.split(chunk)]
+    parts = [(forward or network.embed)(part) for part in even_chunks(flat, chunk)]
     return torch.cat(parts).view(*images.shape[:2], -1)
 
 

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from dcond.augment import DiffAug
 from dcond.errors import at_least_one
-from dcond.matching.features import match_features
+from dcond.matching.engine import Engine
+from dcond.matching.features import ClassFeatureMatching
 from dcond.matching.moments import mean_distance
 from dcond.matching.views import decoded_by_class, image_gradient, real_by_class, siamese
 from dcond.models import Network, Recipe
@@ -18,9 +19,10 @@ from dcond.types import RealData, SyntheticSet
 
 @dataclass
 class DMState:
-    """Networks and the pixel optimiser between two steps."""
+    """The network, its features and the pixel optimiser between two steps."""
 
     network: Network
+    features: ClassFeatureMatching
     pixels: PixelSGD
     rng: Streams
 
@@ -45,39 +47,38 @@ class DM:
 
     Args:
         network: recipe of φ; the random networks are never trained.
+        engine: how features are computed.
         augment: Siamese augmentation; None for none.
         steps: image updates.
         lr, momentum: of the images, in units of ``space``.
         batch_real: real images per class and step.
         factor: multi-formation factor.
-        chunk: images per forward pass, of up to 64 x 64 pixels; and synthetic ones whose graph lives at a time
-            (:func:`~dcond.matching.features.match_features`).
         space, pixel_box: see :class:`~dcond.pixels.PixelSGD`.
     """
 
     shares_classes: ClassVar = True
 
     network: Recipe
+    engine: Engine
     augment: DiffAug | None
     steps: int
     lr: float
     momentum: float = 0.5
     batch_real: int = 256
     factor: int = 1
-    chunk: int = 256
     space: str = "normalised"
     pixel_box: str = "project"
 
     def __post_init__(self) -> None:
         check_pixel_settings(self.lr, self.momentum, self.space, self.pixel_box)
-        for name in ("steps", "batch_real", "factor", "chunk"):
+        for name in ("steps", "batch_real", "factor"):
             at_least_one(f"method.{name}", getattr(self, name))
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> DMState:
         """Make a network and the pixel optimiser."""
         network = self.network.build(real.spec, rng.networks, real.device).requires_grad_(False)
-        pixels = PixelSGD.of(self, synthetic)
-        return DMState(network, pixels, rng)
+        features = self.engine.features(network, real.spec, self.steps * len(real.class_names) * self.batch_real)
+        return DMState(network, features, PixelSGD.of(self, synthetic), rng)
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: DMState) -> dict[str, Tensor]:
         """Do one update of all classes."""
@@ -86,7 +87,7 @@ class DM:
         batch = real_by_class(real, self.batch_real, rng.real)  # B_c
         images = real.spec.normalise(decoded_by_class(synthetic))  # S_c
         batch, images = siamese(self.augment, batch, images, rng.augmentation)  # ω per class
-        losses, towards = match_features(state.network, batch, images, mean_distance, self.chunk)
+        losses, towards = state.features.match(batch, images, mean_distance)
         state.pixels.step(image_gradient(synthetic, images, towards))  # through augmentation and decoding
         state.pixels.project()
         return {"loss": losses.sum()}

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from dcond.augment import DiffAug
 from dcond.errors import at_least_one, one_of, require
+from dcond.matching.class_gradients import ClassGradients, Matched
 from dcond.matching.distances import check_network, named
-from dcond.matching.engine import ClassGradients, Engine, Matched
+from dcond.matching.engine import Engine
 from dcond.matching.gradients import frozen_batch_norm
 from dcond.matching.loops import MOST_EPOCHS, TABLE, Loops, adapted_epochs, published_loops
 from dcond.matching.real_batch import RealBatch

@@ -12,9 +12,10 @@ from dcond.errors import at_least_one, one_of, require
 from dcond.learners import Learners
 from dcond.matching import balance
 from dcond.matching.alignment import AXES, FORMS
+from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.clusters import representatives
 from dcond.matching.distances import squared
-from dcond.matching.engine import ClassGradients, Engine
+from dcond.matching.engine import Engine
 from dcond.matching.real_batch import RealBatch
 from dcond.matching.together import match_networks
 from dcond.matching.views import (

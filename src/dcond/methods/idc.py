@@ -8,8 +8,9 @@ from torch import Tensor
 
 from dcond.augment import DiffAug
 from dcond.errors import at_least_one, require
+from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.distances import check_network, named
-from dcond.matching.engine import ClassGradients, Engine
+from dcond.matching.engine import Engine
 from dcond.matching.gradients import frozen_batch_norm
 from dcond.matching.views import decoded_by_class, image_gradient, real_by_class, siamese, subset_per_class
 from dcond.models import Network, Recipe

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from dcond.augment import DiffAug
 from dcond.errors import at_least_one
-from dcond.matching.features import match_features
+from dcond.matching.engine import Engine
+from dcond.matching.features import ClassFeatureMatching
 from dcond.matching.kernels import mmd, named
 from dcond.matching.real_batch import RealBatch
 from dcond.matching.views import decoded_by_class, image_gradient, real_by_class, siamese, subset_per_class
@@ -20,9 +21,10 @@ from dcond.types import RealData, SyntheticSet
 
 @dataclass
 class M3DState:
-    """The current random network, how often it was used, and the pixel optimiser."""
+    """The current random network, its features, how often it was used, and the pixel optimiser."""
 
     network: Network
+    features: ClassFeatureMatching
     uses: int
     pixels: PixelSweep
     rng: Streams
@@ -51,6 +53,7 @@ class M3D:
 
     Args:
         network: recipe of φ, never trained.
+        engine: how features are computed.
         augment: Siamese augmentation, one draw per class for real and synthetic together; None for none.
         steps: sweeps over the classes.
         lr: of the images, in units of ``space``, times ipc (the published settings at 28 and 32 px: lr = 1).
@@ -61,14 +64,13 @@ class M3D:
         factor: multi-formation factor.
         steps_per_network: steps before a new random network is drawn.
         sweep: "joint", all classes at once, or "sequential", the public loop.
-        chunk: images per forward pass, of up to 64 x 64 pixels; and synthetic ones whose graph lives at a time
-            (:func:`~dcond.matching.features.match_features`).
         space, pixel_box: see :class:`~dcond.pixels.PixelSGD`.
     """
 
     shares_classes: ClassVar = True
 
     network: Recipe
+    engine: Engine
     augment: DiffAug | None
     steps: int
     lr: float
@@ -79,20 +81,20 @@ class M3D:
     factor: int = 2
     steps_per_network: int = 5
     sweep: str = "joint"
-    chunk: int = 256
     space: str = "pixel"
     pixel_box: str = "project"
 
     def __post_init__(self) -> None:
         check_sweep_settings(self)
         named(self.kernel)  # an unknown kernel fails here
-        for name in ("steps", "batch_real", "batch_synthetic", "factor", "steps_per_network", "chunk"):
+        for name in ("steps", "batch_real", "batch_synthetic", "factor", "steps_per_network"):
             at_least_one(f"method.{name}", getattr(self, name))
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> M3DState:
         """Draw the first network and make the pixel optimiser."""
         network = self.network.build(real.spec, rng.networks, real.device).requires_grad_(False)
-        return M3DState(network, 0, PixelSweep(self, synthetic), rng)
+        features = self.engine.features(network, real.spec, self.steps * len(real.class_names) * self.batch_real)
+        return M3DState(network, features, 0, PixelSweep(self, synthetic), rng)
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: M3DState) -> dict[str, Tensor]:
         """Do one sweep over all classes."""
@@ -114,5 +116,5 @@ class M3D:
         images = subset_per_class(decoded_by_class(synthetic), self.batch_synthetic, rng.synthetic)  # S_c
         batch, images = siamese(self.augment, batch, synthetic.spec.normalise(images), rng.augmentation)  # ω per class
         discrepancy = partial(mmd, kernel=named(self.kernel))
-        losses, towards = match_features(state.network, batch, images, discrepancy, self.chunk)
+        losses, towards = state.features.match(batch, images, discrepancy)
         return losses, image_gradient(synthetic, images, towards)  # through augmentation and decoding
