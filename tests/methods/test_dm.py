@@ -1,43 +1,16 @@
 """DM beyond the contract: its loss against a plain loop, its gradient, and the life of a network."""
 
-from dataclasses import dataclass
-
 import pytest
 import torch
-from torch import nn
 
 from dcond.augment import DiffAug
 from dcond.errors import ConfigError
 from dcond.matching.engine import Engine
 from dcond.methods.dm import DM
-from dcond.models import ConvNet, Network, Recipe
+from dcond.models import ConvNet
 from dcond.rng import Streams
 from dcond.types import SyntheticSet
-
-
-class Linear(Network):
-    """φ(x) = W x."""
-
-    def __init__(self, pixels):
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(7, pixels))
-
-    def embed(self, x):
-        return x.flatten(1) @ self.weight.mT
-
-    def features(self, x):
-        raise AssertionError("not used")
-
-    def forward(self, x):
-        raise AssertionError("not used")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LinearRecipe(Recipe):
-    name: str = "linear"
-
-    def module(self, spec):
-        return Linear(spec.channels * spec.height * spec.width)
+from linear import LinearRecipe
 
 
 def start(real, ipc=3, factor=1) -> SyntheticSet:
@@ -52,7 +25,14 @@ def exact(**settings) -> Engine:
 
 
 def method(**settings) -> DM:
-    plain = {"network": LinearRecipe(), "engine": exact(), "augment": None, "steps": 1, "lr": 0.01, "pixel_box": "free"}
+    plain = {
+        "network": LinearRecipe(dtype=torch.float32),
+        "engine": exact(),
+        "augment": None,
+        "steps": 1,
+        "lr": 0.01,
+        "pixel_box": "free",
+    }
     return DM(**(plain | settings))
 
 

@@ -1,50 +1,23 @@
 """M3D beyond the contract: the sweep and its vectorised form, draws per class, the cap, the life of a network."""
 
 import itertools
-from dataclasses import dataclass
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dcond.augment import DiffAug
 from dcond.errors import ConfigError
 from dcond.matching.engine import Engine
 from dcond.methods.dm import DM
 from dcond.methods.m3d import M3D
-from dcond.models import MLP, Network, Recipe
+from dcond.models import MLP
 from dcond.rng import Streams
 from dcond.types import RealData, Split, SyntheticSet
+from linear import LinearRecipe
 
 CLASSES, PER_CLASS = 4, 6
 WHOLE = Engine(precision="float32", compile=False, chunk=1000)  # every batch in one pass
-
-
-class Linear(Network):
-    """φ(x) = W x in float64; keeps what it was shown."""
-
-    def __init__(self, pixels: int):
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(5, pixels, dtype=torch.float64))
-        self.seen: list[Tensor] = []
-
-    def embed(self, x: Tensor) -> Tensor:
-        self.seen.append(x.detach().clone())
-        return x.double().flatten(1) @ self.weight.mT
-
-    def features(self, x):
-        raise AssertionError("not used")
-
-    def forward(self, x):
-        raise AssertionError("not used")
-
-
-@dataclass(frozen=True, kw_only=True)
-class LinearRecipe(Recipe):
-    name: str = "linear"
-
-    def module(self, spec):
-        return Linear(spec.channels * spec.height * spec.width)
 
 
 class Double(RealData):

@@ -63,10 +63,7 @@ def evaluate(cfg: DictConfig) -> None:
     from omegaconf import OmegaConf
 
     from dcond.apps import sweep
-    from dcond.apps.evaluation import Wanted, evaluate_with_baselines
-    from dcond.engine.machine import peak_memory_bytes, pick_device
     from dcond.engine.signals import caught
-    from dcond.ranks import current
     from dcond.report import result as results
 
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -81,35 +78,44 @@ def evaluate(cfg: DictConfig) -> None:
     if sweep.is_job() and sweep.finished_before(folder, result["config_sha256"], evaluated=True) is not None:
         return
     with caught(), owned(folder), reported(result, folder), cpu_prepared(cfg):
-        seed = result["seed"] = whole_number(cfg, "seed", 0)
-        baselines, full, unaugmented = (truth(cfg, key) for key in ("baselines", "scores.full", "scores.unaugmented"))
-        device = pick_device(str(cfg.device))
-        pool, protocol = build(cfg.pool, "pool"), build(cfg.evaluation, "evaluation")
-        pool.fetch()
-        if protocol.teacher is not None:
-            protocol.teacher.network.fetch()
-        source = build(cfg.synthetic, "synthetic")
-        other = None if cfg.against.path is None else build(cfg.against, "against")
-        content, rival = source.read(), other and other.read()  # before any data is
-        dataset = build(cfg.dataset, f"dataset={name}")
-        result |= {"dataset": name, "device": str(device)}
-        result["cost"]["processes"] = current().count
-        with current().first_before_others():
-            real = dataset.load(device)
-        synthetic = source.fitted(content, real)
-        result |= _described(source.path, synthetic)
-        title = f"{result['method']} on {real.name}, {synthetic.ipc} image(s) per class"
-        wanted = Wanted(
-            baselines=baselines,
-            full=full,
-            unaugmented=unaugmented,
-            cache=cache_folder(cfg),
-            against=other and other.fitted(rival, real).to(device),
-            doubt=True,
-        )
-        evaluate_with_baselines(protocol, pool, real, synthetic.to(device), seed, result, title=title, wanted=wanted)
-        result["cost"]["peak_memory_bytes"] = peak_memory_bytes(device)
+        _evaluate(cfg, name, result)
         print(f"-> {nearby(folder)}")
+
+
+def _evaluate(cfg: DictConfig, name: str, result: dict[str, Any]) -> None:
+    """Evaluate a set on the data set of this name; all figures go into ``result``."""
+    from dcond.apps.evaluation import Wanted, evaluate_with_baselines
+    from dcond.engine.machine import peak_memory_bytes, pick_device
+    from dcond.ranks import current
+
+    seed = result["seed"] = whole_number(cfg, "seed", 0)
+    baselines, full, unaugmented = (truth(cfg, key) for key in ("baselines", "scores.full", "scores.unaugmented"))
+    device = pick_device(str(cfg.device))
+    pool, protocol = build(cfg.pool, "pool"), build(cfg.evaluation, "evaluation")
+    pool.fetch()
+    if protocol.teacher is not None:
+        protocol.teacher.network.fetch()
+    source = build(cfg.synthetic, "synthetic")
+    other = None if cfg.against.path is None else build(cfg.against, "against")
+    content, rival = source.read(), other and other.read()  # before any data is
+    dataset = build(cfg.dataset, f"dataset={name}")
+    result |= {"dataset": name, "device": str(device)}
+    result["cost"]["processes"] = current().count
+    with current().first_before_others():
+        real = dataset.load(device)
+    synthetic = source.fitted(content, real)
+    result |= _described(source.path, synthetic)
+    title = f"{result['method']} on {real.name}, {synthetic.ipc} image(s) per class"
+    wanted = Wanted(
+        baselines=baselines,
+        full=full,
+        unaugmented=unaugmented,
+        cache=cache_folder(cfg),
+        against=other and other.fitted(rival, real).to(device),
+        doubt=True,
+    )
+    evaluate_with_baselines(protocol, pool, real, synthetic.to(device), seed, result, title=title, wanted=wanted)
+    result["cost"]["peak_memory_bytes"] = peak_memory_bytes(device)
 
 
 def _new_result(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:

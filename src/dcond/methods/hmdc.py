@@ -189,9 +189,8 @@ class HMDC:
         elif state.outer > 0:
             on_first(lambda: self._train(real, state), state.learners.modules, state.rng)
         batch, images = self._views(real, synthetic, state)  # B_c, S_c
-        learners = state.learners
         losses, towards = match_networks(
-            learners.networks, state.gradients, learners.alignment, batch, images, squared, state.fast
+            state.learners.networks, state.gradients, state.learners.alignment, batch, images, squared, state.fast
         )
         pulled = [image_gradient(synthetic, images, part, retain_graph=True) for part in towards]
         unit = state.pixels.unit
