@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import config_reference
 import pytest
 
 from dcond.apps.launch import choices
@@ -14,17 +15,8 @@ from dcond.paths import conf_dir
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-def reference(monkeypatch):
-    """The module that writes the configuration reference."""
-    monkeypatch.syspath_prepend(ROOT / "scripts")
-    import config_reference
-
-    return config_reference
-
-
-def test_the_reference_has_every_group_file_and_setting(reference):
-    text = reference.reference()
+def test_the_reference_has_every_group_file_and_setting():
+    text = config_reference.reference()
     for group in (path for path in conf_dir().iterdir() if path.is_dir() and path.name != "hydra"):
         assert f"\n## {group.name}\n" in text
         for name in choices(group):
@@ -34,14 +26,14 @@ def test_the_reference_has_every_group_file_and_setting(reference):
     assert "\n### `method=dm` {#method-dm}\n" in text
 
 
-def test_the_reference_reads_values_comments_and_defaults(reference, tmp_path):
+def test_the_reference_reads_values_comments_and_defaults(tmp_path):
     file = tmp_path / "x.yaml"
     file.write_text(
         "# @package _global_\n# What it is. Paper: P, arXiv 0000.00000\n"
         "defaults:\n  - dc\n  - override /init@_global_.init: noise  # why\n  - _self_\n\n"
         'a: 1  # one\nb:\n  c: [x, "#"]   # two | three\n  d:\n    e: null\nf: ${g}\n'
     )
-    page = reference.read(file)
+    page = config_reference.read(file)
     assert page.settings == [
         ("a", "1", "one"),
         ("b", "", ""),
@@ -53,7 +45,7 @@ def test_the_reference_reads_values_comments_and_defaults(reference, tmp_path):
     assert page.defaults[:2] == [("", "dc", ""), ("override", "init@_global_.init: noise", "why")]
     file.write_text("a: 1\n? odd\n")
     with pytest.raises(ValueError, match=r"x\.yaml, line 2: '\? odd' is of no known form"):
-        reference.read(file)
+        config_reference.read(file)
 
 
 class Links(html.parser.HTMLParser):

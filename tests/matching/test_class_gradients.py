@@ -1,0 +1,257 @@
+"""Gradient matching against the matching loss written down as it stands, in float64."""
+
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from dcond.errors import DcondError
+from dcond.first_order import FastForward
+from dcond.matching.class_gradients import ClassGradients, _mean, value_and_gradient
+from dcond.matching.distances import DISTANCES
+from dcond.matching.engine import Engine
+from dcond.matching.gradients import class_gradient, frozen_batch_norm, mean_gradient, stacked_gradients
+from dcond.models import MLP, VGG11, AlexNet, ConvNet, LeNet, ResNet, ViT
+from dcond.rng import generator
+from dcond.types import ImageSpec
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SPEC = ImageSpec(1, 8, 8, 3, (0.5,), (0.25,))
+RECIPES = [
+    ConvNet(name="ConvNet", width=4),
+    ConvNet(name="ConvNetBN", width=4, norm="batch"),
+    MLP(name="MLP", hidden=(8,)),
+    LeNet(name="LeNet"),
+    AlexNet(name="AlexNet"),
+    VGG11(name="VGG11"),
+    ResNet(name="ResNetAP", blocks=(1, 1), width=4, downsample="avg_pool"),
+    ViT(name="ViT", depth=1, width=8, heads=2),
+]
+by_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
+LEVELS = {"intra": (True, False), "inter": (False, True), "both": (True, True)}
+
+
+def images(count, seed, classes=3):
+    return torch.randn(classes, count, 1, 8, 8, generator=generator(seed, "images"), dtype=torch.float64)
+
+
+def network_of(recipe):
+    return recipe.build(SPEC, generator(0, "network")).double()
+
+
+@pytest.fixture(autouse=True)
+def narrow_vgg(monkeypatch):
+    monkeypatch.setattr("dcond.models.vgg.WIDTHS", ((8,), (8,), (8, 8), (8, 8), (8, 8)))
+
+
+def bound(network, *, classes=1, chunk=64):
+    return ClassGradients(network, FastForward(network, bfloat16=False, compiled=False), chunk, classes)
+
+
+class Written:
+    """The loss as it stands, with one graph over all classes and PyTorch's own differentiation."""
+
+    def __init__(self, network, real, synthetic):
+        self.leaf = synthetic.clone().requires_grad_(True)
+        self.ours = [class_gradient(network, x, c, create_graph=True) for c, x in enumerate(self.leaf)]
+        self.targets = [class_gradient(network, x, c) for c, x in enumerate(real)]
+
+    def loss(self, distance, *, within, across):
+        sides = ([sum(g) / len(g) for g in zip(*side, strict=True)] for side in (self.ours, self.targets))
+        inter = len(self.ours) * distance(*sides)
+        intra = sum(distance(s, t) for s, t in zip(self.ours, self.targets, strict=True))
+        return within * intra + across * inter
+
+    def gradient(self, loss):
+        return torch.autograd.grad(loss, self.leaf, retain_graph=True)[0]
+
+
+def total(found):
+    within = 0 if found.within is None else found.within.sum()
+    return within + (0 if found.across is None else len(found.gradient) * found.across)
+
+
+@by_recipe
+def test_loss_and_image_gradient_are_those_of_the_loss_as_written(recipe):
+    network = network_of(recipe)
+    real, synthetic = images(12, 1), images(2, 2)
+    ways = itertools.cycle([(1, 5), (2, 100), (3, 7), (1, 100)])  # classes at once, real images per pass
+    large = sum(p.numel() for p in network.parameters()) > 1e6  # AlexNet: seconds instead of milliseconds
+    convolutional = not isinstance(recipe, MLP)
+    fitting = {name: d for name, d in DISTANCES.items() if convolutional or not name.startswith("conv_")}
+    chosen = [DISTANCES["rowwise_angle_and_magnitude"]] if large else fitting.values()
+    with frozen_batch_norm(network, real):
+        written = Written(network, real, synthetic)
+        for distance, (within, across) in itertools.product(chosen, LEVELS.values()):
+            wanted_loss = written.loss(distance, within=within, across=across)
+            wanted = written.gradient(wanted_loss)
+            for classes, chunk in itertools.islice(ways, 1 if large else 3):
+                engine = Engine(precision="float32", compile=False, classes=classes, chunk=chunk)
+                gradients = engine.bind(network, SPEC, 1)
+                found = gradients.match(real, synthetic, distance, within=within, across=across)
+                torch.testing.assert_close(total(found), wanted_loss.detach(), rtol=1e-9, atol=1e-11)
+                torch.testing.assert_close(found.gradient, wanted, rtol=1e-7, atol=1e-8 * float(wanted.abs().max()))
+
+
+@by_recipe
+def test_the_mean_of_class_gradients_is_the_gradient_of_the_balanced_batch(recipe):
+    network = network_of(recipe)
+    real = images(6, 3)
+    with frozen_batch_norm(network, real):
+        classes = [mean_gradient(network, real[c], c, 4) for c in range(3)]
+        labels = torch.arange(3).repeat_interleave(6)
+        mixed = torch.autograd.grad(F.cross_entropy(network(real.flatten(0, 1)), labels), list(network.parameters()))
+    for parts, whole in zip(zip(*classes, strict=True), mixed, strict=True):
+        torch.testing.assert_close(sum(parts) / 3, whole, rtol=1e-9, atol=1e-12)
+
+
+def test_with_batch_norm_in_train_mode_the_mixed_batch_has_another_gradient():
+    network = network_of(RECIPES[1])
+    real = images(6, 3)
+    classes = [class_gradient(network, real[c], c)[0] for c in range(3)]
+    labels = torch.arange(3).repeat_interleave(6)
+    mixed = torch.autograd.grad(F.cross_entropy(network(real.flatten(0, 1)), labels), next(network.parameters()))
+    assert float((sum(classes) / 3 - mixed[0]).norm() / mixed[0].norm()) > 0.01
+
+
+def test_layer_norm_goes_class_by_class_since_its_vmap_has_a_wrong_second_derivative():
+    network = network_of(RECIPES[-1])
+    gradients = Engine(classes=3, precision="float32").bind(network, SPEC, 1)
+    assert gradients.classes == 1
+    norm = torch.nn.LayerNorm(5).double()  # if this part fails, PyTorch has mended it: let ViTs go together
+    x = torch.randn(3, 4, 5, generator=generator(0, "x"), dtype=torch.float64, requires_grad=True)
+
+    def loss(weight, images):
+        return F.layer_norm(images, (5,), weight, norm.bias.detach()).pow(3).sum()
+
+    together = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(norm.weight.detach(), x)
+    alone = torch.stack(
+        [torch.autograd.grad(loss(norm.weight, x[i]), norm.weight, create_graph=True)[0] for i in range(3)]
+    )
+    torch.testing.assert_close(together, alone)
+    wrong, right = (torch.autograd.grad(side.square().sum(), x)[0] for side in (together, alone))
+    assert float((wrong - right).norm() / right.norm()) > 0.1
+
+
+@by_recipe
+def test_classes_together_have_the_gradients_of_each(recipe):
+    network = network_of(recipe)
+    real = images(4, 3)
+    with frozen_batch_norm(network, real):
+        alone = [class_gradient(network, real[c], c) for c in range(3)]
+        together = stacked_gradients(network, real, torch.arange(3))
+    for one, stack in zip(zip(*alone, strict=True), together, strict=True):
+        torch.testing.assert_close(torch.stack(one), stack, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_equal_sets_are_at_distance_zero_with_a_finite_gradient(classes):
+    network = network_of(RECIPES[0])
+    both = images(4, 4)
+    for name, distance in DISTANCES.items():
+        found = bound(network, classes=classes, chunk=2).match(both, both, distance, across=True)
+        assert float(found.within.abs().max()) < 1e-3, name  # the DC form leaves 1e-6 / norm² of every row
+        assert bool(torch.isfinite(found.gradient).all()), name
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+def test_dead_units_give_zero_rows_and_a_finite_gradient(classes):
+    network = MLP(name="MLP", hidden=(8,)).build(SPEC, generator(0, "network")).double()
+    with torch.no_grad():
+        next(m for m in network.modules() if isinstance(m, torch.nn.Linear)).bias.fill_(-1e3)  # every unit is dead
+    real, synthetic = images(4, 1), images(2, 2)
+    first_layer = class_gradient(network, real[0], 0)[0]
+    assert not first_layer.any()
+    for name in ("rowwise", "rowwise_cosine", "rowwise_angle_and_magnitude", "squared", "whole_cosine"):
+        distance = DISTANCES[name]
+        found = bound(network, classes=classes).match(real, synthetic, distance, across=True)
+        assert bool(torch.isfinite(found.gradient).all()), name
+        assert bool(torch.isfinite(total(found))), name
+
+
+@pytest.mark.parametrize(("classes", "count"), [(2, 1), (2, 3), (100, 1)])
+def test_few_and_many_classes_and_single_images(classes, count):
+    spec = ImageSpec(1, 8, 8, classes, (0.5,), (0.25,))
+    network = ConvNet(name="c", width=4).build(spec, generator(0, "network")).double()
+    real, synthetic = images(count, 1, classes), images(1, 2, classes)
+    one = bound(network, classes=1).match(real, synthetic, DISTANCES["rowwise"], across=True)
+    many = bound(network, classes=33).match(real, synthetic, DISTANCES["rowwise"], across=True)
+    assert one.within.shape == (classes,)
+    torch.testing.assert_close(one.within, many.within)
+    torch.testing.assert_close(one.gradient, many.gradient)
+
+
+def test_real_gradients_carry_no_graph():
+    network = network_of(RECIPES[0])
+    real = images(4, 5)[0]
+    assert not any(g.requires_grad for g in mean_gradient(network, real, 0, 2))
+    assert all(g.requires_grad for g in class_gradient(network, real, 0, create_graph=True))
+
+
+def test_batch_norm_is_frozen_for_the_block_only():
+    network = network_of(RECIPES[1])
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    before = norms[0].running_mean.clone()
+    with frozen_batch_norm(network, images(4, 6)):
+        taken = norms[0].running_mean.clone()
+        assert not torch.equal(taken, before)
+        class_gradient(network, images(4, 7)[0], 0)
+        assert torch.equal(norms[0].running_mean, taken)
+        assert not norms[0].training
+    assert norms[0].training
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"), [("baseline", "rowwise_cosine"), ("improved", "rowwise_angle_and_magnitude")]
+)
+def test_the_multi_level_total_of_the_public_code(theirs, ours):
+    golden = np.load(GOLDEN / "degm_distance.npz")
+    count = len(golden["names"])
+
+    def lists(side):
+        return [[torch.tensor(golden[f"ml_{side}_c{c}_{i:02d}"]) for i in range(count)] for c in range(3)]
+
+    syn, real = lists("syn"), lists("real")
+    distance = DISTANCES[ours]
+    groups = [[[t[None] for t in c] for c in side] for side in (syn, real)]
+    across, v_mean = value_and_gradient(distance, *(_mean(side) for side in groups))
+    whole = 3 * float(across)
+    for c in range(3):
+        within, v_class = value_and_gradient(distance, groups[0][c], groups[1][c])
+        whole += float(within)
+        for i in range(count):
+            wanted = torch.tensor(golden[f"ml_grad_{theirs}_c{c}_{i:02d}"])
+            torch.testing.assert_close(
+                (v_class[i] + v_mean[i])[0], wanted, rtol=1e-9, atol=1e-9 * max(1e-3, float(wanted.abs().max()))
+            )
+    assert float(across) == pytest.approx(float(golden[f"ml_inter_{theirs}"]), rel=1e-9)
+    assert whole == pytest.approx(float(golden[f"ml_loss_{theirs}"]), rel=1e-9)
+
+
+def test_one_class_counts_twice():
+    network = network_of(RECIPES[0])
+    real, synthetic = images(4, 1)[:1], images(2, 2)[:1]
+    found = bound(network).match(real, synthetic, DISTANCES["rowwise"], across=True)
+    torch.testing.assert_close(found.within[0], found.across)
+
+
+def test_the_fastest_way_is_measured_once():
+    network = network_of(RECIPES[0])
+    gradients = bound(network, classes=None)
+    found = gradients.match(images(4, 1), images(2, 2), DISTANCES["rowwise"])
+    assert gradients.classes in (1, 3)
+    wanted = bound(network).match(images(4, 1), images(2, 2), DISTANCES["rowwise"])
+    torch.testing.assert_close(found.gradient, wanted.gradient)
+
+
+def test_one_class_that_does_not_fit_in_memory_is_told(monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError
+
+    gradients = bound(network_of(RECIPES[0]), classes=None)
+    monkeypatch.setattr(gradients, "_real", full)
+    with pytest.raises(DcondError, match="one class does not fit in the device's memory; take a smaller"):
+        gradients.match(images(4, 1), images(2, 2), DISTANCES["rowwise"])
