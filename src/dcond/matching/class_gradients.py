@@ -145,7 +145,7 @@ class ClassGradients:
         """Return the stacked gradients (g, *shape) of real images (g, b, c, h, w), without a graph."""
         images = whole(batch)
         if len(images) == 1:
-            found = mean_gradient(self.network, images[0], int(labels), self.chunk, self.forward)
+            found = mean_gradient(self.network, images[0], labels, self.chunk, self.forward)
             return [g[None] for g in found]
         total: list[Tensor] = []
         for part in even_chunks(images, self.chunk // len(images), dim=1):
@@ -159,7 +159,7 @@ class ClassGradients:
         """Return the stacked gradients (g, *shape) of synthetic images (g, n, c, h, w)."""
         if len(images) > 1:
             return stacked_gradients(self.network, images, labels)
-        return [g[None] for g in class_gradient(self.network, images[0], int(labels), create_graph=graph)]
+        return [g[None] for g in class_gradient(self.network, images[0], labels, create_graph=graph)]
 
 
 def value_and_gradient(distance: Distance, ours: list[Tensor], target: list[Tensor]) -> tuple[Tensor, list[Tensor]]:

@@ -20,24 +20,29 @@ BATCH_NORM_IMAGES = 16  # real images per class for the statistics of batch norm
 
 
 def class_gradient(
-    network: nn.Module, images: Tensor, label: int, *, create_graph: bool = False, forward: Logits | None = None
+    network: nn.Module,
+    images: Tensor,
+    label: int | Tensor,
+    *,
+    create_graph: bool = False,
+    forward: Logits | None = None,
 ) -> list[Tensor]:
     """Return ∇_θ of the mean cross-entropy of images (n, c, h, w), normalised, all of one class.
 
     Args:
         network: θ; its parameters with ``requires_grad``, in their order.
         images: a graph behind them is followed with ``create_graph``.
-        label: the class.
+        label: the class; a tensor on the images' device costs a GPU no wait.
         create_graph: keep the graph, so that the result can be differentiated.
         forward: computes the logits in place of ``network``, with the same parameters.
     """
-    labels = torch.full((len(images),), label, dtype=torch.long, device=images.device)
+    labels = torch.as_tensor(label, device=images.device).expand(len(images))
     loss = F.cross_entropy((forward or network)(images), labels)
     return list(torch.autograd.grad(loss, trained(network), create_graph=create_graph))
 
 
 def mean_gradient(
-    network: nn.Module, images: Tensor, label: int, chunk: int, forward: Logits | None = None
+    network: nn.Module, images: Tensor, label: int | Tensor, chunk: int, forward: Logits | None = None
 ) -> list[Tensor]:
     """Return :func:`class_gradient` without a graph, at most ``chunk`` images at a time.
 
