@@ -61,6 +61,8 @@ CASES = [
     *(replace(BASE, ipc=ipc) for ipc in (10, 50)),
     *(replace(BASE, method=method, kept="folder", classes=40, images=120, side=224) for method in ("random", "dm")),
     replace(BASE, method="random", kept="folder", classes=400, images=1200, side=224),
+    replace(BASE, classes=200, images=20_000, side=64),  # as many classes and pixels as Tiny ImageNet
+    replace(BASE, kept="folder", classes=1000, images=3000, side=224),  # as ImageNet
 ]
 
 
@@ -104,11 +106,12 @@ def load(case: Case, folder: Path) -> RealData:
 def run(case: Case, folder: Path) -> None:
     """Condense, and print the largest resident memory above that before anything was loaded, in bytes."""
     network = ConvNet(name="ConvNet", width=16)
-    settings = {"network": network, "augment": AUGMENT, "steps": STEPS, "lr": 1.0, "batch_real": REAL, "factor": 1}
+    settings = {"network": network, "engine": Engine(compile=False), "augment": AUGMENT}
+    settings |= {"steps": STEPS, "lr": 1.0, "batch_real": REAL, "factor": 1}
     steps = {
         "dm": lambda: DM(**settings),
         "m3d": lambda: M3D(**settings),
-        "dsa": lambda: GradientMatching(**settings, engine=Engine(compile=False), outer=1, inner_epochs=1),
+        "dsa": lambda: GradientMatching(**settings, outer=1, inner_epochs=1),
     }
     rule = KMeans(embedding=Embedding(network=network, train_steps=2)) if case.method == "kmeans" else Random()
     AUGMENT.per_image(torch.zeros(2, 3, 8, 8), torch.Generator())  # loads what a first call loads
