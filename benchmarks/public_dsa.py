@@ -1,0 +1,117 @@
+"""Seconds per DSA step: the authors' public loop next to ``dcond condense``, in turn, twice; quiet machine.
+
+    git clone https://github.com/VICO-UoE/DatasetCondensation PUBLIC        # commit 53f63a6, as it is
+    python benchmarks/public_dsa.py PUBLIC                                  # needs DCOND_DATA/fashion_mnist.npz
+
+The settings of ``experiment=dsa/parity_fashion_mnist``: ipc 10, ConvNet-3 of width 32, 256 real images per class, five
+epochs on the synthetic set between two image steps. Two networks of ten image steps; a step is one image update and
+the training after it, the figure their median. Writes benchmarks/cpu/parity_dsa_seconds.csv. The public files stay as
+they are: around them are what current packages need (public_evaluator.py), the data, and a clock in the optimiser.
+"""
+
+import contextlib
+import csv
+import datetime
+import io
+import itertools
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from public_evaluator import public_code
+
+from dcond.data.statistics import LEGACY
+from dcond.engine.machine import keep_freed_memory
+
+TABLE = Path("benchmarks/cpu/parity_dsa_seconds.csv")
+LR_IMAGES = 0.1  # which tells the optimiser of the images from that of a network
+THEIRS = (
+    "--method DSA --dataset FashionMNIST --model ConvNetW32 --ipc 10 --init real --Iteration 1 --num_exp 1 "
+    f"--num_eval 0 --lr_img {LR_IMAGES} --dsa_strategy color_crop_cutout_flip_scale_rotate"
+)
+OURS = "experiment=dsa/parity_fashion_mnist max_steps=20 evaluate=false tensorboard=false"
+PUBLIC, KEPT = "public, VICO-UoE/DatasetCondensation 53f63a6", "public, freed memory kept"
+
+
+def fashion_mnist(*_: object) -> tuple[Any, ...]:
+    """Return what the public ``get_dataset`` does, from the prepared file."""
+    (mean,), (std,) = LEGACY["fashion_mnist"]
+    content = np.load(Path(os.environ["DCOND_DATA"]) / "fashion_mnist.npz", allow_pickle=False)
+    images = (torch.tensor(content["train_images"]).permute(0, 3, 1, 2).float() / 255 - mean) / std
+    train = list(zip(images.contiguous(), content["train_labels"].tolist(), strict=True))
+    return 1, (28, 28), 10, list(range(10)), [mean], [std], train, None, None
+
+
+def public_seconds(folder: Path) -> float:
+    """Run the public loop in this process; return the median seconds from one image update to the next."""
+    utils = public_code(folder)
+    utils.get_dataset = fashion_mnist
+    utils.get_loops = lambda ipc: (10, 5)
+    moments, step = [], torch.optim.SGD.step
+
+    def clocked(optimiser: torch.optim.SGD, *words: Any) -> Any:
+        if optimiser.param_groups[0]["lr"] == LR_IMAGES:
+            moments.append(time.perf_counter())
+        return step(optimiser, *words)
+
+    torch.optim.SGD.step = clocked
+    import main as public
+
+    with tempfile.TemporaryDirectory() as place, contextlib.redirect_stdout(io.StringIO()):
+        sys.argv = ["main.py", *THEIRS.split(), "--save_path", place, "--data_path", place]
+        public.main()
+    return statistics.median(b - a for a, b in itertools.pairwise(moments))
+
+
+def our_seconds() -> float:
+    """Run ``dcond condense`` and return the median seconds of a step that its result tells."""
+    with tempfile.TemporaryDirectory() as place:
+        words = [*OURS.split(), f"hydra.run.dir={place}/run"]
+        subprocess.run([sys.executable, "-m", "dcond", "condense", *words], check=True, capture_output=True)
+        return float(json.loads((Path(place) / "run" / "result.json").read_text())["cost"]["step_s_median"])
+
+
+def in_a_process(folder: str, code: str) -> float:
+    """Return a code's seconds, the public one's from a process of its own."""
+    if code == "dcond":
+        return our_seconds()
+    command = [sys.executable, __file__, folder, code]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    folder, *code = sys.argv[1:]
+    if code:
+        if code[0] == KEPT:
+            keep_freed_memory()
+        print(public_seconds(Path(folder)))
+        return
+    rows = []
+    for attempt in (1, 2):
+        for name in ("dcond", PUBLIC, KEPT):
+            seconds = in_a_process(folder, name)
+            print(f"{name}: {seconds:.3f} s", flush=True)
+            command = f"dcond condense {OURS}" if name == "dcond" else f"main.py {THEIRS}"
+            where = {"torch": torch.__version__.partition("+")[0]}
+            where |= {"machine": f"{platform.machine()}, {torch.get_num_threads()} threads"}
+            where |= {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "command": command}
+            rows.append({"code": name, "attempt": attempt, "step_s_median": round(seconds, 4), **where})
+    with TABLE.open("w", newline="") as table:
+        writer = csv.DictWriter(table, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"{len(rows)} rows -> {TABLE}")
+
+
+if __name__ == "__main__":
+    main()
