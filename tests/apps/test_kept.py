@@ -34,6 +34,7 @@ def test_a_result_says_what_was_chosen_and_every_setting_that_can_change_a_numbe
         "engine": "auto",
         "init": "real",
         "augment": "dsa",
+        "learners": "convnet_vit_small",
     }
     config = result["config"]
     assert (config["method"]["lr"], config["seed"], config["ipc"]) == (0.25, 3, 1)

@@ -35,7 +35,9 @@ def parts_of(cfg: DictConfig, names: Sequence[str]) -> DictConfig:
 
 def chosen(numbers: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
     """Return the names chosen for the parts of a configuration, those that are left out left out."""
-    return {group: choices[group] for group in map(str, numbers) if choices.get(group)}
+    names = {place.rpartition("@")[2]: name for place, name in choices.items()}  # pool@learners is that of learners
+    names |= choices
+    return {part: names[part] for part in map(str, numbers) if names.get(part)}
 
 
 def made_with(result: Mapping[str, Any]) -> str:
