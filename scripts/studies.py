@@ -76,7 +76,7 @@ STUDIES = {
             for method in ("dm", "m3d")
             for name, words in (("exact", "engine=exact"), ("mixed", "engine.precision=bfloat16 engine.compile=false"))
         },
-        {10: "method.batch_real=128 method.steps=60"},
+        {10: "method.batch_real=128 method.steps=30"},
         pairs=(("dm_mixed", "dm_exact"), ("m3d_mixed", "m3d_exact")),
         datasets=("cifar10",),
     ),
