@@ -81,11 +81,23 @@ STUDIES = {
         datasets=("cifar10",),
     ),
     "hmdc_digits": Study(  # beside methods with one network
-        {"dm": "method=dm method.steps=500", "m3d": "method=m3d", **HMDC},
+        {
+            "dsa": "method=dsa method.steps=300",
+            "idc": "method=idc method.factor=1 method.steps=300",
+            "dm": "method=dm method.steps=500",
+            "m3d": "method=m3d",
+            **HMDC,
+        },
         {1: ""},
         datasets=("digits",),
         common=DIGITS,
-        pairs=(("hmdc_two", "hmdc_convnet"), ("hmdc", "hmdc_convnet"), ("hmdc", "hmdc_two")),
+        pairs=(
+            ("hmdc_two", "hmdc_convnet"),
+            ("hmdc", "hmdc_convnet"),
+            ("hmdc", "hmdc_two"),
+            ("hmdc", "dsa"),
+            ("hmdc", "idc"),
+        ),
     ),
     "hmdc_outer": Study(  # networks that learn for longer before new ones come
         {
@@ -111,16 +123,16 @@ STUDIES = {
         common=DIGITS,
         pairs=tuple((f"hmdc_two_s{steps}", f"hmdc_convnet_s{steps}") for steps in (320, 1280)),
     ),
-    "hmdc": Study(  # every family of methods in the time of two networks; HMDC's own rows at equal steps
+    "hmdc": Study(  # others with the steps they make in 150 s, as long as HMDC takes with two networks
         {
             "random_decoded": "method=random method.factor=2",
             **{
-                method: f"method={method} method.batch_real=128 max_seconds=150"
-                for method in ("dsa", "idc", "dm", "m3d")
+                method: f"method={method} method.batch_real=128 method.steps={steps}"
+                for method, steps in {"dsa": 260, "idc": 180, "dm": 700, "m3d": 650}.items()
             },
             **{name: f"{words} {SMALL}" for name, words in HMDC.items()},
         },
-        {1: "engine.compile=false", 10: "engine.compile=false"},
+        {1: "engine.compile=false"},
         common="experiment=cpu/table +model@pool.networks.ViT=vit_small",
         pairs=(
             *(("hmdc_two", method) for method in ("hmdc_convnet", "idc", "dsa", "dm", "m3d")),
