@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -43,6 +44,7 @@ def command() -> NoReturn:
         status = int(end.code or 0)
     if several():
         leave(status)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python's own end takes a while, in which it would undo the status
     sys.exit(status)
 
 

@@ -190,3 +190,17 @@ def test_ctrl_c_is_one_line(monkeypatch, run_cli):
     monkeypatch.setattr("dcond.apps.list.main", stop)
     done = run_cli("list", "methods")
     assert (done.code, done.err) == (130, "dcond: interrupted\n")
+
+
+ENDING = """
+import atexit, os, signal, sys
+from dcond.cli import command
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+sys.argv = ["dcond", "--version"]
+command()
+"""
+
+
+def test_ctrl_c_after_the_work_changes_nothing():
+    done = subprocess.run([sys.executable, "-c", ENDING], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -86,3 +86,8 @@ def test_where_images_stay_is_no_setting_that_can_change_a_number():
     cfg = OmegaConf.create({"dataset": {"name": "birds", "keep": "disk"}, "seed": 0, "paths": {"data": "x"}})
     assert kept.numbers_of(cfg) == {"dataset": {"name": "birds"}, "seed": 0}
     assert cfg.dataset.keep == "disk"
+
+
+@pytest.mark.parametrize("dataset", [None, 0])
+def test_a_data_set_that_is_none_is_left_to_its_maker(dataset):
+    assert kept.numbers_of(OmegaConf.create({"dataset": dataset, "seed": 0})) == {"dataset": dataset, "seed": 0}

@@ -222,6 +222,14 @@ def test_npz_outside_the_box_stops(tmp_path, known, load):
         load(tmp_path / "x.npz", normalised=False)
 
 
+def test_npz_beyond_the_range_of_float32(tmp_path, known, load):
+    images = known.pixels.double().numpy()
+    images[0, 0, 0, 0] = 1e300
+    np.savez(tmp_path / "x.npz", images=images, labels=known.labels)
+    with pytest.raises(DataError, match="images must be uint8 or finite floating point"):
+        load(tmp_path / "x.npz", normalised=False)
+
+
 def test_npz_that_lacks_something(tmp_path, known, load):
     np.savez(tmp_path / "x.npz", x=known.pixels)
     with pytest.raises(ArtefactError, match=r"lacks images, labels; an npz of a synthetic set holds images and labels"):

@@ -29,7 +29,8 @@ def parts_of(cfg: DictConfig, names: Sequence[str]) -> DictConfig:
     """Return a copy of some parts of the configuration, without what cannot change a number in them."""
     parts = OmegaConf.masked_copy(cfg, [name for name in names if name in cfg])
     with open_dict(parts):
-        parts.dataset.pop("keep", None)  # where the images stay
+        if isinstance(parts.dataset, DictConfig):
+            parts.dataset.pop("keep", None)  # where the images stay
     return parts
 
 

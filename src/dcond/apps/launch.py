@@ -57,6 +57,8 @@ def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
             raise error.__cause__ from None
         raise ConfigError(_hydra_words(error)) from error
     except (OSError, ValueError) as error:  # Hydra could not make or fill the run folder
+        if "Config group override" in str(error):
+            raise ConfigError(f"a part is chosen by a name: {str(error)!r}.") from error
         reason = error if isinstance(error, OSError) else error.__cause__  # of its log, logging says ValueError
         if not isinstance(reason, OSError):
             raise
@@ -170,9 +172,10 @@ def check_choices(argv: list[str]) -> None:
     if any(word.startswith(("--config-dir", "-cd", "--config-path", "-cp", "hydra.searchpath")) for word in argv):
         return
     for word in argv:
-        group, _, value = word.partition("=")
+        key, _, value = word.partition("=")
         if word.startswith("="):
             raise ConfigError(f"{word!r} names no setting; write KEY=VALUE without a space.")
+        group = key.removeprefix("+").partition("@")[0]  # pool@learners takes the names of pool
         folder = conf_dir() / group
         if word.startswith("-") or not value or not group.isidentifier() or not folder.is_dir():
             continue

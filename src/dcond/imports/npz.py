@@ -64,5 +64,6 @@ def _tensor(path: Path, array: NDArray[Any], what: str) -> torch.Tensor:
     if array.dtype.kind not in "uif":
         raise ArtefactError(f"{path}: {what} are of type {array.dtype}; save numbers.")
     if array.dtype != np.uint8:
-        array = array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
+        with np.errstate(over="ignore"):  # infinite numbers are refused where the images are used
+            array = array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
     return torch.from_numpy(np.ascontiguousarray(array))
