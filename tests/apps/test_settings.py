@@ -47,6 +47,7 @@ def test_values_that_fit(value, annotation):
         ([], int | str | None, "key=[] must be a whole number or text or null."),
         ("ab", Sequence[str], "key='ab' must be a list, in brackets."),
         ([], dict[str, int], "key=[] must be names and values, in braces."),
+        ({"a": 1}, ImageSpec, "key={'a': 1} must be a part, with a _target_ and its settings."),
         (3, ImageSpec | None, "key=3 must be a part, with a _target_ and its settings or null."),
     ],
 )

@@ -87,7 +87,7 @@ def _fits(value: Any, kind: Any) -> bool:
     if kind in _LISTS:
         return isinstance(value, list)
     if _is_part(kind):
-        return isinstance(value, Mapping)
+        return isinstance(value, Mapping) and "_target_" in value
     return isinstance(value, int | float if kind is float else kind)
 
 
