@@ -135,9 +135,8 @@ STUDIES = {
         {1: "engine.compile=false"},
         common="experiment=cpu/table +model@pool.networks.ViT=vit_small",
         pairs=(
-            *(("hmdc_two", method) for method in ("hmdc_convnet", "idc", "dsa", "dm", "m3d")),
-            ("hmdc", "hmdc_convnet"),
-            ("hmdc", "hmdc_two"),
+            ("hmdc_two", "hmdc_convnet"),
+            *(("hmdc", method) for method in ("hmdc_two", "hmdc_convnet", "idc", "dsa", "dm", "m3d")),
         ),
     ),
 }

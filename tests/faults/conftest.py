@@ -115,7 +115,8 @@ def chain(whole, tmp_path, rng, kills):
             ended = reference.cut(run, rng, signum, in_loop=in_loop)
             struck += ended.struck
             found += reference.problems(run)
-            if ended.code not in allowed or "Traceback" in ended.err:
+            undone = ended.code == -signal.SIGINT and done(run)  # Ctrl-C after the work
+            if ended.code not in allowed or undone or "Traceback" in ended.err:
                 found.append(f"ended with {ended.code}: {ended.err[-2000:]}")
             if struck >= kills:
                 break

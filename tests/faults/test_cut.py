@@ -20,7 +20,8 @@ SMALL = {
     "idc": ("method.batch_real=8", "method.train_images=32", "method.batch_train=32", "max_steps=20"),
     "m3d": ("method.batch_real=8", "max_steps=150"),
 }
-POLITE = {signal.SIGINT: {130}, signal.SIGTERM: {143, -signal.SIGTERM}}  # before the job, Python's own way to end
+# By the signal itself: Python's own way to end where it struck before the job; a shell says 130 and 143 to both.
+POLITE = {signal.SIGINT: {130, -signal.SIGINT}, signal.SIGTERM: {143, -signal.SIGTERM}}
 CHEAP_EVALUATION = ("pool=convnet", "pool.networks.ConvNet.width=8")
 
 
