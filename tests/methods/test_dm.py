@@ -10,7 +10,7 @@ from dcond.methods.dm import DM
 from dcond.models import ConvNet
 from dcond.rng import Streams
 from dcond.types import SyntheticSet
-from linear import LinearRecipe
+from linear_features import LinearRecipe
 
 
 def start(real, ipc=3, factor=1) -> SyntheticSet:

@@ -14,7 +14,7 @@ from dcond.methods.m3d import M3D
 from dcond.models import MLP
 from dcond.rng import Streams
 from dcond.types import RealData, Split, SyntheticSet
-from linear import LinearRecipe
+from linear_features import LinearRecipe
 
 CLASSES, PER_CLASS = 4, 6
 WHOLE = Engine(precision="float32", compile=False, chunk=1000)  # every batch in one pass
