@@ -3,6 +3,7 @@
 import csv
 import datetime
 import platform
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -39,6 +40,24 @@ def made_method(name: str, words: list[str]) -> Method:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("condense", [f"method={name}", "dataset=cifar10", *words])
     return build(cfg.method, f"method={name}")
+
+
+def where_and_when(threads: int) -> dict[str, str]:
+    """Return the columns that tell on what, and when, a row was measured."""
+    return {
+        "torch": torch.__version__.partition("+")[0],
+        "machine": f"{platform.machine()}, {threads} thread{'s' * (threads > 1)}",
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+    }
+
+
+def write_rows(table: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """Write rows of equal keys, with a head line."""
+    with table.open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"{len(rows)} rows -> {table}")
 
 
 def write(table: Path, rows: list[tuple[str, float, str]]) -> None:

@@ -10,13 +10,10 @@ they are: around them are what current packages need (public_evaluator.py), the 
 """
 
 import contextlib
-import csv
-import datetime
 import io
 import itertools
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -27,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from made_up import where_and_when, write_rows
 from public_evaluator import public_code
 
 from dcond.data.statistics import LEGACY
@@ -102,15 +100,11 @@ def main() -> None:
             seconds = in_a_process(folder, name)
             print(f"{name}: {seconds:.3f} s", flush=True)
             command = f"dcond condense {OURS}" if name == "dcond" else f"main.py {THEIRS}"
-            where = {"torch": torch.__version__.partition("+")[0]}
-            where |= {"machine": f"{platform.machine()}, {torch.get_num_threads()} threads"}
-            where |= {"date": datetime.datetime.now(datetime.UTC).date().isoformat(), "command": command}
-            rows.append({"code": name, "attempt": attempt, "step_s_median": round(seconds, 4), **where})
-    with TABLE.open("w", newline="") as table:
-        writer = csv.DictWriter(table, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    print(f"{len(rows)} rows -> {TABLE}")
+            where = where_and_when(torch.get_num_threads())
+            rows.append(
+                {"code": name, "attempt": attempt, "step_s_median": round(seconds, 4), **where, "command": command}
+            )
+    write_rows(TABLE, rows)
 
 
 if __name__ == "__main__":

@@ -8,11 +8,8 @@ code's counting (0 to 300, rate dropped after 152), five networks each. Writes b
 The public files stay as they are; what current packages need is put around them.
 """
 
-import csv
-import datetime
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -23,6 +20,7 @@ from types import SimpleNamespace
 import numpy as np
 import scipy.ndimage
 import torch
+from made_up import where_and_when, write_rows
 
 from dcond.data.statistics import LEGACY
 from dcond.engine.machine import keep_freed_memory
@@ -97,15 +95,10 @@ def main() -> None:
         ):
             rows += [
                 {"set": name, "code": code, "network": number, "accuracy": round(accuracy, 4), "command": command}
-                | {"torch": torch.__version__.partition("+")[0], "machine": f"{platform.machine()}, 1 thread"}
-                | {"date": datetime.datetime.now(datetime.UTC).date().isoformat()}
+                | where_and_when(threads=1)
                 for number, accuracy in enumerate(found)
             ]
-    with TABLE.open("w", newline="") as table:
-        writer = csv.DictWriter(table, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    print(f"{len(rows)} rows -> {TABLE}")
+    write_rows(TABLE, rows)
 
 
 if __name__ == "__main__":

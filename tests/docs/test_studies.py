@@ -16,8 +16,7 @@ def test_a_study_can_be_run(name, method):
     study = STUDIES[name]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("condense", words(name, next(iter(study.words)), study.datasets[0], method).split())
-    made = build(cfg.method, method)
-    assert made.steps >= 0
+    build(cfg.method, method)
     assert set(build(cfg.pool, "pool").networks) >= {"ConvNet", "MLP", "ResNet"}
 
 
