@@ -28,6 +28,25 @@ SMALL = (  # two small networks and short runs
 )
 DIGITS = "threads=1 baselines=false tensorboard=false"
 FAMILY = "method=degm init=real"  # the noise of the published runs wants thousands of steps
+
+
+def beside_hmdc(ipc: int, **steps: int) -> Study:
+    """Return HMDC and its parts beside others, with the steps these make in the time HMDC takes with two networks."""
+    return Study(
+        {
+            "random_decoded": "method=random method.factor=2",
+            **{method: f"method={method} method.batch_real=128 method.steps={n}" for method, n in steps.items()},
+            **{name: f"{words} {SMALL}" for name, words in HMDC.items()},
+        },
+        {ipc: "engine.compile=false"},
+        common="experiment=cpu/table +model@pool.networks.ViT=vit_small",
+        pairs=(
+            ("hmdc_two", "hmdc_convnet"),
+            *(("hmdc", method) for method in ("hmdc_two", "hmdc_convnet", *reversed(steps))),
+        ),
+    )
+
+
 STUDIES = {
     "selection_dm_m3d": Study(
         {
@@ -123,20 +142,6 @@ STUDIES = {
         common=DIGITS,
         pairs=tuple((f"hmdc_two_s{steps}", f"hmdc_convnet_s{steps}") for steps in (320, 1280)),
     ),
-    "hmdc": Study(  # others with the steps they make in 150 s, as long as HMDC takes with two networks
-        {
-            "random_decoded": "method=random method.factor=2",
-            **{
-                method: f"method={method} method.batch_real=128 method.steps={steps}"
-                for method, steps in {"dsa": 260, "idc": 180, "dm": 700, "m3d": 650}.items()
-            },
-            **{name: f"{words} {SMALL}" for name, words in HMDC.items()},
-        },
-        {1: "engine.compile=false"},
-        common="experiment=cpu/table +model@pool.networks.ViT=vit_small",
-        pairs=(
-            ("hmdc_two", "hmdc_convnet"),
-            *(("hmdc", method) for method in ("hmdc_two", "hmdc_convnet", "idc", "dsa", "dm", "m3d")),
-        ),
-    ),
+    "hmdc": beside_hmdc(1, dsa=260, idc=180, dm=700, m3d=650),
+    "hmdc_ipc10": beside_hmdc(10, dsa=80, idc=165, dm=830, m3d=530),
 }

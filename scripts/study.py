@@ -31,11 +31,12 @@ SEEDS = (0, 1, 2)
 ALONE = "max_steps=20 max_seconds=null evaluate=false threads=null"  # for the timing
 
 
-def jobs(name: str, only: list[str] | None = None) -> list[tuple[Path, str]]:
+def jobs(name: str, only: list[str] | None = None, datasets: list[str] | None = None) -> list[tuple[Path, str]]:
     """Return every job's run folder and words, the cheap ones of all kinds first."""
     made = []
     study = STUDIES[name]
-    for seed, ipc, dataset, method in itertools.product(SEEDS, study.words, study.datasets, only or study.methods):
+    kinds = (SEEDS, study.words, datasets or study.datasets, only or study.methods)
+    for seed, ipc, dataset, method in itertools.product(*kinds):
         folder = Path("outputs/studies") / name / f"{method}_{dataset}_ipc{ipc}_seed{seed}"
         made.append((folder, f"{words(name, ipc, dataset, method)} seed={seed}"))
     return made
@@ -201,16 +202,18 @@ def main() -> None:
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("what", choices=("run", "collect", "time", "show"))
     parser.add_argument("--only", nargs="+", metavar="METHOD", help="run these methods of the study, and no others")
+    parser.add_argument("--datasets", nargs="+", metavar="DATASET", help="run on these data sets, and no others")
     parser.add_argument("--workers", type=int, default=2, help="jobs side by side, one thread each")
     options = parser.parse_args()
-    if unknown := set(options.only or ()) - set(STUDIES[options.study].methods):
-        parser.error(
-            f"{', '.join(sorted(unknown))} not in {options.study}: {', '.join(STUDIES[options.study].methods)}"
-        )
+    own = STUDIES[options.study]
+    for chosen, known in ((options.only, own.methods), (options.datasets, own.datasets)):
+        if unknown := set(chosen or ()) - set(known):
+            parser.error(f"{', '.join(sorted(unknown))} not in {options.study}: {', '.join(known)}")
     if options.what == "run":
         done = {row["command"] for row in recorded(options.study)}
+        wanted = [job for job in jobs(options.study, options.only, options.datasets) if command(job[1]) not in done]
         with ThreadPoolExecutor(options.workers) as pool:
-            list(pool.map(run, [job for job in jobs(options.study, options.only) if command(job[1]) not in done]))
+            list(pool.map(run, wanted))
     {"run": collect, "collect": collect, "show": show, "time": time_steps}[options.what](options.study)
 
 

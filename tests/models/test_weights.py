@@ -53,6 +53,22 @@ def test_all_but_the_head_is_as_in_the_file_and_again_after_a_reset(kind, classe
         recipe.reset(network, spec, rng(1))
 
 
+def test_the_file_is_read_once_for_all_resets(make_spec, saved, tmp_path):
+    """So a run has the same weights from its start to its end, whatever becomes of the file."""
+    given = saved(NETWORKS["ConvNet"]()).state_dict()
+    recipe = NETWORKS["ConvNet"](weights=str(tmp_path / "w.pt"))
+    recipe.fetch()
+    (tmp_path / "w.pt").unlink()
+    network = recipe.build(make_spec(side=16, classes=5), rng(1))
+    body = [name for name in given if not name.startswith("head")]
+    with torch.no_grad():
+        for tensor in network.parameters():
+            tensor.add_(1)
+    recipe.reset(network, make_spec(side=16, classes=5), rng(1))
+    assert len(body) > 1
+    assert all(torch.equal(network.state_dict()[name], given[name]) for name in body)
+
+
 def test_a_file_of_another_network_is_told_before_any_work(make_spec, saved, tmp_path):
     saved(ConvNet(name="N", width=4))
     recipe = ConvNet(name="Mine", width=8, weights=str(tmp_path / "w.pt"))

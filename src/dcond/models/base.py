@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -65,7 +66,7 @@ class Recipe(ABC):
             ConfigError: they cannot be had; told before hours of work instead of after.
         """
         if self.weights is not None:
-            read_weights(self.name, self.weights)
+            _ = self._given
 
     def build(self, spec: ImageSpec, rng: torch.Generator, device: torch.device | str = "cpu") -> Network:
         """Make a network with weights drawn from ``rng``, or of its file, in train mode, on ``device``.
@@ -86,8 +87,14 @@ class Recipe(ABC):
         with seeded_globals(rng):
             network = self.module(spec)
         if self.weights is not None:
-            start_from(network, self.name, self.weights)
+            start_from(network, self._given, self.name, self.weights)
         return network
+
+    @cached_property
+    def _given(self) -> dict[str, Tensor]:
+        """The tensors of ``weights``, read once: methods reset their networks as often as in every step."""
+        assert self.weights is not None
+        return read_weights(self.name, self.weights)
 
 
 @dataclass(frozen=True, kw_only=True)

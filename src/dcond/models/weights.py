@@ -1,5 +1,7 @@
 """Weights to start from, in a file of the user's."""
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -28,13 +30,18 @@ def read_weights(name: str, file: str) -> dict[str, Tensor]:
     return dict(found)
 
 
-def start_from(network: nn.Module, name: str, file: str) -> None:
-    """Copy a file's weights into a network, but for the last linear layer, whose classes may be others.
+def start_from(network: nn.Module, given: Mapping[str, Tensor], name: str, file: str) -> None:
+    """Copy weights into a network, but for the last linear layer, whose classes may be others.
+
+    Args:
+        network: what starts.
+        given: its weights, see :func:`read_weights`.
+        name: as there.
+        file: where they are from, for errors.
 
     Raises:
-        ConfigError: see :func:`read_weights`; or a tensor is missing, left over, or of another shape.
+        ConfigError: a tensor is missing, left over, or of another shape.
     """
-    given = read_weights(name, file)
     linear = [key for key, module in network.named_modules() if isinstance(module, nn.Linear)]
     head = {f"{linear[-1]}.{part}" for part in ("weight", "bias")} if linear else set()
     own = network.state_dict()
