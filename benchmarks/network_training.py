@@ -4,7 +4,7 @@
 
 A step on 128 made-up images of 32 x 32, cross-entropy and SGD in float32, freed memory kept: what the networks that
 learn while a method condenses, and those of an evaluation, do most. The forms of one network take turns in one process;
-each time is the median over the turns, taken twice. ratio: seconds of the plain form over the form's, above 1 is faster.
+each time is the median over the turns, taken twice. ratio: plain seconds over the form's; above 1 is faster.
 """
 
 import dataclasses
