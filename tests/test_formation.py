@@ -183,6 +183,16 @@ def test_a_factor_below_one_is_refused(factor):
         decode(noise(1, 1, 8, 8), factor)
 
 
+@pytest.mark.parametrize(("side", "factor", "largest"), [(8, 5, 4), (8, 7, 4), (28, 8, 7), (32, 9, 8), (4, 6, 4)])
+def test_cells_without_a_pixel_are_refused(side, factor, largest):
+    words = rf"factor={factor} leaves cells without a pixel in images of {side} pixels; the next below is {largest}\."
+    with pytest.raises(ConfigError, match=words):
+        decode(noise(1, 1, side, side), factor)
+    with pytest.raises(ConfigError, match=words):
+        encode(noise(factor**2, 1, 128, side), factor)
+    assert len(decode(noise(1, 1, side, side), largest)) == largest**2
+
+
 def test_encode_refuses_a_remainder_and_an_unknown_shrink():
     with pytest.raises(ConfigError, match=r"encode needs a multiple of factor² = 4 images; got 6\."):
         encode(noise(6, 1, 8, 8), 2)

@@ -57,6 +57,8 @@ class FastForward:
             try:
                 found: Tensor = self.compiled(images)
                 return found
+            except torch.OutOfMemoryError:  # a RuntimeError too, and no fault of the compiler
+                raise
             except RuntimeError as error:  # the compiler's own errors are RuntimeErrors; the network's come again
                 log.warning("torch.compile failed, so the run goes on without it: %s", str(error).splitlines()[0])
                 self.compiled = None

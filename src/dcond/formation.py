@@ -14,6 +14,22 @@ PAD_VALUE = 0.5  # mid-grey, pixel space
 SHRINKS = ("antialias", "nearest", "aligned")
 
 
+def cell(side: int, factor: int) -> int:
+    """Return the side of a cell, ⌈side / f⌉ pixels.
+
+    Raises:
+        ConfigError: f below 1, or so large that the last cell would have no pixel of the image.
+    """
+    require(factor >= 1, f"factor={factor} is out of range; a multi-formation factor is 1 or more.")
+    found = -(-side // factor)
+    largest = max(f for f in range(1, side + 1) if (f - 1) * -(-side // f) < side and f <= factor)
+    require(
+        (factor - 1) * found < side,
+        f"factor={factor} leaves cells without a pixel in images of {side} pixels; the next below is {largest}.",
+    )
+    return found
+
+
 def decode(images: Tensor, factor: int, *, align_corners: bool = False) -> Tensor:
     """Cut every image into f·f cells and enlarge each to full size.
 
@@ -26,11 +42,10 @@ def decode(images: Tensor, factor: int, *, align_corners: bool = False) -> Tenso
         (n·f², c, h, w), cell-major: row = (cell_row · f + cell_col) · n + image. Differentiable; the gradient of a
         decoded image touches its own cell only.
     """
-    require(factor >= 1, f"factor={factor} is out of range; a multi-formation factor is 1 or more.")
     if factor == 1:
         return images
     n, c, h, w = images.shape
-    cell_h, cell_w = -(-h // factor), -(-w // factor)
+    cell_h, cell_w = cell(h, factor), cell(w, factor)
     padded = F.pad(images, (0, cell_w * factor - w, 0, cell_h * factor - h), value=PAD_VALUE)
     cells = padded.view(n, c, factor, cell_h, factor, cell_w).permute(2, 4, 0, 1, 3, 5)
     cells = cells.reshape(factor * factor * n, c, cell_h, cell_w)
@@ -78,7 +93,7 @@ def encode(images: Tensor, factor: int, *, shrink: str = "antialias") -> Tensor:
     if factor == 1:
         return images
     total, c, h, w = images.shape
-    n, cell_h, cell_w = total // factor**2, -(-h // factor), -(-w // factor)
+    n, cell_h, cell_w = total // factor**2, cell(h, factor), cell(w, factor)
     require(n * factor**2 == total, f"encode needs a multiple of factor² = {factor**2} images; got {total}.")
     if shrink == "nearest":
         small = F.interpolate(images, size=(cell_h, cell_w), mode="nearest")

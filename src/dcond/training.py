@@ -160,7 +160,10 @@ def alignment_step(
     images: Tensor,
     fast: AbstractContextManager[object],
 ) -> None:
-    """Do one optimiser step of the alignment alone on L_MD, the networks left as they are; ``fast`` as above."""
+    """Do one optimiser step of the alignment alone on L_MD; ``fast`` as above.
+
+    The networks' weights stay as they are; in train mode batch norm goes on counting, as in HMDC's public code.
+    """
     with fast:
         with torch.no_grad():
             taps = [network.features(images) for network in networks]

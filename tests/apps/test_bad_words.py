@@ -33,7 +33,10 @@ CASES = [
     ("ipc=null", "ipc=null is out of range; ..."),
     ("ipc=nan", "ipc=nan is out of range; ..."),
     ("ipc=[1]", "ipc=[1] is out of range; ..."),
-    ("ipc=125", "ipc=125 needs 125 images per class; class '0' of digits has 124. Lower ipc or use init=noise."),
+    (
+        "ipc=125",
+        "ipc=125 needs 125 images per class; class '0' of digits has 124. Lower ipc, or take method=dm init=noise.",
+    ),
     ("seed=-1", "seed=-1 is out of range; it must be a whole number of 0 or more."),
     ("seed=abc", "seed='abc' is out of range; ..."),
     ("threads=0", "threads=0 is out of range; ..."),

@@ -168,6 +168,29 @@ def test_the_published_settings_of_dc_and_dsa(method, evaluation, dataset):
     assert bool(cfg.augment.ops) == (method == "dsa")
 
 
+@pytest.mark.parametrize("ipc", [1, 10, 50])
+def test_the_published_setting_of_hmdc(ipc):
+    cfg = composed(*words_for("experiment", f"hmdc/cifar10_ipc{ipc}"))
+    method = cfg.method
+    assert (cfg.dataset.name, cfg.dataset.stats, cfg.ipc) == ("cifar10", "legacy", ipc)
+    assert (method.steps, method.outer, method.inner_steps, method.refresh, method.gbm_every) == (
+        10_000,
+        100,
+        17,
+        10,
+        10,
+    )
+    assert (method.lr, method.momentum, method.space, method.schedule) == (0.005, 0.5, "normalised", "constant")
+    assert {method.batch_real, method.batch_synthetic, method.batch_train, cfg.evaluation.batch} == {128}
+    assert (method.factor, method.choice, method.gbm, method.distillation) == (2, "kmeans", True, "mean")
+    assert (cfg.init.rule.embedding.train_steps, cfg.init.shrink) == (0, "aligned")
+    assert {name: network.lr for name, network in cfg.learners.networks.items()} == {"ConvNet": 0.01, "ViTTiny": 0.001}
+    assert cfg.augment == cfg.evaluation.augment
+    assert (cfg.augment.mode, len(cfg.augment.ops)) == ("idc", 6)
+    assert (cfg.evaluation.epochs, cfg.evaluation.repeats, list(cfg.evaluation.drops)) == (2000, 3, [])
+    assert len(cfg.pool.networks) == 7
+
+
 @pytest.mark.parametrize(
     ("name", "lr_img", "side", "distance", "factor"),
     [

@@ -6,6 +6,7 @@ import pytest
 import torch
 from sklearn.cluster import KMeans as Reference
 
+from dcond.matching import clusters
 from dcond.matching.clusters import k_means, nearest_points, padded_by_class, representatives
 from dcond.rng import generator
 
@@ -26,6 +27,18 @@ def classes(d=5, sizes=SIZES, centres=6):
 
 def inertia(z, centroids):
     return float(torch.cdist(z, centroids).amin(1).square().sum())
+
+
+def test_a_device_without_float64_chooses_in_float32(monkeypatch):
+    """Apple's: the draws come from the same generator, and the choice is of the same quality."""
+    features, rows = classes()
+    points, mask, _ = padded_by_class(features, rows)
+    exact = k_means(points, mask, 6, generator(0, "k"))
+    monkeypatch.setattr(clusters, "_widest", lambda device: torch.float32)
+    monkeypatch.setattr(torch.Tensor, "double", None)
+    single = k_means(points, mask, 6, generator(0, "k"))
+    for c, own in enumerate(rows):
+        assert inertia(features[own], single[c]) == pytest.approx(inertia(features[own], exact[c]), rel=0.2)
 
 
 def test_padding_keeps_every_point_and_says_which_are_real():

@@ -68,6 +68,17 @@ def test_a_compiler_that_fails_is_told_and_left_out(caplog, monkeypatch):
     assert [r.message for r in caplog.records] == ["torch.compile failed, so the run goes on without it: no g++"]
 
 
+def test_running_out_of_memory_is_no_fault_of_the_compiler(monkeypatch):
+    def full(images):
+        raise torch.OutOfMemoryError("full")
+
+    monkeypatch.setattr(torch, "compile", lambda network, **words: full)
+    forward = FastForward(CONVNET.build(SPEC, generator(0, "network")), bfloat16=False, compiled=True)
+    with pytest.raises(torch.OutOfMemoryError):
+        forward(images(2, 1)[0])
+    assert forward.compiled is full
+
+
 def test_auto_takes_one_class_on_a_cpu_and_compiles_long_runs_only(monkeypatch):
     monkeypatch.setattr("dcond.first_order.shutil.which", lambda name: name)
     monkeypatch.setattr(module, "has_fast_bfloat16", lambda device: True)

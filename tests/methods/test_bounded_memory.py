@@ -130,7 +130,23 @@ def test_no_more_of_a_large_batch_exists_than_is_used(monkeypatch):
     assert made == [(c, c + 1) for c in range(6)]
 
 
-@pytest.mark.parametrize(("held", "groups"), [(2**29, [3]), (4 * 16 * 75, [2, 1]), (0, [1, 1, 1])])
+@pytest.mark.parametrize(
+    ("sizes", "most", "groups"),
+    [
+        ([3, 3, 3], 9, [3]),
+        ([3, 3, 3], 8, [2, 1]),
+        ([5, 1, 1, 1, 1], 9, [1, 4]),  # five classes of nine images: 25 rows when padded
+        ([1, 1, 5, 1, 1], 9, [2, 1, 2]),
+        ([20, 1], 9, [1, 1]),
+    ],
+)
+def test_a_group_of_classes_counts_as_its_largest(sizes, most, groups):
+    found = views._groups([torch.arange(size) for size in sizes], most)
+    assert [len(group) for group in found] == groups
+    assert [len(rows) for group in found for rows in group] == sizes
+
+
+@pytest.mark.parametrize(("held", "groups"), [(2**29, [3]), (4 * 16 * 100, [2, 1]), (0, [1, 1, 1])])
 def test_features_are_held_for_as_many_classes_as_fit(toy, monkeypatch, held, groups):
     monkeypatch.setattr(views, "FEATURE_BYTES", held)
     network = MLP(name="MLP", hidden=(16,)).build(toy.spec, Streams(0).networks)

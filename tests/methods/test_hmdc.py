@@ -12,7 +12,7 @@ from dcond.matching.engine import Engine
 from dcond.matching.views import class_features, embed_real
 from dcond.methods import hmdc as module
 from dcond.methods.hmdc import HMDC
-from dcond.models import MLP, ConvNet, Pool
+from dcond.models import MLP, ConvNet, Pool, Timm
 from dcond.rng import Streams
 from dcond.types import SyntheticSet
 
@@ -75,6 +75,23 @@ def test_every_switch_changes_the_images(parts, run_made, toy, tmp_path):
     assert len(images) == 1 + len(switches)
 
 
+@pytest.mark.parametrize("architecture", ["test_vit", "test_resnet", "test_convnext"])
+def test_any_network_of_timm_condenses_with_a_convnet(architecture, parts, toy):
+    theirs = Timm(name="T", architecture=architecture, input_size=32, lr=0.01)
+    pool = Pool(networks={"C": ConvNet(name="C", width=4), "T": theirs})
+    made = parts("hmdc", "init=mix", batch_real=4)
+    made = dataclasses.replace(made, method=dataclasses.replace(made.method, pool=pool))
+    metrics, state, before, after = step_once(made, toy)
+    assert list(metrics) == ["loss", "loss_C", "loss_T", "loss_md"]
+    assert all(value > 0 for value in metrics.values())
+    assert (after - before).abs().amax((1, 2, 3)).min() > 0
+    weights = [parameter.detach().clone() for parameter in state.learners.networks[1].parameters()]
+    made.method.step(
+        toy, as_set(after.requires_grad_(), toy, made.method.factor), state
+    )  # which trains the networks first
+    assert any(not torch.equal(*pair) for pair in zip(weights, state.learners.networks[1].parameters(), strict=True))
+
+
 def test_three_networks_have_a_loss_each_and_one_of_distillation(parts, toy):
     for form in ("mean", "pairwise"):
         made = parts("hmdc", THREE, f"method.distillation={form}", width=8)
@@ -85,11 +102,18 @@ def test_three_networks_have_a_loss_each_and_one_of_distillation(parts, toy):
         assert all(value > 0 for value in metrics.values())
 
 
+def as_set(images, real, factor):
+    """Make a set of class-major images."""
+    ipc = len(images) // 3
+    labels = torch.arange(3).repeat_interleave(ipc)
+    return SyntheticSet(images, labels, real.class_names, ipc, real.mean, real.std, factor)
+
+
 def step_once(made, real, ipc=2):
     """Make the state, do a step, and return the metrics, the state, and the images before and after."""
     rng, factor = Streams(0), made.method.factor
-    images, labels = made.start(real, ipc, factor, rng), torch.arange(3).repeat_interleave(ipc)
-    synthetic = SyntheticSet(images, labels, real.class_names, ipc, real.mean, real.std, factor)
+    images = made.start(real, ipc, factor, rng)
+    synthetic = as_set(images, real, factor)
     before = images.clone()
     state = made.method.init(real, synthetic, rng)
     metrics = made.method.step(real, synthetic, state)

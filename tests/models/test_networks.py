@@ -92,6 +92,15 @@ def test_images_need_not_be_square(name, make_spec):
     assert network(torch.randn(2, 3, 20, 30)).shape == (2, 10)
 
 
+@pytest.mark.parametrize(("height", "width"), [(16, 130), (256, 20)])
+@pytest.mark.parametrize("name", ["ConvNet", "ResNet18", "ResNetAP10"])
+def test_strips_keep_pixels_to_the_last_stage(name, height, width, make_spec):
+    network = RECIPES[name].build(make_spec(3, height, width=width), rng())
+    x = torch.randn(2, 3, height, width)
+    assert network(x).shape == (2, 10)
+    assert min(network.features(x)[-1].spatial.shape[2:]) >= 2
+
+
 @pytest.mark.parametrize(
     ("name", "maps"),
     [

@@ -81,9 +81,10 @@ def _distances(points: Tensor, norms: Tensor, centroids: Tensor) -> Tensor:
 def _start(points: Tensor, norms: Tensor, mask: Tensor, count: int, rng: torch.Generator) -> Tensor:
     """k-means++: each further centre is a point drawn with a chance proportional to its squared distance."""
     k = len(points)
-    draws = torch.rand(count, k, 1, generator=rng, dtype=torch.float64).to(points.device)
+    wide = _widest(points.device)
+    draws = torch.rand(count, k, 1, generator=rng, dtype=torch.float64).to(wide).to(points.device)
     classes = torch.arange(k, device=points.device)
-    weights, centres = mask.double(), []
+    weights, centres = mask.to(wide), []
     nearest = torch.full_like(norms, torch.inf)
     for draw in draws:
         total = weights.cumsum(1)
@@ -93,10 +94,15 @@ def _start(points: Tensor, norms: Tensor, mask: Tensor, count: int, rng: torch.G
         centres.append(centre)
         nearest = torch.minimum(nearest, _distances(points, norms, centre[:, None])[..., 0])
         nearest[classes, pick] = 0  # which rounding may have left above it
-        weights = nearest.double() * mask
+        weights = nearest.to(wide) * mask
         spent = weights.sum(1, keepdim=True) == 0  # fewer distinct points than centres
-        weights = torch.where(spent, mask.double(), weights)
+        weights = torch.where(spent, mask.to(wide), weights)
     return torch.stack(centres, 1)
+
+
+def _widest(device: torch.device) -> torch.dtype:
+    """Return what chances are cumulated in: Apple's devices have no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _means(points: Tensor, nearest: Tensor, owner: Tensor, centroids: Tensor) -> Tensor:

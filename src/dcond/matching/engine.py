@@ -31,9 +31,9 @@ class Engine:
             distances and all sums are in float32 always, but for the convolutions of NVIDIA GPUs, which PyTorch does in
             TF32: float32 stops that too (``dcond condense`` does).
         compile: compile these passes: true, false, or auto: on a CPU, where the run is long enough to pay for it.
-        classes: how many classes go through the synthetic side at once (``vmap``): a number, or auto: one on a CPU;
-            elsewhere one, or as many as fit in memory, whichever is measured to be faster in the first step. A network
-            with layer norm takes one always.
+        classes: how many classes go through the synthetic side at once (``vmap``): a number, or auto: one, and on a
+            CUDA device one, or as many as fit in memory, whichever is measured to be faster in the first step. A
+            network with layer norm takes one always.
         chunk: images per pass, of up to 64 x 64 pixels, fewer of larger ones: real ones, and in feature matching the
             synthetic ones whose graph lives at a time; bounds the memory. None: 64 on a CPU, 2,048 elsewhere.
     """
@@ -62,7 +62,7 @@ class Engine:
         """
         device = device_of(network)
         automatic = self.classes == "auto"
-        classes = (1 if device.type == "cpu" else None) if automatic else int(self.classes)
+        classes = (None if device.type == "cuda" else 1) if automatic else int(self.classes)
         if any(isinstance(module, nn.LayerNorm) for module in network.modules()):
             classes = 1  # vmap of layer norm has a wrong second derivative, silently (PyTorch 2.11 and 2.15)
         log.debug("classes at once: %s", classes)

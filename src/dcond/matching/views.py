@@ -147,6 +147,8 @@ def class_features(
 ) -> Iterator[ClassFeatures]:
     """Embed the training split, some classes after others: as many as have :data:`FEATURE_BYTES`, at least one.
 
+    Counted as if all classes of a group were as large as its largest, which k-means pads them to.
+
     Args:
         network: what embeds.
         real: the images.
@@ -165,15 +167,15 @@ def class_features(
 
 
 def _groups(class_rows: Sequence[Tensor], most: int) -> list[list[Tensor]]:
-    """Return neighbouring classes together, ``most`` rows in a group unless one class alone has more."""
+    """Return neighbouring classes together: one, or as many as have ``most`` rows when padded to one length."""
     groups: list[list[Tensor]] = []
-    held = most
+    longest = most
     for rows in class_rows:
-        if held + len(rows) > most:
+        longest = max(longest, len(rows))
+        if not groups or (len(groups[-1]) + 1) * longest > most:
             groups.append([])
-            held = 0
+            longest = len(rows)
         groups[-1].append(rows)
-        held += len(rows)
     return groups
 
 

@@ -61,9 +61,9 @@ class ResNet(Recipe):
 
     def module(self, spec: ImageSpec) -> Network:
         """Make the module for these images."""
-        smallest = 2 ** len(self.blocks)
-        canvas = (max(spec.height, smallest), max(spec.width, smallest))
         stem, shrink = self._stem(spec)
+        smallest = shrink * 2 ** len(self.blocks)
+        canvas = (max(spec.height, smallest), max(spec.width, smallest))
         stages, channels = [stem], self.width
         for index, count in enumerate(self.blocks):
             width = self.width << index
