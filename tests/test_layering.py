@@ -11,9 +11,9 @@ SOURCE = Path(dcond.__file__).parent
 
 # A module may import its own level and those below. "dcond" itself stands for the version.
 LEVELS = [
-    {"errors", "log", "paths", "ranks", "rng", "formation", "whitening", "intervals"},
+    {"errors", "log", "paths", "memory", "ranks", "rng", "formation", "whitening", "intervals"},
     {"types"},
-    {"first_order", "measure", "memory"},
+    {"first_order", "measure"},
     {"artefact", "augment", "data", "learners", "matching", "models", "pixels", "training"},
     {"init", "methods", "imports"},
     {"engine", "evaluate", "report"},

@@ -9,6 +9,7 @@ from torch import nn
 
 from dcond.augment import DiffAug
 from dcond.matching.alignment import Alignment
+from dcond.memory import moved
 from dcond.models import ConvNet, Network, Pool, Recipe
 from dcond.rng import Streams, seeded_globals
 from dcond.training import TrainingBatch, alignment_step, joint_step, training_batch
@@ -84,7 +85,7 @@ class Learners:
 
         def draw() -> TrainingBatch:
             rows = torch.randint(len(real.train), (batch,), generator=rng.real)
-            labels = real.train.labels[rows.to(real.device)]
+            labels = real.train.labels[moved(rows, real.device)]
             return training_batch(real.normalised(rows), labels, augment, cutmix_p, rng.augmentation)
 
         for _ in range(steps):

@@ -1,4 +1,4 @@
-"""How much memory is free, on the device and on the host; and how many images go through a network at once."""
+"""Free memory of the device and the host, copies between them, and how many images go through a network at once."""
 
 from pathlib import Path
 
@@ -17,6 +17,14 @@ def per_pass(images: int, height: int, width: int) -> int:
     The setting itself for all smaller images. It bounds memory alone: no result depends on it beyond rounding.
     """
     return max(1, images * SIDE**2 // max(SIDE**2, height * width))
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a host tensor on a device; on CUDA without waiting for what the device is doing.
+
+    A copy from ordinary host memory is staged at once, so the tensor may be changed or freed after the call.
+    """
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def even_chunks(images: Tensor, chunk: int, dim: int = 0) -> tuple[Tensor, ...]:

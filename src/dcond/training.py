@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dcond.augment import DiffAug, cutmix
 from dcond.matching.alignment import Alignment
+from dcond.memory import moved
 from dcond.models import Network
 
 
@@ -95,7 +96,7 @@ def training_batch(
     mix = cutmix.draw(images.shape, cutmix_p, rng)
     if mix is None:
         return TrainingBatch(images, labels)
-    return TrainingBatch(cutmix.apply(images, mix), labels, labels[mix.partner.to(labels.device)], mix.weight)
+    return TrainingBatch(cutmix.apply(images, mix), labels, labels[moved(mix.partner, labels.device)], mix.weight)
 
 
 def training_batches(

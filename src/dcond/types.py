@@ -15,6 +15,7 @@ from torch.utils.data import TensorDataset
 
 from dcond.errors import DataError
 from dcond.formation import decode
+from dcond.memory import moved
 from dcond.whitening import Whitening
 
 
@@ -52,7 +53,7 @@ class ImageSpec:
         return images if self.whitening is None else self.whitening.undo(images)
 
     def _channelwise(self, values: tuple[float, ...], like: Tensor) -> Tensor:
-        return torch.tensor(values, dtype=like.dtype, device=like.device).view(-1, 1, 1)
+        return moved(torch.tensor(values, dtype=like.dtype), like.device).view(-1, 1, 1)
 
 
 class Stored(Protocol):
@@ -92,7 +93,7 @@ class Split:
     def take(self, rows: Tensor) -> Tensor:
         """Return the images of rows (int64), uint8 (len(rows), c, h, w), on the device."""
         if isinstance(self.images, Tensor):
-            return self._moved(self.images[rows.to(self.images.device)])
+            return self._moved(self.images[moved(rows, self.images.device)])
         return self._moved(self.images.read(rows.cpu()))
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -115,8 +116,8 @@ class Split:
 
     def _moved(self, images: Tensor) -> Tensor:
         if self.device.type == "cuda" and not images.is_cuda:
-            images = images.pin_memory()  # so that the copy does not wait for what the device is doing
-        return images.to(self.device, non_blocking=True)
+            images = images.pin_memory()  # large ones are copied faster so
+        return moved(images, self.device)
 
 
 @dataclass(frozen=True, eq=False)

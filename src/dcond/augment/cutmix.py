@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dcond.memory import moved
+
 
 @dataclass(frozen=True, eq=False)
 class Mix:
@@ -50,7 +52,7 @@ def apply(x: Tensor, mix: Mix) -> Tensor:
         raise ValueError(f"a mix of {len(mix.partner)} images of size {mix.size} does not fit {tuple(x.shape)}")
     box = (..., slice(mix.top, mix.bottom), slice(mix.left, mix.right))
     mixed = x.clone()
-    mixed[box] = x[box].index_select(0, mix.partner.to(x.device))
+    mixed[box] = x[box].index_select(0, moved(mix.partner, x.device))
     return mixed
 
 
@@ -70,7 +72,7 @@ def apply_each(x: Tensor, mixes: Sequence[Mix]) -> Tensor:
 
 def partners(mixes: Sequence[Mix], device: torch.device) -> Tensor:
     """Return every image's partner, (r, n)."""
-    return torch.stack([mix.partner for mix in mixes]).to(device)
+    return moved(torch.stack([mix.partner for mix in mixes]), device)
 
 
 def chosen(x: Tensor, rows: Tensor) -> Tensor:

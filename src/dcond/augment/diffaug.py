@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dcond.augment import ops as operations
 from dcond.errors import one_of, require
+from dcond.memory import moved
 
 OPERATIONS: MappingProxyType[str, Callable[..., Tensor]] = MappingProxyType(
     {
@@ -228,15 +229,15 @@ def _apply_stage(x: Tensor, stage: tuple[Step, ...]) -> Tensor:
     """Apply steps that touch disjoint groups; each computes on its own groups only."""
     if len(stage) == 1 and len(stage[0].groups) == len(x):
         return _operate(stage[0], x)
-    touched = [step.groups.to(x.device) for step in stage]
+    touched = [moved(step.groups, x.device) for step in stage]
     results = [_operate(step, x.index_select(0, groups)) for step, groups in zip(stage, touched, strict=True)]
     if len(results) == 1:
         return x.index_copy(0, touched[0], results[0])
     untouched = torch.ones(len(x), dtype=torch.bool).index_fill(0, torch.cat([s.groups for s in stage]), False)
-    rest = untouched.nonzero()[:, 0].to(x.device)
+    rest = moved(untouched.nonzero()[:, 0], x.device)
     order = torch.cat([*touched, rest]).argsort()
     return torch.cat([*results, x.index_select(0, rest)]).index_select(0, order)
 
 
 def _operate(step: Step, x: Tensor) -> Tensor:
-    return OPERATIONS[step.family](x, *(value.to(x.device) for value in step.parameters))
+    return OPERATIONS[step.family](x, *(moved(value, x.device) for value in step.parameters))

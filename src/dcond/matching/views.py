@@ -18,7 +18,7 @@ from dcond.first_order import FastForward
 from dcond.formation import decode
 from dcond.matching.moments import full_precision
 from dcond.matching.real_batch import RealBatch
-from dcond.memory import even_chunks, per_pass
+from dcond.memory import even_chunks, moved, per_pass
 from dcond.models import Network
 from dcond.types import RealData, SyntheticSet
 
@@ -41,7 +41,7 @@ def subset_per_class(images: Tensor, count: int, rng: torch.Generator) -> Tensor
         return images
     group = ranks.current()
     keep = torch.stack([torch.randperm(n, generator=rng)[:count] for _ in range(group.classes(k))])
-    keep = group.own(keep).to(images.device)
+    keep = moved(group.own(keep), images.device)
     return images[torch.arange(k, device=images.device).unsqueeze(1), keep]
 
 

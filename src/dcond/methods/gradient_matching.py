@@ -17,6 +17,7 @@ from dcond.matching.gradients import frozen_batch_norm
 from dcond.matching.loops import MOST_EPOCHS, TABLE, Loops, adapted_epochs, published_loops
 from dcond.matching.real_batch import RealBatch
 from dcond.matching.views import decoded_by_class, image_gradient, real_by_class, siamese
+from dcond.memory import moved
 from dcond.models import Network, Recipe
 from dcond.pixels import PixelSGD, check_pixel_settings
 from dcond.ranks import on_first
@@ -204,7 +205,7 @@ class GradientMatching:
     def _epoch(self, images: Tensor, labels: Tensor, state: MatchingState) -> None:
         """Train θ for one epoch on images (n, c, h, w), normalised."""
         rng = state.rng
-        for rows in torch.randperm(len(images), generator=rng.synthetic).to(images.device).split(self.batch_train):
+        for rows in moved(torch.randperm(len(images), generator=rng.synthetic), images.device).split(self.batch_train):
             training_step(
                 state.gradients.forward,
                 state.optimiser,
@@ -218,7 +219,7 @@ class GradientMatching:
     @torch.no_grad()
     def _loss(real: RealData, rows: Tensor, network: Network) -> float:
         """Return the loss on real training images."""
-        labels = real.train.labels[rows.to(real.device)]
+        labels = real.train.labels[moved(rows, real.device)]
         return float(F.cross_entropy(network(real.normalised(rows)), labels))
 
     def _optimiser(self, network: Network) -> torch.optim.SGD:

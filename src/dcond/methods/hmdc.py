@@ -28,6 +28,7 @@ from dcond.matching.views import (
     siamese,
     subset_per_class,
 )
+from dcond.memory import moved
 from dcond.models import Pool
 from dcond.pixels import PixelSGD, check_pixel_settings
 from dcond.ranks import current, on_first
@@ -222,7 +223,7 @@ class HMDC:
         """Return both sides' class batches (k, b or n, c, h, w), normalised and augmented."""
         rng = state.rng
         if self.choice == "random":
-            state.rows = real.draw_per_class(self.batch_real, rng.real).to(real.device)
+            state.rows = moved(real.draw_per_class(self.batch_real, rng.real), real.device)
         elif state.outer % self.refresh == 0:
             on_first(lambda: self._choose(real, state), [state.rows], rng)
         images = subset_per_class(decoded_by_class(synthetic), self.batch_synthetic, rng.synthetic)

@@ -13,6 +13,7 @@ from dcond.matching.distances import check_network, named
 from dcond.matching.engine import Engine
 from dcond.matching.gradients import frozen_batch_norm
 from dcond.matching.views import decoded_by_class, image_gradient, real_by_class, siamese, subset_per_class
+from dcond.memory import moved
 from dcond.models import Network, Recipe
 from dcond.pixels import PixelSweep, check_sweep_settings
 from dcond.ranks import on_first
@@ -170,7 +171,7 @@ class IDC:
                 state.gradients.forward,
                 state.optimiser,
                 real.normalised(rows),
-                real.train.labels[rows.to(real.device)],
+                real.train.labels[moved(rows, real.device)],
                 augment=self.train_augment,
                 cutmix_p=self.cutmix_p,
                 rng=rng.augmentation,
