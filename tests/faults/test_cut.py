@@ -22,6 +22,7 @@ SMALL = {
 }
 # By the signal itself: Python's own way to end where it struck before the job; a shell says 130 and 143 to both.
 POLITE = {signal.SIGINT: {130, -signal.SIGINT}, signal.SIGTERM: {143, -signal.SIGTERM}}
+WHOLE_RUNS = ("random", "dm", "idc", "hmdc")  # no steps; no network in training; one; two
 CHEAP_EVALUATION = ("pool=convnet", "pool.networks.ConvNet.width=8")
 
 
@@ -34,8 +35,10 @@ def test_killed(method, chain, tally):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signum", POLITE, ids=lambda signum: signum.name)
-def test_stopped_anywhere_from_the_imports_to_the_evaluation(signum, chain, tally):
-    words = ("method=dm", *SMALL["dm"], *CHEAP_EVALUATION)
-    struck, problems = chain(signum, *words, in_loop=False, allowed=POLITE[signum] | {0})
-    tally(f"{signum.name}, resume", "dm with its evaluation", struck, problems)
+@pytest.mark.parametrize("method", WHOLE_RUNS)
+@pytest.mark.parametrize("signum", [signal.SIGKILL, *POLITE], ids=lambda signum: signum.name)
+def test_stopped_anywhere_from_the_imports_to_the_evaluation(signum, method, chain, tally):
+    words = (f"method={method}", *SMALL.get(method, ()), *CHEAP_EVALUATION)
+    allowed = POLITE.get(signum, {-signum}) | {0}
+    struck, problems = chain(signum, *words, in_loop=False, allowed=allowed)
+    tally(f"{signum.name}, resume", f"{method} with its evaluation", struck, problems)
