@@ -16,6 +16,8 @@ from dcond.report.telling import PARTS_OF_A_BLOCK
 STATUSES = ("done", "failed", "interrupted")
 LOGS = ("condense.log", "evaluate.log")  # in a run folder from its first moment on
 BASELINES = ("random", "random_decoded", "full")
+# A number by itself, as ``str`` writes a float; in ``v1.10`` and ``2.11.0`` the dot stands between whole numbers.
+DECIMAL = r"(?<![A-Za-z\d.])\d+(?:\.\d+)?(?:e[+-]\d+)?(?![A-Za-z\d]|\.\d)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +114,14 @@ def _folders(path: Path) -> Iterator[tuple[Path, bool]]:
     yield from sorted(found, key=lambda each: natural(str(each[0])))
 
 
-def natural(name: str) -> list[tuple[int, str]]:
-    """Return a key that sorts ``job10`` after ``job9``."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+def natural(name: str) -> list[tuple[float, str]]:
+    """Return a key that sorts ``job10`` after ``job9``, ``lr=0.25`` before ``lr=0.5`` and ``v1.10`` after ``v1.9``."""
+    parts = re.split(rf"({DECIMAL}|\d+)", name)
+    return [(_size(part), "") if index % 2 else (-1, part) for index, part in enumerate(parts)]
+
+
+def _size(digits: str) -> float:
+    return int(digits) if digits.isdecimal() else float(digits)  # a whole number of any length keeps every digit
 
 
 def read(folder: Path) -> Outcome:
