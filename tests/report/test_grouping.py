@@ -163,6 +163,15 @@ def test_bold_is_what_is_ahead_by_more_than_the_interval(dm, m3d, bold, write_re
     assert "B" not in rows["m3d"].best
 
 
+@pytest.mark.parametrize("third", [(0.10, 0.40, 0.70), (0.10,)])
+def test_bold_is_ahead_of_every_row_not_of_the_next_alone(third, write_result, report):
+    """A row with a lower mean may spread so widely, or be of one seed, that nothing can be said to be ahead of it."""
+    for method, values in (("m3d", (0.60, 0.61, 0.62)), ("dm", (0.50, 0.51, 0.52)), ("idc", third)):
+        for seed, value in enumerate(values):
+            write_result(f"{method}{seed}", {"A": value}, method=method, seed=seed)
+    assert not any(row.best for row in report().blocks[0].rows)
+
+
 def test_a_row_alone_is_not_the_best_of_anything(write_result, report):
     write_result("a", {"A": 0.5})
     write_result("b", {"A": 0.5}, seed=1)

@@ -217,7 +217,7 @@ def _best(row: Row, rows: Iterable[Row]) -> frozenset[str]:
         name
         for name, ours in row.accuracies.items()
         if (theirs := [other.accuracies[name] for other in rivals if name in other.accuracies])
-        and is_ahead(ours, max(theirs, key=lambda estimate: estimate.mean))
+        and all(is_ahead(ours, each) for each in theirs)
     )
 
 
