@@ -260,6 +260,28 @@ def test_a_set_evaluated_again_is_no_second_sample(write_result, report):
     assert (count(row), marks(row)) == ("2", "")
 
 
+def test_a_set_that_another_run_has_evaluated_lacks_nothing(write_result, report):
+    """Made without an evaluation, or by a run that failed in it; what is counted is sets, not runs."""
+    write_result("run0", config_sha256="set 0", pool=("A",))
+    write_result("run1", status="failed", error="disk full", config_sha256="set 1", seed=1, pool=("A",))
+    write_result("run2", config_sha256="set 2", seed=2, pool=("A",))
+    for seed in (0, 1):
+        write_result(f"e{seed}", {"A": 0.6}, source=source(seed))
+    for attempt in "ab":
+        write_result(f"e2{attempt}", status="failed", error="disk full", source=source(2), pool=("A",))
+    (row,) = report().blocks[0].rows
+    assert (count(row), marks(row)) == ("2/3", "1 failed")
+
+
+def test_costs_of_condensing_are_those_of_the_run_that_made_the_set(write_result, report):
+    costs = {"condense_wall_s": 60.0, "step_s_median": 0.5, "evaluate_wall_s": 4.0, "peak_memory_bytes": 3e9}
+    write_result("run", {"A": 0.5}, config_sha256="set 0", cost=costs)
+    write_result("e0", {"A": 0.6}, source=source(0), cost={"evaluate_wall_s": 8.0, "peak_memory_bytes": 1e9})
+    (row,) = report().blocks[0].rows
+    found = {name: row.figure("cost", name).mean for name in costs}
+    assert found == costs | {"evaluate_wall_s": 6.0}
+
+
 def test_a_setting_of_the_sets_making_splits_their_evaluations(write_result, report):
     for seed, lr in enumerate((0.5, 0.5, 2.0)):
         write_result(f"e{seed}", {"A": 0.5}, source=source(seed), settings={"method.lr": lr})

@@ -16,6 +16,7 @@ from dcond.report.telling import PARTS_OF_A_BLOCK
 STATUSES = ("done", "failed", "interrupted")
 LOGS = ("condense.log", "evaluate.log")  # in a run folder from its first moment on
 BASELINES = ("random", "random_decoded", "full")
+OF_AN_EVALUATION = "evaluate_wall_s"  # the one cost that is not of condensing, hence not of the set's maker
 # A number by itself, as ``str`` writes a float; in ``v1.10`` and ``2.11.0`` the dot stands between whole numbers.
 DECIMAL = r"(?<![A-Za-z\d.])\d+(?:\.\d+)?(?:e[+-]\d+)?(?![A-Za-z\d]|\.\d)"
 
@@ -138,6 +139,7 @@ def read(folder: Path) -> Outcome:
     networks = _mapping(evaluation.get("networks"), "evaluation.networks")
     baselines = _mapping(raw.get("baselines"), "baselines")
     maker = _mapping(raw.get("source"), "source")
+    cost = _numbers(raw.get("cost"), "cost")
     seeds = [_whole(part.get("seed"), "seed") for part in (maker, raw)]
     return Outcome(
         folder=folder,
@@ -160,7 +162,7 @@ def read(folder: Path) -> Outcome:
             if isinstance(found, dict)
         },
         baselines={name: _baseline(baselines[name], name) for name in BASELINES if baselines.get(name)},
-        cost=_numbers(raw.get("cost"), "cost"),
+        cost={name: cost[name] for name in cost if name == OF_AN_EVALUATION or not maker},
         scores=_scores(raw.get("scores")),
         device=_text(raw.get("device")),
         versions={name: _text(value) for name, value in _mapping(raw.get("versions"), "versions").items()},

@@ -1,7 +1,7 @@
 """From runs to tables: blocks of runs that may be compared, and in them a row per method and setting."""
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -39,6 +39,15 @@ class Row:
     def of_status(self, status: str) -> tuple[Outcome, ...]:
         """Return its runs that ended so."""
         return tuple(outcome for outcome in self.outcomes if outcome.status == status)
+
+    @property
+    def lacking(self) -> Counter[str]:
+        """How many of its sets have no accuracy, by how their runs ended: failed before interrupted before done."""
+        scored = {run.sample for run in self.outcomes if run.evaluated}
+        ended: dict[str, str] = {}
+        for status in ("done", "interrupted", "failed"):
+            ended |= {run.sample: status for run in self.of_status(status) if run.sample not in scored}
+        return Counter(ended.values())
 
     def figure(self, kind: str, name: str) -> Estimate | None:
         """Return a figure of ``cost`` or ``scores`` over the runs that are done, or None where no run has it."""

@@ -15,6 +15,7 @@ LEGEND = (
 )
 SCORES = ("ior", "hlr", "lrs", "ars")
 NOTHING = "–"
+LACKS = {"failed": "failed", "interrupted": "interrupted", "done": "not evaluated"}  # sets without an accuracy
 
 
 @dataclass(frozen=True)
@@ -109,12 +110,11 @@ def count(row: Row) -> str:
 
 
 def marks(row: Row) -> str:
-    """Say what a row lacks: failed, interrupted, unevaluated and missing runs."""
+    """Say what a row lacks: sets whose runs failed, were interrupted or not evaluated, and missing seeds."""
     if row.absent:
         return "no run"
-    words = [f"{len(runs)} {status}" for status in ("failed", "interrupted") if (runs := row.of_status(status))]
-    idle = [run for run in row.of_status("done") if not run.evaluated]
-    words += [f"{len(idle)} not evaluated"] if idle else []
+    lacking = row.lacking
+    words = [f"{lacking[status]} {word}" for status, word in LACKS.items() if lacking[status]]
     if row.missing:
         words.append(f"seed {', '.join(map(str, row.missing))} missing")
     return "; ".join(words)

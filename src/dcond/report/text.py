@@ -45,8 +45,8 @@ def _fields(row: Row) -> dict[str, object]:
         "baseline": int(row.baseline),
         "seeds": " ".join(counted),
         "missing_seeds": " ".join(map(str, row.missing)),
-        "failed": len(row.of_status("failed")),
-        "interrupted": len(row.of_status("interrupted")),
+        "failed": row.lacking["failed"],
+        "interrupted": row.lacking["interrupted"],
         "marks": marks(row),
         **{name: estimate.mean for name, estimate in means.items() if estimate},
     }
