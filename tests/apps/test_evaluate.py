@@ -289,6 +289,21 @@ def test_evaluations_of_several_seeds_stand_with_the_runs_that_made_them(condens
     assert (line["method"], line["settings"], line["n"], line["seeds"]) == ("dm", "", "2", "0 1")
 
 
+def test_a_set_made_to_choose_settings_keeps_its_held_out_accuracy_apart(condense, run_cli, results):
+    """Its run tested it on held-out images, `dcond evaluate` on the test set."""
+    words = ("test_on=held_out", "evaluation.repeats=1", "hydra.run.dir=run")
+    assert condense(*words).code == 0
+    pool = ("pool=convnet", "pool.networks.ConvNet.width=8")
+    again = ("evaluation=quick", "evaluation.epochs=2", "evaluation.repeats=1", "hydra.run.dir=scored")
+    assert run_cli("evaluate", "synthetic=run", *pool, *again).code == 0
+    assert [result["evaluation"]["tested_on"] for result in results()] == ["held_out", "test"]
+    report = csv.DictReader(io.StringIO(run_cli("report", ".", "--format", "csv").out))
+    found = [(line["tested_on"], line["method"], line["n"]) for line in report if line["network"] == "ConvNet"]
+    rows = ("dm", "random real images")
+    assert found == [(tested_on, row, "1") for tested_on in ("test", "held_out") for row in rows]
+    assert "tested on held-out images" in run_cli("report", "run").out
+
+
 @pytest.mark.parametrize("kind", ["npz", "pt", "png"])
 def test_what_dcond_exports_it_scores_as_the_artefact_itself(kind, finished, run_cli, evaluate):
     """npz to the last bit; pt has gone through its normalisation, png through 8 bits."""

@@ -46,6 +46,34 @@ def test_blocks_are_what_may_be_compared(write_result, report):
     ]
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_held_out_accuracies_stand_apart_and_are_called_so(told, write_result, report):
+    """Whether the result says what they were taken on, or its own configuration alone, as earlier ones do."""
+    for seed, (held_out, test) in enumerate([(0.9, 0.5), (0.8, 0.6)]):
+        drawn = {"random": {"A": held_out - 0.1}}
+        settings = {"test_on": "held_out"}
+        run = {"settings": settings, "seed": seed, "config_sha256": f"set {seed}"}
+        tested_on = {"run": "held_out", "e": "test"} if told else {"run": None, "e": None}
+        write_result(f"run{seed}", {"A": held_out}, baselines=drawn, tested_on=tested_on["run"], **run)
+        e = {"source": source(seed), "settings": settings, "baselines": {"random": {"A": 0.1}}}
+        write_result(f"e{seed}", {"A": test}, tested_on=tested_on["e"], seed=seed, **e)
+    test, held_out = report().blocks
+    assert test.title == "digits, protocol quick, ipc 1"
+    assert held_out.title == "digits, protocol quick, tested on held-out images, ipc 1"
+    for block, ours, random in ((test, (0.5, 0.6), (0.1, 0.1)), (held_out, (0.9, 0.8), (0.8, 0.7))):
+        assert names(block) == ["dm", "random real images"]
+        assert [row.accuracies["A"].values for row in block.rows] == [ours, pytest.approx(random)]
+    assert test.family != held_out.family
+
+
+def test_a_set_made_without_the_held_out_images_is_told_from_one_made_with_all(write_result, report):
+    for seed, test_on in enumerate(("held_out", "test")):
+        write_result(f"e{seed}", {"A": 0.5}, source=source(seed), settings={"test_on": test_on}, tested_on="test")
+    write_result("run", {"A": 0.5}, seed=2, settings={"test_on": "test"}, tested_on="test")
+    (block,) = report().blocks
+    assert [(row.name, len(row.outcomes)) for row in block.rows] == [("dm", 2), ("dm (source.test_on=held_out)", 1)]
+
+
 def test_settings_that_differ_never_merge_and_are_named(write_result, report):
     write_result("a", {"A": 0.5})
     write_result("b", {"A": 0.6}, settings={"method.lr": 0.5})

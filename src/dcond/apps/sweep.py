@@ -13,9 +13,9 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from dcond.apps.condensation import HELD_OUT
 from dcond.apps.job import nearby
 from dcond.errors import CheckpointError, ConfigError, DcondError
+from dcond.report.result import HELD_OUT
 
 if TYPE_CHECKING:
     from dcond.engine.checkpoint import Checkpoint

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dcond.errors import ConfigError
-from dcond.report.result import NAME, flat
+from dcond.report.result import HELD_OUT, NAME, TEST, flat
 from dcond.report.telling import PARTS_OF_A_BLOCK
 
 STATUSES = ("done", "failed", "interrupted")
@@ -38,6 +38,7 @@ class Outcome:
     made_by: str | None = None  # the hash of the run that made the set, where another has evaluated it
     settings: dict[str, str] = field(default_factory=dict)  # dotted names; empty where the file does not say
     protocol: str = ""
+    tested_on: str = TEST
     networks: dict[str, float] = field(default_factory=dict)  # mean accuracy by name
     recipes: dict[str, str] = field(default_factory=dict)  # learning rate and epochs by network
     baselines: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -153,8 +154,9 @@ def read(folder: Path) -> Outcome:
         draws=seeds[1],
         sha256=_text(raw.get("config_sha256")) or None,
         made_by=_text(maker.get("config_sha256")) or None,
-        settings=_settings(maker) | _settings(raw),
+        settings=_makers_settings(maker) | _settings(raw),
         protocol=_text(evaluation.get("protocol")),
+        tested_on=_text(evaluation.get("tested_on")) or _test_on(raw),
         networks=_accuracies(networks),
         recipes={
             name: f"lr {found.get('lr')}, {found.get('epochs')} epochs"
@@ -171,11 +173,24 @@ def read(folder: Path) -> Outcome:
 
 
 def _settings(raw: dict[str, Any]) -> dict[str, str]:
-    """Return every setting but the seed by its dotted name, choices by their group's; a part left out is none."""
+    """Return settings by their dotted names, choices by their group's, without what is told elsewhere.
+
+    A part of a block that is left out is none.
+    """
     config, choices = _mapping(raw.get("config"), "config"), _mapping(raw.get("choices"), "choices")
     there = {name: part for name, part in config.items() if part is not None or name not in PARTS_OF_A_BLOCK}
     given = flat(there) | choices
-    return {_text(name): _word(value) for name, value in given.items() if name not in ("seed", "ipc")}
+    return {_text(name): _word(value) for name, value in given.items() if name not in ("seed", "ipc", "test_on")}
+
+
+def _makers_settings(maker: dict[str, Any]) -> dict[str, str]:
+    """Return the settings that a set was made with; held-out images that it was made without are missing in it."""
+    return _settings(maker) | ({"source.test_on": HELD_OUT} if _test_on(maker) == HELD_OUT else {})
+
+
+def _test_on(raw: dict[str, Any]) -> str:
+    """Return what a run was told to test on; ``dcond evaluate`` knows the test set only."""
+    return _text(_mapping(raw.get("config"), "config").get("test_on")) or TEST
 
 
 def _word(value: object) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from dcond.report.collect import Found, Outcome, natural
 from dcond.report.estimate import Estimate, is_ahead, of_each
+from dcond.report.result import TEST
 from dcond.report.sorting import Group, Place, groups_of, without_repeats
 from dcond.report.telling import note, of_the_row, telling
 
@@ -58,25 +59,27 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """What may be compared: runs on one data set at one ipc, tested by one protocol on the same networks."""
+    """What may be compared: one data set, one ipc, one protocol, the same networks and images to test them on."""
 
     dataset: str
     ipc: int
     protocol: str
+    tested_on: str
     note: str  # what tells it from blocks of the same data set, ipc and protocol
     networks: tuple[str, ...]
     rows: tuple[Row, ...]
 
     @property
-    def family(self) -> tuple[str, str, str, tuple[str, ...]]:
+    def family(self) -> tuple[str, str, str, str, tuple[str, ...]]:
         """What it shares with the same study at other ipc."""
-        return self.dataset, self.protocol, self.note, tuple(sorted(self.networks))
+        return self.dataset, self.protocol, self.tested_on, self.note, tuple(sorted(self.networks))
 
     @property
     def subject(self) -> str:
         """What its family is about, in one line."""
         tested = f"protocol {self.protocol}" if self.protocol else "not evaluated"
-        return ", ".join(part for part in (self.dataset, tested, self.note) if part)
+        on = "" if self.tested_on == TEST else f"tested on {self.tested_on.replace('_', '-')} images"
+        return ", ".join(part for part in (self.dataset, tested, on, self.note) if part)
 
     @property
     def title(self) -> str:
@@ -120,7 +123,7 @@ def make(found: Found, group_by: Sequence[str] | None = None) -> Report:
     for group, words in zip(groups, _row_notes(groups, titles, group_by), strict=True):
         rows[group.place].append(_row(group, words))
     blocks = [_block(place, titles[place], rows[place]) for place in rows]
-    blocks.sort(key=lambda block: natural(f"{block.dataset} {block.protocol} {block.note} {block.ipc}"))
+    blocks.sort(key=_order)
     merged = telling((index, of_the_row(run.settings)) for index, group in enumerate(groups) for run in group.outcomes)
     return Report(
         blocks=tuple(_complete(blocks)),
@@ -131,12 +134,16 @@ def make(found: Found, group_by: Sequence[str] | None = None) -> Report:
     )
 
 
+def _order(block: Block) -> tuple[object, ...]:
+    return natural(f"{block.dataset} {block.protocol}"), block.tested_on != TEST, natural(f"{block.note} {block.ipc}")
+
+
 def _block_notes(places: Iterable[Place]) -> dict[Place, str]:
-    """Return what tells each place from those of the same data set, ipc, protocol and networks."""
+    """Return what tells each place from those of the same data set, protocol, tested images and networks."""
     notes = {}
-    alike: dict[tuple[str, str, tuple[str, ...]], list[Place]] = defaultdict(list)
+    alike: dict[tuple[object, ...], list[Place]] = defaultdict(list)
     for place in places:
-        alike[place.dataset, place.protocol, place.networks].append(place)
+        alike[place.dataset, place.protocol, place.tested_on, place.networks].append(place)
     for family in alike.values():
         recorded = [place for place in family if place.recorded]
         for side in (recorded, [place for place in family if not place.recorded]):
@@ -154,7 +161,7 @@ def _row_notes(groups: list[Group], titles: dict[Place, str], group_by: Sequence
 
     def family(group: Group) -> tuple[str, ...]:
         place = group.place
-        return group.method, place.dataset, place.protocol, titles[place], *place.networks
+        return group.method, place.dataset, place.protocol, place.tested_on, titles[place], *place.networks
 
     for group in groups:
         alike[family(group)].append(group)
@@ -194,6 +201,7 @@ def _block(place: Place, words: str, rows: list[Row]) -> Block:
         dataset=place.dataset,
         ipc=place.ipc,
         protocol=place.protocol,
+        tested_on=place.tested_on,
         note=words,
         networks=networks,
         rows=tuple(replace(row, best=_best(row, rows)) for row in rows),

@@ -10,8 +10,9 @@ from dcond.report.estimate import Estimate
 from dcond.report.grouping import AVERAGE, Block, Report, Row
 
 LEGEND = (
-    "Test accuracy of the last epoch, per cent, mean ± standard deviation over n runs (seeds); 95 %: half width of the "
-    "average's interval. Bold: ahead of every other row by more than the 95 % interval of the difference."
+    "Test accuracy of the last epoch (on held-out training images where the title says so), per cent, mean ± standard "
+    "deviation over n runs (seeds); 95 %: half width of the average's interval. Bold: ahead of every other row by more "
+    "than the 95 % interval of the difference."
 )
 SCORES = ("ior", "hlr", "lrs", "ars")
 NOTHING = "–"

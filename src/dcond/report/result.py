@@ -12,6 +12,8 @@ from dcond.errors import ConfigError
 from dcond.paths import write_atomically
 
 NAME = "result.json"
+TEST, HELD_OUT = "test", "held_out"  # what accuracies are taken on, as test_on=... and evaluation.tested_on say
+ACCURACY = {TEST: "test accuracy", HELD_OUT: "held-out accuracy"}
 
 
 def new(**known: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ class Place:
     dataset: str
     ipc: int
     protocol: str
+    tested_on: str
     networks: tuple[str, ...]
     settings: Frozen  # of the data set, the networks and the protocol
     recorded: bool  # False where the files do not hold the settings, and these are what the evaluation tells
@@ -84,6 +85,7 @@ def _place(run: Outcome) -> Place:
         run.dataset,
         run.ipc or 0,
         run.protocol or run.settings.get("evaluation.name", ""),
+        run.tested_on,
         networks,
         tuple(sorted(settings.items())),
         bool(run.settings),

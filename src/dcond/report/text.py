@@ -10,7 +10,7 @@ from dcond.report.layout import LEGEND, SCORES, Cell, Sheet, marks
 
 COSTS = ("condense_wall_s", "steps", "step_s_median", "evaluate_wall_s", "peak_memory_bytes")
 COLUMNS = (
-    *("dataset", "ipc", "protocol", "comparison", "method", "settings", "baseline", "network"),
+    *("dataset", "ipc", "protocol", "tested_on", "comparison", "method", "settings", "baseline", "network"),
     *("n", "mean", "std", "ci95", "best", "seeds", "missing_seeds", "failed", "interrupted", "marks"),
     *COSTS,
     *SCORES,
@@ -29,7 +29,8 @@ def as_csv(report: Report) -> str:
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for block in report.blocks:
-        where = {"dataset": block.dataset, "ipc": block.ipc, "protocol": block.protocol, "comparison": block.note}
+        where = {"dataset": block.dataset, "ipc": block.ipc, "protocol": block.protocol}
+        where |= {"tested_on": block.tested_on, "comparison": block.note}
         for row in block.rows:
             for name in row.accuracies or ("",):
                 writer.writerow({**where, **_fields(row), **_figures(row, name)})
