@@ -75,7 +75,10 @@ def write_result(tmp_path, monkeypatch) -> Callable[..., Path]:
             kinds = {kind: run[kind] for kind in ("choices", "config")}
             ours = {"dataset", "pool", "evaluation"}
             run |= {kind: {name: kinds[kind][name] for name in ours & kinds[kind].keys()} for kind in kinds}
-            run["source"] |= {kind: {name: kinds[kind][name] for name in kinds[kind].keys() - ours} for kind in kinds}
+            if "config_sha256" in run["source"]:  # a set of dcond's own
+                run["source"] |= {
+                    kind: {name: kinds[kind][name] for name in kinds[kind].keys() - ours} for kind in kinds
+                }
         for name, means in (baselines or {}).items():
             run["baselines"][name] = {"networks": networks(means)}
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)

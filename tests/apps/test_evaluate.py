@@ -45,7 +45,8 @@ def test_a_file_from_elsewhere_and_its_options_as_typed(digits, evaluate, folder
     assert (result["ipc"], result["images_stored"], result["factor"]) == (2, 20, 1)
     assert result["baselines"]["random"] is not None
     unknown = dict.fromkeys(("learned_lr", "seed", "config_sha256", "choices", "config"))
-    assert result["source"] == {"path": "res_DM.pt", "layout": "DC, DSA, DM", "read_as": "normalised"} | unknown
+    read = {"path": "res_DM.pt", "layout": "DC, DSA, DM", "read_as": "normalised"}
+    assert result["source"] == read | {"content": result["source"]["content"]} | unknown
     assert result["choices"] == {"dataset": "digits", "pool": "convnet", "evaluation": "quick"}
     assert result["config"].keys() == {*result["choices"], "seed", "synthetic"}
     assert result["config"]["evaluation"]["epochs"] == 2
@@ -267,6 +268,26 @@ def test_wrong_switches(two_files, evaluate):
     assert evaluate("synthetic=good.npz", "scores.full=yes please")[0].line == (
         "scores.full='yes please' is unknown; allowed: true, false."
     )
+
+
+def test_a_set_is_known_by_its_content_wherever_it_lies(digits, run_cli, results, monkeypatch, folder):
+    """Two sets typed alike in two folders, and a copy of the first: two rows, of one evaluation each."""
+    images, labels = digits
+    for name, whose in {"a": images, "b": images.flip(3), "copy": images}.items():
+        (folder / name).mkdir()
+        monkeypatch.chdir(folder / name)
+        torch.save([whose, labels], "data.pt")
+        words = (*QUICK, "evaluation.epochs=1", "baselines=false", "synthetic=data.pt", "synthetic.factor=1")
+        assert run_cli("evaluate", *words).code == 0
+    monkeypatch.chdir(folder)
+    a, b, copy = results()
+    assert a["source"]["content"] == copy["source"]["content"] != b["source"]["content"]
+    assert a["config_sha256"] == copy["config_sha256"] != b["config_sha256"]
+    done = run_cli("report", ".", "--format", "csv")
+    rows = [line for line in csv.DictReader(io.StringIO(done.out)) if line["network"] == "ConvNet"]
+    contents = sorted(result["source"]["content"][:8] for result in (a, b))
+    assert sorted(row["settings"] for row in rows) == [f"synthetic=data.pt ({content})" for content in contents]
+    assert [row["n"] for row in rows] == ["1", "1"]
 
 
 # --- dcond's own, and back again ------------------------------------------------------------------------------------

@@ -330,3 +330,61 @@ def test_a_teacher_that_is_not_there_is_no_setting(write_result, report):
     write_result("new", {"A": 0.5}, seed=1, settings={"teacher": None})
     write_result("taught", {"A": 0.5}, seed=2, settings={"teacher.temperature": 4.0})
     assert [block.note for block in report().blocks] == ["", "teacher.temperature=4.0"]
+
+
+def elsewhere(path, content=None):
+    """Where a set came from that says nothing of its maker; earlier results do not say what it holds either."""
+    return {"path": path, "seed": None, "config_sha256": None} | ({} if content is None else {"content": content})
+
+
+@pytest.mark.parametrize("seeds", [[(0,), (1,)], [(0, 1, 2), (0, 1, 2)]])
+@pytest.mark.parametrize("contents", [("aaaaaaaaaaaa", "bbbbbbbbbbbb"), (None, None)])
+def test_sets_from_elsewhere_are_told_apart_whatever_their_seeds(contents, seeds, write_result, report):
+    for name, content, of in zip("AB", contents, seeds, strict=True):
+        for seed in of:
+            run = {"source": elsewhere(f"idc/{name}/data.pt", content), "seed": seed, "method": "data"}
+            write_result(f"{name}{seed}", {"A": 0.5}, **run)
+    found = report()
+    (block,) = found.blocks
+    rows = [(f"data (synthetic={name}/data.pt)", len(of)) for name, of in zip("AB", seeds, strict=True)]
+    assert [(row.name, len(row.outcomes)) for row in block.rows] == rows
+    assert found.merged == ()
+
+
+def test_a_set_from_elsewhere_is_its_content_not_its_place(write_result, report):
+    """Two sets that lay at the same path, and a copy of one of them."""
+    places = (("data.pt", "aaaaaaaaaaaa"), ("data.pt", "bbbbbbbbbbbb"), ("copy/data.pt", "aaaaaaaaaaaa"))
+    for seed, (path, content) in enumerate(places):
+        write_result(f"{seed}", {"A": 0.5}, source=elsewhere(path, content), seed=seed, method="data")
+    (block,) = report().blocks
+    assert [(row.note, len(row.outcomes)) for row in block.rows] == [
+        ("synthetic=data.pt (aaaaaaaa)", 2),
+        ("synthetic=data.pt (bbbbbbbb)", 1),
+    ]
+
+
+def test_one_set_from_elsewhere_needs_no_note_and_two_of_a_file_have_their_numbers(write_result, report):
+    for number, content in enumerate(("aaaaaaaaaaaa", "bbbbbbbbbbbb")):
+        settings = {"synthetic.number": number}
+        run = {"source": elsewhere("dm/res.pt", content), "settings": settings, "method": "res"}
+        write_result(f"{number}", {"A": 0.5}, **run)
+        notes = {0: [""], 1: ["synthetic=dm/res.pt[0]", "synthetic=dm/res.pt[1]"]}
+        assert [row.note for row in report().blocks[0].rows] == notes[number]
+
+
+def test_sets_from_elsewhere_that_group_by_merges_are_told(write_result, report):
+    for name in "AB":
+        for seed in (0, 1):
+            run = {"source": elsewhere(f"{name}/data.pt", name * 12), "seed": seed, "method": "data"}
+            write_result(f"{name}{seed}", {"A": 0.5}, **run)
+    assert report("method").merged == ("synthetic",)
+    assert names(report("synthetic").blocks[0]) == ["data (synthetic=A/data.pt)", "data (synthetic=B/data.pt)"]
+
+
+def test_a_set_that_says_its_seed_alone_counts_by_it(write_result, report):
+    """Made by anybody's program and written by dcond: seeds of one row, each a sample however often evaluated."""
+    for seed, draws in ((0, 5), (0, 6), (1, 5)):
+        known = elsewhere(f"mine/{seed}.safetensors", str(seed) * 12) | {"seed": seed}
+        write_result(f"{seed}{draws}", {"A": draws / 10}, source=known, seed=draws, method="mine")
+    (row,) = report().blocks[0].rows
+    assert (row.name, row.accuracies["A"].values) == ("mine", (0.55, 0.5))

@@ -36,6 +36,8 @@ class Outcome:
     draws: int | None = None  # seed of the evaluation: of its networks and its random images
     sha256: str | None = None
     made_by: str | None = None  # the hash of the run that made the set, where another has evaluated it
+    elsewhere: str = ""  # the path of an evaluated set that says nothing of its maker
+    content: str = ""  # a hash of what an evaluated set holds
     settings: dict[str, str] = field(default_factory=dict)  # dotted names; empty where the file does not say
     protocol: str = ""
     tested_on: str = TEST
@@ -140,8 +142,11 @@ def read(folder: Path) -> Outcome:
     networks = _mapping(evaluation.get("networks"), "evaluation.networks")
     baselines = _mapping(raw.get("baselines"), "baselines")
     maker = _mapping(raw.get("source"), "source")
+    content, made_by = (_text(maker.get(key)) for key in ("content", "config_sha256"))
     cost = _numbers(raw.get("cost"), "cost")
     seeds = [_whole(part.get("seed"), "seed") for part in (maker, raw)]
+    settings = _makers_settings(maker) | _settings(raw)
+    known = bool(made_by) or seeds[0] is not None or not settings  # its folder tells a run without settings
     return Outcome(
         folder=folder,
         status=raw["status"],
@@ -153,8 +158,10 @@ def read(folder: Path) -> Outcome:
         seed=seeds[1] if seeds[0] is None else seeds[0],
         draws=seeds[1],
         sha256=_text(raw.get("config_sha256")) or None,
-        made_by=_text(maker.get("config_sha256")) or None,
-        settings=_makers_settings(maker) | _settings(raw),
+        made_by=(made_by or content if known else "") or None,
+        elsewhere="" if known else _text(maker.get("path")),
+        content=content,
+        settings=settings,
         protocol=_text(evaluation.get("protocol")),
         tested_on=_text(evaluation.get("tested_on")) or _test_on(raw),
         networks=_accuracies(networks),

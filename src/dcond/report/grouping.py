@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from dcond.report.collect import Found, Outcome, natural
 from dcond.report.estimate import Estimate, is_ahead, of_each
 from dcond.report.result import TEST
-from dcond.report.sorting import Group, Place, groups_of, without_repeats
+from dcond.report.sorting import Group, Place, groups_of, named, without_repeats
 from dcond.report.telling import note, of_the_row, telling
 
 AVERAGE = "average"
@@ -116,7 +116,7 @@ def make(found: Found, group_by: Sequence[str] | None = None) -> Report:
     Raises:
         ConfigError: no run has a setting of that name.
     """
-    outcomes = without_repeats(found.outcomes)
+    outcomes = named(without_repeats(found.outcomes))
     groups = groups_of(outcomes, group_by)
     titles = _block_notes({group.place for group in groups})
     rows: dict[Place, list[Row]] = defaultdict(list)

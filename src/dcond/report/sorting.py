@@ -3,7 +3,8 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePath
 
 from dcond.errors import one_of
 from dcond.report.collect import Outcome
@@ -46,6 +47,30 @@ def without_repeats(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
         kept[outcome.sha256 or str(outcome.folder)] = outcome
     chosen = {id(outcome) for outcome in kept.values()}
     return tuple(outcome for outcome in outcomes if id(outcome) in chosen)
+
+
+def named(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
+    """Tell sets from elsewhere apart by a setting ``synthetic``: the end of their path, since many files are `data.pt`.
+
+    A set is what it holds, or its path where the result does not say that; of several with one name the hash is told.
+    """
+    given = tuple(outcomes)
+    names: dict[str, str] = {}
+    for run in given:
+        if run.elsewhere:
+            number = run.settings.get("synthetic.number")
+            end = str(PurePath(*PurePath(run.elsewhere).parts[-2:]))
+            names.setdefault(run.content or run.elsewhere, end if number is None else f"{end}[{number}]")
+    shared = {name for name, count in Counter(names.values()).items() if count > 1}
+
+    def name(run: Outcome) -> str:
+        short = names[run.content or run.elsewhere]
+        longer = f"{short} ({run.content[:8]})" if run.content else run.elsewhere
+        return longer if short in shared else short
+
+    return tuple(
+        replace(run, settings={**run.settings, "synthetic": name(run)}) if run.elsewhere else run for run in given
+    )
 
 
 def groups_of(outcomes: Iterable[Outcome], group_by: Sequence[str] | None) -> list[Group]:
