@@ -290,6 +290,23 @@ def test_a_set_is_known_by_its_content_wherever_it_lies(digits, run_cli, results
     assert [row["n"] for row in rows] == ["1", "1"]
 
 
+def test_a_repeated_sweep_leaves_alone_what_has_all_that_is_asked_for(two_files, run_cli, digits):
+    words = ("evaluate", "-m", *QUICK[:-1], "evaluation.epochs=1", "hydra.sweep.dir=s", "synthetic=good.npz")
+    assert run_cli(*words, "against=bad.npz").code == 0
+    for fewer in ((), ("baselines=false",), ("against=bad.npz",)):
+        done = run_cli(*words, *fewer)
+        assert (done.code, "s/0 is finished, left as it is" in done.err) == (0, True)
+    for more, what in (
+        (("against=good.npz",), "this against"),
+        (("scores.full=true", "scores.unaugmented=true"), "scores.full, scores.unaugmented"),
+    ):
+        done = run_cli(*words, *more)
+        last = f"s/0 holds a finished run of these settings without {what}, never overwritten; choose another folder.\n"
+        assert (done.code, done.err.endswith(last)) == (1, True), done.err
+    np.savez("good.npz", images=digits[0].flip(3), labels=digits[1])
+    assert "s/0 holds a finished run of other settings" in run_cli(*words).err
+
+
 # --- dcond's own, and back again ------------------------------------------------------------------------------------
 
 

@@ -134,6 +134,17 @@ def test_one_configuration_counts_once_the_evaluated_run_first(write_result, rep
     assert (found.repeated, marks(row)) == (3, "")
 
 
+def test_of_one_configurations_runs_the_one_with_more_figures_counts(write_result, report):
+    """Scores and baselines are no part of the configuration: a later run without them takes nothing away."""
+    same = {"config_sha256": "x"}
+    write_result("1", {"A": 0.5}, baselines={"random": {"A": 0.3}}, scores={"ior": 0.2, "hlr": 0.1}, **same)
+    write_result("2", {"A": 0.6}, baselines={"random": {"A": 0.3}}, scores={"ior": 0.3}, **same)
+    write_result("3", {"A": 0.7}, **same)
+    ours, random = report().blocks[0].rows
+    assert (ours.accuracies["A"].values, random.title) == ((0.5,), "random real images")
+    assert ours.figure("scores", "hlr").values == (0.1,)
+
+
 def test_failed_interrupted_unevaluated_and_missing_runs_are_marked(write_result, report):
     for seed in range(5):
         write_result(f"m3d{seed}", {"A": 0.5, "B": 0.5}, method="m3d", seed=seed)

@@ -16,7 +16,7 @@ def test_every_field_of_the_contract_is_there_and_null_where_nothing_is_known():
     assert empty["status"] == "failed"  # until something else is known
     assert empty.keys() == {
         *("status", "error", "method", "dataset", "ipc", "factor", "seed", "device", "config_sha256", "git_commit"),
-        *("choices", "config"),
+        *("choices", "config", "extras"),
         *("versions", "images_stored", "images_decoded", "bytes_stored", "cost", "evaluation", "baselines", "scores"),
         *("score_inputs", "comparison", "source"),
     }
@@ -25,7 +25,7 @@ def test_every_field_of_the_contract_is_there_and_null_where_nothing_is_known():
     )
     assert empty["baselines"] == dict.fromkeys(("random", "random_decoded", "full"))
     unknown = {"method", "dataset", "ipc", "factor", "seed", "device", "images_stored", "evaluation", "scores", "error"}
-    unknown |= {"choices", "config"}
+    unknown |= {"choices", "config", "extras"}
     assert all(empty[name] is None for name in unknown)
 
 

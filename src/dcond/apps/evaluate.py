@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from dcond.apps.job import build, cache_folder, cpu_prepared, nearby, owned, reported, truth, whole_number
-from dcond.apps.kept import OF_THE_EVALUATION, chosen, maker, parts_of, plain
+from dcond.apps.kept import OF_THE_EVALUATION, chosen, extras, maker, parts_of, plain
 from dcond.apps.launch import choices, hydra_main
 from dcond.apps.several import leads
 from dcond.errors import ConfigError
@@ -83,7 +83,7 @@ def evaluate(cfg: DictConfig) -> None:
     result = _new_result(cfg, HydraConfig.get().runtime.choices)
     if sweep.is_job() and results.finished(folder) is not None:
         _given(cfg, result)
-        sweep.finished_before(folder, result["config_sha256"], evaluated=True)
+        sweep.finished_before(folder, result, evaluated=True)
         return
     with caught(), owned(folder), reported(result, folder), cpu_prepared(cfg):
         _evaluate(cfg, name, result)
@@ -181,9 +181,11 @@ def _given(cfg: DictConfig, result: dict[str, Any]) -> tuple[_Given, _Given | No
 
     ours = _Given.read(cfg, "synthetic")
     theirs = None if cfg.against.path is None else _Given.read(cfg, "against")
-    numbers = parts_of(cfg, KEPT)
-    numbers.synthetic.path = ours.hash
+    numbers, against = parts_of(cfg, KEPT), cfg.against.copy()
+    numbers.synthetic.path, against.path = ours.hash, theirs and theirs.hash
     result["config_sha256"] = results.sha256(OmegaConf.to_yaml(numbers, sort_keys=True))
+    rival = theirs and results.sha256(OmegaConf.to_yaml(against, sort_keys=True))[:16]
+    result["extras"] = extras(cfg) | {"against": rival}
     return ours, theirs
 
 

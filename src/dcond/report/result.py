@@ -31,6 +31,7 @@ def new(**known: Any) -> dict[str, Any]:
         "config_sha256": None,
         "choices": None,
         "config": None,
+        "extras": None,
         "git_commit": git_commit(),
         "versions": versions(),
         "images_stored": None,

@@ -40,13 +40,18 @@ def without_repeats(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
     """Return one run per configuration and seed: the last that is evaluated, or done, or was interrupted, or failed.
 
     Running one configuration twice gives no second sample, and a run that was started again replaces one that failed.
+    Baselines and scores are no part of a configuration, so of those evaluated it is the one with most of them.
     """
     rank = {"done": 2, "interrupted": 1, "failed": 0}
     kept: dict[str, Outcome] = {}
-    for outcome in sorted(outcomes, key=lambda each: (each.evaluated, rank[each.status])):
+    for outcome in sorted(outcomes, key=lambda each: (each.evaluated, rank[each.status], _extras(each))):
         kept[outcome.sha256 or str(outcome.folder)] = outcome
     chosen = {id(outcome) for outcome in kept.values()}
     return tuple(outcome for outcome in outcomes if id(outcome) in chosen)
+
+
+def _extras(run: Outcome) -> int:
+    return len(run.baselines) + len(run.scores)
 
 
 def named(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
