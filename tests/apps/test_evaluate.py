@@ -47,6 +47,7 @@ def test_a_file_from_elsewhere_and_its_options_as_typed(digits, evaluate, folder
     unknown = dict.fromkeys(("learned_lr", "seed", "config_sha256", "choices", "config"))
     read = {"path": "res_DM.pt", "layout": "DC, DSA, DM", "read_as": "normalised"}
     assert result["source"] == read | {"content": result["source"]["content"]} | unknown
+    assert result["normalisation"] == "mean=[0.3] std=[0.38]"
     assert result["choices"] == {"dataset": "digits", "pool": "convnet", "evaluation": "quick"}
     assert result["config"].keys() == {*result["choices"], "seed", "synthetic"}
     assert result["config"]["evaluation"]["epochs"] == 2
@@ -84,8 +85,9 @@ def test_accuracy_near_chance_is_told_with_its_cure(digits, evaluate):
 def test_a_whitened_set(digits, evaluate):
     images, labels = digits
     np.savez("x.npz", images=images, labels=labels)
-    done, _ = evaluate("synthetic=x.npz", "synthetic.zca=true")
+    done, result = evaluate("synthetic=x.npz", "synthetic.zca=true")
     assert done.code == 0, done.err
+    assert result["normalisation"] == "zca"
     assert "ZCA-whitened as digits's training images" in done.err
 
 
@@ -337,6 +339,7 @@ def test_a_set_made_to_choose_settings_keeps_its_held_out_accuracy_apart(condens
     assert [result["evaluation"]["tested_on"] for result in results()] == ["held_out", "test"]
     report = csv.DictReader(io.StringIO(run_cli("report", ".", "--format", "csv").out))
     found = [(line["tested_on"], line["method"], line["n"]) for line in report if line["network"] == "ConvNet"]
+    assert [result["normalisation"] for result in results()] == [None, None]
     rows = ("dm", "random real images")
     assert found == [(tested_on, row, "1") for tested_on in ("test", "held_out") for row in rows]
     assert "tested on held-out images" in run_cli("report", "run").out

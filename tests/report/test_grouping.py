@@ -1,5 +1,7 @@
 """Which runs become one row, what is missing, and what may be printed bold."""
 
+import json
+
 import pytest
 
 from dcond.errors import ConfigError
@@ -334,6 +336,36 @@ def test_random_images_count_once_for_each_seed_of_the_evaluation(write_result, 
     write_result("again", {"A": 0.7}, source=source(0), seed=9, baselines={"random": {"A": 0.4}})
     (_, random) = report().blocks[0].rows
     assert sorted(random.accuracies["A"].values) == [0.4, 0.5]
+
+
+def test_random_images_of_unlike_normalisation_are_no_one_row(write_result, report):
+    """They are normalised, or whitened, as the set beside them; the whole real set is always as the data set is."""
+    drawn = {"random": {"A": 0.5}, "random_decoded": {"A": 0.6}, "full": {"A": 0.9}}
+    for seed, how in enumerate((None, "zca", "mean=[0.3] std=[0.38]", None)):
+        write_result(f"{seed}", {"A": 0.7}, seed=seed, normalisation=how, baselines=drawn, factor=2)
+    (block,) = report().blocks
+    counts = {row.name: row.accuracies["A"].n for row in block.rows}
+    assert counts == {
+        "dm": 4,
+        "random real images": 2,
+        "random real images (mean=[0.3] std=[0.38])": 1,
+        "random real images (zca)": 1,
+        "random, shrunken (factor 2)": 2,
+        "random, shrunken (factor 2, mean=[0.3] std=[0.38])": 1,
+        "random, shrunken (factor 2, zca)": 1,
+        "whole real set": 4,
+    }
+
+
+def test_earlier_results_say_of_their_normalisation_how_the_set_was_read(write_result, report):
+    for seed, read_as in enumerate(("pixels", "zca")):
+        folder = write_result(
+            f"{seed}", {"A": 0.7}, source=source(seed) | {"read_as": read_as}, baselines={"random": {"A": 0.5}}
+        )
+        raw = json.loads((folder / "result.json").read_text())
+        del raw["normalisation"]
+        (folder / "result.json").write_text(json.dumps(raw))
+    assert names(report().blocks[0]) == ["dm", "random real images", "random real images (zca)"]
 
 
 def test_a_teacher_that_is_not_there_is_no_setting(write_result, report):

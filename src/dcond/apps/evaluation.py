@@ -87,6 +87,7 @@ def evaluate_with_baselines(
     result["cost"]["evaluate_wall_s"] = time.perf_counter() - start
     if "hard_labels" not in found and synthetic.labels.ndim == 1 and protocol.teacher is None:
         found["hard_labels"] = found["condensed"]
+    result["normalisation"] = _normalisation(synthetic, real)
     _fill(result, found, wanted.tested_on)
     accuracy = ACCURACY[wanted.tested_on]
     _print(title, found, result, accuracy)
@@ -106,6 +107,17 @@ def check_memory(real: RealData, protocol: Protocol, *, full: bool) -> None:
         check_whole_fits(real, "scores.full=true")
     if protocol.teacher is not None:
         check_whole_fits(real, "teacher=...")
+
+
+def _normalisation(synthetic: SyntheticSet, real: RealData) -> str | None:
+    """Say how networks see the set, and the random images beside it; None: by the data set's own mean and std."""
+    if synthetic.whitening is not None:
+        return "zca"
+    ours, own = (
+        "mean=[{}] std=[{}]".format(*(",".join(f"{x:.4g}" for x in values) for values in (of.mean, of.std)))
+        for of in (synthetic, real)
+    )
+    return None if ours == own else ours
 
 
 class _Trials:

@@ -38,6 +38,7 @@ class Outcome:
     made_by: str | None = None  # the hash of the run that made the set, where another has evaluated it
     elsewhere: str = ""  # the path of an evaluated set that says nothing of its maker
     content: str = ""  # a hash of what an evaluated set holds
+    normalisation: str = ""  # how networks see the set and its random images, where not as the data set says
     settings: dict[str, str] = field(default_factory=dict)  # dotted names; empty where the file does not say
     protocol: str = ""
     tested_on: str = TEST
@@ -161,6 +162,7 @@ def read(folder: Path) -> Outcome:
         made_by=(made_by or content if known else "") or None,
         elsewhere="" if known else _text(maker.get("path")),
         content=content,
+        normalisation=_text(raw["normalisation"] if "normalisation" in raw else _read_as(maker)),
         settings=settings,
         protocol=_text(evaluation.get("protocol")),
         tested_on=_text(evaluation.get("tested_on")) or _test_on(raw),
@@ -193,6 +195,12 @@ def _settings(raw: dict[str, Any]) -> dict[str, str]:
 def _makers_settings(maker: dict[str, Any]) -> dict[str, str]:
     """Return the settings that a set was made with; held-out images that it was made without are missing in it."""
     return _settings(maker) | ({"source.test_on": HELD_OUT} if _test_on(maker) == HELD_OUT else {})
+
+
+def _read_as(maker: dict[str, Any]) -> str:
+    """Return what an earlier result says of a set's normalisation."""
+    found = _text(maker.get("read_as"))
+    return "" if found == "pixels" else found
 
 
 def _test_on(raw: dict[str, Any]) -> str:

@@ -209,16 +209,20 @@ def _block(place: Place, words: str, rows: list[Row]) -> Block:
 
 
 def _baselines(runs: Iterable[Outcome], networks: Sequence[str]) -> list[Row]:
-    """Return a row per baseline: a value per seed of the evaluation, since runs of one have drawn the same images."""
-    drawn: dict[tuple[str, int], list[tuple[object, dict[str, float]]]] = defaultdict(list)
+    """Return a row per baseline: a value per seed of the evaluation, since runs of one have drawn the same images.
+
+    Random images are normalised as the set beside them is, and so are told apart by it.
+    """
+    drawn: dict[tuple[str, int, str], list[tuple[object, dict[str, float]]]] = defaultdict(list)
     for run in runs:
         for name, accuracies in run.baselines.items():
             factor = (run.factor or 1) if name == "random_decoded" else 1
-            drawn[name, factor].append((run.folder if run.draws is None else run.draws, accuracies))
+            how = "" if name == "full" else run.normalisation
+            drawn[name, factor, how].append((run.folder if run.draws is None else run.draws, accuracies))
     rows = []
-    for name, factor in sorted(drawn, key=lambda each: ([*BASELINE_TITLES].index(each[0]), each[1])):
-        means = of_each(drawn[name, factor])
-        words = f"factor {factor}" if factor > 1 else ""
+    for name, factor, how in sorted(drawn, key=lambda each: ([*BASELINE_TITLES].index(each[0]), *each[1:])):
+        means = of_each(drawn[name, factor, how])
+        words = ", ".join(filter(None, (f"factor {factor}" if factor > 1 else "", how)))
         rows.append(
             Row(title=BASELINE_TITLES[name], note=words, baseline=True, accuracies=_accuracies(means, networks))
         )

@@ -45,6 +45,7 @@ def new(**known: Any) -> dict[str, Any]:
             "peak_memory_bytes": None,
             "processes": None,
         },
+        "normalisation": None,
         "evaluation": None,
         "baselines": {"random": None, "random_decoded": None, "full": None},
         "scores": None,
