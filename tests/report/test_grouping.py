@@ -5,8 +5,9 @@ import json
 import pytest
 
 from dcond.errors import ConfigError
+from dcond.report.block import AVERAGE
 from dcond.report.collect import collect
-from dcond.report.grouping import AVERAGE, make
+from dcond.report.grouping import make
 from dcond.report.layout import count, marks, notes
 from dcond.report.telling import telling
 

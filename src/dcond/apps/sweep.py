@@ -19,7 +19,7 @@ from dcond.report.result import HELD_OUT
 
 if TYPE_CHECKING:
     from dcond.engine.checkpoint import Checkpoint
-    from dcond.report.collect import Outcome
+    from dcond.report.outcome import Outcome
 
 log = logging.getLogger(__name__)
 

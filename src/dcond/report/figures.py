@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dcond.report.beside import Curve
+from dcond.report.block import AVERAGE, Block, Row
 from dcond.report.drawing import (
     DASHES,
     GREY,
@@ -21,7 +22,7 @@ from dcond.report.drawing import (
     written,
 )
 from dcond.report.estimate import Estimate
-from dcond.report.grouping import AVERAGE, Block, Report, Row
+from dcond.report.grouping import Report
 from dcond.report.layout import row_of_methods
 from dcond.report.result import ACCURACY, TEST
 

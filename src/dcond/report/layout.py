@@ -5,9 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dcond.engine.progress import duration
-from dcond.report.collect import Outcome
+from dcond.report.block import AVERAGE, Block, Row
 from dcond.report.estimate import Estimate
-from dcond.report.grouping import AVERAGE, Block, Report, Row
+from dcond.report.grouping import Report
+from dcond.report.outcome import Outcome
 
 LEGEND = (
     "Test accuracy of the last epoch (on held-out training images where the title says so), per cent, mean ± standard "

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 
 from dcond.errors import one_of
-from dcond.report.collect import Outcome
+from dcond.report.outcome import Outcome
 from dcond.report.telling import of_the_block, of_the_row
 
 Frozen = tuple[tuple[str, str], ...]

@@ -5,7 +5,8 @@ import io
 import re
 from collections.abc import Iterable
 
-from dcond.report.grouping import Report, Row
+from dcond.report.block import Row
+from dcond.report.grouping import Report
 from dcond.report.layout import LEGEND, SCORES, Cell, Sheet, marks
 
 COSTS = ("condense_wall_s", "steps", "step_s_median", "evaluate_wall_s", "peak_memory_bytes")
