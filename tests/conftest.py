@@ -48,6 +48,7 @@ def write_result(tmp_path, monkeypatch) -> Callable[..., Path]:
         settings: dict[str, Any] | None = None,
         pool: Iterable[str] = ("A", "B"),
         recorded: bool = True,
+        tested_on: str | None = None,
         **known: Any,
     ) -> Path:
         def networks(means: dict[str, float]) -> dict[str, Any]:
@@ -69,11 +70,15 @@ def write_result(tmp_path, monkeypatch) -> Callable[..., Path]:
                 node[last] = value
         if accuracies is not None:
             run["evaluation"] = {"protocol": "quick", "networks": networks(accuracies)}
+            run["evaluation"] |= {} if tested_on is None else {"tested_on": tested_on}
         if run["source"] is not None:  # evaluated by itself: the set's own settings are its source's
             kinds = {kind: run[kind] for kind in ("choices", "config")}
             ours = {"dataset", "pool", "evaluation"}
             run |= {kind: {name: kinds[kind][name] for name in ours & kinds[kind].keys()} for kind in kinds}
-            run["source"] |= {kind: {name: kinds[kind][name] for name in kinds[kind].keys() - ours} for kind in kinds}
+            if "config_sha256" in run["source"]:  # a set of dcond's own
+                run["source"] |= {
+                    kind: {name: kinds[kind][name] for name in kinds[kind].keys() - ours} for kind in kinds
+                }
         for name, means in (baselines or {}).items():
             run["baselines"][name] = {"networks": networks(means)}
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)

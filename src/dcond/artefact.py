@@ -57,7 +57,7 @@ def save(synthetic: SyntheticSet, path: Path | str) -> Path:
     tensors = {"images": images, "labels": synthetic.labels.detach().cpu().contiguous()}
     if synthetic.whitening is not None:
         tensors |= {"zca_mean": synthetic.whitening.mean.cpu(), "zca_matrix": synthetic.whitening.matrix.cpu()}
-    metadata[CHECKSUM] = _checksum(metadata, tensors)
+    metadata[CHECKSUM] = checksum(metadata, tensors)
     try:
         write_atomically(path, lambda file: save_file(tensors, file, metadata=metadata))
     except (OSError, SafetensorError) as error:
@@ -84,14 +84,14 @@ def load(path: Path | str) -> SyntheticSet:
     except (OSError, SafetensorError) as error:
         raise ArtefactError(f"cannot read {path}: {error}. It is damaged or no safetensors file.") from error
     synthetic = _checked(path, metadata, tensors)
-    intact = metadata.get(CHECKSUM) in (None, _checksum(metadata, tensors))
+    intact = metadata.get(CHECKSUM) in (None, checksum(metadata, tensors))
     way_out = "copy or make it again (whoever changed it on purpose leaves sha256 out of its metadata)."
     _require(intact, path, f"its content is not what was written, by its sha256; {way_out}")
     return synthetic
 
 
-def _checksum(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
-    """Return the SHA-256 (hex) of the guarded metadata and, in order of name, every tensor's type, shape and bytes."""
+def checksum(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
+    """Return the SHA-256 (hex) of the ``GUARDED`` metadata and, by name, every tensor's type, shape and bytes."""
     digest = hashlib.sha256(json.dumps([metadata.get(key) for key in GUARDED]).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -45,7 +45,9 @@ def test_a_file_from_elsewhere_and_its_options_as_typed(digits, evaluate, folder
     assert (result["ipc"], result["images_stored"], result["factor"]) == (2, 20, 1)
     assert result["baselines"]["random"] is not None
     unknown = dict.fromkeys(("learned_lr", "seed", "config_sha256", "choices", "config"))
-    assert result["source"] == {"path": "res_DM.pt", "layout": "DC, DSA, DM", "read_as": "normalised"} | unknown
+    read = {"path": "res_DM.pt", "layout": "DC, DSA, DM", "read_as": "normalised"}
+    assert result["source"] == read | {"content": result["source"]["content"]} | unknown
+    assert result["normalisation"] == "mean=[0.3] std=[0.38]"
     assert result["choices"] == {"dataset": "digits", "pool": "convnet", "evaluation": "quick"}
     assert result["config"].keys() == {*result["choices"], "seed", "synthetic"}
     assert result["config"]["evaluation"]["epochs"] == 2
@@ -83,8 +85,9 @@ def test_accuracy_near_chance_is_told_with_its_cure(digits, evaluate):
 def test_a_whitened_set(digits, evaluate):
     images, labels = digits
     np.savez("x.npz", images=images, labels=labels)
-    done, _ = evaluate("synthetic=x.npz", "synthetic.zca=true")
+    done, result = evaluate("synthetic=x.npz", "synthetic.zca=true")
     assert done.code == 0, done.err
+    assert result["normalisation"] == "zca"
     assert "ZCA-whitened as digits's training images" in done.err
 
 
@@ -269,6 +272,43 @@ def test_wrong_switches(two_files, evaluate):
     )
 
 
+def test_a_set_is_known_by_its_content_wherever_it_lies(digits, run_cli, results, monkeypatch, folder):
+    """Two sets typed alike in two folders, and a copy of the first: two rows, of one evaluation each."""
+    images, labels = digits
+    for name, whose in {"a": images, "b": images.flip(3), "copy": images}.items():
+        (folder / name).mkdir()
+        monkeypatch.chdir(folder / name)
+        torch.save([whose, labels], "data.pt")
+        words = (*QUICK, "evaluation.epochs=1", "baselines=false", "synthetic=data.pt", "synthetic.factor=1")
+        assert run_cli("evaluate", *words).code == 0
+    monkeypatch.chdir(folder)
+    a, b, copy = results()
+    assert a["source"]["content"] == copy["source"]["content"] != b["source"]["content"]
+    assert a["config_sha256"] == copy["config_sha256"] != b["config_sha256"]
+    done = run_cli("report", ".", "--format", "csv")
+    rows = [line for line in csv.DictReader(io.StringIO(done.out)) if line["network"] == "ConvNet"]
+    contents = sorted(result["source"]["content"][:8] for result in (a, b))
+    assert sorted(row["settings"] for row in rows) == [f"synthetic=data.pt ({content})" for content in contents]
+    assert [row["n"] for row in rows] == ["1", "1"]
+
+
+def test_a_repeated_sweep_leaves_alone_what_has_all_that_is_asked_for(two_files, run_cli, digits):
+    words = ("evaluate", "-m", *QUICK[:-1], "evaluation.epochs=1", "hydra.sweep.dir=s", "synthetic=good.npz")
+    assert run_cli(*words, "against=bad.npz").code == 0
+    for fewer in ((), ("baselines=false",), ("against=bad.npz",)):
+        done = run_cli(*words, *fewer)
+        assert (done.code, "s/0 is finished, left as it is" in done.err) == (0, True)
+    for more, what in (
+        (("against=good.npz",), "this against"),
+        (("scores.full=true", "scores.unaugmented=true"), "scores.full, scores.unaugmented"),
+    ):
+        done = run_cli(*words, *more)
+        last = f"s/0 holds a finished run of these settings without {what}, never overwritten; choose another folder.\n"
+        assert (done.code, done.err.endswith(last)) == (1, True), done.err
+    np.savez("good.npz", images=digits[0].flip(3), labels=digits[1])
+    assert "s/0 holds a finished run of other settings" in run_cli(*words).err
+
+
 # --- dcond's own, and back again ------------------------------------------------------------------------------------
 
 
@@ -287,6 +327,22 @@ def test_evaluations_of_several_seeds_stand_with_the_runs_that_made_them(condens
     report = csv.DictReader(io.StringIO(run_cli("report", ".", "--format", "csv").out))
     (line,) = [line for line in report if line["network"] == "ConvNet"]
     assert (line["method"], line["settings"], line["n"], line["seeds"]) == ("dm", "", "2", "0 1")
+
+
+def test_a_set_made_to_choose_settings_keeps_its_held_out_accuracy_apart(condense, run_cli, results):
+    """Its run tested it on held-out images, `dcond evaluate` on the test set."""
+    words = ("test_on=held_out", "evaluation.repeats=1", "hydra.run.dir=run")
+    assert condense(*words).code == 0
+    pool = ("pool=convnet", "pool.networks.ConvNet.width=8")
+    again = ("evaluation=quick", "evaluation.epochs=2", "evaluation.repeats=1", "hydra.run.dir=scored")
+    assert run_cli("evaluate", "synthetic=run", *pool, *again).code == 0
+    assert [result["evaluation"]["tested_on"] for result in results()] == ["held_out", "test"]
+    report = csv.DictReader(io.StringIO(run_cli("report", ".", "--format", "csv").out))
+    found = [(line["tested_on"], line["method"], line["n"]) for line in report if line["network"] == "ConvNet"]
+    assert [result["normalisation"] for result in results()] == [None, None]
+    rows = ("dm", "random real images")
+    assert found == [(tested_on, row, "1") for tested_on in ("test", "held_out") for row in rows]
+    assert "tested on held-out images" in run_cli("report", "run").out
 
 
 @pytest.mark.parametrize("kind", ["npz", "pt", "png"])

@@ -80,6 +80,15 @@ def test_other_words_in_the_same_folder_are_refused(swept, condense):
     assert (swept / "2" / ".hydra" / "overrides.yaml").read_bytes() == words
 
 
+def test_a_finished_job_without_what_is_asked_for_now_is_refused(condense):
+    words = ("-m", "hydra.sweep.dir=sweep", "evaluation.repeats=1")
+    assert condense(*words, "baselines=false").code == 0
+    assert condense(*words, "baselines=false", "evaluate=false").code == 0
+    done = condense(*words)
+    assert done.code == 1
+    assert "sweep/0 holds a finished run of these settings without baselines, never overwritten; choose" in done.err
+
+
 def test_a_stopped_job_goes_on_to_the_same_images(stopped, condense, folder):
     stopped.rename(folder / "sweep")
     words = ("-m", "evaluate=false", "hydra.sweep.dir=.", "hydra.sweep.subdir=sweep")

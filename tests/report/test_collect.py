@@ -34,6 +34,21 @@ def test_every_run_once_in_natural_order(write_result, tmp_path):
     assert sorted(["a10", "a9", "a", "b1"], key=natural) == ["a", "a9", "a10", "b1"]
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"dm (method.lr={lr})" for lr in (1e-05, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 3.0, 10.0)],
+        ["lr_0.05_seed0", "lr_0.25_seed0", "lr_0.5_seed0", "lr_0.5_seed1"],
+        ["v1.9", "v1.10"],
+        ["2.11.9", "2.11.10"],
+        ["vit_s9.2x", "vit_s9.10x"],
+        ["run9", "run10.5"],
+    ],
+)
+def test_numbers_with_decimals_are_numbers_and_versions_are_not(names):
+    assert sorted(reversed(names), key=natural) == names
+
+
 HALF = '{"status": "done", "method": "dm", "evalu'
 
 

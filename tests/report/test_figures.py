@@ -79,6 +79,14 @@ def test_the_bytes_depend_on_the_numbers_alone(study, drawn):
     assert not [drawing for drawing in first.values() if "<dc:date>" in drawing.svg]
 
 
+def test_held_out_accuracies_are_called_so(write_result, drawn):
+    write_result("a", {"A": 0.5}, tested_on="held_out")
+    ((name, drawing),) = drawn().items()
+    assert name == "networks_digits_quick_held_out"
+    assert drawing.title.endswith(", tested on held-out images")
+    assert "held-out accuracy, %" in words(drawing.svg)
+
+
 def test_only_what_there_is_to_show(write_result, drawn):
     write_result("a", {"A": 0.5})
     assert list(drawn()) == ["networks_digits_quick"]  # one ipc, no cost, no curve

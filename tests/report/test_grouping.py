@@ -1,10 +1,13 @@
 """Which runs become one row, what is missing, and what may be printed bold."""
 
+import json
+
 import pytest
 
 from dcond.errors import ConfigError
+from dcond.report.block import AVERAGE
 from dcond.report.collect import collect
-from dcond.report.grouping import AVERAGE, make
+from dcond.report.grouping import make
 from dcond.report.layout import count, marks, notes
 from dcond.report.telling import telling
 
@@ -44,6 +47,34 @@ def test_blocks_are_what_may_be_compared(write_result, report):
         "digits, protocol quick, evaluation.epochs=5, ipc 1",
         "mnist, protocol quick, ipc 1",
     ]
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_held_out_accuracies_stand_apart_and_are_called_so(told, write_result, report):
+    """Whether the result says what they were taken on, or its own configuration alone, as earlier ones do."""
+    for seed, (held_out, test) in enumerate([(0.9, 0.5), (0.8, 0.6)]):
+        drawn = {"random": {"A": held_out - 0.1}}
+        settings = {"test_on": "held_out"}
+        run = {"settings": settings, "seed": seed, "config_sha256": f"set {seed}"}
+        tested_on = {"run": "held_out", "e": "test"} if told else {"run": None, "e": None}
+        write_result(f"run{seed}", {"A": held_out}, baselines=drawn, tested_on=tested_on["run"], **run)
+        e = {"source": source(seed), "settings": settings, "baselines": {"random": {"A": 0.1}}}
+        write_result(f"e{seed}", {"A": test}, tested_on=tested_on["e"], seed=seed, **e)
+    test, held_out = report().blocks
+    assert test.title == "digits, protocol quick, ipc 1"
+    assert held_out.title == "digits, protocol quick, tested on held-out images, ipc 1"
+    for block, ours, random in ((test, (0.5, 0.6), (0.1, 0.1)), (held_out, (0.9, 0.8), (0.8, 0.7))):
+        assert names(block) == ["dm", "random real images"]
+        assert [row.accuracies["A"].values for row in block.rows] == [ours, pytest.approx(random)]
+    assert test.family != held_out.family
+
+
+def test_a_set_made_without_the_held_out_images_is_told_from_one_made_with_all(write_result, report):
+    for seed, test_on in enumerate(("held_out", "test")):
+        write_result(f"e{seed}", {"A": 0.5}, source=source(seed), settings={"test_on": test_on}, tested_on="test")
+    write_result("run", {"A": 0.5}, seed=2, settings={"test_on": "test"}, tested_on="test")
+    (block,) = report().blocks
+    assert [(row.name, len(row.outcomes)) for row in block.rows] == [("dm", 2), ("dm (source.test_on=held_out)", 1)]
 
 
 def test_settings_that_differ_never_merge_and_are_named(write_result, report):
@@ -106,6 +137,17 @@ def test_one_configuration_counts_once_the_evaluated_run_first(write_result, rep
     assert (found.repeated, marks(row)) == (3, "")
 
 
+def test_of_one_configurations_runs_the_one_with_more_figures_counts(write_result, report):
+    """Scores and baselines are no part of the configuration: a later run without them takes nothing away."""
+    same = {"config_sha256": "x"}
+    write_result("1", {"A": 0.5}, baselines={"random": {"A": 0.3}}, scores={"ior": 0.2, "hlr": 0.1}, **same)
+    write_result("2", {"A": 0.6}, baselines={"random": {"A": 0.3}}, scores={"ior": 0.3}, **same)
+    write_result("3", {"A": 0.7}, **same)
+    ours, random = report().blocks[0].rows
+    assert (ours.accuracies["A"].values, random.title) == ((0.5,), "random real images")
+    assert ours.figure("scores", "hlr").values == (0.1,)
+
+
 def test_failed_interrupted_unevaluated_and_missing_runs_are_marked(write_result, report):
     for seed in range(5):
         write_result(f"m3d{seed}", {"A": 0.5, "B": 0.5}, method="m3d", seed=seed)
@@ -161,6 +203,15 @@ def test_bold_is_what_is_ahead_by_more_than_the_interval(dm, m3d, bold, write_re
     assert rows["dm"].best == frozenset()
     assert ("A" in rows["m3d"].best) is bold
     assert "B" not in rows["m3d"].best
+
+
+@pytest.mark.parametrize("third", [(0.10, 0.40, 0.70), (0.10,)])
+def test_bold_is_ahead_of_every_row_not_of_the_next_alone(third, write_result, report):
+    """A row with a lower mean may spread so widely, or be of one seed, that nothing can be said to be ahead of it."""
+    for method, values in (("m3d", (0.60, 0.61, 0.62)), ("dm", (0.50, 0.51, 0.52)), ("idc", third)):
+        for seed, value in enumerate(values):
+            write_result(f"{method}{seed}", {"A": value}, method=method, seed=seed)
+    assert not any(row.best for row in report().blocks[0].rows)
 
 
 def test_a_row_alone_is_not_the_best_of_anything(write_result, report):
@@ -251,6 +302,28 @@ def test_a_set_evaluated_again_is_no_second_sample(write_result, report):
     assert (count(row), marks(row)) == ("2", "")
 
 
+def test_a_set_that_another_run_has_evaluated_lacks_nothing(write_result, report):
+    """Made without an evaluation, or by a run that failed in it; what is counted is sets, not runs."""
+    write_result("run0", config_sha256="set 0", pool=("A",))
+    write_result("run1", status="failed", error="disk full", config_sha256="set 1", seed=1, pool=("A",))
+    write_result("run2", config_sha256="set 2", seed=2, pool=("A",))
+    for seed in (0, 1):
+        write_result(f"e{seed}", {"A": 0.6}, source=source(seed))
+    for attempt in "ab":
+        write_result(f"e2{attempt}", status="failed", error="disk full", source=source(2), pool=("A",))
+    (row,) = report().blocks[0].rows
+    assert (count(row), marks(row)) == ("2/3", "1 failed")
+
+
+def test_costs_of_condensing_are_those_of_the_run_that_made_the_set(write_result, report):
+    costs = {"condense_wall_s": 60.0, "step_s_median": 0.5, "evaluate_wall_s": 4.0, "peak_memory_bytes": 3e9}
+    write_result("run", {"A": 0.5}, config_sha256="set 0", cost=costs)
+    write_result("e0", {"A": 0.6}, source=source(0), cost={"evaluate_wall_s": 8.0, "peak_memory_bytes": 1e9})
+    (row,) = report().blocks[0].rows
+    found = {name: row.figure("cost", name).mean for name in costs}
+    assert found == costs | {"evaluate_wall_s": 6.0}
+
+
 def test_a_setting_of_the_sets_making_splits_their_evaluations(write_result, report):
     for seed, lr in enumerate((0.5, 0.5, 2.0)):
         write_result(f"e{seed}", {"A": 0.5}, source=source(seed), settings={"method.lr": lr})
@@ -266,8 +339,96 @@ def test_random_images_count_once_for_each_seed_of_the_evaluation(write_result, 
     assert sorted(random.accuracies["A"].values) == [0.4, 0.5]
 
 
+def test_random_images_of_unlike_normalisation_are_no_one_row(write_result, report):
+    """They are normalised, or whitened, as the set beside them; the whole real set is always as the data set is."""
+    drawn = {"random": {"A": 0.5}, "random_decoded": {"A": 0.6}, "full": {"A": 0.9}}
+    for seed, how in enumerate((None, "zca", "mean=[0.3] std=[0.38]", None)):
+        write_result(f"{seed}", {"A": 0.7}, seed=seed, normalisation=how, baselines=drawn, factor=2)
+    (block,) = report().blocks
+    counts = {row.name: row.accuracies["A"].n for row in block.rows}
+    assert counts == {
+        "dm": 4,
+        "random real images": 2,
+        "random real images (mean=[0.3] std=[0.38])": 1,
+        "random real images (zca)": 1,
+        "random, shrunken (factor 2)": 2,
+        "random, shrunken (factor 2, mean=[0.3] std=[0.38])": 1,
+        "random, shrunken (factor 2, zca)": 1,
+        "whole real set": 4,
+    }
+
+
+def test_earlier_results_say_of_their_normalisation_how_the_set_was_read(write_result, report):
+    for seed, read_as in enumerate(("pixels", "zca")):
+        folder = write_result(
+            f"{seed}", {"A": 0.7}, source=source(seed) | {"read_as": read_as}, baselines={"random": {"A": 0.5}}
+        )
+        raw = json.loads((folder / "result.json").read_text())
+        del raw["normalisation"]
+        (folder / "result.json").write_text(json.dumps(raw))
+    assert names(report().blocks[0]) == ["dm", "random real images", "random real images (zca)"]
+
+
 def test_a_teacher_that_is_not_there_is_no_setting(write_result, report):
     write_result("old", {"A": 0.5})
     write_result("new", {"A": 0.5}, seed=1, settings={"teacher": None})
     write_result("taught", {"A": 0.5}, seed=2, settings={"teacher.temperature": 4.0})
     assert [block.note for block in report().blocks] == ["", "teacher.temperature=4.0"]
+
+
+def elsewhere(path, content=None):
+    """Where a set came from that says nothing of its maker; earlier results do not say what it holds either."""
+    return {"path": path, "seed": None, "config_sha256": None} | ({} if content is None else {"content": content})
+
+
+@pytest.mark.parametrize("seeds", [[(0,), (1,)], [(0, 1, 2), (0, 1, 2)]])
+@pytest.mark.parametrize("contents", [("aaaaaaaaaaaa", "bbbbbbbbbbbb"), (None, None)])
+def test_sets_from_elsewhere_are_told_apart_whatever_their_seeds(contents, seeds, write_result, report):
+    for name, content, of in zip("AB", contents, seeds, strict=True):
+        for seed in of:
+            run = {"source": elsewhere(f"idc/{name}/data.pt", content), "seed": seed, "method": "data"}
+            write_result(f"{name}{seed}", {"A": 0.5}, **run)
+    found = report()
+    (block,) = found.blocks
+    rows = [(f"data (synthetic={name}/data.pt)", len(of)) for name, of in zip("AB", seeds, strict=True)]
+    assert [(row.name, len(row.outcomes)) for row in block.rows] == rows
+    assert found.merged == ()
+
+
+def test_a_set_from_elsewhere_is_its_content_not_its_place(write_result, report):
+    """Two sets that lay at the same path, and a copy of one of them."""
+    places = (("data.pt", "aaaaaaaaaaaa"), ("data.pt", "bbbbbbbbbbbb"), ("copy/data.pt", "aaaaaaaaaaaa"))
+    for seed, (path, content) in enumerate(places):
+        write_result(f"{seed}", {"A": 0.5}, source=elsewhere(path, content), seed=seed, method="data")
+    (block,) = report().blocks
+    assert [(row.note, len(row.outcomes)) for row in block.rows] == [
+        ("synthetic=data.pt (aaaaaaaa)", 2),
+        ("synthetic=data.pt (bbbbbbbb)", 1),
+    ]
+
+
+def test_one_set_from_elsewhere_needs_no_note_and_two_of_a_file_have_their_numbers(write_result, report):
+    for number, content in enumerate(("aaaaaaaaaaaa", "bbbbbbbbbbbb")):
+        settings = {"synthetic.number": number}
+        run = {"source": elsewhere("dm/res.pt", content), "settings": settings, "method": "res"}
+        write_result(f"{number}", {"A": 0.5}, **run)
+        notes = {0: [""], 1: ["synthetic=dm/res.pt[0]", "synthetic=dm/res.pt[1]"]}
+        assert [row.note for row in report().blocks[0].rows] == notes[number]
+
+
+def test_sets_from_elsewhere_that_group_by_merges_are_told(write_result, report):
+    for name in "AB":
+        for seed in (0, 1):
+            run = {"source": elsewhere(f"{name}/data.pt", name * 12), "seed": seed, "method": "data"}
+            write_result(f"{name}{seed}", {"A": 0.5}, **run)
+    assert report("method").merged == ("synthetic",)
+    assert names(report("synthetic").blocks[0]) == ["data (synthetic=A/data.pt)", "data (synthetic=B/data.pt)"]
+
+
+def test_a_set_that_says_its_seed_alone_counts_by_it(write_result, report):
+    """Made by anybody's program and written by dcond: seeds of one row, each a sample however often evaluated."""
+    for seed, draws in ((0, 5), (0, 6), (1, 5)):
+        known = elsewhere(f"mine/{seed}.safetensors", str(seed) * 12) | {"seed": seed}
+        write_result(f"{seed}{draws}", {"A": draws / 10}, source=known, seed=draws, method="mine")
+    (row,) = report().blocks[0].rows
+    assert (row.name, row.accuracies["A"].values) == ("mine", (0.55, 0.5))

@@ -16,16 +16,16 @@ def test_every_field_of_the_contract_is_there_and_null_where_nothing_is_known():
     assert empty["status"] == "failed"  # until something else is known
     assert empty.keys() == {
         *("status", "error", "method", "dataset", "ipc", "factor", "seed", "device", "config_sha256", "git_commit"),
-        *("choices", "config"),
+        *("choices", "config", "extras"),
         *("versions", "images_stored", "images_decoded", "bytes_stored", "cost", "evaluation", "baselines", "scores"),
-        *("score_inputs", "comparison", "source"),
+        *("score_inputs", "comparison", "source", "normalisation"),
     }
     assert empty["cost"] == dict.fromkeys(
         ("condense_wall_s", "steps", "step_s_median", "evaluate_wall_s", "peak_memory_bytes", "processes")
     )
     assert empty["baselines"] == dict.fromkeys(("random", "random_decoded", "full"))
     unknown = {"method", "dataset", "ipc", "factor", "seed", "device", "images_stored", "evaluation", "scores", "error"}
-    unknown |= {"choices", "config"}
+    unknown |= {"choices", "config", "extras", "normalisation"}
     assert all(empty[name] is None for name in unknown)
 
 

@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from dcond.apps.job import build, cache_folder, nearby, positive, truth, whole_number
 from dcond.apps.kept import made_with, shown_settings
 from dcond.errors import UnsupportedError, one_of
+from dcond.report.result import ACCURACY, HELD_OUT
 
 if TYPE_CHECKING:
     from dcond.engine.checkpoint import Checkpoint
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TEST, HELD_OUT = "test", "held_out"  # what accuracies are taken on
 SWITCHES = ("evaluate", "baselines", "tensorboard", "scores.full", "scores.unaugmented")
 
 
@@ -47,8 +47,8 @@ class Job:
         self.evaluate, self.baselines, self.tensorboard, self.full, self.unaugmented = (
             truth(cfg, key) for key in SWITCHES
         )
-        one_of("test_on", str(cfg.test_on), (TEST, HELD_OUT))
-        self.held_out = cfg.test_on == HELD_OUT
+        self.test_on = str(cfg.test_on)
+        one_of("test_on", self.test_on, ACCURACY)
         self.loop = build(cfg.loop, "loop")
         self.method: Method = build(cfg.method, f"method={choices['method']}")
         self._check_shares()
@@ -85,7 +85,7 @@ class Job:
 
         with self.ranks.first_before_others():
             real = self.dataset.load(self.device)
-        if self.held_out:
+        if self.test_on == HELD_OUT:
             real = tuning_data(real)
         if self.evaluate:
             check_memory(real, self.protocol, full=self.full)
@@ -216,11 +216,7 @@ class Job:
         found = self.protocol.evaluate(lambda repeat: synthetic, self.pool, real.test, self.seed, **needs)
         values = {f"evaluate/{name}": network.mean for name, network in found.networks.items()}
         recorder.scalars({**values, "evaluate/average": found.average}, step)
-        log.info("step %d: average %s %.1f %%", step, self._accuracy, 100 * found.average)
-
-    @property
-    def _accuracy(self) -> str:
-        return "held-out accuracy" if self.held_out else "test accuracy"
+        log.info("step %d: average %s %.1f %%", step, ACCURACY[self.test_on], 100 * found.average)
 
     def _evaluate(self, real: "RealData", synthetic: "SyntheticSet") -> None:
         from dcond.apps.evaluation import Wanted, evaluate_with_baselines
@@ -239,7 +235,7 @@ class Job:
                 full=self.full,
                 unaugmented=self.unaugmented,
                 cache=self.cache,
-                accuracy=self._accuracy,
+                tested_on=self.test_on,
             ),
         )
         print(f"-> {nearby(self.folder)}")

@@ -6,7 +6,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dcond.apps.condensation import Job
 from dcond.apps.job import cpu_prepared, owned, reported
-from dcond.apps.kept import chosen, frozen, numbers_of, plain, resumed
+from dcond.apps.kept import chosen, extras, frozen, numbers_of, plain, resumed
 from dcond.apps.launch import hydra_main
 from dcond.apps.several import leads
 from dcond.errors import CheckpointError
@@ -57,9 +57,10 @@ def condense(cfg: DictConfig) -> float | None:
         config_sha256=results.sha256(OmegaConf.to_yaml(numbers, sort_keys=True)),
         choices=chosen(numbers, choices),
         config=plain(numbers),
+        extras=extras(cfg) if cfg.evaluate else {},
     )
     if sweep.is_job():
-        earlier = sweep.finished_before(folder, result["config_sha256"], evaluated=bool(cfg.evaluate))
+        earlier = sweep.finished_before(folder, result, evaluated=bool(cfg.evaluate))
         if earlier is not None:
             return sweep.objective(earlier)
         moment = sweep.left_behind(folder, OmegaConf.to_yaml(numbers, sort_keys=True))

@@ -3,22 +3,28 @@
 import logging
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
 from dcond.apps.job import build, cache_folder, cpu_prepared, nearby, owned, reported, truth, whole_number
-from dcond.apps.kept import OF_THE_EVALUATION, chosen, maker, parts_of, plain
+from dcond.apps.kept import OF_THE_EVALUATION, chosen, extras, maker, parts_of, plain
 from dcond.apps.launch import choices, hydra_main
 from dcond.apps.several import leads
 from dcond.errors import ConfigError
 from dcond.paths import conf_dir
 
 if TYPE_CHECKING:
-    from dcond.types import SyntheticSet
+    from dcond.imports.found import Found
+    from dcond.imports.source import Source
+    from dcond.types import RealData, SyntheticSet
 
 log = logging.getLogger(__name__)
+
+KEPT = ("seed", "synthetic", *OF_THE_EVALUATION)  # a data set's own network, which condenses, is not used
 
 
 def main(argv: list[str]) -> int:
@@ -75,7 +81,9 @@ def evaluate(cfg: DictConfig) -> None:
     if name is None:
         raise ConfigError("where several artefacts are evaluated, say on what: dataset=NAME.")
     result = _new_result(cfg, HydraConfig.get().runtime.choices)
-    if sweep.is_job() and sweep.finished_before(folder, result["config_sha256"], evaluated=True) is not None:
+    if sweep.is_job() and results.finished(folder) is not None:
+        _given(cfg, result)
+        sweep.finished_before(folder, result, evaluated=True)
         return
     with caught(), owned(folder), reported(result, folder), cpu_prepared(cfg):
         _evaluate(cfg, name, result)
@@ -92,26 +100,24 @@ def _evaluate(cfg: DictConfig, name: str, result: dict[str, Any]) -> None:
     baselines, full, unaugmented = (truth(cfg, key) for key in ("baselines", "scores.full", "scores.unaugmented"))
     device = pick_device(str(cfg.device))
     pool, protocol = build(cfg.pool, "pool"), build(cfg.evaluation, "evaluation")
+    given, rival = _given(cfg, result)  # before any data is read
     pool.fetch()
     if protocol.teacher is not None:
         protocol.teacher.network.fetch()
-    source = build(cfg.synthetic, "synthetic")
-    other = None if cfg.against.path is None else build(cfg.against, "against")
-    content, rival = source.read(), other and other.read()  # before any data is
     dataset = build(cfg.dataset, f"dataset={name}")
     result |= {"dataset": name, "device": str(device)}
     result["cost"]["processes"] = current().count
     with current().first_before_others():
         real = dataset.load(device)
-    synthetic = source.fitted(content, real)
-    result |= _described(source.path, synthetic)
+    synthetic = given.fitted(real)
+    result |= _described(given, synthetic)
     title = f"{result['method']} on {real.name}, {synthetic.ipc} image(s) per class"
     wanted = Wanted(
         baselines=baselines,
         full=full,
         unaugmented=unaugmented,
         cache=cache_folder(cfg),
-        against=other and other.fitted(rival, real).to(device),
+        against=None if rival is None else rival.fitted(real).to(device),
         doubt=True,
     )
     evaluate_with_baselines(protocol, pool, real, synthetic.to(device), seed, result, title=title, wanted=wanted)
@@ -120,17 +126,10 @@ def _evaluate(cfg: DictConfig, name: str, result: dict[str, Any]) -> None:
 
 def _new_result(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
     """Return the result as it begins, with what it keeps of the configuration."""
-    from omegaconf import OmegaConf
-
     from dcond.report import result as results
 
-    kept = ("seed", "synthetic", *OF_THE_EVALUATION)  # a data set's own network, which condenses, is not used
-    numbers = parts_of(cfg, kept)
-    return results.new(
-        config_sha256=results.sha256(OmegaConf.to_yaml(numbers, sort_keys=True)),
-        choices=chosen(numbers, choices),
-        config=_settings(numbers),
-    )
+    numbers = parts_of(cfg, KEPT)
+    return results.new(choices=chosen(numbers, choices), config=_settings(numbers))
 
 
 def _settings(numbers: DictConfig) -> dict[str, Any]:
@@ -145,14 +144,60 @@ def _settings(numbers: DictConfig) -> dict[str, Any]:
     return settings | ({"synthetic": told} if told else {})
 
 
-def _described(path: str, synthetic: "SyntheticSet") -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Given:
+    """A set as the command line names it, and what was read there: by that it is known, wherever it lies."""
+
+    source: "Source"
+    content: "SyntheticSet | Found"
+
+    @classmethod
+    def read(cls, cfg: DictConfig, option: str) -> "_Given":
+        """Read what ``synthetic`` or ``against`` names."""
+        source = build(cfg[option], option)
+        return cls(source, source.read())
+
+    @cached_property
+    def hash(self) -> str:
+        """A short hash of images, labels and what the file says of how they are used."""
+        from dcond.artefact import GUARDED, checksum
+
+        said = {name: repr(getattr(self.content, name, None)) for name in GUARDED}
+        tensors = {"images": self.content.images.detach(), "labels": self.content.labels.detach()}
+        if whitening := getattr(self.content, "whitening", None):
+            tensors |= {"zca_mean": whitening.mean, "zca_matrix": whitening.matrix}
+        return checksum(said, tensors)[:16]
+
+    def fitted(self, real: "RealData") -> "SyntheticSet":
+        """Return it as dcond has it."""
+        return self.source.fitted(self.content, real)
+
+
+def _given(cfg: DictConfig, result: dict[str, Any]) -> tuple[_Given, _Given | None]:
+    """Read the set and the one to compare it with; ``result`` tells by them which configuration it is of."""
+    from omegaconf import OmegaConf
+
+    from dcond.report import result as results
+
+    ours = _Given.read(cfg, "synthetic")
+    theirs = None if cfg.against.path is None else _Given.read(cfg, "against")
+    numbers, against = parts_of(cfg, KEPT), cfg.against.copy()
+    numbers.synthetic.path, against.path = ours.hash, theirs and theirs.hash
+    result["config_sha256"] = results.sha256(OmegaConf.to_yaml(numbers, sort_keys=True))
+    rival = theirs and results.sha256(OmegaConf.to_yaml(against, sort_keys=True))[:16]
+    result["extras"] = extras(cfg) | {"against": rival}
+    return ours, theirs
+
+
+def _described(given: _Given, synthetic: "SyntheticSet") -> dict[str, Any]:
     """Return the fields of ``result.json`` that say what the set is, where it came from and how it was read."""
     known = synthetic.metadata
     rate = known.get("learned_lr")
     return {
         "method": known.get("method", "unknown"),
         "source": {
-            "path": path,
+            "path": given.source.path,
+            "content": given.hash,
             "layout": known.get("layout", "dcond"),
             "read_as": known.get("read_as", "pixels"),
             "learned_lr": None if rate is None else float(rate),

@@ -21,6 +21,7 @@ from dcond.evaluate.scores import scores
 from dcond.evaluate.whole import check_whole_fits
 from dcond.init.start import check_ipc
 from dcond.models import Pool
+from dcond.report.result import ACCURACY, TEST
 from dcond.report.score_table import comparison_table, score_table
 from dcond.report.table import BASELINE_TITLES, cross_architecture, percent
 from dcond.types import RealData, SyntheticSet
@@ -41,7 +42,7 @@ class Wanted:
         cache: where the whole set's figures and teachers are kept.
         against: another set to compare with.
         doubt: warn of signs that the set was read wrongly.
-        accuracy: how the figures are called.
+        tested_on: what accuracies are taken on, a key of :data:`~dcond.report.result.ACCURACY`.
     """
 
     baselines: bool
@@ -50,7 +51,7 @@ class Wanted:
     cache: Path
     against: SyntheticSet | None = None
     doubt: bool = False
-    accuracy: str = "test accuracy"
+    tested_on: str = TEST
 
 
 def evaluate_with_baselines(
@@ -67,7 +68,7 @@ def evaluate_with_baselines(
     """Train the pool on the set and on what else is wanted; print the tables, fill ``result``.
 
     Returns:
-        The average test accuracy of the set.
+        The set's average accuracy on what it is tested on.
     """
     check_fits(synthetic, real)
     if wanted.against is not None:
@@ -86,15 +87,17 @@ def evaluate_with_baselines(
     result["cost"]["evaluate_wall_s"] = time.perf_counter() - start
     if "hard_labels" not in found and synthetic.labels.ndim == 1 and protocol.teacher is None:
         found["hard_labels"] = found["condensed"]
-    _fill(result, found)
-    _print(title, found, result, wanted.accuracy)
+    result["normalisation"] = _normalisation(synthetic, real)
+    _fill(result, found, wanted.tested_on)
+    accuracy = ACCURACY[wanted.tested_on]
+    _print(title, found, result, accuracy)
     ours = found["condensed"]
     if wanted.against is not None:
         _compare(synthetic, wanted.against, found, result)
     if wanted.doubt and (warning := near_chance(ours, found.get("random"), synthetic)):
         log.warning("%s", warning)
     each = ", ".join(f"{name} {percent(network)}" for name, network in ours.networks.items())
-    print(f"average {wanted.accuracy} {100 * ours.average:.1f} % ({each})")
+    print(f"average {accuracy} {100 * ours.average:.1f} % ({each})")
     return ours.average
 
 
@@ -104,6 +107,17 @@ def check_memory(real: RealData, protocol: Protocol, *, full: bool) -> None:
         check_whole_fits(real, "scores.full=true")
     if protocol.teacher is not None:
         check_whole_fits(real, "teacher=...")
+
+
+def _normalisation(synthetic: SyntheticSet, real: RealData) -> str | None:
+    """Say how networks see the set, and the random images beside it; None: by the data set's own mean and std."""
+    if synthetic.whitening is not None:
+        return "zca"
+    ours, own = (
+        "mean=[{}] std=[{}]".format(*(",".join(f"{x:.4g}" for x in values) for values in (of.mean, of.std)))
+        for of in (synthetic, real)
+    )
+    return None if ours == own else ours
 
 
 class _Trials:
@@ -166,8 +180,8 @@ class _Trials:
         }
 
 
-def _fill(result: dict[str, Any], found: dict[str, EvalResult]) -> None:
-    result["evaluation"] = found["condensed"].as_dict()
+def _fill(result: dict[str, Any], found: dict[str, EvalResult], tested_on: str) -> None:
+    result["evaluation"] = found["condensed"].as_dict() | {"tested_on": tested_on}
     for name in result["baselines"]:
         if name in found:
             result["baselines"][name] = found[name].as_dict()

@@ -34,6 +34,11 @@ def parts_of(cfg: DictConfig, names: Sequence[str]) -> DictConfig:
     return parts
 
 
+def extras(cfg: DictConfig) -> dict[str, Any]:
+    """Return what is asked for beside the set's own accuracies: it changes none of them, hence no configuration."""
+    return {name: OmegaConf.select(cfg, name) is True for name in ("baselines", "scores.full", "scores.unaugmented")}
+
+
 def chosen(numbers: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
     """Return the names chosen for the parts of a configuration, those that are left out left out."""
     names = {place.rpartition("@")[2]: name for place, name in choices.items()}  # pool@learners is that of learners

@@ -13,13 +13,13 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from dcond.apps.condensation import HELD_OUT
 from dcond.apps.job import nearby
 from dcond.errors import CheckpointError, ConfigError, DcondError
+from dcond.report.result import HELD_OUT
 
 if TYPE_CHECKING:
     from dcond.engine.checkpoint import Checkpoint
-    from dcond.report.collect import Outcome
+    from dcond.report.outcome import Outcome
 
 log = logging.getLogger(__name__)
 
@@ -69,12 +69,12 @@ def objective(result: dict[str, Any]) -> float | None:
     return float(result["evaluation"]["average"])
 
 
-def finished_before(folder: Path, config_sha256: str, *, evaluated: bool) -> dict[str, Any] | None:
+def finished_before(folder: Path, asked: dict[str, Any], *, evaluated: bool) -> dict[str, Any] | None:
     """Return the result of a job that an earlier start of the sweep finished; None where it has to run.
 
     Args:
         folder: the job's own.
-        config_sha256: of the configuration that is asked for now.
+        asked: the result as it begins, of what is asked for now.
         evaluated: whether an evaluation is asked for.
 
     Raises:
@@ -85,12 +85,21 @@ def finished_before(folder: Path, config_sha256: str, *, evaluated: bool) -> dic
     found = results.finished(folder)
     if found is None:
         return None
-    same = found.get("config_sha256") == config_sha256
-    if not same or (evaluated and found.get("evaluation") is None):
-        what = "these settings without evaluation" if same else "other settings"
+    same = found.get("config_sha256") == asked["config_sha256"]
+    lacking = ["evaluation"] if evaluated and found.get("evaluation") is None else _lacking(found, asked)
+    if not same or lacking:
+        what = f"these settings without {', '.join(lacking)}" if same else "other settings"
         raise ConfigError(f"{folder} holds a finished run of {what}, never overwritten; choose another folder.")
     log.info("%s is finished, left as it is", nearby(folder))
     return found
+
+
+def _lacking(found: dict[str, Any], asked: dict[str, Any]) -> list[str]:
+    """Name the extras that a finished run was not asked for; a result that does not say its extras lacks none."""
+    there, words = found.get("extras"), {"against": "this against"}
+    if there is None:
+        return []
+    return [words.get(name, name) for name, value in asked["extras"].items() if value and there.get(name) != value]
 
 
 def left_behind(folder: Path, numbers: str) -> "Checkpoint | None":

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from dcond.report.collect import Outcome
+from dcond.report.outcome import Outcome
 
 LOSS = "condense/loss"
 MOST_POINTS = 400  # of a drawn curve

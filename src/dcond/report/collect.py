@@ -1,58 +1,19 @@
 """Finding ``result.json`` files and reading them; what cannot be used is named, never a reason to stop."""
 
 import json
-import math
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dcond.errors import ConfigError
-from dcond.report.result import NAME, flat
-from dcond.report.telling import PARTS_OF_A_BLOCK
+from dcond.report.outcome import Outcome, read
+from dcond.report.result import NAME
 
-STATUSES = ("done", "failed", "interrupted")
 LOGS = ("condense.log", "evaluate.log")  # in a run folder from its first moment on
-BASELINES = ("random", "random_decoded", "full")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """One run, as its ``result.json`` tells it; accuracies are fractions, costs in seconds, bytes and steps."""
-
-    folder: Path
-    status: str
-    error: str = ""
-    method: str
-    dataset: str
-    ipc: int | None
-    factor: int | None = None
-    seed: int | None = None  # of the set, where it is known
-    draws: int | None = None  # seed of the evaluation: of its networks and its random images
-    sha256: str | None = None
-    made_by: str | None = None  # the hash of the run that made the set, where another has evaluated it
-    settings: dict[str, str] = field(default_factory=dict)  # dotted names; empty where the file does not say
-    protocol: str = ""
-    networks: dict[str, float] = field(default_factory=dict)  # mean accuracy by name
-    recipes: dict[str, str] = field(default_factory=dict)  # learning rate and epochs by network
-    baselines: dict[str, dict[str, float]] = field(default_factory=dict)
-    cost: dict[str, float] = field(default_factory=dict)
-    scores: dict[str, float] = field(default_factory=dict)
-    device: str = ""
-    versions: dict[str, str] = field(default_factory=dict)
-    git_commit: str = ""
-
-    @property
-    def sample(self) -> str:
-        """What tells its set from others: one set evaluated twice is no second sample."""
-        return self.made_by or self.sha256 or str(self.folder)
-
-    @property
-    def evaluated(self) -> bool:
-        """Whether there is an accuracy that counts."""
-        return self.status == "done" and bool(self.networks)
+# A number by itself, as ``str`` writes a float; in ``v1.10`` and ``2.11.0`` the dot stands between whole numbers.
+DECIMAL = r"(?<![A-Za-z\d.])\d+(?:\.\d+)?(?:e[+-]\d+)?(?![A-Za-z\d]|\.\d)"
 
 
 @dataclass(frozen=True)
@@ -112,118 +73,11 @@ def _folders(path: Path) -> Iterator[tuple[Path, bool]]:
     yield from sorted(found, key=lambda each: natural(str(each[0])))
 
 
-def natural(name: str) -> list[tuple[int, str]]:
-    """Return a key that sorts ``job10`` after ``job9``."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+def natural(name: str) -> list[tuple[float, str]]:
+    """Return a key that sorts ``job10`` after ``job9``, ``lr=0.25`` before ``lr=0.5`` and ``v1.10`` after ``v1.9``."""
+    parts = re.split(rf"({DECIMAL}|\d+)", name)
+    return [(_size(part), "") if index % 2 else (-1, part) for index, part in enumerate(parts)]
 
 
-def read(folder: Path) -> Outcome:
-    """Read a run folder's ``result.json``.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is no JSON, or no result of dcond; said in words.
-    """
-    raw = json.loads((folder / NAME).read_text(encoding="utf-8"))
-    if not isinstance(raw, dict) or raw.get("status") not in STATUSES or "method" not in raw:
-        raise ValueError("not a result of dcond")
-    evaluation = _mapping(raw.get("evaluation"), "evaluation")
-    networks = _mapping(evaluation.get("networks"), "evaluation.networks")
-    baselines = _mapping(raw.get("baselines"), "baselines")
-    maker = _mapping(raw.get("source"), "source")
-    seeds = [_whole(part.get("seed"), "seed") for part in (maker, raw)]
-    return Outcome(
-        folder=folder,
-        status=raw["status"],
-        error=_text(raw.get("error")),
-        method=_text(raw["method"]),
-        dataset=_text(raw.get("dataset")),
-        ipc=_whole(raw.get("ipc"), "ipc"),
-        factor=_whole(raw.get("factor"), "factor"),
-        seed=seeds[1] if seeds[0] is None else seeds[0],
-        draws=seeds[1],
-        sha256=_text(raw.get("config_sha256")) or None,
-        made_by=_text(maker.get("config_sha256")) or None,
-        settings=_settings(maker) | _settings(raw),
-        protocol=_text(evaluation.get("protocol")),
-        networks=_accuracies(networks),
-        recipes={
-            name: f"lr {found.get('lr')}, {found.get('epochs')} epochs"
-            for name, found in networks.items()
-            if isinstance(found, dict)
-        },
-        baselines={name: _baseline(baselines[name], name) for name in BASELINES if baselines.get(name)},
-        cost=_numbers(raw.get("cost"), "cost"),
-        scores=_scores(raw.get("scores")),
-        device=_text(raw.get("device")),
-        versions={name: _text(value) for name, value in _mapping(raw.get("versions"), "versions").items()},
-        git_commit=_text(raw.get("git_commit")),
-    )
-
-
-def _settings(raw: dict[str, Any]) -> dict[str, str]:
-    """Return every setting but the seed by its dotted name, choices by their group's; a part left out is none."""
-    config, choices = _mapping(raw.get("config"), "config"), _mapping(raw.get("choices"), "choices")
-    there = {name: part for name, part in config.items() if part is not None or name not in PARTS_OF_A_BLOCK}
-    given = flat(there) | choices
-    return {_text(name): _word(value) for name, value in given.items() if name not in ("seed", "ipc")}
-
-
-def _word(value: object) -> str:
-    """Write a setting as the command line takes it."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else _text(value)
-
-
-def _text(value: object) -> str:
-    """Write any value as one line that a terminal and a file can take."""
-    words = "" if value is None else " ".join(str(value).split())
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in words)
-
-
-def _mapping(value: object, what: str) -> dict[str, Any]:
-    if value is not None and not isinstance(value, dict):
-        raise ValueError(f"its {what} is no object")
-    return {_text(key): part for key, part in (value or {}).items()}
-
-
-def _whole(value: object, what: str) -> int | None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
-        raise ValueError(f"its {what} is no whole number")
-    return value
-
-
-def _number(value: object, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"its {what} is no number")
-    return float(value)
-
-
-def _numbers(value: object, what: str) -> dict[str, float]:
-    """Return the numbers of an object, without those that are null."""
-    given = {name: part for name, part in _mapping(value, what).items() if part is not None}
-    return {name: _number(part, f"{what}.{name}") for name, part in given.items()}
-
-
-def _scores(value: object) -> dict[str, float]:
-    """Return the scores over the pool; those of each network stay in the file."""
-    return _numbers({name: part for name, part in _mapping(value, "scores").items() if name != "networks"}, "scores")
-
-
-def _baseline(value: object, name: str) -> dict[str, float]:
-    what = f"baselines.{name}"
-    return _accuracies(_mapping(_mapping(value, what).get("networks"), f"{what}.networks"))
-
-
-def _accuracies(networks: dict[str, Any]) -> dict[str, float]:
-    """Return the mean accuracy of each network.
-
-    Raises:
-        ValueError: one is not in [0, 1], such as a per cent.
-    """
-    found = {}
-    for name, network in networks.items():
-        mean = _number(_mapping(network, name).get("mean"), f"accuracy of {name}")
-        if not 0 <= mean <= 1:
-            raise ValueError(f"its accuracy of {name} is {mean:g}, no fraction")
-        found[name] = mean
-    return found
+def _size(digits: str) -> float:
+    return int(digits) if digits.isdecimal() else float(digits)  # a whole number of any length keeps every digit

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dcond.report.beside import Curve
+from dcond.report.block import AVERAGE, Block, Row
 from dcond.report.drawing import (
     DASHES,
     GREY,
@@ -21,8 +22,9 @@ from dcond.report.drawing import (
     written,
 )
 from dcond.report.estimate import Estimate
-from dcond.report.grouping import AVERAGE, Block, Report, Row
+from dcond.report.grouping import Report
 from dcond.report.layout import row_of_methods
+from dcond.report.result import ACCURACY, TEST
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,7 +57,8 @@ def _of_a_family(index: int, blocks: list[Block], curves: Sequence[Curve], taken
         ("networks", "Accuracy of every network", _heat_map(blocks)),
         ("loss", "Loss while condensing", _losses(blocks, curves, looks)),
     )
-    slug = re.sub(r"[^\w-]+", "_", f"{first.dataset}_{first.protocol}").strip("_")[:60]
+    tested = "" if first.tested_on == TEST else first.tested_on
+    slug = re.sub(r"[^\w-]+", "_", f"{first.dataset}_{first.protocol}_{tested}").strip("_")[:60]
     for kind, title, figure in kinds:
         if figure is None:
             continue
@@ -87,7 +90,7 @@ def _over_ipc(blocks: list[Block], looks: Looks) -> "Figure | None":
     axes.minorticks_off()
     axes.set_xlabel("images per class")
     axes.margins(y=0.08)
-    _accuracy_axis(axes)
+    _accuracy_axis(axes, blocks[0])
     add_legend(figure, handles)
     return figure
 
@@ -98,13 +101,17 @@ def _bars(axes: "Axes", places: list[float], estimates: list[Estimate], look: di
     return axes.errorbar(places, means, yerr=spreads, capsize=2.5, linewidth=1.4, elinewidth=0.9, **look)
 
 
-def _accuracy_axis(axes: "Axes") -> None:
-    axes.set_ylabel("mean test accuracy, %")
+def _accuracy_axis(axes: "Axes", block: Block) -> None:
+    axes.set_ylabel(f"mean {_accuracy(block)}, %")
     low, high = axes.get_ylim()
     low, high = max(low, 0.0), min(high, 102.0)  # intervals may leave what an accuracy can be
     axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick <= 100])
     axes.set_ylim(low, high)
     axes.grid(True)
+
+
+def _accuracy(block: Block) -> str:
+    return ACCURACY.get(block.tested_on, "accuracy")
 
 
 def _over_cost(blocks: list[Block], looks: Looks) -> "Figure | None":
@@ -129,7 +136,7 @@ def _over_cost(blocks: list[Block], looks: Looks) -> "Figure | None":
         axes.margins(y=0.08)
         axes.set_title(f"ipc {block.ipc}")
         axes.set_xlabel("condensing, s")
-        _accuracy_axis(axes)
+        _accuracy_axis(axes, block)
     add_legend(figure, handles)
     return figure
 
@@ -176,7 +183,7 @@ def _heat_map(blocks: list[Block]) -> "Figure | None":
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
         _write_numbers(axes, means, (low + high) / 2)
-    figure.colorbar(mesh, ax=all_axes, label="test accuracy, %")
+    figure.colorbar(mesh, ax=all_axes, label=f"{_accuracy(blocks[0])}, %")
     return figure
 
 

@@ -5,74 +5,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from dcond.report.collect import Found, Outcome, natural
+from dcond.report.block import AVERAGE, BASELINE_TITLES, Block, Row
+from dcond.report.collect import Found, natural
 from dcond.report.estimate import Estimate, is_ahead, of_each
-from dcond.report.sorting import Group, Place, groups_of, without_repeats
+from dcond.report.outcome import Outcome
+from dcond.report.result import TEST
+from dcond.report.sorting import Group, Place, groups_of, named, without_repeats
 from dcond.report.telling import note, of_the_row, telling
-
-AVERAGE = "average"
-BASELINE_TITLES = {
-    "random": "random real images",
-    "random_decoded": "random, shrunken",
-    "full": "whole real set",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """Runs of one method that differ in nothing but the seed, or one baseline of a block."""
-
-    title: str
-    note: str = ""  # what tells it from the method's other rows
-    baseline: bool = False
-    outcomes: tuple[Outcome, ...] = ()
-    accuracies: dict[str, Estimate]  # by network, and AVERAGE; empty where no run has any
-    missing: tuple[int, ...] = ()  # seeds that other rows of the family have
-    absent: bool = False  # the method has no run here, though at another ipc
-    best: frozenset[str] = frozenset()  # columns in which it is ahead of all others
-
-    @property
-    def name(self) -> str:
-        """Title and note in one line."""
-        return f"{self.title} ({self.note})" if self.note else self.title
-
-    def of_status(self, status: str) -> tuple[Outcome, ...]:
-        """Return its runs that ended so."""
-        return tuple(outcome for outcome in self.outcomes if outcome.status == status)
-
-    def figure(self, kind: str, name: str) -> Estimate | None:
-        """Return a figure of ``cost`` or ``scores`` over the runs that are done, or None where no run has it."""
-        values = [getattr(outcome, kind).get(name) for outcome in self.of_status("done")]
-        known = tuple(value for value in values if value is not None)
-        return Estimate(known) if known else None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Block:
-    """What may be compared: runs on one data set at one ipc, tested by one protocol on the same networks."""
-
-    dataset: str
-    ipc: int
-    protocol: str
-    note: str  # what tells it from blocks of the same data set, ipc and protocol
-    networks: tuple[str, ...]
-    rows: tuple[Row, ...]
-
-    @property
-    def family(self) -> tuple[str, str, str, tuple[str, ...]]:
-        """What it shares with the same study at other ipc."""
-        return self.dataset, self.protocol, self.note, tuple(sorted(self.networks))
-
-    @property
-    def subject(self) -> str:
-        """What its family is about, in one line."""
-        tested = f"protocol {self.protocol}" if self.protocol else "not evaluated"
-        return ", ".join(part for part in (self.dataset, tested, self.note) if part)
-
-    @property
-    def title(self) -> str:
-        """What it is about, in one line."""
-        return f"{self.subject}, ipc {self.ipc}"
 
 
 @dataclass(frozen=True)
@@ -104,14 +43,14 @@ def make(found: Found, group_by: Sequence[str] | None = None) -> Report:
     Raises:
         ConfigError: no run has a setting of that name.
     """
-    outcomes = without_repeats(found.outcomes)
+    outcomes = named(without_repeats(found.outcomes))
     groups = groups_of(outcomes, group_by)
     titles = _block_notes({group.place for group in groups})
     rows: dict[Place, list[Row]] = defaultdict(list)
     for group, words in zip(groups, _row_notes(groups, titles, group_by), strict=True):
         rows[group.place].append(_row(group, words))
     blocks = [_block(place, titles[place], rows[place]) for place in rows]
-    blocks.sort(key=lambda block: natural(f"{block.dataset} {block.protocol} {block.note} {block.ipc}"))
+    blocks.sort(key=_order)
     merged = telling((index, of_the_row(run.settings)) for index, group in enumerate(groups) for run in group.outcomes)
     return Report(
         blocks=tuple(_complete(blocks)),
@@ -122,12 +61,16 @@ def make(found: Found, group_by: Sequence[str] | None = None) -> Report:
     )
 
 
+def _order(block: Block) -> tuple[object, ...]:
+    return natural(f"{block.dataset} {block.protocol}"), block.tested_on != TEST, natural(f"{block.note} {block.ipc}")
+
+
 def _block_notes(places: Iterable[Place]) -> dict[Place, str]:
-    """Return what tells each place from those of the same data set, ipc, protocol and networks."""
+    """Return what tells each place from those of the same data set, protocol, tested images and networks."""
     notes = {}
-    alike: dict[tuple[str, str, tuple[str, ...]], list[Place]] = defaultdict(list)
+    alike: dict[tuple[object, ...], list[Place]] = defaultdict(list)
     for place in places:
-        alike[place.dataset, place.protocol, place.networks].append(place)
+        alike[place.dataset, place.protocol, place.tested_on, place.networks].append(place)
     for family in alike.values():
         recorded = [place for place in family if place.recorded]
         for side in (recorded, [place for place in family if not place.recorded]):
@@ -145,7 +88,7 @@ def _row_notes(groups: list[Group], titles: dict[Place, str], group_by: Sequence
 
     def family(group: Group) -> tuple[str, ...]:
         place = group.place
-        return group.method, place.dataset, place.protocol, titles[place], *place.networks
+        return group.method, place.dataset, place.protocol, place.tested_on, titles[place], *place.networks
 
     for group in groups:
         alike[family(group)].append(group)
@@ -185,6 +128,7 @@ def _block(place: Place, words: str, rows: list[Row]) -> Block:
         dataset=place.dataset,
         ipc=place.ipc,
         protocol=place.protocol,
+        tested_on=place.tested_on,
         note=words,
         networks=networks,
         rows=tuple(replace(row, best=_best(row, rows)) for row in rows),
@@ -192,16 +136,20 @@ def _block(place: Place, words: str, rows: list[Row]) -> Block:
 
 
 def _baselines(runs: Iterable[Outcome], networks: Sequence[str]) -> list[Row]:
-    """Return a row per baseline: a value per seed of the evaluation, since runs of one have drawn the same images."""
-    drawn: dict[tuple[str, int], list[tuple[object, dict[str, float]]]] = defaultdict(list)
+    """Return a row per baseline: a value per seed of the evaluation, since runs of one have drawn the same images.
+
+    Random images are normalised as the set beside them is, and so are told apart by it.
+    """
+    drawn: dict[tuple[str, int, str], list[tuple[object, dict[str, float]]]] = defaultdict(list)
     for run in runs:
         for name, accuracies in run.baselines.items():
             factor = (run.factor or 1) if name == "random_decoded" else 1
-            drawn[name, factor].append((run.folder if run.draws is None else run.draws, accuracies))
+            how = "" if name == "full" else run.normalisation
+            drawn[name, factor, how].append((run.folder if run.draws is None else run.draws, accuracies))
     rows = []
-    for name, factor in sorted(drawn, key=lambda each: ([*BASELINE_TITLES].index(each[0]), each[1])):
-        means = of_each(drawn[name, factor])
-        words = f"factor {factor}" if factor > 1 else ""
+    for name, factor, how in sorted(drawn, key=lambda each: ([*BASELINE_TITLES].index(each[0]), *each[1:])):
+        means = of_each(drawn[name, factor, how])
+        words = ", ".join(filter(None, (f"factor {factor}" if factor > 1 else "", how)))
         rows.append(
             Row(title=BASELINE_TITLES[name], note=words, baseline=True, accuracies=_accuracies(means, networks))
         )
@@ -217,7 +165,7 @@ def _best(row: Row, rows: Iterable[Row]) -> frozenset[str]:
         name
         for name, ours in row.accuracies.items()
         if (theirs := [other.accuracies[name] for other in rivals if name in other.accuracies])
-        and is_ahead(ours, max(theirs, key=lambda estimate: estimate.mean))
+        and all(is_ahead(ours, each) for each in theirs)
     )
 
 

@@ -5,16 +5,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dcond.engine.progress import duration
-from dcond.report.collect import Outcome
+from dcond.report.block import AVERAGE, Block, Row
 from dcond.report.estimate import Estimate
-from dcond.report.grouping import AVERAGE, Block, Report, Row
+from dcond.report.grouping import Report
+from dcond.report.outcome import Outcome
 
 LEGEND = (
-    "Test accuracy of the last epoch, per cent, mean ± standard deviation over n runs (seeds); 95 %: half width of the "
-    "average's interval. Bold: ahead of every other row by more than the 95 % interval of the difference."
+    "Test accuracy of the last epoch (on held-out training images where the title says so), per cent, mean ± standard "
+    "deviation over n runs (seeds); 95 %: half width of the average's interval. Bold: ahead of every other row by more "
+    "than the 95 % interval of the difference."
 )
 SCORES = ("ior", "hlr", "lrs", "ars")
 NOTHING = "–"
+LACKS = {"failed": "failed", "interrupted": "interrupted", "done": "not evaluated"}  # sets without an accuracy
 
 
 @dataclass(frozen=True)
@@ -109,12 +112,11 @@ def count(row: Row) -> str:
 
 
 def marks(row: Row) -> str:
-    """Say what a row lacks: failed, interrupted, unevaluated and missing runs."""
+    """Say what a row lacks: sets whose runs failed, were interrupted or not evaluated, and missing seeds."""
     if row.absent:
         return "no run"
-    words = [f"{len(runs)} {status}" for status in ("failed", "interrupted") if (runs := row.of_status(status))]
-    idle = [run for run in row.of_status("done") if not run.evaluated]
-    words += [f"{len(idle)} not evaluated"] if idle else []
+    lacking = row.lacking
+    words = [f"{lacking[status]} {word}" for status, word in LACKS.items() if lacking[status]]
     if row.missing:
         words.append(f"seed {', '.join(map(str, row.missing))} missing")
     return "; ".join(words)

@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from dcond.report.beside import picture
+from dcond.report.block import Block, Row
 from dcond.report.drawing import COLOURS, INK, Drawing
-from dcond.report.grouping import Block, Report, Row
+from dcond.report.grouping import Report
 from dcond.report.layout import LEGEND, Cell, Sheet, accuracy_sheet, cost_sheet, notes, row_of_methods
 
 LIGHTER = ("#56a8e0", "#f08a4b", "#3ecf9f", "#e6a3c8", "#f0b840", "#8accf5", "#c9a66b", "#a99be8")  # on dark paper

@@ -12,6 +12,8 @@ from dcond.errors import ConfigError
 from dcond.paths import write_atomically
 
 NAME = "result.json"
+TEST, HELD_OUT = "test", "held_out"  # what accuracies are taken on, as test_on=... and evaluation.tested_on say
+ACCURACY = {TEST: "test accuracy", HELD_OUT: "held-out accuracy"}
 
 
 def new(**known: Any) -> dict[str, Any]:
@@ -29,6 +31,7 @@ def new(**known: Any) -> dict[str, Any]:
         "config_sha256": None,
         "choices": None,
         "config": None,
+        "extras": None,
         "git_commit": git_commit(),
         "versions": versions(),
         "images_stored": None,
@@ -42,6 +45,7 @@ def new(**known: Any) -> dict[str, Any]:
             "peak_memory_bytes": None,
             "processes": None,
         },
+        "normalisation": None,
         "evaluation": None,
         "baselines": {"random": None, "random_decoded": None, "full": None},
         "scores": None,

@@ -3,10 +3,11 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import PurePath
 
 from dcond.errors import one_of
-from dcond.report.collect import Outcome
+from dcond.report.outcome import Outcome
 from dcond.report.telling import of_the_block, of_the_row
 
 Frozen = tuple[tuple[str, str], ...]
@@ -19,6 +20,7 @@ class Place:
     dataset: str
     ipc: int
     protocol: str
+    tested_on: str
     networks: tuple[str, ...]
     settings: Frozen  # of the data set, the networks and the protocol
     recorded: bool  # False where the files do not hold the settings, and these are what the evaluation tells
@@ -38,13 +40,42 @@ def without_repeats(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
     """Return one run per configuration and seed: the last that is evaluated, or done, or was interrupted, or failed.
 
     Running one configuration twice gives no second sample, and a run that was started again replaces one that failed.
+    Baselines and scores are no part of a configuration, so of those evaluated it is the one with most of them.
     """
     rank = {"done": 2, "interrupted": 1, "failed": 0}
     kept: dict[str, Outcome] = {}
-    for outcome in sorted(outcomes, key=lambda each: (each.evaluated, rank[each.status])):
+    for outcome in sorted(outcomes, key=lambda each: (each.evaluated, rank[each.status], _extras(each))):
         kept[outcome.sha256 or str(outcome.folder)] = outcome
     chosen = {id(outcome) for outcome in kept.values()}
     return tuple(outcome for outcome in outcomes if id(outcome) in chosen)
+
+
+def _extras(run: Outcome) -> int:
+    return len(run.baselines) + len(run.scores)
+
+
+def named(outcomes: Iterable[Outcome]) -> tuple[Outcome, ...]:
+    """Tell sets from elsewhere apart by a setting ``synthetic``: the end of their path, since many files are `data.pt`.
+
+    A set is what it holds, or its path where the result does not say that; of several with one name the hash is told.
+    """
+    given = tuple(outcomes)
+    names: dict[str, str] = {}
+    for run in given:
+        if run.elsewhere:
+            number = run.settings.get("synthetic.number")
+            end = str(PurePath(*PurePath(run.elsewhere).parts[-2:]))
+            names.setdefault(run.content or run.elsewhere, end if number is None else f"{end}[{number}]")
+    shared = {name for name, count in Counter(names.values()).items() if count > 1}
+
+    def name(run: Outcome) -> str:
+        short = names[run.content or run.elsewhere]
+        longer = f"{short} ({run.content[:8]})" if run.content else run.elsewhere
+        return longer if short in shared else short
+
+    return tuple(
+        replace(run, settings={**run.settings, "synthetic": name(run)}) if run.elsewhere else run for run in given
+    )
 
 
 def groups_of(outcomes: Iterable[Outcome], group_by: Sequence[str] | None) -> list[Group]:
@@ -84,6 +115,7 @@ def _place(run: Outcome) -> Place:
         run.dataset,
         run.ipc or 0,
         run.protocol or run.settings.get("evaluation.name", ""),
+        run.tested_on,
         networks,
         tuple(sorted(settings.items())),
         bool(run.settings),

@@ -5,12 +5,13 @@ import io
 import re
 from collections.abc import Iterable
 
-from dcond.report.grouping import Report, Row
+from dcond.report.block import Row
+from dcond.report.grouping import Report
 from dcond.report.layout import LEGEND, SCORES, Cell, Sheet, marks
 
 COSTS = ("condense_wall_s", "steps", "step_s_median", "evaluate_wall_s", "peak_memory_bytes")
 COLUMNS = (
-    *("dataset", "ipc", "protocol", "comparison", "method", "settings", "baseline", "network"),
+    *("dataset", "ipc", "protocol", "tested_on", "comparison", "method", "settings", "baseline", "network"),
     *("n", "mean", "std", "ci95", "best", "seeds", "missing_seeds", "failed", "interrupted", "marks"),
     *COSTS,
     *SCORES,
@@ -29,7 +30,8 @@ def as_csv(report: Report) -> str:
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for block in report.blocks:
-        where = {"dataset": block.dataset, "ipc": block.ipc, "protocol": block.protocol, "comparison": block.note}
+        where = {"dataset": block.dataset, "ipc": block.ipc, "protocol": block.protocol}
+        where |= {"tested_on": block.tested_on, "comparison": block.note}
         for row in block.rows:
             for name in row.accuracies or ("",):
                 writer.writerow({**where, **_fields(row), **_figures(row, name)})
@@ -45,8 +47,8 @@ def _fields(row: Row) -> dict[str, object]:
         "baseline": int(row.baseline),
         "seeds": " ".join(counted),
         "missing_seeds": " ".join(map(str, row.missing)),
-        "failed": len(row.of_status("failed")),
-        "interrupted": len(row.of_status("interrupted")),
+        "failed": row.lacking["failed"],
+        "interrupted": row.lacking["interrupted"],
         "marks": marks(row),
         **{name: estimate.mean for name, estimate in means.items() if estimate},
     }
