@@ -259,8 +259,8 @@ def test_image_folder_of_unknown_classes(tmp_path, load):
     with pytest.raises(DataError) as error:
         load(tmp_path)
     assert str(error.value) == (
-        f"{tmp_path}: its 3 classes (a, b, c, ...) are neither the 3 of 'mnist' (left, right, low, ...) by name nor "
-        "numbered from 0; rename them."
+        f"{tmp_path}: its 3 classes (a, b, c) are neither the 3 of 'mnist' (left, right, low) by name nor "
+        "numbered from 0; rename them, or evaluate it on the data set it was made from (dataset=NAME)."
     )
     Image.new("L", (9, 8)).save(tmp_path / "a" / "y.png")
     with pytest.raises(DataError, match=r"images differ in size: .* Bring them to the size of the data set first\.$"):
