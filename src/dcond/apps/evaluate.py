@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from dcond.apps.job import build, cache_folder, cpu_prepared, nearby, owned, reported, truth, whole_number
-from dcond.apps.kept import OF_THE_EVALUATION, chosen, maker, parts_of, plain
+from dcond.apps.kept import OF_THE_EVALUATION, chosen, learned_lr, maker, parts_of, plain
 from dcond.apps.launch import choices, hydra_main
 from dcond.apps.several import leads
 from dcond.errors import ConfigError
@@ -148,14 +148,13 @@ def _settings(numbers: DictConfig) -> dict[str, Any]:
 def _described(path: str, synthetic: "SyntheticSet") -> dict[str, Any]:
     """Return the fields of ``result.json`` that say what the set is, where it came from and how it was read."""
     known = synthetic.metadata
-    rate = known.get("learned_lr")
     return {
         "method": known.get("method", "unknown"),
         "source": {
             "path": path,
             "layout": known.get("layout", "dcond"),
             "read_as": known.get("read_as", "pixels"),
-            "learned_lr": None if rate is None else float(rate),
+            "learned_lr": learned_lr(known),
             **maker(known),
         },
         "ipc": synthetic.ipc,
