@@ -256,6 +256,27 @@ def test_archive_names_size_and_way_out(split_folder, tmp_path):
         other.load()
 
 
+def test_archive_names_the_rule_it_was_prepared_by(split_folder, tmp_path):
+    archive(tmp_path, path=str(split_folder), resize="pad").prepare()
+    assert archive(tmp_path, resize="pad").load().spec.height == 8
+    for verb in ("load", "prepare"):
+        with pytest.raises(DataError) as error:
+            getattr(archive(tmp_path), verb)()
+        assert str(error.value) == (
+            f"{tmp_path / 'tiny_imagenet.npz'} holds images brought to their size by 'pad', but dataset.resize=crop; "
+            "remove the file to prepare it anew, or set another paths.data."
+        )
+
+
+@pytest.mark.parametrize("said", [{}, {"resize": np.array(["pad", "crop"])}, {"resize": np.array(3)}])
+def test_a_prepared_file_that_does_not_say_its_rule_is_read(said, split_folder, tmp_path):
+    """As dcond wrote them before, or somebody else did."""
+    file = archive(tmp_path, path=str(split_folder)).prepare()
+    with np.load(file) as loaded:
+        np.savez(file, **{key: loaded[key] for key in loaded if key != "resize"} | said)
+    assert archive(tmp_path, resize="pad").load().class_names == ("ant", "bee")
+
+
 def test_imagenette_is_unpacked_whole_or_not_at_all(split_folder, tmp_path, monkeypatch):
     datasets = pytest.importorskip("torchvision.datasets")
     sizes = []

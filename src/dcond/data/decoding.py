@@ -58,6 +58,7 @@ class ImageRule:
                 ``size`` is None; the message names the file.
         """
         shape = self._shape(itertools.chain(listing.train_files, listing.test_files))
+        rule = {} if self.size is None else {"resize": np.array(self.resize)}
         return check_prepared(
             {
                 "train_images": DecodedImages(self, listing.train_files, shape),
@@ -65,7 +66,8 @@ class ImageRule:
                 "test_images": DecodedImages(self, listing.test_files, shape),
                 "test_labels": listing.test_labels,
                 "class_names": np.array(listing.class_names),
-            },
+            }
+            | rule,
             in_memory="",
         )
 
