@@ -137,6 +137,15 @@ def test_other_settings_and_other_data_are_another_teacher(taught, toy, tmp_path
     assert len(trained) == 4
 
 
+def test_so_is_one_from_a_file_of_other_weights(toy, tmp_path, trained):
+    file = tmp_path / "w.pt"
+    for seed in (1, 2):
+        torch.save(NETWORK.build(toy.spec, generator(seed, "x")).state_dict(), file)
+        for _ in range(2):
+            replace(TEACHER, network=replace(NETWORK, weights=str(file))).learnt(toy, tmp_path / "cache")
+    assert len(trained) == 2
+
+
 def test_a_damaged_file_is_made_again(taught, toy, tmp_path, trained):
     (file,) = tmp_path.glob("*")
     for content in (b"", b"PK\x03\x04", file.read_bytes()[:-200]):

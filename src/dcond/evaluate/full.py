@@ -72,7 +72,8 @@ def evaluate_whole(
     results: dict[str, NetworkResult] = {}
     data, protocol = fingerprint(real), protocol.without_teacher()
     for name, recipe in pool.networks.items():
-        key = f"{dcond.__version__}/{protocol.settings('stack', 'teacher')}/{name}/{recipe!r}/{data}/{seed}"
+        network = recipe.by_content()
+        key = f"{dcond.__version__}/{protocol.settings('stack', 'teacher')}/{name}/{network!r}/{data}/{seed}"
         file = folder / f"full_{real.name}_{name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
         kept = _parsed(current().told(_read(file)))  # one decision for all processes
         if kept is not None:

@@ -10,7 +10,7 @@ import io
 import logging
 import pickle
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -89,7 +89,8 @@ class Teacher(Schedule):
 
         They are taken for the same settings but the temperature, the same data set and version of dcond only.
         """
-        key = f"{dcond.__version__}/{self.settings('temperature')}/{fingerprint(real)}"
+        settings = replace(self, network=self.network.by_content()).settings("temperature")
+        key = f"{dcond.__version__}/{settings}/{fingerprint(real)}"
         file = folder / f"teacher_{real.name}_{self.network.name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.pt"
         with current().first_before_others():  # the others find what the first has kept
             network, facts = self._kept_or_trained(real, file)
