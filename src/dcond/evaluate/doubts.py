@@ -38,13 +38,19 @@ def odd_inputs(synthetic: SyntheticSet, real: RealData) -> str | None:
     )
 
 
+def at_chance(accuracy: float, classes: int) -> bool:
+    """Tell whether an accuracy is at most a twentieth of the way from chance to 1."""
+    chance = 1 / classes
+    return accuracy <= chance + NEAR * (1 - chance)
+
+
 def near_chance(ours: EvalResult, random: EvalResult | None, synthetic: SyntheticSet) -> str | None:
     """Return a warning if a set teaches networks next to nothing, and less than random images do."""
-    chance = 1 / len(synthetic.class_names)
-    if ours.average > chance + NEAR * (1 - chance) or (random is not None and ours.average >= random.average):
+    classes = len(synthetic.class_names)
+    if not at_chance(ours.average, classes) or (random is not None and ours.average >= random.average):
         return None
     return (
-        f"average test accuracy {100 * ours.average:.1f} % is near chance ({100 * chance:.1f} %), as with images of "
+        f"average test accuracy {100 * ours.average:.1f} % is near chance ({100 / classes:.1f} %), as with images of "
         f"another normalisation: {_cure(synthetic)}."
     )
 
