@@ -81,7 +81,7 @@ class Job:
         from dcond.apps.evaluation import check_memory
         from dcond.engine.machine import peak_memory_bytes
         from dcond.engine.recording import Recorder, Silence, grid, save_png
-        from dcond.evaluate.full import tuning_data
+        from dcond.evaluate.full import hold_out, tuning_data
 
         with self.ranks.first_before_others():
             real = self.dataset.load(self.device)
@@ -89,6 +89,7 @@ class Job:
             real = tuning_data(real)
         if self.evaluate:
             check_memory(real, self.protocol, full=self.full)
+            hold_out(self.protocol, real)  # too few images to search a rate on are told before any step
         synthetic = self._first_images(real)
         self._describe(synthetic)
         after_step, done = moment.step if moment else 0, False

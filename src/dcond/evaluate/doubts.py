@@ -1,5 +1,7 @@
 """Signs that a set made elsewhere was read wrongly: its spread as networks see it, and accuracy near chance."""
 
+import math
+
 import torch
 
 from dcond.evaluate.results import EvalResult
@@ -8,7 +10,7 @@ from dcond.types import RealData, SyntheticSet
 SPREAD = 2.5  # a wrong normalisation changes the spread by 1 / std, 3 to 5 for natural images
 SHIFT = 2.0  # in standard deviations of real images
 NEAR = 0.05  # of the way from chance to 1
-SAMPLE = 1000  # real images to compare with, spread over the training split
+SAMPLE = 1000  # real images to compare with, at most, spread over the training split
 
 CURES = {
     "pixels": "pass synthetic.normalised=true if they are stored as (x - mean) / std, synthetic.zca=true if whitened",
@@ -22,7 +24,7 @@ def odd_inputs(synthetic: SyntheticSet, real: RealData) -> str | None:
 
     Both normalised alike; ratio of standard deviations beyond 2.5, or means apart by 2 standard deviations.
     """
-    step = max(1, len(real.train) // SAMPLE)
+    step = math.ceil(len(real.train) / SAMPLE)
     spec = synthetic.spec
     with torch.no_grad():
         ours = spec.normalise(synthetic.images.to(real.device))
