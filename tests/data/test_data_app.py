@@ -75,6 +75,18 @@ def test_prepare_says_what_it_did(tmp_path, capsys):
     assert capsys.readouterr().out == f"cifar10: prepared {tmp_path / 'cifar10.npz'} (0.0 MB)\n"
 
 
+@pytest.mark.parametrize("name", ["image_folder", "cifar100"])
+def test_prepare_writes_over_no_other_data_set(name, tmp_path):
+    (tmp_path / "imagewoof.npz").write_bytes(b"precious")
+    path = [f"dataset.path={tmp_path}"] if name in NEEDS_PATH else []
+    with pytest.raises(ConfigError) as error:
+        main(["prepare", name, *path, "dataset.name=imagewoof"])
+    assert str(error.value) == (
+        "dataset.name=imagewoof is another data set of dcond's, which reads imagewoof.npz; give a name of its own."
+    )
+    assert (tmp_path / "imagewoof.npz").read_bytes() == b"precious"
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

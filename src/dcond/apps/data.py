@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     dataset = make_dataset(arguments.name, arguments.settings)
     if arguments.verb == "prepare":
-        _prepare(dataset)
+        _prepare(dataset, arguments.name)
     else:
         from dcond.data import summarise
 
@@ -72,12 +72,10 @@ def make_dataset(name: str, settings: list[str]) -> "Dataset":
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    folder = conf_dir()
-    known = sorted(file.stem for file in (folder / "dataset").glob("*.yaml"))
     if not any(word.startswith("hydra.searchpath=") for word in settings):  # which may add data sets
-        one_of("data set", name, known)
+        one_of("data set", name, _packaged())
     try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
+        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
             config = compose(config_name="data", overrides=[f"dataset={name}", *settings])
         missing = sorted(OmegaConf.missing_keys(config.dataset))
         if missing:
@@ -94,11 +92,20 @@ def make_dataset(name: str, settings: list[str]) -> "Dataset":
         raise ConfigError(_one_line(error)) from error
 
 
+def _packaged() -> list[str]:
+    return sorted(file.stem for file in (conf_dir() / "dataset").glob("*.yaml"))
+
+
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _prepare(dataset: "Dataset") -> None:
+def _prepare(dataset: "Dataset", choice: str) -> None:
+    if dataset.name != choice and dataset.name in _packaged():
+        raise ConfigError(
+            f"dataset.name={dataset.name} is another data set of dcond's, which reads {dataset.name}.npz; "
+            "give a name of its own."
+        )
     file: Path | None = dataset.prepare()
     if file is None:
         print(f"{dataset.name}: nothing to prepare, it is read as it is")
