@@ -116,6 +116,7 @@ def _prepare(dataset: "Dataset", choice: str) -> None:
 def _show(summary: "Summary") -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console(highlight=False)
     facts = Table(show_header=False, box=None, pad_edge=False)
@@ -128,7 +129,7 @@ def _show(summary: "Summary") -> None:
             classes.columns[column].justify = "right"
         for label, name in enumerate(summary.class_names):
             train, test = summary.train_counts[label], summary.test_counts[label]
-            classes.add_row(str(label), name, f"{train:,}", f"{test:,}")
+            classes.add_row(str(label), Text(name), f"{train:,}", f"{test:,}")
         console.print()
         console.print(classes)
 
