@@ -128,7 +128,7 @@ class Job:
         from dcond.init.start import check_ipc
         from dcond.types import SyntheticSet
 
-        images = self.start(real, self.ipc, self.method.factor, self.rng)
+        images, choice = self.start(real, self.ipc, self.method.factor, self.rng), self.choices["dataset"]
         if self.choices["init"] != "noise":
             check_ipc(real, self.ipc)
         return SyntheticSet(
@@ -141,12 +141,13 @@ class Job:
             factor=self.method.factor,
             metadata={
                 "method": self.choices["method"],
-                "dataset": self.choices["dataset"],
+                "dataset": self.result["dataset"],
                 "seed": str(self.seed),
                 "config_sha256": self.result["config_sha256"],
                 "evaluation": self.protocol.name,
                 "made_with": made_with(self.result),
-            },
+            }
+            | ({} if choice == self.result["dataset"] else {"dataset_choice": choice}),  # an evaluation must know
         )
 
     def _describe(self, synthetic: "SyntheticSet") -> None:
@@ -163,7 +164,7 @@ class Job:
         log.info(
             "%s on %s, ipc %d: %s, seed %s, %s%s -> %s",
             self.choices["method"],
-            self.choices["dataset"],
+            self.result["dataset"],
             synthetic.ipc,
             content,
             self.seed,

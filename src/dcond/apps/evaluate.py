@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from dcond.apps.job import build, cache_folder, cpu_prepared, nearby, owned, reported, truth, whole_number
-from dcond.apps.kept import OF_THE_EVALUATION, chosen, learned_lr, maker, parts_of, plain
+from dcond.apps.kept import OF_THE_EVALUATION, chosen, dataset_name, learned_lr, maker, parts_of, plain
 from dcond.apps.launch import choices, hydra_main
 from dcond.apps.several import leads
 from dcond.errors import ConfigError
@@ -36,7 +36,8 @@ def path_words(argv: list[str]) -> list[str]:
 def dataset_word(argv: list[str]) -> list[str]:
     """Return ``["dataset=NAME"]`` from the artefact's metadata where the words name an artefact but no data set.
 
-    It must stand on the command line, since a data set brings its own default pool and protocol.
+    It must stand on the command line, since a data set brings its own default pool and protocol. Data of a user's go by
+    the name they had when they were condensed.
 
     Raises:
         ArtefactError: the artefact cannot be read.
@@ -46,15 +47,21 @@ def dataset_word(argv: list[str]) -> list[str]:
     if "dataset" in given or "synthetic.path" not in given or "," in given["synthetic.path"]:
         return []
     from dcond import artefact
+    from dcond.data.base import NAME
     from dcond.imports.source import is_artefact
 
     path = Path(given["synthetic.path"].strip("'\"")).expanduser()
     if not is_artefact(path):
         raise ConfigError(f"{path} does not name the data set it was made from; say dataset=NAME.")
-    name = artefact.load(path).metadata.get("dataset", "")
-    if name not in choices(conf_dir() / "dataset"):
-        raise ConfigError(f"the artefact names the data set {name!r}, which is not packaged; say dataset=NAME.")
-    return [f"dataset={name}"]
+    metadata = artefact.load(path).metadata
+    name = metadata.get("dataset", "")
+    choice = metadata.get("dataset_choice", name)
+    if choice not in choices(conf_dir() / "dataset"):
+        raise ConfigError(f"the artefact names the data set {choice!r}, which is not packaged; say dataset=NAME.")
+    said = any(word.lstrip("+").startswith("dataset.name=") for word in argv)
+    if choice == name or said or not re.fullmatch(NAME, name):  # anybody may have written it
+        return [f"dataset={choice}"]
+    return [f"dataset={choice}", f"dataset.name='{name}'"]
 
 
 def evaluate(cfg: DictConfig) -> None:
@@ -83,7 +90,7 @@ def evaluate(cfg: DictConfig) -> None:
 
 
 def _evaluate(cfg: DictConfig, name: str, result: dict[str, Any]) -> None:
-    """Evaluate a set on the data set of this name; all figures go into ``result``."""
+    """Evaluate a set on the data set that is chosen by this name; all figures go into ``result``."""
     from dcond.apps.evaluation import Wanted, evaluate_with_baselines
     from dcond.engine.machine import peak_memory_bytes, pick_device
     from dcond.ranks import current
@@ -99,7 +106,7 @@ def _evaluate(cfg: DictConfig, name: str, result: dict[str, Any]) -> None:
     other = None if cfg.against.path is None else build(cfg.against, "against")
     content, rival = source.read(), other and other.read()  # before any data is
     dataset = build(cfg.dataset, f"dataset={name}")
-    result |= {"dataset": name, "device": str(device)}
+    result |= {"dataset": dataset_name(cfg, name), "device": str(device)}
     result["cost"]["processes"] = current().count
     with current().first_before_others():
         real = dataset.load(device)

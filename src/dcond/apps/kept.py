@@ -41,6 +41,12 @@ def chosen(numbers: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
     return {part: names[part] for part in map(str, numbers) if names.get(part)}
 
 
+def dataset_name(cfg: DictConfig, choice: str) -> str:
+    """Return how tables, folders and results call the data set: by its own name; by the choice where it has none."""
+    name = OmegaConf.select(cfg, "dataset.name")
+    return choice if name is None else str(name)
+
+
 def made_with(result: Mapping[str, Any]) -> str:
     """Write the settings that made a set, for its metadata: not on what it was evaluated, nor where the data lies."""
     kept = {
