@@ -44,10 +44,12 @@ def class_order(path: Path, names: tuple[str, ...], real: RealData) -> Tensor:
 def in_class_order(path: Path, synthetic: SyntheticSet, real: RealData) -> SyntheticSet:
     """Return a set with its classes, rows and labels alike, in the data set's order; itself where the names are equal.
 
+    A set of another number of classes is left to :func:`dcond.evaluate.protocol.check_fits`, which knows sizes too.
+
     Raises:
         DataError: as :func:`class_order`.
     """
-    if synthetic.class_names == real.class_names:
+    if synthetic.class_names == real.class_names or len(synthetic.class_names) != len(real.class_names):
         return synthetic
     place = class_order(path, synthetic.class_names, real)
     come_from = torch.argsort(place)
