@@ -28,7 +28,7 @@ class CheckpointError(DcondError):
 
 
 class DivergedError(DcondError):
-    """A loss stopped being finite."""
+    """A loss, or a network's weights, stopped being finite."""
 
 
 class LostError(DcondError):

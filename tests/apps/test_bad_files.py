@@ -66,6 +66,18 @@ def test_an_npz_that_breaks_a_rule(changed, message, birds, condense_birds, half
     assert results()[0]["error"] == line
 
 
+@pytest.mark.parametrize("word", ["evaluation.lr=search", "test_on=held_out"])
+def test_too_few_images_to_hold_any_out(word, birds, condense, folder, results):
+    """Told before any step, and not as a division by the number of none."""
+    birds(train_images=np.zeros((3, 8, 8, 3), np.uint8), train_labels=np.arange(3))
+    done = condense("dataset=npz", "dataset.path=birds.npz", "dataset.name=birds", word)
+    assert done.err.splitlines()[-1] == (
+        "dcond: no training image of birds can be held out: of its 3 a tenth is none, or every class would lose its "
+        "last. Add images, or leave out evaluation.lr=search and test_on=held_out."
+    )
+    assert results()[0]["cost"]["steps"] is None
+
+
 @pytest.mark.parametrize("damage", ["truncated", "text", "empty", "missing", "folder"])
 def test_an_npz_that_cannot_be_read(damage, birds, condense_birds, half_written):
     file = birds()

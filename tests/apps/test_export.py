@@ -12,6 +12,7 @@ from dcond import artefact
 from dcond.apps import export
 from dcond.data.statistics import LEGACY
 from dcond.types import SyntheticSet
+from dcond.whitening import fit_whitening
 
 NAMES = ("T-shirt/top", "..", "CON")
 
@@ -141,6 +142,16 @@ def test_pt_of_another_set_is_normalised_by_its_own_statistics(saved, run_cli):
     assert whose == "the set's own"
     spec, _ = export.dc_spec(made(channels=3, dataset="cifar10"))
     assert (spec.mean, spec.std) == LEGACY["cifar10"]
+
+
+def test_pt_of_a_whitened_set_is_as_its_networks_see_it(saved, run_cli):
+    """The public code's constants are of images that are not whitened."""
+    whitening = fit_whitening((made(channels=3).images * 255).byte())
+    synthetic, run = saved(channels=3, dataset="cifar10", whitening=whitening, mean=(0.0,) * 3, std=(1.0,) * 3)
+    done = run_cli("export", run, "--to", "pt")
+    assert done.out.startswith("6 images, normalised by the set's own whitening, mean and std -> ")
+    content = torch.load(run / "export_pt.pt", weights_only=True)
+    assert_close(content["images"], whitening.apply(synthetic.images))
 
 
 @pytest.mark.parametrize("kind", ["png", "npz", "pt"])

@@ -74,6 +74,19 @@ def test_numbers_that_json_does_not_know_become_words():
     assert kept.plain(cfg) == {"lr": "inf", "drops": ["nan", 0.5], "missing": "???", "3": None}
 
 
+def test_a_number_too_large_for_a_float_becomes_a_word():
+    assert kept.maker({"made_with": '{"config": {"lr": 1e999, "ipc": [-1e999, 2.5]}}'})["config"] == {
+        "lr": "1e999",
+        "ipc": ["-1e999", 2.5],
+    }
+
+
+@pytest.mark.parametrize(("said", "rate"), [("0.01", 0.01), ("nan", None), ("-1", None), ("1e999", None), ("x", None)])
+def test_a_learned_rate_in_an_artefact_is_a_number_or_nothing(said, rate):
+    assert kept.learned_lr({"learned_lr": said}) == rate
+    assert kept.learned_lr({}) is None
+
+
 @pytest.mark.parametrize("said", ["", "{", "[]", '{"choices": 3, "config": []}', "[" * 5000])
 def test_what_somebody_else_wrote_into_an_artefact_is_no_reason_to_stop(said):
     nothing = dict.fromkeys(("seed", "config_sha256", "choices", "config"))

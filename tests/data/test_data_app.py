@@ -66,6 +66,16 @@ def test_info_takes_settings_and_checks_a_users_file(tmp_path, capsys):
         main(["info", "npz", f"dataset.path={file}"])
 
 
+def test_info_shows_names_as_they_are(tmp_path, capsys):
+    """Nothing in them is taken for markup."""
+    images, labels, names = np.zeros((3, 6, 6, 3), np.uint8), np.arange(3), ["[/INST]", "house [red]", ":bee:"]
+    content = {"train_images": images, "train_labels": labels, "test_images": images, "test_labels": labels}
+    np.savez(tmp_path / "mine.npz", **content, class_names=np.array(names))
+    assert main(["info", "npz", f"dataset.path={tmp_path / 'mine.npz'}"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in names)
+
+
 def test_prepare_says_what_it_did(tmp_path, capsys):
     assert main(["prepare", "digits"]) == 0
     assert capsys.readouterr().out == "digits: nothing to prepare, it is read as it is\n"
@@ -73,6 +83,18 @@ def test_prepare_says_what_it_did(tmp_path, capsys):
     np.savez(tmp_path / "cifar10.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
     assert main(["prepare", "cifar10"]) == 0  # there already: checked and kept
     assert capsys.readouterr().out == f"cifar10: prepared {tmp_path / 'cifar10.npz'} (0.0 MB)\n"
+
+
+@pytest.mark.parametrize("name", ["image_folder", "cifar100"])
+def test_prepare_writes_over_no_other_data_set(name, tmp_path):
+    (tmp_path / "imagewoof.npz").write_bytes(b"precious")
+    path = [f"dataset.path={tmp_path}"] if name in NEEDS_PATH else []
+    with pytest.raises(ConfigError) as error:
+        main(["prepare", name, *path, "dataset.name=imagewoof"])
+    assert str(error.value) == (
+        "dataset.name=imagewoof is another data set of dcond's, which reads imagewoof.npz; give a name of its own."
+    )
+    assert (tmp_path / "imagewoof.npz").read_bytes() == b"precious"
 
 
 @pytest.mark.parametrize(

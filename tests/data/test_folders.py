@@ -93,16 +93,41 @@ def test_channels_auto_is_grey_only_if_every_image_is(tmp_path):
     assert ImageFolder(path=str(tmp_path), channels=1, size=4).load().train.images.shape == (2, 1, 4, 4)
 
 
-def one_of_each(folder, image, **save):
+def one_of_each(folder, image, name="0.png", **save):
     for split in ("train", "test"):
         (folder / split / "a").mkdir(parents=True)
-        image.save(folder / split / "a" / "0.png", **save)
+        image.save(folder / split / "a" / name, **save)
     return ImageFolder(path=str(folder)).load()
 
 
 def test_16_bit_grey_keeps_its_upper_bits(tmp_path):
     real = one_of_each(tmp_path, Image.fromarray(np.array([[0, 256], [0x8000, 0xFFFF]], np.uint16)))
     assert real.train.images.flatten().tolist() == [0, 1, 128, 255]
+
+
+def test_16_bit_grey_of_every_kind_of_file(tmp_path):
+    levels = np.array([[0, 256], [0x8000, 0xFFFF]], np.uint16)
+    for name in ("a.png", "b.tif", "c.pgm"):
+        for split in ("train", "test"):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.fromarray(levels).save(tmp_path / split / name / name)
+    (tmp_path / "train" / "c.pgm" / "c.pgm").write_bytes(b"P5 2 2 65535\n" + levels.astype(">u2").tobytes())
+    assert ImageFolder(path=str(tmp_path)).load().train.images.flatten(1).tolist() == 3 * [[0, 1, 128, 255]]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "words"),
+    [
+        (np.array([[0, 255]], np.int32), "its pixels are whole numbers of 32 bits, of unknown range"),
+        (np.array([[0, 1]], np.float32), "its pixels are floating point, of unknown range"),
+    ],
+)
+def test_pixels_of_unknown_range_are_refused(pixels, words, tmp_path):
+    with pytest.raises(DataError) as error:
+        one_of_each(tmp_path, Image.fromarray(pixels), "0.tif")
+    assert str(error.value) == (
+        f"{tmp_path / 'train' / 'a' / '0.tif'} cannot be read as an image ({words}); replace or remove it."
+    )
 
 
 def test_palette_with_transparency_and_alpha_become_plain_colour(tmp_path):
@@ -120,6 +145,14 @@ def test_camera_orientation_is_applied(tmp_path):
     exif[0x0112] = 6  # turned by a quarter
     real = one_of_each(tmp_path, Image.new("RGB", (4, 2)), exif=exif)
     assert (real.spec.height, real.spec.width) == (4, 2)
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_an_orientation_that_there_is_not_turns_nothing(orientation, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    real = one_of_each(tmp_path, Image.new("RGB", (4, 2)), exif=exif)
+    assert (real.spec.height, real.spec.width) == (2, 4)
 
 
 def test_truncated_png_is_named(split_folder):
@@ -145,6 +178,17 @@ def test_other_files_are_ignored_and_counted(split_folder, caplog):
         real = ImageFolder(path=str(split_folder)).load()
     assert len(real.train) == 8
     assert "ignored 2 file(s) that are not images" in caplog.text
+
+
+def test_hidden_folders_hold_no_images(split_folder, caplog):
+    """Notebooks leave copies in them."""
+    picture(split_folder / "train" / "ant" / ".ipynb_checkpoints" / "0-checkpoint.png")
+    picture(split_folder / "train" / "ant" / "more" / ".hidden" / "deep" / "1.png")
+    picture(split_folder / "train" / "ant" / "more" / "2.png")
+    with caplog.at_level(logging.INFO, logger="dcond"):
+        real = ImageFolder(path=str(split_folder)).load()
+    assert len(real.train) == 9
+    assert "ignored 2 file(s) that are not images, or in hidden folders" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -254,6 +298,27 @@ def test_archive_names_size_and_way_out(split_folder, tmp_path):
     other = Archive(name="tiny_imagenet", url="x", data_dir=str(tmp_path), size=16)
     with pytest.raises(DataError, match=r"holds images of 8 x 8, but dataset\.size=16; remove the file"):
         other.load()
+
+
+def test_archive_names_the_rule_it_was_prepared_by(split_folder, tmp_path):
+    archive(tmp_path, path=str(split_folder), resize="pad").prepare()
+    assert archive(tmp_path, resize="pad").load().spec.height == 8
+    for verb in ("load", "prepare"):
+        with pytest.raises(DataError) as error:
+            getattr(archive(tmp_path), verb)()
+        assert str(error.value) == (
+            f"{tmp_path / 'tiny_imagenet.npz'} holds images brought to their size by 'pad', but dataset.resize=crop; "
+            "remove the file to prepare it anew, or set another paths.data."
+        )
+
+
+@pytest.mark.parametrize("said", [{}, {"resize": np.array(["pad", "crop"])}, {"resize": np.array(3)}])
+def test_a_prepared_file_that_does_not_say_its_rule_is_read(said, split_folder, tmp_path):
+    """As dcond wrote them before, or somebody else did."""
+    file = archive(tmp_path, path=str(split_folder)).prepare()
+    with np.load(file) as loaded:
+        np.savez(file, **{key: loaded[key] for key in loaded if key != "resize"} | said)
+    assert archive(tmp_path, resize="pad").load().class_names == ("ant", "bee")
 
 
 def test_imagenette_is_unpacked_whole_or_not_at_all(split_folder, tmp_path, monkeypatch):

@@ -77,7 +77,7 @@ def test_the_bar_shows_count_note_and_time(monkeypatch):
     shown = Console(file=file, force_terminal=True, width=120)
     monkeypatch.setattr(progress, "console", lambda: shown)
     with Bar("condense", 40, done=10) as bar:
-        bar.update(30, "loss 0.25")
+        bar.update(30, "[/MLP] loss 0.25")
     text = file.getvalue()
-    for word in ("condense", "30/40", "loss 0.25", "eta"):
+    for word in ("condense", "30/40", "[/MLP] loss 0.25", "eta"):
         assert word in text

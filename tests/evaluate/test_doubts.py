@@ -1,11 +1,13 @@
 """Warnings about sets that were read wrongly, and silence about those that were not."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from dcond.evaluate import EvalResult, NetworkResult
 from dcond.evaluate.doubts import near_chance, odd_inputs
-from dcond.types import SyntheticSet
+from dcond.types import RealData, SyntheticSet
 from dcond.whitening import fit_whitening
 
 
@@ -20,6 +22,16 @@ def test_real_images_are_not_odd(toy):
     assert odd_inputs(real_rows(toy), toy) is None
     whitening = fit_whitening(toy.train.images)
     assert odd_inputs(real_rows(toy, "zca", whitening=whitening, mean=(0.0,), std=(1.0,)), toy) is None
+
+
+@pytest.mark.parametrize(("count", "read"), [(120, 120), (1000, 1000), (1001, 501), (1999, 1000), (2001, 667)])
+def test_at_most_a_thousand_real_images_are_read(count, read, toy, monkeypatch):
+    rows = torch.arange(count) % 120
+    many = replace(toy, train=toy.train.part(rows))
+    seen, pixels = [], RealData.pixels
+    monkeypatch.setattr(RealData, "pixels", lambda self, rows: seen.append(len(rows)) or pixels(self, rows))
+    assert odd_inputs(real_rows(toy), many) is None
+    assert seen[-1] == read
 
 
 def test_normalised_images_read_as_pixels(toy):

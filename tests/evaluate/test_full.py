@@ -12,6 +12,7 @@ from dcond.evaluate import Protocol, whole
 from dcond.evaluate.full import evaluate_whole
 from dcond.evaluate.whole import whole_set
 from dcond.models import MLP, Pool
+from dcond.rng import generator
 
 PROTOCOL = Protocol(name="quick", epochs=1, repeats=2, drops=(), best_every=1)
 POOL = Pool(networks={"one": MLP(name="one", hidden=(12,), lr=0.05), "two": MLP(name="two", hidden=(8,), lr=0.05)})
@@ -93,6 +94,16 @@ def test_so_is_another_seed_another_network_and_other_data(toy, tmp_path, traine
     other = replace(toy, train=replace(toy.train, images=toy.train.images.flip(0)))
     evaluate_whole(PROTOCOL, POOL, other, 0, tmp_path)
     assert trained == ["one", "two"]
+
+
+def test_so_is_a_network_from_a_file_of_other_weights(toy, tmp_path, trained):
+    plain, file = POOL.networks["one"], tmp_path / "w.pt"
+    for seed in (1, 2):
+        torch.save(plain.build(toy.spec, generator(seed, "x")).state_dict(), file)
+        for _ in range(2):
+            pool = Pool(networks={"one": replace(plain, weights=str(file))})
+            evaluate_whole(PROTOCOL, pool, toy, 0, tmp_path)
+    assert trained == ["one", "one"]
 
 
 def test_an_augmentation_is_known_by_its_settings(toy, tmp_path, trained):

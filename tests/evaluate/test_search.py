@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dcond.errors import ConfigError
+from dcond.errors import ConfigError, DataError
 from dcond.evaluate import Protocol
 from dcond.evaluate.full import MOST, held_out_rows, hold_out
 from dcond.evaluate.protocol import HeldOut
@@ -201,3 +201,11 @@ def test_soft_labels_train_by_soft_cross_entropy(toy, chosen):
     wanted.backward()
     for ours, theirs in zip(networks[0].parameters(), networks[1].parameters(), strict=True):
         assert torch.allclose(ours, theirs - 0.1 * theirs.grad, atol=1e-6)
+
+
+@pytest.mark.parametrize("counts", [(1,) * 30, (2, 2)])
+def test_what_cannot_be_held_out_is_told(counts, toy):
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
+    few = replace(toy, train=Split(torch.zeros(len(labels), 1, 8, 8, dtype=torch.uint8), labels))
+    with pytest.raises(DataError, match=rf"no training image of toy can be held out: of its {len(labels)} a tenth is"):
+        held_out_rows(few)

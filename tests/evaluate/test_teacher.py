@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from dcond.augment import DiffAug
-from dcond.errors import ConfigError
+from dcond.errors import ConfigError, DivergedError
 from dcond.evaluate import Protocol, Teacher
 from dcond.models import MLP, Pool
 from dcond.rng import generator
@@ -137,6 +137,15 @@ def test_other_settings_and_other_data_are_another_teacher(taught, toy, tmp_path
     assert len(trained) == 4
 
 
+def test_so_is_one_from_a_file_of_other_weights(toy, tmp_path, trained):
+    file = tmp_path / "w.pt"
+    for seed in (1, 2):
+        torch.save(NETWORK.build(toy.spec, generator(seed, "x")).state_dict(), file)
+        for _ in range(2):
+            replace(TEACHER, network=replace(NETWORK, weights=str(file))).learnt(toy, tmp_path / "cache")
+    assert len(trained) == 2
+
+
 def test_a_damaged_file_is_made_again(taught, toy, tmp_path, trained):
     (file,) = tmp_path.glob("*")
     for content in (b"", b"PK\x03\x04", file.read_bytes()[:-200]):
@@ -151,6 +160,36 @@ def test_a_teacher_that_cannot_be_kept_still_teaches(toy, tmp_path, caplog):
     (tmp_path / "cache").write_text("in the way")
     assert TEACHER.learnt(toy, tmp_path / "cache").facts["accuracy"] > 0.9
     assert "the teacher could not be kept in" in caplog.text
+
+
+def test_one_that_diverges_is_told_and_not_kept(toy, tmp_path):
+    with pytest.raises(DivergedError) as error:
+        replace(TEACHER, lr=1e30).learnt(toy, tmp_path)
+    assert str(error.value) == (
+        "teacher MLP: its weights are not finite after epoch 1 of 8 (lr 1e+30); try a smaller teacher.lr."
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_that_was_kept_diverged_is_made_again(taught, toy, tmp_path, trained):
+    (file,) = tmp_path.glob("*")
+    content = torch.load(file, weights_only=True)
+    next(iter(content["weights"].values())).view(-1)[0] = torch.nan
+    torch.save(content, file)
+    assert torch.equal(weights(TEACHER.learnt(toy, tmp_path)), weights(taught))
+    assert len(trained) == 1
+
+
+def test_one_that_knows_next_to_nothing_is_told_whenever_it_teaches(toy, tmp_path, caplog):
+    other = replace(toy, test=replace(toy.test, labels=(toy.test.labels + 1) % 3))  # of which it knows nothing
+    for _ in range(2):
+        shown = f"{100 * TEACHER.learnt(other, tmp_path).facts['accuracy']:.1f} %"
+    assert [line for line in caplog.messages if "near chance" in line] == 2 * [
+        f"teacher MLP: test accuracy {shown} is near chance (33.3 %), so its labels say next to nothing; "
+        "try another teacher.lr, or more teacher.epochs"
+    ]
+    TEACHER.learnt(toy, tmp_path)
+    assert caplog.text.count("near chance") == 2
 
 
 @pytest.mark.parametrize("whitened", [False, True])

@@ -107,6 +107,34 @@ def test_mtt_of_another_step_and_no_rate(mtt_folder, known, load):
     assert "learned_lr" not in got.metadata
 
 
+@pytest.mark.parametrize("rate", [0.01, 1, torch.tensor(0.01), torch.tensor([0.01]), torch.tensor(0.01).double()])
+def test_mtt_rates_that_are_one_number(rate, mtt_folder, load):
+    torch.save(rate, mtt_folder / "lr_best.pt")
+    assert float(load(mtt_folder, normalised=True).metadata["learned_lr"]) == pytest.approx(float(rate))
+
+
+@pytest.mark.parametrize(
+    ("rate", "told"),
+    [
+        (float("nan"), "nan"),
+        (torch.tensor(torch.inf), "inf"),
+        (0.0, "0.0"),
+        (-0.01, "-0.01"),
+        pytest.param(10**400, "1" + 39 * "0", id="huge"),
+        (True, "True"),
+        ("fast", "'fast'"),
+        (torch.tensor([0.01, 0.02]), "a tensor of (2,)"),
+        (np.float64(0.01), "a _Dropped"),
+    ],
+)
+def test_mtt_rates_that_cannot_be(rate, told, mtt_folder, load):
+    torch.save(rate, mtt_folder / "lr_best.pt")
+    with pytest.raises(ArtefactError) as error:
+        load(mtt_folder, normalised=True)
+    words = "allowed: one finite number above 0. Save it as that, or remove the file: images and labels do without."
+    assert str(error.value) == f"{mtt_folder / 'lr_best.pt'} holds {told}; {words}"
+
+
 def test_datm_logits(mtt_folder, load):
     logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(0)) * 4
     torch.save(logits, mtt_folder / "labels_best.pt")
@@ -259,8 +287,8 @@ def test_image_folder_of_unknown_classes(tmp_path, load):
     with pytest.raises(DataError) as error:
         load(tmp_path)
     assert str(error.value) == (
-        f"{tmp_path}: its 3 classes (a, b, c, ...) are neither the 3 of 'mnist' (left, right, low, ...) by name nor "
-        "numbered from 0; rename them."
+        f"{tmp_path}: its 3 classes (a, b, c) are neither the 3 of 'mnist' (left, right, low) by name nor "
+        "numbered from 0; rename them, or evaluate it on the data set it was made from (dataset=NAME)."
     )
     Image.new("L", (9, 8)).save(tmp_path / "a" / "y.png")
     with pytest.raises(DataError, match=r"images differ in size: .* Bring them to the size of the data set first\.$"):

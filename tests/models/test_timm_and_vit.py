@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import timm
 import torch
@@ -162,6 +164,22 @@ def test_weights_that_cannot_be_read_say_what_to_do(tmp_path, make_spec):
     words = "T: the pretrained weights of 'test_vit' could not be read .*fetch them once .* or set pretrained=false"
     with pytest.raises(ConfigError, match=words):
         recipe.build(make_spec(), rng())
+
+
+def test_caches_know_a_checkpoint_by_its_content(weights, tmp_path):
+    words = {"name": "T", "architecture": "test_vit", "pretrained": True}
+    recipe = Timm(**words, checkpoint=weights[0])
+    before = repr(recipe.by_content())
+    copy = tmp_path / "copy.pth"
+    copy.write_bytes(Path(weights[0]).read_bytes())
+    assert repr(Timm(**words, checkpoint=str(copy)).by_content()) == before
+    torch.save({name: tensor + 1 for name, tensor in weights[1].state_dict().items()}, weights[0])
+    assert repr(recipe.by_content()) != before
+    copy.unlink()
+    with pytest.raises(
+        ConfigError, match=r"^T: checkpoint=.*copy\.pth cannot be read \(No such file or directory\); name"
+    ):
+        Timm(**words, checkpoint=str(copy)).by_content()
 
 
 def test_no_network_is_one_line(monkeypatch, make_spec):

@@ -69,6 +69,23 @@ def test_the_file_is_read_once_for_all_resets(make_spec, saved, tmp_path):
     assert all(torch.equal(network.state_dict()[name], given[name]) for name in body)
 
 
+def test_caches_know_a_file_by_its_content_wherever_it_lies(make_spec, saved, tmp_path):
+    plain = NETWORKS["ConvNet"]()
+    assert plain.by_content() is plain
+    saved(plain)
+    file = tmp_path / "w.pt"
+    first = NETWORKS["ConvNet"](weights=str(file))
+    first.fetch()
+    before = repr(first.by_content())
+    moved = NETWORKS["ConvNet"](weights=str(file.rename(tmp_path / "moved.pt")))
+    assert repr(moved.by_content()) == before == repr(first.by_content())  # as read, whatever becomes of the file
+    assert str(tmp_path) not in before
+    content = torch.load(tmp_path / "moved.pt", weights_only=True)
+    next(iter(content.values())).view(-1)[0] += 1
+    torch.save(content, tmp_path / "moved.pt")
+    assert repr(NETWORKS["ConvNet"](weights=str(tmp_path / "moved.pt")).by_content()) != before
+
+
 def test_a_file_of_another_network_is_told_before_any_work(make_spec, saved, tmp_path):
     saved(ConvNet(name="N", width=4))
     recipe = ConvNet(name="Mine", width=8, weights=str(tmp_path / "w.pt"))

@@ -53,3 +53,12 @@ def test_two_sets():
 def test_long_names_are_folded():
     names = ("res_DC_CIFAR10_ConvNet_10ipc_of_a_long_name", "res_DSA_CIFAR10_ConvNet_10ipc_of_a_long_name")
     assert render(comparison_table(names, OURS, RANDOM, compare(OURS, RANDOM)))
+
+
+def test_names_are_shown_as_they_are():
+    """Nothing in them is taken for markup."""
+    ours, other = (EvalResult("quick", {"[/MLP]": NetworkResult((x,), 0.01, 300, 1.0)}) for x in (0.5, 0.4))
+    lines = render(comparison_table(("house[red]", "[/INST]"), ours, other, compare(ours, other)))
+    assert lines[0] == ["network", "house[red]", "[/INST]", "difference"]
+    assert lines[1][0] == "[/MLP]"
+    assert render(score_table(scores({"condensed": ours, "random": other}), None))[1][0] == "[/MLP]"

@@ -22,9 +22,9 @@ RANDOM = found((0.70, 0.71, 0.72), (0.5, 0.5, 0.5))
 SHRUNKEN = found((0.60, 0.60, 0.60), (0.9, 0.9, 0.9))
 
 
-def render(baselines, ours=OURS) -> list[str]:
+def render(baselines, ours=OURS, title="m3d on digits, 1 image(s) per class") -> list[str]:
     file = io.StringIO()
-    table = cross_architecture("m3d on digits, 1 image(s) per class", ours, baselines)
+    table = cross_architecture(title, ours, baselines)
     Console(width=80, file=file).print(table)
     lines = [line.rstrip() for line in file.getvalue().splitlines()]
     assert max(map(len, lines)) <= 80
@@ -69,3 +69,11 @@ def test_one_repeat_has_no_interval():
 )
 def test_per_cent(accuracies, words):
     assert percent(network(*accuracies)) == words
+
+
+def test_names_are_shown_as_they_are():
+    """Nothing in them is taken for markup."""
+    ours = EvalResult("mine [x]", {"[/MLP]": network(0.5)}, {"network": "[b]", "accuracy": 0.5, "temperature": 4})
+    shown = "".join(render({}, ours, "house [red] on [/INST]"))
+    for words in ("house [red] on [/INST]", "[/MLP]", "protocol mine [x]", "([b], 50.0 %)"):
+        assert words.replace(" ", "") in shown.replace(" ", "")

@@ -81,7 +81,7 @@ class Job:
         from dcond.apps.evaluation import check_memory
         from dcond.engine.machine import peak_memory_bytes
         from dcond.engine.recording import Recorder, Silence, grid, save_png
-        from dcond.evaluate.full import tuning_data
+        from dcond.evaluate.full import hold_out, tuning_data
 
         with self.ranks.first_before_others():
             real = self.dataset.load(self.device)
@@ -89,6 +89,7 @@ class Job:
             real = tuning_data(real)
         if self.evaluate:
             check_memory(real, self.protocol, full=self.full)
+            hold_out(self.protocol, real)  # too few images to search a rate on are told before any step
         synthetic = self._first_images(real)
         self._describe(synthetic)
         after_step, done = moment.step if moment else 0, False
@@ -127,7 +128,7 @@ class Job:
         from dcond.init.start import check_ipc
         from dcond.types import SyntheticSet
 
-        images = self.start(real, self.ipc, self.method.factor, self.rng)
+        images, choice = self.start(real, self.ipc, self.method.factor, self.rng), self.choices["dataset"]
         if self.choices["init"] != "noise":
             check_ipc(real, self.ipc)
         return SyntheticSet(
@@ -140,12 +141,13 @@ class Job:
             factor=self.method.factor,
             metadata={
                 "method": self.choices["method"],
-                "dataset": self.choices["dataset"],
+                "dataset": self.result["dataset"],
                 "seed": str(self.seed),
                 "config_sha256": self.result["config_sha256"],
                 "evaluation": self.protocol.name,
                 "made_with": made_with(self.result),
-            },
+            }
+            | ({} if choice == self.result["dataset"] else {"dataset_choice": choice}),  # an evaluation must know
         )
 
     def _describe(self, synthetic: "SyntheticSet") -> None:
@@ -162,7 +164,7 @@ class Job:
         log.info(
             "%s on %s, ipc %d: %s, seed %s, %s%s -> %s",
             self.choices["method"],
-            self.choices["dataset"],
+            self.result["dataset"],
             synthetic.ipc,
             content,
             self.seed,

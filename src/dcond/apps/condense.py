@@ -6,7 +6,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dcond.apps.condensation import Job
 from dcond.apps.job import cpu_prepared, owned, reported
-from dcond.apps.kept import chosen, extras, frozen, numbers_of, plain, resumed
+from dcond.apps.kept import chosen, dataset_name, extras, frozen, numbers_of, plain, resumed
 from dcond.apps.launch import hydra_main
 from dcond.apps.several import leads
 from dcond.errors import CheckpointError
@@ -53,7 +53,7 @@ def condense(cfg: DictConfig) -> float | None:
     text, numbers = frozen(cfg, choices), numbers_of(cfg)
     result = results.new(
         method=choices["method"],
-        dataset=choices["dataset"],
+        dataset=dataset_name(cfg, choices["dataset"]),
         config_sha256=results.sha256(OmegaConf.to_yaml(numbers, sort_keys=True)),
         choices=chosen(numbers, choices),
         config=plain(numbers),

@@ -35,7 +35,7 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     dataset = make_dataset(arguments.name, arguments.settings)
     if arguments.verb == "prepare":
-        _prepare(dataset)
+        _prepare(dataset, arguments.name)
     else:
         from dcond.data import summarise
 
@@ -72,12 +72,10 @@ def make_dataset(name: str, settings: list[str]) -> "Dataset":
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    folder = conf_dir()
-    known = sorted(file.stem for file in (folder / "dataset").glob("*.yaml"))
     if not any(word.startswith("hydra.searchpath=") for word in settings):  # which may add data sets
-        one_of("data set", name, known)
+        one_of("data set", name, _packaged())
     try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
+        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
             config = compose(config_name="data", overrides=[f"dataset={name}", *settings])
         missing = sorted(OmegaConf.missing_keys(config.dataset))
         if missing:
@@ -94,11 +92,20 @@ def make_dataset(name: str, settings: list[str]) -> "Dataset":
         raise ConfigError(_one_line(error)) from error
 
 
+def _packaged() -> list[str]:
+    return sorted(file.stem for file in (conf_dir() / "dataset").glob("*.yaml"))
+
+
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def _prepare(dataset: "Dataset") -> None:
+def _prepare(dataset: "Dataset", choice: str) -> None:
+    if dataset.name != choice and dataset.name in _packaged():
+        raise ConfigError(
+            f"dataset.name={dataset.name} is another data set of dcond's, which reads {dataset.name}.npz; "
+            "give a name of its own."
+        )
     file: Path | None = dataset.prepare()
     if file is None:
         print(f"{dataset.name}: nothing to prepare, it is read as it is")
@@ -109,6 +116,7 @@ def _prepare(dataset: "Dataset") -> None:
 def _show(summary: "Summary") -> None:
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console(highlight=False)
     facts = Table(show_header=False, box=None, pad_edge=False)
@@ -121,7 +129,7 @@ def _show(summary: "Summary") -> None:
             classes.columns[column].justify = "right"
         for label, name in enumerate(summary.class_names):
             train, test = summary.train_counts[label], summary.test_counts[label]
-            classes.add_row(str(label), name, f"{train:,}", f"{test:,}")
+            classes.add_row(str(label), Text(name), f"{train:,}", f"{test:,}")
         console.print()
         console.print(classes)
 

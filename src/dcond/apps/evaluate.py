@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from dcond.apps.job import build, cache_folder, cpu_prepared, nearby, owned, reported, truth, whole_number
-from dcond.apps.kept import OF_THE_EVALUATION, chosen, extras, maker, parts_of, plain
+from dcond.apps.kept import OF_THE_EVALUATION, chosen, dataset_name, extras, learned_lr, maker, parts_of, plain
 from dcond.apps.launch import choices, hydra_main
 from dcond.apps.several import leads
 from dcond.errors import ConfigError
@@ -42,7 +42,8 @@ def path_words(argv: list[str]) -> list[str]:
 def dataset_word(argv: list[str]) -> list[str]:
     """Return ``["dataset=NAME"]`` from the artefact's metadata where the words name an artefact but no data set.
 
-    It must stand on the command line, since a data set brings its own default pool and protocol.
+    It must stand on the command line, since a data set brings its own default pool and protocol. Data of a user's go by
+    the name they had when they were condensed.
 
     Raises:
         ArtefactError: the artefact cannot be read.
@@ -52,15 +53,21 @@ def dataset_word(argv: list[str]) -> list[str]:
     if "dataset" in given or "synthetic.path" not in given or "," in given["synthetic.path"]:
         return []
     from dcond import artefact
+    from dcond.data.base import NAME
     from dcond.imports.source import is_artefact
 
     path = Path(given["synthetic.path"].strip("'\"")).expanduser()
     if not is_artefact(path):
         raise ConfigError(f"{path} does not name the data set it was made from; say dataset=NAME.")
-    name = artefact.load(path).metadata.get("dataset", "")
-    if name not in choices(conf_dir() / "dataset"):
-        raise ConfigError(f"the artefact names the data set {name!r}, which is not packaged; say dataset=NAME.")
-    return [f"dataset={name}"]
+    metadata = artefact.load(path).metadata
+    name = metadata.get("dataset", "")
+    choice = metadata.get("dataset_choice", name)
+    if choice not in choices(conf_dir() / "dataset"):
+        raise ConfigError(f"the artefact names the data set {choice!r}, which is not packaged; say dataset=NAME.")
+    said = any(word.lstrip("+").startswith("dataset.name=") for word in argv)
+    if choice == name or said or not re.fullmatch(NAME, name):  # anybody may have written it
+        return [f"dataset={choice}"]
+    return [f"dataset={choice}", f"dataset.name='{name}'"]
 
 
 def evaluate(cfg: DictConfig) -> None:
@@ -91,7 +98,7 @@ def evaluate(cfg: DictConfig) -> None:
 
 
 def _evaluate(cfg: DictConfig, name: str, result: dict[str, Any]) -> None:
-    """Evaluate a set on the data set of this name; all figures go into ``result``."""
+    """Evaluate a set on the data set that is chosen by this name; all figures go into ``result``."""
     from dcond.apps.evaluation import Wanted, evaluate_with_baselines
     from dcond.engine.machine import peak_memory_bytes, pick_device
     from dcond.ranks import current
@@ -105,7 +112,7 @@ def _evaluate(cfg: DictConfig, name: str, result: dict[str, Any]) -> None:
     if protocol.teacher is not None:
         protocol.teacher.network.fetch()
     dataset = build(cfg.dataset, f"dataset={name}")
-    result |= {"dataset": name, "device": str(device)}
+    result |= {"dataset": dataset_name(cfg, name), "device": str(device)}
     result["cost"]["processes"] = current().count
     with current().first_before_others():
         real = dataset.load(device)
@@ -192,7 +199,6 @@ def _given(cfg: DictConfig, result: dict[str, Any]) -> tuple[_Given, _Given | No
 def _described(given: _Given, synthetic: "SyntheticSet") -> dict[str, Any]:
     """Return the fields of ``result.json`` that say what the set is, where it came from and how it was read."""
     known = synthetic.metadata
-    rate = known.get("learned_lr")
     return {
         "method": known.get("method", "unknown"),
         "source": {
@@ -200,7 +206,7 @@ def _described(given: _Given, synthetic: "SyntheticSet") -> dict[str, Any]:
             "content": given.hash,
             "layout": known.get("layout", "dcond"),
             "read_as": known.get("read_as", "pixels"),
-            "learned_lr": None if rate is None else float(rate),
+            "learned_lr": learned_lr(known),
             **maker(known),
         },
         "ipc": synthetic.ipc,

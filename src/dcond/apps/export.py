@@ -23,7 +23,8 @@ formats:
   png   a folder with one folder per class and one 8-bit file per image
   npz   images float32 (n, h, w, c) in [0, 1], labels, class_names, mean, std and factor
   pt    a dict of two tensors, images (n, c, h, w) and labels: decoded, and normalised by the mean and std in the
-        public DC, DSA and DM code where it has the data set (else by the set's own), so that its evaluators can use it
+        public DC, DSA and DM code where it has the data set (else, or where it is whitened, by the set's own), so that
+        its evaluators can use it
 
 examples:
   dcond export outputs/condense/m3d_digits_ipc1/TIME --to png
@@ -122,7 +123,7 @@ def write_npz(synthetic: "SyntheticSet", out: Path, decoded: bool) -> str:
 
 
 def write_pt(synthetic: "SyntheticSet", out: Path, decoded: bool = True) -> str:
-    """Write ``{"images", "labels"}``: decoded whatever ``decoded`` says, normalised as the public DC code does."""
+    """Write ``{"images", "labels"}``: decoded whatever ``decoded`` says, normalised by :func:`dc_spec`."""
     import torch
 
     images, labels = synthetic.decoded()
@@ -133,11 +134,16 @@ def write_pt(synthetic: "SyntheticSet", out: Path, decoded: bool = True) -> str:
 
 
 def dc_spec(synthetic: "SyntheticSet") -> tuple["ImageSpec", str]:
-    """Return the spec with the DC code's mean and std where it has the set's data set, and whose they are."""
+    """Return the spec with the DC code's mean and std where it has the set's data set, and whose they are.
+
+    A whitened set keeps its own.
+    """
     from dataclasses import replace
 
     from dcond.data.statistics import LEGACY
 
+    if synthetic.whitening is not None:  # those are of images that are not whitened
+        return synthetic.spec, "the set's own whitening,"
     name = synthetic.metadata.get("dataset", "")
     mean, std = LEGACY.get(name, ((), ()))
     if len(mean) != synthetic.spec.channels:  # unknown, or another set of that name

@@ -46,6 +46,12 @@ def chosen(numbers: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
     return {part: names[part] for part in map(str, numbers) if names.get(part)}
 
 
+def dataset_name(cfg: DictConfig, choice: str) -> str:
+    """Return how tables, folders and results call the data set: by its own name; by the choice where it has none."""
+    name = OmegaConf.select(cfg, "dataset.name")
+    return choice if name is None else str(name)
+
+
 def made_with(result: Mapping[str, Any]) -> str:
     """Write the settings that made a set, for its metadata: not on what it was evaluated, nor where the data lies."""
     kept = {
@@ -63,12 +69,25 @@ def maker(metadata: Mapping[str, str]) -> dict[str, Any]:
     return {"seed": seed if type(seed) is int else None, "config_sha256": metadata.get("config_sha256"), **parts}
 
 
+def learned_lr(metadata: Mapping[str, str]) -> float | None:
+    """Return the learning rate that was learnt along with a set; null where its metadata names none that can be."""
+    rate = _parsed(metadata.get("learned_lr"))
+    return rate if isinstance(rate, float) and rate > 0 else None
+
+
 def _parsed(text: str | None) -> Any:
-    """Parse what an artefact says of itself; null where it is no JSON, since anybody may have written it."""
+    """Parse what an artefact says of itself; null where it is no JSON, since anybody may have written it.
+
+    What is no finite number is text.
+    """
     try:
-        return json.loads(text or "null", parse_constant=str)
+        return json.loads(text or "null", parse_constant=str, parse_float=_number)
     except (ValueError, RecursionError):
         return None
+
+
+def _number(text: str) -> float | str:
+    return number if math.isfinite(number := float(text)) else text
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

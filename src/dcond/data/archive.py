@@ -45,15 +45,19 @@ class Archive(PreparedOnce):
         return ImageRule(size=self.size, resize=self.resize, channels=3)
 
     def arrays(self) -> Prepared:
-        """Return both splits from the prepared form, made if missing, which must have the wanted size."""
+        """Return both splits from the prepared form, made if missing, which must have the wanted size and rule.
+
+        Files from elsewhere may not say their rule.
+        """
         data = super().arrays()
         height, width = data.train_images.shape[1:3]
         if (height, width) != (self.size, self.size):
-            raise DataError(
-                f"{self.file} holds images of {width} x {height}, but dataset.size={self.size}; "
-                "remove the file to prepare it anew, or set another paths.data."
-            )
-        return data
+            found = f"images of {width} x {height}, but dataset.size={self.size}"
+        elif data.resize not in (None, self.resize):
+            found = f"images brought to their size by {data.resize!r}, but dataset.resize={self.resize}"
+        else:
+            return data
+        raise DataError(f"{self.file} holds {found}; remove the file to prepare it anew, or set another paths.data.")
 
     def make(self) -> Prepared:
         """Decode the folder, fetched first where torchvision can."""

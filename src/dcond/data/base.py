@@ -13,6 +13,8 @@ from dcond.data.statistics import Statistics, check_stats, statistics
 from dcond.errors import require
 from dcond.types import RealData, Split
 
+NAME = r"[A-Za-z0-9][\w.-]*"  # of a data set: it is part of names of files
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset(ABC):
@@ -34,7 +36,7 @@ class Dataset(ABC):
 
     def __post_init__(self) -> None:
         require(
-            re.fullmatch(r"[A-Za-z0-9][\w.-]*", str(self.name)) is not None,
+            re.fullmatch(NAME, str(self.name)) is not None,
             f"dataset.name={self.name!r} cannot name a file; allowed: letters, digits, '_', '.' and '-'.",
         )
         require(isinstance(self.flip, bool), f"dataset.flip={self.flip!r} is unknown; allowed: true, false.")

@@ -22,7 +22,9 @@ Shape = tuple[int, int, int]  # height, width, channels
 
 PAD = 128  # mid-grey, as multi-formation pads its cells
 GREY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I")
-ORIENTATION = 0x0112  # EXIF tag; 5 to 8 mean that the camera was turned by a quarter
+ORIENTATION = 0x0112  # EXIF tag
+TURNED = (5, 6, 7, 8)  # its values that mean a quarter
+GREY_16 = ("PNG", "PPM")  # formats whose mode "I" holds 16 bits
 _SIDE = "Give the side to bring them to, as dataset.size=64."
 _BILINEAR = Image.Resampling.BILINEAR
 # Whatever Pillow raises on a file that is damaged or no image.
@@ -58,6 +60,7 @@ class ImageRule:
                 ``size`` is None; the message names the file.
         """
         shape = self._shape(itertools.chain(listing.train_files, listing.test_files))
+        rule = {} if self.size is None else {"resize": np.array(self.resize)}
         return check_prepared(
             {
                 "train_images": DecodedImages(self, listing.train_files, shape),
@@ -65,7 +68,8 @@ class ImageRule:
                 "test_images": DecodedImages(self, listing.test_files, shape),
                 "test_labels": listing.test_labels,
                 "class_names": np.array(listing.class_names),
-            },
+            }
+            | rule,
             in_memory="",
         )
 
@@ -165,7 +169,7 @@ def _header(file: Path) -> tuple[tuple[int, int], str]:
     """Return width and height as a viewer shows them, and the mode, without decoding the pixels."""
     try:
         with Image.open(file) as image:
-            turned = image.getexif().get(ORIENTATION, 1) >= 5
+            turned = image.getexif().get(ORIENTATION) in TURNED
             return (image.size[::-1] if turned else image.size), image.mode
     except _IMAGE_ERRORS as error:
         raise _unreadable(file, error) from error
@@ -174,17 +178,19 @@ def _header(file: Path) -> tuple[tuple[int, int], str]:
 def _open(file: Path, mode: str) -> Image.Image:
     """Decode one file upright, as "L" or "RGB".
 
-    16-bit grey keeps its upper 8 bits (Pillow's own conversion would clip it). Palettes are looked up. Transparency is
+    16-bit grey keeps its upper 8 bits (Pillow's own conversion would clip it); whole numbers of 32 bits and floating
+    point are refused, for nothing says what is white. Palettes are looked up. Transparency is
     dropped: a transparent pixel shows the colour stored under it, for no background would be right for every set.
     """
     try:
         with Image.open(file) as source:
             image: Image.Image = ImageOps.exif_transpose(source)
             image.load()
-            if image.mode.startswith("I"):
+            if image.mode.startswith("I;16") or (image.mode == "I" and source.format in GREY_16):
                 image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
-            elif image.mode == "F":
-                raise ValueError("its pixels are floating point, of unknown range")
+            elif image.mode in ("I", "F"):
+                kind = "floating point" if image.mode == "F" else "whole numbers of 32 bits"
+                raise ValueError(f"its pixels are {kind}, of unknown range")
             elif image.mode == "P":
                 image = image.convert("RGBA")  # straight to RGB, Pillow warns of palettes with transparent colours
             return image.convert(mode)

@@ -58,8 +58,9 @@ class Listing:
 def list_folder(root: Path, test_fraction: float, split_seed: int) -> Listing:
     """List a folder with ``train/`` and ``test/`` (or ``val/``), or one folder of class folders, which is split.
 
-    Every class is a folder; its images may lie in folders of their own. Classes are numbered in the order of their
-    names. Tiny ImageNet's ``val/`` with an annotation file is understood, and its ``words.txt`` gives the names.
+    Every class is a folder; its images may lie in folders of their own, hidden ones aside. Classes are numbered in the
+    order of their names. Tiny ImageNet's ``val/`` with an annotation file is understood, and its ``words.txt`` gives
+    the names.
 
     Args:
         root: the folder.
@@ -124,7 +125,7 @@ def list_classes(root: Path) -> tuple[Files, NDArray[np.int64], tuple[str, ...]]
         counts.append(len(images))
         ignored += others
     if ignored:
-        log.info("%s: ignored %d file(s) that are not images", root, ignored)
+        log.info("%s: ignored %d file(s) that are not images, or in hidden folders", root, ignored)
     labels = np.repeat(np.arange(len(folders), dtype=np.int64), counts)
     return Files.of(root, names), labels, tuple(folder.name for folder in folders)
 
@@ -133,9 +134,11 @@ def _images_inside(folder: Path) -> tuple[list[str], int]:
     """Return the images below a class folder, named from the folder around it and in order; and how many others."""
     images, others = [], 0
     for inside, _, names in os.walk(folder):
-        within = folder.name + inside[len(str(folder)) :]
+        below = inside[len(str(folder)) :]
         chosen = [name for name in names if os.path.splitext(name)[1].lower() in SUFFIXES and name[0] != "."]
-        images += [os.path.join(within, name) for name in chosen]
+        if f"{os.sep}." in below:  # a hidden folder, such as .ipynb_checkpoints: it holds copies
+            chosen = []
+        images += [os.path.join(folder.name + below, name) for name in chosen]
         others += len(names) - len(chosen)
     return sorted(images, key=lambda name: name.split(os.sep)), others
 

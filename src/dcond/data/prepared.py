@@ -15,7 +15,7 @@ from dcond.data.validate import Images, as_class_names, as_images, as_labels, ch
 from dcond.errors import DataError
 from dcond.paths import write_atomically
 
-KEYS = ("train_images", "train_labels", "test_images", "test_labels", "class_names")
+KEYS = ("train_images", "train_labels", "test_images", "test_labels", "class_names", "resize")
 # Whatever numpy and zipfile raise on a file that is damaged or is none of theirs.
 READ_ERRORS = (
     OSError,
@@ -37,7 +37,8 @@ WRITE_BYTES = 2**25  # of images, at a time
 class Prepared:
     """Both splits: uint8 images (n, h, w, c), int64 labels (n,), and one name per class.
 
-    ``in_memory`` says why the images are held whole; empty where they are read when they are indexed.
+    ``in_memory`` says why the images are held whole; empty where they are read when they are indexed. ``resize`` is the
+    rule that brought them to their size; None where it is not known, or there was none.
     """
 
     train_images: Images
@@ -46,14 +47,15 @@ class Prepared:
     test_labels: NDArray[np.int64]
     class_names: tuple[str, ...]
     in_memory: str = "it is made in memory"
+    resize: str | None = None
 
 
 def check_prepared(arrays: dict[str, Any], in_memory: str = "it is made in memory") -> Prepared:
     """Check everything that is promised of a data set and return it.
 
     Args:
-        arrays: by the names of :class:`Prepared`; ``class_names`` may be missing. Taken out one by one, so that at
-            most one split is held twice while it is converted. uint8 images are not looked at, nor read.
+        arrays: by the names of :class:`Prepared`; ``class_names`` and ``resize`` may be missing. Taken out one by one,
+            so that at most one split is held twice while it is converted. uint8 images are not looked at, nor read.
         in_memory: see :class:`Prepared`.
 
     Raises:
@@ -76,7 +78,9 @@ def check_prepared(arrays: dict[str, Any], in_memory: str = "it is made in memor
     check_classes(train_labels, "train_labels", class_names)
     check_classes(test_labels, "test_labels", class_names)
     check_no_class_empty(train_labels, class_names)
-    return Prepared(train_images, train_labels, test_images, test_labels, class_names, in_memory)
+    rule = arrays.pop("resize", None)
+    resize = str(rule) if rule is not None and rule.ndim == 0 and rule.dtype.kind == "U" else None
+    return Prepared(train_images, train_labels, test_images, test_labels, class_names, in_memory, resize)
 
 
 def read_prepared(path: Path, *, on_disk: bool = False) -> Prepared:
@@ -127,7 +131,7 @@ def write_prepared(path: Path, data: Prepared) -> None:
     def write(temporary: Path) -> None:
         # Not compressed: CIFAR-10 then opens in a fifth of a second instead of two, and images can stay on disk.
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for key in KEYS:
+            for key in KEYS if data.resize is not None else KEYS[:-1]:
                 with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
                     _write_array(member, getattr(data, key), images=key.endswith("images"))
 

@@ -31,7 +31,7 @@ class Bar:
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.fields[note]}", markup=False),  # a network's name is none
             TimeElapsedColumn(),
             TextColumn("eta"),
             TimeRemainingColumn(),

@@ -1,5 +1,7 @@
 """Signs that a set made elsewhere was read wrongly: its spread as networks see it, and accuracy near chance."""
 
+import math
+
 import torch
 
 from dcond.evaluate.results import EvalResult
@@ -8,7 +10,7 @@ from dcond.types import RealData, SyntheticSet
 SPREAD = 2.5  # a wrong normalisation changes the spread by 1 / std, 3 to 5 for natural images
 SHIFT = 2.0  # in standard deviations of real images
 NEAR = 0.05  # of the way from chance to 1
-SAMPLE = 1000  # real images to compare with, spread over the training split
+SAMPLE = 1000  # real images to compare with, at most, spread over the training split
 
 CURES = {
     "pixels": "pass synthetic.normalised=true if they are stored as (x - mean) / std, synthetic.zca=true if whitened",
@@ -22,7 +24,7 @@ def odd_inputs(synthetic: SyntheticSet, real: RealData) -> str | None:
 
     Both normalised alike; ratio of standard deviations beyond 2.5, or means apart by 2 standard deviations.
     """
-    step = max(1, len(real.train) // SAMPLE)
+    step = math.ceil(len(real.train) / SAMPLE)
     spec = synthetic.spec
     with torch.no_grad():
         ours = spec.normalise(synthetic.images.to(real.device))
@@ -38,13 +40,19 @@ def odd_inputs(synthetic: SyntheticSet, real: RealData) -> str | None:
     )
 
 
+def at_chance(accuracy: float, classes: int) -> bool:
+    """Tell whether an accuracy is at most a twentieth of the way from chance to 1."""
+    chance = 1 / classes
+    return accuracy <= chance + NEAR * (1 - chance)
+
+
 def near_chance(ours: EvalResult, random: EvalResult | None, synthetic: SyntheticSet) -> str | None:
     """Return a warning if a set teaches networks next to nothing, and less than random images do."""
-    chance = 1 / len(synthetic.class_names)
-    if ours.average > chance + NEAR * (1 - chance) or (random is not None and ours.average >= random.average):
+    classes = len(synthetic.class_names)
+    if not at_chance(ours.average, classes) or (random is not None and ours.average >= random.average):
         return None
     return (
-        f"average test accuracy {100 * ours.average:.1f} % is near chance ({100 * chance:.1f} %), as with images of "
+        f"average test accuracy {100 * ours.average:.1f} % is near chance ({100 / classes:.1f} %), as with images of "
         f"another normalisation: {_cure(synthetic)}."
     )
 

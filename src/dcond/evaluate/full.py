@@ -13,6 +13,7 @@ from torch import Tensor
 
 import dcond
 from dcond.data.split import stratified_split
+from dcond.errors import DataError
 from dcond.evaluate.protocol import HeldOut, Protocol
 from dcond.evaluate.results import EvalResult, NetworkResult
 from dcond.evaluate.whole import fingerprint, whole_set
@@ -42,10 +43,19 @@ def hold_out(protocol: Protocol, real: RealData, *, whole: bool = False) -> Held
 
 
 def held_out_rows(real: RealData) -> tuple[Split, Tensor]:
-    """Return a tenth of the training images, at most 5,000, each class with its share, and the rows of the others."""
+    """Return a tenth of the training images, at most 5,000, each class with its share, and the rows of the others.
+
+    Raises:
+        DataError: there are too few for a single one.
+    """
     labels = real.train.labels.cpu().numpy()
     count = min(round(SHARE * len(labels)), MOST)
     kept, held = (torch.from_numpy(rows) for rows in stratified_split(labels, count, SPLIT_SEED))
+    if len(held) == 0:
+        raise DataError(
+            f"no training image of {real.name} can be held out: of its {len(labels)} a tenth is none, or every class "
+            "would lose its last. Add images, or leave out evaluation.lr=search and test_on=held_out."
+        )
     return real.train.part(held), kept
 
 
@@ -72,7 +82,8 @@ def evaluate_whole(
     results: dict[str, NetworkResult] = {}
     data, protocol = fingerprint(real), protocol.without_teacher()
     for name, recipe in pool.networks.items():
-        key = f"{dcond.__version__}/{protocol.settings('stack', 'teacher')}/{name}/{recipe!r}/{data}/{seed}"
+        network = recipe.by_content()
+        key = f"{dcond.__version__}/{protocol.settings('stack', 'teacher')}/{name}/{network!r}/{data}/{seed}"
         file = folder / f"full_{real.name}_{name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
         kept = _parsed(current().told(_read(file)))  # one decision for all processes
         if kept is not None:

@@ -10,7 +10,7 @@ import io
 import logging
 import pickle
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,8 +18,9 @@ import torch
 from torch import Tensor
 
 import dcond
-from dcond.errors import require
+from dcond.errors import DivergedError, require
 from dcond.evaluate.accuracy import accuracy
+from dcond.evaluate.doubts import at_chance
 from dcond.evaluate.schedule import Schedule
 from dcond.evaluate.stacked import Training
 from dcond.evaluate.whole import fingerprint, whole_set
@@ -88,11 +89,23 @@ class Teacher(Schedule):
         """Return the teacher, trained on the training images; its weights are kept in ``folder`` and used again.
 
         They are taken for the same settings but the temperature, the same data set and version of dcond only.
+
+        Raises:
+            DivergedError: its weights are no longer finite; nothing is kept.
         """
-        key = f"{dcond.__version__}/{self.settings('temperature')}/{fingerprint(real)}"
+        settings = replace(self, network=self.network.by_content()).settings("temperature")
+        key = f"{dcond.__version__}/{settings}/{fingerprint(real)}"
         file = folder / f"teacher_{real.name}_{self.network.name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.pt"
         with current().first_before_others():  # the others find what the first has kept
             network, facts = self._kept_or_trained(real, file)
+        if at_chance(facts["accuracy"], len(real.class_names)):
+            log.warning(
+                "teacher %s: test accuracy %.1f %% is near chance (%.1f %%), so its labels say next to nothing; "
+                "try another teacher.lr, or more teacher.epochs",
+                self.network.name,
+                100 * facts["accuracy"],
+                100 / len(real.class_names),
+            )
         network.eval().requires_grad_(False)
         return Taught(network, real.spec, self.temperature, {"temperature": self.temperature} | facts)
 
@@ -117,9 +130,18 @@ class Teacher(Schedule):
         lr = self.network.lr if self.lr is None else self.lr
         images, labels = Training(self.network, whole_set(real), self.seed, "teacher", lr).inputs(real.device)
         rng = generator(self.seed, "teacher/batches")
+
+        def check(epoch: int) -> None:
+            if not _finite(network):
+                raise DivergedError(
+                    f"teacher {self.network.name}: its weights are not finite after epoch {epoch} of {self.epochs} "
+                    f"(lr {lr:g}); try a smaller teacher.lr."
+                )
+
         self.run(
             [{"params": list(network.parameters()), "lr": lr}],
             lambda optimiser: self.epoch(network, optimiser, images, labels, rng),
+            check,
         )
         tested = accuracy(network, real.spec, real.test)
         log.info("teacher %s: test accuracy %.1f %%", self.network.name, 100 * tested)
@@ -134,9 +156,14 @@ def _read(file: Path, network: Network) -> dict[str, Any] | None:
         content = torch.load(file, map_location="cpu", weights_only=True)
         network.load_state_dict(content["weights"])
         facts: dict[str, Any] = dict(content["facts"])
+        facts["accuracy"] = float(facts["accuracy"])
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError):
         return None
-    return facts
+    return facts if _finite(network) else None
+
+
+def _finite(network: Network) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())
 
 
 def _write(content: dict[str, Any], file: Path) -> None:

@@ -4,6 +4,7 @@ Source: github GeorgeCazenavette/mtt-distillation, ``distill.py``; github NUS-HP
 published settings are ZCA-whitened, the others normalised, and the file does not say which.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ def read(path: Path, content: Any, number: int | None) -> Found:
     """Return the images of a file with the labels, and the learning rate, that lie beside it.
 
     Raises:
-        ArtefactError: there is no file of labels.
+        ArtefactError: there is no file of labels, or what is beside them is no learning rate.
     """
     beside = path.with_name(path.name.replace("images", "labels", 1))
     if beside == path or not beside.is_file():
@@ -36,7 +37,6 @@ def read(path: Path, content: Any, number: int | None) -> Found:
     if not isinstance(labels, Tensor):
         raise ArtefactError(f"{beside} must hold one tensor of labels; it holds a {type(labels).__name__}.")
     rate = path.with_name(path.name.replace("images", "lr", 1))
-    learned = read_tensors(rate) if rate.is_file() else None
     return Found(
         "MTT, DATM",
         path,
@@ -44,5 +44,22 @@ def read(path: Path, content: Any, number: int | None) -> Found:
         labels,
         normalised=None,
         constants=CONSTANTS,
-        learned_lr=float(learned) if isinstance(learned, int | float | Tensor) else None,
+        learned_lr=_rate(rate) if rate.is_file() else None,
+    )
+
+
+def _rate(path: Path) -> float:
+    """Return the learning rate in a file: one number, or a tensor of one."""
+    held = read_tensors(path)
+    number = held.item() if isinstance(held, Tensor) and held.numel() == 1 else held
+    if type(number) in (int, float) and 0 < number <= sys.float_info.max:  # which NaN is not
+        return float(number)
+    told = f"a {type(number).__name__}"
+    if isinstance(number, Tensor):
+        told = f"a tensor of {tuple(number.shape)}"
+    elif isinstance(number, int | float | str):
+        told = repr(number)[:40]
+    raise ArtefactError(
+        f"{path} holds {told}; allowed: one finite number above 0. Save it as that, or remove the file: "
+        "images and labels do without."
     )

@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from dcond import artefact
 from dcond.errors import ConfigError, at_least_one, require
+from dcond.imports.classes import in_class_order
 from dcond.imports.fit import Reading, fit
 from dcond.imports.found import Found
 from dcond.imports.recognise import find
@@ -35,7 +36,7 @@ class Source:
         mean: of the normalisation, which it implies; None: the constants of the layout's own code.
         std: likewise.
         number: which set of a file that holds several (DC, DSA, DM), from 0.
-        method: how tables call the set; None: the file's name.
+        method: how tables call the set; None: as the file says, else its name.
         option: how the command line calls this source.
     """
 
@@ -81,6 +82,8 @@ class Source:
     def fitted(self, content: SyntheticSet | Found, real: RealData) -> SyntheticSet:
         """Return the set as dcond has it: pixels, class-major, with the normalisation networks are to see.
 
+        An artefact of dcond is so already; its classes are brought in the data set's order.
+
         Args:
             content: what :meth:`read` returned.
             real: the data set it is tested on.
@@ -90,13 +93,16 @@ class Source:
             UnsupportedError: the normalisation, the factor or the kind of labels cannot be known; says what to pass.
         """
         if isinstance(content, SyntheticSet):
-            return content
+            return self._named(in_class_order(Path(self.path), content, real))
         mean, std = (None if values is None else tuple(map(float, values)) for values in (self.mean, self.std))
         statistics = None if mean is None or std is None else (mean, std)
         normalised = True if statistics else self.normalised
         reading = Reading(normalised, self.zca, self.factor, self.logits, statistics, self.option)
         synthetic, words = fit(content, reading, real)
-        if self.method is not None:
-            synthetic.metadata["method"] = self.method
         log.info("%s: read as %s", content.path, words)
-        return synthetic
+        return self._named(synthetic)
+
+    def _named(self, synthetic: SyntheticSet) -> SyntheticSet:
+        if self.method is None:
+            return synthetic
+        return replace(synthetic, metadata=synthetic.metadata | {"method": self.method})

@@ -1,14 +1,15 @@
 """What every network is, and the recipe that builds it."""
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from dcond.errors import require
-from dcond.models.weights import read_weights, start_from
+from dcond.models.weights import digest, read_weights, start_from
 from dcond.rng import seeded_globals
 from dcond.types import Features, ImageSpec
 
@@ -67,6 +68,14 @@ class Recipe(ABC):
         """
         if self.weights is not None:
             _ = self._given
+
+    def by_content(self) -> Self:
+        """Return the recipe with a hash of what its files hold in the place of their paths: caches know it by that.
+
+        Raises:
+            ConfigError: a file cannot be read.
+        """
+        return self if self.weights is None else replace(self, weights=digest(self._given))
 
     def build(self, spec: ImageSpec, rng: torch.Generator, device: torch.device | str = "cpu") -> Network:
         """Make a network with weights drawn from ``rng``, or of its file, in train mode, on ``device``.

@@ -1,15 +1,16 @@
 """Networks of the timm library, pretrained or not."""
 
+import hashlib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcond.errors import UnsupportedError, one_of, require
+from dcond.errors import ConfigError, UnsupportedError, one_of, require
 from dcond.models.base import Network, Recipe, whole_number
 from dcond.models.published import check_architecture, published
 from dcond.types import Features, ImageSpec
@@ -63,6 +64,20 @@ class Timm(Recipe):
         super().fetch()
         if self.pretrained:
             published(self.name, self.architecture, classes=1, checkpoint=self.checkpoint)
+
+    def by_content(self) -> Self:
+        """Return the recipe with hashes in the place of paths, the checkpoint's too."""
+        recipe = super().by_content()
+        if self.checkpoint is None:
+            return recipe
+        try:
+            with open(self.checkpoint, "rb") as file:
+                return replace(recipe, checkpoint=hashlib.file_digest(file, "sha256").hexdigest())
+        except OSError as error:
+            raise ConfigError(
+                f"{self.name}: checkpoint={self.checkpoint} cannot be read ({error.strerror}); name a file of weights, "
+                "or set checkpoint=null."
+            ) from error
 
     def module(self, spec: ImageSpec) -> Network:
         """Make the module for these images; pretrained weights are read anew each time."""

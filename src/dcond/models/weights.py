@@ -1,5 +1,6 @@
 """Weights to start from, in a file of the user's."""
 
+import hashlib
 from collections.abc import Mapping
 
 import torch
@@ -28,6 +29,15 @@ def read_weights(name: str, file: str) -> dict[str, Tensor]:
     good = isinstance(found, dict) and all(isinstance(tensor, Tensor) for tensor in found.values())
     require(good and len(found) > 0, f"{name}: weights={file} is no state_dict of tensors; {_HOW}")
     return dict(found)
+
+
+def digest(given: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 (hex) of every tensor's name, type, shape and bytes, in order of name."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(given.items()):
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        found.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def start_from(network: nn.Module, given: Mapping[str, Tensor], name: str, file: str) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from dcond.evaluate import EvalResult
 from dcond.evaluate.comparison import Comparison, Difference
@@ -28,7 +29,7 @@ def score_table(scores: dict[str, Any], full: EvalResult | None) -> Table:
         table.add_column(SCORES[key], justify="right", no_wrap=True)
     for name, entry in scores["networks"].items():
         whole = [] if full is None else [percent(full.networks[name])]
-        table.add_row(name, *whole, *(f"{100 * entry[key]:.1f}" for key in shown))
+        table.add_row(Text(name), *whole, *(f"{100 * entry[key]:.1f}" for key in shown))
     table.add_section()
     whole = [] if full is None else [f"{100 * full.average:.1f}"]
     table.add_row("pool", *whole, *(f"{100 * scores[key]:.1f}" for key in shown))
@@ -47,9 +48,10 @@ def comparison_table(names: tuple[str, str], ours: EvalResult, theirs: EvalResul
     table = _table("difference in points, mean ± 95 % interval over pairs that start alike; * leaves out 0")
     table.add_column("network", no_wrap=True)
     for name in (*names, "difference"):
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(Text(name), justify="right", overflow="fold")
     for name, difference in comparison.networks.items():
-        table.add_row(name, percent(ours.networks[name]), percent(theirs.networks[name]), _points(difference))
+        both = (percent(result.networks[name]) for result in (ours, theirs))
+        table.add_row(Text(name), *both, _points(difference))
     table.add_section()
     table.add_row("average", f"{100 * ours.average:.1f}", f"{100 * theirs.average:.1f}", _points(comparison.average))
     return table

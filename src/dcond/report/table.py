@@ -4,6 +4,7 @@ from typing import Any
 
 from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from dcond.evaluate import EvalResult, NetworkResult
 
@@ -33,7 +34,12 @@ def cross_architecture(
         f"{_labels(ours.teacher)}"
     )
     table = Table(
-        title=title, caption=caption, box=box.SIMPLE_HEAD, title_justify="left", caption_justify="left", min_width=64
+        title=Text(title, "table.title"),  # texts throughout: a user's name is no markup
+        caption=Text(caption, "table.caption"),
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
+        min_width=64,
     )
     table.add_column("network", no_wrap=True)
     table.add_column("condensed", justify="right", style="bold", no_wrap=True)
@@ -43,8 +49,8 @@ def cross_architecture(
         table.add_column("gain", justify="right", no_wrap=True)
     for name, result in ours.networks.items():
         others = [baseline.networks[name] for baseline in baselines.values()]
-        row = [name, percent(result), *map(percent, others)]
-        table.add_row(*row, *_gain(result.mean, [other.mean for other in others]))
+        row = [percent(result), *map(percent, others)]
+        table.add_row(Text(name), *row, *_gain(result.mean, [other.mean for other in others]))
     averages = [baseline.average for baseline in baselines.values()]
     row = ["average", f"{100 * ours.average:.1f}", *(f"{100 * value:.1f}" for value in averages)]
     table.add_section()
