@@ -24,6 +24,7 @@ PAD = 128  # mid-grey, as multi-formation pads its cells
 GREY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I")
 ORIENTATION = 0x0112  # EXIF tag
 TURNED = (5, 6, 7, 8)  # its values that mean a quarter
+BITS = 258  # TIFF tag: bits per sample
 GREY_16 = ("PNG", "PPM")  # formats whose mode "I" holds 16 bits
 _SIDE = "Give the side to bring them to, as dataset.size=64."
 _BILINEAR = Image.Resampling.BILINEAR
@@ -178,16 +179,16 @@ def _header(file: Path) -> tuple[tuple[int, int], str]:
 def _open(file: Path, mode: str) -> Image.Image:
     """Decode one file upright, as "L" or "RGB".
 
-    16-bit grey keeps its upper 8 bits (Pillow's own conversion would clip it); whole numbers of 32 bits and floating
-    point are refused, for nothing says what is white. Palettes are looked up. Transparency is
-    dropped: a transparent pixel shows the colour stored under it, for no background would be right for every set.
+    Grey of 12 or 16 bits keeps its upper 8 (Pillow's own conversion would clip it); whole numbers of 32 bits and
+    floating point are refused, for nothing says what is white. Palettes are looked up. Transparency is dropped: a
+    transparent pixel shows the colour stored under it, for no background would be right for every set.
     """
     try:
         with Image.open(file) as source:
             image: Image.Image = ImageOps.exif_transpose(source)
             image.load()
             if image.mode.startswith("I;16") or (image.mode == "I" and source.format in GREY_16):
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8))
+                image = Image.fromarray((np.asarray(image).clip(0, 65535) >> (_bits(source) - 8)).astype(np.uint8))
             elif image.mode in ("I", "F"):
                 kind = "floating point" if image.mode == "F" else "whole numbers of 32 bits"
                 raise ValueError(f"its pixels are {kind}, of unknown range")
@@ -196,6 +197,11 @@ def _open(file: Path, mode: str) -> Image.Image:
             return image.convert(mode)
     except _IMAGE_ERRORS as error:
         raise _unreadable(file, error) from error
+
+
+def _bits(source: Image.Image) -> int:
+    """Return the bits of a grey pixel in a file of more than 8: 16, or what a TIFF file says, 12 or 16."""
+    return int(getattr(source, "tag_v2", {}).get(BITS, (16,))[0])
 
 
 def _unreadable(file: Path, error: Exception) -> DataError:
