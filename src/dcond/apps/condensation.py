@@ -12,6 +12,8 @@ from dcond.apps.kept import made_with, shown_settings
 from dcond.errors import UnsupportedError, one_of
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from dcond.engine.checkpoint import Checkpoint
     from dcond.engine.signals import Stop
     from dcond.methods.base import Method
@@ -75,8 +77,8 @@ class Job:
             if isinstance(part, Pool | Recipe):
                 part.fetch()
 
-    def run(self, moment: "Checkpoint | None") -> None:
-        """Do all of it."""
+    def run(self, moment: "Checkpoint | None") -> "list[RenderableType]":
+        """Do all of it; return what is to be printed when the result is on disk."""
         from dcond import artefact
         from dcond.apps.evaluation import check_memory
         from dcond.engine.machine import peak_memory_bytes
@@ -104,13 +106,13 @@ class Job:
                 path = artefact.save(synthetic, self.folder / "synthetic.safetensors")
                 save_png(grid(synthetic.images, synthetic.ipc), self.folder / "grid.png")
                 log.info("condensed set: %s", nearby(path))
-            if self.evaluate:
-                self._evaluate(real, synthetic)
+            tables = self._evaluate(real, synthetic) if self.evaluate else []
             done = True
         finally:
             self.result["cost"]["peak_memory_bytes"] = peak_memory_bytes(self.device)
             recorder.outcome(self._shown_results(), self.result["cost"]["steps"] or 0, done=done)
             recorder.close()
+        return tables
 
     def _shown_results(self) -> dict[str, float]:
         """Return the final figures that are known, for the same view."""
@@ -222,11 +224,11 @@ class Job:
     def _accuracy(self) -> str:
         return "held-out accuracy" if self.held_out else "test accuracy"
 
-    def _evaluate(self, real: "RealData", synthetic: "SyntheticSet") -> None:
+    def _evaluate(self, real: "RealData", synthetic: "SyntheticSet") -> "list[RenderableType]":
         from dcond.apps.evaluation import Wanted, evaluate_with_baselines
 
         title = f"{self.choices['method']} on {real.name}, {synthetic.ipc} image(s) per class"
-        evaluate_with_baselines(
+        tables = evaluate_with_baselines(
             self.protocol,
             self.pool,
             real,
@@ -242,4 +244,4 @@ class Job:
                 accuracy=self._accuracy,
             ),
         )
-        print(f"-> {nearby(self.folder)}")
+        return [*tables, f"-> {nearby(self.folder)}"]

@@ -10,6 +10,7 @@ from dcond.apps.kept import chosen, frozen, numbers_of, plain, resumed
 from dcond.apps.launch import hydra_main
 from dcond.apps.several import leads
 from dcond.errors import CheckpointError
+from dcond.log import tell
 
 
 def main(argv: list[str]) -> int:
@@ -64,5 +65,6 @@ def condense(cfg: DictConfig) -> float | None:
             return sweep.objective(earlier)
         moment = sweep.left_behind(folder, OmegaConf.to_yaml(numbers, sort_keys=True))
     with caught() as stop, owned(folder), reported(result, folder), cpu_prepared(cfg):
-        Job(cfg, choices, text, folder, result, stop).run(moment)
+        tables = Job(cfg, choices, text, folder, result, stop).run(moment)
+    tell(*tables)
     return sweep.objective(result)

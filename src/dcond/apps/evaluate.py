@@ -13,9 +13,12 @@ from dcond.apps.kept import OF_THE_EVALUATION, chosen, maker, parts_of, plain
 from dcond.apps.launch import choices, hydra_main
 from dcond.apps.several import leads
 from dcond.errors import ConfigError
+from dcond.log import tell
 from dcond.paths import conf_dir
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from dcond.types import SyntheticSet
 
 log = logging.getLogger(__name__)
@@ -78,12 +81,12 @@ def evaluate(cfg: DictConfig) -> None:
     if sweep.is_job() and sweep.finished_before(folder, result["config_sha256"], evaluated=True) is not None:
         return
     with caught(), owned(folder), reported(result, folder), cpu_prepared(cfg):
-        _evaluate(cfg, name, result)
-        print(f"-> {nearby(folder)}")
+        tables = _evaluate(cfg, name, result)
+    tell(*tables, f"-> {nearby(folder)}")
 
 
-def _evaluate(cfg: DictConfig, name: str, result: dict[str, Any]) -> None:
-    """Evaluate a set on the data set of this name; all figures go into ``result``."""
+def _evaluate(cfg: DictConfig, name: str, result: dict[str, Any]) -> "list[RenderableType]":
+    """Evaluate a set on the data set of this name; all figures go into ``result``, the tables are returned."""
     from dcond.apps.evaluation import Wanted, evaluate_with_baselines
     from dcond.engine.machine import peak_memory_bytes, pick_device
     from dcond.ranks import current
@@ -114,8 +117,11 @@ def _evaluate(cfg: DictConfig, name: str, result: dict[str, Any]) -> None:
         against=other and other.fitted(rival, real).to(device),
         doubt=True,
     )
-    evaluate_with_baselines(protocol, pool, real, synthetic.to(device), seed, result, title=title, wanted=wanted)
+    tables = evaluate_with_baselines(
+        protocol, pool, real, synthetic.to(device), seed, result, title=title, wanted=wanted
+    )
     result["cost"]["peak_memory_bytes"] = peak_memory_bytes(device)
+    return tables
 
 
 def _new_result(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:

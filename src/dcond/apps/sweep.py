@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from dcond.apps.condensation import HELD_OUT
 from dcond.apps.job import nearby
 from dcond.errors import CheckpointError, ConfigError, DcondError
+from dcond.log import tell
 
 if TYPE_CHECKING:
     from dcond.engine.checkpoint import Checkpoint
@@ -166,7 +167,7 @@ def _tell(*, ended: bool = False) -> str:
         print(f"job {job.relative_to(folder)}{own and f' ({own})'}: {why}", file=sys.stderr)
     if not stopped:
         if ended:
-            print(f"{count} jobs done -> {nearby(folder.absolute())}")
+            tell(f"{count} jobs done -> {nearby(folder.absolute())}")
         return ""
     return f"{len(stopped)} of {count} jobs are not done. {_again(folder)}"
 
