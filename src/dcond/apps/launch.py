@@ -150,7 +150,9 @@ def _translated(task: Task) -> Task:
                 raise ConfigError(_hydra_words(error)) from error
         except Exception as error:
             if not sweep.is_job():
-                raise (_Fault(error) if isinstance(error, DcondError) else error) from error
+                if isinstance(error, DcondError):
+                    raise _Fault(error) from error
+                raise
             words = str(error) if isinstance(error, DcondError) else f"{type(error).__name__}: {error}"
             print(f"dcond: {words}", file=sys.stderr)
             raise sweep.JobError(words) from error
