@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
 
 def path_words(argv: list[str]) -> list[str]:
     """Return the words with ``synthetic=FILE`` as ``synthetic.path=FILE``, ``against`` too: beside it stand options."""
-    return [re.sub(r"^(synthetic|against)=(?!\{|null$)", r"\1.path=", word) for word in argv]
+    return [re.sub(r"^(synthetic|against)=(?!\{)", r"\1.path=", word) for word in argv]
 
 
 def dataset_word(argv: list[str]) -> list[str]:
@@ -46,7 +46,7 @@ def dataset_word(argv: list[str]) -> list[str]:
         ConfigError: it names a data set that is not packaged.
     """
     given = dict(word.split("=", 1) for word in argv if "=" in word)
-    if "dataset" in given or "synthetic.path" not in given or "," in given["synthetic.path"]:
+    if "dataset" in given or given.get("synthetic.path") in (None, "", "null") or "," in given["synthetic.path"]:
         return []
     from dcond import artefact
     from dcond.imports.source import is_artefact
@@ -72,7 +72,7 @@ def evaluate(cfg: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     if not sweep.is_job():
         results.refuse_finished(folder)
-    if OmegaConf.is_missing(cfg.synthetic, "path"):
+    if OmegaConf.is_missing(cfg.synthetic, "path") or cfg.synthetic.path in (None, ""):
         raise ConfigError("say what to evaluate: dcond evaluate synthetic=FILE (or the run folder that holds it).")
     name = HydraConfig.get().runtime.choices.get("dataset")
     if name is None:
