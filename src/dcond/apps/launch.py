@@ -55,10 +55,10 @@ def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         if isinstance(error.__cause__, DcondError):  # a job of a sweep
             raise error.__cause__ from None
-        raise ConfigError(_hydra_words(error)) from error
+        raise ConfigError(hydra_words(error)) from error
     except (OSError, ValueError) as error:  # Hydra could not make or fill the run folder
         if "Config group override" in str(error):
-            raise ConfigError(f"a part is chosen by a name: {str(error)!r}.") from error
+            raise ConfigError(hydra_words(error)) from error
         reason = error if isinstance(error, OSError) else error.__cause__  # of its log, logging says ValueError
         if not isinstance(reason, OSError):
             raise
@@ -114,9 +114,11 @@ def _hydra_raises() -> Iterator[None]:
             os.environ["HYDRA_FULL_ERROR"] = before
 
 
-def _hydra_words(error: Exception) -> str:
+def hydra_words(error: Exception) -> str:
     """Say in one line what Hydra or OmegaConf says in many; for an unknown key, add the nearest there is."""
     words = " ".join(str(error).partition("Config search path")[0].split())
+    if words.startswith("Config group override"):
+        return f"a part is chosen by a name: {words!r}."
     if isinstance(override := getattr(error, "override", None), str):
         return (
             f"{override!r} is no setting; write KEY=VALUE without spaces, in quotes where the value holds a comma, "
@@ -147,7 +149,7 @@ def _translated(task: Task) -> Task:
             try:
                 return task(cfg)
             except OmegaConfBaseException as error:
-                raise ConfigError(_hydra_words(error)) from error
+                raise ConfigError(hydra_words(error)) from error
         except Exception as error:
             if not sweep.is_job():
                 if isinstance(error, DcondError):
