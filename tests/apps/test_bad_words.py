@@ -18,9 +18,16 @@ CASES = [
     ("--config-dir=. dataset=0", "a part is chosen by a name: 'Config group override must be a string or a list. ..."),
     ("-m method=dm,m3dd", "method='m3dd' is unknown; allowed: ... Did you mean 'm3d'?"),
     ("init=null", "init='null' is unknown; allowed: ..."),
-    ("methd.lr=1", "Could not override 'methd.lr'. ... Did you mean 'method'?"),
+    ("methd.lr=1", "Could not override 'methd.lr'. Did you mean 'method'?"),
     ("method.lrr=1", "Could not override 'method.lrr'. ... Did you mean 'lr'?"),
     ("+method.lrr=1", "method.lrr is unknown; dcond.methods.dm.DM takes ... Did you mean 'lr'?"),
+    ("method=hmdc gbm=false", "gbm is no setting here; method.gbm is: method.gbm=false."),
+    ("method=hmdc +gbm=false", "gbm is no setting here; method.gbm is: method.gbm=false."),
+    ("method=hmdc ++gbm=false", "gbm is no setting here; method.gbm is: method.gbm=false."),
+    ("lr=2", "lr is no setting here; method.lr, evaluation.lr, model.lr, ... are: method.lr=2."),
+    ("newkey=1", "Could not override 'newkey'."),
+    ("+newkey=1", "newkey is no setting here; nothing reads it; leave the word out."),
+    ("+newkey.x=1", "newkey is no setting here; ..."),
     ("~method.lr", "method.lr is missing; dcond.methods.dm.DM needs it."),
     ("method=dm,m3d", "method=dm,m3d names several values; add -m to run one after another, or write KEY=[A,B] ..."),
     ("ipc=1,10", "ipc=1,10 names several values; add -m to run one after another, or write KEY=[A,B] for a list."),
@@ -69,6 +76,15 @@ def test_one_line_and_nothing_half_written(words, pattern, condense, half_writte
     assert re.fullmatch(".*".join(map(re.escape, pattern.split("..."))), line), line
     assert half_written() == []
     assert all(result["status"] == "failed" and line.startswith(result["error"]) for result in results())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [("+tag=x", "hydra.run.dir=${tag}"), ("++ipc=1",), ("+model@learners.networks.X=convnet",), ("+hydra.x=1",)],
+)
+def test_words_that_add_what_is_read_are_taken(words, condense):
+    done = condense("evaluate=false", "max_steps=0", *words)
+    assert done.code == 0, done.err
 
 
 def test_a_device_that_is_absent(condense, half_written, monkeypatch):

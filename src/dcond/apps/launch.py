@@ -128,12 +128,59 @@ def hydra_words(error: Exception) -> str:
         return f"{several[1]} names several values; add -m to run one after another, or write KEY=[A,B] for a list."
     cause = error.__cause__
     parent, key = getattr(cause, "parent_node", None), getattr(cause, "key", None)
+    if isinstance(parent, DictConfig) and "hydra" in parent:  # the root: what a + would add there nothing reads
+        words, _, append = words.partition(" To append to your config use +")
+        if meant := _meant(parent, str(key), append.partition("=")[2]):
+            return f"{key} is no setting here; {meant}."
     hint = nearest(str(key), map(str, parent)) if isinstance(parent, DictConfig) else ""
     plugin = re.match(r".*Could not find 'hydra/(?:launcher|sweeper)/([a-z]+)", words)
     if plugin is not None:
         extra = {"submitit": "slurm"}.get(plugin[1], plugin[1])
         hint = f" If its package is not installed: pip install 'dcond[{extra}]'."
     return f"{words.rstrip('.')}.{hint}"
+
+
+def _meant(cfg: DictConfig, key: str, value: str) -> str:
+    """Return which settings of parts have the name of one that there is not; empty where none has."""
+    found = sorted(_places(OmegaConf.to_container(cfg), key), key=lambda place: place.count("."))
+    found.sort(key=lambda place: not place.startswith("method."))  # the likeliest first
+    if not found:
+        return ""
+    return f"{', '.join(found)} {'is' if len(found) == 1 else 'are'}: {found[0]}={value}"
+
+
+def _places(node: Any, key: str) -> Iterator[str]:
+    """Yield where a key stands in the parts of a configuration, by its full name."""
+    for name, part in node.items():
+        if not isinstance(part, dict) or name == "hydra":
+            continue
+        if key in part:
+            yield f"{name}.{key}"
+        yield from (f"{name}.{place}" for place in _places(part, key))
+
+
+def check_added(cfg: DictConfig) -> None:
+    """Raise :class:`ConfigError` for ``+KEY=VALUE`` that adds to the configuration what nothing in it reads."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    job = HydraConfig.get()
+    primary = conf_dir() / f"{job.job.config_name}.yaml"
+    if not primary.is_file():  # a user's own
+        return
+    base = OmegaConf.load(primary)
+    parts = {str(group).split("@")[-1] for entry in base.defaults if isinstance(entry, DictConfig) for group in entry}
+    text = OmegaConf.to_yaml(cfg) + OmegaConf.to_yaml(job)
+    words: Any = OmegaConf.to_container(job.overrides.task)
+    for word in OverridesParser.create().parse_overrides(words):
+        key = word.key_or_group
+        if not (word.is_add() or word.is_force_add()) or word.package or "/" in key or key in job.runtime.choices:
+            continue
+        top = key.split(".")[0]
+        if top in parts or top in base or re.search(rf"\$\{{[^}}]*\b{re.escape(top)}\b", text):
+            continue
+        way_out = _meant(cfg, top, word.get_value_string())
+        raise ConfigError(f"{top} is no setting here; {way_out or 'nothing reads it; leave the word out'}.")
 
 
 def _translated(task: Task) -> Task:
@@ -147,6 +194,7 @@ def _translated(task: Task) -> Task:
 
         try:
             try:
+                check_added(cfg)
                 return task(cfg)
             except OmegaConfBaseException as error:
                 raise ConfigError(hydra_words(error)) from error
