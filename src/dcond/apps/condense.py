@@ -1,6 +1,7 @@
 """``dcond condense``: one run, or a job of a sweep, in the folder Hydra made for it."""
 
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -50,7 +51,8 @@ def condense(cfg: DictConfig) -> float | None:
     else:
         results.refuse_finished(folder)
     if cfg.resume is not None:
-        cfg, choices, moment = resumed(cfg, folder, list(hydra_cfg.overrides.task))
+        words: Any = OmegaConf.to_container(hydra_cfg.overrides.task)
+        cfg, choices, moment = resumed(cfg, choices, words, folder)
     text, numbers = frozen(cfg, choices), numbers_of(cfg)
     result = results.new(
         method=choices["method"],
