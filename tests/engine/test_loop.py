@@ -85,6 +85,24 @@ def test_evaluation_on_the_way_comes_when_asked_and_not_at_the_end(make_run, dri
     assert seen == [4, 8]  # not asked
 
 
+def test_an_evaluation_that_is_cut_is_taken_again(make_run, tmp_path, drift):
+    """Its step is kept after it: a checkpoint before it would lose its record for ever."""
+    seen = []
+
+    def cut(synthetic, step):
+        seen.append(step)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    loop = Loop(evaluate_every=4, checkpoint_every_s=0)
+    with pytest.raises(KeyboardInterrupt):
+        make_run(drift(steps=12), loop=loop, evaluate=cut).condense()
+    moment = checkpoint.load(tmp_path)
+    assert moment.step == 7
+    make_run(drift(steps=12), loop=loop, evaluate=cut, after_step=7).condense(moment)
+    assert seen == [4, 8, 8]
+
+
 def test_pictures_are_taken_first_last_and_in_between(make_run, drift):
     class Album:
         def __init__(self):
