@@ -1,5 +1,6 @@
 """Checkpoints: everything a run needs to go on and end in the same bytes as one never stopped."""
 
+import errno
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,18 +52,24 @@ def load(folder: Path) -> Checkpoint:
         CheckpointError: there is none, it cannot be read, or its bytes are not those that were written.
     """
     path = folder / NAME
-    if not path.is_file():
-        raise CheckpointError(f"nothing to resume: {path} does not exist. Give the run folder that holds it.")
     try:
-        _check_sums(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if content.pop("format") != FORMAT:
-            raise KeyError("format")
-        return Checkpoint(**content)
+        if path.is_file():
+            _check_sums(path)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            if content.pop("format") != FORMAT:
+                raise KeyError("format")
+            return Checkpoint(**content)
     except Exception as error:  # what damaged bytes unpickle to can fail in any way
+        broken_seek = isinstance(error, OSError) and error.errno == errno.EINVAL  # to where a damaged archive points
+        if isinstance(error, OSError | MemoryError) and not broken_seek:
+            reason = getattr(error, "strerror", None) or _first_line(error)
+            raise CheckpointError(
+                f"cannot read {path}: {reason}; see that it can be read, then resume again."
+            ) from error
         raise CheckpointError(
             f"{path} is damaged or no dcond checkpoint ({_first_line(error)}). Start the run again."
         ) from error
+    raise CheckpointError(f"nothing to resume: {path} does not exist. Give the run folder that holds it.")
 
 
 def _check_sums(path: Path) -> None:
