@@ -190,6 +190,30 @@ def test_weights_that_cannot_be_had_are_told_before_anything_is_computed(run_cli
     assert [result["status"] for result in results()] == ["failed"]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("model.weights=none.pt",),
+        ("method=herding", "model.weights=none.pt"),
+        ("method.network={_target_: dcond.models.MLP, name: M}", "init=kmeans", "model.weights=none.pt"),
+        ("evaluate=true", "pool.networks.ConvNet.weights=none.pt"),
+        ("loop.evaluate_every=1", "pool.networks.ConvNet.weights=none.pt"),
+        ("loop.evaluate_every=1", "teacher=convnet", "teacher.network.weights=none.pt"),
+    ],
+)
+def test_files_of_weights_are_read_before_any_data_is(words, run_cli):
+    words = ("method=dm", "pool=convnet", "evaluate=false", *words)
+    line = run_cli("condense", *words, "dataset=npz", "dataset.path=neither.npz").line
+    assert "weights=none.pt cannot be read" in line
+
+
+def test_memory_for_a_teacher_is_looked_at_where_the_pool_is_trained_on_the_way(condense, monkeypatch, results):
+    monkeypatch.setattr("dcond.evaluate.whole.free_bytes", lambda device: 1)
+    words = ("evaluate=false", "teacher=convnet", "scores.full=true")
+    assert condense(*words).code == 0
+    assert condense(*words, "loop.evaluate_every=1").err.splitlines()[-1].startswith("dcond: teacher=... trains on all")
+
+
 def test_more_images_than_there_are_real_ones(condense, results):
     """From noise a class may hold more images than the data set has; then no random baseline exists."""
     done = condense("init=noise", "ipc=130")

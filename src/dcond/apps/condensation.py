@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from dcond.apps.job import build, cache_folder, nearby, positive, truth, whole_number
+from dcond.apps.job import build, cache_folder, fetch, nearby, positive, truth, whole_number
 from dcond.apps.kept import made_with, shown_settings
 from dcond.errors import UnsupportedError, one_of
 
@@ -58,7 +58,8 @@ class Job:
         self.pool = build(cfg.pool, f"pool={choices['pool']}")
         self.protocol = build(cfg.evaluation, f"evaluation={choices['evaluation']}")
         self.dataset = build(cfg.dataset, f"dataset={choices['dataset']}")
-        self._fetch()
+        self.trains = self.evaluate or self.loop.evaluate_every > 0  # the pool, at the end or on the way
+        fetch(self.method, self.start, *((self.pool, self.protocol) if self.trains else ()))
 
     def _check_shares(self) -> None:
         """Refuse several processes for a method that cannot be divided among them."""
@@ -67,15 +68,6 @@ class Job:
                 f"method={self.choices['method']} does not divide its classes among processes; "
                 "leave out torchrun, or start several runs side by side."
             )
-
-    def _fetch(self) -> None:
-        """Have published weights before anything is computed, those of the evaluation too."""
-        from dcond.models import Pool, Recipe
-
-        teacher = self.protocol.teacher and self.protocol.teacher.network
-        for part in (*vars(self.method).values(), *((self.pool, teacher) if self.evaluate else ())):
-            if isinstance(part, Pool | Recipe):
-                part.fetch()
 
     def run(self, moment: "Checkpoint | None") -> "list[RenderableType]":
         """Do all of it; return what is to be printed when the result is on disk."""
@@ -89,8 +81,8 @@ class Job:
             real = self.dataset.load(self.device)
         if self.held_out:
             real = tuning_data(real)
-        if self.evaluate:
-            check_memory(real, self.protocol, full=self.full)
+        if self.trains:
+            check_memory(real, self.protocol, full=self.full and self.evaluate)
         synthetic = self._first_images(real)
         self._describe(synthetic)
         after_step, done = moment.step if moment else 0, False

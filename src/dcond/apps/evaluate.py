@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from dcond.apps.job import build, cache_folder, cpu_prepared, nearby, owned, reported, truth, whole_number
+from dcond.apps.job import build, cache_folder, cpu_prepared, fetch, nearby, owned, reported, truth, whole_number
 from dcond.apps.kept import OF_THE_EVALUATION, chosen, maker, parts_of, plain
 from dcond.apps.launch import choices, hydra_main
 from dcond.apps.several import leads
@@ -95,9 +95,7 @@ def _evaluate(cfg: DictConfig, name: str, result: dict[str, Any]) -> "list[Rende
     baselines, full, unaugmented = (truth(cfg, key) for key in ("baselines", "scores.full", "scores.unaugmented"))
     device = pick_device(str(cfg.device))
     pool, protocol = build(cfg.pool, "pool"), build(cfg.evaluation, "evaluation")
-    pool.fetch()
-    if protocol.teacher is not None:
-        protocol.teacher.network.fetch()
+    fetch(pool, protocol)
     source = build(cfg.synthetic, "synthetic")
     other = None if cfg.against.path is None else build(cfg.against, "against")
     content, rival = source.read(), other and other.read()  # before any data is

@@ -4,6 +4,7 @@ import errno
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,17 @@ def build(node: Any, what: str) -> Any:
         raise ConfigError(f"{what} cannot be made from its settings: {reason}") from error
     except OmegaConfBaseException as error:
         raise ConfigError(f"{what}: {str(error).splitlines()[0]}") from error
+
+
+def fetch(*parts: Any) -> None:
+    """Have published weights, and those of files, before anything is computed: of every network in some parts."""
+    from dcond.models import Pool, Recipe
+
+    for part in parts:
+        if isinstance(part, Pool | Recipe):
+            part.fetch()
+        elif is_dataclass(part):
+            fetch(*(getattr(part, field.name) for field in fields(part)))
 
 
 def whole_number(cfg: DictConfig, key: str, least: int) -> int:
