@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -74,6 +75,18 @@ def test_a_run_can_be_resumed_from_its_first_moment(make_run, tmp_path, drift):
     with pytest.raises(RuntimeError, match="the method broke"):
         run.condense()
     assert checkpoint.load(tmp_path).step == 0
+
+
+def test_only_the_runs_own_device_is_waited_for(make_run, drift, monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    images = SimpleNamespace(is_cuda=True, device=torch.device("cuda:1"))
+    run = make_run(
+        SimpleNamespace(step=lambda *_: {}), synthetic=SimpleNamespace(images=images), loop=Loop(record_every=2)
+    )
+    for _ in range(4):
+        run._advance(None)
+    assert waited == [torch.device("cuda:1")] * 2
 
 
 def test_evaluation_on_the_way_comes_when_asked_and_not_at_the_end(make_run, drift):

@@ -12,12 +12,15 @@ from dcond.errors import ConfigError
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Pretend that this machine has so many CUDA devices, and MPS or not."""
+    """Pretend that this machine has so many CUDA devices, and MPS or not; return which of them were made current."""
+    current = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
 
     def pretend(cuda=0, mps=False):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+        return current
 
     return pretend
 
@@ -31,9 +34,10 @@ def test_auto_takes_cuda_then_mps_then_the_cpu(machine, cuda, mps, taken):
 
 
 def test_a_device_may_be_named(machine):
-    machine(cuda=2)
+    current = machine(cuda=2)
     for name in ("cpu", "cuda", "cuda:1"):
         assert pick_device(name) == torch.device(name)
+    assert current == [1]  # what is not told otherwise must not go to the first
 
 
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "CPU "])

@@ -105,7 +105,7 @@ class Run:
         metrics = self.method.step(self.real, self.synthetic, state)
         self.step += 1
         if self.synthetic.images.is_cuda and self.step % self.loop.record_every == 0:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self.synthetic.images.device)
         (took,) = self.ranks.largest(time.perf_counter() - start)
         self.wall_s += took
         self.step_times.append(took)

@@ -36,6 +36,8 @@ def pick_device(name: str) -> torch.device:
     beyond = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
     if beyond or not there.get(device.type, False):
         raise ConfigError(f"device={name!r} is not available here; use device=auto or device=cpu.")
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device.index)  # else the process also holds some memory of the first
     return device
 
 
@@ -55,7 +57,6 @@ def _own_device(name: str, ranks: Ranks) -> str:
             f"{ranks.local_count} processes on a machine with {gpus} GPU(s): each needs its own; "
             f"start {gpus} (torchrun --nproc-per-node={gpus}), or say device=cpu."
         )
-    torch.cuda.set_device(ranks.local_rank)  # else every process also holds some memory of the first
     return f"cuda:{ranks.local_rank}"
 
 
