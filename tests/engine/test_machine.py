@@ -6,7 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from dcond.engine.machine import float32_convolutions, peak_memory_bytes, pick_device
+from dcond.engine.machine import (
+    float32_convolutions,
+    forget_peak_memory,
+    keep_freed_memory,
+    peak_memory_bytes,
+    pick_device,
+)
 from dcond.errors import ConfigError
 
 
@@ -69,6 +75,35 @@ def test_peak_memory_is_this_processs():
     status = Path("/proc/self/status").read_text()
     kib = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
     assert peak_memory_bytes(torch.device("cpu")) == pytest.approx(1024 * kib, rel=0.01)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is the whole process's")
+def test_a_job_does_not_tell_the_peak_of_the_one_before():
+    cpu = torch.device("cpu")
+    keep_freed_memory()
+    before = peak_memory_bytes(cpu)
+    kept = [torch.ones(2**18) for _ in range(512)]  # 512 MiB in blocks that are kept when they are freed
+    del kept
+    peak = peak_memory_bytes(cpu)
+    forget_peak_memory(cpu)
+    assert peak > before + 2**28
+    assert peak_memory_bytes(cpu) < peak - 2**28
+
+
+def test_the_peak_stays_where_the_system_does_not_let_it_go(monkeypatch):
+    def denied(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "write_text", denied)
+    forget_peak_memory(torch.device("cpu"))
+
+
+def test_the_peak_of_a_gpu_is_a_jobs_own(monkeypatch):
+    done = []
+    monkeypatch.setattr(torch.cuda, "init", lambda: done.append("init"))  # without, there is no peak to reset
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", done.append)
+    forget_peak_memory(torch.device("cuda:1"))
+    assert done == ["init", torch.device("cuda:1")]
 
 
 def test_convolutions_are_float32_for_a_block_only():

@@ -31,7 +31,7 @@ class Job:
     def __init__(
         self, cfg: DictConfig, choices: dict[str, str], text: str, folder: Path, result: dict[str, Any], stop: "Stop"
     ):
-        from dcond.engine.machine import pick_device
+        from dcond.engine.machine import forget_peak_memory, pick_device
         from dcond.ranks import current
         from dcond.rng import Streams
 
@@ -46,6 +46,7 @@ class Job:
         self.max_steps = None if cfg.max_steps is None else whole_number(cfg, "max_steps", 0)
         self.max_seconds = None if cfg.max_seconds is None else positive(cfg, "max_seconds")
         self.device = pick_device(str(cfg.device))
+        forget_peak_memory(self.device)
         self.evaluate, self.baselines, self.tensorboard, self.full, self.unaugmented = (
             truth(cfg, key) for key in SWITCHES
         )

@@ -88,12 +88,13 @@ def evaluate(cfg: DictConfig) -> None:
 def _evaluate(cfg: DictConfig, name: str, result: dict[str, Any]) -> "list[RenderableType]":
     """Evaluate a set on the data set of this name; all figures go into ``result``, the tables are returned."""
     from dcond.apps.evaluation import Wanted, evaluate_with_baselines
-    from dcond.engine.machine import peak_memory_bytes, pick_device
+    from dcond.engine.machine import forget_peak_memory, peak_memory_bytes, pick_device
     from dcond.ranks import current
 
     seed = result["seed"] = whole_number(cfg, "seed", 0)
     baselines, full, unaugmented = (truth(cfg, key) for key in ("baselines", "scores.full", "scores.unaugmented"))
     device = pick_device(str(cfg.device))
+    forget_peak_memory(device)
     pool, protocol = build(cfg.pool, "pool"), build(cfg.evaluation, "evaluation")
     fetch(pool, protocol)
     source = build(cfg.synthetic, "synthetic")
