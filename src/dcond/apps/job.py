@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dcond.apps.settings import check_settings, shown
 from dcond.apps.shortage import shortage_told
-from dcond.errors import ConfigError, DcondError
+from dcond.errors import ConfigError, DcondError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +46,10 @@ def build(node: Any, what: str) -> Any:
             if isinstance(cause, DcondError):
                 raise cause from None
             cause = cause.__cause__
-        reason = str(error.__cause__ or error).splitlines()[0]
+        reason = first_line(error.__cause__ or error)
         raise ConfigError(f"{what} cannot be made from its settings: {reason}") from error
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{what}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{what}: {first_line(error)}") from error
 
 
 def fetch(*parts: Any) -> None:
@@ -184,7 +184,7 @@ def reported(result: dict[str, Any], folder: Path) -> Iterator[None]:
         result["status"] = "done"
     except BaseException as error:
         result["status"] = "interrupted" if isinstance(error, Interrupted) else "failed"
-        result["error"] = (str(error).splitlines() or [type(error).__name__])[0]
+        result["error"] = first_line(error)
         if isinstance(error, Interrupted):
             log.warning("%s", error)
         else:  # the console gets its line when the command ends
