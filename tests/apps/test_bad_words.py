@@ -214,9 +214,12 @@ def test_memory_for_a_teacher_is_looked_at_where_the_pool_is_trained_on_the_way(
     assert condense(*words, "loop.evaluate_every=1").err.splitlines()[-1].startswith("dcond: teacher=... trains on all")
 
 
-def test_more_images_than_there_are_real_ones(condense, results):
+@pytest.mark.parametrize("own", [False, True], ids=["noise", "own noise"])
+def test_more_images_than_there_are_real_ones(own, condense, results, folder):
     """From noise a class may hold more images than the data set has; then no random baseline exists."""
-    done = condense("init=noise", "ipc=130")
+    (folder / "own" / "init").mkdir(parents=True)
+    (folder / "own" / "init" / "dust.yaml").write_text("# Mine.\n_target_: dcond.init.Noise\nspace: pixel\n")
+    done = condense(*(("--config-dir=own", "init=dust") if own else ("init=noise",)), "ipc=130")
     assert done.code == 0
     assert "no random baselines: some class of digits has fewer than ipc=130 real images" in done.err
     assert results()[0]["baselines"] == {"random": None, "random_decoded": None, "full": None}

@@ -119,12 +119,9 @@ class Job:
     def _first_images(self, real: "RealData") -> "SyntheticSet":
         import torch
 
-        from dcond.init.start import check_ipc
         from dcond.types import SyntheticSet
 
         images = self.start(real, self.ipc, self.method.factor, self.rng)
-        if self.choices["init"] != "noise":
-            check_ipc(real, self.ipc)
         return SyntheticSet(
             images=images,
             labels=torch.arange(len(real.class_names), device=self.device).repeat_interleave(self.ipc),
