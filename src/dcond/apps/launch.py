@@ -15,6 +15,7 @@ from dcond.apps.several import run_together, several
 from dcond.errors import ConfigError, DcondError, nearest
 from dcond.paths import conf_dir
 
+_CAN_BE_NONE = ("teacher", "tuned", "experiment", "sweep", "debug")
 Task = Callable[[DictConfig], float | None]  # what it returns is for a sweeper
 
 
@@ -216,7 +217,7 @@ def _is_flag(word: str) -> bool:
 
 
 def check_choices(argv: list[str]) -> None:
-    """Raise :class:`ConfigError` for ``group=name`` where the group has no such file; the nearest is suggested.
+    """Raise :class:`ConfigError` for ``group=name`` where the group has no such file, and suggest the nearest.
 
     Hydra refuses such a word too, but without a suggestion. A sweep's lists are checked word by word; anything cleverer
     is left to Hydra, and so is all of it where own folders of configs are given.
@@ -234,7 +235,9 @@ def check_choices(argv: list[str]) -> None:
         names = choices(folder)
         for name in value.split(","):
             if name.replace("_", "").replace("-", "").replace("/", "").isalnum() and name not in names:
-                raise ConfigError(f"{group}={name!r} is unknown; allowed: {', '.join(names)}.{nearest(name, names)}")
+                none = name == "null" and group in _CAN_BE_NONE
+                hint = f" For none, leave the word out, or write ~{group}." if none else nearest(name, names)
+                raise ConfigError(f"{group}={name!r} is unknown; allowed: {', '.join(names)}.{hint}")
 
 
 def choices(folder: Path) -> list[str]:
