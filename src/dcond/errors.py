@@ -41,7 +41,7 @@ class UnsupportedError(DcondError):
 
 def first_line(error: BaseException) -> str:
     """Return the first line of what an error says, or its kind where it says nothing."""
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
@@ -63,6 +63,19 @@ def one_of(what: str, value: str, allowed: Iterable[str]) -> None:
         raise ConfigError(f"{what}={value!r} is unknown; allowed: {', '.join(names)}.{nearest(str(value), names)}")
 
 
+def whole_number(what: str, value: object, least: int = 1) -> None:
+    """Raise :class:`ConfigError` unless ``value`` is an integer of ``least`` or more; true and false are none."""
+    good = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    require(good, f"{what}={shown(value)} is out of range; allowed: whole numbers from {least}.")
+
+
 def at_least_one(what: str, value: object) -> None:
     """Raise :class:`ConfigError` unless ``value`` is a whole number of 1 or more."""
-    require(isinstance(value, int) and value >= 1, f"{what}={value!r} is out of range; allowed: whole numbers from 1.")
+    whole_number(what, value)
+
+
+def shown(value: object) -> str:
+    """Write a value as YAML does where Python differs."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(value)

@@ -10,9 +10,10 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dcond.apps.settings import check_settings, shown
+from dcond import errors
+from dcond.apps.settings import check_settings
 from dcond.apps.shortage import shortage_told
-from dcond.errors import ConfigError, DcondError, first_line
+from dcond.errors import ConfigError, DcondError, first_line, shown
 
 log = logging.getLogger(__name__)
 
@@ -69,10 +70,8 @@ def whole_number(cfg: DictConfig, key: str, least: int) -> int:
     Raises:
         ConfigError: it is no integer, or less than ``least``.
     """
-    value = cfg[key]
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"{key}={shown(value)} is out of range; it must be a whole number of {least} or more.")
-    return value
+    errors.whole_number(key, cfg[key], least)
+    return int(cfg[key])
 
 
 def positive(cfg: DictConfig, key: str) -> float:

@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dcond.errors import ConfigError, first_line, nearest, require
+from dcond.errors import ConfigError, first_line, nearest, require, shown
 
 _LISTS = (tuple, list, Sequence)
 _WORDS: dict[Any, str] = {
@@ -96,10 +96,3 @@ def _fits(value: Any, kind: Any) -> bool:
 
 def _is_part(kind: Any) -> bool:
     return str(getattr(kind, "__module__", "")).startswith("dcond.")
-
-
-def shown(value: Any) -> str:
-    """Write a value as YAML does where Python differs."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return repr(value)

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from dcond.apps.settings import shown
-from dcond.errors import DcondError, first_line
+from dcond.errors import DcondError, first_line, shown
 from dcond.report.result import flat
 
 # On a CPU, PyTorch and the libraries below it have no class of their own for it, only words.
