@@ -83,9 +83,15 @@ def test_one_line_and_nothing_half_written(words, pattern, condense, half_writte
 
 @pytest.mark.parametrize(
     "words",
-    [("+tag=x", "hydra.run.dir=${tag}"), ("++ipc=1",), ("+model@learners.networks.X=convnet",), ("+hydra.x=1",)],
+    [
+        ("+tag=x", "hydra.run.dir=${tag}"),
+        ("++ipc=1",),
+        ("+model@learners.networks.X=convnet",),
+        ("+hydra.x=1",),
+        ("~teacher", "~tuned", "~experiment", "~sweep"),
+    ],
 )
-def test_words_that_add_what_is_read_are_taken(words, condense):
+def test_words_that_add_what_is_read_or_leave_out_what_may_be_are_taken(words, condense):
     done = condense("evaluate=false", "max_steps=0", *words)
     assert done.code == 0, done.err
 
