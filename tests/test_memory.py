@@ -28,10 +28,10 @@ def machine(monkeypatch, tmp_path, available_kb: int) -> None:
     (tmp_path / "cgroup/job/step").mkdir(parents=True)
 
 
-def limit(folder, most, used: int, cached: int) -> None:
+def limit(folder, most, used: int, cached: int, shared: int = 0) -> None:
     (folder / "memory.max").write_text(f"{most}\n")
     (folder / "memory.current").write_text(f"{used}\n")
-    (folder / "memory.stat").write_text(f"anon 1\nfile {cached}\n")
+    (folder / "memory.stat").write_text(f"anon 1\nfile {cached}\nshmem {shared}\n")
 
 
 def test_free_memory_is_the_machines_or_what_a_control_group_leaves(monkeypatch, tmp_path):
@@ -42,6 +42,8 @@ def test_free_memory_is_the_machines_or_what_a_control_group_leaves(monkeypatch,
     assert free_bytes(cpu) == 8 * GIB
     limit(tmp_path / "cgroup/job", 4 * GIB, 3 * GIB, 2 * GIB)  # files that the kernel keeps at hand are not used up
     assert free_bytes(cpu) == 3 * GIB
+    limit(tmp_path / "cgroup/job", 4 * GIB, 3 * GIB, 2 * GIB, GIB)  # but those of a tmpfs are nowhere else
+    assert free_bytes(cpu) == 2 * GIB
     limit(tmp_path / "cgroup/job", GIB, 2 * GIB, 0)
     assert free_bytes(cpu) == 0
 

@@ -85,7 +85,9 @@ def _run(command: str, words: list[str]) -> int:
         print("dcond: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader (head, less) went away: nobody to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        from dcond.log import let_go_of_stdout
+
+        let_go_of_stdout()
         return 141
     except BaseException as error:
         signum = getattr(error, "signum", None)  # dcond.engine.signals.Interrupted, without importing torch here

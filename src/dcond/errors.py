@@ -39,6 +39,11 @@ class UnsupportedError(DcondError):
     """A combination that dcond does not offer, and says so instead of guessing."""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says, or its kind where it says nothing."""
+    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
 def nearest(word: str, allowed: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the allowed word nearest to ``word``, or an empty string."""
     close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5)
@@ -58,6 +63,14 @@ def one_of(what: str, value: str, allowed: Iterable[str]) -> None:
         raise ConfigError(f"{what}={value!r} is unknown; allowed: {', '.join(names)}.{nearest(str(value), names)}")
 
 
-def at_least_one(what: str, value: object) -> None:
-    """Raise :class:`ConfigError` unless ``value`` is a whole number of 1 or more."""
-    require(isinstance(value, int) and value >= 1, f"{what}={value!r} is out of range; allowed: whole numbers from 1.")
+def whole_number(what: str, value: object, least: int = 1) -> None:
+    """Raise :class:`ConfigError` unless ``value`` is an integer of ``least`` or more; true and false are none."""
+    good = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    require(good, f"{what}={shown(value)} is out of range; allowed: whole numbers from {least}.")
+
+
+def shown(value: object) -> str:
+    """Write a value as YAML does where Python differs."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(value)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dcond.errors import first_line
 from dcond.types import ImageSpec
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class FastForward:
             except torch.OutOfMemoryError:  # a RuntimeError too, and no fault of the compiler
                 raise
             except RuntimeError as error:  # the compiler's own errors are RuntimeErrors; the network's come again
-                log.warning("torch.compile failed, so the run goes on without it: %s", str(error).splitlines()[0])
+                log.warning("torch.compile failed, so the run goes on without it: %s", first_line(error))
                 self.compiled = None
         return self.network(images)
 

@@ -1,10 +1,15 @@
 """Where output goes: people read stderr through Rich on a terminal, plain lines in a file or a pipe."""
 
 import logging
+import os
+import sys
 from functools import cache
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.logging import RichHandler
+from rich.text import Text
+
+log = logging.getLogger(__name__)
 
 
 @cache
@@ -25,3 +30,26 @@ def console_handler() -> logging.Handler:
         )
     handler.addFilter(lambda record: not getattr(record, "file_only", False))
     return handler
+
+
+def tell(*parts: RenderableType) -> None:
+    """Print results, text as it is; a stdout that takes nothing is let go, for what has been done is done."""
+    paper = _Paper()
+    try:
+        for part in parts:
+            paper.print(Text(part) if isinstance(part, str) else part, soft_wrap=isinstance(part, str))
+    except (OSError, UnicodeError) as error:
+        if not isinstance(error, BrokenPipeError):  # the reader (head, less) went away: nobody to tell
+            log.warning("the results could not be printed: %s", error)
+        let_go_of_stdout()
+
+
+class _Paper(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave it to the caller: Rich by itself would end the process."""
+        raise  # called where it is handled
+
+
+def let_go_of_stdout() -> None:
+    """Send what is still to be printed nowhere: Python would try again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -60,11 +60,14 @@ def _groups() -> list[Path]:
 
 
 def _left(folder: Path) -> int | None:
-    """Return what a control group has left; files that the kernel only keeps at hand do not count as used."""
+    """Return what a control group has left; files that the kernel only keeps at hand do not count as used.
+
+    Shared memory and a tmpfs do, which the kernel counts among the files: there is no other copy of them.
+    """
     try:
         limit = int((folder / "memory.max").read_text())
         used = int((folder / "memory.current").read_text())
         stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):  # no such group, no limit ("max")
         return None
-    return limit - used + int(stat.get("file", 0))
+    return limit - used + int(stat.get("file", 0)) - int(stat.get("shmem", 0))

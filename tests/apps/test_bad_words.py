@@ -18,16 +18,26 @@ CASES = [
     ("--config-dir=. dataset=0", "a part is chosen by a name: 'Config group override must be a string or a list. ..."),
     ("-m method=dm,m3dd", "method='m3dd' is unknown; allowed: ... Did you mean 'm3d'?"),
     ("init=null", "init='null' is unknown; allowed: ..."),
-    ("methd.lr=1", "Could not override 'methd.lr'. ... Did you mean 'method'?"),
+    ("teacher=null", "teacher='null' is unknown; allowed: convnet. For none, leave the word out, or write ~teacher."),
+    ("tuned=null", "tuned='null' is unknown; allowed: ... For none, leave the word out, or write ~tuned."),
+    ("experiment=null", "experiment='null' is unknown; ... For none, leave the word out, or write ~experiment."),
+    ("methd.lr=1", "Could not override 'methd.lr'. Did you mean 'method'?"),
     ("method.lrr=1", "Could not override 'method.lrr'. ... Did you mean 'lr'?"),
     ("+method.lrr=1", "method.lrr is unknown; dcond.methods.dm.DM takes ... Did you mean 'lr'?"),
+    ("method=hmdc gbm=false", "gbm is no setting here; method.gbm is: method.gbm=false."),
+    ("method=hmdc +gbm=false", "gbm is no setting here; method.gbm is: method.gbm=false."),
+    ("method=hmdc ++gbm=false", "gbm is no setting here; method.gbm is: method.gbm=false."),
+    ("lr=2", "lr is no setting here; method.lr, evaluation.lr, model.lr, ... are: method.lr=2."),
+    ("newkey=1", "Could not override 'newkey'."),
+    ("+newkey=1", "newkey is no setting here; nothing reads it; leave the word out."),
+    ("+newkey.x=1", "newkey is no setting here; ..."),
     ("~method.lr", "method.lr is missing; dcond.methods.dm.DM needs it."),
     ("method=dm,m3d", "method=dm,m3d names several values; add -m to run one after another, or write KEY=[A,B] ..."),
     ("ipc=1,10", "ipc=1,10 names several values; add -m to run one after another, or write KEY=[A,B] for a list."),
     ("foo", "'foo' is no setting; write KEY=VALUE without spaces, in quotes where the value holds a comma, ..."),
     ("ipc=[1", "'ipc=[1' is no setting; write KEY=VALUE without spaces, in quotes where the value holds a comma, ..."),
     ("=3", "'=3' names no setting; write KEY=VALUE without a space."),
-    ("ipc=0", "ipc=0 is out of range; it must be a whole number of 1 or more."),
+    ("ipc=0", "ipc=0 is out of range; allowed: whole numbers from 1."),
     ("ipc=-1", "ipc=-1 is out of range; ..."),
     ("ipc=1.5", "ipc=1.5 is out of range; ..."),
     ("ipc=null", "ipc=null is out of range; ..."),
@@ -37,7 +47,7 @@ CASES = [
         "ipc=125",
         "ipc=125 needs 125 images per class; class '0' of digits has 124. Lower ipc, or take method=dm init=noise.",
     ),
-    ("seed=-1", "seed=-1 is out of range; it must be a whole number of 0 or more."),
+    ("seed=-1", "seed=-1 is out of range; allowed: whole numbers from 0."),
     ("seed=abc", "seed='abc' is out of range; ..."),
     ("threads=0", "threads=0 is out of range; ..."),
     ("max_steps=-1", "max_steps=-1 is out of range; ..."),
@@ -72,6 +82,21 @@ def test_one_line_and_nothing_half_written(words, pattern, condense, half_writte
     assert re.fullmatch(".*".join(map(re.escape, pattern.split("..."))), line), line
     assert half_written() == []
     assert all(result["status"] == "failed" and line.startswith(result["error"]) for result in results())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("+tag=x", "hydra.run.dir=${tag}"),
+        ("++ipc=1",),
+        ("+model@learners.networks.X=convnet",),
+        ("+hydra.x=1",),
+        ("~teacher", "~tuned", "~experiment", "~sweep"),
+    ],
+)
+def test_words_that_add_what_is_read_or_leave_out_what_may_be_are_taken(words, condense):
+    done = condense("evaluate=false", "max_steps=0", *words)
+    assert done.code == 0, done.err
 
 
 def test_a_device_that_is_absent(condense, half_written, monkeypatch):
@@ -177,9 +202,36 @@ def test_weights_that_cannot_be_had_are_told_before_anything_is_computed(run_cli
     assert [result["status"] for result in results()] == ["failed"]
 
 
-def test_more_images_than_there_are_real_ones(condense, results):
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("model.weights=none.pt",),
+        ("method=herding", "model.weights=none.pt"),
+        ("method.network={_target_: dcond.models.MLP, name: M}", "init=kmeans", "model.weights=none.pt"),
+        ("evaluate=true", "pool.networks.ConvNet.weights=none.pt"),
+        ("loop.evaluate_every=1", "pool.networks.ConvNet.weights=none.pt"),
+        ("loop.evaluate_every=1", "teacher=convnet", "teacher.network.weights=none.pt"),
+    ],
+)
+def test_files_of_weights_are_read_before_any_data_is(words, run_cli):
+    words = ("method=dm", "pool=convnet", "evaluate=false", *words)
+    line = run_cli("condense", *words, "dataset=npz", "dataset.path=neither.npz").line
+    assert "weights=none.pt cannot be read" in line
+
+
+def test_memory_for_a_teacher_is_looked_at_where_the_pool_is_trained_on_the_way(condense, monkeypatch, results):
+    monkeypatch.setattr("dcond.evaluate.whole.free_bytes", lambda device: 1)
+    words = ("evaluate=false", "teacher=convnet", "scores.full=true")
+    assert condense(*words).code == 0
+    assert condense(*words, "loop.evaluate_every=1").err.splitlines()[-1].startswith("dcond: teacher=... trains on all")
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["noise", "own noise"])
+def test_more_images_than_there_are_real_ones(own, condense, results, folder):
     """From noise a class may hold more images than the data set has; then no random baseline exists."""
-    done = condense("init=noise", "ipc=130")
+    (folder / "own" / "init").mkdir(parents=True)
+    (folder / "own" / "init" / "dust.yaml").write_text("# Mine.\n_target_: dcond.init.Noise\nspace: pixel\n")
+    done = condense(*(("--config-dir=own", "init=dust") if own else ("init=noise",)), "ipc=130")
     assert done.code == 0
     assert "no random baselines: some class of digits has fewer than ipc=130 real images" in done.err
     assert results()[0]["baselines"] == {"random": None, "random_decoded": None, "full": None}

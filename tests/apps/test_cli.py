@@ -1,8 +1,10 @@
 """The command itself: help, usage, flags, sweeps, completion."""
 
+import os
 import resource
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -181,6 +183,33 @@ def test_a_reader_that_goes_away_is_no_error():
     code = f"{sys.executable} -m dcond list datasets | head -n 0"
     done = subprocess.run(["sh", "-c", code], capture_output=True, text=True, env={"PYTHONPATH": SOURCE})
     assert done.stderr == ""
+
+
+def gone_away():
+    read, write = os.pipe()
+    os.close(read)
+    return os.fdopen(write, "w")
+
+
+@pytest.mark.parametrize(
+    ("stdout", "told"),
+    [
+        (gone_away, ""),
+        (partial(open, "/dev/full", "w"), "the results could not be printed: [Errno 28] No space left on device"),
+        (partial(open, "out.txt", "w", encoding="ascii"), "the results could not be printed: 'ascii' codec can't "),
+    ],
+    ids=["no reader", "full", "ascii"],
+)
+@pytest.mark.parametrize("sweep", [False, True])
+def test_a_run_is_done_whoever_reads_its_tables(stdout, told, sweep, condense, results, monkeypatch):
+    with stdout() as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        done = condense(*(("-m", "ipc=1,2") if sweep else ()), "evaluation.repeats=2", "evaluation.epochs=1")
+    assert done.code == 0
+    assert [result["status"] for result in results()] == ["done"] * (1 + sweep)
+    assert all(result["evaluation"] and result["error"] is None for result in results())
+    assert told in done.err
+    assert sweep or "Traceback" not in done.err  # Hydra logs its jobs there too, and logging says so
 
 
 def test_ctrl_c_is_one_line(monkeypatch, run_cli):

@@ -160,6 +160,19 @@ def test_a_set_against_itself_differs_by_nothing(two_files, evaluate):
     assert result["scores"] is None
 
 
+def test_against_null_is_against_none(two_files, evaluate):
+    done, result = evaluate("synthetic=good.npz", "against=null", "baselines=false")
+    assert done.code == 0, done.err
+    assert result["comparison"] is None
+
+
+@pytest.mark.parametrize("words", [("synthetic=null",), ("synthetic=",), ("synthetic=null", "dataset=digits"), ()])
+def test_nothing_to_evaluate(words, run_cli, results):
+    line = run_cli("evaluate", *words).line
+    assert line == "say what to evaluate: dcond evaluate synthetic=FILE (or the run folder that holds it)."
+    assert results() == []
+
+
 def test_the_other_set_has_options_of_its_own(digits, two_files, evaluate):
     torch.save(list(digits), "data.pt")
     done, _ = evaluate("synthetic=good.npz", "against=data.pt")

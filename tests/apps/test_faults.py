@@ -113,6 +113,16 @@ def test_an_error_that_only_looks_like_it_stays_what_it_is(condense, monkeypatch
         condense()
 
 
+def test_what_is_nobodys_fault_keeps_its_cause(condense, monkeypatch):
+    def broken(run):
+        raise RuntimeError("the method broke") from ValueError("for this")
+
+    at_step(monkeypatch, 1, broken)
+    with pytest.raises(RuntimeError) as error:
+        condense()
+    assert repr(error.value.__cause__) == "ValueError('for this')"
+
+
 @pytest.mark.parametrize("hours", [-1, 1000])
 def test_a_clock_that_moves_changes_no_figure(hours, condense, results, folder, monkeypatch):
     """Durations are taken from a clock that nobody sets."""

@@ -101,4 +101,4 @@ def test_a_run_folder_from_outside_runs_nothing(stopped, run_cli, folder):
 def test_what_no_packaged_file_names_is_foreign(key, node, stopped):
     ask_for(node, key, stopped)
     with pytest.raises(CheckpointError, match="asks to run code that is not dcond's: "):
-        resumed(OmegaConf.create({}), stopped, [])
+        resumed(OmegaConf.create({}), {}, [], stopped)

@@ -91,7 +91,7 @@ def test_nothing_but_failed_runs_is_a_report_too(condense, run_cli):
     assert condense("ipc=0", "hydra.run.dir=run").code == 1
     done = run_cli("report", "run", "--out", "out")
     assert (done.code, done.err) == (0, "")
-    assert "failed: run: ipc=0 is out of range; it must be a whole number of 1 or more.\n" in done.out
+    assert "failed: run: ipc=0 is out of range; allowed: whole numbers from 1.\n" in done.out
     assert "1 run: 1 failed." in Path("out/index.html").read_text()
 
 

@@ -39,6 +39,10 @@ def test_resume_needs_no_other_word(stopped, run_cli, results):
         ("ipc=2", "was started with ipc=1, the command line says ipc=2;"),
         ("method=m3d", "was started with method=dm, the command line says method=m3d;"),
         ("method.lr=3", "was started with method.lr=1.0, the command line says method.lr=3;"),
+        (
+            "loop.checkpoint_every_s=1",  # ${checkpoint.every_s} in the run
+            "was started with loop.checkpoint_every_s=60, the command line says loop.checkpoint_every_s=1;",
+        ),
         ("pool=tiny", "was started with pool=convnet, the command line says pool=tiny;"),
     ],
 )
@@ -49,6 +53,12 @@ def test_a_changed_word_is_named(word, said, stopped, run_cli):
     after = content(stopped)
     assert after.pop("condense.log") == before.pop("condense.log")
     assert after == before
+
+
+def test_words_that_agree_are_taken_as_they_are_meant(stopped, run_cli):
+    words = ("method='dm'", "method.lr=${oc.decode:'1.0'}", "checkpoint.every_s=60.0", "loop.checkpoint_every_s=60")
+    done = run_cli("condense", f"resume={stopped}", *words)
+    assert done.code == 0, done.err
 
 
 def test_nothing_to_resume(run_cli, folder):

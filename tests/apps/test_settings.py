@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 
+from dcond.apps.job import build
 from dcond.apps.settings import check_settings, check_type
 from dcond.errors import ConfigError
 from dcond.types import ImageSpec
@@ -68,6 +70,36 @@ def test_unknown_and_missing_settings():
         check_settings({"_target_": "dcond.engine.loop.Loop", "record_evry": 1}, "loop")
     with pytest.raises(ConfigError, match=r"^dataset\.path is missing; dcond\.data\.Npz needs it\.$"):
         check_settings({"_target_": "dcond.data.Npz"}, "dataset")
+
+
+class Stack:
+    """Takes any number of layers, as parts from elsewhere do."""
+
+    def __init__(self, *layers, width, lr=1.0):
+        raise ValueError
+
+
+STACK = f"{Stack.__module__}.Stack"
+
+
+@pytest.mark.parametrize("given", [{"width": 2}, {"_args_": [1, 2]}, {"_partial_": True}])
+def test_what_may_be_given_in_another_way_is_not_missed(given):
+    check_settings({"_target_": STACK, **given}, "model")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, f"model.width is missing; {STACK} needs it."),
+        ({"_partial_": False}, f"model.width is missing; {STACK} needs it."),
+        ({"layers": [1], "width": 2}, f"model.layers is unknown; {STACK} takes width, lr. Did you mean 'lr'?"),
+        ({"width": 2}, "model cannot be made from its settings: ValueError"),
+    ],
+)
+def test_a_part_of_any_shape_is_refused_in_words(given, message):
+    with pytest.raises(ConfigError) as caught:
+        build(OmegaConf.create({"_target_": STACK, **given}), "model")
+    assert str(caught.value) == message
 
 
 def test_what_has_no_signature_is_left_to_its_maker():

@@ -187,7 +187,7 @@ def test_a_set_is_evaluated_by_several_processes(finished, run_cli):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["ipc=0"], "ipc=0 is out of range; it must be a whole number of 1 or more."),
+        (["ipc=0"], "ipc=0 is out of range; allowed: whole numbers from 1."),
         (["method=dn"], "method='dn' is unknown; allowed: "),
         (["-m", "seed=0,1"], "-m sweeps over jobs of one process each; leave out torchrun, or start one job of it at"),
         (["resume=nowhere"], "nothing to resume: nowhere is no folder; give the one of a run that was stopped."),

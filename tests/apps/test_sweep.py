@@ -36,7 +36,7 @@ def test_the_end_names_the_job_that_failed_its_words_and_its_error(condense, fol
     done = condense(*SWEEP, "ipc=1,0")
     assert done.code == 1
     job, last = done.err.splitlines()[-2:]
-    assert job == "job 1 (ipc=0): failed: ipc=0 is out of range; it must be a whole number of 1 or more."
+    assert job == "job 1 (ipc=0): failed: ipc=0 is out of range; allowed: whole numbers from 1."
     assert last == (
         "dcond: 1 of 2 jobs are not done. The same command with hydra.sweep.dir=sweep leaves what is done as it is and "
         "goes on with the rest."

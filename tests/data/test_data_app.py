@@ -101,11 +101,18 @@ def test_prepare_writes_over_no_other_data_set(name, tmp_path):
     ("words", "message"),
     [
         (["info", "cifar"], "data set='cifar' is unknown; allowed: cifar10,.*Did you mean 'cifar10'"),
-        (["info", "npz"], r"data set 'npz' needs dataset\.path; add it to the command, as dataset\.path="),
+        (["info", "npz"], r"^dataset=npz needs dataset\.path; add it to the command, as dataset\.path="),
         (["info", "digits", "dataset.tset_count=3"], "Could not override 'dataset.tset_count'"),
         (["info", "digits", "dataset.test_count=3"], "^dataset.test_count=3 is out of range"),
-        (["info", "digits", "dataset.test_count=["], "no viable alternative at input"),
-        (["info", "cifar10", "+dataset.colour=3"], "unexpected keyword argument 'colour'"),
+        (["info", "digits", "dataset.test_count=["], r"^'dataset\.test_count=\[' is no setting; write KEY=VALUE"),
+        (["info", "cifar10", "+dataset.colour=3"], r"^dataset\.colour is unknown; dcond\.data\.TorchvisionSet takes "),
+        (["info", "npz", "dataset.path=5"], r"^dataset\.path=5 must be text\.$"),
+        (["info", "npz", "dataset.path=null"], r"^dataset\.path=null must be text\.$"),
+        (["info", "npz", "dataset.path=[a]"], r"^dataset\.path=\['a'\] must be text\.$"),
+        (["info", "cifar10", "dataset.data_dir=5"], r"^dataset\.data_dir=5 must be text\.$"),
+        (["info", "npz", "dataset=3"], "^a part is chosen by a name: 'Config group override must be a string"),
+        (["info", "npz", "dataset={a: 1}"], "^Could not override 'dataset'"),
+        (["info", "npz", "~dataset"], "Key 'dataset' is not in struct"),
     ],
 )
 def test_wrong_words_are_one_line(words, message):

@@ -1,5 +1,6 @@
 """Checkpoint files: what is read back, and what is refused."""
 
+import errno
 import os
 import pickle
 
@@ -87,6 +88,38 @@ def test_a_flipped_bit_in_a_tensor_is_named(tmp_path):
     message = refused(tmp_path)
     assert message.startswith(f"{file} is damaged or no dcond checkpoint (the checksum of ")
     assert message.endswith(" is wrong). Start the run again.")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied"), "Permission denied"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+        (MemoryError(), "MemoryError"),
+    ],
+    ids=["denied", "broken disk", "no memory"],
+)
+def test_a_file_that_cannot_be_read_now_is_not_called_damaged(tmp_path, monkeypatch, error, reason):
+    checkpoint.save(moment(), tmp_path)
+
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(checkpoint.zipfile, "ZipFile", fail)
+    assert refused(tmp_path) == (
+        f"cannot read {tmp_path / 'checkpoint.pt'}: {reason}; see that it can be read, then resume again."
+    )
+
+
+def test_an_archive_that_points_nowhere_is_damaged(tmp_path):
+    """Following it is an error of the system, as from a broken disk."""
+    checkpoint.save(moment(), tmp_path)
+    file = tmp_path / "checkpoint.pt"
+    whole = bytearray(file.read_bytes())
+    whole[whole.rindex(b"PK\x06\x06") + 52] = 0x80  # in the offset of its table of contents
+    file.write_bytes(whole)
+    assert "Invalid argument" in refused(tmp_path)
+    assert "is damaged or no dcond checkpoint" in refused(tmp_path)
 
 
 @pytest.mark.parametrize(

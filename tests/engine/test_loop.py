@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -76,6 +77,18 @@ def test_a_run_can_be_resumed_from_its_first_moment(make_run, tmp_path, drift):
     assert checkpoint.load(tmp_path).step == 0
 
 
+def test_only_the_runs_own_device_is_waited_for(make_run, drift, monkeypatch):
+    waited = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    images = SimpleNamespace(is_cuda=True, device=torch.device("cuda:1"))
+    run = make_run(
+        SimpleNamespace(step=lambda *_: {}), synthetic=SimpleNamespace(images=images), loop=Loop(record_every=2)
+    )
+    for _ in range(4):
+        run._advance(None)
+    assert waited == [torch.device("cuda:1")] * 2
+
+
 def test_evaluation_on_the_way_comes_when_asked_and_not_at_the_end(make_run, drift):
     seen = []
     loop = Loop(evaluate_every=4)
@@ -83,6 +96,24 @@ def test_evaluation_on_the_way_comes_when_asked_and_not_at_the_end(make_run, dri
     assert seen == [4, 8]
     make_run(drift(steps=12), evaluate=lambda synthetic, step: seen.append(step)).condense()
     assert seen == [4, 8]  # not asked
+
+
+def test_an_evaluation_that_is_cut_is_taken_again(make_run, tmp_path, drift):
+    """Its step is kept after it: a checkpoint before it would lose its record for ever."""
+    seen = []
+
+    def cut(synthetic, step):
+        seen.append(step)
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+
+    loop = Loop(evaluate_every=4, checkpoint_every_s=0)
+    with pytest.raises(KeyboardInterrupt):
+        make_run(drift(steps=12), loop=loop, evaluate=cut).condense()
+    moment = checkpoint.load(tmp_path)
+    assert moment.step == 7
+    make_run(drift(steps=12), loop=loop, evaluate=cut, after_step=7).condense(moment)
+    assert seen == [4, 8, 8]
 
 
 def test_pictures_are_taken_first_last_and_in_between(make_run, drift):

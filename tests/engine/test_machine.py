@@ -6,18 +6,27 @@ from pathlib import Path
 import pytest
 import torch
 
-from dcond.engine.machine import float32_convolutions, peak_memory_bytes, pick_device
+from dcond.engine.machine import (
+    float32_convolutions,
+    forget_peak_memory,
+    keep_freed_memory,
+    peak_memory_bytes,
+    pick_device,
+)
 from dcond.errors import ConfigError
 
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Pretend that this machine has so many CUDA devices, and MPS or not."""
+    """Pretend that this machine has so many CUDA devices, and MPS or not; return which of them were made current."""
+    current = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
 
     def pretend(cuda=0, mps=False):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+        return current
 
     return pretend
 
@@ -31,9 +40,10 @@ def test_auto_takes_cuda_then_mps_then_the_cpu(machine, cuda, mps, taken):
 
 
 def test_a_device_may_be_named(machine):
-    machine(cuda=2)
+    current = machine(cuda=2)
     for name in ("cpu", "cuda", "cuda:1"):
         assert pick_device(name) == torch.device(name)
+    assert current == [1]  # what is not told otherwise must not go to the first
 
 
 @pytest.mark.parametrize("name", ["gpu", "", "cuda:x", "CPU "])
@@ -65,6 +75,35 @@ def test_peak_memory_is_this_processs():
     status = Path("/proc/self/status").read_text()
     kib = int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1])
     assert peak_memory_bytes(torch.device("cpu")) == pytest.approx(1024 * kib, rel=0.01)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is the whole process's")
+def test_a_job_does_not_tell_the_peak_of_the_one_before():
+    cpu = torch.device("cpu")
+    keep_freed_memory()
+    before = peak_memory_bytes(cpu)
+    kept = [torch.ones(2**18) for _ in range(512)]  # 512 MiB in blocks that are kept when they are freed
+    del kept
+    peak = peak_memory_bytes(cpu)
+    forget_peak_memory(cpu)
+    assert peak > before + 2**28
+    assert peak_memory_bytes(cpu) < peak - 2**28
+
+
+def test_the_peak_stays_where_the_system_does_not_let_it_go(monkeypatch):
+    def denied(*_):
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "write_text", denied)
+    forget_peak_memory(torch.device("cpu"))
+
+
+def test_the_peak_of_a_gpu_is_a_jobs_own(monkeypatch):
+    done = []
+    monkeypatch.setattr(torch.cuda, "init", lambda: done.append("init"))  # without, there is no peak to reset
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", done.append)
+    forget_peak_memory(torch.device("cuda:1"))
+    assert done == ["init", torch.device("cuda:1")]
 
 
 def test_convolutions_are_float32_for_a_block_only():

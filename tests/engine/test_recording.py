@@ -92,6 +92,19 @@ def test_tensorboard_sees_scalars_pictures_and_hyperparameters(tmp_path):
     assert len(names) == 2  # metrics.jsonl and one event file: one run to TensorBoard, not two
 
 
+@pytest.mark.parametrize(("after_step", "seen"), [(2, [1, 2, 3]), (0, [3])], ids=["resumed", "begun anew"])
+def test_tensorboard_hides_what_is_recorded_again(tmp_path, after_step, seen):
+    for start, steps in ((0, [1, 2, 3, 4]), (after_step, [3])):
+        recorder = Recorder(tmp_path, after_step=start)
+        recorder.image("synthetic", torch.rand(3, 8, 8), start)
+        for step in steps:
+            recorder.scalars({"condense/loss": float(start)}, step)
+        recorder.close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [event.step for event in events.Scalars("condense/loss")] == seen
+    assert [event.step for event in events.Images("synthetic")] == [0, 2][: 1 + bool(after_step)]
+
+
 def test_a_run_that_failed_is_seen_as_failed(tmp_path):
     recorder = Recorder(tmp_path)
     recorder.settings({"method": "dm"})

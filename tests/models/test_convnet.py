@@ -104,8 +104,8 @@ def test_depth_too_large_names_the_largest(make_spec):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"depth": 0}, "C: depth=0 must be a whole number, 1 or more"),
-        ({"width": "wide"}, "C: width='wide' must be a whole number, 1 or more"),
+        ({"depth": 0}, "C: depth=0 is out of range; allowed: whole numbers from 1"),
+        ({"width": "wide"}, "C: width='wide' is out of range; allowed: whole numbers from 1"),
         ({"norm": "instnce"}, "C: norm='instnce' is unknown; .*Did you mean 'instance'"),
         ({"activation": "swish"}, "C: activation='swish' is unknown; allowed: relu, leaky_relu, silu, sigmoid"),
         ({"pooling": "mean"}, "C: pooling='mean' is unknown; allowed: avg, max, none"),

@@ -219,10 +219,13 @@ def test_he_out_initialisation(make_spec):
     ("make", "words"),
     [
         (lambda: MLP(name="M", hidden=()), "M: hidden is empty; name at least one width"),
-        (lambda: MLP(name="M", hidden=(0,)), "M: hidden width=0 must be a whole number, 1 or more"),
+        (lambda: MLP(name="M", hidden=(0,)), "M: hidden width=0 is out of range; allowed: whole numbers from 1"),
         (lambda: ResNet(name="R", blocks=()), "R: blocks is empty; ResNet-18 has"),
-        (lambda: ResNet(name="R", blocks=(1, -1)), "R: blocks per stage=-1 must be a whole number"),
-        (lambda: ResNet(name="R", width=2.5), "R: width=2.5 must be a whole number"),
+        (
+            lambda: ResNet(name="R", blocks=(1, -1)),
+            "R: blocks per stage=-1 is out of range",
+        ),
+        (lambda: ResNet(name="R", width=2.5), "R: width=2.5 is out of range; allowed: whole numbers from 1"),
         (lambda: ResNet(name="R", norm="instanc"), "R: norm='instanc' is unknown; .*Did you mean 'instance'"),
         (lambda: ResNet(name="R", downsample="pool"), "R: downsample='pool' is unknown; allowed: stride, avg_pool"),
         (lambda: ResNet(name="R", head="max"), "R: head='max' is unknown; allowed: mean, flatten"),

@@ -63,8 +63,8 @@ def test_vit_initialisation_keeps_the_variance(make_spec):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"patch": 0}, "V: patch=0 must be a whole number"),
-        ({"depth": 0}, "V: depth=0 must be a whole number"),
+        ({"patch": 0}, "V: patch=0 is out of range; allowed: whole numbers from 1"),
+        ({"depth": 0}, "V: depth=0 is out of range; allowed: whole numbers from 1"),
         ({"width": 64, "heads": 3}, "V: width=64 does not divide into 3 heads"),
     ],
 )
@@ -216,7 +216,10 @@ def test_pretrained_takes_grey_or_colour_only(weights, make_spec):
         ({"architecture": "resnet81"}, "T: architecture='resnet81' is unknown to timm .*Did you mean 'resnet"),
         ({"architecture": "resnet18.nope", "pretrained": True}, "no pretrained weights 'resnet18.nope'; allowed: .*a1"),
         ({"architecture": "test_vit", "input_stats": "own"}, "input_stats='own' is unknown; allowed: checkpoint, data"),
-        ({"architecture": "test_vit", "input_size": 0}, "T: input_size=0 must be a whole number"),
+        (
+            {"architecture": "test_vit", "input_size": 0},
+            "T: input_size=0 is out of range",
+        ),
         ({"architecture": "test_vit", "checkpoint": "a.pth"}, "checkpoint=a.pth is read only with pretrained=true"),
     ],
 )

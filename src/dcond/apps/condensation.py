@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from dcond.apps.job import build, cache_folder, nearby, positive, truth, whole_number
+from dcond.apps.job import build, cache_folder, fetch, nearby, positive, truth, whole_number
 from dcond.apps.kept import made_with, shown_settings
 from dcond.errors import UnsupportedError, one_of
 from dcond.report.result import ACCURACY, HELD_OUT
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from dcond.engine.checkpoint import Checkpoint
     from dcond.engine.signals import Stop
     from dcond.methods.base import Method
@@ -29,7 +31,7 @@ class Job:
     def __init__(
         self, cfg: DictConfig, choices: dict[str, str], text: str, folder: Path, result: dict[str, Any], stop: "Stop"
     ):
-        from dcond.engine.machine import pick_device
+        from dcond.engine.machine import forget_peak_memory, pick_device
         from dcond.ranks import current
         from dcond.rng import Streams
 
@@ -44,6 +46,7 @@ class Job:
         self.max_steps = None if cfg.max_steps is None else whole_number(cfg, "max_steps", 0)
         self.max_seconds = None if cfg.max_seconds is None else positive(cfg, "max_seconds")
         self.device = pick_device(str(cfg.device))
+        forget_peak_memory(self.device)
         self.evaluate, self.baselines, self.tensorboard, self.full, self.unaugmented = (
             truth(cfg, key) for key in SWITCHES
         )
@@ -56,7 +59,8 @@ class Job:
         self.pool = build(cfg.pool, f"pool={choices['pool']}")
         self.protocol = build(cfg.evaluation, f"evaluation={choices['evaluation']}")
         self.dataset = build(cfg.dataset, f"dataset={choices['dataset']}")
-        self._fetch()
+        self.trains = self.evaluate or self.loop.evaluate_every > 0  # the pool, at the end or on the way
+        fetch(self.method, self.start, *((self.pool, self.protocol) if self.trains else ()))
 
     def _check_shares(self) -> None:
         """Refuse several processes for a method that cannot be divided among them."""
@@ -66,17 +70,8 @@ class Job:
                 "leave out torchrun, or start several runs side by side."
             )
 
-    def _fetch(self) -> None:
-        """Have published weights before anything is computed, those of the evaluation too."""
-        from dcond.models import Pool, Recipe
-
-        teacher = self.protocol.teacher and self.protocol.teacher.network
-        for part in (*vars(self.method).values(), *((self.pool, teacher) if self.evaluate else ())):
-            if isinstance(part, Pool | Recipe):
-                part.fetch()
-
-    def run(self, moment: "Checkpoint | None") -> None:
-        """Do all of it."""
+    def run(self, moment: "Checkpoint | None") -> "list[RenderableType]":
+        """Do all of it; return what is to be printed when the result is on disk."""
         from dcond import artefact
         from dcond.apps.evaluation import check_memory
         from dcond.engine.machine import peak_memory_bytes
@@ -87,8 +82,8 @@ class Job:
             real = self.dataset.load(self.device)
         if self.test_on == HELD_OUT:
             real = tuning_data(real)
-        if self.evaluate:
-            check_memory(real, self.protocol, full=self.full)
+        if self.trains:
+            check_memory(real, self.protocol, full=self.full and self.evaluate)
             hold_out(self.protocol, real)  # too few images to search a rate on are told before any step
         synthetic = self._first_images(real)
         self._describe(synthetic)
@@ -105,13 +100,13 @@ class Job:
                 path = artefact.save(synthetic, self.folder / "synthetic.safetensors")
                 save_png(grid(synthetic.images, synthetic.ipc), self.folder / "grid.png")
                 log.info("condensed set: %s", nearby(path))
-            if self.evaluate:
-                self._evaluate(real, synthetic)
+            tables = self._evaluate(real, synthetic) if self.evaluate else []
             done = True
         finally:
             self.result["cost"]["peak_memory_bytes"] = peak_memory_bytes(self.device)
             recorder.outcome(self._shown_results(), self.result["cost"]["steps"] or 0, done=done)
             recorder.close()
+        return tables
 
     def _shown_results(self) -> dict[str, float]:
         """Return the final figures that are known, for the same view."""
@@ -125,12 +120,9 @@ class Job:
     def _first_images(self, real: "RealData") -> "SyntheticSet":
         import torch
 
-        from dcond.init.start import check_ipc
         from dcond.types import SyntheticSet
 
         images, choice = self.start(real, self.ipc, self.method.factor, self.rng), self.choices["dataset"]
-        if self.choices["init"] != "noise":
-            check_ipc(real, self.ipc)
         return SyntheticSet(
             images=images,
             labels=torch.arange(len(real.class_names), device=self.device).repeat_interleave(self.ipc),
@@ -220,11 +212,11 @@ class Job:
         recorder.scalars({**values, "evaluate/average": found.average}, step)
         log.info("step %d: average %s %.1f %%", step, ACCURACY[self.test_on], 100 * found.average)
 
-    def _evaluate(self, real: "RealData", synthetic: "SyntheticSet") -> None:
+    def _evaluate(self, real: "RealData", synthetic: "SyntheticSet") -> "list[RenderableType]":
         from dcond.apps.evaluation import Wanted, evaluate_with_baselines
 
         title = f"{self.choices['method']} on {real.name}, {synthetic.ipc} image(s) per class"
-        evaluate_with_baselines(
+        tables = evaluate_with_baselines(
             self.protocol,
             self.pool,
             real,
@@ -240,4 +232,4 @@ class Job:
                 tested_on=self.test_on,
             ),
         )
-        print(f"-> {nearby(self.folder)}")
+        return [*tables, f"-> {nearby(self.folder)}"]

@@ -1,6 +1,7 @@
 """``dcond condense``: one run, or a job of a sweep, in the folder Hydra made for it."""
 
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
@@ -10,6 +11,7 @@ from dcond.apps.kept import chosen, dataset_name, extras, frozen, numbers_of, pl
 from dcond.apps.launch import hydra_main
 from dcond.apps.several import leads
 from dcond.errors import CheckpointError
+from dcond.log import tell
 
 
 def main(argv: list[str]) -> int:
@@ -49,7 +51,8 @@ def condense(cfg: DictConfig) -> float | None:
     else:
         results.refuse_finished(folder)
     if cfg.resume is not None:
-        cfg, choices, moment = resumed(cfg, folder, list(hydra_cfg.overrides.task))
+        words: Any = OmegaConf.to_container(hydra_cfg.overrides.task)
+        cfg, choices, moment = resumed(cfg, choices, words, folder)
     text, numbers = frozen(cfg, choices), numbers_of(cfg)
     result = results.new(
         method=choices["method"],
@@ -65,5 +68,6 @@ def condense(cfg: DictConfig) -> float | None:
             return sweep.objective(earlier)
         moment = sweep.left_behind(folder, OmegaConf.to_yaml(numbers, sort_keys=True))
     with caught() as stop, owned(folder), reported(result, folder), cpu_prepared(cfg):
-        Job(cfg, choices, text, folder, result, stop).run(moment)
+        tables = Job(cfg, choices, text, folder, result, stop).run(moment)
+    tell(*tables)
     return sweep.objective(result)

@@ -6,7 +6,7 @@ import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dcond.errors import ConfigError, DcondError, one_of
+from dcond.errors import ConfigError, one_of
 from dcond.paths import conf_dir
 
 if TYPE_CHECKING:  # torch takes seconds to import, and --help does not need it
@@ -67,37 +67,25 @@ def make_dataset(name: str, settings: list[str]) -> "Dataset":
         ConfigError: no such data set, or a setting that it does not have or that is out of range.
     """
     from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException, InstantiationException
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
+    from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+
+    from dcond.apps.job import build
+    from dcond.apps.launch import hydra_words
 
     if not any(word.startswith("hydra.searchpath=") for word in settings):  # which may add data sets
         one_of("data set", name, _packaged())
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-            config = compose(config_name="data", overrides=[f"dataset={name}", *settings])
-        missing = sorted(OmegaConf.missing_keys(config.dataset))
-        if missing:
-            raise ConfigError(
-                f"data set '{name}' needs {', '.join(missing)}; add it to the command, as {missing[0]}=..."
-            )
-        dataset: Dataset = instantiate(config.dataset, _convert_="all")
-        return dataset
-    except InstantiationException as error:
-        if isinstance(error.__cause__, DcondError):
-            raise error.__cause__ from None
-        raise ConfigError(_one_line(error)) from error
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(_one_line(error)) from error
+            node = compose(config_name="data", overrides=[f"dataset={name}", *settings]).dataset
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(hydra_words(error)) from error
+    dataset: Dataset = build(node, f"dataset={name}")
+    return dataset
 
 
 def _packaged() -> list[str]:
     return sorted(file.stem for file in (conf_dir() / "dataset").glob("*.yaml"))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
 
 
 def _prepare(dataset: "Dataset", choice: str) -> None:

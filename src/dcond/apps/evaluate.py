@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from dcond.apps.job import build, cache_folder, cpu_prepared, nearby, owned, reported, truth, whole_number
+from dcond.apps.job import build, cache_folder, cpu_prepared, fetch, nearby, owned, reported, truth, whole_number
 from dcond.apps.kept import OF_THE_EVALUATION, chosen, dataset_name, extras, learned_lr, maker, parts_of, plain
 from dcond.apps.launch import choices, hydra_main
 from dcond.apps.several import leads
 from dcond.errors import ConfigError
+from dcond.log import tell
 from dcond.paths import conf_dir
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from dcond.imports.found import Found
     from dcond.imports.source import Source
     from dcond.types import RealData, SyntheticSet
@@ -36,7 +39,7 @@ def main(argv: list[str]) -> int:
 
 def path_words(argv: list[str]) -> list[str]:
     """Return the words with ``synthetic=FILE`` as ``synthetic.path=FILE``, ``against`` too: beside it stand options."""
-    return [re.sub(r"^(synthetic|against)=(?!\{|null$)", r"\1.path=", word) for word in argv]
+    return [re.sub(r"^(synthetic|against)=(?!\{)", r"\1.path=", word) for word in argv]
 
 
 def dataset_word(argv: list[str]) -> list[str]:
@@ -50,7 +53,7 @@ def dataset_word(argv: list[str]) -> list[str]:
         ConfigError: it names a data set that is not packaged.
     """
     given = dict(word.split("=", 1) for word in argv if "=" in word)
-    if "dataset" in given or "synthetic.path" not in given or "," in given["synthetic.path"]:
+    if "dataset" in given or given.get("synthetic.path") in (None, "", "null") or "," in given["synthetic.path"]:
         return []
     from dcond import artefact
     from dcond.data.base import NAME
@@ -82,7 +85,7 @@ def evaluate(cfg: DictConfig) -> None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     if not sweep.is_job():
         results.refuse_finished(folder)
-    if OmegaConf.is_missing(cfg.synthetic, "path"):
+    if OmegaConf.is_missing(cfg.synthetic, "path") or cfg.synthetic.path in (None, ""):
         raise ConfigError("say what to evaluate: dcond evaluate synthetic=FILE (or the run folder that holds it).")
     name = HydraConfig.get().runtime.choices.get("dataset")
     if name is None:
@@ -93,24 +96,23 @@ def evaluate(cfg: DictConfig) -> None:
         sweep.finished_before(folder, result, evaluated=True)
         return
     with caught(), owned(folder), reported(result, folder), cpu_prepared(cfg):
-        _evaluate(cfg, name, result)
-        print(f"-> {nearby(folder)}")
+        tables = _evaluate(cfg, name, result)
+    tell(*tables, f"-> {nearby(folder)}")
 
 
-def _evaluate(cfg: DictConfig, name: str, result: dict[str, Any]) -> None:
-    """Evaluate a set on the data set that is chosen by this name; all figures go into ``result``."""
+def _evaluate(cfg: DictConfig, name: str, result: dict[str, Any]) -> "list[RenderableType]":
+    """Evaluate a set on the data set that is chosen by this name; figures go into ``result``, tables are returned."""
     from dcond.apps.evaluation import Wanted, evaluate_with_baselines
-    from dcond.engine.machine import peak_memory_bytes, pick_device
+    from dcond.engine.machine import forget_peak_memory, peak_memory_bytes, pick_device
     from dcond.ranks import current
 
     seed = result["seed"] = whole_number(cfg, "seed", 0)
     baselines, full, unaugmented = (truth(cfg, key) for key in ("baselines", "scores.full", "scores.unaugmented"))
     device = pick_device(str(cfg.device))
+    forget_peak_memory(device)
     pool, protocol = build(cfg.pool, "pool"), build(cfg.evaluation, "evaluation")
     given, rival = _given(cfg, result)  # before any data is read
-    pool.fetch()
-    if protocol.teacher is not None:
-        protocol.teacher.network.fetch()
+    fetch(pool, protocol)
     dataset = build(cfg.dataset, f"dataset={name}")
     result |= {"dataset": dataset_name(cfg, name), "device": str(device)}
     result["cost"]["processes"] = current().count
@@ -127,8 +129,11 @@ def _evaluate(cfg: DictConfig, name: str, result: dict[str, Any]) -> None:
         against=None if rival is None else rival.fitted(real).to(device),
         doubt=True,
     )
-    evaluate_with_baselines(protocol, pool, real, synthetic.to(device), seed, result, title=title, wanted=wanted)
+    tables = evaluate_with_baselines(
+        protocol, pool, real, synthetic.to(device), seed, result, title=title, wanted=wanted
+    )
     result["cost"]["peak_memory_bytes"] = peak_memory_bytes(device)
+    return tables
 
 
 def _new_result(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+from rich.console import RenderableType
 
 from dcond.engine.progress import Reporter, reporter
 from dcond.errors import DataError
@@ -64,11 +64,11 @@ def evaluate_with_baselines(
     *,
     title: str,
     wanted: Wanted,
-) -> float:
-    """Train the pool on the set and on what else is wanted; print the tables, fill ``result``.
+) -> list[RenderableType]:
+    """Train the pool on the set and on what else is wanted; fill ``result``.
 
     Returns:
-        The set's average accuracy on what it is tested on.
+        The tables and the last line, to be printed when the result is on disk.
     """
     check_fits(synthetic, real)
     if wanted.against is not None:
@@ -90,15 +90,14 @@ def evaluate_with_baselines(
     result["normalisation"] = _normalisation(synthetic, real)
     _fill(result, found, wanted.tested_on)
     accuracy = ACCURACY[wanted.tested_on]
-    _print(title, found, result, accuracy)
+    tables = _tables(title, found, result, accuracy)
     ours = found["condensed"]
     if wanted.against is not None:
-        _compare(synthetic, wanted.against, found, result)
+        tables.append(_compared(synthetic, wanted.against, found, result))
     if wanted.doubt and (warning := near_chance(ours, found.get("random"), synthetic)):
         log.warning("%s", warning)
     each = ", ".join(f"{name} {percent(network)}" for name, network in ours.networks.items())
-    print(f"average {accuracy} {100 * ours.average:.1f} % ({each})")
-    return ours.average
+    return [*tables, f"average {accuracy} {100 * ours.average:.1f} % ({each})"]
 
 
 def check_memory(real: RealData, protocol: Protocol, *, full: bool) -> None:
@@ -192,15 +191,18 @@ def _fill(result: dict[str, Any], found: dict[str, EvalResult], tested_on: str) 
     result["scores"] = scores(found)
 
 
-def _print(title: str, found: dict[str, EvalResult], result: dict[str, Any], accuracy: str) -> None:
+def _tables(title: str, found: dict[str, EvalResult], result: dict[str, Any], accuracy: str) -> list[RenderableType]:
     random = {name: found[name] for name in BASELINE_TITLES if name in found}
-    Console().print(cross_architecture(title, found["condensed"], random, accuracy))
+    tables: list[RenderableType] = [cross_architecture(title, found["condensed"], random, accuracy)]
     known = result["scores"]
     if known is not None and (known["hlr"] is not None or known["ars"] is not None):  # IOR alone is the gain above
-        Console().print(score_table(known, found.get("full")))
+        tables.append(score_table(known, found.get("full")))
+    return tables
 
 
-def _compare(ours: SyntheticSet, theirs: SyntheticSet, found: dict[str, EvalResult], result: dict[str, Any]) -> None:
+def _compared(
+    ours: SyntheticSet, theirs: SyntheticSet, found: dict[str, EvalResult], result: dict[str, Any]
+) -> RenderableType:
     comparison = compare(found["condensed"], found["against"])
     first, second = (each.metadata.get("method", "unknown") for each in (ours, theirs))
     result["comparison"] = {
@@ -210,7 +212,7 @@ def _compare(ours: SyntheticSet, theirs: SyntheticSet, found: dict[str, EvalResu
         "evaluation": found["against"].as_dict(),
     } | comparison.as_dict()
     names = (first, second) if first != second else (f"{first} (synthetic)", f"{second} (against)")
-    Console().print(comparison_table(names, found["condensed"], found["against"], comparison))
+    return comparison_table(names, found["condensed"], found["against"], comparison)
 
 
 def _enough(real: RealData, ipc: int) -> bool:

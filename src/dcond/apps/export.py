@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dcond.errors import ArtefactError, ConfigError, UnsupportedError
+from dcond.errors import ArtefactError, ConfigError, UnsupportedError, first_line
 from dcond.paths import write_atomically
 
 if TYPE_CHECKING:  # torch takes seconds to import, and --help does not need it
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
         out.parent.mkdir(parents=True, exist_ok=True)
         note = writer(synthetic, out, arguments.decoded)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
+        reason = getattr(error, "strerror", None) or first_line(error)
         raise ArtefactError(f"cannot write {out}: {reason}. Free some space or choose another --out.") from error
     print(f"{note} -> {out}")
     return 0

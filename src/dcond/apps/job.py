@@ -4,14 +4,16 @@ import errno
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from dcond.apps.settings import check_settings, shown
+from dcond import errors
+from dcond.apps.settings import check_settings
 from dcond.apps.shortage import shortage_told
-from dcond.errors import ConfigError, DcondError
+from dcond.errors import ConfigError, DcondError, first_line, shown
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +47,21 @@ def build(node: Any, what: str) -> Any:
             if isinstance(cause, DcondError):
                 raise cause from None
             cause = cause.__cause__
-        reason = str(error.__cause__ or error).splitlines()[0]
+        reason = first_line(error.__cause__ or error)
         raise ConfigError(f"{what} cannot be made from its settings: {reason}") from error
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{what}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"{what}: {first_line(error)}") from error
+
+
+def fetch(*parts: Any) -> None:
+    """Have published weights, and those of files, before anything is computed: of every network in some parts."""
+    from dcond.models import Pool, Recipe
+
+    for part in parts:
+        if isinstance(part, Pool | Recipe):
+            part.fetch()
+        elif is_dataclass(part):
+            fetch(*(getattr(part, field.name) for field in fields(part)))
 
 
 def whole_number(cfg: DictConfig, key: str, least: int) -> int:
@@ -57,10 +70,8 @@ def whole_number(cfg: DictConfig, key: str, least: int) -> int:
     Raises:
         ConfigError: it is no integer, or less than ``least``.
     """
-    value = cfg[key]
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"{key}={shown(value)} is out of range; it must be a whole number of {least} or more.")
-    return value
+    errors.whole_number(key, cfg[key], least)
+    return int(cfg[key])
 
 
 def positive(cfg: DictConfig, key: str) -> float:
@@ -172,7 +183,7 @@ def reported(result: dict[str, Any], folder: Path) -> Iterator[None]:
         result["status"] = "done"
     except BaseException as error:
         result["status"] = "interrupted" if isinstance(error, Interrupted) else "failed"
-        result["error"] = (str(error).splitlines() or [type(error).__name__])[0]
+        result["error"] = first_line(error)
         if isinstance(error, Interrupted):
             log.warning("%s", error)
         else:  # the console gets its line when the command ends

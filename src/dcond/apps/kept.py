@@ -121,8 +121,16 @@ def frozen(cfg: DictConfig, choices: dict[str, str]) -> str:
     return OmegaConf.to_yaml(OmegaConf.create({"config": cfg, "choices": choices}))
 
 
-def resumed(cfg: DictConfig, folder: Path, words: list[str]) -> tuple[DictConfig, dict[str, str], "Checkpoint"]:
+def resumed(
+    cfg: DictConfig, choices: Mapping[str, Any], words: Sequence[str], folder: Path
+) -> tuple[DictConfig, dict[str, str], "Checkpoint"]:
     """Return the configuration saved in a run's checkpoint, its choices, and the checkpoint.
+
+    Args:
+        cfg: that of the command line.
+        choices: likewise.
+        words: the command line's own.
+        folder: the run's.
 
     Raises:
         CheckpointError: there is no checkpoint, it wants code that neither dcond nor the command line names, or a word
@@ -132,20 +140,20 @@ def resumed(cfg: DictConfig, folder: Path, words: list[str]) -> tuple[DictConfig
 
     moment = checkpoint.load(folder)
     saved = OmegaConf.create(moment.config)
-    check_code(saved.config, cfg, folder)
+    config = OmegaConf.create(saved.config)  # a root of its own, for interpolations start there
+    check_code(config, cfg, folder)
     for word in words:
         key = word.partition("=")[0].lstrip("+~")
         if key == "resume":
             continue
         is_choice = key in saved.choices
-        before = saved.choices[key] if is_choice else OmegaConf.select(saved.config, key)
-        now = word.partition("=")[2] if is_choice else OmegaConf.select(cfg, key)
+        before = saved.choices[key] if is_choice else OmegaConf.select(config, key)
+        now = choices.get(key) if is_choice else OmegaConf.select(cfg, key)
         if before != now:
             raise CheckpointError(
                 f"{folder} was started with {key}={before}, the command line says {key}={now}; "
                 "leave the word out to go on, or start a new run."
             )
-    config = OmegaConf.create(saved.config)  # a root of its own, for interpolations start there
     config.resume = cfg.resume
     OmegaConf.set_struct(config, True)
     return config, dict(saved.choices), moment

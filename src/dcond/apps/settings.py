@@ -7,7 +7,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dcond.errors import ConfigError, nearest, require
+from dcond.errors import ConfigError, first_line, nearest, require, shown
 
 _LISTS = (tuple, list, Sequence)
 _WORDS: dict[Any, str] = {
@@ -19,6 +19,7 @@ _WORDS: dict[Any, str] = {
     **dict.fromkeys(_LISTS, "a list, in brackets"),
     **dict.fromkeys((dict, Mapping), "names and values, in braces"),
 }
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 _PART = "a part, with a _target_ and its settings"
 
 
@@ -41,22 +42,24 @@ def check_settings(node: Any, where: str) -> None:
         check_settings(part, f"{where}.{key}")
     if "_target_" in node:
         settings = {key: value for key, value in node.items() if not key.startswith("_")}
-        _check_part(str(node["_target_"]), settings, where)
+        complete = "_args_" not in node and not node.get("_partial_")  # else the rest is given in another way
+        _check_part(str(node["_target_"]), settings, where, complete=complete)
 
 
-def _check_part(target: str, settings: dict[str, Any], where: str) -> None:
+def _check_part(target: str, settings: dict[str, Any], where: str, *, complete: bool) -> None:
     try:
         part = pkgutil.resolve_name(target)
     except Exception as error:  # a module of the user's own may fail in any way
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ConfigError(
             f"{where}: {target} cannot be imported ({reason}). Install its package, or put its folder into PYTHONPATH."
         ) from error
     try:
-        parameters = inspect.signature(part).parameters
+        parameters = dict(inspect.signature(part).parameters)
     except (TypeError, ValueError):  # one that tells nothing: making it says why
         return
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    parameters = {name: each for name, each in parameters.items() if each.kind in _NAMED}
     for key, value in settings.items():
         known = key in parameters or takes_any
         hint = "" if known else nearest(key, parameters)
@@ -64,7 +67,7 @@ def _check_part(target: str, settings: dict[str, Any], where: str) -> None:
         if key in parameters:
             check_type(f"{where}.{key}", value, parameters[key].annotation)
     for name, parameter in parameters.items():
-        needed = parameter.default is parameter.empty and parameter.kind is not parameter.VAR_KEYWORD
+        needed = complete and parameter.default is parameter.empty
         require(name in settings or not needed, f"{where}.{name} is missing; {target} needs it.")
 
 
@@ -93,10 +96,3 @@ def _fits(value: Any, kind: Any) -> bool:
 
 def _is_part(kind: Any) -> bool:
     return str(getattr(kind, "__module__", "")).startswith("dcond.")
-
-
-def shown(value: Any) -> str:
-    """Write a value as YAML does where Python differs."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return repr(value)

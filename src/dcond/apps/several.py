@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from dcond.errors import DcondError, UnsupportedError
+from dcond.errors import DcondError, UnsupportedError, first_line
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -139,7 +139,7 @@ def _last_words(ranks: "TorchRanks", error: BaseException) -> None:
     """
     for signum in (signal.SIGINT, signal.SIGTERM):  # torchrun ends all once one has
         signal.signal(signum, signal.SIG_IGN)
-    ranks.say((str(error).splitlines() or [type(error).__name__])[0])
+    ranks.say(first_line(error))
     if ranks.first:
         return
     if ranks.first_has_spoken():

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from dcond.apps.settings import shown
-from dcond.errors import DcondError
+from dcond.errors import DcondError, first_line, shown
 from dcond.report.result import flat
 
 # On a CPU, PyTorch and the libraries below it have no class of their own for it, only words.
@@ -26,7 +25,7 @@ def shortage_told(settings: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        words = (str(error).splitlines() or [type(error).__name__])[0]
+        words = first_line(error)
         if not _is_shortage(error, words):
             raise
         raise DcondError(f"out of memory ({words[:200]}). Start again with a smaller {_bounds(settings)}.") from error

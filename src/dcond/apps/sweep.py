@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dcond.apps.job import nearby
 from dcond.errors import CheckpointError, ConfigError, DcondError
+from dcond.log import tell
 from dcond.report.result import HELD_OUT
 
 if TYPE_CHECKING:
@@ -175,7 +176,7 @@ def _tell(*, ended: bool = False) -> str:
         print(f"job {job.relative_to(folder)}{own and f' ({own})'}: {why}", file=sys.stderr)
     if not stopped:
         if ended:
-            print(f"{count} jobs done -> {nearby(folder.absolute())}")
+            tell(f"{count} jobs done -> {nearby(folder.absolute())}")
         return ""
     return f"{len(stopped)} of {count} jobs are not done. {_again(folder)}"
 

@@ -1,5 +1,6 @@
 """Checkpoints: everything a run needs to go on and end in the same bytes as one never stopped."""
 
+import errno
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dcond.errors import CheckpointError
+from dcond.errors import CheckpointError, first_line
 from dcond.paths import write_atomically
 
 FORMAT = "dcond-checkpoint/1"
@@ -39,7 +40,7 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         kept = "the last good checkpoint stays" if (folder / NAME).exists() else "there is none before it"
         raise CheckpointError(
-            f"cannot write {folder / NAME} at step {checkpoint.step}: {_first_line(error)}; {kept}. Free some space, "
+            f"cannot write {folder / NAME} at step {checkpoint.step}: {first_line(error)}; {kept}. Free some space, "
             f"then go on with: dcond condense resume={folder}"
         ) from error
 
@@ -51,18 +52,24 @@ def load(folder: Path) -> Checkpoint:
         CheckpointError: there is none, it cannot be read, or its bytes are not those that were written.
     """
     path = folder / NAME
-    if not path.is_file():
-        raise CheckpointError(f"nothing to resume: {path} does not exist. Give the run folder that holds it.")
     try:
-        _check_sums(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        if content.pop("format") != FORMAT:
-            raise KeyError("format")
-        return Checkpoint(**content)
+        if path.is_file():
+            _check_sums(path)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            if content.pop("format") != FORMAT:
+                raise KeyError("format")
+            return Checkpoint(**content)
     except Exception as error:  # what damaged bytes unpickle to can fail in any way
+        broken_seek = isinstance(error, OSError) and error.errno == errno.EINVAL  # to where a damaged archive points
+        if isinstance(error, OSError | MemoryError) and not broken_seek:
+            reason = getattr(error, "strerror", None) or first_line(error)
+            raise CheckpointError(
+                f"cannot read {path}: {reason}; see that it can be read, then resume again."
+            ) from error
         raise CheckpointError(
-            f"{path} is damaged or no dcond checkpoint ({_first_line(error)}). Start the run again."
+            f"{path} is damaged or no dcond checkpoint ({first_line(error)}). Start the run again."
         ) from error
+    raise CheckpointError(f"nothing to resume: {path} does not exist. Give the run folder that holds it.")
 
 
 def _check_sums(path: Path) -> None:
@@ -71,7 +78,3 @@ def _check_sums(path: Path) -> None:
         damaged = archive.testzip()
     if damaged is not None:
         raise CheckpointError(f"the checksum of {damaged} is wrong")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -105,7 +105,7 @@ class Run:
         metrics = self.method.step(self.real, self.synthetic, state)
         self.step += 1
         if self.synthetic.images.is_cuda and self.step % self.loop.record_every == 0:
-            torch.cuda.synchronize()
+            torch.cuda.synchronize(self.synthetic.images.device)
         (took,) = self.ranks.largest(time.perf_counter() - start)
         self.wall_s += took
         self.step_times.append(took)
@@ -120,12 +120,12 @@ class Run:
             values = {f"condense/{name}": float(value) for name, value in metrics.items()}
             self.recorder.scalars({**values, "condense/wall_s": self.wall_s}, self.step)
             show(self.step, f"loss {values['condense/loss']:.4g}")
-        if last or due:
+        if self.evaluate and self.loop.evaluate_every and self.step % self.loop.evaluate_every == 0 and not last:
+            self.evaluate(self.synthetic, self.step)
+        if last or due:  # with the evaluation of this step, which a run that goes on from here does not repeat
             self._save(state)
         if self.loop.images_every and self.step % self.loop.images_every == 0 and not last:
             self._picture()
-        if self.evaluate and self.loop.evaluate_every and self.step % self.loop.evaluate_every == 0 and not last:
-            self.evaluate(self.synthetic, self.step)
         if self.stop.agreed(self.ranks):  # looked at last: a signal during the evaluation must not cost the step
             self._save(state)
             self.stop.check()

@@ -5,7 +5,7 @@ import os
 import resource
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -36,6 +36,8 @@ def pick_device(name: str) -> torch.device:
     beyond = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
     if beyond or not there.get(device.type, False):
         raise ConfigError(f"device={name!r} is not available here; use device=auto or device=cpu.")
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device.index)  # else the process also holds some memory of the first
     return device
 
 
@@ -55,7 +57,6 @@ def _own_device(name: str, ranks: Ranks) -> str:
             f"{ranks.local_count} processes on a machine with {gpus} GPU(s): each needs its own; "
             f"start {gpus} (torchrun --nproc-per-node={gpus}), or say device=cpu."
         )
-    torch.cuda.set_device(ranks.local_rank)  # else every process also holds some memory of the first
     return f"cuda:{ranks.local_rank}"
 
 
@@ -69,6 +70,21 @@ def share_of_cores() -> int:
         return torch.get_num_threads()
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // ranks.local_count)
+
+
+def forget_peak_memory(device: torch.device) -> None:
+    """Begin a new peak: a process may run one job after another, and each tells its own.
+
+    Where the system does not let it (macOS, Windows, some containers), the peak stays that of the whole process.
+    """
+    if device.type == "cuda":
+        torch.cuda.init()
+        torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform.startswith("linux"):
+        if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
+            trim(0)  # what was kept for the steps of the job before is not this one's
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory_bytes(device: torch.device) -> int:

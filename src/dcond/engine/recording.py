@@ -20,7 +20,7 @@ class Recorder:
 
     Args:
         folder: the run folder.
-        after_step: where a resumed run goes on; lines of later steps are dropped, so no step is counted twice.
+        after_step: where a resumed run goes on; records of later steps are dropped, so no step is counted twice.
         tensorboard: also write event files.
     """
 
@@ -33,7 +33,8 @@ class Recorder:
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # slow to import, and not everybody wants it
 
-            self._writer = SummaryWriter(str(folder), purge_step=after_step or None)
+            # What was recorded here from this step on is hidden; all of it where a new run takes over the folder.
+            self._writer = SummaryWriter(str(folder), purge_step=after_step + 1 if after_step else 0)
 
     def _truncate(self, after_step: int) -> None:
         lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()

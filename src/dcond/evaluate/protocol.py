@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from dcond.errors import ConfigError, DataError, at_least_one, require
+from dcond.errors import ConfigError, DataError, require, whole_number
 from dcond.evaluate.accuracy import accuracy
 from dcond.evaluate.results import EvalResult, NetworkResult
 from dcond.evaluate.schedule import Schedule
@@ -68,7 +68,7 @@ class Protocol(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         for field in ("repeats", "test_batch"):
-            at_least_one(f"evaluation.{field}", getattr(self, field))
+            whole_number(f"evaluation.{field}", getattr(self, field))
         good = self.lr in (None, "search") or (not isinstance(self.lr, str) and self.lr > 0)
         require(good, f"evaluation.lr={self.lr} must be greater than 0, or null, or search.")
         good = len(self.search_rates) > 0 and all(rate > 0 for rate in self.search_rates)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from dcond.augment import DiffAug
-from dcond.errors import at_least_one, one_of, require
+from dcond.errors import one_of, require, whole_number
 from dcond.training import SoftLabels, training_step
 
 
@@ -44,7 +44,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         for field in ("epochs", "batch"):
-            at_least_one(f"{self.where}.{field}", getattr(self, field))
+            whole_number(f"{self.where}.{field}", getattr(self, field))
         one_of(f"{self.where}.optimiser", self.optimiser, ("sgd", "adamw"))
         inside = 0 <= self.cutmix_p <= 1
         require(inside, f"{self.where}.cutmix_p={self.cutmix_p} is out of range; allowed: 0 to 1.")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from dcond.augment import DiffAug
+from dcond.errors import first_line
 from dcond.evaluate.accuracy import accuracies
 from dcond.measure import fastest
 from dcond.models import Recipe
@@ -225,5 +226,5 @@ def _fewer(count: int, error: RuntimeError) -> int:
         half = -(-count // 2)
         log.warning("%d networks at once do not fit in the device's memory; going on with %d", count, half)
         return half
-    log.warning("these networks cannot be stacked, so they are trained in turn: %s", str(error).splitlines()[0])
+    log.warning("these networks cannot be stacked, so they are trained in turn: %s", first_line(error))
     return 1

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from dcond.data.prepared import READ_ERRORS
-from dcond.errors import ArtefactError
+from dcond.errors import ArtefactError, first_line
 
 _ERRORS = (*READ_ERRORS, KeyError, AttributeError, TypeError, IndexError, struct.error, MemoryError)
 
@@ -49,7 +49,7 @@ def read_tensors(path: Path) -> Any:
                 "dcond reads tensors, lists, dicts and numbers only; where you trust the file, open it elsewhere and "
                 "save images and labels as npz."
             ) from error
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        reason = first_line(error)[:120]
         raise ArtefactError(f"{path} cannot be read as a torch file ({reason}); copy it again.") from error
 
 

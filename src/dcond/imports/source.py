@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from dcond import artefact
-from dcond.errors import ConfigError, at_least_one, require
+from dcond.errors import ConfigError, require, whole_number
 from dcond.imports.classes import in_class_order
 from dcond.imports.fit import Reading, fit
 from dcond.imports.found import Found
@@ -53,7 +53,7 @@ class Source:
 
     def __post_init__(self) -> None:
         if self.factor is not None:
-            at_least_one(f"{self.option}.factor", self.factor)
+            whole_number(f"{self.option}.factor", self.factor)
         name = self.option
         require(self.number is None or self.number >= 0, f"{name}.number={self.number} is out of range; from 0.")
         require((self.mean is None) == (self.std is None), f"{name}.mean and {name}.std go together; give both.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dcond.errors import at_least_one, one_of, require
+from dcond.errors import one_of, require, whole_number
 from dcond.first_order import PRECISIONS, FastForward, has_fast_bfloat16, pays_to_compile
 from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.features import ClassFeatureMatching
@@ -48,9 +48,9 @@ class Engine:
         good = isinstance(self.compile, bool) or self.compile == "auto"
         require(good, f"engine.compile={self.compile!r} is unknown; allowed: auto, true, false.")
         if self.classes != "auto":
-            at_least_one("engine.classes", self.classes)
+            whole_number("engine.classes", self.classes)
         if self.chunk is not None:
-            at_least_one("engine.chunk", self.chunk)
+            whole_number("engine.chunk", self.chunk)
 
     def bind(self, network: nn.Module, spec: ImageSpec, images: int) -> "ClassGradients":
         """Return the gradients of one network, whose weights may change afterwards, but not its device.

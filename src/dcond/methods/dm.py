@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from dcond.augment import DiffAug
-from dcond.errors import at_least_one
+from dcond.errors import whole_number
 from dcond.matching.engine import Engine
 from dcond.matching.features import ClassFeatureMatching
 from dcond.matching.moments import mean_distance
@@ -72,7 +72,7 @@ class DM:
     def __post_init__(self) -> None:
         check_pixel_settings(self.lr, self.momentum, self.space, self.pixel_box)
         for name in ("steps", "batch_real", "factor"):
-            at_least_one(f"method.{name}", getattr(self, name))
+            whole_number(f"method.{name}", getattr(self, name))
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> DMState:
         """Make a network and the pixel optimiser."""

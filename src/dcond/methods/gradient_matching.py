@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dcond.augment import DiffAug
-from dcond.errors import at_least_one, one_of, require
+from dcond.errors import one_of, require, whole_number
 from dcond.matching.class_gradients import ClassGradients, Matched
 from dcond.matching.distances import check_network, named
 from dcond.matching.engine import Engine
@@ -130,10 +130,10 @@ class GradientMatching:
         require(self.lr_network > 0, f"method.lr_network={self.lr_network} must be greater than 0.")
         require(0 <= self.inner_momentum < 1, f"method.inner_momentum={self.inner_momentum}; allowed: 0 <= m < 1.")
         for name in ("steps", "batch_real", "batch_train", "factor"):
-            at_least_one(f"method.{name}", getattr(self, name))
+            whole_number(f"method.{name}", getattr(self, name))
         for name in ("outer", "inner_epochs"):
             if getattr(self, name) is not None:
-                at_least_one(f"method.{name}", getattr(self, name))
+                whole_number(f"method.{name}", getattr(self, name))
 
     def loops(self, ipc: int) -> Loops:
         """Return K and T for this many images per class."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from dcond.augment import DiffAug
-from dcond.errors import at_least_one, one_of, require
+from dcond.errors import one_of, require, whole_number
 from dcond.learners import Learners
 from dcond.matching import balance
 from dcond.matching.alignment import AXES, FORMS
@@ -161,7 +161,7 @@ class HMDC:
             require(0 <= chance <= 1, f"method.{name}={chance} is out of range; allowed: 0 to 1.")
         batches = ("batch_real", "batch_synthetic", "batch_train")
         for name in ("steps", "outer", "inner_steps", "refresh", "gbm_every", "factor", *batches):
-            at_least_one(f"method.{name}", getattr(self, name))
+            whole_number(f"method.{name}", getattr(self, name))
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> HMDCState:
         """Make the networks, what goes with them, and the pixel optimiser."""

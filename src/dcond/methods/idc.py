@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from dcond.augment import DiffAug
-from dcond.errors import at_least_one, require
+from dcond.errors import require, whole_number
 from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.distances import check_network, named
 from dcond.matching.engine import Engine
@@ -116,8 +116,8 @@ class IDC:
         check_sweep_settings(self)
         named(self.distance)
         for name in ("steps", "batch_real", "batch_synthetic", "factor", "steps_per_network", "train_images"):
-            at_least_one(f"method.{name}", getattr(self, name))
-        at_least_one("method.batch_train", self.batch_train)
+            whole_number(f"method.{name}", getattr(self, name))
+        whole_number("method.batch_train", self.batch_train)
         require(self.lr_network > 0, f"method.lr_network={self.lr_network} must be greater than 0.")
         require(
             0 <= self.momentum_network < 1, f"method.momentum_network={self.momentum_network}; allowed: 0 <= m < 1."

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from dcond.augment import DiffAug
-from dcond.errors import at_least_one
+from dcond.errors import whole_number
 from dcond.matching.engine import Engine
 from dcond.matching.features import ClassFeatureMatching
 from dcond.matching.kernels import mmd, named
@@ -88,7 +88,7 @@ class M3D:
         check_sweep_settings(self)
         named(self.kernel)  # an unknown kernel fails here
         for name in ("steps", "batch_real", "batch_synthetic", "factor", "steps_per_network"):
-            at_least_one(f"method.{name}", getattr(self, name))
+            whole_number(f"method.{name}", getattr(self, name))
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> M3DState:
         """Draw the first network and make the pixel optimiser."""

@@ -136,9 +136,3 @@ class Pool:
         """Fetch what the networks need: see :meth:`Recipe.fetch`."""
         for recipe in self.networks.values():
             recipe.fetch()
-
-
-def whole_number(what: str, value: object) -> None:
-    """Raise :class:`ConfigError` unless ``value`` is an integer of 1 or more."""
-    good = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-    require(good, f"{what}={value!r} must be a whole number, 1 or more.")

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from dcond.errors import require
-from dcond.models.base import Network, Recipe, whole_number
+from dcond.errors import require, whole_number
+from dcond.models.base import Network, Recipe
 from dcond.models.staged import Staged
 from dcond.types import ImageSpec
 

@@ -5,8 +5,8 @@ from math import sqrt
 
 from torch import Tensor, nn
 
-from dcond.errors import one_of, require
-from dcond.models.base import Network, Recipe, whole_number
+from dcond.errors import one_of, require, whole_number
+from dcond.models.base import Network, Recipe
 from dcond.models.staged import GROUPS, Staged, norm_layer
 from dcond.types import ImageSpec
 

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcond.errors import ConfigError, UnsupportedError, one_of, require
-from dcond.models.base import Network, Recipe, whole_number
+from dcond.errors import ConfigError, UnsupportedError, one_of, require, whole_number
+from dcond.models.base import Network, Recipe
 from dcond.models.published import check_architecture, published
 from dcond.types import Features, ImageSpec
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
-from dcond.errors import require
-from dcond.models.base import Network, Recipe, whole_number
+from dcond.errors import require, whole_number
+from dcond.models.base import Network, Recipe
 from dcond.models.staged import centre_pad, multiple_of
 from dcond.models.timm_network import TimmNetwork, unfuse_attention
 from dcond.types import ImageSpec

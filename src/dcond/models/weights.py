@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from dcond.errors import ConfigError, require
+from dcond.errors import ConfigError, first_line, require
 
 _HOW = "save it with torch.save(network.state_dict(), FILE), or set weights=null."
 
@@ -24,7 +24,7 @@ def read_weights(name: str, file: str) -> dict[str, Tensor]:
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle, zip and the system raise errors of a dozen families
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ConfigError(f"{name}: weights={file} cannot be read ({reason}); {_HOW}") from error
     good = isinstance(found, dict) and all(isinstance(tensor, Tensor) for tensor in found.values())
     require(good and len(found) > 0, f"{name}: weights={file} is no state_dict of tensors; {_HOW}")
