@@ -231,7 +231,7 @@ def test_evaluate_refuses_an_artefact_that_breaks_a_rule(tensors, metadata, mess
         ),
         (
             ["synthetic=a", "dataset=digits", "seed=x"],
-            "seed='x' is out of range; it must be a whole number of 0 or more.",
+            "seed='x' is out of range; allowed: whole numbers from 0.",
         ),
     ],
 )
