@@ -13,7 +13,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from sklearn.datasets import load_digits
 
 import dcond
 from dcond import cli
@@ -190,3 +193,37 @@ def unpack(folder) -> Callable[[str], list[Path]]:
         return written
 
     return write
+
+
+@pytest.fixture
+def digits() -> tuple[torch.Tensor, torch.Tensor]:
+    """Two images of every digit, class-major, in [0, 1]."""
+    data = load_digits()
+    rows = np.concatenate([np.flatnonzero(data.target == label)[:2] for label in range(10)])
+    return torch.tensor(data.images[rows, None] / 16, dtype=torch.float32), torch.tensor(data.target[rows])
+
+
+@pytest.fixture
+def two_files(digits):
+    """A set, and the same images with labels of other classes."""
+    images, labels = digits
+    np.savez("good.npz", images=images, labels=labels)
+    np.savez("bad.npz", images=images, labels=(labels + 1) % 10)
+
+
+@pytest.fixture
+def quick() -> tuple[str, ...]:
+    """Words of an evaluation of seconds."""
+    return ("dataset=digits", *SMALL_POOL, "evaluation.repeats=2")
+
+
+@pytest.fixture
+def evaluate(run_cli, folder, quick):
+    """Evaluate and return how it ended with the result."""
+
+    def run(*words, epochs=2):
+        done = run_cli("evaluate", *quick, "hydra.run.dir=e", f"evaluation.epochs={epochs}", *words)
+        file = folder / "e" / "result.json"
+        return done, json.loads(file.read_text()) if file.is_file() else None
+
+    return run
