@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hydra import compose, initialize_config_dir
 
 from dcond.apps.job import build
-from dcond.augment import DiffAug
+from dcond.augment import DiffAug, cutmix
 from dcond.errors import ConfigError, DataError
 from dcond.evaluate import Protocol
 from dcond.evaluate.protocol import accuracy, check_fits
@@ -191,6 +191,17 @@ def test_a_decoded_set_is_trained_on_decoded(toy, chosen):
     images, labels = packed.dataset().tensors
     assert torch.equal(seen[0][0], images)
     assert torch.equal(seen[0][1], labels)
+
+
+@pytest.mark.parametrize("stack", [False, True])
+def test_a_network_that_takes_no_cutmix_is_trained_without(stack, toy, chosen, monkeypatch):
+    chances, draw = [], cutmix.draw
+    monkeypatch.setattr(cutmix, "draw", lambda shape, p, rng: chances.append(p) or draw(shape, p, rng))
+    recipes = (replace(watched("Without"), cutmix=False), watched("With"))
+    for recipe, wanted in zip(recipes, (0.0, 1.0), strict=True):
+        evaluate(quick(cutmix_p=1.0, stack=stack), chosen, toy, recipe)
+        assert set(chances) == {wanted}
+        chances.clear()
 
 
 # --- schedules ----------------------------------------------------------------------------------------------------

@@ -163,11 +163,12 @@ class Protocol(Schedule):
         Several networks are trained as one stack.
         """
         device = test.device
+        how = self if group[0].recipe.cutmix else replace(self, cutmix_p=0.0)
         if len(group) > 1:
             stack = Stack(group, device)
             return self._schedule(
                 stack.groups(),
-                lambda optimiser: stack.epoch(optimiser, self.batch, self.augment, self.cutmix_p),
+                lambda optimiser: stack.epoch(optimiser, how.batch, how.augment, how.cutmix_p),
                 lambda: stack.accuracies(test, self.test_batch),
             )
         (training,) = group
@@ -175,7 +176,7 @@ class Protocol(Schedule):
         images, labels = training.inputs(device)
         return self._schedule(
             [{"params": list(network.parameters()), "lr": training.lr}],
-            lambda optimiser: self.epoch(network, optimiser, images, labels, rng, training.soft),
+            lambda optimiser: how.epoch(network, optimiser, images, labels, rng, training.soft),
             lambda: [accuracy(network, training.synthetic.spec, test, self.test_batch)],
         )
 

@@ -46,11 +46,13 @@ class Recipe(ABC):
         lr: learning rate for training it on a synthetic set (SGD; METHODS of the evaluation protocol).
         weights: a file to start from, here and after every reset: a ``state_dict`` of this very network, saved by
             ``torch.save``, for any classes; the last linear layer is drawn anew. None draws all.
+        cutmix: False trains it without CutMix where an evaluation mixes, as HMDC's does with transformers.
     """
 
     name: str
     lr: float = 0.01
     weights: str | None = None
+    cutmix: bool = True
 
     def __post_init__(self) -> None:
         good = isinstance(self.lr, int | float) and self.lr > 0
