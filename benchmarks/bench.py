@@ -1,7 +1,7 @@
 """What a step of each method costs on this machine, against the plain per-class loop, and how that grows.
 
-    python benchmarks/bench.py [--device cuda] [--out FILE.csv]     # quiet machine, some minutes on two cores
-    python benchmarks/growth.py FILE.csv                            # the figure: FILE.png and FILE.svg
+    python benchmarks/bench.py [--device cuda] [--out FILE.csv]     # quiet machine, an hour on two cores
+    python benchmarks/growth.py FILE.csv PICTURE.png                # the figure
     python benchmarks/bench.py --methods dm,dsa --set model.width=128 --set engine.compile=true --out other.csv
 
 From a base point (ConvNet 3x16, 10 classes, ipc 1, 32 real images of 32 x 32 per class) one of classes, ipc, real batch

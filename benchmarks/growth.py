@@ -1,6 +1,6 @@
-"""How the cost of a step grows: draws what bench.py measured, a panel for each series, as PNG and SVG.
+"""How the cost of a step grows: draws what bench.py measured, a panel for each series.
 
-python benchmarks/growth.py benchmarks/cpu/bench.csv        # writes benchmarks/cpu/bench.png and .svg
+python benchmarks/growth.py benchmarks/cpu/bench.csv docs/images/growth_cpu.png
 """
 
 import csv
@@ -26,7 +26,7 @@ def series(rows: list[dict[str, str]], name: str, method: str) -> dict[int, tupl
 
 
 def main() -> None:
-    table = Path(sys.argv[1])
+    table, picture = map(Path, sys.argv[1:])
     with table.open() as file:
         rows = [row for row in csv.DictReader(file) if row["status"] == "done"]
     methods = list(dict.fromkeys(row["method"] for row in rows))
@@ -47,9 +47,8 @@ def main() -> None:
     where = f"{rows[0]['machine']}, torch {rows[0]['torch']}, {rows[0]['date']}"
     base = ", ".join(f"{TITLES[key]} {value}" for key, value in BASE.items())
     figure.suptitle(f"{where}. Solid: dcond, dotted: plain loop. Elsewhere: {base}", fontsize=9)
-    for suffix in ("png", "svg"):
-        figure.savefig(table.with_suffix(f".{suffix}"), dpi=130)
-        print(table.with_suffix(f".{suffix}"))
+    figure.savefig(picture, dpi=90)
+    print(picture)
 
 
 if __name__ == "__main__":
