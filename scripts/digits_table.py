@@ -6,8 +6,10 @@ A row is one network of the pool in one run of ``dcond condense``, whose words a
 """
 
 import csv
+import datetime
 import itertools
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -36,7 +38,8 @@ def run(words: str, folder: Path) -> list[dict[str, object]]:
             "random_ci95": random[network]["ci95"],
             "repeats": len(found["accuracies"]),
             "torch": result["versions"]["torch"],
-            "machine": platform.machine(),
+            "machine": f"{platform.machine()}, {os.cpu_count()} threads",
+            "date": datetime.date.today().isoformat(),
             "command": f"dcond condense {words}",
         }
         for network, found in result["evaluation"]["networks"].items()

@@ -30,15 +30,31 @@ DIGITS = "threads=1 baselines=false tensorboard=false"
 FAMILY = "method=degm init=real"  # the noise of the published runs wants thousands of steps
 
 
-def beside_hmdc(ipc: int, **steps: int) -> Study:
-    """Return HMDC and its parts beside others, with the steps these make in the time HMDC takes with two networks."""
+# Networks of scripts/pretrain.py. The ConvNet starts from scratch, as the paper's does.
+PRETRAINED = "dataset.path=outputs/pretrained/cifar5.npz dataset.flip=true " + " ".join(
+    f"pool.networks.{name}.weights=outputs/pretrained/{name}.pt" for name in ("MLP", "ResNet", "ViT")
+)
+
+
+def beside_hmdc(
+    ipc: int, beyond: str = "", *, vit: str = "", datasets: tuple[str, ...] = Study.datasets, **steps: int
+) -> Study:
+    """Return HMDC and its parts beside others, with the steps these make in the time HMDC takes with two networks.
+
+    ``beyond`` are more words for all, ``vit`` for those that condense with a ViT.
+    """
+    own = {name: f"{words} {SMALL}" for name, words in HMDC.items()}
+    own = {
+        name: words if "~learners.networks.ViT" in words else f"{words} {vit}".strip() for name, words in own.items()
+    }
     return Study(
         {
             "random_decoded": "method=random method.factor=2",
             **{method: f"method={method} method.batch_real=128 method.steps={n}" for method, n in steps.items()},
-            **{name: f"{words} {SMALL}" for name, words in HMDC.items()},
+            **own,
         },
-        {ipc: "engine.compile=false"},
+        {ipc: f"engine.compile=false {beyond}".strip()},
+        datasets=datasets,
         common="experiment=cpu/table +model@pool.networks.ViT=vit_small",
         pairs=(
             ("hmdc_two", "hmdc_convnet"),
@@ -143,5 +159,15 @@ STUDIES = {
         pairs=tuple((f"hmdc_two_s{steps}", f"hmdc_convnet_s{steps}") for steps in (320, 1280)),
     ),
     "hmdc": beside_hmdc(1, dsa=260, idc=180, dm=700, m3d=650),
-    "hmdc_ipc10": beside_hmdc(10, dsa=80, idc=165, dm=830, m3d=530),
+    "hmdc_ipc10": beside_hmdc(10, "evaluation.epochs=100", dsa=80, idc=165, dm=830, m3d=530),
+    "hmdc_pretrained": beside_hmdc(  # on networks that know other images already, as the paper's are
+        1,
+        PRETRAINED,
+        vit="learners.networks.ViT.weights=outputs/pretrained/ViT_learner.pt",
+        datasets=("npz",),
+        dsa=260,
+        idc=180,
+        dm=700,
+        m3d=650,
+    ),
 }

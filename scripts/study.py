@@ -89,7 +89,8 @@ def collect(study: str) -> None:
             if not kept:
                 print(f"missing: {folder.name}", file=sys.stderr)
             continue
-        result = json.loads((folder / "result.json").read_text())
+        file = folder / "result.json"
+        result = json.loads(file.read_text())
         name = folder.name.split(f"_{result['dataset']}_")[0]
         for network, found in result["evaluation"]["networks"].items():
             rows.append(
@@ -105,6 +106,7 @@ def collect(study: str) -> None:
                     "condense_s": round(result["cost"]["condense_wall_s"], 1),
                     "torch": result["versions"]["torch"],
                     "machine": f"{platform.machine()}, 1 thread",
+                    "date": datetime.date.fromtimestamp(file.stat().st_mtime).isoformat(),
                     "command": command(words),
                 }
             )

@@ -1,7 +1,6 @@
 """Calling ``dcond`` from a test: in this process where possible, since importing torch anew takes seconds."""
 
 import json
-import logging
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ from sklearn.datasets import load_digits
 
 import dcond
 from dcond import cli
+from tidying import tidied
 
 # Small enough for a second, and still through every part.
 TINY = ("debug=tiny", "method=dm", "method.batch_real=8", "model.width=8")
@@ -60,31 +60,19 @@ def folder(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def run_cli(capsys, monkeypatch) -> Iterator[RunCli]:
     """Run ``dcond WORDS`` in this process; what Hydra and logging leave behind is put back."""
-    from hydra.core.global_hydra import GlobalHydra
-
-    root = logging.getLogger()
-    before, level = list(root.handlers), root.level
-
-    def tidy() -> None:
-        GlobalHydra.instance().clear()
-        for handler in set(root.handlers) - set(before):
-            handler.close()
-        root.handlers[:] = before
-        root.setLevel(level)
 
     def run(*words: object) -> Done:
         monkeypatch.setattr(sys, "argv", ["dcond", *map(str, words)])
         capsys.readouterr()
-        try:
-            code = cli.main()
-        except SystemExit as end:  # argparse, and Hydra after --cfg and the like
-            code = end.code or 0
-        finally:
-            tidy()
+        with tidied():
+            try:
+                code = cli.main()
+            except SystemExit as end:  # argparse, and Hydra after --cfg and the like
+                code = end.code or 0
         return Done(code, *capsys.readouterr())
 
-    yield run
-    tidy()
+    with tidied():
+        yield run
 
 
 @pytest.fixture

@@ -33,6 +33,19 @@ def test_a_file_from_elsewhere_and_its_options_as_typed(quick, digits, evaluate,
     assert "perhaps they are not stored as read" not in done.err
 
 
+def test_a_path_alone_is_the_set_to_evaluate(finished, quick, run_cli, results, folder):
+    """As ``dcond export`` and ``dcond report`` take it; folders that flags name are no sets."""
+    (folder / "own").mkdir()
+    finished.rename(folder / "it's, mine")
+    words = ("--config-dir", "own", *quick[1:], "evaluation.epochs=1", "evaluation.repeats=1", "hydra.run.dir=e")
+    done = run_cli("evaluate", *words, folder / "it's, mine")
+    assert done.code == 0, done.err
+    assert results()[0]["source"]["path"] == str(folder / "it's, mine")
+    assert (
+        run_cli("evaluate", "-m", "nowhere", *quick).err.splitlines()[0].startswith("dcond: no artefact at nowhere; ")
+    )
+
+
 def test_what_cannot_be_known_stops_before_anything_is_trained(digits, evaluate):
     torch.save(list(digits), "data.pt")
     done, result = evaluate("synthetic=data.pt")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+import dcond
 from dcond import artefact
 from dcond.apps.launch import conf_dir
 
@@ -219,6 +220,32 @@ def test_twelve_jobs_with_one_that_must_fail(launcher, run_process, folder):
     again = run_process(*words)
     assert again.code == 0, again.err
     assert again.out.endswith("12 jobs done -> s\n")
+
+
+COUNTING = """
+from pathlib import Path
+import torch
+from dcond.init import Noise
+
+class Counting(Noise):
+    def __call__(self, real, ipc, factor, rng):
+        Path(f"threads{ipc}").write_text(str(torch.get_num_threads()))
+        return super().__call__(real, ipc, factor, rng)
+"""
+
+
+@pytest.mark.slow
+def test_joblib_shares_the_cores_out_to_its_jobs(run_process, folder):
+    (folder / "own" / "init").mkdir(parents=True)
+    (folder / "own" / "init" / "counting.yaml").write_text("# Mine.\n_target_: counting.Counting\n")
+    (folder / "counting.py").write_text(COUNTING)
+    words = ("--config-dir", "own", "debug=tiny", "method=dm", "init=counting", "evaluate=false", "ipc=1,2")
+    env = {"PYTHONPATH": os.pathsep.join([str(folder), str(Path(dcond.__file__).parents[1])])}
+    env |= {"OMP_NUM_THREADS": ""}  # what a shell says would stand
+    done = run_process("condense", "-m", *words, "sweep=joblib", "hydra.launcher.n_jobs=2", env=env)
+    assert done.code == 0, done.err
+    shared = max(1, (os.cpu_count() or 1) // 2)
+    assert [int((folder / f"threads{ipc}").read_text()) for ipc in (1, 2)] == [shared, shared]
 
 
 @pytest.mark.slow

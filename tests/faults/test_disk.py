@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -50,6 +51,24 @@ def test_a_full_disk(tensorboard, whole, command, tmp_path, rng, kills, tally):
             artefact.load(kept / "run")
         found += [path.name for path in kept.rglob(".*.tmp")]
     tally("disk full, by a small tmpfs", "with TensorBoard" if tensorboard else "without", kills, found)
+
+
+def test_a_folder_that_vanishes(whole, command, tmp_path, rng, kills, tally):
+    """At a moment of the loop, after its first checkpoint; what a run then finds missing, it says, and stops."""
+    reference, found = whole(*WORDS), []
+    for number in range(kills):
+        run = tmp_path / f"run{number}"
+        process = command.condense(run, *WORDS)
+        while process.poll() is None and not (run / checkpoint.NAME).exists():
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, reference.loop_s))
+        finished = process.poll() is not None
+        shutil.rmtree(run, ignore_errors=True)
+        ended = command.ended(process)
+        told = ended.last.startswith(f"dcond: cannot write {run}") and "Traceback" not in ended.err
+        if ended.code != 0 and not (ended.code == 1 and told):
+            found.append(f"finished {finished}, ended with {ended.code}: {ended.err[-2000:]}")
+    tally("the run folder vanishes", "dm", kills, found)
 
 
 @pytest.mark.parametrize("where", ["outputs", "outputs/run"])

@@ -22,6 +22,7 @@ examples:
 
 `dcond list datasets` shows every NAME; KEY=VALUE are the words that `dcond condense` takes for its data set.
 """
+READ = ("dataset", "paths", "hydra")  # the parts of a configuration that count here
 LIST_UP_TO = 20  # classes shown one by one
 
 
@@ -80,6 +81,9 @@ def make_dataset(name: str, settings: list[str]) -> "Dataset":
             node = compose(config_name="data", overrides=[f"dataset={name}", *settings]).dataset
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(hydra_words(error)) from error
+    for word in settings:
+        if word.lstrip("+~").partition("=")[0].split(".")[0] not in READ:
+            raise ConfigError(f"{word} is no setting of a data set; allowed: dataset.KEY=VALUE, paths.data=FOLDER.")
     dataset: Dataset = build(node, f"dataset={name}")
     return dataset
 

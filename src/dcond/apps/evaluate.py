@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+TAKE_A_VALUE = (  # Hydra's flags whose value is a word of its own
+    *("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p", "--cfg", "-c"),
+    *("--info", "-i"),
+)
 KEPT = ("seed", "synthetic", *OF_THE_EVALUATION)  # a data set's own network, which condenses, is not used
 
 
@@ -38,8 +42,19 @@ def main(argv: list[str]) -> int:
 
 
 def path_words(argv: list[str]) -> list[str]:
-    """Return the words with ``synthetic=FILE`` as ``synthetic.path=FILE``, ``against`` too: beside it stand options."""
-    return [re.sub(r"^(synthetic|against)=(?!\{)", r"\1.path=", word) for word in argv]
+    """Return the words with ``synthetic=FILE`` as ``synthetic.path=FILE``, ``against`` too: beside it stand options.
+
+    A word that is neither setting nor flag is the path of the set, as ``dcond export`` takes it.
+    """
+    words = [re.sub(r"^(synthetic|against)=(?!\{)", r"\1.path=", word) for word in argv]
+    if any(word.startswith("synthetic") for word in words):
+        return words
+    for index, word in enumerate(words):
+        of_a_flag = index > 0 and words[index - 1] in TAKE_A_VALUE
+        if word and not of_a_flag and not word.startswith(("-", "+", "~")) and "=" not in word:
+            quoted = word.replace("'", r"\'")
+            return [*words[:index], f"synthetic.path='{quoted}'", *words[index + 1 :]]
+    return words
 
 
 def dataset_word(argv: list[str]) -> list[str]:
@@ -53,13 +68,15 @@ def dataset_word(argv: list[str]) -> list[str]:
         ConfigError: it names a data set that is not packaged.
     """
     given = dict(word.split("=", 1) for word in argv if "=" in word)
-    if "dataset" in given or given.get("synthetic.path") in (None, "", "null") or "," in given["synthetic.path"]:
+    said = given.get("synthetic.path", "null")
+    quoted = re.fullmatch("""(?P<mark>['"])(?P<path>.+)(?P=mark)""", said)
+    if "dataset" in given or said in ("", "null") or ("," in said and quoted is None):
         return []
     from dcond import artefact
     from dcond.data.base import NAME
     from dcond.imports.source import is_artefact
 
-    path = Path(given["synthetic.path"].strip("'\"")).expanduser()
+    path = Path(quoted["path"].replace(r"\'", "'") if quoted else said).expanduser()
     if not is_artefact(path):
         raise ConfigError(f"{path} does not name the data set it was made from; say dataset=NAME.")
     metadata = artefact.load(path).metadata
@@ -67,8 +84,8 @@ def dataset_word(argv: list[str]) -> list[str]:
     choice = metadata.get("dataset_choice", name)
     if choice not in choices(conf_dir() / "dataset"):
         raise ConfigError(f"the artefact names the data set {choice!r}, which is not packaged; say dataset=NAME.")
-    said = any(word.lstrip("+").startswith("dataset.name=") for word in argv)
-    if choice == name or said or not re.fullmatch(NAME, name):  # anybody may have written it
+    renamed = any(word.lstrip("+").startswith("dataset.name=") for word in argv)
+    if choice == name or renamed or not re.fullmatch(NAME, name):  # anybody may have written it
         return [f"dataset={choice}"]
     return [f"dataset={choice}", f"dataset.name='{name}'"]
 

@@ -1,0 +1,115 @@
+"""Lines of arbitrary words through the command itself: done, or refused in one line, nothing half-made."""
+
+import contextlib
+import io
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import save
+
+from dcond import cli
+from dcond.report import result
+from tidying import tidied
+
+# What stands in the folder of every line.
+IMAGES = torch.full((4, 1, 4, 4), 0.5)
+METADATA = {
+    "format": "dcond/1",
+    "class_names": '["a", "b"]',
+    "ipc": "2",
+    "mean": "[0.5]",
+    "std": "[0.25]",
+}
+THERE = ("good.safetensors", "cut.safetensors", "run", "odd", "empty", "text.png")
+
+KEYS = (
+    *("ipc", "seed", "method", "method.lr", "method.steps", "init", "model", "model.width", "pool", "pool@learners"),
+    *("evaluation.lr", "evaluation.epochs", "device", "threads", "loop", "engine", "teacher", "augment", "experiment"),
+    *("tuned", "max_seconds", "dataset.name", "dataset.keep", "model@x.y"),
+)
+VALUES = ("null", "true", "[]", "{}", "''", "${ipc}", "${method}", "1e400", "-nan", "0", "-1", "99999999999")
+
+texts = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size=6)
+values = st.sampled_from(VALUES) | texts | st.integers().map(str) | st.floats().map(str)
+keys = st.sampled_from(KEYS) | texts
+settings = st.builds("{}{}={}".format, st.sampled_from(["", "", "", "+", "++", "~"]), keys, values) | texts
+paths = st.sampled_from(THERE) | texts.filter(lambda text: "/" not in text)
+
+
+def fill(folder: Path) -> None:
+    """Make what stands in the folder: a set, the first half of one, a finished run, other things."""
+    good = save({"images": IMAGES, "labels": torch.tensor([0, 0, 1, 1])}, METADATA)
+    (folder / "good.safetensors").write_bytes(good)
+    (folder / "cut.safetensors").write_bytes(good[: len(good) // 2])
+    (folder / "empty").mkdir()
+    (folder / "text.png").write_text("no picture")
+    (folder / "odd").mkdir()
+    (folder / "odd" / "result.json").write_text(json.dumps({"schema": "dcond-result/1", "status": 5}))
+    (folder / "run").mkdir()
+    done = result.new(status="done", method="dm", dataset="digits", ipc=1, seed=0)
+    result.write(done, folder / "run")
+    (folder / "run" / "synthetic.safetensors").write_bytes(good)
+
+
+def check(words: list[str]) -> None:
+    """Call the command and hold it to what it promises of any line."""
+    out, err, before = io.StringIO(), io.StringIO(), sys.argv
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), tidied():
+        fill(Path(folder))
+        there = {path.name for path in Path(folder).iterdir()}
+        sys.argv = ["dcond", *words]
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                code = cli.main(words)
+        except SystemExit as end:
+            code = end.code or 0
+        finally:
+            sys.argv = before
+        lines = err.getvalue().splitlines()
+        assert code in (0, 1, 2), (words, lines)
+        assert "Traceback" not in err.getvalue()
+        if code == 1:
+            assert [line for line in lines if line.startswith("dcond: ")] == lines[-1:], lines
+            assert [path.name for path in Path(folder).rglob(".*") if path.is_file()] == []
+            new = [path for path in Path(folder).iterdir() if path.name not in there]
+            assert not [path for path in new for _ in path.rglob("synthetic.safetensors")]
+
+
+@given(st.lists(settings, max_size=3))
+def test_condense(words):
+    check(["condense", "debug=tiny", "dataset=npz", "dataset.path=text.png", "evaluate=false", *words])
+
+
+@given(st.sampled_from(["", "synthetic=", "against="]), paths, st.lists(settings, max_size=2))
+def test_evaluate(what, path, words):
+    check(["evaluate", f"{what}{path}", "debug=tiny", "dataset=npz", "dataset.path=text.png", *words])
+
+
+@given(st.lists(settings, max_size=3))
+def test_data(words):
+    check(["data", "info", "npz", "dataset.path=text.png", *words])
+
+
+@given(st.lists(paths | st.sampled_from(["--to", "--out", "png", "npz", "pt", "--decoded", "new"]), max_size=5))
+def test_export(words):
+    check(["export", *words])
+
+
+formats = st.sampled_from(["--format", "--group-by", "method.lr", "table", "csv", "latex", "markdown"])
+
+
+@given(st.lists(paths | formats, max_size=5))
+def test_report(words):
+    check(["report", *words])
+
+
+@pytest.mark.parametrize("command", ["condense", "evaluate", "data", "export", "report", "list"])
+@given(st.lists(texts, max_size=2))
+def test_any_words(command, words):
+    check([command, *words, "no=such"])

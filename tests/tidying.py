@@ -1,0 +1,21 @@
+"""What Hydra and logging leave behind in a process that ``dcond`` was called in is put back."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from hydra.core.global_hydra import GlobalHydra
+
+
+@contextmanager
+def tidied() -> Iterator[None]:
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().clear()
+        for handler in set(root.handlers) - set(before):
+            handler.close()
+        root.handlers[:] = before
+        root.setLevel(level)
