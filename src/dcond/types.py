@@ -166,8 +166,7 @@ class RealData:
         """For each class, the rows of the training split that belong to it (int64, on the CPU)."""
         labels = self.train.labels.cpu()
         order = torch.argsort(labels, stable=True)
-        counts = torch.bincount(labels, minlength=len(self.class_names)).tolist()
-        return torch.split(order, counts)
+        return torch.split(order, torch.bincount(labels, minlength=len(self.class_names)).tolist())
 
     def pixels(self, rows: Tensor) -> Tensor:
         """Return training images (len(rows), c, h, w) in [0, 1], float32."""

@@ -202,8 +202,7 @@ class HMDC:
         left = 1 - state.step / self.steps if self.schedule == "linear" else 1.0
         state.pixels.step(gradient.flatten(0, 1) / unit, self.lr * left)
         state.pixels.project()
-        state.step += 1
-        state.outer += 1
+        state.step, state.outer = state.step + 1, state.outer + 1
         named = {f"loss_{name}": loss for name, loss in zip([*self.pool.networks, "md"], losses, strict=False)}
         return {"loss": torch.stack(losses).sum(), **named}
 
