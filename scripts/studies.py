@@ -48,6 +48,7 @@ def beside_hmdc(
     own["hmdc_convnet_long"] = f"{HMDC['hmdc_convnet']} {longer}"
     return Study(
         {
+            "random": "method=random",
             "random_decoded": "method=random method.factor=2",
             **{method: f"method={method} method.batch_real=128 method.steps={n}" for method, n in steps.items()},
             **own,

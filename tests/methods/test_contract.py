@@ -56,9 +56,27 @@ def test_the_images_are_moved_and_the_real_ones_are_not(method, condense, toy):
     assert torch.equal(toy.train.images, before)
 
 
+@pytest.fixture(scope="module")
+def kept():
+    """What two tests look at, made once."""
+    return {}
+
+
+@pytest.fixture
+def from_noise(condense, toy, kept):
+    """Condense from noise, for long enough to see it work."""
+
+    def run(method):
+        if method not in kept:
+            kept[method] = condense(method, toy, "init=noise", steps=40, lr=0.1)
+        return kept[method]
+
+    return run
+
+
 @every_optimising_method
-def test_the_loss_falls(method, condense, toy):
-    losses = condense(method, toy, "init=noise", steps=40, lr=0.1).losses
+def test_the_loss_falls(method, from_noise):
+    losses = from_noise(method).losses
     assert len(losses) == 40
     assert sum(losses[-10:]) < 0.8 * sum(losses[:10])
 
@@ -128,8 +146,8 @@ def test_the_global_generators_are_neither_used_nor_set(method, condense, toy):
 
 
 @every_method
-def test_the_result_trains_networks_better_than_noise(method, condense, toy):
-    got = condense(method, toy, "init=noise", steps=40, lr=0.1)
+def test_the_result_trains_networks_better_than_noise(method, from_noise, toy):
+    got = from_noise(method)
     noise = SyntheticSet(
         images=torch.rand(got.synthetic.images.shape, generator=torch.Generator().manual_seed(5)),
         labels=got.synthetic.labels,
