@@ -133,7 +133,8 @@ def show(study: str) -> None:
             found = [row for row in rows if (row["dataset"], row["ipc"]) == (dataset, str(ipc))]
             values = [[mean_of(found, method, seed, network) for seed in SEEDS] for network in [*networks, None]]
             cells = [cell([value for value in own if value is not None]) for own in values]
-            print(f"| {method} | {' | '.join(cells)} |")
+            if any(cells):
+                print(f"| {method} | {' | '.join(cells)} |")
     show_pairs(study)
 
 
@@ -152,7 +153,8 @@ def show_pairs(study: str) -> None:
                 both = [[mean_of(found, method, seed, only) for method in (first, second)] for seed in SEEDS]
                 gaps = [a - b for a, b in both if a is not None and b is not None]
                 cells.append(f"{statistics.fmean(gaps):+.1f} ± {interval95(gaps):.1f}" if len(gaps) > 1 else "")
-        print(f"| {first} - {second} | {' | '.join(cells)} |")
+        if any(cells):
+            print(f"| {first} - {second} | {' | '.join(cells)} |")
 
 
 def mean_of(rows: list[dict[str, str]], method: str, seed: int, only: str | None) -> float | None:
