@@ -1,6 +1,6 @@
 """Half of CIFAR-10's classes, and networks pretrained on the other half, for the study ``hmdc_pretrained``.
 
-    DCOND_DATA=DIR python scripts/pretrain.py     # ten minutes on two cores
+    DCOND_DATA=DIR python scripts/pretrain.py     # eight minutes on two cores
 
 Writes into ``outputs/pretrained``: ``cifar5.npz`` with dog, frog, horse, ship and truck; ``MLP.pt``, ``ResNet.pt``,
 ``ViT.pt`` and the narrower ``ViT_learner.pt``, trained on airplane, automobile, bird, cat and deer, whose images the

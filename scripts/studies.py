@@ -28,8 +28,6 @@ SMALL = (  # two small networks and short runs
 )
 DIGITS = "threads=1 baselines=false tensorboard=false"
 FAMILY = "method=degm init=real"  # the noise of the published runs wants thousands of steps
-
-
 # Networks of scripts/pretrain.py. The ConvNet starts from scratch, as the paper's does.
 PRETRAINED = "dataset.path=outputs/pretrained/cifar5.npz dataset.flip=true " + " ".join(
     f"pool.networks.{name}.weights=outputs/pretrained/{name}.pt" for name in ("MLP", "ResNet", "ViT")

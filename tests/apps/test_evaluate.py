@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import dcond
+from dcond.apps.evaluate import path_words
 
 
 def test_a_file_from_elsewhere_and_its_options_as_typed(quick, digits, evaluate, folder):
@@ -41,6 +42,8 @@ def test_a_path_alone_is_the_set_to_evaluate(finished, quick, run_cli, results, 
     done = run_cli("evaluate", *words, folder / "it's, mine")
     assert done.code == 0, done.err
     assert results()[0]["source"]["path"] == str(folder / "it's, mine")
+    assert path_words(["synthetic.pt", "synthetic.factor=2"]) == ["synthetic.path='synthetic.pt'", "synthetic.factor=2"]
+    assert path_words(["synthetic=a.pt", "b.pt"]) == ["synthetic.path=a.pt", "b.pt"]
     assert (
         run_cli("evaluate", "-m", "nowhere", *quick).err.splitlines()[0].startswith("dcond: no artefact at nowhere; ")
     )

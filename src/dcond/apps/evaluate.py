@@ -47,7 +47,7 @@ def path_words(argv: list[str]) -> list[str]:
     A word that is neither setting nor flag is the path of the set, as ``dcond export`` takes it.
     """
     words = [re.sub(r"^(synthetic|against)=(?!\{)", r"\1.path=", word) for word in argv]
-    if any(word.startswith("synthetic") for word in words):
+    if any(re.match(r"\+*synthetic(\.path)?=", word) for word in words):
         return words
     for index, word in enumerate(words):
         of_a_flag = index > 0 and words[index - 1] in TAKE_A_VALUE
