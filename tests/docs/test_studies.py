@@ -1,13 +1,18 @@
-"""Every job of every study is a configuration that can be made, so the commands in benchmarks/ stay true."""
+"""Every job of every study is a configuration that can be made, and the docs show the figures that its rows hold."""
+
+import re
+from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from studies import STUDIES
-from study import words
+from study import show, table, words
 
 from dcond.apps.job import build
 from dcond.paths import conf_dir
 
+ROOT = Path(__file__).parents[2]
+PAGES = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs").rglob("*.md"))
 CASES = [(name, method) for name, study in STUDIES.items() for method in study.methods]
 
 
@@ -23,3 +28,14 @@ def test_a_study_can_be_run(name, method):
 @pytest.mark.parametrize("name", STUDIES)
 def test_pairs_are_of_the_study(name):
     assert {method for pair in STUDIES[name].pairs for method in pair} <= set(STUDIES[name].methods)
+
+
+@pytest.mark.parametrize("name", [name for name in STUDIES if (ROOT / table(name)).is_file()])
+def test_the_docs_show_what_the_rows_hold(name, capsys, monkeypatch):
+    """Every accuracy of every network; of some studies the docs leave out the average."""
+    monkeypatch.chdir(ROOT)
+    show(name)
+    tables = capsys.readouterr().out.partition("| difference |")[0]
+    rows = [line.split(" | ")[1:-1] for line in tables.splitlines() if "±" in line]
+    assert rows
+    assert [cell for row in rows for cell in row if not re.search(rf"\| {re.escape(cell)} \|", PAGES)] == []
