@@ -11,6 +11,7 @@ import torch
 
 from dcond import artefact
 from dcond.engine import checkpoint, claim
+from dcond.engine.recording import save_png
 
 
 @pytest.fixture
@@ -81,6 +82,16 @@ def test_a_folder_that_vanishes(condense, folder, monkeypatch):
     assert last.startswith(f"dcond: cannot write {folder / 'run' / 'checkpoint.pt'} at step 3: ")
     assert "No such file or directory" in last
     assert "there is none before it" in last
+
+
+def test_a_folder_that_vanishes_at_the_end(condense, folder, monkeypatch):
+    def gone(image, path):
+        shutil.rmtree(path.parent)
+        save_png(image, path)
+
+    monkeypatch.setattr("dcond.engine.recording.save_png", gone)
+    last = condense("evaluate=false", "hydra.run.dir=run").err.splitlines()[-1]
+    assert last == f"dcond: cannot write {folder / 'run'}: it is gone. Start again, in a folder that stays."
 
 
 def test_memory_that_runs_out_names_the_settings_that_bound_it(condense, results, folder, monkeypatch):

@@ -206,5 +206,7 @@ def _disk_words(error: OSError, folder: Path) -> str:
     reason = error.strerror or error
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
         return f"cannot write in {folder}: {reason}. Free some space or choose another folder."
+    if not folder.is_dir():
+        return f"cannot write {folder}: it is gone. Start again, in a folder that stays."
     what = error.filename or f"in {folder}"
     return f"cannot read or write {what}: {reason}. See that it is there and can be read, then start again."
