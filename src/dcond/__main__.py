@@ -1,6 +1,9 @@
 """``python -m dcond`` is ``dcond``."""
 
-from dcond.cli import command
+try:
+    from dcond.cli import command
+except KeyboardInterrupt:  # before anything could be told in one line
+    raise SystemExit(130) from None
 
 if __name__ == "__main__":
     command()

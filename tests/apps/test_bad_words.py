@@ -37,6 +37,8 @@ CASES = [
     ("foo", "'foo' is no setting; write KEY=VALUE without spaces, in quotes where the value holds a comma, ..."),
     ("ipc=[1", "'ipc=[1' is no setting; write KEY=VALUE without spaces, in quotes where the value holds a comma, ..."),
     ("=3", "'=3' names no setting; write KEY=VALUE without a space."),
+    ("+=", "'+=' names no setting; write KEY=VALUE without a space."),
+    ("--config-dir=. ++=3", "'++=3' names no setting; write KEY=VALUE without a space."),
     ("ipc=0", "ipc=0 is out of range; allowed: whole numbers from 1."),
     ("ipc=-1", "ipc=-1 is out of range; ..."),
     ("ipc=1.5", "ipc=1.5 is out of range; ..."),

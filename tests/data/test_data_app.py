@@ -113,6 +113,7 @@ def test_prepare_writes_over_no_other_data_set(name, tmp_path):
         (["info", "npz", "dataset=3"], "^a part is chosen by a name: 'Config group override must be a string"),
         (["info", "npz", "dataset={a: 1}"], "^Could not override 'dataset'"),
         (["info", "npz", "~dataset"], "Key 'dataset' is not in struct"),
+        (["info", "digits", "+="], "^'\\+=' names no setting; write KEY=VALUE without a space"),
         (["info", "digits", "+newkey=1"], r"^\+newkey=1 is no setting of a data set; allowed: dataset\.KEY=VALUE, "),
         (["info", "digits", "pool=tiny"], "^pool=tiny is no setting of a data set; "),
     ],

@@ -116,7 +116,8 @@ def chain(whole, tmp_path, rng, kills):
             struck += ended.struck
             found += reference.problems(run)
             undone = ended.code == -signal.SIGINT and done(run)  # Ctrl-C after the work
-            if ended.code not in allowed or undone or "Traceback" in ended.err:
+            ours = "Traceback" in ended.err and ", in main" in ended.err  # else Python's own start was struck
+            if ended.code not in allowed or undone or ours:
                 found.append(f"ended with {ended.code}: {ended.err[-2000:]}")
             if struck >= kills:
                 break

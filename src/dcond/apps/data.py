@@ -72,8 +72,9 @@ def make_dataset(name: str, settings: list[str]) -> "Dataset":
     from omegaconf.errors import OmegaConfBaseException
 
     from dcond.apps.job import build
-    from dcond.apps.launch import hydra_words
+    from dcond.apps.launch import check_named, hydra_words
 
+    check_named(settings)
     if not any(word.startswith("hydra.searchpath=") for word in settings):  # which may add data sets
         one_of("data set", name, _packaged())
     try:

@@ -222,12 +222,11 @@ def check_choices(argv: list[str]) -> None:
     Hydra refuses such a word too, but without a suggestion. A sweep's lists are checked word by word; anything cleverer
     is left to Hydra, and so is all of it where own folders of configs are given.
     """
+    check_named(argv)
     if any(word.startswith(("--config-dir", "-cd", "--config-path", "-cp", "hydra.searchpath")) for word in argv):
         return
     for word in argv:
         key, _, value = word.partition("=")
-        if word.startswith("="):
-            raise ConfigError(f"{word!r} names no setting; write KEY=VALUE without a space.")
         group = key.removeprefix("+").partition("@")[0]  # pool@learners takes the names of pool
         folder = conf_dir() / group
         if word.startswith("-") or not value or not group.isidentifier() or not folder.is_dir():
@@ -238,6 +237,13 @@ def check_choices(argv: list[str]) -> None:
                 none = name == "null" and group in _CAN_BE_NONE
                 hint = f" For none, leave the word out, or write ~{group}." if none else nearest(name, names)
                 raise ConfigError(f"{group}={name!r} is unknown; allowed: {', '.join(names)}.{hint}")
+
+
+def check_named(argv: list[str]) -> None:
+    """Raise :class:`ConfigError` for a word without a name before its ``=``, such as ``=3`` and ``+=``."""
+    for word in argv:
+        if re.match(r"[+~]*=", word):
+            raise ConfigError(f"{word!r} names no setting; write KEY=VALUE without a space.")
 
 
 def choices(folder: Path) -> list[str]:
