@@ -81,6 +81,7 @@ def test_peak_memory_is_this_processs():
 def test_a_job_does_not_tell_the_peak_of_the_one_before():
     cpu = torch.device("cpu")
     keep_freed_memory()
+    forget_peak_memory(cpu)  # of the tests before
     before = peak_memory_bytes(cpu)
     kept = [torch.ones(2**18) for _ in range(512)]  # 512 MiB in blocks that are kept when they are freed
     del kept
