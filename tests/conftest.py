@@ -31,6 +31,25 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+def _set(run: dict[str, Any], settings: dict[str, Any]) -> None:
+    """Put settings where a run records them, by their dotted names: among its choices, or in its configuration."""
+    for name, value in settings.items():
+        *parents, last = name.split(".")
+        node = run["choices"] if not parents and name in run["choices"] else run["config"]
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[last] = value
+
+
+def _hand_over(run: dict[str, Any]) -> None:
+    """Leave a set that is evaluated by itself the settings of the evaluation; the others are its source's."""
+    kinds = {kind: run[kind] for kind in ("choices", "config")}
+    ours = {"dataset", "pool", "evaluation"}
+    run |= {kind: {name: kinds[kind][name] for name in ours & kinds[kind].keys()} for kind in kinds}
+    if "config_sha256" in run["source"]:  # a set of dcond's own
+        run["source"] |= {kind: {name: kinds[kind][name] for name in kinds[kind].keys() - ours} for kind in kinds}
+
+
 @pytest.fixture
 def write_result(tmp_path, monkeypatch) -> Callable[..., Path]:
     """Write one run's ``result.json`` into a folder of its own; settings go by their dotted names."""
@@ -62,23 +81,12 @@ def write_result(tmp_path, monkeypatch) -> Callable[..., Path]:
             run["config"] = {"ipc": run["ipc"], "seed": run["seed"], "method": {"lr": 1.0, "steps": 10}}
             run["config"] |= {"pool": {"networks": {name: {"width": 8} for name in accuracies or pool}}}
             run["config"] |= {"evaluation": {"name": "quick"}}
-            for name, value in (settings or {}).items():
-                *parents, last = name.split(".")
-                node = run["choices"] if not parents and name in run["choices"] else run["config"]
-                for parent in parents:
-                    node = node.setdefault(parent, {})
-                node[last] = value
+            _set(run, settings or {})
         if accuracies is not None:
             run["evaluation"] = {"protocol": "quick", "networks": networks(accuracies)}
             run["evaluation"] |= {} if tested_on is None else {"tested_on": tested_on}
-        if run["source"] is not None:  # evaluated by itself: the set's own settings are its source's
-            kinds = {kind: run[kind] for kind in ("choices", "config")}
-            ours = {"dataset", "pool", "evaluation"}
-            run |= {kind: {name: kinds[kind][name] for name in ours & kinds[kind].keys()} for kind in kinds}
-            if "config_sha256" in run["source"]:  # a set of dcond's own
-                run["source"] |= {
-                    kind: {name: kinds[kind][name] for name in kinds[kind].keys() - ours} for kind in kinds
-                }
+        if run["source"] is not None:
+            _hand_over(run)
         for name, means in (baselines or {}).items():
             run["baselines"][name] = {"networks": networks(means)}
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)

@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from dcond.apps.job import build
-from dcond.apps.launch import choices
 from dcond.apps.list import KINDS, entries
+from dcond.apps.words import choices
 from dcond.paths import conf_dir
 
 CONF = conf_dir()

@@ -15,7 +15,7 @@ import pytest
 
 import dcond
 from dcond import artefact
-from dcond.apps.launch import conf_dir
+from dcond.paths import conf_dir
 
 SWEEP = ("-m", "evaluate=false", "hydra.sweep.dir=sweep")
 

@@ -14,8 +14,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from dcond.apps import data, evaluate, export, report
-from dcond.apps.launch import choices
 from dcond.apps.list import KINDS
+from dcond.apps.words import choices
 from dcond.cli import COMMANDS
 from dcond.paths import conf_dir
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import config_reference
 import pytest
 
-from dcond.apps.launch import choices
+from dcond.apps.words import choices
 from dcond.paths import conf_dir
 
 ROOT = Path(__file__).parents[2]

@@ -1,60 +1,21 @@
 """The evaluation protocol: what it trains, from which seeds, by which schedule, and that the test set is only asked."""
 
 import json
-from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from dataclasses import dataclass, replace
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hydra import compose, initialize_config_dir
 
-from dcond.apps.job import build
 from dcond.augment import DiffAug, cutmix
 from dcond.errors import ConfigError, DataError
 from dcond.evaluate import Protocol
 from dcond.evaluate.protocol import accuracy, check_fits
 from dcond.models import MLP, ConvNet, Pool
-from dcond.paths import conf_dir
 from dcond.rng import generator
 from dcond.training import training_step
 from dcond.types import RealData, Split, SyntheticSet
-
-
-@dataclass(frozen=True, kw_only=True)
-class WatchedMLP(MLP):
-    """Keeps every network it builds, and the weights it began with."""
-
-    built: list = field(default_factory=list, compare=False)
-
-    def build(self, spec, rng, device="cpu"):
-        network = super().build(spec, rng, device)
-        self.built.append((network, {name: value.clone() for name, value in network.state_dict().items()}))
-        return network
-
-
-def watched(name="MLP", lr=0.05) -> WatchedMLP:
-    return WatchedMLP(name=name, hidden=(12,), lr=lr)
-
-
-def quick(**settings) -> Protocol:
-    return Protocol(**({"name": "quick", "epochs": 5, "repeats": 2, "drops": ()} | settings))
-
-
-@pytest.fixture
-def chosen(toy) -> SyntheticSet:
-    """Two real images of every class."""
-    rows = torch.cat([rows[:2] for rows in toy.class_rows])
-    return SyntheticSet(toy.pixels(rows), toy.train.labels[rows], toy.class_names, 2, toy.mean, toy.std)
-
-
-def evaluate(protocol, synthetic, toy, *recipes, seed=0, test=None):
-    pool = Pool(networks={recipe.name: recipe for recipe in recipes})
-    return protocol.evaluate(lambda repeat: synthetic, pool, test or toy.test, seed)
-
-
-def same(one: dict, other: dict) -> bool:
-    return all(torch.equal(one[name], other[name]) for name in one)
+from watched import evaluate, quick, same, watched
 
 
 def test_the_accuracy_is_that_of_the_last_epoch(toy, chosen):
@@ -202,93 +163,6 @@ def test_a_network_that_takes_no_cutmix_is_trained_without(stack, toy, chosen, m
         evaluate(quick(cutmix_p=1.0, stack=stack), chosen, toy, recipe)
         assert set(chances) == {wanted}
         chances.clear()
-
-
-# --- schedules ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class Diary(Protocol):
-    """Notes the optimiser of every epoch instead of training."""
-
-    pages: ClassVar[list] = []
-
-    def epoch(self, network, optimiser, images, labels, rng, soft):
-        self.pages.append((optimiser, optimiser.param_groups[0]["lr"]))
-
-
-@pytest.fixture
-def diary(toy, chosen):
-    def keep(protocol: Protocol) -> list:
-        Diary.pages.clear()
-        evaluate(Diary(**(vars(protocol) | {"repeats": 1})), chosen, toy, watched(lr=0.01))
-        return list(Diary.pages)
-
-    return keep
-
-
-def packaged(name: str) -> Protocol:
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        cfg = compose("condense", overrides=["dataset=npz", "dataset.path=unused", f"evaluation={name}"])
-    return build(cfg.evaluation, name)
-
-
-@pytest.mark.parametrize(
-    ("name", "epochs", "drops", "factor", "forgets"),
-    [
-        ("dc300", 301, [152], 0.1, True),
-        ("dsa1000", 1001, [502], 0.1, True),  # "after 502 epochs": the public code drops after its epoch 501, from 0
-        ("idc1000", 1000, [666, 833], 0.2, False),
-        ("m3d1000", 1000, [666, 833], 0.2, False),
-        ("hmdc2000", 2000, [], 1.0, False),
-        ("mtt1000", 1001, [502], 0.1, True),
-        ("quick", 300, [200], 0.1, False),
-    ],
-)
-def test_published_schedules(name, epochs, drops, factor, forgets, diary):
-    protocol = packaged(name)
-    assert protocol.name == name
-    pages = diary(protocol)
-    assert len(pages) == epochs
-    rates = [0.01 * factor ** sum(epoch >= drop for drop in drops) for epoch in range(epochs)]
-    assert [rate for _, rate in pages] == pytest.approx(rates)
-    kept = {id(optimiser) for optimiser, _ in pages}
-    assert len(kept) == (1 + len(drops) if forgets else 1)  # a new optimiser has no momentum
-    for drop in drops:
-        assert (pages[drop - 1][0] is not pages[drop][0]) == forgets
-
-
-def test_ncfm_takes_adamw_at_a_rate_of_its_own(diary):
-    pages = diary(packaged("ncfm2000"))
-    assert len(pages) == 2000
-    assert isinstance(pages[0][0], torch.optim.AdamW)
-    assert [pages[epoch][1] for epoch in (0, 399, 400, 800, 1200, 1600)] == pytest.approx(
-        [0.001, 0.001, 0.0005, 0.00025, 0.000125, 0.0000625]
-    )
-
-
-def test_momentum_is_forgotten_at_a_drop_only_where_asked(toy, chosen):
-    finals = []
-    for forget in (True, False):
-        recipe = watched()
-        evaluate(quick(epochs=4, drops=(0.5,), drop=1.0, forget_at_drop=forget), chosen, toy, recipe)
-        finals.append(recipe.built[0][0].state_dict())
-    assert not same(*finals)  # the rate is the same, so the momentum is what differs
-
-
-def test_one_rate_for_all_or_each_networks_own(toy, chosen):
-    found = evaluate(quick(epochs=1), chosen, toy, watched("one", lr=0.03), watched("two", lr=0.07))
-    assert [network.lr for network in found.networks.values()] == [0.03, 0.07]
-    found = evaluate(quick(epochs=1, lr=0.5), chosen, toy, watched("one", lr=0.03), watched("two", lr=0.07))
-    assert [network.lr for network in found.networks.values()] == [0.5, 0.5]
-
-
-@pytest.mark.parametrize(("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW)])
-def test_the_optimiser_has_the_settings_given(name, kind, diary):
-    optimiser, _ = diary(quick(epochs=1, optimiser=name, momentum=0.7, weight_decay=0.02))[0]
-    assert type(optimiser) is kind
-    assert optimiser.defaults["weight_decay"] == 0.02
-    assert optimiser.defaults.get("momentum", 0.7) == 0.7
 
 
 @pytest.mark.parametrize(

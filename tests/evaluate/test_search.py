@@ -14,7 +14,7 @@ from dcond.evaluate.whole import whole_set
 from dcond.models import MLP, Pool
 from dcond.rng import generator
 from dcond.training import training_step
-from dcond.types import RealData, Split, SyntheticSet
+from dcond.types import RealData, Split
 
 RATES = (0.0001, 0.05, 1000.0)
 
@@ -22,12 +22,6 @@ RATES = (0.0001, 0.05, 1000.0)
 def searching(**settings) -> Protocol:
     given = {"name": "quick", "epochs": 30, "repeats": 2, "drops": (), "lr": "search", "search_rates": RATES} | settings
     return Protocol(**given)
-
-
-@pytest.fixture
-def chosen(toy) -> SyntheticSet:
-    rows = torch.cat([rows[:2] for rows in toy.class_rows])
-    return SyntheticSet(toy.pixels(rows), toy.train.labels[rows], toy.class_names, 2, toy.mean, toy.std)
 
 
 @pytest.fixture

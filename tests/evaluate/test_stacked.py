@@ -1,97 +1,23 @@
 """Networks trained at once are those trained in turn: the same streams, the same weights, the same choices."""
 
-import logging
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
 
 from dcond.augment import DiffAug
-from dcond.errors import ConfigError
-from dcond.evaluate import Protocol, Teacher, protocol, stacked
+from dcond.evaluate import Protocol, Teacher
 from dcond.evaluate.full import hold_out
-from dcond.models import MLP, ConvNet, Pool, Recipe, ResNet, ViT
+from dcond.models import Recipe
 from dcond.rng import generator
 from dcond.training import training_batch, training_batches
-from dcond.types import SyntheticSet
+from stacks import NETWORKS, settings, train
 
 FAMILIES = ["color", "crop", "cutout", "flip", "scale", "rotate"]
-NETWORKS = [
-    ConvNet(name="ConvNet", width=8, depth=2),
-    MLP(name="MLP", hidden=(12,)),
-    ResNet(name="ResNet", blocks=(1, 1), width=4),
-    ViT(name="ViT", depth=2, width=12),
-    ConvNet(name="ConvNet-BN", width=8, depth=2, norm="batch"),
-]
 SCHEDULES = {  # 50 steps: 25 epochs of a batch of 4 and one of 2
     "sgd": {"lr": 0.02, "drops": (0.4, 0.8), "drop": 0.5, "forget_at_drop": True, "augment": DiffAug(FAMILIES)},
     "adamw": {"lr": 0.002, "optimiser": "adamw", "drops": (0.5,), "augment": DiffAug(FAMILIES, "idc")},
 }
-
-
-class Cast(nn.Module):
-    """Computes in the precision of its weights, whatever the test images come in."""
-
-    def __init__(self, inner: nn.Module):
-        super().__init__()
-        self.inner = inner
-
-    def forward(self, x):
-        return self.inner(x.to(next(self.parameters()).dtype))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Kept(Recipe):
-    """Another recipe's networks in float64 or float32, kept for a look at their weights."""
-
-    inner: Recipe
-    dtype: torch.dtype = torch.float64
-    built: list = field(default_factory=list, compare=False, repr=False)
-
-    def module(self, spec):
-        return Cast(self.inner.module(spec))
-
-    def build(self, spec, rng, device="cpu"):
-        self.built.append(super().build(spec, rng, device).to(self.dtype))
-        return self.built[-1]
-
-
-@pytest.fixture
-def stacks(monkeypatch) -> list:
-    """Every stack that is made."""
-    made = []
-
-    class Noted(stacked.Stack):
-        def __init__(self, *args):
-            super().__init__(*args)
-            made.append(self)
-
-    monkeypatch.setattr(protocol, "Stack", Noted)
-    return made
-
-
-@pytest.fixture
-def sets(toy):
-    """A set for every repeat, in float64."""
-
-    def one(repeat: int) -> SyntheticSet:
-        rows = torch.cat([rows[2 * repeat : 2 * repeat + 2] for rows in toy.class_rows])
-        images = toy.pixels(rows).double()
-        return SyntheticSet(images, toy.train.labels[rows], toy.class_names, 2, toy.mean, toy.std)
-
-    return one
-
-
-def settings(**given) -> Protocol:
-    return Protocol(**({"name": "x", "epochs": 25, "batch": 4, "repeats": 3, "drops": (), "lr": 0.02} | given))
-
-
-def train(how: Protocol, inner: Recipe, sets, toy, dtype=torch.float64, held_out=None, taught=None):
-    """Return what was found and the networks that were built on the way."""
-    recipe = Kept(name=inner.name, inner=inner, dtype=dtype)
-    found = how.evaluate(sets, Pool(networks={inner.name: recipe}), toy.test, 0, held_out=held_out, taught=taught)
-    return found.networks[inner.name], recipe.built
 
 
 def check_equal(how: Protocol, inner: Recipe, sets, toy, stacks, *, dtype=torch.float64, tolerance=1e-9, taught=None):
@@ -189,116 +115,3 @@ def test_every_network_draws_from_its_own_stream():
                 ours = type(batch)(batch.images[r], batch.labels[r], *mixed).cross_entropy(logits)
                 torch.testing.assert_close(ours, one.cross_entropy(logits))
         assert all(torch.equal(a.get_state(), b.get_state()) for a, b in zip(alone, together, strict=True))
-
-
-# --- which way is taken -------------------------------------------------------------------------------------------
-
-
-def test_on_a_cpu_auto_trains_in_turn(sets, toy, stacks):
-    train(settings(epochs=1), NETWORKS[1], sets, toy)
-    assert not stacks
-
-
-def test_sets_of_unlike_sizes_are_trained_on_in_turn(sets, toy, stacks):
-    def uneven(repeat):
-        one = sets(repeat)
-        return replace(one, images=one.images[: 6 - repeat], labels=one.labels[: 6 - repeat])
-
-    found, _ = train(settings(epochs=1, stack=True), NETWORKS[1], uneven, toy)
-    assert len(found.accuracies) == 3
-    assert not stacks
-
-
-class Dropping(Recipe):
-    """An MLP with dropout before it."""
-
-    def module(self, spec):
-        return nn.Sequential(nn.Dropout(0.5), MLP(name="inner", hidden=(12,)).module(spec))
-
-
-def test_a_network_that_cannot_be_stacked_is_trained_in_turn_and_says_so(sets, toy, stacks, caplog):
-    found, built = train(settings(epochs=1, stack=True), Dropping(name="dropout"), sets, toy)
-    assert len(found.accuracies) == 3
-    assert len(stacks) == 1
-    assert len(built) == 6  # three for the stack, then one after another
-    (note,) = [record for record in caplog.records if record.levelno == logging.WARNING]
-    assert note.getMessage().startswith("these networks cannot be stacked, so they are trained in turn: vmap")
-
-
-def trainings(sets, count: int, recipe: Recipe = NETWORKS[1]) -> list[stacked.Training]:
-    return [stacked.Training(recipe, sets(r), 0, f"stream/{r}", 0.1) for r in range(count)]
-
-
-def test_what_does_not_fit_in_memory_is_begun_anew_in_smaller_stacks(sets, caplog):
-    tried = []
-
-    def training(group):
-        tried.append([one.stream[-1] for one in group])
-        if len(group) > 2:
-            raise torch.OutOfMemoryError
-        return [(float(one.stream[-1]), 1.0) for one in group]
-
-    found = list(stacked.in_stacks(trainings(sets, 5), 5, training))
-    assert found == [(float(r), 1.0) for r in range(5)]
-    assert tried == [list("01234"), list("012"), list("01"), list("23"), ["4"]]
-    messages = [record.getMessage() for record in caplog.records]
-    assert messages[0] == "5 networks at once do not fit in the device's memory; going on with 3"
-
-
-def test_one_network_that_fails_alone_fails(sets):
-    def training(group):
-        raise torch.OutOfMemoryError
-
-    with pytest.raises(torch.OutOfMemoryError):
-        list(stacked.in_stacks(trainings(sets, 2), 2, training))
-
-
-def test_elsewhere_it_is_measured_once_per_architecture(sets, monkeypatch):
-    """On a stand-in for another device: what is measured is a step's worth of images, in both ways."""
-    monkeypatch.setattr(stacked, "_measured", {})
-    tried = []
-
-    def briefly(group):
-        tried.append(len(group))
-        assert all(len(one.synthetic.images) == 4 for one in group)
-        if len(group) > 3:
-            raise torch.OutOfMemoryError
-
-    def choose(count, recipe):
-        return stacked.how_many("auto", trainings(sets, count, recipe), torch.device("meta"), 4, briefly)
-
-    first = choose(5, NETWORKS[1])
-    assert first in (1, 3)
-    assert tried == [5] + [3, 2] * 2 + [1] * 10
-    assert choose(5, NETWORKS[1]) == first
-    assert len(tried) == 15
-    choose(5, NETWORKS[0])
-    assert len(tried) == 30
-
-
-def test_a_network_that_cannot_be_stacked_is_found_out_by_measuring(sets, monkeypatch):
-    monkeypatch.setattr(stacked, "_measured", {})
-
-    def briefly(group):
-        raise RuntimeError("vmap: not this one")
-
-    assert stacked.how_many("auto", trainings(sets, 3), torch.device("meta"), 4, briefly) == 1
-
-
-def test_what_measures_leaves_the_results_alone(sets, toy, stacks, monkeypatch):
-    """Whatever is measured trains networks of its own; the real ones begin after it."""
-    monkeypatch.setattr(stacked, "_measured", {})
-    how = settings(epochs=3)
-    wanted, _ = train(replace(how, stack=False), NETWORKS[1], sets, toy)
-    choose = stacked.how_many
-    elsewhere = torch.device("meta")
-    monkeypatch.setattr(protocol, "how_many", lambda stack, all_of, _, *rest: choose(stack, all_of, elsewhere, *rest))
-    found, _ = train(how, NETWORKS[1], sets, toy)
-    assert stacks
-    assert found.accuracies == wanted.accuracies
-
-
-def test_a_word_that_is_no_way_is_refused():
-    with pytest.raises(ConfigError) as error:
-        settings(stack="always")
-    assert str(error.value) == "evaluation.stack='always' is unknown; allowed: auto, true, false."

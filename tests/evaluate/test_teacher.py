@@ -13,7 +13,6 @@ from dcond.evaluate import Protocol, Teacher
 from dcond.models import MLP, Pool
 from dcond.rng import generator
 from dcond.training import SoftLabels, TrainingBatch, training_batch, training_batches, training_step
-from dcond.types import SyntheticSet
 from dcond.whitening import fit_whitening
 
 NETWORK = MLP(name="MLP", hidden=(12,), lr=0.1)
@@ -24,13 +23,6 @@ FAMILIES = ["color", "crop", "cutout", "flip", "scale", "rotate"]
 @pytest.fixture
 def taught(toy, tmp_path):
     return TEACHER.learnt(toy, tmp_path)
-
-
-@pytest.fixture
-def few(toy):
-    """Two images of every class."""
-    rows = torch.cat([rows[:2] for rows in toy.class_rows])
-    return SyntheticSet(toy.pixels(rows), toy.train.labels[rows], toy.class_names, 2, toy.mean, toy.std)
 
 
 # --- the loss -----------------------------------------------------------------------------------------------------
@@ -63,8 +55,8 @@ class Noting(nn.Module):
         return self.linear(x.flatten(1))
 
 
-def test_the_teacher_sees_exactly_what_the_student_sees(few):
-    images, labels = few.dataset().tensors
+def test_the_teacher_sees_exactly_what_the_student_sees(chosen):
+    images, labels = chosen.dataset().tensors
     student, teacher = Noting(), Noting()
     optimiser = torch.optim.SGD(student.parameters(), lr=0.1)
     rng = generator(0, "x")
@@ -76,8 +68,8 @@ def test_the_teacher_sees_exactly_what_the_student_sees(few):
     assert not any(torch.equal(images, seen) for seen in teacher.seen)
 
 
-def test_batches_of_several_networks_are_labelled_as_each_alone(few):
-    images, labels = few.dataset().tensors
+def test_batches_of_several_networks_are_labelled_as_each_alone(chosen):
+    images, labels = chosen.dataset().tensors
     soft = SoftLabels(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), 3.0)
     rngs = [[generator(r, "x") for r in range(3)] for _ in range(2)]
     both = torch.stack([images] * 3), torch.stack([labels] * 3)
@@ -193,12 +185,12 @@ def test_one_that_knows_next_to_nothing_is_told_whenever_it_teaches(toy, tmp_pat
 
 
 @pytest.mark.parametrize("whitened", [False, True])
-def test_images_of_another_normalisation_are_labelled_as_its_own(whitened, taught, toy, few):
+def test_images_of_another_normalisation_are_labelled_as_its_own(whitened, taught, toy, chosen):
     whitening = fit_whitening(toy.train.images) if whitened else None
-    other = replace(few, mean=(0.1,), std=(0.7,), whitening=whitening)
+    other = replace(chosen, mean=(0.1,), std=(0.7,), whitening=whitening)
     ours, theirs = (
         taught.soft_labels(one.spec).of(TrainingBatch(one.spec.normalise(one.images), one.labels)).labels
-        for one in (few, other)
+        for one in (chosen, other)
     )
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
 
@@ -222,26 +214,26 @@ def test_bad_values_are_refused(words, message):
 # --- under a protocol ---------------------------------------------------------------------------------------------
 
 
-def test_students_learn_from_it_whatever_the_labels_of_the_set(taught, toy, few):
+def test_students_learn_from_it_whatever_the_labels_of_the_set(taught, toy, chosen):
     """Also with packed images and a searched rate."""
-    wrong = replace(few, labels=(few.labels + 1) % 3)
+    wrong = replace(chosen, labels=(chosen.labels + 1) % 3)
     alone = Protocol(name="x", epochs=40, repeats=2, drops=(), lr=0.1)
     pool = Pool(networks={"one": NETWORK})
     assert alone.evaluate(lambda repeat: wrong, pool, toy.test, 0).average < 0.3
     found = replace(alone, teacher=TEACHER).evaluate(lambda repeat: wrong, pool, toy.test, 0, taught=taught)
     assert found.average > 0.7
     assert found.as_dict()["teacher"] == taught.facts
-    assert alone.evaluate(lambda repeat: few, pool, toy.test, 0, taught=taught).teacher is None  # not asked for
+    assert alone.evaluate(lambda repeat: chosen, pool, toy.test, 0, taught=taught).teacher is None  # not asked for
 
 
-def test_it_is_the_same_result_again(taught, toy, few):
+def test_it_is_the_same_result_again(taught, toy, chosen):
     protocol = Protocol(name="x", epochs=3, repeats=2, drops=(), cutmix_p=0.5, teacher=TEACHER)
     pool = Pool(networks={"one": NETWORK})
-    twice = [protocol.evaluate(lambda repeat: few, pool, toy.test, 0, taught=taught) for _ in range(2)]
+    twice = [protocol.evaluate(lambda repeat: chosen, pool, toy.test, 0, taught=taught) for _ in range(2)]
     assert twice[0].networks["one"].accuracies == twice[1].networks["one"].accuracies
 
 
-def test_a_protocol_without_its_teacher_trained_is_refused(toy, few):
+def test_a_protocol_without_its_teacher_trained_is_refused(toy, chosen):
     protocol = Protocol(name="x", epochs=1, teacher=TEACHER)
     with pytest.raises(ConfigError, match="a protocol with a teacher needs it trained"):
-        protocol.evaluate(lambda repeat: few, Pool(networks={"one": NETWORK}), toy.test, 0)
+        protocol.evaluate(lambda repeat: chosen, Pool(networks={"one": NETWORK}), toy.test, 0)

@@ -25,6 +25,10 @@ class Known:
     def normalised(self) -> Tensor:
         return (self.pixels - MEAN[0]) / STD[0]
 
+    def same(self, synthetic: SyntheticSet, *, tolerance: float = 1e-6) -> bool:
+        images = torch.allclose(synthetic.images, self.pixels, atol=tolerance)
+        return images and torch.equal(synthetic.labels, self.labels)
+
 
 @pytest.fixture
 def known() -> Known:

@@ -72,7 +72,7 @@ def make_dataset(name: str, settings: list[str]) -> "Dataset":
     from omegaconf.errors import OmegaConfBaseException
 
     from dcond.apps.job import build
-    from dcond.apps.launch import check_named, hydra_words
+    from dcond.apps.words import check_named, hydra_words
 
     check_named(settings)
     if not any(word.startswith("hydra.searchpath=") for word in settings):  # which may add data sets

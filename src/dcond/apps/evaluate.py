@@ -12,8 +12,9 @@ from omegaconf import DictConfig
 
 from dcond.apps.job import build, cache_folder, cpu_prepared, fetch, nearby, owned, reported, truth, whole_number
 from dcond.apps.kept import OF_THE_EVALUATION, chosen, dataset_name, extras, learned_lr, maker, parts_of, plain
-from dcond.apps.launch import choices, hydra_main
+from dcond.apps.launch import hydra_main
 from dcond.apps.several import leads
+from dcond.apps.words import choices
 from dcond.errors import ConfigError
 from dcond.log import tell
 from dcond.paths import conf_dir
