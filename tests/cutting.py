@@ -46,7 +46,7 @@ class Command:
         """Start it; ``before`` are the words of what starts it in its turn, ``program`` what Python is to run."""
         command = [*before, sys.executable, *program, *map(str, words)]
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(command, cwd=self.folder, env=self.env, **pipes, **more)
+        return subprocess.Popen(command, cwd=self.folder, env=self.env, **(pipes | more))
 
     def run(self, *words: object, **more: object) -> Ended:
         return self.ended(self.start(*words, **more))
@@ -60,7 +60,7 @@ class Command:
             _, err = process.communicate(timeout=300)
         finally:
             process.kill()
-        return Ended(process.returncode, err, struck)
+        return Ended(process.returncode, err or "", struck)
 
 
 def images(run: Path) -> bytes:

@@ -36,6 +36,7 @@ def usage() -> str:
 
 def command() -> NoReturn:
     """Be ``dcond`` as a shell starts it: run, then end the process."""
+    _open_streams()
     try:
         status = main()
     except SystemExit as end:
@@ -46,6 +47,13 @@ def command() -> NoReturn:
         leave(status)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python's own end takes a while, in which it would undo the status
     sys.exit(status)
+
+
+def _open_streams() -> None:
+    """Let standard streams that are closed (``>&-``) lead nowhere: the next open file would take their place."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for as long as the process lives
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,9 +93,9 @@ def _run(command: str, words: list[str]) -> int:
         print("dcond: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader (head, less) went away: nobody to tell
-        from dcond.log import let_go_of_stdout
+        from dcond.log import let_go
 
-        let_go_of_stdout()
+        let_go(sys.stdout)
         return 141
     except BaseException as error:
         signum = getattr(error, "signum", None)  # dcond.engine.signals.Interrupted, without importing torch here

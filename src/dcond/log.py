@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 from functools import cache
+from typing import IO, Any, cast
 
 from rich.console import Console, RenderableType
 from rich.logging import RichHandler
@@ -12,10 +13,42 @@ from rich.text import Text
 log = logging.getLogger(__name__)
 
 
+class _Lasting:
+    """A stream that, once nobody takes what is written (the terminal was closed), leads nowhere."""
+
+    def __init__(self, stream: IO[str]):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            let_go(self._stream)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            let_go(self._stream)
+
+
+class LastingConsole(Console):
+    """A console that goes on in silence where its terminal has gone away: a run under nohup outlives it."""
+
+    @property  # type: ignore[misc]
+    def file(self) -> IO[str]:
+        """Where it writes to."""
+        return cast(IO[str], _Lasting(super().file))
+
+
 @cache
 def console() -> Console:
     """The console of messages and progress (stderr); results go to stdout."""
-    return Console(stderr=True)
+    return LastingConsole(stderr=True)
 
 
 def console_handler() -> logging.Handler:
@@ -41,7 +74,7 @@ def tell(*parts: RenderableType) -> None:
     except (OSError, UnicodeError) as error:
         if not isinstance(error, BrokenPipeError):  # the reader (head, less) went away: nobody to tell
             log.warning("the results could not be printed: %s", error)
-        let_go_of_stdout()
+        let_go(sys.stdout)
 
 
 class _Paper(Console):
@@ -50,6 +83,8 @@ class _Paper(Console):
         raise  # called where it is handled
 
 
-def let_go_of_stdout() -> None:
-    """Send what is still to be printed nowhere: Python would try again at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def let_go(stream: IO[str]) -> None:
+    """Send what is still to be written nowhere: Python would try again at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)

@@ -36,6 +36,16 @@ def test_the_handlers_before_are_put_back():
     assert [signal.getsignal(signum) for signum in CAUGHT] == before
 
 
+def test_under_nohup_the_end_of_a_terminal_is_none_of_the_run():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with caught() as stop, stop.deferred():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_an_interruption_is_no_ordinary_exception():
     assert not issubclass(Interrupted, Exception)  # `except Exception` in a library must not swallow it
 

@@ -137,7 +137,7 @@ def _last_words(ranks: "TorchRanks", error: BaseException) -> None:
         DcondError: rank 0 has not, so this process does.
         SystemExit: it has.
     """
-    for signum in (signal.SIGINT, signal.SIGTERM):  # torchrun ends all once one has
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # torchrun ends all once one has
         signal.signal(signum, signal.SIG_IGN)
     ranks.say(first_line(error))
     if ranks.first:

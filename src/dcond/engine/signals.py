@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and a batch system's warning: finish the step, keep the work, say so."""
+"""Ctrl-C, SIGTERM, a terminal that closes, a batch system's warning: finish the step, keep the work, say so."""
 
 import signal
 import threading
@@ -9,7 +9,7 @@ from typing import Any
 
 from dcond.ranks import Ranks
 
-CAUGHT = (signal.SIGINT, signal.SIGTERM)
+CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # of pre-emption or a time limit; counted where somebody listens to them
 
 _PYTHONS_OWN = signal.default_int_handler
@@ -82,7 +82,8 @@ def caught() -> Iterator[Stop]:
         return
     before: dict[int, Any] = {signum: signal.getsignal(signum) for signum in (*CAUGHT, *WARNINGS)}
     foreign = {s: handler for s, handler in before.items() if callable(handler) and handler != _PYTHONS_OWN}
-    mine = [s for s in before if (s in WARNINGS) == (s in foreign)]
+    ignored = {signal.SIGHUP} if before[signal.SIGHUP] == signal.SIG_IGN else set()  # by nohup
+    mine = [s for s in before if (s in WARNINGS) == (s in foreign) and s not in ignored]
     for signum in mine:
         signal.signal(signum, stop._handle)
     try:
