@@ -22,7 +22,6 @@ import argparse
 import csv
 import dataclasses
 import datetime
-import functools
 import json
 import os
 import platform
@@ -81,6 +80,8 @@ class Point:
         method, rng = (self.ours if name == "ours" else self.plain), self.streams(0)
         state = method.init(self.real, self.synthetic, rng)
         if name == "plain" and self.separable:
+            from plain import class_by_class
+
             return lambda: class_by_class(method, self.real, self.synthetic, state)
         return lambda: method.step(self.real, self.synthetic, state)
 
@@ -128,32 +129,6 @@ class Point:
             self.wait()
             best = min(best, time.perf_counter() - start)
         return 2 * n**3 / best
-
-
-def class_by_class(method: Any, real: Any, synthetic: Any, state: Any) -> None:
-    """Do a step of DM or M3D as the public code writes it, with the same functions: one class after the other."""
-    import torch
-
-    from dcond.matching.kernels import mmd, named
-    from dcond.matching.moments import mean_distance
-    from dcond.matching.views import decoded_by_class, embed_by_class, real_by_class, siamese, subset_per_class
-
-    rng, whole = state.rng, 10**9
-    method.network.reset(state.network, real.spec, rng.networks)
-    images = decoded_by_class(synthetic)
-    distance: Callable[..., Any] = mean_distance
-    if hasattr(method, "kernel"):
-        distance = functools.partial(mmd, kernel=named(method.kernel))
-        images = subset_per_class(images, method.batch_synthetic, rng.synthetic)
-    batch, images = real_by_class(real, method.batch_real, rng.real), real.spec.normalise(images)
-    losses = []
-    for own, synthetic_own in zip(batch.split(1), images.split(1), strict=True):
-        shown, ours = siamese(method.augment, own, synthetic_own, rng.augmentation)
-        with torch.no_grad():
-            target = embed_by_class(state.network, shown.tensor(), whole)
-        found = embed_by_class(state.network, ours, whole)
-        losses.append(distance(found, target))
-    torch.autograd.grad(torch.cat(losses).sum(), synthetic.images)
 
 
 def measured(given: dict[str, Any]) -> dict[str, Any]:
