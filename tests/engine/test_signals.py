@@ -10,6 +10,13 @@ import pytest
 from dcond.engine.signals import CAUGHT, Interrupted, caught
 
 
+@pytest.fixture(autouse=True)
+def _hangup_stays():
+    before = signal.getsignal(signal.SIGHUP)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.mark.parametrize("signum", CAUGHT)
 def test_outside_a_deferred_block_a_signal_raises_at_once(signum):
     with caught(), pytest.raises(Interrupted) as error:
@@ -34,6 +41,17 @@ def test_the_handlers_before_are_put_back():
     with caught():
         assert all(signal.getsignal(signum) not in before for signum in CAUGHT)
     assert [signal.getsignal(signum) for signum in CAUGHT] == before
+
+
+def test_a_closing_terminal_says_so_more_than_once_and_is_heard_once():
+    """The kernel tells a terminal's processes, and a shell its jobs."""
+    with caught() as stop:
+        with stop.deferred():
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGHUP)
+        with pytest.raises(Interrupted):
+            stop.check()
+    os.kill(os.getpid(), signal.SIGHUP)  # while the run says that it was interrupted
 
 
 def test_under_nohup_the_end_of_a_terminal_is_none_of_the_run():

@@ -35,6 +35,8 @@ class Stop:
         self._deferred = False
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
+        if signum == signal.SIGHUP:  # the kernel says it, and a shell once more: not somebody who asks twice
+            signal.signal(signum, signal.SIG_IGN)
         if self._deferred and self._pending is None:
             self._pending = signum
         else:  # nothing to keep, or asked twice
@@ -99,4 +101,5 @@ def caught() -> Iterator[Stop]:
 
 def _put_back(before: dict[int, Any], signals: list[int]) -> None:
     for signum in signals:
-        signal.signal(signum, before[signum])
+        if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:  # heard already
+            signal.signal(signum, before[signum])
