@@ -57,7 +57,7 @@ def _open_streams() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run ``dcond``; return the exit status: 0 done, 1 failed, 2 wrong usage, 130/143 interrupted."""
+    """Run ``dcond``; return the exit status: 0 done, 1 failed, 2 wrong usage, 129/130/143 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
     if words[:1] == ["-sc"]:
         return _completion(words)

@@ -13,13 +13,6 @@ from dcond.engine.signals import CAUGHT, Interrupted, caught
 from dcond.errors import DivergedError
 
 
-@pytest.fixture(autouse=True)
-def _hangup_stays():
-    before = signal.getsignal(signal.SIGHUP)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
 def kill(signum):
     def now(*_):
         os.kill(os.getpid(), signum)

@@ -10,13 +10,6 @@ import pytest
 from dcond.engine.signals import CAUGHT, Interrupted, caught
 
 
-@pytest.fixture(autouse=True)
-def _hangup_stays():
-    before = signal.getsignal(signal.SIGHUP)
-    yield
-    signal.signal(signal.SIGHUP, before)
-
-
 @pytest.mark.parametrize("signum", CAUGHT)
 def test_outside_a_deferred_block_a_signal_raises_at_once(signum):
     with caught(), pytest.raises(Interrupted) as error:
