@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from dcond.augment import DiffAug, cutmix
 from dcond.errors import ConfigError, DataError
 from dcond.evaluate import Protocol
-from dcond.evaluate.protocol import accuracy, check_fits
+from dcond.evaluate.accuracy import accuracies, accuracy
+from dcond.evaluate.protocol import check_fits
 from dcond.models import MLP, ConvNet, Pool
 from dcond.rng import generator
 from dcond.training import training_step
@@ -52,6 +53,15 @@ def test_networks_are_tested_in_evaluation_mode_and_in_any_batches(toy):
     assert not network.training
     logits = network(toy.spec.normalise(toy.test.images.float() / 255))
     assert whole == (logits.argmax(1) == toy.test.labels).sum().item() / 60
+
+
+def test_a_network_that_says_nothing_is_right_on_no_image(toy):
+    """The largest of logits that are no numbers would be the first: the share of class 0."""
+    test = Split(toy.test.images, torch.zeros_like(toy.test.labels))
+    for broken in (float("nan"), float("inf"), -float("inf")):
+        logits = torch.zeros(len(test), 3)
+        logits[: len(test) // 2, 1] = broken
+        assert accuracies(lambda x, logits=logits: logits, toy.spec, test, batch=1000) == [0.5]
 
 
 def test_repeats_and_networks_start_from_seeds_of_their_own(toy, chosen):
@@ -174,7 +184,15 @@ def test_a_network_that_takes_no_cutmix_is_trained_without(stack, toy, chosen, m
         ({"test_batch": 0}, "evaluation.test_batch=0 is out of range; allowed: whole numbers from 1."),
         ({"optimiser": "adam"}, "evaluation.optimiser='adam' is unknown; allowed: sgd, adamw. Did you mean 'adamw'?"),
         ({"cutmix_p": 1.1}, "evaluation.cutmix_p=1.1 is out of range; allowed: 0 to 1."),
-        ({"lr": 0.0}, "evaluation.lr=0.0 must be greater than 0, or null, or search."),
+        ({"momentum": -1.0}, "evaluation.momentum=-1.0 is out of range; allowed: 0 up to, not including, 1."),
+        ({"momentum": 1}, "evaluation.momentum=1 is out of range; allowed: 0 up to, not including, 1."),
+        ({"weight_decay": -1.0}, "evaluation.weight_decay=-1.0 is out of range; allowed: 0 or more."),
+        ({"weight_decay": float("nan")}, "evaluation.weight_decay=nan is out of range; allowed: 0 or more."),
+        ({"drop": -1.0}, "evaluation.drop=-1.0 is out of range; allowed: above 0, up to 1."),
+        ({"drop": 1.5}, "evaluation.drop=1.5 is out of range; allowed: above 0, up to 1."),
+        ({"lr": float("inf")}, "evaluation.lr=inf must be a number greater than 0, or null, or search."),
+        ({"search_rates": (float("inf"),)}, "evaluation.search_rates=[inf]: at least one, each greater than 0."),
+        ({"lr": 0.0}, "evaluation.lr=0.0 must be a number greater than 0, or null, or search."),
         ({"drops": (0.5, 1.0)}, "evaluation.drops=[0.5, 1.0]: fractions of the epochs lie between 0 and 1."),
     ],
 )

@@ -44,7 +44,8 @@ def test_the_rate_is_the_one_that_did_best_on_the_held_out_images(toy, chosen, p
             for _ in range(30):
                 rows = torch.randperm(6, generator=rng)
                 training_step(network, optimiser, images[rows], labels[rows], rng=rng)
-            right = network(toy.spec.normalise(split.images / 255)).argmax(1) == split.labels
+            logits = network(toy.spec.normalise(split.images / 255))
+            right = (logits.argmax(1) == split.labels) & logits.isfinite().all(1)
             assert accuracy == pytest.approx(right.float().mean().item())
         assert result.lr == 0.05
         assert result.searched[0.05] == max(result.searched.values())
@@ -96,7 +97,7 @@ def test_searching_needs_held_out_images(toy, chosen, pool):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"lr": "serch"}, "evaluation.lr=serch must be greater than 0, or null, or search."),
+        ({"lr": "serch"}, "evaluation.lr=serch must be a number greater than 0, or null, or search."),
         ({"search_rates": ()}, "evaluation.search_rates=[]: at least one, each greater than 0."),
         ({"search_rates": (0.1, 0.0)}, "evaluation.search_rates=[0.1, 0.0]: at least one, each greater than 0."),
         ({"best_every": -1}, "evaluation.best_every=-1 is out of range; allowed: 0 or more."),
@@ -203,3 +204,14 @@ def test_what_cannot_be_held_out_is_told(counts, toy):
     few = replace(toy, train=Split(torch.zeros(len(labels), 1, 8, 8, dtype=torch.uint8), labels))
     with pytest.raises(DataError, match=rf"no training image of toy can be held out: of its {len(labels)} a tenth is"):
         held_out_rows(few)
+
+
+def test_a_rate_that_made_the_network_diverge_is_never_chosen(toy, chosen, pool):
+    """All held-out images are of class 0, which is what the largest of logits that are no numbers would say."""
+    few = toy.test.labels == 0
+    split = Split(toy.test.images[few], toy.test.labels[few])
+    protocol = searching(epochs=20, search_rates=(0.0001, 1e30))
+    found = protocol.evaluate(lambda r: chosen, pool, toy.test, 0, held_out=HeldOut(split))
+    for result in found.networks.values():
+        assert result.searched[1e30] == 0
+        assert result.lr == 0.0001

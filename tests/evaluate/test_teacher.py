@@ -199,7 +199,7 @@ def test_images_of_another_normalisation_are_labelled_as_its_own(whitened, taugh
     ("words", "message"),
     [
         ({"temperature": 0}, "teacher.temperature=0 is out of range; greater than 0."),
-        ({"lr": -1.0}, "teacher.lr=-1.0 must be greater than 0, or null."),
+        ({"lr": -1.0}, "teacher.lr=-1.0 must be a number greater than 0, or null."),
         ({"epochs": 0}, "teacher.epochs=0 is out of range; allowed: whole numbers from 1."),
         ({"optimiser": "adam"}, "teacher.optimiser='adam' is unknown; allowed: sgd, adamw. Did you mean 'adamw'?"),
         ({"drops": (1.0,)}, "teacher.drops=[1.0]: fractions of the epochs lie between 0 and 1."),

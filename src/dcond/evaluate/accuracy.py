@@ -18,6 +18,9 @@ def accuracy(network: nn.Module, spec: ImageSpec, test: Split, batch: int = 1000
 def accuracies(logits: Callable[[Tensor], Tensor], spec: ImageSpec, test: Split, batch: int) -> list[float]:
     """Return the fraction of test images (uint8) that each of r networks labels correctly.
 
+    Where a logit is not finite, nothing was said: a network that diverged is right on no image, while the largest of
+    its logits would be the first, and so the share of class 0 its accuracy.
+
     Args:
         logits: maps normalised images to logits (r, n, k), or (n, k) of one network.
         spec: of the images.
@@ -27,5 +30,6 @@ def accuracies(logits: Callable[[Tensor], Tensor], spec: ImageSpec, test: Split,
     correct = torch.zeros((), dtype=torch.long, device=test.device)
     for images, labels in test.batches(per_pass(batch, spec.height, spec.width)):
         found = logits(spec.normalise(images.float() / 255))
-        correct = correct + (found.argmax(-1) == labels).sum(-1)
+        right = (found.argmax(-1) == labels) & found.isfinite().all(-1)
+        correct = correct + right.sum(-1)
     return [count / len(test) for count in correct.view(-1).tolist()]

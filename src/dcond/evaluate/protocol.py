@@ -1,5 +1,6 @@
 """The evaluation protocol: train every network of a pool from scratch on a set, test once, after the last epoch."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -69,9 +70,9 @@ class Protocol(Schedule):
         super().__post_init__()
         for field in ("repeats", "test_batch"):
             whole_number(f"evaluation.{field}", getattr(self, field))
-        good = self.lr in (None, "search") or (not isinstance(self.lr, str) and self.lr > 0)
-        require(good, f"evaluation.lr={self.lr} must be greater than 0, or null, or search.")
-        good = len(self.search_rates) > 0 and all(rate > 0 for rate in self.search_rates)
+        good = self.lr in (None, "search") or (not isinstance(self.lr, str) and 0 < self.lr < math.inf)
+        require(good, f"evaluation.lr={self.lr} must be a number greater than 0, or null, or search.")
+        good = len(self.search_rates) > 0 and all(0 < rate < math.inf for rate in self.search_rates)
         require(good, f"evaluation.search_rates={list(self.search_rates)}: at least one, each greater than 0.")
         require(self.best_every >= 0, f"evaluation.best_every={self.best_every} is out of range; allowed: 0 or more.")
         good = isinstance(self.stack, bool) or self.stack == "auto"

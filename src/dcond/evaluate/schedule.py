@@ -1,5 +1,6 @@
 """How a network is trained: passes, optimiser, the drops of its rate, augmentation."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
@@ -20,10 +21,10 @@ class Schedule:
         epochs: passes over the images.
         batch: images per step; the last batch of an epoch may be smaller.
         optimiser: "sgd" or "adamw".
-        momentum: of SGD.
-        weight_decay: of the optimiser.
+        momentum: of SGD, from 0 up to 1.
+        weight_decay: of the optimiser; >= 0.
         drops: fractions of the epochs after which the rate is multiplied by ``drop``.
-        drop: that factor.
+        drop: that factor, above 0 and at most 1.
         forget_at_drop: start a new optimiser at each drop, momentum lost, as the DC family's code does.
         augment: augmentation of the training images; None for none.
         cutmix_p: chance of CutMix per batch.
@@ -46,6 +47,12 @@ class Schedule:
         for field in ("epochs", "batch"):
             whole_number(f"{self.where}.{field}", getattr(self, field))
         one_of(f"{self.where}.optimiser", self.optimiser, ("sgd", "adamw"))
+        for field, inside, allowed in (
+            ("momentum", 0 <= self.momentum < 1, "0 up to, not including, 1"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
+            ("drop", 0 < self.drop <= 1, "above 0, up to 1"),
+        ):
+            require(inside, f"{self.where}.{field}={getattr(self, field)} is out of range; allowed: {allowed}.")
         inside = 0 <= self.cutmix_p <= 1
         require(inside, f"{self.where}.cutmix_p={self.cutmix_p} is out of range; allowed: 0 to 1.")
         inside = all(0 < fraction < 1 for fraction in self.drops)

@@ -8,6 +8,7 @@ RDED's evaluation (arXiv 2312.03526) makes them, which leaves out the T².
 import hashlib
 import io
 import logging
+import math
 import pickle
 import time
 from dataclasses import dataclass, replace
@@ -83,7 +84,8 @@ class Teacher(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.temperature > 0, f"teacher.temperature={self.temperature} is out of range; greater than 0.")
-        require(self.lr is None or self.lr > 0, f"teacher.lr={self.lr} must be greater than 0, or null.")
+        good = self.lr is None or 0 < self.lr < math.inf
+        require(good, f"teacher.lr={self.lr} must be a number greater than 0, or null.")
 
     def learnt(self, real: RealData, folder: Path) -> Taught:
         """Return the teacher, trained on the training images; its weights are kept in ``folder`` and used again.

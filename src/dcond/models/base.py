@@ -1,5 +1,6 @@
 """What every network is, and the recipe that builds it."""
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -55,7 +56,7 @@ class Recipe(ABC):
     cutmix: bool = True
 
     def __post_init__(self) -> None:
-        good = isinstance(self.lr, int | float) and self.lr > 0
+        good = isinstance(self.lr, int | float) and 0 < self.lr < math.inf
         require(good, f"{self.name}: lr={self.lr!r} must be a number greater than 0.")
 
     @abstractmethod
