@@ -210,3 +210,11 @@ def test_unknown_words_are_refused(setting, words):
     with pytest.raises(ConfigError) as caught:
         Alignment([[2], [2]], (1, 1), **setting)
     assert str(caught.value).startswith(words)
+
+
+@pytest.mark.parametrize(("size", "wanted"), [((1, 1), [7.5]), ((1, 2), [6.5, 8.5]), ((2, 1), [3.5, 11.5])])
+def test_a_grid_of_one_position_holds_the_mean_and_not_the_first_pixel(size, wanted):
+    """As beside an MLP, whose features have no place, or a network that pools down to a single position."""
+    spatial = torch.arange(16.0).view(1, 1, 4, 4)
+    made = stack([Features(torch.zeros(1, 1), spatial)], [torch.nn.Identity()], size)
+    assert made[0, 0, :, 0].tolist() == [0, *wanted]

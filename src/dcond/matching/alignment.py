@@ -94,7 +94,8 @@ def stack(taps: Sequence[Features], maps: Sequence[nn.Module], size: Size) -> Te
     Args:
         taps: L taps, semantic (n, d_i) and spatial (n, d_i, h_i, w_i).
         maps: of each tap, d_i to d; the same for both parts.
-        size: the grid the spatial parts are resized to (bilinear, align_corners True).
+        size: the grid the spatial parts are resized to: bilinear with align_corners True, as the public code; where a
+            side is 1 that would be the first pixel, so there the means of the pixels in each cell.
 
     Returns:
         (n, L, 1 + s, d): the semantic vector first, then the s = height · width positions row by row.
@@ -103,9 +104,15 @@ def stack(taps: Sequence[Features], maps: Sequence[nn.Module], size: Size) -> Te
     for tap, linear in zip(taps, maps, strict=True):
         spatial = tap.spatial
         if spatial.shape[2:] != size:
-            spatial = F.interpolate(spatial, size=size, mode="bilinear", align_corners=True)
+            spatial = _resized(spatial, size)
         rows.append(linear(torch.cat([tap.semantic[:, None], spatial.flatten(2).mT], 1)))
     return torch.stack(rows, 1)
+
+
+def _resized(spatial: Tensor, size: Size) -> Tensor:
+    if 1 in size:
+        return F.adaptive_avg_pool2d(spatial, size)
+    return F.interpolate(spatial, size=size, mode="bilinear", align_corners=True)
 
 
 def mix(features: Tensor, logits: Tensor, axis: str) -> Tensor:
