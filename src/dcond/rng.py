@@ -60,9 +60,36 @@ def seeded_globals(rng: torch.Generator) -> Iterator[None]:
     For constructors of networks (PyTorch's and timm's initialisers take no generator). Only the CPU generator is
     set: networks are built on the CPU and moved.
     """
-    before = torch.default_generator.get_state()
-    torch.default_generator.manual_seed(draw_seed(rng))
+    with _set_to(draw_seed(rng), [torch.default_generator]):
+        yield
+
+
+@contextmanager
+def seeded_layers(seed: int, name: str, device: torch.device) -> Iterator[None]:
+    """Run a block in which networks learn, with torch's global generators seeded for it, and put them back.
+
+    For layers that draw while they compute and take no generator: dropout, stochastic depth.
+
+    Args:
+        seed: of the run.
+        name: of the block, one for each: unlike names give unrelated draws.
+        device: where the networks are; its generator is set beside the CPU's.
+    """
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        index = torch.cuda.current_device() if device.index is None else device.index
+        generators.append(torch.cuda.default_generators[index])
+    with _set_to(derive(seed, f"layers/{name}"), generators):
+        yield
+
+
+@contextmanager
+def _set_to(seed: int, generators: list[torch.Generator]) -> Iterator[None]:
+    before = [each.get_state() for each in generators]
+    for each in generators:
+        each.manual_seed(seed)
     try:
         yield
     finally:
-        torch.default_generator.set_state(before)
+        for each, state in zip(generators, before, strict=True):
+            each.set_state(state)

@@ -122,7 +122,7 @@ def training_batches(
         return TrainingBatch(images, labels)
     mixes = [mix or cutmix.nothing(n, size) for mix in drawn]
     theirs = cutmix.chosen(labels, cutmix.partners(mixes, labels.device))
-    weights = torch.tensor([mix.weight for mix in mixes], dtype=images.dtype, device=images.device)
+    weights = moved(torch.tensor([mix.weight for mix in mixes], dtype=images.dtype), images.device)
     return TrainingBatch(cutmix.apply_each(images, mixes), labels, theirs, weights)
 
 

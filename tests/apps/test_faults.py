@@ -179,3 +179,11 @@ def test_what_a_killed_run_left_half_written_is_cleared(stopped, run_cli):
     records = (stopped / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in records] == [1, 2, 3]
     artefact.load(stopped)
+
+
+def test_a_network_that_the_images_are_too_small_for_is_told_before_they_are_condensed(condense, tmp_path):
+    """Not after hours of steps, by the evaluation."""
+    done = condense("pool.networks.ConvNet.depth=5", "hydra.run.dir=run")
+    assert "depth=5" in done.line
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["cost"]["steps"] is None
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()

@@ -2,7 +2,6 @@
 
 import json
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -74,16 +73,32 @@ def test_a_run_can_be_resumed_from_its_first_moment(make_run, tmp_path, drift):
     assert checkpoint.load(tmp_path).step == 0
 
 
-def test_only_the_runs_own_device_is_waited_for(make_run, drift, monkeypatch):
-    waited = []
-    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
-    images = SimpleNamespace(is_cuda=True, device=torch.device("cuda:1"))
-    run = make_run(
-        SimpleNamespace(step=lambda *_: {}), synthetic=SimpleNamespace(images=images), loop=Loop(record_every=2)
-    )
-    for _ in range(4):
-        run._advance(None)
-    assert waited == [torch.device("cuda:1")] * 2
+def test_layers_that_draw_for_themselves_draw_the_same_in_every_run_and_after_resuming(make_run, tmp_path, drift):
+    """As dropout does, which takes no generator; what else draws from PyTorch's global one sees nothing of it."""
+
+    def noise(synthetic):
+        with torch.no_grad():
+            synthetic.images.add_(0.1 * torch.rand(synthetic.images.shape))
+
+    def end(synthetic):
+        noise(synthetic)
+        raise KeyboardInterrupt
+
+    def draws(steps=20, last=noise):
+        return drift(at=dict.fromkeys(range(1, steps), noise) | {steps: last})
+
+    whole, broken = make_run(draws()), make_run(draws(8, end), folder=tmp_path / "broken")
+    torch.manual_seed(1)
+    before = torch.get_rng_state()
+    whole.condense()
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    with pytest.raises(KeyboardInterrupt):
+        broken.condense()
+    moment = checkpoint.load(tmp_path / "broken")
+    resumed = make_run(drift(at=dict.fromkeys(range(1, 21), noise)), folder=tmp_path / "broken", after_step=moment.step)
+    resumed.condense(moment)
+    assert torch.equal(resumed.synthetic.images, whole.synthetic.images)
 
 
 def test_evaluation_on_the_way_comes_when_asked_and_not_at_the_end(make_run, drift):

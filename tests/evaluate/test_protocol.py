@@ -7,10 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dcond.augment import DiffAug, cutmix
+from dcond.augment import cutmix
 from dcond.errors import ConfigError, DataError
 from dcond.evaluate import Protocol
-from dcond.evaluate.accuracy import accuracies, accuracy
 from dcond.evaluate.protocol import check_fits
 from dcond.models import MLP, ConvNet, Pool
 from dcond.rng import generator
@@ -43,68 +42,6 @@ def test_training_learns_what_can_be_learnt(toy, chosen):
     found = evaluate(quick(epochs=60), chosen, toy, ConvNet(name="ConvNet", width=16), watched())
     assert found.average > 0.9
     assert found.wall_s == sum(network.wall_s for network in found.networks.values())
-
-
-def test_networks_are_tested_in_evaluation_mode_and_in_any_batches(toy):
-    network = ConvNet(name="bn", width=8, norm="batch").build(toy.spec, generator(0, "x"))
-    network(toy.normalised(torch.arange(40)))  # statistics to go by
-    whole = accuracy(network, toy.spec, toy.test, batch=1000)
-    assert whole == accuracy(network, toy.spec, toy.test, batch=7)
-    assert not network.training
-    logits = network(toy.spec.normalise(toy.test.images.float() / 255))
-    assert whole == (logits.argmax(1) == toy.test.labels).sum().item() / 60
-
-
-def test_a_network_that_says_nothing_is_right_on_no_image(toy):
-    """The largest of logits that are no numbers would be the first: the share of class 0."""
-    test = Split(toy.test.images, torch.zeros_like(toy.test.labels))
-    for broken in (float("nan"), float("inf"), -float("inf")):
-        logits = torch.zeros(len(test), 3)
-        logits[: len(test) // 2, 1] = broken
-        assert accuracies(lambda x, logits=logits: logits, toy.spec, test, batch=1000) == [0.5]
-
-
-def test_repeats_and_networks_start_from_seeds_of_their_own(toy, chosen):
-    one, two = watched("one"), watched("two")
-    evaluate(quick(), chosen, toy, one, two)
-    starts = [start for recipe in (one, two) for _, start in recipe.built]
-    assert len(starts) == 4
-    assert not any(same(starts[i], starts[j]) for i in range(4) for j in range(i))
-
-
-def test_whatever_set_they_train_on_the_networks_of_a_repeat_start_alike(toy, chosen):
-    """Sets are compared in pairs: the same weights, and the same order of images where the sets are of one size."""
-    other = replace(chosen, images=1 - chosen.images)
-    recipes = [watched(), watched()]
-    for recipe, synthetic in zip(recipes, (chosen, other), strict=True):
-        evaluate(quick(), synthetic, toy, recipe)
-    for (trained, start), (trained_too, start_too) in zip(recipes[0].built, recipes[1].built, strict=True):
-        assert same(start, start_too)
-        assert not same(trained.state_dict(), trained_too.state_dict())
-
-
-def test_the_pool_around_a_network_changes_nothing_for_it(toy, chosen):
-    alone = evaluate(quick(), chosen, toy, watched("one"))
-    among = evaluate(quick(), chosen, toy, watched("two"), watched("one"))
-    assert alone.networks["one"].accuracies == among.networks["one"].accuracies
-
-
-def test_the_seed_decides_everything(toy, chosen):
-    settings = {"augment": DiffAug(["color", "crop", "cutout"]), "cutmix_p": 0.5, "epochs": 3}
-    finals = []
-    for seed in (0, 0, 1):
-        recipe = watched()
-        torch.manual_seed(len(finals))  # the global generator has no say
-        evaluate(quick(**settings), chosen, toy, recipe, seed=seed)
-        finals.append([network.state_dict() for network, _ in recipe.built])
-    assert all(same(a, b) for a, b in zip(finals[0], finals[1], strict=True))
-    assert not any(same(a, b) for a, b in zip(finals[0], finals[2], strict=True))
-
-
-def test_more_repeats_keep_the_first_ones(toy, chosen):
-    few, many = (evaluate(quick(repeats=r), chosen, toy, watched()).networks["MLP"].accuracies for r in (2, 4))
-    assert many[:2] == few
-    assert len(many) == 4
 
 
 def test_every_repeat_asks_for_its_own_set(toy, chosen):

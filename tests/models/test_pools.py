@@ -89,7 +89,6 @@ def test_model_files_are_the_published_networks(make_spec):
     [
         ({}, "the pool is empty; name at least one network"),
         ({"a": 3}, r"pool.networks.a=3 is not a network; .*\+model@pool.networks.a=convnet"),
-        ({"a": MLP(name="M"), "b": ConvNet(name="M")}, "the pool has two networks named M; give each its own name"),
     ],
 )
 def test_bad_pools(networks, words):

@@ -83,6 +83,7 @@ class Job:
         if self.test_on == HELD_OUT:
             real = tuning_data(real)
         if self.trains:
+            self.pool.check(real.spec)
             check_memory(real, self.protocol, full=self.full and self.evaluate)
             hold_out(self.protocol, real)  # too few images to search a rate on are told before any step
         synthetic = self._first_images(real)

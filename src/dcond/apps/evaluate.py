@@ -136,6 +136,7 @@ def _evaluate(cfg: DictConfig, name: str, result: dict[str, Any]) -> "list[Rende
     result["cost"]["processes"] = current().count
     with current().first_before_others():
         real = dataset.load(device)
+    pool.check(real.spec)
     synthetic = given.fitted(real)
     result |= _described(given, synthetic)
     title = f"{result['method']} on {real.name}, {synthetic.ipc} image(s) per class"

@@ -63,7 +63,7 @@ def nothing(n: int, size: tuple[int, int]) -> Mix:
 
 def apply_each(x: Tensor, mixes: Sequence[Mix]) -> Tensor:
     """Mix the batches of r networks (r, n, c, h, w) in one go: each as :func:`apply` does with its own mix."""
-    edges = torch.tensor([(mix.top, mix.bottom, mix.left, mix.right) for mix in mixes], device=x.device)
+    edges = moved(torch.tensor([(mix.top, mix.bottom, mix.left, mix.right) for mix in mixes]), x.device)
     top, bottom, left, right = edges.T[..., None]  # (r, 1) each
     rows, cols = (torch.arange(side, device=x.device) for side in x.shape[3:])
     box = ((rows >= top) & (rows < bottom))[:, :, None] & ((cols >= left) & (cols < right))[:, None, :]

@@ -19,7 +19,7 @@ from dcond.engine.signals import Stop
 from dcond.errors import CheckpointError, DivergedError, require
 from dcond.methods.base import Method, State
 from dcond.ranks import Ranks, current
-from dcond.rng import Streams
+from dcond.rng import Streams, seeded_layers
 from dcond.types import RealData, SyntheticSet
 
 log = logging.getLogger(__name__)
@@ -70,9 +70,10 @@ class Run:
     max_seconds: float | None = None  # stop after the step that ends later than this
     step: int = 0
     wall_s: float = 0.0
-    step_times: list[float] = field(default_factory=list)
+    step_times: list[float] = field(default_factory=list)  # on CUDA each the mean of the steps between two waits
     ranks: Ranks = field(default_factory=current)
     _saved_at: float = 0.0
+    _pending: list[float] = field(default_factory=list)  # times of steps that a device may not have computed yet
     _unchecked: list[dict[str, Tensor]] = field(default_factory=list)  # metrics that no guard has looked at
 
     def condense(self, resume_from: Checkpoint | None = None) -> None:
@@ -102,15 +103,29 @@ class Run:
     def _advance(self, state: State) -> dict[str, Tensor]:
         """Do one step of the method and keep its time."""
         start = time.perf_counter()
-        metrics = self.method.step(self.real, self.synthetic, state)
+        with seeded_layers(self.rng.seed, f"step/{self.step}", self.synthetic.images.device):
+            metrics = self.method.step(self.real, self.synthetic, state)
         self.step += 1
-        if self.synthetic.images.is_cuda and self.step % self.loop.record_every == 0:
-            torch.cuda.synchronize(self.synthetic.images.device)
+        computed = self._wait()
         (took,) = self.ranks.largest(time.perf_counter() - start)
         self.wall_s += took
-        self.step_times.append(took)
+        self._pending.append(took)
+        if computed:
+            self.step_times += [statistics.fmean(self._pending)] * len(self._pending)
+            self._pending.clear()
         self._unchecked.append(metrics)
         return metrics
+
+    def _wait(self) -> bool:
+        """Wait for the device where a record is due; tell whether all steps are computed, as they always are on a CPU.
+
+        CUDA takes its work and returns: between two waits the time of a step is that of handing it over.
+        """
+        images = self.synthetic.images
+        due = not images.is_cuda or self.step % self.loop.record_every == 0 or self.step >= self.steps
+        if due and images.is_cuda:
+            torch.cuda.synchronize(images.device)
+        return due
 
     def _housekeeping(self, state: State, metrics: dict[str, Tensor], show: Callable[[int, str], None]) -> None:
         last = self.finished

@@ -17,6 +17,7 @@ from dcond.evaluate.spread import Spread
 from dcond.evaluate.stacked import STEPS, Pairs, Stack, Training, how_many, in_stacks
 from dcond.evaluate.teacher import Taught, Teacher
 from dcond.models import Pool, Recipe
+from dcond.rng import seeded_layers
 from dcond.training import SoftLabels
 from dcond.types import RealData, Split, SyntheticSet
 
@@ -175,11 +176,12 @@ class Protocol(Schedule):
         (training,) = group
         network, rng = training.begin(device)
         images, labels = training.inputs(device)
-        return self._schedule(
-            [{"params": list(network.parameters()), "lr": training.lr}],
-            lambda optimiser: how.epoch(network, optimiser, images, labels, rng, training.soft),
-            lambda: [accuracy(network, training.synthetic.spec, test, self.test_batch)],
-        )
+        with seeded_layers(training.seed, training.stream, device):
+            return self._schedule(
+                [{"params": list(network.parameters()), "lr": training.lr}],
+                lambda optimiser: how.epoch(network, optimiser, images, labels, rng, training.soft),
+                lambda: [accuracy(network, training.synthetic.spec, test, self.test_batch)],
+            )
 
     def _schedule(
         self,

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dcond.augment import DiffAug
 from dcond.errors import one_of, require, whole_number
+from dcond.memory import moved
 from dcond.training import SoftLabels, training_step
 
 
@@ -102,7 +103,8 @@ class Schedule:
         """Take a network once through images (n, c, h, w), normalised; arguments as in ``training_step``."""
         network.train()  # a look at the test set leaves it in evaluation mode
         how: dict[str, Any] = {"augment": self.augment, "cutmix_p": self.cutmix_p, "rng": rng, "soft": soft}
-        for rows in torch.randperm(len(images), generator=rng).to(images.device).split(self.batch):
+        order = moved(torch.randperm(len(images), generator=rng), images.device)
+        for rows in order.split(self.batch):
             training_step(network, optimiser, images[rows], labels[rows], **how)
 
     def make_optimiser(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:

@@ -13,6 +13,7 @@ from dcond.augment import DiffAug
 from dcond.errors import first_line
 from dcond.evaluate.accuracy import accuracies
 from dcond.measure import fastest
+from dcond.memory import moved
 from dcond.models import Recipe
 from dcond.rng import generator
 from dcond.training import SoftLabels, TrainingBatch, training_batches
@@ -106,7 +107,7 @@ class Stack:
         """Take every network once through its set, in an order of its own."""
         self.skeleton.train()
         orders = torch.stack([torch.randperm(self.images.shape[1], generator=rng) for rng in self.rngs])
-        for rows in orders.to(self.images.device).split(batch, dim=1):
+        for rows in moved(orders, self.images.device).split(batch, dim=1):
             images, labels = self.images[self.sets, rows], self.labels[self.sets, rows]
             mixed = training_batches(images, labels, augment, cutmix_p, self.rngs)
             self.step(optimiser, mixed if self.soft is None else self.soft.of(mixed))

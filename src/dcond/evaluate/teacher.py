@@ -28,7 +28,7 @@ from dcond.evaluate.whole import fingerprint, whole_set
 from dcond.models import Network, Recipe
 from dcond.paths import write_atomically
 from dcond.ranks import current
-from dcond.rng import generator
+from dcond.rng import generator, seeded_layers
 from dcond.training import SoftLabels
 from dcond.types import ImageSpec, RealData
 
@@ -140,11 +140,12 @@ class Teacher(Schedule):
                     f"(lr {lr:g}); try a smaller teacher.lr."
                 )
 
-        self.run(
-            [{"params": list(network.parameters()), "lr": lr}],
-            lambda optimiser: self.epoch(network, optimiser, images, labels, rng),
-            check,
-        )
+        with seeded_layers(self.seed, "teacher", real.device):
+            self.run(
+                [{"params": list(network.parameters()), "lr": lr}],
+                lambda optimiser: self.epoch(network, optimiser, images, labels, rng),
+                check,
+            )
         tested = accuracy(network, real.spec, real.test)
         log.info("teacher %s: test accuracy %.1f %%", self.network.name, 100 * tested)
         wall_s = time.perf_counter() - start

@@ -10,8 +10,9 @@ from torch import Tensor
 from dcond.errors import one_of, require
 from dcond.matching.clusters import k_means, padded_by_class
 from dcond.matching.views import ClassFeatures, class_features
+from dcond.memory import moved
 from dcond.models import Recipe
-from dcond.rng import Streams
+from dcond.rng import Streams, seeded_layers
 from dcond.training import training_step
 from dcond.types import RealData, draw_rows
 
@@ -62,10 +63,11 @@ class Embedding:
         """Yield the features of all training images, some classes at a time, float32 on the data's device."""
         network = self.network.build(real.spec, rng.networks, real.device)
         optimiser = torch.optim.SGD(network.parameters(), lr=self.network.lr, momentum=0.9, weight_decay=5e-4)
-        for _ in range(self.train_steps):
-            rows = torch.randint(len(real.train), (self.batch,), generator=rng.real)
-            labels = real.train.labels[rows.to(real.device)]
-            training_step(network, optimiser, real.normalised(rows), labels, rng=rng.augmentation)
+        with seeded_layers(rng.seed, "embedding", real.device):
+            for _ in range(self.train_steps):
+                rows = torch.randint(len(real.train), (self.batch,), generator=rng.real)
+                labels = real.train.labels[moved(rows, real.device)]
+                training_step(network, optimiser, real.normalised(rows), labels, rng=rng.augmentation)
         return class_features(network, real, 4 * self.batch)
 
 

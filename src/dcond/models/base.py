@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from dcond.errors import require
+from dcond.memory import moved
 from dcond.models.weights import digest, read_weights, start_from
-from dcond.rng import seeded_globals
+from dcond.rng import generator, seeded_globals
 from dcond.types import Features, ImageSpec
 
 
@@ -43,7 +44,7 @@ class Recipe(ABC):
     """Hyper-parameters of a network, checked when made; :meth:`build` makes networks from it.
 
     Args:
-        name: how tables call it.
+        name: how messages call it; tables say the pool's key.
         lr: learning rate for training it on a synthetic set (SGD; METHODS of the evaluation protocol).
         weights: a file to start from, here and after every reset: a ``state_dict`` of this very network, saved by
             ``torch.save``, for any classes; the last linear layer is drawn anew. None draws all.
@@ -93,7 +94,7 @@ class Recipe(ABC):
         fresh = self._fresh(spec, rng).state_dict()
         with torch.no_grad():
             for name, tensor in network.state_dict().items():
-                tensor.copy_(fresh[name])
+                tensor.copy_(moved(fresh[name], tensor.device))
 
     def _fresh(self, spec: ImageSpec, rng: torch.Generator) -> Network:
         with seeded_globals(rng):
@@ -117,7 +118,7 @@ class Pool:
         networks: recipes by key, in table order; the keys are what the command line overrides.
 
     Raises:
-        ConfigError: no network, a value that is not a recipe, or two networks of one name.
+        ConfigError: no network, or a value that is not a recipe.
     """
 
     networks: dict[str, Recipe]
@@ -131,11 +132,13 @@ class Pool:
                 f"pool.networks.{key}={recipe!r} is not a network; start from one in conf/model, "
                 f"such as +model@pool.networks.{key}=convnet.",
             )
-        names = [recipe.name for recipe in self.networks.values()]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        require(not twice, f"the pool has two networks named {', '.join(twice)}; give each its own name.")
 
     def fetch(self) -> None:
         """Fetch what the networks need: see :meth:`Recipe.fetch`."""
         for recipe in self.networks.values():
             recipe.fetch()
+
+    def check(self, spec: ImageSpec) -> None:
+        """Make every network once: one that these images are too small for is told before they are condensed."""
+        for recipe in self.networks.values():
+            recipe.build(spec, generator(0, "check"))
