@@ -154,7 +154,7 @@ def test_a_row_of_degms_ablation_differs_from_the_others_in_its_switches_alone(r
     assert cfg.method.steps == 1000 * ipc
     assert (cfg.method.inner_momentum, cfg.method.lr, cfg.method.pixel_box) == (0.5, 0.1, "free")
     assert (cfg.init.clip, cfg.augment.ops) == (False, [])
-    assert cfg.evaluation.name == ("dc1000_mnist" if dataset == "mnist" else "dc300")
+    assert cfg.evaluation.name == ("degm1000_mnist" if dataset == "mnist" else "degm300")
 
 
 @pytest.mark.parametrize(("method", "evaluation"), [("dc", "dc300"), ("dsa", "dsa1000")])
@@ -184,6 +184,18 @@ def test_the_published_setting_of_hmdc(ipc):
     assert (cfg.augment.mode, len(cfg.augment.ops)) == ("idc", 6)
     assert (cfg.evaluation.epochs, cfg.evaluation.repeats, list(cfg.evaluation.drops)) == (2000, 3, [])
     assert len(cfg.pool.networks) == 7
+    assert method.mix_softmax == "target"
+    pretrained = [network for name, network in cfg.pool.networks.items() if name != "ConvNet"]
+    assert {network.input_stats for network in [*pretrained, cfg.learners.networks.ViTTiny]} == {"dataset"}
+
+
+@pytest.mark.parametrize(("dataset", "stats"), [("cifar10", "legacy"), ("cifar100", "pixel")])
+def test_the_published_setting_of_m3d(dataset, stats):
+    cfg = composed(*words_for("experiment", f"m3d/{dataset}"))
+    assert (cfg.dataset.name, cfg.dataset.stats) == (dataset, stats)
+    assert (cfg.init.rule.order, cfg.init.pack, cfg.init.shrink) == ("first", True, "nearest")
+    assert (cfg.method.steps, cfg.method.steps_per_network, cfg.method.kernel) == (10_000, 5, "gaussian")
+    assert (cfg.evaluation.name, list(cfg.pool.networks)) == ("m3d1000", ["ConvNet"])
 
 
 @pytest.mark.parametrize(

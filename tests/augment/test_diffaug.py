@@ -152,6 +152,20 @@ def test_per_image_draws_for_every_image_of_a_batch():
     assert len({tuple(image.flatten().tolist()) for image in out}) == 6
 
 
+@pytest.mark.parametrize(("family", "kinds"), [("batch", 1), ("image", 3)])
+def test_a_family_is_that_of_the_batch_or_of_each_image(family, kinds):
+    """Also of several networks' batches at once, each with its own generator."""
+    augment = DiffAug(["crop", "scale", "rotate"], family=family)
+    batch = torch.rand(64, 1, 8, 8, generator=rng(5))
+    for seed in range(3):
+        drawn = augment.draw(64, (8, 8), rng(seed), shared_family=family == "batch")
+        assert len(drawn.stages[0]) == kinds
+        assert torch.equal(augment.per_image(batch, rng(seed)), augment.apply(batch[:, None], drawn)[:, 0])
+    both = augment.per_network(torch.stack([batch, batch]), [rng(1), rng(2)])
+    assert torch.equal(both[0], augment.per_image(batch, rng(1)))
+    assert torch.equal(both[1], augment.per_image(batch, rng(2)))
+
+
 def test_per_image_agrees_with_the_operation_itself():
     x = images(4, 3, 8, 8)
     ((step,),) = DiffAug(["rotate"]).draw(4, (8, 8), rng(3), True).stages

@@ -43,6 +43,8 @@ def packaged(name: str) -> Protocol:
     ("name", "epochs", "drops", "factor", "forgets"),
     [
         ("dc300", 301, [152], 0.1, True),
+        ("degm300", 300, [150], 0.1, False),
+        ("degm1000_mnist", 1000, [500], 0.1, False),
         ("dsa1000", 1001, [502], 0.1, True),  # "after 502 epochs": the public code drops after its epoch 501, from 0
         ("idc1000", 1000, [666, 833], 0.2, False),
         ("m3d1000", 1000, [666, 833], 0.2, False),
@@ -62,6 +64,12 @@ def test_published_schedules(name, epochs, drops, factor, forgets, diary):
     assert len(kept) == (1 + len(drops) if forgets else 1)  # a new optimiser has no momentum
     for drop in drops:
         assert (pages[drop - 1][0] is not pages[drop][0]) == forgets
+
+
+@pytest.mark.parametrize("name", ["dc1000_mnist", "degm1000_mnist"])
+def test_on_mnist_every_image_has_a_family_of_its_own(name):
+    augment = packaged(name).augment
+    assert (augment.ops, augment.family) == (("crop", "scale", "rotate"), "image")
 
 
 def test_ncfm_takes_adamw_at_a_rate_of_its_own(diary):

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from dcond.errors import ConfigError
-from dcond.models import MLP, ConvNet, Pool, Recipe
+from dcond.models import Pool, Recipe
 from dcond.paths import conf_dir
 
 CONF = conf_dir()

@@ -23,6 +23,7 @@ OPERATIONS: MappingProxyType[str, Callable[..., Tensor]] = MappingProxyType(
     }
 )
 MODES = ("single", "idc")
+FAMILIES = ("batch", "image")  # for what of a training batch one is chosen
 EXCLUSIVE = ("crop", "scale", "rotate")  # mode "idc" takes one of these
 
 
@@ -64,6 +65,8 @@ class DiffAug:
         ops: families among color, crop, cutout, flip, scale, rotate; none = identity.
         mode: "single" or "idc".
         flip: False takes "flip" out of ``ops``, for data whose classes change when mirrored.
+        family: where a family is chosen, network training chooses one per "batch", or one per "image", as the DC
+            family's does on MNIST. A Siamese draw chooses one per group in any case.
         brightness: width of the uniform brightness change around 0, normalised units; >= 0.
         saturation: largest saturation factor, uniform from 0; >= 0.
         contrast: smallest contrast factor, uniform over a width of 1; >= 0.
@@ -82,6 +85,7 @@ class DiffAug:
         mode: str = "single",
         flip: bool = True,
         *,
+        family: str = "batch",
         brightness: float = 1.0,
         saturation: float = 2.0,
         contrast: float = 0.5,
@@ -96,6 +100,7 @@ class DiffAug:
             one_of("augment.ops", name, OPERATIONS)
         require(len(set(listed)) == len(listed), f"augment.ops={list(listed)} names a family twice; name each once.")
         one_of("augment.mode", mode, MODES)
+        one_of("augment.family", family, FAMILIES)
         for name, value in (("brightness", brightness), ("saturation", saturation), ("contrast", contrast)):
             require(value >= 0, f"augment.{name}={value} is out of range; it must be 0 or more.")
         for name, value in (("crop", crop), ("cutout", cutout)):
@@ -103,7 +108,7 @@ class DiffAug:
         require(scale >= 1, f"augment.scale={scale} is out of range; it must be 1 or more.")
         require(rotate >= 0, f"augment.rotate={rotate} is out of range; it must be 0 degrees or more.")
         self.ops = tuple(name for name in listed if flip or name != "flip")
-        self.mode = mode
+        self.mode, self.family = mode, family
         self.brightness, self.saturation, self.contrast = brightness, saturation, contrast
         self.crop, self.cutout, self.scale, self.rotate = crop, cutout, scale, rotate
 
@@ -127,8 +132,8 @@ class DiffAug:
         return x
 
     def per_image(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Augment a training batch (n, c, h, w), normalised: parameters per image, chosen family per batch."""
-        draw = self.draw(len(x), (x.shape[2], x.shape[3]), rng, shared_family=True)
+        """Augment a training batch (n, c, h, w), normalised: parameters per image, chosen family as ``family`` says."""
+        draw = self.draw(len(x), (x.shape[2], x.shape[3]), rng, shared_family=self.family == "batch")
         return self.apply(x[:, None], draw)[:, 0]
 
     def per_network(self, x: Tensor, rngs: Sequence[torch.Generator]) -> Tensor:
@@ -137,7 +142,7 @@ class DiffAug:
         Each gets what :meth:`per_image` makes of it with its own of the r generators.
         """
         n, size = x.shape[1], (x.shape[3], x.shape[4])
-        drawn = [self._stages(n, size, rng, shared_family=True) for rng in rngs]
+        drawn = [self._stages(n, size, rng, shared_family=self.family == "batch") for rng in rngs]
         stages = [_in_a_row(stage, n) for stage in zip(*drawn, strict=True)]
         return self.apply(x.flatten(0, 1)[:, None], _draw_of(len(rngs) * n, size, stages)).view_as(x)
 

@@ -103,7 +103,7 @@ class HMDC:
         cutmix_real, cutmix_synthetic, cutmix_train: chance of CutMix, in a class's batch or a training batch.
         choice: "kmeans" takes the real images nearest to ``batch_real`` centroids, in the embedding of one network
             after the other; "random" draws anew in every step.
-        refresh: steps between two choices by k-means.
+        refresh: steps between two choices by k-means; new networks choose anew.
         gbm: weigh the losses by the gradient balance module; off: all by 1.
         gbm_every: steps between two samples of it.
         gbm_reduce: the accumulator is the "sum" (public code) or the "max" of the samples.
@@ -232,7 +232,7 @@ class HMDC:
         return batch, mix_within_classes(images, self.cutmix_synthetic, rng.augmentation)
 
     def _choose(self, real: RealData, state: HMDCState) -> None:
-        """Choose for every class the images nearest to the centroids, as one network after the other sees them."""
+        """Choose for every class the images nearest to the centroids, as one network sees them; they take turns."""
         networks = state.learners.networks
         turn = state.outer // self.refresh % len(networks)
         chosen = []
