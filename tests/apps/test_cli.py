@@ -71,6 +71,8 @@ def test_a_finished_run_holds_what_is_promised(condense, folder, results):
     (result,) = results()
     assert result["status"] == "done"
     assert set(result["evaluation"]["networks"]) == {"ConvNet"}
+    assert result["cost"]["start_wall_s"] > 0
+    assert result["cost"]["condense_wall_s"] > 0
     assert done.out.splitlines()[-1] == "-> run"  # as seen from the current folder
     assert "average test accuracy" in done.out
     assert done.err.startswith("dm on digits, ipc 1: 10 images, seed 0, cpu -> ")

@@ -32,6 +32,14 @@ def test_a_run_takes_its_steps_and_keeps_the_last_state(make_run, tmp_path):
     assert records(tmp_path)[1]["condense/loss"] == pytest.approx(0.05)
 
 
+def test_what_a_method_does_before_its_first_step_is_timed_apart(make_run, drift, monkeypatch):
+    clock = iter([0, 7, *range(100, 200)])  # a step looks twice: it takes a second
+    monkeypatch.setattr("dcond.engine.loop.time.perf_counter", lambda: float(next(clock)))
+    run = make_run(drift(steps=3))
+    run.condense()
+    assert (run.start_wall_s, run.wall_s) == (7, 3)
+
+
 def test_the_last_step_is_recorded_whatever_the_interval(make_run, tmp_path, drift):
     run = make_run(drift(steps=7), loop=Loop(record_every=3))
     run.condense()

@@ -21,7 +21,15 @@ def test_every_field_of_the_contract_is_there_and_null_where_nothing_is_known():
         *("score_inputs", "comparison", "source", "normalisation"),
     }
     assert empty["cost"] == dict.fromkeys(
-        ("condense_wall_s", "steps", "step_s_median", "evaluate_wall_s", "peak_memory_bytes", "processes")
+        (
+            "start_wall_s",
+            "condense_wall_s",
+            "steps",
+            "step_s_median",
+            "evaluate_wall_s",
+            "peak_memory_bytes",
+            "processes",
+        )
     )
     assert empty["baselines"] == dict.fromkeys(("random", "random_decoded", "full"))
     unknown = {"method", "dataset", "ipc", "factor", "seed", "device", "images_stored", "evaluation", "scores", "error"}

@@ -1,6 +1,7 @@
 """One condensation: data, first images, the loop, the artefact, the cross-architecture table."""
 
 import logging
+import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -123,7 +124,9 @@ class Job:
 
         from dcond.types import SyntheticSet
 
+        began = time.perf_counter()
         images, choice = self.start(real, self.ipc, self.method.factor, self.rng), self.choices["dataset"]
+        self.result["cost"]["start_wall_s"] = time.perf_counter() - began
         return SyntheticSet(
             images=images,
             labels=torch.arange(len(real.class_names), device=self.device).repeat_interleave(self.ipc),
@@ -191,6 +194,7 @@ class Job:
             with float32_convolutions() if exact else nullcontext():
                 run.condense(moment)
         finally:
+            self.result["cost"]["start_wall_s"] += run.start_wall_s
             self.result["cost"] |= {
                 "condense_wall_s": run.wall_s,
                 "steps": run.step,

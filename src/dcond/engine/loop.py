@@ -69,7 +69,8 @@ class Run:
     max_steps: int | None = None  # stop earlier than the method would
     max_seconds: float | None = None  # stop after the step that ends later than this
     step: int = 0
-    wall_s: float = 0.0
+    start_wall_s: float = 0.0  # what the method did before its first step: a rule may have trained a network
+    wall_s: float = 0.0  # of all steps
     step_times: list[float] = field(default_factory=list)  # on CUDA each the mean of the steps between two waits
     ranks: Ranks = field(default_factory=current)
     _saved_at: float = 0.0
@@ -86,9 +87,11 @@ class Run:
         """
         if self.steps > 0:
             self.ranks.divide(len(self.synthetic.class_names))
+        start = time.perf_counter()
         state = self.method.init(self.real, self.synthetic, self.rng)
         self.ranks.share_([self.synthetic.images])  # what a rule chose by a network that it trained
         self.ranks.share_streams_(self.rng)
+        self.start_wall_s = time.perf_counter() - start
         if resume_from is not None:
             self._restore(resume_from, state)
         elif self.steps > 0:

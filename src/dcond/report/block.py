@@ -52,6 +52,13 @@ class Row:
         known = tuple(value for value in values if value is not None)
         return Estimate(known) if known else None
 
+    def condensing(self) -> Estimate | None:
+        """Return the seconds that making a set took: its first images, or the choice of real ones, and all steps."""
+        costs = [outcome.cost for outcome in self.of_status("done") if "condense_wall_s" in outcome.cost]
+        return (
+            Estimate(tuple(cost["condense_wall_s"] + cost.get("start_wall_s", 0) for cost in costs)) if costs else None
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Block:

@@ -153,7 +153,7 @@ def _costs(block: Block) -> list[tuple[Row, float, Estimate]]:
     return [
         (row, wall.mean, row.accuracies[AVERAGE])
         for row in row_of_methods(block)
-        if AVERAGE in row.accuracies and (wall := row.figure("cost", "condense_wall_s"))
+        if AVERAGE in row.accuracies and (wall := row.condensing())
     ]
 
 

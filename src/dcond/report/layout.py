@@ -69,7 +69,7 @@ def cost_sheet(blocks: list[Block]) -> Sheet:
     scores = [name for name in SCORES if any(row.figure("scores", name) for _, row in rows)]
     cells = []
     for block, row in rows:
-        wall, evaluate = (row.figure("cost", name) for name in ("condense_wall_s", "evaluate_wall_s"))
+        wall, evaluate = row.condensing(), row.figure("cost", "evaluate_wall_s")
         step, memory = (row.figure("cost", name) for name in ("step_s_median", "peak_memory_bytes"))
         found = [row.figure("scores", name) for name in scores]
         cells.append(

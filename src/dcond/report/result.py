@@ -38,6 +38,7 @@ def new(**known: Any) -> dict[str, Any]:
         "images_decoded": None,
         "bytes_stored": None,
         "cost": {
+            "start_wall_s": None,
             "condense_wall_s": None,
             "steps": None,
             "step_s_median": None,

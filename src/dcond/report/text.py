@@ -9,7 +9,7 @@ from dcond.report.block import Row
 from dcond.report.grouping import Report
 from dcond.report.layout import LEGEND, SCORES, Cell, Sheet, marks
 
-COSTS = ("condense_wall_s", "steps", "step_s_median", "evaluate_wall_s", "peak_memory_bytes")
+COSTS = ("start_wall_s", "condense_wall_s", "steps", "step_s_median", "evaluate_wall_s", "peak_memory_bytes")
 COLUMNS = (
     *("dataset", "ipc", "protocol", "tested_on", "comparison", "method", "settings", "baseline", "network"),
     *("n", "mean", "std", "ci95", "best", "seeds", "missing_seeds", "failed", "interrupted", "marks"),
