@@ -185,6 +185,16 @@ def test_evaluations_of_several_seeds_stand_with_the_runs_that_made_them(quick, 
     assert (line["method"], line["settings"], line["n"], line["seeds"]) == ("dm", "", "2", "0 1")
 
 
+def test_other_test_images_than_were_held_back_are_told(quick, condense, run_cli):
+    """The set may have been made from them: here of 540 test digits nearly 400 were training images then."""
+    assert condense("evaluate=false", "dataset.split_seed=1", "hydra.run.dir=run").code == 0
+    words = ("evaluate", "run", *quick, "evaluation.epochs=1", "baselines=false")
+    other, same = (run_cli(*words, f"hydra.run.dir=e{seed}", f"dataset.split_seed={seed}") for seed in (0, 1))
+    told = "the test images are not those that were held back when this set was made"
+    assert (told in other.err, told in same.err) == (True, False)
+    assert (other.code, same.code) == (0, 0)
+
+
 def test_a_set_made_to_choose_settings_keeps_its_held_out_accuracy_apart(quick, condense, run_cli, results):
     """Its run tested it on held-out images, `dcond evaluate` on the test set."""
     words = ("test_on=held_out", "evaluation.repeats=1", "hydra.run.dir=run")

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from dcond.evaluate import EvalResult, NetworkResult
-from dcond.evaluate.doubts import near_chance, odd_inputs
-from dcond.types import RealData, SyntheticSet
+from dcond.evaluate.doubts import near_chance, odd_inputs, other_test_images
+from dcond.evaluate.whole import fingerprint_of_test
+from dcond.types import RealData, Split, SyntheticSet
 from dcond.whitening import fit_whitening
 
 
@@ -32,6 +33,17 @@ def test_at_most_a_thousand_real_images_are_read(count, read, toy, monkeypatch):
     monkeypatch.setattr(RealData, "pixels", lambda self, rows: seen.append(len(rows)) or pixels(self, rows))
     assert odd_inputs(real_rows(toy), many) is None
     assert seen[-1] == read
+
+
+def test_other_test_images_than_the_set_was_made_without(toy):
+    """Other images, other labels, or one image fewer; a set that does not say is not doubted."""
+    made = replace(real_rows(toy), metadata={"test_images": fingerprint_of_test(toy)})
+    assert other_test_images(made, toy) is None
+    assert other_test_images(real_rows(toy), replace(toy, test=toy.train)) is None
+    brighter = Split(toy.test.images + 1, toy.test.labels)
+    relabelled = Split(toy.test.images, toy.test.labels.flip(0))
+    for test in (brighter, relabelled, toy.test.part(torch.arange(len(toy.test) - 1)), toy.train):
+        assert "may have been condensed from some of them" in other_test_images(made, replace(toy, test=test))
 
 
 def test_normalised_images_read_as_pixels(toy):

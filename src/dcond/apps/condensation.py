@@ -78,9 +78,11 @@ class Job:
         from dcond.engine.machine import peak_memory_bytes
         from dcond.engine.recording import Recorder, Silence, grid, save_png
         from dcond.evaluate.full import hold_out, tuning_data
+        from dcond.evaluate.whole import fingerprint_of_test
 
         with self.ranks.first_before_others():
             real = self.dataset.load(self.device)
+        self.test_images = fingerprint_of_test(real)
         if self.test_on == HELD_OUT:
             real = tuning_data(real)
         if self.trains:
@@ -142,6 +144,7 @@ class Job:
                 "config_sha256": self.result["config_sha256"],
                 "evaluation": self.protocol.name,
                 "made_with": made_with(self.result),
+                "test_images": self.test_images,
             }
             | ({} if choice == self.result["dataset"] else {"dataset_choice": choice}),  # an evaluation must know
         )

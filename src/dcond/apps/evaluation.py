@@ -14,7 +14,7 @@ from dcond.engine.progress import Reporter, reporter
 from dcond.errors import DataError
 from dcond.evaluate import EvalResult, Protocol, random_subset
 from dcond.evaluate.comparison import compare
-from dcond.evaluate.doubts import near_chance, odd_inputs
+from dcond.evaluate.doubts import near_chance, odd_inputs, other_test_images
 from dcond.evaluate.full import evaluate_whole, hold_out
 from dcond.evaluate.protocol import Sets, check_fits
 from dcond.evaluate.scores import scores
@@ -41,7 +41,7 @@ class Wanted:
         unaugmented: set and random images without augmentation too, for ARS.
         cache: where the whole set's figures and teachers are kept.
         against: another set to compare with.
-        doubt: warn of signs that the set was read wrongly.
+        doubt: warn of signs that the set was read wrongly, or made from the test images.
         tested_on: what accuracies are taken on, a key of :data:`~dcond.report.result.ACCURACY`.
     """
 
@@ -74,8 +74,9 @@ def evaluate_with_baselines(
     if wanted.against is not None:
         check_fits(wanted.against, real)
     check_memory(real, protocol, full=wanted.full)
-    if wanted.doubt and (warning := odd_inputs(synthetic, real)):
-        log.warning("%s", warning)
+    for look in (odd_inputs, other_test_images) if wanted.doubt else ():
+        if warning := look(synthetic, real):
+            log.warning("%s", warning)
     trials = _Trials(protocol, pool, real, synthetic, seed, wanted).all()
     start = time.perf_counter()
     found: dict[str, EvalResult] = {}

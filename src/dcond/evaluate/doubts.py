@@ -1,10 +1,11 @@
-"""Signs that a set made elsewhere was read wrongly: its spread as networks see it, and accuracy near chance."""
+"""Signs that a set was read wrongly, or is tested on what it was made from: spread, accuracy near chance, the split."""
 
 import math
 
 import torch
 
 from dcond.evaluate.results import EvalResult
+from dcond.evaluate.whole import fingerprint_of_test
 from dcond.types import RealData, SyntheticSet
 
 SPREAD = 2.5  # a wrong normalisation changes the spread by 1 / std, 3 to 5 for natural images
@@ -37,6 +38,19 @@ def odd_inputs(synthetic: SyntheticSet, real: RealData) -> str | None:
         f"to networks these images have mean {float(ours.mean()):.2f} and spread {float(ours.std()):.2f}, real ones "
         f"{float(theirs.mean()):.2f} and {float(theirs.std()):.2f}; perhaps they are not stored as read: "
         f"{_cure(synthetic)}."
+    )
+
+
+def other_test_images(synthetic: SyntheticSet, real: RealData) -> str | None:
+    """Return a warning if the set says that other test images were held back when it was made.
+
+    As where a folder without a test split of its own has got more files since, or is split by another seed.
+    """
+    if synthetic.metadata.get("test_images") in (None, fingerprint_of_test(real)):
+        return None
+    return (
+        "the test images are not those that were held back when this set was made, so it may have been condensed from "
+        "some of them; give the data set as it was then (dataset.split_seed and the like), or condense anew."
     )
 
 

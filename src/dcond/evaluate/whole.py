@@ -12,6 +12,7 @@ from dcond.memory import free_bytes
 from dcond.types import RealData, SyntheticSet
 
 FINGERPRINT = 256  # images read at a time
+SAMPLED = 32  # images that tell one test split from another
 
 
 def whole_set(real: RealData, rows: Tensor | None = None) -> SyntheticSet:
@@ -48,3 +49,12 @@ def fingerprint(real: RealData) -> str:
             digest.update(np.ascontiguousarray(images.cpu().numpy()).data)
         digest.update(np.ascontiguousarray(split.labels.cpu().numpy()).data)
     return digest.hexdigest()
+
+
+def fingerprint_of_test(real: RealData) -> str:
+    """Return a short hash of the test split: its labels and 32 of its images, spread over it."""
+    test = real.test
+    rows = torch.linspace(0, len(test) - 1, SAMPLED).round().long()
+    digest = hashlib.sha256(np.ascontiguousarray(test.labels.cpu().numpy()).data)
+    digest.update(np.ascontiguousarray(test.take(rows).cpu().numpy()).data)
+    return digest.hexdigest()[:16]
