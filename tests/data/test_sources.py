@@ -9,8 +9,10 @@ import torch
 from dcond.data import Digits, TorchvisionSet, summarise
 from dcond.data.prepared import check_prepared, write_prepared
 from dcond.data.split import stratified_split
-from dcond.data.statistics import LEGACY, STD_FLOOR, measured
+from dcond.data.statistics import LEGACY, STD_FLOOR, measured, statistics
 from dcond.errors import ConfigError, DataError
+from dcond.rng import generator
+from dcond.types import Split
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,14 @@ def test_statistics_equal_a_plain_computation():
     plain = images.double() / 255
     torch.testing.assert_close(torch.tensor(mean).double(), plain.mean((0, 2, 3)), rtol=1e-6, atol=0)
     torch.testing.assert_close(torch.tensor(std).double(), plain.std((0, 2, 3), correction=0), rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize(("level", "told"), [(1, True), (5, True), (60, False), (255, False)])
+def test_images_that_are_nearly_black_are_told(level, told, caplog):
+    """Pixels 0 and 1 saved as bytes are 0 and 1 / 255: a set of them trains, and on nothing."""
+    images = (torch.rand(20, 1, 8, 8, generator=generator(0, "dark")) < 0.5).to(torch.uint8) * level
+    statistics(Split(images, torch.zeros(20, dtype=torch.long)), "pixel", "mine")
+    assert ("mine: training images are nearly black" in caplog.text) == told
 
 
 def test_constant_channel_does_not_divide_by_zero():
@@ -128,6 +138,14 @@ def test_fetched_once_then_read_from_the_prepared_form(fakes, tmp_path):
     np.testing.assert_array_equal(first.train.images.numpy(), FakeSVHN(tmp_path, download=True).data)
     assert first.class_names == ("0", "1", "2", "3")
     assert (first.mean, first.std) == LEGACY["svhn"]
+
+
+def test_a_prepared_file_of_another_source_is_refused(fakes, tmp_path):
+    """A file of that name, made by another setting, would be taken for this set for ever."""
+    given = {"name": "fake", "data_dir": str(tmp_path)}
+    TorchvisionSet(source="SVHN", **given).prepare()
+    with pytest.raises(DataError, match=r"fake.npz holds torchvision's SVHN, but dataset.source=MNIST; give"):
+        TorchvisionSet(source="MNIST", **given).load()
 
 
 def test_names_come_from_the_config_or_torchvision(fakes, tmp_path):

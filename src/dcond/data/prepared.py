@@ -15,7 +15,7 @@ from dcond.data.validate import Images, as_class_names, as_images, as_labels, ch
 from dcond.errors import DataError
 from dcond.paths import write_atomically
 
-KEYS = ("train_images", "train_labels", "test_images", "test_labels", "class_names", "resize")
+KEYS = ("train_images", "train_labels", "test_images", "test_labels", "class_names", "resize", "source")
 # Whatever numpy and zipfile raise on a file that is damaged or is none of theirs.
 READ_ERRORS = (
     OSError,
@@ -38,7 +38,8 @@ class Prepared:
     """Both splits: uint8 images (n, h, w, c), int64 labels (n,), and one name per class.
 
     ``in_memory`` says why the images are held whole; empty where they are read when they are indexed. ``resize`` is the
-    rule that brought them to their size; None where it is not known, or there was none.
+    rule that brought them to their size, ``source`` what torchvision calls the set; None where not known, or there is
+    none.
     """
 
     train_images: Images
@@ -48,6 +49,7 @@ class Prepared:
     class_names: tuple[str, ...]
     in_memory: str = "it is made in memory"
     resize: str | None = None
+    source: str | None = None
 
 
 def check_prepared(arrays: dict[str, Any], in_memory: str = "it is made in memory") -> Prepared:
@@ -78,9 +80,12 @@ def check_prepared(arrays: dict[str, Any], in_memory: str = "it is made in memor
     check_classes(train_labels, "train_labels", class_names)
     check_classes(test_labels, "test_labels", class_names)
     check_no_class_empty(train_labels, class_names)
-    rule = arrays.pop("resize", None)
-    resize = str(rule) if rule is not None and rule.ndim == 0 and rule.dtype.kind == "U" else None
-    return Prepared(train_images, train_labels, test_images, test_labels, class_names, in_memory, resize)
+    said = {key: _text(arrays.pop(key, None)) for key in ("resize", "source")}
+    return Prepared(train_images, train_labels, test_images, test_labels, class_names, in_memory, **said)
+
+
+def _text(array: Any) -> str | None:
+    return str(array) if array is not None and array.ndim == 0 and array.dtype.kind == "U" else None
 
 
 def read_prepared(path: Path, *, on_disk: bool = False) -> Prepared:
@@ -131,7 +136,7 @@ def write_prepared(path: Path, data: Prepared) -> None:
     def write(temporary: Path) -> None:
         # Not compressed: CIFAR-10 then opens in a fifth of a second instead of two, and images can stay on disk.
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for key in KEYS if data.resize is not None else KEYS[:-1]:
+            for key in (key for key in KEYS if getattr(data, key) is not None):
                 with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
                     _write_array(member, getattr(data, key), images=key.endswith("images"))
 

@@ -1,5 +1,6 @@
 """Mean and standard deviation of a training split, per channel, in [0, 1] pixel units."""
 
+import logging
 import math
 from collections.abc import Iterable
 
@@ -10,6 +11,8 @@ from dcond.errors import DataError, one_of, require
 from dcond.rng import generator
 from dcond.types import Split
 
+log = logging.getLogger(__name__)
+
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std, one value per channel
 
 CHUNK = 4096  # images counted together
@@ -17,6 +20,7 @@ CHUNK_BYTES = 2**25  # and no more than this of large ones
 SAMPLE = 10_000  # training images that stats=sample looks at
 # A channel that never changes would be divided by 0; one grey level is the smallest difference pixels can show.
 STD_FLOOR = 1 / 255
+DARK = 16 / 255  # three standard deviations above the mean
 
 _IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
@@ -60,7 +64,9 @@ def statistics(split: Split, stats: str, name: str) -> Statistics:
             rows = torch.randperm(len(split), generator=generator(0, "statistics"))[:SAMPLE]
             split = split.part(rows.sort().values)
         size = max(1, min(CHUNK, CHUNK_BYTES // math.prod(split.images.shape[1:])))
-        return measured((images.cpu() for images, _ in split.batches(size)), channels)
+        found = measured((images.cpu() for images, _ in split.batches(size)), channels)
+        _check_brightness(found, name)
+        return found
     mean, std = LEGACY[name]
     if len(mean) != channels:
         raise DataError(
@@ -68,6 +74,19 @@ def statistics(split: Split, stats: str, name: str) -> Statistics:
             "use dataset.stats=pixel."
         )
     return mean, std
+
+
+def _check_brightness(found: Statistics, name: str) -> None:
+    """Warn of images that are nearly black: pixels 0 and 1 as bytes mean 0 and 1 / 255."""
+    mean, std = max(found[0]), max(found[1])
+    if mean + 3 * std < DARK:
+        log.warning(
+            "%s: training images are nearly black (mean %.4f, std %.4f of [0, 1]); if their pixels were 0 and 1, "
+            "multiply them by 255, or save them as floats",
+            name,
+            mean,
+            std,
+        )
 
 
 def measured(parts: Iterable[Tensor], channels: int) -> Statistics:

@@ -37,6 +37,16 @@ class TorchvisionSet(PreparedOnce):
     source: str
     class_names: Sequence[str] | None = None
 
+    def arrays(self) -> Prepared:
+        """Return both splits from the prepared form, made if missing, which must be of this source if it says so."""
+        data = super().arrays()
+        if data.source not in (None, self.source):
+            raise DataError(
+                f"{self.file} holds torchvision's {data.source}, but dataset.source={self.source}; give this set a "
+                "dataset.name of its own, or remove the file to prepare it anew."
+            )
+        return data
+
     def make(self) -> Prepared:
         """Download both splits and return them, checked."""
         train, test = self._fetch(train=True), self._fetch(train=False)
@@ -46,6 +56,7 @@ class TorchvisionSet(PreparedOnce):
             "train_labels": _labels(train),
             "test_images": _images(test),
             "test_labels": _labels(test),
+            "source": np.array(self.source),
         }
         if names:
             arrays["class_names"] = np.array(list(names))
