@@ -210,7 +210,10 @@ def main() -> None:
         return
     table = given.out or Path("benchmarks") / given.device.partition(":")[0] / "bench.csv"
     table.parent.mkdir(parents=True, exist_ok=True)
-    known = list(csv.DictReader(table.open())) if table.exists() else []
+    known = []
+    if table.exists():
+        with table.open() as file:
+            known = list(csv.DictReader(file))
     there = {tuple(each[name] for name in KEY) for each in known if each["status"] == "done"}
     with table.open("a", newline="") as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")

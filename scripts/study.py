@@ -25,7 +25,7 @@ from pathlib import Path
 
 from studies import STUDIES
 
-from dcond.evaluate.results import interval95
+from dcond.intervals import interval95
 
 SEEDS = (0, 1, 2)
 ALONE = "max_steps=20 max_seconds=null evaluate=false threads=null"  # for the timing
@@ -76,7 +76,8 @@ def run(job: tuple[Path, str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "dcond", "condense", *where.split()], capture_output=True, text=True, check=False
     )
-    print(f"{folder.name}: {'done' if done.returncode == 0 else done.stderr.strip().splitlines()[-1]}", flush=True)
+    said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+    print(f"{folder.name}: {'done' if done.returncode == 0 else said[-1]}", flush=True)
 
 
 def collect(study: str) -> None:
@@ -193,6 +194,8 @@ def time_steps(study: str) -> None:
 
 
 def write(rows: list[dict[str, object]], file_name: Path) -> None:
+    if not rows:
+        sys.exit(f"nothing is done yet, so there is no {file_name} to write")
     file_name.parent.mkdir(parents=True, exist_ok=True)
     with file_name.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")

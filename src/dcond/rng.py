@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import torch
 
-PURPOSES = ("initialisation", "real", "augmentation", "networks", "synthetic", "evaluation")
+PURPOSES = ("initialisation", "real", "augmentation", "networks", "synthetic")
 
 
 def derive(seed: int, name: str) -> int:
@@ -31,7 +31,6 @@ class Streams:
     augmentation: torch.Generator
     networks: torch.Generator
     synthetic: torch.Generator
-    evaluation: torch.Generator
 
     def __init__(self, seed: int):
         self.seed = seed

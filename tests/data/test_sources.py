@@ -85,7 +85,7 @@ def test_legacy_statistics_are_published_constants_or_refused():
     [
         ({"test_count": 5}, "dataset.test_count=5 is out of range; allowed: 10 to 1700"),
         ({"test_count": "many"}, "dataset.test_count=many is out of range"),
-        ({"split_seed": "abc"}, "dataset.split_seed='abc' is unknown; allowed: a whole number"),
+        ({"split_seed": "abc"}, "dataset.split_seed='abc' is out of range; allowed: whole numbers from 0"),
         ({"name": "a/b"}, "dataset.name='a/b' cannot name a file"),
         ({"flip": "maybe"}, "dataset.flip='maybe' is unknown; allowed: true, false"),
     ],

@@ -4,13 +4,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dcond.errors import require
+from dcond.errors import whole_number
 from dcond.rng import generator
 
 
 def check_split_seed(seed: int) -> None:
     """Raise :class:`ConfigError` unless ``seed`` is a whole number."""
-    require(isinstance(seed, int), f"dataset.split_seed={seed!r} is unknown; allowed: a whole number.")
+    whole_number("dataset.split_seed", seed, least=0)
 
 
 def stratified_split(

@@ -95,7 +95,7 @@ def named(name: str) -> Kernel:
     """
     if name not in KERNELS:
         hint = nearest(PUBLISHED_NAMES.get(name, name), KERNELS)
-        raise ConfigError(f"kernel={name!r} is unknown; allowed: {', '.join(KERNELS)}.{hint}")
+        raise ConfigError(f"method.kernel={name!r} is unknown; allowed: {', '.join(KERNELS)}.{hint}")
     return KERNELS[name]
 
 

@@ -195,12 +195,14 @@ class GradientMatching:
                 if loss > before:
                     break
         else:
-            old = self.inner == "table_old"
-            fixed = self.inner == "fixed"
-            for _ in range(
-                self.loops(synthetic.ipc).inner_epochs if fixed else adapted_epochs(state.outer - 1, old=old)
-            ):
+            for _ in range(self._epochs(synthetic.ipc, state.outer - 1)):
                 self._epoch(images, labels, state)
+
+    def _epochs(self, ipc: int, outer: int) -> int:
+        """Return the epochs after so many image steps on a network, where they are not measured."""
+        if self.inner == "fixed":
+            return self.loops(ipc).inner_epochs
+        return adapted_epochs(outer, old=self.inner == "table_old")
 
     def _epoch(self, images: Tensor, labels: Tensor, state: MatchingState) -> None:
         """Train θ for one epoch on images (n, c, h, w), normalised."""

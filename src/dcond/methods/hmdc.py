@@ -203,7 +203,8 @@ class HMDC:
         state.pixels.step(gradient.flatten(0, 1) / unit, self.lr * left)
         state.pixels.project()
         state.step, state.outer = state.step + 1, state.outer + 1
-        named = {f"loss_{name}": loss for name, loss in zip([*self.pool.networks, "md"], losses, strict=False)}
+        names = [*self.pool.networks, "md"][: len(losses)]  # one network has no distillation, nor has form "none"
+        named = {f"loss_{name}": loss for name, loss in zip(names, losses, strict=True)}
         return {"loss": torch.stack(losses).sum(), **named}
 
     def _train(self, real: RealData, state: HMDCState) -> None:

@@ -123,8 +123,7 @@ class IDC:
             0 <= self.momentum_network < 1, f"method.momentum_network={self.momentum_network}; allowed: 0 <= m < 1."
         )
         require(self.weight_decay >= 0, f"method.weight_decay={self.weight_decay} must be 0 or more.")
-        whole = isinstance(self.early, int) and self.early >= 0
-        require(whole, f"method.early={self.early} is out of range; allowed: whole numbers from 0.")
+        whole_number("method.early", self.early, least=0)
         require(0 <= self.cutmix_p <= 1, f"method.cutmix_p={self.cutmix_p} is out of range; it is a chance in [0, 1].")
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> IDCState:
