@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 
+from dcond.evaluate.teacher import Teacher
+
 
 def test_two_sets_on_the_same_networks(two_files, evaluate):
     done, result = evaluate("synthetic=good.npz", "against=bad.npz", "evaluation.lr=0.05", epochs=40)
@@ -109,6 +111,16 @@ def test_stored_soft_labels_give_way_to_a_teacher(digits, evaluate):
     done, _ = evaluate("synthetic=soft.npz", *TEACHER, "baselines=false")
     assert done.code == 0, done.err
     assert "the teacher's labels take the place of the soft labels that are stored" in done.err
+
+
+def test_a_teacher_is_asked_for_once_however_often_a_run_is_evaluated(condense, results, monkeypatch):
+    """It is known by a hash of every real image, which takes a pass over the data."""
+    asked, learnt = [], Teacher.learnt
+    monkeypatch.setattr(Teacher, "learnt", lambda self, *given: asked.append(1) or learnt(self, *given))
+    done = condense(*TEACHER, "loop.evaluate_every=1", "max_steps=5", "evaluation.epochs=1", "baselines=false")
+    assert done.code == 0, done.err
+    assert "step 4: average test accuracy" in done.err
+    assert len(asked) == 2  # on the way, and at the end
 
 
 @pytest.mark.parametrize(

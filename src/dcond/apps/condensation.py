@@ -60,6 +60,7 @@ class Job:
         self.pool = build(cfg.pool, f"pool={choices['pool']}")
         self.protocol = build(cfg.evaluation, f"evaluation={choices['evaluation']}")
         self.dataset = build(cfg.dataset, f"dataset={choices['dataset']}")
+        self._needs: dict[str, Any] | None = None
         self.trains = self.evaluate or self.loop.evaluate_every > 0  # the pool, at the end or on the way
         fetch(self.method, self.start, *((self.pool, self.protocol) if self.trains else ()))
 
@@ -210,12 +211,13 @@ class Job:
         """Evaluate the unfinished set; its own random streams leave the run untouched."""
         from dcond.evaluate.full import hold_out
 
-        teacher = self.protocol.teacher
-        needs = {
-            "held_out": hold_out(self.protocol, real),
-            "taught": None if teacher is None else teacher.learnt(real, self.cache),
-        }
-        found = self.protocol.evaluate(lambda repeat: synthetic, self.pool, real.test, self.seed, **needs)
+        if self._needs is None:  # once: a teacher is known by a hash of every real image
+            teacher = self.protocol.teacher
+            self._needs = {
+                "held_out": hold_out(self.protocol, real),
+                "taught": None if teacher is None else teacher.learnt(real, self.cache),
+            }
+        found = self.protocol.evaluate(lambda repeat: synthetic, self.pool, real.test, self.seed, **self._needs)
         values = {f"evaluate/{name}": network.mean for name, network in found.networks.items()}
         recorder.scalars({**values, "evaluate/average": found.average}, step)
         log.info("step %d: average %s %.1f %%", step, ACCURACY[self.test_on], 100 * found.average)

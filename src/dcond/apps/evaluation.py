@@ -77,8 +77,8 @@ def evaluate_with_baselines(
     for look in (odd_inputs, other_test_images) if wanted.doubt else ():
         if warning := look(synthetic, real):
             log.warning("%s", warning)
+    start = time.perf_counter()  # a teacher that is not kept yet is trained first
     trials = _Trials(protocol, pool, real, synthetic, seed, wanted).all()
-    start = time.perf_counter()
     found: dict[str, EvalResult] = {}
     with reporter("evaluate", len(trials) * len(pool.networks) * protocol.repeats) as bar:
         count = _Counter(bar)
