@@ -16,6 +16,7 @@ CASES = [
     ("+model@second=convnett", "model='convnett' is unknown; allowed: ... Did you mean 'convnet'?"),
     ("pool@learners=0", "pool='0' is unknown; allowed: ..."),
     ("--config-dir=. dataset=0", "a part is chosen by a name: 'Config group override must be a string or a list. ..."),
+    ("protocol=default", "protocol is no choice of dcond condense; there are: augment, ... tuned."),
     ("-m method=dm,m3dd", "method='m3dd' is unknown; allowed: ... Did you mean 'm3d'?"),
     ("init=null", "init='null' is unknown; allowed: ..."),
     ("teacher=null", "teacher='null' is unknown; allowed: convnet. For none, leave the word out, or write ~teacher."),
@@ -84,6 +85,21 @@ def test_one_line_and_nothing_half_written(words, pattern, condense, half_writte
     assert re.fullmatch(".*".join(map(re.escape, pattern.split("..."))), line), line
     assert half_written() == []
     assert all(result["status"] == "failed" and line.startswith(result["error"]) for result in results())
+
+
+@pytest.mark.parametrize("word", ["method=dm", "+method=dm", "model=mlp", "init=noise", "experiment=m3d/cifar10"])
+def test_what_condenses_is_no_choice_of_an_evaluation(word, run_cli):
+    line = run_cli("evaluate", "nowhere", word).line
+    group = word.lstrip("+").partition("=")[0]
+    assert line == (
+        f"{group} is no choice of dcond evaluate, since the set is made already; "
+        "there are: dataset, evaluation, pool, sweep, teacher."
+    )
+
+
+def test_no_sweeper_that_chooses_settings_serves_an_evaluation(run_cli):
+    line = run_cli("evaluate", "-m", "nowhere", "dataset=digits", "sweep=optuna").line
+    assert line.startswith("sweep='optuna' is unknown; allowed: joblib, ray, ")
 
 
 @pytest.mark.parametrize(

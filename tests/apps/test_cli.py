@@ -1,6 +1,7 @@
 """The command itself: help, usage, flags, sweeps, completion."""
 
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -9,9 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from hydra import compose, initialize_config_dir
 
 import dcond
+from dcond.apps import launch
 from dcond.engine.loop import Run
+from dcond.paths import conf_dir
 
 SOURCE = str(Path(dcond.__file__).parents[1])
 
@@ -31,6 +36,60 @@ def test_help_is_quick_and_imports_no_torch(words):
     assert done.returncode == 0, done.stderr
     assert f"dcond {words[0] if len(words) > 1 else 'COMMAND'}" in done.stdout
     assert after.ru_utime - before.ru_utime < 1  # seconds of computing: a busy machine makes only the clock run
+
+
+def lines_of_help(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^(\w+): (.+)$", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("command", ["condense", "evaluate"])
+def test_help_shows_the_choices_and_settings_that_the_command_takes(command, run_cli):
+    text = run_cli(command, "--help").out
+    shown = lines_of_help(text.partition("Choices")[2])
+    words = dict(word.split("=") for word in text.partition("every part)\n")[2].partition("\n\n")[0].split())
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        cfg = compose(command)
+        for group in shown.keys() - {"sweep", "experiment", "tuned", "debug"}:  # not every sweep is installed
+            for name in shown[group].split(", "):
+                compose(command, [f"{group}={name}"])
+    assert {key: yaml.safe_load(value) for key, value in words.items()} == {key: cfg[key] for key in words}
+    assert {"seed", "device", "threads", "baselines"} <= words.keys()
+
+
+def test_help_of_evaluate_shows_nothing_of_condensing(run_cli):
+    shown = lines_of_help(run_cli("evaluate", "--help").out)
+    assert set(shown) - {"dcond evaluate"} == {"dataset", "evaluation", "pool", "sweep", "teacher"}
+    assert "optuna" not in shown["sweep"]
+
+
+def test_help_names_families_and_where_all_their_members_are(run_cli):
+    shown = lines_of_help(run_cli("condense", "--help").out)
+    assert re.fullmatch(r"cpu/\.\.\., .*m3d/\.\.\.; dcond list experiments shows all \d+", shown["experiment"])
+    assert {"method", "init", "experiment", "tuned"} <= shown.keys()
+    assert not {"paths", "protocol"} & shown.keys()
+
+
+def test_help_shows_choices_of_own_folders_too(run_cli, folder):
+    (folder / "own" / "method").mkdir(parents=True)
+    (folder / "own" / "method" / "mine.yaml").write_text("# Mine.\ndefaults:\n  - dm\n")
+    shown = lines_of_help(run_cli("condense", "--config-dir", "own", "--help").out)
+    assert {"mine", "dm"} <= set(shown["method"].split(", "))
+
+
+def test_hydra_is_helped_only_where_help_is_asked_for(run_cli, monkeypatch):
+    seen = []
+    listed = launch._groups_listed_once
+    monkeypatch.setattr(launch, "_groups_listed_once", lambda: seen.append(1) or listed())
+    assert run_cli("condense", "--cfg", "job").code == 0
+    assert seen == []
+    assert run_cli("condense", "--help").code == 0
+    assert seen == [1]
+
+
+def test_help_does_without_the_part_of_hydra_that_makes_it_quick(monkeypatch):
+    monkeypatch.setitem(sys.modules, "hydra._internal.config_loader_impl", None)  # as if it were not there
+    with launch._groups_listed_once():
+        pass
 
 
 def test_usage_names_every_command(run_cli):

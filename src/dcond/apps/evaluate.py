@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from dcond.apps.choices import names
 from dcond.apps.job import build, cache_folder, cpu_prepared, fetch, nearby, owned, reported, truth, whole_number
 from dcond.apps.kept import OF_THE_EVALUATION, chosen, dataset_name, extras, learned_lr, maker, parts_of, plain
 from dcond.apps.launch import hydra_main
 from dcond.apps.several import leads
-from dcond.apps.words import choices
+from dcond.apps.words import check_groups
 from dcond.errors import ConfigError
 from dcond.log import tell
-from dcond.paths import conf_dir
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -38,6 +38,7 @@ KEPT = ("seed", "synthetic", *OF_THE_EVALUATION)  # a data set's own network, wh
 def main(argv: list[str]) -> int:
     """Run the sub-command with the words after it; without ``dataset=``, on the data set the artefact names."""
     words = path_words(argv)
+    check_groups(words, "evaluate")  # before the set is looked for, to which such a word may belong
     hydra_main(evaluate, "evaluate", words + dataset_word(words) if leads() else [])
     return 0
 
@@ -83,7 +84,7 @@ def dataset_word(argv: list[str]) -> list[str]:
     metadata = artefact.load(path).metadata
     name = metadata.get("dataset", "")
     choice = metadata.get("dataset_choice", name)
-    if choice not in choices(conf_dir() / "dataset"):
+    if choice not in names("dataset"):
         raise ConfigError(f"the artefact names the data set {choice!r}, which is not packaged; say dataset=NAME.")
     renamed = any(word.lstrip("+").startswith("dataset.name=") for word in argv)
     if choice == name or renamed or not re.fullmatch(NAME, name):  # anybody may have written it

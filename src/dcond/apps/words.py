@@ -2,24 +2,25 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from dcond.apps.choices import groups, names
 from dcond.errors import ConfigError, nearest
 from dcond.paths import conf_dir
 
 _CAN_BE_NONE = ("teacher", "tuned", "experiment", "sweep", "debug")
 
 
-def check_choices(argv: list[str]) -> None:
-    """Raise :class:`ConfigError` for ``group=name`` where the group has no such file, and suggest the nearest.
+def check_choices(argv: list[str], command: str) -> None:
+    """Raise :class:`ConfigError` for ``group=name`` where the command has no such group, or the group no such file.
 
     Hydra refuses such a word too, but without a suggestion. A sweep's lists are checked word by word; anything cleverer
-    is left to Hydra, and so is all of it where own folders of configs are given.
+    is left to Hydra, and so are all names where own folders of configs are given.
     """
     check_named(argv)
+    check_groups(argv, command)
     if any(word.startswith(("--config-dir", "-cd", "--config-path", "-cp", "hydra.searchpath")) for word in argv):
         return
     for word in argv:
@@ -28,12 +29,23 @@ def check_choices(argv: list[str]) -> None:
         folder = conf_dir() / group
         if word.startswith("-") or not value or not group.isidentifier() or not folder.is_dir():
             continue
-        names = choices(folder)
+        allowed = names(group, command=command)
         for name in value.split(","):
-            if name.replace("_", "").replace("-", "").replace("/", "").isalnum() and name not in names:
+            if name.replace("_", "").replace("-", "").replace("/", "").isalnum() and name not in allowed:
                 none = name == "null" and group in _CAN_BE_NONE
-                hint = f" For none, leave the word out, or write ~{group}." if none else nearest(name, names)
-                raise ConfigError(f"{group}={name!r} is unknown; allowed: {', '.join(names)}.{hint}")
+                hint = f" For none, leave the word out, or write ~{group}." if none else nearest(name, allowed)
+                raise ConfigError(f"{group}={name!r} is unknown; allowed: {', '.join(allowed)}.{hint}")
+
+
+def check_groups(argv: list[str], command: str) -> None:
+    """Raise :class:`ConfigError` for ``group=name`` of a packaged group that the command has no use for."""
+    offered = groups(command)
+    why = ", since the set is made already" if command == "evaluate" else ""
+    for word in argv:
+        group, is_setting, _ = word.lstrip("+").partition("=")
+        packaged = group.isidentifier() and group != "paths" and (conf_dir() / group).is_dir()
+        if is_setting and packaged and group not in offered:
+            raise ConfigError(f"{group} is no choice of dcond {command}{why}; there are: {', '.join(offered)}.")
 
 
 def check_named(argv: list[str]) -> None:
@@ -41,11 +53,6 @@ def check_named(argv: list[str]) -> None:
     for word in argv:
         if re.match(r"[+~]*=", word):
             raise ConfigError(f"{word!r} names no setting; write KEY=VALUE without a space.")
-
-
-def choices(folder: Path) -> list[str]:
-    """Return the names that a config group offers, sub-folders included."""
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
 def hydra_words(error: Exception) -> str:
