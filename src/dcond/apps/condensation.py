@@ -37,6 +37,7 @@ class Job:
 
         self.cfg, self.choices, self.text = cfg, choices, text
         self.folder, self.result, self.stop = folder, result, stop
+        self.resumable = False
         self.cache = cache_folder(cfg)
         # Everything that can be wrong in the configuration is built before any data is read.
         self.ipc = self.result["ipc"] = whole_number(cfg, "ipc", 1)
@@ -78,6 +79,7 @@ class Job:
         from dcond.engine.recording import Recorder, Silence, grid, save_png
         from dcond.evaluate.full import hold_out, tuning_data
 
+        self.resumable = moment is not None
         with self.ranks.first_before_others():
             real = self.dataset.load(self.device)
         if self.test_on == HELD_OUT:
@@ -190,6 +192,7 @@ class Job:
             with float32_convolutions() if exact else nullcontext():
                 run.condense(moment)
         finally:
+            self.resumable = run.resumable or moment is not None
             self.result["cost"] |= {
                 "condense_wall_s": run.wall_s,
                 "steps": run.step,

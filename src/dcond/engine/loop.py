@@ -72,6 +72,7 @@ class Run:
     wall_s: float = 0.0
     step_times: list[float] = field(default_factory=list)
     ranks: Ranks = field(default_factory=current)
+    resumable: bool = False  # whether the folder holds a checkpoint of this run
     _saved_at: float = 0.0
     _unchecked: list[dict[str, Tensor]] = field(default_factory=list)  # metrics that no guard has looked at
 
@@ -159,7 +160,7 @@ class Run:
             moment = Checkpoint(self.step, self.config, images, state.state_dict(), self.rng.state_dict(), self.wall_s)
             self.recorder.flush()  # first: a run killed in between repeats steps, and loses no record
             checkpoint.save(moment, self.folder)
-        self._saved_at = self.wall_s
+        self._saved_at, self.resumable = self.wall_s, True
 
     def _restore(self, moment: Checkpoint, state: State) -> None:
         before, now = tuple(moment.images.shape), tuple(self.synthetic.images.shape)
@@ -173,6 +174,7 @@ class Run:
         state.load_state_dict(moment.state)
         self.rng.load_state_dict(moment.rng)
         self.step, self.wall_s, self._saved_at = moment.step, moment.wall_s, moment.wall_s
+        self.resumable = True
         log.info("resumed at step %d of %d", self.step, self.steps)
 
     def _picture(self, final: bool = False) -> None:
