@@ -11,7 +11,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from dcond.apps.several import run_together, several
-from dcond.apps.words import check_added, check_choices, hydra_words
+from dcond.apps.unknown import check_added
+from dcond.apps.words import check_choices, hydra_words
 from dcond.errors import ConfigError, DcondError
 from dcond.paths import conf_dir
 
@@ -56,7 +57,7 @@ def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
     except (HydraException, OmegaConfBaseException) as error:
         if isinstance(error.__cause__, DcondError):  # a job of a sweep
             raise error.__cause__ from None
-        raise ConfigError(hydra_words(error)) from error
+        raise ConfigError(hydra_words(error, argv, config_name)) from error
     except (OSError, ValueError) as error:  # Hydra could not make or fill the run folder
         if "Config group override" in str(error):
             raise ConfigError(hydra_words(error)) from error
