@@ -109,7 +109,6 @@ def test_version(run_cli):
         ([], "usage: dcond COMMAND"),
         (["condens"], "dcond: unknown command 'condens'. Did you mean 'condense'?\n"),
         (["--config-dir", "x", "condense"], "options go after the command"),
-        (["condense", "--foo"], "unrecognized arguments: --foo"),
         (["data"], "usage: dcond data"),
     ],
 )
@@ -118,6 +117,43 @@ def test_wrong_usage_exits_with_2(words, message, run_cli):
     assert done.code == 2
     assert message in done.err
     assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("condense --ipc 10", "--ipc is no flag; write ipc=10."),
+        ("condense --ipc=10 seed=1", "--ipc is no flag; write ipc=10."),
+        ("condense seed=1 --max-steps ipc=1", "--max-steps is no flag; write max_steps=VALUE."),
+        ("condense --method.lr 0.5", "--method.lr is no flag; write method.lr=0.5."),
+        ("evaluate nowhere --seed 3", "--seed is no flag; write seed=3."),
+        ("evaluate --synthetic nowhere", "--synthetic is no flag; write synthetic=nowhere."),
+        ("condense --mutlirun ipc=1,2", "--mutlirun is no flag. Did you mean '--multirun'? See dcond condense --help."),
+        ("condense -x", "-x is no flag; settings are written KEY=VALUE. See dcond condense --help."),
+        ("condense --cfg", "argument --cfg/-c: expected one argument."),
+    ],
+)
+def test_a_flag_that_there_is_not_is_one_line(words, line, run_cli, folder):
+    done = run_cli(*words.split())
+    assert (done.code, done.out, done.err) == (2, "", f"dcond: {line}\n")
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--cfg job -p ipc ipc=3", "3\n"),
+        ("ipc=3 -c job --resolve --package ipc", "3\n"),
+        ("--info defaults ipc=3", "Defaults List"),
+        ("--version", "Hydra 1."),
+        ("--hydra-help", "== Flags =="),
+        ("-h", "dcond condense: make"),
+    ],
+)
+def test_hydras_flags_are_taken_wherever_they_stand(words, said, run_cli):
+    done = run_cli("condense", *words.split())
+    assert done.code == 0
+    assert said in done.out
 
 
 def test_a_finished_run_holds_what_is_promised(condense, folder, results):

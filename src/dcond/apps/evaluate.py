@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from dcond.apps.choices import names
+from dcond.apps.flags import paths
 from dcond.apps.job import build, cache_folder, cpu_prepared, fetch, nearby, owned, reported, truth, whole_number
 from dcond.apps.kept import OF_THE_EVALUATION, chosen, dataset_name, extras, learned_lr, maker, parts_of, plain
 from dcond.apps.launch import hydra_main
@@ -28,18 +29,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TAKE_A_VALUE = (  # Hydra's flags whose value is a word of its own
-    *("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p", "--cfg", "-c"),
-    *("--info", "-i"),
-)
 KEPT = ("seed", "synthetic", *OF_THE_EVALUATION)  # a data set's own network, which condenses, is not used
 
 
 def main(argv: list[str]) -> int:
     """Run the sub-command with the words after it; without ``dataset=``, on the data set the artefact names."""
-    words = path_words(argv)
-    check_groups(words, "evaluate")  # before the set is looked for, to which such a word may belong
-    hydra_main(evaluate, "evaluate", words + dataset_word(words) if leads() else [])
+    words = []
+    if leads():
+        words = path_words(argv)
+        check_groups(words, "evaluate")  # before the set is looked for: which it is may hang on such a word
+        words += dataset_word(words)
+    hydra_main(evaluate, "evaluate", words)
     return 0
 
 
@@ -51,11 +51,9 @@ def path_words(argv: list[str]) -> list[str]:
     words = [re.sub(r"^(synthetic|against)=(?!\{)", r"\1.path=", word) for word in argv]
     if any(re.match(r"\+*synthetic(\.path)?=", word) for word in words):
         return words
-    for index, word in enumerate(words):
-        of_a_flag = index > 0 and words[index - 1] in TAKE_A_VALUE
-        if word and not of_a_flag and not word.startswith(("-", "+", "~")) and "=" not in word:
-            quoted = word.replace("'", r"\'")
-            return [*words[:index], f"synthetic.path='{quoted}'", *words[index + 1 :]]
+    for word in paths(words, "evaluate")[:1]:
+        quoted = word.replace("'", r"\'")
+        words[words.index(word)] = f"synthetic.path='{quoted}'"
     return words
 
 

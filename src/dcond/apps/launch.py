@@ -10,6 +10,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from dcond.apps.flags import settings_first
 from dcond.apps.several import run_together, several
 from dcond.apps.unknown import check_added
 from dcond.apps.words import check_choices, hydra_words
@@ -45,9 +46,9 @@ def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
 
     from dcond.apps.sweep import told_at_end
 
+    words = settings_first(argv, config_name)
     check_choices(argv, config_name)
-    # Hydra takes flags and settings in one block each: `ipc=1 -m seed=0,1` it would refuse.
-    sys.argv = [sys.argv[0], *sorted(argv, key=_is_flag)]
+    sys.argv = [sys.argv[0], *words]
     try:
         asked = {"--help", "-h", "--hydra-help"} & set(argv)
         with told_at_end(), _hydra_raises(), _groups_listed_once() if asked else nullcontext():
@@ -146,8 +147,3 @@ def _translated(task: Task) -> Task:
             raise sweep.JobError(words) from error
 
     return run
-
-
-def _is_flag(word: str) -> bool:
-    """Tell whether a word is a flag, or a flag's value, rather than a setting."""
-    return word.startswith("-") or not (word.startswith("~") or "=" in word)
