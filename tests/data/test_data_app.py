@@ -154,3 +154,9 @@ def test_help_has_examples_and_imports_neither_torch_nor_hydra():
     )
     assert done.returncode == 0, done.stderr
     assert "dcond data info npz dataset.path=birds.npz" in done.stdout
+
+
+def test_what_may_be_left_out_is_not_called_required(capsys):
+    with pytest.raises(SystemExit):
+        main(["info"])
+    assert capsys.readouterr().err.endswith("the following arguments are required: NAME\n")

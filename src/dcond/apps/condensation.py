@@ -74,20 +74,15 @@ class Job:
     def run(self, moment: "Checkpoint | None") -> "list[RenderableType]":
         """Do all of it; return what is to be printed when the result is on disk."""
         from dcond import artefact
-        from dcond.apps.evaluation import check_memory
         from dcond.engine.machine import peak_memory_bytes
+        from dcond.engine.progress import said_if_slow
         from dcond.engine.recording import Recorder, Silence, grid, save_png
-        from dcond.evaluate.full import hold_out, tuning_data
 
         self.resumable = moment is not None
-        with self.ranks.first_before_others():
-            real = self.dataset.load(self.device)
-        if self.test_on == HELD_OUT:
-            real = tuning_data(real)
-        if self.trains:
-            check_memory(real, self.protocol, full=self.full and self.evaluate)
-            hold_out(self.protocol, real)  # too few images to search a rate on are told before any step
-        synthetic = self._first_images(real)
+        start = f"choosing the first images (init={self.choices['init']})"
+        with said_if_slow(f"reading {self.result['dataset']}, {start}"):
+            real = self._data()
+            synthetic = self._first_images(real)
         self._describe(synthetic)
         after_step, done = moment.step if moment else 0, False
         recorder = (
@@ -109,6 +104,20 @@ class Job:
             recorder.outcome(self._shown_results(), self.result["cost"]["steps"] or 0, done=done)
             recorder.close()
         return tables
+
+    def _data(self) -> "RealData":
+        """Read the real images, and refuse those that the evaluation could not do with."""
+        from dcond.apps.evaluation import check_memory
+        from dcond.evaluate.full import hold_out, tuning_data
+
+        with self.ranks.first_before_others():
+            real: RealData = self.dataset.load(self.device)
+        if self.test_on == HELD_OUT:
+            real = tuning_data(real)
+        if self.trains:
+            check_memory(real, self.protocol, full=self.full and self.evaluate)
+            hold_out(self.protocol, real)  # too few images to search a rate on are told before any step
+        return real
 
     def _shown_results(self) -> dict[str, float]:
         """Return the final figures that are known, for the same view."""

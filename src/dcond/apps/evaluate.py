@@ -121,6 +121,7 @@ def _evaluate(cfg: DictConfig, name: str, result: dict[str, Any]) -> "list[Rende
     """Evaluate a set on the data set that is chosen by this name; figures go into ``result``, tables are returned."""
     from dcond.apps.evaluation import Wanted, evaluate_with_baselines
     from dcond.engine.machine import forget_peak_memory, peak_memory_bytes, pick_device
+    from dcond.engine.progress import said_if_slow
     from dcond.ranks import current
 
     seed = result["seed"] = whole_number(cfg, "seed", 0)
@@ -133,7 +134,7 @@ def _evaluate(cfg: DictConfig, name: str, result: dict[str, Any]) -> "list[Rende
     dataset = build(cfg.dataset, f"dataset={name}")
     result |= {"dataset": dataset_name(cfg, name), "device": str(device)}
     result["cost"]["processes"] = current().count
-    with current().first_before_others():
+    with said_if_slow(f"reading {result['dataset']}"), current().first_before_others():
         real = dataset.load(device)
     synthetic = given.fitted(real)
     result |= _described(given, synthetic)

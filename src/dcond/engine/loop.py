@@ -94,10 +94,11 @@ class Run:
         elif self.steps > 0:
             self._save(state)  # from here on the run can always be resumed
         self._picture()
-        with reporter("condense", self.steps, self.step, self.loop.progress_every_s) as bar, self.stop.deferred():
-            while not self.finished:
-                metrics = self._advance(state)
-                self._housekeeping(state, metrics, bar.update)
+        if not self.finished:  # of no steps there is no progress to show
+            with reporter("condense", self.steps, self.step, self.loop.progress_every_s) as bar, self.stop.deferred():
+                while not self.finished:
+                    metrics = self._advance(state)
+                    self._housekeeping(state, metrics, bar.update)
         self._picture(final=True)
 
     def _advance(self, state: State) -> dict[str, Tensor]:
