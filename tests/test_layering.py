@@ -1,6 +1,10 @@
 """Imports run one way, as docs/architecture.md draws it; read from the source, imports inside functions included."""
 
 import ast
+import re
+import sys
+import tomllib
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -75,6 +79,17 @@ def test_what_stands_outside_is_known_where_it_is_used_only(path):
     for outside, allowed in ONLY_IN.items():
         uses = any(name == outside or name.startswith(f"{outside}.") for name in imported(path))
         assert not uses or part in allowed, f"dcond.{part} imports {outside}; only {sorted(allowed)} may"
+
+
+def test_what_is_imported_is_declared():
+    """Not only brought along by another package, which may do without it one day."""
+    names = {name.split(".")[0] for path in MODULES for name in imported(path)}
+    outside = names - set(sys.stdlib_module_names) - {"dcond"}
+    project = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    words = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    declared = {re.split(r"[\[<>=]", word)[0] for word in words}
+    called = {"hydra": "hydra-core", "sklearn": "scikit-learn", "PIL": "pillow"}
+    assert {called.get(name, name) for name in outside} <= declared
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if name_of(path)[0] == "methods"], ids=lambda p: p.stem)

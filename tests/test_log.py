@@ -1,9 +1,14 @@
 """Messages go to stderr as long as somebody reads it; a terminal that has gone away ends nothing."""
 
+import fcntl
 import os
+import re
+import struct
 import subprocess
 import sys
+import termios
 import tty
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -31,6 +36,30 @@ def test_a_terminal_that_has_gone_away_ends_nothing(monkeypatch):
             console.print("after")
         sys.stderr.write("and what others write")
         sys.stderr.flush()
+
+
+LOGGING = """
+import logging
+from dcond.log import console_handler
+logging.basicConfig(handlers=[console_handler()], format="%(message)s")
+logging.warning("condensed set: %s/synthetic.safetensors [red]", "folder/" * 20)
+"""
+
+
+def test_a_path_is_one_piece_on_a_terminal_of_80_columns():
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    environment = {"PYTHONPATH": SOURCE, "TERM": "xterm", "NO_COLOR": "1"}
+    process = subprocess.Popen([sys.executable, "-c", LOGGING], stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    with suppress(OSError):  # the other side is closed
+        while part := os.read(ours, 4096):
+            shown += part
+    os.close(ours)
+    assert process.wait() == 0
+    line = re.sub(r"\x1b\[[\d;]*m", "", shown.decode())
+    assert re.fullmatch(r"\d\d:\d\d:\d\d condensed set: (folder/){20}/synthetic.safetensors \[red\]\r\n", line)
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])

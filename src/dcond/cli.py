@@ -9,7 +9,7 @@ from typing import NoReturn
 
 import dcond
 from dcond.apps.several import leave, several
-from dcond.errors import DcondError, nearest
+from dcond.errors import DcondError, UsageError, nearest
 
 COMMANDS = {
     "condense": "make a synthetic set, then train unlike networks on it and test them",
@@ -88,7 +88,7 @@ def _run(command: str, words: list[str]) -> int:
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
         print(f"dcond: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         print("dcond: interrupted", file=sys.stderr)
         return 130

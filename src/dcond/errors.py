@@ -15,6 +15,10 @@ class ConfigError(DcondError):
     """A setting is unknown, out of range, or contradicts another."""
 
 
+class UsageError(ConfigError):
+    """A flag that there is not; the exit status is 2, as of every wrong usage."""
+
+
 class DataError(DcondError):
     """A data set cannot be read, or holds something that cannot be used."""
 

@@ -3,11 +3,11 @@
 import logging
 import os
 import sys
+import time
 from functools import cache
 from typing import IO, Any, cast
 
 from rich.console import Console, RenderableType
-from rich.logging import RichHandler
 from rich.text import Text
 
 log = logging.getLogger(__name__)
@@ -51,6 +51,18 @@ def console() -> Console:
     return LastingConsole(stderr=True)
 
 
+class _TerminalHandler(logging.Handler):
+    """Time and message above a progress bar; the terminal breaks long lines, so that a path is copied in one piece."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a record."""
+        try:
+            when = Text(time.strftime("%H:%M:%S", time.localtime(record.created)), "log.time")
+            console().print(when, console().highlighter(self.format(record)), soft_wrap=True)
+        except Exception:
+            self.handleError(record)
+
+
 def console_handler() -> logging.Handler:
     """Make the console's log handler; named in ``conf/hydra/job_logging/dcond.yaml``.
 
@@ -58,9 +70,7 @@ def console_handler() -> logging.Handler:
     """
     handler: logging.Handler = logging.StreamHandler()
     if console().is_terminal:
-        handler = RichHandler(
-            console=console(), show_path=False, show_level=False, log_time_format="%H:%M:%S", markup=False
-        )
+        handler = _TerminalHandler()
     handler.addFilter(lambda record: not getattr(record, "file_only", False))
     return handler
 

@@ -16,19 +16,52 @@ CASES = [
     ("+model@second=convnett", "model='convnett' is unknown; allowed: ... Did you mean 'convnet'?"),
     ("pool@learners=0", "pool='0' is unknown; allowed: ..."),
     ("--config-dir=. dataset=0", "a part is chosen by a name: 'Config group override must be a string or a list. ..."),
+    ("protocol=default", "protocol is no choice of dcond condense; there are: augment, ... tuned."),
     ("-m method=dm,m3dd", "method='m3dd' is unknown; allowed: ... Did you mean 'm3d'?"),
     ("init=null", "init='null' is unknown; allowed: ..."),
     ("teacher=null", "teacher='null' is unknown; allowed: convnet. For none, leave the word out, or write ~teacher."),
     ("tuned=null", "tuned='null' is unknown; allowed: ... For none, leave the word out, or write ~tuned."),
-    ("experiment=null", "experiment='null' is unknown; ... For none, leave the word out, or write ~experiment."),
-    ("methd.lr=1", "Could not override 'methd.lr'. Did you mean 'method'?"),
-    ("method.lrr=1", "Could not override 'method.lrr'. ... Did you mean 'lr'?"),
+    (
+        "experiment=null",
+        "experiment='null' is unknown. For none, leave the word out, or write ~experiment. All there are: ...",
+    ),
+    (
+        "experiment=m3d",
+        "experiment='m3d' is unknown. Did you mean m3d/cifar10 or m3d/cifar100? All there are: dcond list experiments",
+    ),
+    (
+        "experiment=degm",
+        "experiment='degm' is unknown. Did you mean degm/dc, degm/m, degm/md or degm/mda? ...",
+    ),
+    ("experiment=dm/cifar1000", "experiment='dm/cifar1000' is unknown. Did you mean 'dm/cifar100'? All there are: ..."),
+    ("experiment=zzz", "experiment='zzz' is unknown. All there are: dcond list experiments"),
+    ("methd.lr=1", "methd.lr is no setting here. Did you mean method.lr? All there are: dcond condense ... --cfg job"),
+    (
+        "method.lrr=1",
+        "method.lrr is no setting of method=dm. Did you mean method.lr? "
+        "All there are: dcond condense ... method=dm ... --cfg job --package method",
+    ),
+    ("method.lr.x=1", "method.lr.x is no setting; nothing stands below method.lr."),
+    ("teacher.x=1", "teacher.x is no setting; nothing stands below teacher as long as no teacher=NAME is chosen."),
+    (
+        "experiment=dm/cifar10 loop.x=1",
+        "loop.x is no setting of loop. All there are: ... --package loop",
+    ),
+    (
+        "pool.networks.Convnet.width=3",
+        "pool.networks.Convnet.width is no setting of pool.networks. Did you mean pool.networks.ConvNet.width? ...",
+    ),
+    (
+        "pool.networks.Foo=convnet",
+        "pool.networks.Foo is no setting of pool.networks. To add a network: +model@pool.networks.Foo=NAME. All ...",
+    ),
+    ("hydra.x=1", "hydra.x is no setting; to add it all the same, write +hydra.x=1."),
     ("+method.lrr=1", "method.lrr is unknown; dcond.methods.dm.DM takes ... Did you mean 'lr'?"),
     ("method=hmdc gbm=false", "gbm is no setting here; method.gbm is: method.gbm=false."),
     ("method=hmdc +gbm=false", "gbm is no setting here; method.gbm is: method.gbm=false."),
     ("method=hmdc ++gbm=false", "gbm is no setting here; method.gbm is: method.gbm=false."),
     ("lr=2", "lr is no setting here; method.lr, evaluation.lr, model.lr, ... are: method.lr=2."),
-    ("newkey=1", "Could not override 'newkey'."),
+    ("newkey=1", "newkey is no setting here. All there are: dcond condense ... --cfg job"),
     ("+newkey=1", "newkey is no setting here; nothing reads it; leave the word out."),
     ("+newkey.x=1", "newkey is no setting here; ..."),
     ("~method.lr", "method.lr is missing; dcond.methods.dm.DM needs it."),
@@ -84,6 +117,30 @@ def test_one_line_and_nothing_half_written(words, pattern, condense, half_writte
     assert re.fullmatch(".*".join(map(re.escape, pattern.split("..."))), line), line
     assert half_written() == []
     assert all(result["status"] == "failed" and line.startswith(result["error"]) for result in results())
+
+
+@pytest.mark.parametrize("word", ["method=dm", "+method=dm", "model=mlp", "init=noise", "experiment=m3d/cifar10"])
+def test_what_condenses_is_no_choice_of_an_evaluation(word, run_cli):
+    line = run_cli("evaluate", "nowhere", word).line
+    group = word.lstrip("+").partition("=")[0]
+    assert line == (
+        f"{group} is no choice of dcond evaluate, since the set is made already; "
+        "there are: dataset, evaluation, pool, sweep, teacher."
+    )
+
+
+def test_no_sweeper_that_chooses_settings_serves_an_evaluation(run_cli):
+    line = run_cli("evaluate", "-m", "nowhere", "dataset=digits", "sweep=optuna").line
+    assert line.startswith("sweep='optuna' is unknown; allowed: joblib, ray, ")
+
+
+def test_the_command_that_shows_all_settings_shows_them(run_cli):
+    line = run_cli("condense", "method=m3d", "method.lrr=1").line
+    assert line.startswith("method.lrr is no setting of method=m3d. Did you mean method.lr?")
+    done = run_cli(*line.partition("All there are: dcond ")[2].split())
+    assert done.out.splitlines()[:2] == ["# @package method", "_target_: dcond.methods.m3d.M3D"]
+    line = run_cli("condense", "method.lrr=1").line
+    assert line.startswith("method.lrr is no setting of method=hmdc. Did you mean method.lr?")
 
 
 @pytest.mark.parametrize(

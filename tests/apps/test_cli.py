@@ -1,6 +1,7 @@
 """The command itself: help, usage, flags, sweeps, completion."""
 
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -9,9 +10,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
+from hydra import compose, initialize_config_dir
 
 import dcond
+from dcond.apps import launch
 from dcond.engine.loop import Run
+from dcond.paths import conf_dir
 
 SOURCE = str(Path(dcond.__file__).parents[1])
 
@@ -33,6 +38,60 @@ def test_help_is_quick_and_imports_no_torch(words):
     assert after.ru_utime - before.ru_utime < 1  # seconds of computing: a busy machine makes only the clock run
 
 
+def lines_of_help(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^(\w+): (.+)$", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("command", ["condense", "evaluate"])
+def test_help_shows_the_choices_and_settings_that_the_command_takes(command, run_cli):
+    text = run_cli(command, "--help").out
+    shown = lines_of_help(text.partition("Choices")[2])
+    words = dict(word.split("=") for word in text.partition("every part)\n")[2].partition("\n\n")[0].split())
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        cfg = compose(command)
+        for group in shown.keys() - {"sweep", "experiment", "tuned", "debug"}:  # not every sweep is installed
+            for name in shown[group].split(", "):
+                compose(command, [f"{group}={name}"])
+    assert {key: yaml.safe_load(value) for key, value in words.items()} == {key: cfg[key] for key in words}
+    assert {"seed", "device", "threads", "baselines"} <= words.keys()
+
+
+def test_help_of_evaluate_shows_nothing_of_condensing(run_cli):
+    shown = lines_of_help(run_cli("evaluate", "--help").out)
+    assert set(shown) - {"dcond evaluate"} == {"dataset", "evaluation", "pool", "sweep", "teacher"}
+    assert "optuna" not in shown["sweep"]
+
+
+def test_help_names_families_and_where_all_their_members_are(run_cli):
+    shown = lines_of_help(run_cli("condense", "--help").out)
+    assert re.fullmatch(r"cpu/\.\.\., .*m3d/\.\.\.; dcond list experiments shows all \d+", shown["experiment"])
+    assert {"method", "init", "experiment", "tuned"} <= shown.keys()
+    assert not {"paths", "protocol"} & shown.keys()
+
+
+def test_help_shows_choices_of_own_folders_too(run_cli, folder):
+    (folder / "own" / "method").mkdir(parents=True)
+    (folder / "own" / "method" / "mine.yaml").write_text("# Mine.\ndefaults:\n  - dm\n")
+    shown = lines_of_help(run_cli("condense", "--config-dir", "own", "--help").out)
+    assert {"mine", "dm"} <= set(shown["method"].split(", "))
+
+
+def test_hydra_is_helped_only_where_help_is_asked_for(run_cli, monkeypatch):
+    seen = []
+    listed = launch._groups_listed_once
+    monkeypatch.setattr(launch, "_groups_listed_once", lambda: seen.append(1) or listed())
+    assert run_cli("condense", "--cfg", "job").code == 0
+    assert seen == []
+    assert run_cli("condense", "--help").code == 0
+    assert seen == [1]
+
+
+def test_help_does_without_the_part_of_hydra_that_makes_it_quick(monkeypatch):
+    monkeypatch.setitem(sys.modules, "hydra._internal.config_loader_impl", None)  # as if it were not there
+    with launch._groups_listed_once():
+        pass
+
+
 def test_usage_names_every_command(run_cli):
     done = run_cli("--help")
     assert done.code == 0
@@ -50,7 +109,6 @@ def test_version(run_cli):
         ([], "usage: dcond COMMAND"),
         (["condens"], "dcond: unknown command 'condens'. Did you mean 'condense'?\n"),
         (["--config-dir", "x", "condense"], "options go after the command"),
-        (["condense", "--foo"], "unrecognized arguments: --foo"),
         (["data"], "usage: dcond data"),
     ],
 )
@@ -59,6 +117,43 @@ def test_wrong_usage_exits_with_2(words, message, run_cli):
     assert done.code == 2
     assert message in done.err
     assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("condense --ipc 10", "--ipc is no flag; write ipc=10."),
+        ("condense --ipc=10 seed=1", "--ipc is no flag; write ipc=10."),
+        ("condense seed=1 --max-steps ipc=1", "--max-steps is no flag; write max_steps=VALUE."),
+        ("condense --method.lr 0.5", "--method.lr is no flag; write method.lr=0.5."),
+        ("evaluate nowhere --seed 3", "--seed is no flag; write seed=3."),
+        ("evaluate --synthetic nowhere", "--synthetic is no flag; write synthetic=nowhere."),
+        ("condense --mutlirun ipc=1,2", "--mutlirun is no flag. Did you mean '--multirun'? See dcond condense --help."),
+        ("condense -x", "-x is no flag; settings are written KEY=VALUE. See dcond condense --help."),
+        ("condense --cfg", "argument --cfg/-c: expected one argument."),
+    ],
+)
+def test_a_flag_that_there_is_not_is_one_line(words, line, run_cli, folder):
+    done = run_cli(*words.split())
+    assert (done.code, done.out, done.err) == (2, "", f"dcond: {line}\n")
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--cfg job -p ipc ipc=3", "3\n"),
+        ("ipc=3 -c job --resolve --package ipc", "3\n"),
+        ("--info defaults ipc=3", "Defaults List"),
+        ("--version", "Hydra 1."),
+        ("--hydra-help", "== Flags =="),
+        ("-h", "dcond condense: make"),
+    ],
+)
+def test_hydras_flags_are_taken_wherever_they_stand(words, said, run_cli):
+    done = run_cli("condense", *words.split())
+    assert done.code == 0
+    assert said in done.out
 
 
 def test_a_finished_run_holds_what_is_promised(condense, folder, results):

@@ -9,16 +9,16 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from dcond.apps.choices import names
 from dcond.apps.job import build
 from dcond.apps.list import KINDS, entries
-from dcond.apps.words import choices
 from dcond.paths import conf_dir
 
 CONF = conf_dir()
 FILES = sorted(CONF.rglob("*.yaml"))
 PARTS = ("method", "dataset", "model", "pool", "init", "augment", "evaluation", "teacher")
 ON_TOP = ("tuned", "experiment", "debug")
-CASES = [(group, name) for group in (*PARTS, *ON_TOP) for name in choices(CONF / group)]
+CASES = [(group, name) for group in (*PARTS, *ON_TOP) for name in names(group)]
 
 
 @cache
@@ -91,7 +91,7 @@ def leaves(node: DictConfig, prefix: str = "") -> list[tuple[str, object]]:
 
 
 def test_every_tuned_file_can_be_reached():
-    for name in choices(CONF / "tuned"):
+    for name in names("tuned"):
         method, _, dataset = name.partition("-")
         assert (CONF / "method" / f"{method}.yaml").is_file(), name
         assert (CONF / "dataset" / f"{dataset}.yaml").is_file(), name

@@ -91,7 +91,10 @@ def test_a_whitened_set(digits, evaluate):
             ("synthetic=x.npz", "synthetic.normalised=maybe"),
             "synthetic.normalised='maybe' must be true or false or null.",
         ),
-        (("synthetic=x.npz", "synthetic.factr=2"), "Could not override 'synthetic.factr'."),
+        (
+            ("synthetic=x.npz", "synthetic.factr=2"),
+            "synthetic.factr is no setting of synthetic. Did you mean synthetic.factor?",
+        ),
         (
             ("synthetic=x.npz", "synthetic.factor=0"),
             "synthetic.factor=0 is out of range; allowed: whole numbers from 1.",

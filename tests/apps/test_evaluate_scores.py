@@ -129,7 +129,10 @@ def test_a_teacher_is_asked_for_once_however_often_a_run_is_evaluated(condense, 
         (("teacher=convent",), "teacher='convent' is unknown; allowed: convnet. Did you mean 'convnet'?"),
         (("teacher=convnet", "teacher.temperature=0"), "teacher.temperature=0 is out of range; greater than 0."),
         (("teacher=convnet", "teacher.temperature=warm"), "evaluation.teacher.temperature='warm' must be a number."),
-        (("teacher=convnet", "model@teacher.network=mlp", "teacher.network.width=3"), "Could not override"),
+        (
+            ("teacher=convnet", "model@teacher.network=mlp", "teacher.network.width=3"),
+            "teacher.network.width is no setting of teacher.network.",
+        ),
     ],
 )
 def test_wrong_words_about_a_teacher(words, message, two_files, evaluate):

@@ -1,8 +1,13 @@
 """Going on with a run, and never writing over one that is done."""
 
+import shlex
+import signal
+from unittest.mock import Mock
+
 import pytest
 
 from dcond import artefact
+from dcond.engine.signals import Interrupted
 
 
 def content(run):
@@ -20,6 +25,45 @@ def test_a_stopped_run_says_so_and_goes_on_to_the_same_images(stopped, condense,
     assert condense("evaluate=false", "hydra.run.dir=whole").code == 0
     whole, resumed = (artefact_images(run) for run in (folder / "whole", stopped))
     assert whole == resumed
+
+
+def last_line(text):
+    return text.splitlines()[-1]
+
+
+def test_the_last_line_of_a_stopped_run_is_the_way_back(condense, signalled, run_cli, results):
+    with signalled():
+        line = last_line(condense("evaluate=false", "hydra.run.dir=a run").err)
+    assert line.startswith("interrupted by SIGTERM; its checkpoint is kept. Go on with: dcond condense ")
+    assert run_cli(*shlex.split(line.partition("dcond ")[2])).code == 0
+    assert [result["status"] for result in results()] == ["done"]
+
+
+def test_no_way_back_is_named_where_there_is_none(condense, finished, run_cli, quick, monkeypatch):
+    """Before the first checkpoint, though one of an earlier run lies there; without steps; in an evaluation."""
+    stop = Mock(side_effect=Interrupted(signal.SIGINT))
+    monkeypatch.setattr("dcond.evaluate.Protocol.evaluate", stop)
+    assert last_line(run_cli("evaluate", str(finished), *quick).err) == "interrupted by SIGINT"
+    assert last_line(run_cli("condense", "method=random", *quick).err) == "interrupted by SIGINT"
+    (finished / "result.json").unlink()
+    monkeypatch.setattr("dcond.data.Digits.load", stop)
+    assert last_line(condense("hydra.run.dir=run").err) == "interrupted by SIGINT"
+    assert stop.call_count == 3
+
+
+def test_the_way_back_is_named_until_the_evaluation_is_done(condense, monkeypatch):
+    monkeypatch.setattr("dcond.evaluate.Protocol.evaluate", Mock(side_effect=Interrupted(signal.SIGINT)))
+    assert last_line(condense("hydra.run.dir=run").err).endswith("Go on with: dcond condense resume=run")
+
+
+def test_a_sweep_names_its_own_way_back_only(condense, signalled):
+    with signalled():
+        lines = condense("-m", "evaluate=false", "hydra.sweep.dir=s").err.splitlines()
+    assert lines[-2:] == [
+        "interrupted by SIGTERM",
+        "dcond: the sweep was stopped. The same command with hydra.sweep.dir=s leaves what is done as it is and goes "
+        "on with the rest.",
+    ]
 
 
 def artefact_images(run):

@@ -14,8 +14,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from dcond.apps import data, evaluate, export, report
+from dcond.apps.choices import names
 from dcond.apps.list import KINDS
-from dcond.apps.words import choices
 from dcond.cli import COMMANDS
 from dcond.paths import conf_dir
 
@@ -127,7 +127,7 @@ def plain_fault(words: tuple[str, ...]) -> str | None:
     except SystemExit:
         return "does not parse"
     if command == "data" and not is_placeholder(arguments.name):
-        return None if arguments.name in choices(conf_dir() / "dataset") else "no such data set"
+        return None if arguments.name in names("dataset") else "no such data set"
     return None
 
 
@@ -159,8 +159,8 @@ def test_choices_in_commands_are_files_of_their_groups():
             values = (override.input_line or "").partition("=")[2].split(",")
             if not (conf_dir() / group).is_dir() or "/" in group:
                 continue
-            names = [*choices(conf_dir() / group), "null"]
-            unknown = [value for value in values if value not in names and f"{group}/{value}" not in own]
+            allowed = [*names(group), "null"]
+            unknown = [value for value in values if value not in allowed and f"{group}/{value}" not in own]
             lost += [f"{page.name}: {group}={value}" for value in unknown if not is_placeholder(value)]
     assert lost == []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import config_reference
 import pytest
 
-from dcond.apps.words import choices
+from dcond.apps.choices import names
 from dcond.paths import conf_dir
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +19,7 @@ def test_the_reference_has_every_group_file_and_setting():
     text = config_reference.reference()
     for group in (path for path in conf_dir().iterdir() if path.is_dir() and path.name != "hydra"):
         assert f"\n## {group.name}\n" in text
-        for name in choices(group):
+        for name in names(group.name):
             assert f"`{group.name}={name}`" in text or f"`{group.name}/{name}`" in text
     assert "| `ipc` | `1` | images stored per class |" in text
     assert "| `networks.ConvNet.width` | `64` |  |" in text

@@ -239,3 +239,10 @@ def test_intervals_that_cannot_be_are_refused(settings, words):
     with pytest.raises(ConfigError) as error:
         Loop(**settings)
     assert str(error.value) == words
+
+
+def test_of_no_steps_there_is_no_progress_to_show(make_run, drift, monkeypatch):
+    monkeypatch.setattr("dcond.engine.loop.reporter", None)
+    run = make_run(drift(steps=0))
+    run.condense()
+    assert run.step == 0

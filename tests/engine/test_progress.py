@@ -2,12 +2,14 @@
 
 import io
 import logging
+import time
+from contextlib import suppress
 
 import pytest
 from rich.console import Console
 
 from dcond.engine import progress
-from dcond.engine.progress import Bar, Lines, duration, reporter
+from dcond.engine.progress import Bar, Lines, duration, reporter, said_if_slow
 
 
 @pytest.mark.parametrize(
@@ -81,3 +83,22 @@ def test_the_bar_shows_count_note_and_time(monkeypatch):
     text = file.getvalue()
     for word in ("condense", "30/40", "[/MLP] loss 0.25", "eta"):
         assert word in text
+
+
+def test_what_takes_a_while_says_what_it_is_once(caplog):
+    with caplog.at_level(logging.INFO), said_if_slow("reading 100 % of it", after_s=0.01):
+        for _ in range(500):
+            if caplog.messages:
+                break
+            time.sleep(0.01)
+    assert caplog.messages == ["reading 100 % of it"]
+
+
+def test_what_ends_or_fails_at_once_says_nothing(caplog):
+    with caplog.at_level(logging.INFO):
+        with said_if_slow("reading", after_s=0.2):
+            pass
+        with suppress(OSError), said_if_slow("reading", after_s=0.2):
+            raise OSError
+        time.sleep(0.4)
+    assert caplog.messages == []

@@ -48,6 +48,11 @@ def test_a_row_per_network_a_column_per_set_and_the_gain_over_the_best_baseline(
     assert caption == "test accuracy %, mean ± 95 % interval over 3 networks each, last epoch, protocol quick"
 
 
+def test_one_network_has_no_interval_to_tell():
+    caption = " ".join(" ".join(render({}, ours=found((0.9,), (0.8,)))[-2:]).split())
+    assert caption.endswith("test accuracy %, one network each, no interval, last epoch, protocol quick")
+
+
 def test_one_baseline_alone():
     assert cells(render({"random": RANDOM})[1]) == ["network", "condensed", "random", "gain"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from dcond.apps.job import build, cache_folder, fetch, nearby, positive, truth, whole_number
-from dcond.apps.kept import made_with, shown_settings
+from dcond.apps.kept import made_with, shown_settings, sizes
 from dcond.errors import UnsupportedError, one_of
 from dcond.report.result import ACCURACY, HELD_OUT
 
@@ -38,6 +38,7 @@ class Job:
 
         self.cfg, self.choices, self.text = cfg, choices, text
         self.folder, self.result, self.stop = folder, result, stop
+        self.resumable = False
         self.cache = cache_folder(cfg)
         # Everything that can be wrong in the configuration is built before any data is read.
         self.ipc = self.result["ipc"] = whole_number(cfg, "ipc", 1)
@@ -75,22 +76,15 @@ class Job:
     def run(self, moment: "Checkpoint | None") -> "list[RenderableType]":
         """Do all of it; return what is to be printed when the result is on disk."""
         from dcond import artefact
-        from dcond.apps.evaluation import check_memory
         from dcond.engine.machine import peak_memory_bytes
+        from dcond.engine.progress import said_if_slow
         from dcond.engine.recording import Recorder, Silence, grid, save_png
-        from dcond.evaluate.full import hold_out, tuning_data
-        from dcond.evaluate.whole import fingerprint_of_test
 
-        with self.ranks.first_before_others():
-            real = self.dataset.load(self.device)
-        self.test_images = fingerprint_of_test(real)
-        if self.test_on == HELD_OUT:
-            real = tuning_data(real)
-        if self.trains:
-            self.pool.check(real.spec)
-            check_memory(real, self.protocol, full=self.full and self.evaluate)
-            hold_out(self.protocol, real)  # too few images to search a rate on are told before any step
-        synthetic = self._first_images(real)
+        self.resumable = moment is not None
+        start = f"choosing the first images (init={self.choices['init']})"
+        with said_if_slow(f"reading {self.result['dataset']}, {start}"):
+            real = self._data()
+            synthetic = self._first_images(real)
         self._describe(synthetic)
         after_step, done = moment.step if moment else 0, False
         recorder = (
@@ -112,6 +106,23 @@ class Job:
             recorder.outcome(self._shown_results(), self.result["cost"]["steps"] or 0, done=done)
             recorder.close()
         return tables
+
+    def _data(self) -> "RealData":
+        """Read the real images, and refuse those that the evaluation could not do with."""
+        from dcond.apps.evaluation import check_memory
+        from dcond.evaluate.full import hold_out, tuning_data
+        from dcond.evaluate.whole import fingerprint_of_test
+
+        with self.ranks.first_before_others():
+            real: RealData = self.dataset.load(self.device)
+        self.test_images = fingerprint_of_test(real)
+        if self.test_on == HELD_OUT:
+            real = tuning_data(real)
+        if self.trains:
+            self.pool.check(real.spec)
+            check_memory(real, self.protocol, full=self.full and self.evaluate)
+            hold_out(self.protocol, real)  # too few images to search a rate on are told before any step
+        return real
 
     def _shown_results(self) -> dict[str, float]:
         """Return the final figures that are known, for the same view."""
@@ -151,15 +162,8 @@ class Job:
         )
 
     def _describe(self, synthetic: "SyntheticSet") -> None:
-        stored = len(synthetic.images)
-        decoded = stored * synthetic.factor**2
-        self.result |= {
-            "factor": synthetic.factor,
-            "device": str(self.device),
-            "images_stored": stored,
-            "images_decoded": decoded,
-            "bytes_stored": synthetic.images.numel() * synthetic.images.element_size(),
-        }
+        self.result |= {"device": str(self.device), **sizes(synthetic)}
+        stored, decoded = self.result["images_stored"], self.result["images_decoded"]
         content = f"{stored} images" if decoded == stored else f"{stored} images holding {decoded}"
         log.info(
             "%s on %s, ipc %d: %s, seed %s, %s%s -> %s",
@@ -199,6 +203,7 @@ class Job:
                 run.condense(moment)
         finally:
             self.result["cost"]["start_wall_s"] += run.start_wall_s
+            self.resumable = run.resumable or moment is not None
             self.result["cost"] |= {
                 "condense_wall_s": run.wall_s,
                 "steps": run.step,

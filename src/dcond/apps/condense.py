@@ -1,12 +1,15 @@
 """``dcond condense``: one run, or a job of a sweep, in the folder Hydra made for it."""
 
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from dcond.apps.condensation import Job
-from dcond.apps.job import cpu_prepared, owned, reported
+from dcond.apps.job import cpu_prepared, nearby, owned, reported
 from dcond.apps.kept import chosen, dataset_name, extras, frozen, numbers_of, plain, resumed
 from dcond.apps.launch import hydra_main
 from dcond.apps.several import leads
@@ -28,6 +31,21 @@ def check_resume(argv: list[str]) -> None:
         key, _, value = word.partition("=")
         if key == "resume" and value not in ("", "null") and not Path(value.strip("'\"")).is_dir():
             raise CheckpointError(f"nothing to resume: {value} is no folder; give the one of a run that was stopped.")
+
+
+@contextmanager
+def way_back(job: Job) -> Iterator[None]:
+    """Add to an interruption how to go on, where there is a checkpoint; of a whole sweep, its own last line says it."""
+    from dcond.apps import sweep
+    from dcond.engine.signals import Interrupted
+
+    try:
+        yield
+    except Interrupted as error:
+        if job.resumable and not sweep.is_job():
+            word = shlex.quote(f"resume={nearby(job.folder)}")
+            error.add_note(f"its checkpoint is kept. Go on with: dcond condense {word}")
+        raise
 
 
 def condense(cfg: DictConfig) -> float | None:
@@ -68,6 +86,8 @@ def condense(cfg: DictConfig) -> float | None:
             return sweep.objective(earlier)
         moment = sweep.left_behind(folder, OmegaConf.to_yaml(numbers, sort_keys=True))
     with caught() as stop, owned(folder), reported(result, folder), cpu_prepared(cfg):
-        tables = Job(cfg, choices, text, folder, result, stop).run(moment)
+        job = Job(cfg, choices, text, folder, result, stop)
+        with way_back(job):
+            tables = job.run(moment)
     tell(*tables)
     return sweep.objective(result)

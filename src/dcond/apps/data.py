@@ -57,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         part = verbs.add_parser(verb, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=EPILOG)
         part.formatter_class = raw
         part.add_argument("name", metavar="NAME", help="a data set, as dcond list datasets shows it")
-        part.add_argument("settings", metavar="KEY=VALUE", nargs="*", help="settings, as dataset.size=64")
+        # argparse would call what may be left out required, where it has no default
+        part.add_argument("settings", metavar="KEY=VALUE", nargs="*", default=[], help="settings, as dataset.size=64")
     return parser
 
 

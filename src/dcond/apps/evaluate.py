@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
+from dcond.apps.choices import names
+from dcond.apps.flags import paths
 from dcond.apps.job import build, cache_folder, cpu_prepared, fetch, nearby, owned, reported, truth, whole_number
-from dcond.apps.kept import OF_THE_EVALUATION, chosen, dataset_name, extras, learned_lr, maker, parts_of, plain
+from dcond.apps.kept import OF_THE_EVALUATION, chosen, dataset_name, extras, learned_lr, maker, parts_of, plain, sizes
 from dcond.apps.launch import hydra_main
 from dcond.apps.several import leads
-from dcond.apps.words import choices
+from dcond.apps.words import check_groups
 from dcond.errors import ConfigError
 from dcond.log import tell
-from dcond.paths import conf_dir
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -28,17 +29,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TAKE_A_VALUE = (  # Hydra's flags whose value is a word of its own
-    *("--config-dir", "-cd", "--config-name", "-cn", "--config-path", "-cp", "--package", "-p", "--cfg", "-c"),
-    *("--info", "-i"),
-)
 KEPT = ("seed", "synthetic", *OF_THE_EVALUATION)  # a data set's own network, which condenses, is not used
 
 
 def main(argv: list[str]) -> int:
     """Run the sub-command with the words after it; without ``dataset=``, on the data set the artefact names."""
-    words = path_words(argv)
-    hydra_main(evaluate, "evaluate", words + dataset_word(words) if leads() else [])
+    words = []
+    if leads():
+        words = path_words(argv)
+        check_groups(words, "evaluate")  # before the set is looked for: which it is may hang on such a word
+        words += dataset_word(words)
+    hydra_main(evaluate, "evaluate", words)
     return 0
 
 
@@ -50,11 +51,9 @@ def path_words(argv: list[str]) -> list[str]:
     words = [re.sub(r"^(synthetic|against)=(?!\{)", r"\1.path=", word) for word in argv]
     if any(re.match(r"\+*synthetic(\.path)?=", word) for word in words):
         return words
-    for index, word in enumerate(words):
-        of_a_flag = index > 0 and words[index - 1] in TAKE_A_VALUE
-        if word and not of_a_flag and not word.startswith(("-", "+", "~")) and "=" not in word:
-            quoted = word.replace("'", r"\'")
-            return [*words[:index], f"synthetic.path='{quoted}'", *words[index + 1 :]]
+    for word in paths(words, "evaluate")[:1]:
+        quoted = word.replace("'", r"\'")
+        words[words.index(word)] = f"synthetic.path='{quoted}'"
     return words
 
 
@@ -83,7 +82,7 @@ def dataset_word(argv: list[str]) -> list[str]:
     metadata = artefact.load(path).metadata
     name = metadata.get("dataset", "")
     choice = metadata.get("dataset_choice", name)
-    if choice not in choices(conf_dir() / "dataset"):
+    if choice not in names("dataset"):
         raise ConfigError(f"the artefact names the data set {choice!r}, which is not packaged; say dataset=NAME.")
     renamed = any(word.lstrip("+").startswith("dataset.name=") for word in argv)
     if choice == name or renamed or not re.fullmatch(NAME, name):  # anybody may have written it
@@ -122,6 +121,7 @@ def _evaluate(cfg: DictConfig, name: str, result: dict[str, Any]) -> "list[Rende
     """Evaluate a set on the data set that is chosen by this name; figures go into ``result``, tables are returned."""
     from dcond.apps.evaluation import Wanted, evaluate_with_baselines
     from dcond.engine.machine import forget_peak_memory, peak_memory_bytes, pick_device
+    from dcond.engine.progress import said_if_slow
     from dcond.ranks import current
 
     seed = result["seed"] = whole_number(cfg, "seed", 0)
@@ -134,7 +134,7 @@ def _evaluate(cfg: DictConfig, name: str, result: dict[str, Any]) -> "list[Rende
     dataset = build(cfg.dataset, f"dataset={name}")
     result |= {"dataset": dataset_name(cfg, name), "device": str(device)}
     result["cost"]["processes"] = current().count
-    with current().first_before_others():
+    with said_if_slow(f"reading {result['dataset']}"), current().first_before_others():
         real = dataset.load(device)
     pool.check(real.spec)
     synthetic = given.fitted(real)
@@ -234,8 +234,5 @@ def _described(given: _Given, synthetic: "SyntheticSet") -> dict[str, Any]:
             **maker(known),
         },
         "ipc": synthetic.ipc,
-        "factor": synthetic.factor,
-        "images_stored": len(synthetic.images),
-        "images_decoded": len(synthetic.images) * synthetic.factor**2,
-        "bytes_stored": synthetic.images.numel() * synthetic.images.element_size(),
+        **sizes(synthetic),
     }

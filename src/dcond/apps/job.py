@@ -185,7 +185,7 @@ def reported(result: dict[str, Any], folder: Path) -> Iterator[None]:
         result["status"] = "interrupted" if isinstance(error, Interrupted) else "failed"
         result["error"] = first_line(error)
         if isinstance(error, Interrupted):
-            log.warning("%s", error)
+            log.warning("; ".join([str(error), *getattr(error, "__notes__", ())]))  # which say how to go on
         else:  # the console gets its line when the command ends
             known = isinstance(error, DcondError)
             log.error("%s", error, exc_info=None if known else error, extra={"file_only": True})

@@ -14,6 +14,7 @@ from dcond.report.result import flat
 
 if TYPE_CHECKING:
     from dcond.engine.checkpoint import Checkpoint
+    from dcond.types import SyntheticSet
 
 OF_THE_EVALUATION = ("dataset", "pool", "evaluation", "teacher")
 
@@ -59,6 +60,17 @@ def made_with(result: Mapping[str, Any]) -> str:
         for kind in ("choices", "config")
     }
     return json.dumps(kept)
+
+
+def sizes(synthetic: "SyntheticSet") -> dict[str, int]:
+    """Return the fields of ``result.json`` that tell how much a set holds."""
+    stored = len(synthetic.images)
+    return {
+        "factor": synthetic.factor,
+        "images_stored": stored,
+        "images_decoded": stored * synthetic.factor**2,
+        "bytes_stored": synthetic.images.numel() * synthetic.images.element_size(),
+    }
 
 
 def maker(metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -4,14 +4,16 @@ import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from dcond.apps.flags import settings_first
 from dcond.apps.several import run_together, several
-from dcond.apps.words import check_added, check_choices, hydra_words
+from dcond.apps.unknown import check_added
+from dcond.apps.words import check_choices, hydra_words
 from dcond.errors import ConfigError, DcondError
 from dcond.paths import conf_dir
 
@@ -44,18 +46,19 @@ def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
 
     from dcond.apps.sweep import told_at_end
 
-    check_choices(argv)
-    # Hydra takes flags and settings in one block each: `ipc=1 -m seed=0,1` it would refuse.
-    sys.argv = [sys.argv[0], *sorted(argv, key=_is_flag)]
+    words = settings_first(argv, config_name)
+    check_choices(argv, config_name)
+    sys.argv = [sys.argv[0], *words]
     try:
-        with told_at_end(), _hydra_raises(), _groups_listed_once():
+        asked = {"--help", "-h", "--hydra-help"} & set(argv)
+        with told_at_end(), _hydra_raises(), _groups_listed_once() if asked else nullcontext():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(_translated(task))()
     except _Fault as fault:
         raise fault.error from fault.error.__cause__
     except (HydraException, OmegaConfBaseException) as error:
         if isinstance(error.__cause__, DcondError):  # a job of a sweep
             raise error.__cause__ from None
-        raise ConfigError(hydra_words(error)) from error
+        raise ConfigError(hydra_words(error, argv, config_name)) from error
     except (OSError, ValueError) as error:  # Hydra could not make or fill the run folder
         if "Config group override" in str(error):
             raise ConfigError(hydra_words(error)) from error
@@ -84,10 +87,15 @@ OmegaConf.register_new_resolver("dcond.hydra_subdir", _hydra_subdir, replace=Tru
 @contextmanager
 def _groups_listed_once() -> Iterator[None]:
     """Let Hydra list the choices for --help as it finds them; it would copy all it knows for each, a second in all."""
-    from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra.core.object_type import ObjectType
 
-    listed = ConfigLoaderImpl.get_group_options
+    try:
+        from hydra._internal.config_loader_impl import ConfigLoaderImpl
+
+        listed = ConfigLoaderImpl.get_group_options
+    except (ImportError, AttributeError):  # Hydra's own affair, which may change: help is then as slow as it is
+        yield
+        return
 
     def options(self: Any, group_name: str, results_filter: Any = ObjectType.CONFIG, *more: Any, **named: Any) -> Any:
         if more or named:  # a configuration may bring a search path of its own
@@ -139,8 +147,3 @@ def _translated(task: Task) -> Task:
             raise sweep.JobError(words) from error
 
     return run
-
-
-def _is_flag(word: str) -> bool:
-    """Tell whether a word is a flag, or a flag's value, rather than a setting."""
-    return word.startswith("-") or not (word.startswith("~") or "=" in word)

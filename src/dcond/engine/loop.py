@@ -73,6 +73,7 @@ class Run:
     wall_s: float = 0.0  # of all steps
     step_times: list[float] = field(default_factory=list)  # on CUDA each the mean of the steps between two waits
     ranks: Ranks = field(default_factory=current)
+    resumable: bool = False  # whether the folder holds a checkpoint of this run
     _saved_at: float = 0.0
     _pending: list[float] = field(default_factory=list)  # times of steps that a device may not have computed yet
     _unchecked: list[dict[str, Tensor]] = field(default_factory=list)  # metrics that no guard has looked at
@@ -97,10 +98,11 @@ class Run:
         elif self.steps > 0:
             self._save(state)  # from here on the run can always be resumed
         self._picture()
-        with reporter("condense", self.steps, self.step, self.loop.progress_every_s) as bar, self.stop.deferred():
-            while not self.finished:
-                metrics = self._advance(state)
-                self._housekeeping(state, metrics, bar.update)
+        if not self.finished:  # of no steps there is no progress to show
+            with reporter("condense", self.steps, self.step, self.loop.progress_every_s) as bar, self.stop.deferred():
+                while not self.finished:
+                    metrics = self._advance(state)
+                    self._housekeeping(state, metrics, bar.update)
         self._picture(final=True)
 
     def _advance(self, state: State) -> dict[str, Tensor]:
@@ -177,7 +179,7 @@ class Run:
             moment = Checkpoint(self.step, self.config, images, state.state_dict(), self.rng.state_dict(), self.wall_s)
             self.recorder.flush()  # first: a run killed in between repeats steps, and loses no record
             checkpoint.save(moment, self.folder)
-        self._saved_at = self.wall_s
+        self._saved_at, self.resumable = self.wall_s, True
 
     def _restore(self, moment: Checkpoint, state: State) -> None:
         before, now = tuple(moment.images.shape), tuple(self.synthetic.images.shape)
@@ -191,6 +193,7 @@ class Run:
         state.load_state_dict(moment.state)
         self.rng.load_state_dict(moment.rng)
         self.step, self.wall_s, self._saved_at = moment.step, moment.wall_s, moment.wall_s
+        self.resumable = True
         log.info("resumed at step %d of %d", self.step, self.steps)
 
     def _picture(self, final: bool = False) -> None:

@@ -2,7 +2,10 @@
 
 import logging
 import multiprocessing
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol, Self
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -83,6 +86,18 @@ def reporter(what: str, total: int, done: int = 0, every_s: float = 10.0) -> Rep
 
     alone = multiprocessing.parent_process() is None and current().first
     return Bar(what, total, done) if alone and console().is_terminal else Lines(what, total, done, every_s)
+
+
+@contextmanager
+def said_if_slow(words: str, after_s: float = 3.0) -> Iterator[None]:
+    """Say what is being done, once, where it takes longer than a moment: what fails at once is told in one line."""
+    timer = threading.Timer(after_s, log.info, ("%s", words))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def duration(seconds: float) -> str:

@@ -29,10 +29,8 @@ def cross_architecture(
         accuracy: how the figures are called.
     """
     repeats = len(next(iter(ours.networks.values())).accuracies)
-    caption = (
-        f"{accuracy} %, mean ± 95 % interval over {repeats} networks each, last epoch, protocol {ours.protocol}"
-        f"{_labels(ours.teacher)}"
-    )
+    counted = f"mean ± 95 % interval over {repeats} networks each" if repeats > 1 else "one network each, no interval"
+    caption = f"{accuracy} %, {counted}, last epoch, protocol {ours.protocol}{_labels(ours.teacher)}"
     table = Table(
         title=Text(title, "table.title"),  # texts throughout: a user's name is no markup
         caption=Text(caption, "table.caption"),
