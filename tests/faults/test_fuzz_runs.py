@@ -27,57 +27,53 @@ SMALL = {"steps": 2, "batch_real": 2, "batch_train": 2, "inner_steps": 1, "inner
 SMALL |= {"rule.embedding.train_steps": 1}
 DATA = ("dataset=npz", "dataset.path=tiny.npz", "device=cpu", "threads=1", "baselines=false")
 POOL = ("pool=convnet", "pool.networks.ConvNet.width=4", "evaluation.epochs=1", "evaluation.repeats=1")
-RUN = (
-    "max_steps=1",
-    "engine=exact",
-    "model.width=4",
-    "init=real",
-    "baselines=false",
-    "pool@learners=convnet_vit_small",
-)
+RUN = ("debug=tiny", "max_steps=1", "engine=exact", "model.width=4", "init=real")
+RUN += ("pool@learners=convnet_vit_small", "learners.networks.ConvNet.width=4", "learners.networks.ViT.width=4")
 
-OF_EVALUATION = [f"evaluation.{name}" for name in fields("evaluation/dsa1000")]
-OF_EVALUATION += [f"pool.networks.ConvNet.{name}" for name in fields("model/convnet")]
-OF_EVALUATION += ["dataset.flip", "dataset.stats", "dataset.keep", "seed", "evaluation.augment", "teacher", "test_on"]
-GROUPS = ("init", "augment", "engine", "model", "pool", "evaluation", "teacher", "dataset.name", "scores.full")
-OF_RUN = [f"model.{name}" for name in fields("model/convnet")] + [f"engine.{name}" for name in fields("engine/auto")]
-OF_RUN += ["ipc", "max_steps", "max_seconds", "loop.record_every", "loop.evaluate_every", "checkpoint.every_s", *GROUPS]
+OF_EVALUATION = {f"evaluation.{name}": value for name, value in fields("evaluation/dsa1000").items()}
+OF_EVALUATION |= {f"pool.networks.ConvNet.{name}": value for name, value in fields("model/convnet").items()}
+OF_EVALUATION |= {"dataset.flip": False, "dataset.stats": "pixel", "dataset.keep": "auto", "seed": 0, "teacher": "a"}
+OF_RUN = {f"model.{name}": value for name, value in fields("model/convnet").items()}
+OF_RUN |= {f"engine.{name}": value for name, value in fields("engine/exact").items()}
+OF_RUN |= dict.fromkeys(("ipc", "max_steps", "max_seconds", "loop.record_every", "loop.evaluate_every"), 1)
+OF_RUN |= {"checkpoint.every_s": 0.5, "init": "a", "augment": "a", "test_on": "test", "scores.full": False}
 
 # No large whole numbers: many a setting takes them, and works for as long as it was told to.
-WORDS = (
-    "null",
-    "true",
-    "false",
-    "[]",
-    "[1]",
-    "{}",
-    "''",
-    "1e400",
-    "-nan",
-    "nan",
-    "inf",
-    "-0.0",
-    "1e-45",
-    "1e30",
-    "a",
-    "auto",
+ODD = ("null", "[]", "[1]", "{}", "''", "1e400", "-nan", "inf", "-0.0", "1e-45", "1e30", "a", "auto")
+NAMED = (
+    "mean max none free pixel sequential random kmeans linear pairwise target batch instance layer group relu sigmoid"
 )
+NAMED += (
+    " intra inter interleaved measured rowwise squared conv_l1 whole_cosine gaussian poly2 noise mix dsa held_out disk"
+)
+FITTING = {
+    bool: st.sampled_from(("true", "false")),
+    int: st.integers(0, 6).map(str),
+    float: st.sampled_from(("1e-45", "1e-3", "0.25", "0.999", "1.0", "2.5", "1e30")),
+    str: st.sampled_from(NAMED.split()),
+}
 CHOICES = sorted({path.stem for path in conf_dir().glob("*/*.yaml")} - {"hmdc_paper", "resnet18", "timm"})
-values = st.sampled_from(WORDS) | st.integers(-2, 9).map(str) | st.floats(-2, 2).map(str) | st.sampled_from(CHOICES)
-
-
+odd = st.sampled_from(ODD) | st.integers(-2, 9).map(str) | st.floats(-2, 2).map(str) | st.sampled_from(CHOICES)
 some = settings(max_examples=settings.default.max_examples // 4)  # a run each
 
 
-def lines(names: list[str]) -> st.SearchStrategy[list[str]]:
-    return st.lists(st.builds("{}={}".format, st.sampled_from(names), values), min_size=1, max_size=2)
+def setting(item: tuple[str, object]) -> st.SearchStrategy[str]:
+    """One setting: mostly of the kind that its default is of."""
+    name, default = item
+    fitting = FITTING.get(type(default), odd)
+    return st.builds(f"{name}={{}}".format, st.one_of(fitting, fitting, fitting, odd))
 
 
-runs = st.sampled_from(sorted(METHODS)).flatmap(
-    lambda method: st.tuples(
-        st.just(method), lines([*[f"method.{name}" for name in METHODS[method]] * 2, *OF_RUN, *OF_EVALUATION])
-    )
-)
+def lines(defaults: dict[str, object]) -> st.SearchStrategy[list[str]]:
+    return st.lists(st.sampled_from(sorted(defaults.items(), key=str)).flatmap(setting), min_size=1, max_size=2)
+
+
+def of_method(name: str) -> st.SearchStrategy[tuple[str, list[str]]]:
+    own = {f"method.{key}": value for key, value in METHODS[name].items()}
+    return st.tuples(st.just(name), lines(own) | lines(OF_RUN) | lines(OF_EVALUATION))
+
+
+runs = st.sampled_from(sorted(METHODS)).flatmap(of_method)
 
 
 def fill(folder):
