@@ -19,7 +19,8 @@ def fields(path):
     for name, value in yaml.safe_load((conf_dir() / f"{path}.yaml").read_text()).items():
         inner = value if isinstance(value, dict) else {"": value}
         found |= {f"{name}.{key}".strip("."): inner[key] for key in inner}
-    return {name: value for name, value in found.items() if "_target_" not in name and name != "defaults"}
+    parts = {name for name, value in found.items() if "_target_" in name or str(value).startswith("$")}
+    return {name: value for name, value in found.items() if name not in parts | {"defaults"}}
 
 
 METHODS = {path.stem: fields(f"method/{path.stem}") for path in sorted((conf_dir() / "method").glob("*.yaml"))}
