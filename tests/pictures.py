@@ -1,4 +1,4 @@
-"""Image files of random pixels."""
+"""Image files and arrays of random pixels."""
 
 import numpy as np
 from PIL import Image
@@ -12,3 +12,14 @@ def picture(path, size=(6, 6), mode="RGB", seed=0, **save):
     pixels = rng.integers(0, 256, shape, dtype=np.uint8)
     Image.fromarray(pixels).save(path, **save)
     return pixels
+
+
+def arrays(train=20, test=6, side=4, channels=3):
+    """Colour images of three classes and their labels, as a prepared file has them."""
+    rng = np.random.default_rng(0)
+    return {
+        "train_images": rng.integers(0, 256, (train, side, side, channels), dtype=np.uint8),
+        "train_labels": np.arange(train) % 3,
+        "test_images": rng.integers(0, 256, (test, side, side, channels), dtype=np.uint8),
+        "test_labels": np.arange(test) % 3,
+    }

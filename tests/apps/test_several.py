@@ -60,6 +60,13 @@ def images(run):
     return artefact.load(Path(run)).images
 
 
+def moved(run, method, run_cli):
+    """How far the image of a run that moved least moved at its farthest pixel, from where the same words start."""
+    first = f"first/{run}"
+    assert run_cli(*words(method, first, "evaluate=false", "max_steps=0")).code == 0
+    return (images(run) - images(first)).abs().amax((1, 2, 3)).min()
+
+
 def result(run):
     return json.loads((Path(run) / "result.json").read_text())
 
@@ -73,6 +80,7 @@ def test_two_processes_make_one_run(run_cli, folder):
     assert sorted(path.name for path in (folder / "two").iterdir()) == FILES
     assert run_cli(*words("degm", "one", *ONE_NETWORK)).code == 0
     assert (images("one") - images("two")).abs().max() <= TOLERANCE
+    assert moved("one", "degm", run_cli) > 100 * TOLERANCE  # which the comparison would see
     lines = [(folder / f"{run}/metrics.jsonl").read_text().splitlines() for run in ("one", "two")]
     assert len(lines[0]) == len(lines[1]) == 3
     one, two = result("one"), result("two")
@@ -90,6 +98,7 @@ def test_every_method_ends_in_the_images_of_one_process(count, run_cli):
     for name in METHODS:
         assert run_cli(*words(name, f"alone/{name}", "evaluate=false")).code == 0
         assert (images(f"alone/{name}") - images(f"{count}/{name}")).abs().max() <= TOLERANCE, name
+        assert name not in TAKING_STEPS or moved(f"alone/{name}", name, run_cli) > 100 * TOLERANCE, name
 
 
 LONG = ("max_steps=100000", "checkpoint.every_s=0.2", "evaluate=false", "loop.record_every=1")

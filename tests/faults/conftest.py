@@ -1,22 +1,16 @@
 """Driving the command as a process: cut at random moments, starved of disk, and counted."""
 
-import csv
-import datetime
-import platform
 import random
 import signal
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import settings
 
 from cutting import Command, Whole, done, images
 from dcond.engine import checkpoint
-
-SEED = 7
+from tallying import SEED, Tally, merge
 
 # The same examples in every session; many of them where time is no matter.
 settings.register_profile("few", max_examples=10, derandomize=True, deadline=None, database=None)
@@ -65,40 +59,13 @@ def kills(request) -> int:
     return request.config.getoption("--kills")
 
 
-@dataclass
-class Tally:
-    """What was tried and what survived; a row each in the file of ``--faults-csv``."""
-
-    kills: int
-    rows: list[dict[str, object]] = field(default_factory=list)
-
-    def __call__(self, fault: str, subject: str, tries: int, problems: list[str]) -> None:
-        self.rows.append(
-            {
-                "fault": fault,
-                "subject": subject,
-                "tries": tries,
-                "problems": len(problems),
-                "seed": SEED,
-                "torch": torch.__version__,
-                "machine": platform.machine(),
-                "date": datetime.date.today().isoformat(),
-                "command": f"pytest --runslow tests/faults --kills {self.kills}",
-            }
-        )
-        assert problems == []
-
-
 @pytest.fixture(scope="session")
 def tally(request, kills):
     found = Tally(kills)
     yield found
     file = request.config.getoption("--faults-csv")
-    if file and found.rows:
-        with Path(file).open("w", newline="") as out:
-            writer = csv.DictWriter(out, found.rows[0].keys(), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(found.rows)
+    if file:
+        merge(found.rows, Path(file))
 
 
 @pytest.fixture

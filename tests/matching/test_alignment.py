@@ -122,6 +122,25 @@ def test_stacks_of_any_pair_have_one_grid_and_one_width(pair):
     assert alignment(taps).shape == ()
 
 
+def test_stacks_of_the_papers_pair_have_the_papers_shapes():
+    """ConvNet-3 of width 128 and a ViT of 12 blocks, width 192 and patches of 4, at 32 px: d = 128, s = 4 x 4."""
+    spec = ImageSpec(3, 32, 32, 10, (0.5,) * 3, (0.25,) * 3)
+    recipes = [ConvNet(name="ConvNet", depth=3, width=128), ViT(name="ViT", patch=4, depth=12, width=192, heads=3)]
+    with torch.no_grad():
+        taps = [recipe.build(spec, generator(0, recipe.name)).features(torch.zeros(2, 3, 32, 32)) for recipe in recipes]
+    alignment = Alignment.of(taps, axis="source", form="mean")
+    assert [tuple(tap.spatial.shape) for tap in taps[0]] == [(2, 128, 16, 16), (2, 128, 8, 8), (2, 128, 4, 4)]
+    assert [tuple(tap.spatial.shape) for tap in taps[1]] == [(2, 192, 8, 8)] * 12
+    assert [tuple(tap.semantic.shape) for tap in taps[0]] == [(2, 128)] * 3
+    assert [tuple(tap.semantic.shape) for tap in taps[1]] == [(2, 192)] * 12
+    convnet, vit = alignment.stacks(taps)
+    assert tuple(convnet.shape) == (2, 3, 17, 128)
+    assert tuple(vit.shape) == (2, 12, 17, 128)
+    assert alignment.links == [(1, 0)]
+    assert [tuple(logits.shape) for logits in alignment.logits] == [(12, 3)]
+    assert tuple(mix(vit, alignment.logits[0], "source").shape) == (2, 3, 17, 128)
+
+
 @pytest.mark.parametrize(("axis", "dim"), [("source", 0), ("target", 1)])
 def test_mixing_weights_sum_to_one_along_their_axis(axis, dim):
     weights = mixing_weights(noise(12, 4), axis)

@@ -13,38 +13,16 @@ from dcond.first_order import FastForward
 from dcond.matching.class_gradients import ClassGradients, _mean, value_and_gradient
 from dcond.matching.distances import DISTANCES
 from dcond.matching.engine import Engine
-from dcond.matching.gradients import class_gradient, frozen_batch_norm, mean_gradient, stacked_gradients
-from dcond.models import MLP, VGG11, AlexNet, ConvNet, LeNet, ResNet, ViT
+from dcond.matching.gradients import class_gradient, frozen_batch_norm
+from dcond.models import MLP, ConvNet
 from dcond.rng import generator
 from dcond.types import ImageSpec
+from small_networks import RECIPES, SPEC, by_recipe, images, network_of
+
+pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-SPEC = ImageSpec(1, 8, 8, 3, (0.5,), (0.25,))
-RECIPES = [
-    ConvNet(name="ConvNet", width=4),
-    ConvNet(name="ConvNetBN", width=4, norm="batch"),
-    MLP(name="MLP", hidden=(8,)),
-    LeNet(name="LeNet"),
-    AlexNet(name="AlexNet"),
-    VGG11(name="VGG11"),
-    ResNet(name="ResNetAP", blocks=(1, 1), width=4, downsample="avg_pool"),
-    ViT(name="ViT", depth=1, width=8, heads=2),
-]
-by_recipe = pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.name)
 LEVELS = {"intra": (True, False), "inter": (False, True), "both": (True, True)}
-
-
-def images(count, seed, classes=3):
-    return torch.randn(classes, count, 1, 8, 8, generator=generator(seed, "images"), dtype=torch.float64)
-
-
-def network_of(recipe):
-    return recipe.build(SPEC, generator(0, "network")).double()
-
-
-@pytest.fixture(autouse=True)
-def narrow_vgg(monkeypatch):
-    monkeypatch.setattr("dcond.models.vgg.WIDTHS", ((8,), (8,), (8, 8), (8, 8), (8, 8)))
 
 
 def bound(network, *, classes=1, chunk=64):
@@ -96,27 +74,6 @@ def test_loss_and_image_gradient_are_those_of_the_loss_as_written(recipe):
                 torch.testing.assert_close(found.gradient, wanted, rtol=1e-7, atol=1e-8 * float(wanted.abs().max()))
 
 
-@by_recipe
-def test_the_mean_of_class_gradients_is_the_gradient_of_the_balanced_batch(recipe):
-    network = network_of(recipe)
-    real = images(6, 3)
-    with frozen_batch_norm(network, real):
-        classes = [mean_gradient(network, real[c], c, 4) for c in range(3)]
-        labels = torch.arange(3).repeat_interleave(6)
-        mixed = torch.autograd.grad(F.cross_entropy(network(real.flatten(0, 1)), labels), list(network.parameters()))
-    for parts, whole in zip(zip(*classes, strict=True), mixed, strict=True):
-        torch.testing.assert_close(sum(parts) / 3, whole, rtol=1e-9, atol=1e-12)
-
-
-def test_with_batch_norm_in_train_mode_the_mixed_batch_has_another_gradient():
-    network = network_of(RECIPES[1])
-    real = images(6, 3)
-    classes = [class_gradient(network, real[c], c)[0] for c in range(3)]
-    labels = torch.arange(3).repeat_interleave(6)
-    mixed = torch.autograd.grad(F.cross_entropy(network(real.flatten(0, 1)), labels), next(network.parameters()))
-    assert float((sum(classes) / 3 - mixed[0]).norm() / mixed[0].norm()) > 0.01
-
-
 def test_layer_norm_goes_class_by_class_since_its_vmap_has_a_wrong_second_derivative():
     network = network_of(RECIPES[-1])
     gradients = Engine(classes=3, precision="float32").bind(network, SPEC, 1)
@@ -134,17 +91,6 @@ def test_layer_norm_goes_class_by_class_since_its_vmap_has_a_wrong_second_deriva
     torch.testing.assert_close(together, alone)
     wrong, right = (torch.autograd.grad(side.square().sum(), x)[0] for side in (together, alone))
     assert float((wrong - right).norm() / right.norm()) > 0.1
-
-
-@by_recipe
-def test_classes_together_have_the_gradients_of_each(recipe):
-    network = network_of(recipe)
-    real = images(4, 3)
-    with frozen_batch_norm(network, real):
-        alone = [class_gradient(network, real[c], c) for c in range(3)]
-        together = stacked_gradients(network, real, torch.arange(3))
-    for one, stack in zip(zip(*alone, strict=True), together, strict=True):
-        torch.testing.assert_close(torch.stack(one), stack, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("classes", [1, 3])
@@ -182,26 +128,6 @@ def test_few_and_many_classes_and_single_images(classes, count):
     assert one.within.shape == (classes,)
     torch.testing.assert_close(one.within, many.within)
     torch.testing.assert_close(one.gradient, many.gradient)
-
-
-def test_real_gradients_carry_no_graph():
-    network = network_of(RECIPES[0])
-    real = images(4, 5)[0]
-    assert not any(g.requires_grad for g in mean_gradient(network, real, 0, 2))
-    assert all(g.requires_grad for g in class_gradient(network, real, 0, create_graph=True))
-
-
-def test_batch_norm_is_frozen_for_the_block_only():
-    network = network_of(RECIPES[1])
-    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    before = norms[0].running_mean.clone()
-    with frozen_batch_norm(network, images(4, 6)):
-        taken = norms[0].running_mean.clone()
-        assert not torch.equal(taken, before)
-        class_gradient(network, images(4, 7)[0], 0)
-        assert torch.equal(norms[0].running_mean, taken)
-        assert not norms[0].training
-    assert norms[0].training
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from dcond.apps.job import build
 from dcond.engine.loop import Loop, Run
 from dcond.engine.recording import Recorder
 from dcond.engine.signals import Stop
+from dcond.matching.class_gradients import ClassGradients
 from dcond.paths import conf_dir
 from dcond.rng import Streams
 from dcond.types import RealData, Split, SyntheticSet
@@ -151,3 +152,17 @@ def data():
         return RealData("made", split, split, names, (0.5,) * channels, (0.25,) * channels)
 
     return make
+
+
+@pytest.fixture
+def matched(monkeypatch) -> list[tuple[torch.Tensor, torch.Tensor, list[torch.Tensor]]]:
+    """What every step matches: real and synthetic images, and the weights."""
+    seen, plain = [], ClassGradients.match
+
+    def match(gradients, batch, images, *args, **kwargs):
+        weights = [p.detach().clone() for p in gradients.network.parameters()]
+        seen.append((batch.tensor().detach(), images.detach(), weights))
+        return plain(gradients, batch, images, *args, **kwargs)
+
+    monkeypatch.setattr(ClassGradients, "match", match)
+    return seen

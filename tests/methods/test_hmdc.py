@@ -6,15 +6,13 @@ import pytest
 import torch
 
 from dcond.errors import ConfigError
-from dcond.matching.clusters import representatives
 from dcond.matching.distances import squared
 from dcond.matching.engine import Engine
-from dcond.matching.views import class_features, embed_real
 from dcond.methods import hmdc as module
 from dcond.methods.hmdc import HMDC
 from dcond.models import MLP, ConvNet, Pool, Timm
 from dcond.rng import Streams
-from dcond.types import SyntheticSet
+from one_step import as_set, step_once
 
 EXACT = Engine(precision="float32", compile=False, classes=1)
 ONE = "pool@learners=convnet"
@@ -102,24 +100,6 @@ def test_three_networks_have_a_loss_each_and_one_of_distillation(parts, toy):
         assert all(value > 0 for value in metrics.values())
 
 
-def as_set(images, real, factor):
-    """Make a set of class-major images."""
-    ipc = len(images) // 3
-    labels = torch.arange(3).repeat_interleave(ipc)
-    return SyntheticSet(images, labels, real.class_names, ipc, real.mean, real.std, factor)
-
-
-def step_once(made, real, ipc=2):
-    """Make the state, do a step, and return the metrics, the state, and the images before and after."""
-    rng, factor = Streams(0), made.method.factor
-    images = made.start(real, ipc, factor, rng)
-    synthetic = as_set(images, real, factor)
-    before = images.clone()
-    state = made.method.init(real, synthetic, rng)
-    metrics = made.method.step(real, synthetic, state)
-    return metrics, state, before, synthetic.images.detach()
-
-
 def test_the_first_step_moves_the_largest_pixel_of_every_image_by_the_rate(parts, toy):
     """lr in normalised units, so by lr · std in [0, 1]; the box may cut it."""
     _, _, before, after = step_once(parts("hmdc", "init=noise", "method.pixel_box=free", lr=0.005), toy)
@@ -140,75 +120,39 @@ def test_the_linear_schedule_falls_by_equal_steps_to_nothing(parts, run_made, to
     assert rates == pytest.approx([0.1, 0.075, 0.05, 0.025])
 
 
-def test_weights_make_the_peaks_equal(parts, toy):
-    _, state, _, _ = step_once(parts("hmdc"), toy)
-    accumulator = state.accumulator
-    assert accumulator.shape == (3, 3)
-    assert (accumulator > 1e-5).all()  # every loss of every class was sampled
-    balanced = module.balance.weights(accumulator) * accumulator
-    torch.testing.assert_close(balanced, balanced[:, :1].expand(3, 3))
+def balanced_plainly(seen, every, reduce):
+    """Follow A and w_cj = min_i A_ci / A_cj entry by entry, from (steps under these networks, gradients) to Σ_j w g."""
+    sums, peaks = [], {}
+    for outer, gradients in seen:
+        losses, classes = gradients.shape[:2]
+        if outer == 0:
+            peaks = {(c, j): 1e-6 for c in range(classes) for j in range(losses)}
+        if outer % every == 0:
+            for c, j in peaks:
+                peak = max(abs(value) for value in gradients[j, c].flatten().tolist())
+                peaks[c, j] = peaks[c, j] + peak if reduce == "sum" else max(peaks[c, j], peak)
+        least = [min(peaks[c, j] for j in range(losses)) for c in range(classes)]
+        of_class = [sum(least[c] / peaks[c, j] * gradients[j, c] for j in range(losses)) for c in range(classes)]
+        sums.append(torch.stack(of_class))
+    return sums
 
 
-def test_real_images_are_those_nearest_to_the_centroids(parts, toy, monkeypatch):
-    made, seen = parts("hmdc", "init=mix", batch_real=8), []
-
-    def features(network, *rest):
-        seen.append(network)
-        return class_features(network, *rest)
-
-    monkeypatch.setattr(module, "class_features", features)
-    _, state, _, _ = step_once(made, toy)
-    networks = state.learners.networks
-    assert seen == networks[:1]
-    plain = embed_real(networks[0], toy, 256)  # a step trains the networks only before the next
-    assert torch.equal(state.rows, representatives(plain, toy.class_rows, 8, Streams(0).real))
-    for c, chosen in enumerate(state.rows):
-        assert (toy.train.labels[chosen] == c).all()
-
-
-def test_the_choice_is_kept_between_refreshes_and_networks_take_turns(parts, run_made, toy, tmp_path, monkeypatch):
-    turns = []
-    plain = HMDC._choose
-
-    def choose(self, real, state):
-        turns.append((state.outer, state.outer // self.refresh % 2))
-        return plain(self, real, state)
-
-    monkeypatch.setattr(HMDC, "_choose", choose)
-    run_made(parts("hmdc", "method.refresh=2", steps=9, outer=5), toy, tmp_path / "run")
-    once = [(0, 0), (2, 1), (4, 0)]
-    assert turns == [*once, *once[:2]]
-
-
-def test_networks_are_trained_between_image_steps_and_start_anew_after_outer_ones(
-    parts, run_made, toy, tmp_path, monkeypatch
-):
-    seen = []
-    for name in ("train", "renew"):
-        plain = getattr(module.Learners, name)
-
-        def call(self, *args, plain=plain, name=name, **words):
-            seen.append(name)
-            return plain(self, *args, **words)
-
-        monkeypatch.setattr(module.Learners, name, call)
-    accumulators = []
-    plain_balanced = HMDC._balanced
+@pytest.mark.parametrize("reduce", ["sum", "max"])
+def test_losses_are_weighed_by_the_peaks_sampled_so_far(reduce, parts, run_made, toy, tmp_path, monkeypatch):
+    seen, got = [], []
+    plain = HMDC._balanced
 
     def balanced(self, gradients, state):
-        accumulators.append(float(state.accumulator.max()))
-        return plain_balanced(self, gradients, state)
+        seen.append((state.outer, gradients.clone()))
+        got.append(plain(self, gradients, state))
+        return got[-1]
 
     monkeypatch.setattr(HMDC, "_balanced", balanced)
-    run_made(parts("hmdc", steps=5, outer=2), toy, tmp_path / "run")
-    assert seen == ["train", "renew", "train", "renew"]
-    start = module.balance.START
-    assert [value == pytest.approx(start) for value in accumulators] == [True, False, True, False, True]
-
-
-def test_batch_norm_networks_are_matched_with_frozen_statistics(condense, toy):
-    losses = condense("hmdc", toy, "learners.networks.ConvNet.norm=batch", steps=3).losses
-    assert all(torch.isfinite(torch.tensor(losses)))
+    run_made(parts("hmdc", f"method.gbm_reduce={reduce}", steps=8, outer=5, gbm_every=2), toy, tmp_path / "run")
+    assert [outer for outer, _ in seen] == [0, 1, 2, 3, 4, 0, 1, 2]
+    wanted = balanced_plainly(seen, 2, reduce)
+    for ours, plainly in zip(got, wanted, strict=True):
+        torch.testing.assert_close(ours, plainly, rtol=1e-4, atol=1e-5 * float(plainly.abs().max()))
 
 
 def test_half_precision_of_the_first_order_passes_changes_little(condense, toy):

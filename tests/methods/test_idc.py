@@ -1,7 +1,4 @@
-"""IDC beyond the contract: what the network learns from, its life, the sweep, what is shown to it, in float64."""
-
-import itertools
-from dataclasses import dataclass
+"""IDC beyond the contract: the sweep against the public loop, what is shown to the network, in float64."""
 
 import pytest
 import torch
@@ -10,142 +7,20 @@ from torch import Tensor
 
 from dcond.augment import DiffAug
 from dcond.errors import ConfigError
-from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.engine import Engine
-from dcond.methods import idc as module
 from dcond.methods.idc import IDC
-from dcond.models import MLP, ConvNet
+from dcond.models import MLP
 from dcond.rng import Streams
-from dcond.types import RealData, Split, SyntheticSet
+from dcond.types import Split
+from double import Double, double_data, start
+from idc_runs import DoubleConvNet, method, run
 
 CLASSES, PER_CLASS = 3, 5
 
 
-@dataclass(frozen=True, kw_only=True)
-class DoubleConvNet(ConvNet):
-    name: str = "double"
-    width: int = 4
-    depth: int = 1
-
-    def module(self, spec):
-        return super().module(spec).double()
-
-
-class Double(RealData):
-    """Real images in float64."""
-
-    def pixels(self, rows: Tensor) -> Tensor:
-        return super().pixels(rows).double()
-
-
 @pytest.fixture
 def real() -> Double:
-    return made(PER_CLASS)
-
-
-def made(per_class: int) -> Double:
-    rng = torch.Generator().manual_seed(0)
-    labels = torch.arange(CLASSES).repeat(per_class)
-    images = torch.randint(256, (len(labels), 1, 8, 8), generator=rng, dtype=torch.uint8)
-    names = tuple(str(c) for c in range(CLASSES))
-    return Double("double", Split(images, labels), Split(images, labels), names, (0.5,), (0.3,))
-
-
-def start(real: RealData, ipc: int = 2, factor: int = 1, seed: int = 1) -> SyntheticSet:
-    shape = (CLASSES * ipc, *real.train.images.shape[1:])
-    images = torch.rand(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    labels = torch.arange(CLASSES).repeat_interleave(ipc)
-    return SyntheticSet(images, labels, real.class_names, ipc, real.mean, real.std, factor)
-
-
-def method(**settings) -> IDC:
-    plain = {"augment": None, "train_augment": None, "steps": 1, "factor": 1, "train_images": 8, "batch_train": 4}
-    return IDC(network=DoubleConvNet(), engine=Engine(precision="float32", compile=False), **(plain | settings))
-
-
-@pytest.fixture
-def trained_on(monkeypatch) -> list[tuple[Tensor, Tensor]]:
-    """Every batch that a network is trained on: images and labels."""
-    seen, plain = [], module.training_step
-
-    def step(network, optimiser, images, labels, **rest):
-        seen.append((images, labels))
-        return plain(network, optimiser, images, labels, **rest)
-
-    monkeypatch.setattr(module, "training_step", step)
-    return seen
-
-
-@pytest.fixture
-def matched(monkeypatch) -> list[tuple[Tensor, Tensor, list[Tensor]]]:
-    """What every step matches: real and synthetic images, and the weights."""
-    seen, plain = [], ClassGradients.match
-
-    def match(gradients, batch, images, *args, **kwargs):
-        weights = [p.detach().clone() for p in gradients.network.parameters()]
-        seen.append((batch.tensor().detach(), images.detach(), weights))
-        return plain(gradients, batch, images, *args, **kwargs)
-
-    monkeypatch.setattr(ClassGradients, "match", match)
-    return seen
-
-
-def run(real, synthetic, steps, seed=0, **settings):
-    """Take steps; return the state."""
-    made = method(**settings)
-    state = made.init(real, synthetic, Streams(seed))
-    for _ in range(steps):
-        made.step(real, synthetic, state)
-    return state
-
-
-def test_the_network_is_trained_on_real_images_under_their_labels(real, trained_on):
-    run(real, start(real), 3, train_images=7)  # two batches of four, between steps 1 and 2 and between 2 and 3
-    assert [len(images) for images, _ in trained_on] == [4] * 4
-    wanted = {tuple(image.flatten().tolist()): int(real.train.labels[i]) for i, image in enumerate(whole(real))}
-    for images, labels in trained_on:
-        found = [wanted[tuple(image.flatten().tolist())] for image in images]  # a KeyError were it not a real one
-        assert found == labels.tolist()
-    first, second = (torch.cat([images for images, _ in trained_on[i : i + 2]]) for i in (0, 2))
-    assert len(first.unique(dim=0)) == 8  # without replacement
-    assert not torch.equal(first, second)
-
-
-def whole(real: RealData) -> Tensor:
-    return real.normalised(torch.arange(len(real.train)))
-
-
-def test_the_synthetic_images_do_not_teach_the_network(real):
-    one, other = (run(real, start(real, seed=seed), 4, lr=0.1).network for seed in (1, 2))
-    for a, b in zip(one.parameters(), other.parameters(), strict=True):
-        assert torch.equal(a, b)
-
-
-def test_more_images_than_there_are_is_one_pass(real, trained_on):
-    run(real, start(real), 2, train_images=1000)
-    assert sum(len(images) for images, _ in trained_on) == CLASSES * PER_CLASS
-
-
-def test_a_network_and_its_optimiser_serve_for_steps_per_network_steps(real, matched, trained_on):
-    state = run(real, start(real), 7, steps_per_network=3)
-    weights = [weights for *_, weights in matched]
-    assert len(trained_on) == 2 * 4  # two batches between 1-2-3, 4-5-6, not after 3 and 6
-    fresh = [DoubleConvNet().build(real.spec, Streams(0).networks)]
-    assert all(torch.equal(a, b) for a, b in zip(weights[0], fresh[0].parameters(), strict=True))
-    moved = [
-        max(float((a - b).abs().max()) for a, b in zip(*pair, strict=True)) for pair in itertools.pairwise(weights)
-    ]
-    new = [i for i, far in enumerate(moved) if far > 0.1]
-    assert new == [2, 5]
-    assert all(far > 0 for far in moved)
-    assert state.uses == 1
-    assert not state.optimiser.state  # the momentum of the last network is forgotten
-
-
-@pytest.mark.parametrize("early", [0, 2])
-def test_a_new_network_is_trained_for_early_epochs_before_it_is_matched(early, real, matched, trained_on):
-    run(real, start(real), 2, early=early, steps_per_network=1)
-    assert sum(len(images) for images, _ in trained_on) == 2 * early * CLASSES * PER_CLASS
+    return double_data(CLASSES, PER_CLASS)
 
 
 def loop(real, steps, *, distance, momentum, lr, ipc=2) -> tuple[Tensor, list[float]]:
@@ -221,7 +96,7 @@ def test_every_class_draws_its_own_augmentation_and_shares_it_between_real_and_s
 
 @pytest.mark.parametrize("distance", ["conv_squared", "conv_l1", "conv_l1_mean", "conv_cosine"])
 def test_equal_sets_are_at_no_distance_and_move_little(distance):
-    one = made(1)  # a single image in every class
+    one = double_data(CLASSES, 1)  # a single image in every class
     synthetic = start(one, ipc=1)
     with torch.no_grad():
         synthetic.images.copy_(one.pixels(torch.arange(CLASSES)))

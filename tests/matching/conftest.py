@@ -1,0 +1,8 @@
+"""What tests of matching share."""
+
+import pytest
+
+
+@pytest.fixture
+def narrow_vgg(monkeypatch):
+    monkeypatch.setattr("dcond.models.vgg.WIDTHS", ((8,), (8,), (8, 8), (8, 8), (8, 8)))

@@ -1,0 +1,24 @@
+"""One step of a method, and what it had before and after."""
+
+import torch
+
+from dcond.rng import Streams
+from dcond.types import SyntheticSet
+
+
+def as_set(images, real, factor):
+    """Make a set of class-major images."""
+    ipc = len(images) // 3
+    labels = torch.arange(3).repeat_interleave(ipc)
+    return SyntheticSet(images, labels, real.class_names, ipc, real.mean, real.std, factor)
+
+
+def step_once(made, real, ipc=2):
+    """Make the state, do a step, and return the metrics, the state, and the images before and after."""
+    rng, factor = Streams(0), made.method.factor
+    images = made.start(real, ipc, factor, rng)
+    synthetic = as_set(images, real, factor)
+    before = images.clone()
+    state = made.method.init(real, synthetic, rng)
+    metrics = made.method.step(real, synthetic, state)
+    return metrics, state, before, synthetic.images.detach()
