@@ -63,6 +63,8 @@ CASES = [
     ("lr=2", "lr is no setting here; method.lr, evaluation.lr, model.lr, ... are: method.lr=2."),
     ("newkey=1", "newkey is no setting here. All there are: dcond condense ... --cfg job"),
     ("+newkey=1", "newkey is no setting here; nothing reads it; leave the word out."),
+    ("+scores.ior=true", "scores.ior is no setting here; there are: scores.full, scores.unaugmented."),
+    ("+checkpoint.every=3", "checkpoint.every is no setting here; there are: checkpoint.every_s."),
     ("+newkey.x=1", "newkey is no setting here; ..."),
     ("~method.lr", "method.lr is missing; dcond.methods.dm.DM needs it."),
     ("method=dm,m3d", "method=dm,m3d names several values; add -m to run one after another, or write KEY=[A,B] ..."),

@@ -21,6 +21,7 @@ def check_added(cfg: DictConfig) -> None:
     if not primary.is_file():  # a user's own
         return
     base = OmegaConf.load(primary)
+    assert isinstance(base, DictConfig)
     parts = {str(group).split("@")[-1] for entry in base.defaults if isinstance(entry, DictConfig) for group in entry}
     text = OmegaConf.to_yaml(cfg) + OmegaConf.to_yaml(job)
     words: Any = OmegaConf.to_container(job.overrides.task)
@@ -29,10 +30,21 @@ def check_added(cfg: DictConfig) -> None:
         if not (word.is_add() or word.is_force_add()) or word.package or "/" in key or key in job.runtime.choices:
             continue
         top = key.split(".")[0]
+        plain = _plain_settings(base, top)
+        if plain and key not in (top, *plain):
+            raise ConfigError(f"{key} is no setting here; there are: {', '.join(plain)}.")
         if top in parts or top in base or re.search(rf"\$\{{[^}}]*\b{re.escape(top)}\b", text):
             continue
         way_out = meant_by(cfg, top, word.get_value_string())
         raise ConfigError(f"{top} is no setting here; {way_out or 'nothing reads it; leave the word out'}.")
+
+
+def _plain_settings(base: DictConfig, name: str) -> list[str]:
+    """Return the settings below a name in a primary configuration, where they are all: nothing is made of it."""
+    part = base.get(name)
+    if not isinstance(part, DictConfig) or "_target_" in part or name == "hydra":
+        return []
+    return [f"{name}.{key}" for key in map(str, part)]
 
 
 def unknown_key(error: Exception, argv: Sequence[str], command: str) -> str:
