@@ -1,6 +1,6 @@
 """The default data set: HMDC and M3D on digits at ipc 1 and 10 next to both kinds of random real images, three seeds.
 
-    python scripts/digits_table.py      # goes on with benchmarks/cpu/digits.csv; 20 minutes on two quiet cores
+    python scripts/digits_table.py      # writes benchmarks/cpu/digits.csv, or goes on with it
 
 A row is one network of the pool in one run of ``dcond condense``, whose words are in the CSV; ``seconds`` is what the
 whole command took, imports and evaluation included. ``random`` stands beside each row, trained by the same run;
@@ -65,13 +65,18 @@ def main() -> None:
             words = f"{METHODS[method]} ipc={ipc} seed={seed}"
             if f"dcond condense {words}" not in known:
                 rows += run(method, words, Path(scratch) / f"{method}_{ipc}_{seed}")
+                write(rows)  # after each, so that a sitting that is cut loses one
                 print(f"{method}, ipc {ipc}, seed {seed}: {rows[-1]['seconds']} s", flush=True)
+    print(f"{len(rows)} rows -> {TABLE}; at or below random real images: {len(beaten(rows))}")
+
+
+def write(rows: list[dict[str, object]]) -> None:
+    """Write the table."""
     TABLE.parent.mkdir(parents=True, exist_ok=True)
     with TABLE.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    print(f"{len(rows)} rows -> {TABLE}; at or below random real images: {len(beaten(rows))}")
 
 
 def beaten(rows: list[dict[str, object]]) -> list[dict[str, object]]:

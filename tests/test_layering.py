@@ -96,7 +96,7 @@ def test_what_is_imported_is_declared():
     """Not only brought along by another package, which may do without it one day."""
     names = {name.split(".")[0] for path in MODULES for name in imported(path)}
     outside = names - set(sys.stdlib_module_names) - {"dcond"}
-    project = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     words = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     declared = {re.split(r"[\[<>=]", word)[0] for word in words}
     called = {"hydra": "hydra-core", "sklearn": "scikit-learn", "PIL": "pillow"}
