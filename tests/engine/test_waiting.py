@@ -37,3 +37,10 @@ def test_a_step_took_its_share_of_the_time_between_two_waits(on_a_device, monkey
     assert run.step_times == [5, 5, 5, 5, 6]
     assert run.step_s_median == 5
     assert run.wall_s == 26
+
+
+def test_a_run_that_ends_before_the_first_wait_has_a_time_all_the_same(on_a_device):
+    run, waited = on_a_device
+    run._advance(None)
+    assert waited == []
+    assert run.step_s_median == run.wall_s > 0

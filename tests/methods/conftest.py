@@ -11,6 +11,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict
 
+import m3d_runs
 from dcond.apps.job import build
 from dcond.engine.loop import Loop, Run
 from dcond.engine.recording import Recorder
@@ -19,6 +20,7 @@ from dcond.matching.class_gradients import ClassGradients
 from dcond.paths import conf_dir
 from dcond.rng import Streams
 from dcond.types import RealData, Split, SyntheticSet
+from double import Double, double_data
 
 # Every setting of this name, anywhere in a method, its network or its first images: seconds become milliseconds.
 SMALL = {"steps": 24, "train_steps": 10, "width": 16, "batch_real": 16, "outer": 3, "inner_epochs": 2}
@@ -152,6 +154,12 @@ def data():
         return RealData("made", split, split, names, (0.5,) * channels, (0.25,) * channels)
 
     return make
+
+
+@pytest.fixture
+def real() -> Double:
+    """Real images of 4 x 4 pixels in float64, as the tests of M3D want them."""
+    return double_data(m3d_runs.CLASSES, m3d_runs.PER_CLASS, 4)
 
 
 @pytest.fixture

@@ -7,22 +7,14 @@ import torch
 
 from dcond.augment import DiffAug
 from dcond.errors import ConfigError
-from dcond.matching.engine import Engine
 from dcond.methods.dm import DM
 from dcond.methods.m3d import M3D
 from dcond.models import MLP
 from dcond.rng import Streams
 from dcond.types import Split
-from double import Double, double_data, start
+from double import Double, start
 from linear_features import LinearRecipe
-
-CLASSES, PER_CLASS = 4, 6
-WHOLE = Engine(precision="float32", compile=False, chunk=1000)  # every batch in one pass
-
-
-@pytest.fixture
-def real() -> Double:
-    return double_data(CLASSES, PER_CLASS, 4)
+from m3d_runs import CLASSES, PER_CLASS, WHOLE
 
 
 def test_the_linear_kernel_is_a_step_of_dm(real):

@@ -4,19 +4,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from dcond.matching.engine import Engine
 from dcond.methods.m3d import M3D
 from dcond.rng import Streams
-from double import Double, double_data, start
+from double import start
 from linear_features import LinearRecipe
-
-CLASSES, PER_CLASS = 4, 6
-WHOLE = Engine(precision="float32", compile=False, chunk=1000)  # every batch in one pass
-
-
-@pytest.fixture
-def real() -> Double:
-    return double_data(CLASSES, PER_CLASS, 4)
+from m3d_runs import CLASSES, PER_CLASS, WHOLE
 
 
 class Watched(M3D):

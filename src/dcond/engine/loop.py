@@ -213,4 +213,5 @@ class Run:
     @property
     def step_s_median(self) -> float | None:
         """Median seconds per step in this process; null where no step was taken."""
-        return statistics.median(self.step_times) if self.step_times else None
+        times = self.step_times or self._pending  # of a run on a device that ended before its first wait
+        return statistics.median(times) if times else None
