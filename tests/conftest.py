@@ -1,5 +1,6 @@
 """Options and fixtures of all tests: ``--runslow``, one CPU thread, a toy data set."""
 
+import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,14 @@ def pytest_collection_modifyitems(config, items):
 def _one_thread():
     """Small tensors run faster on one thread, and sums do not depend on how many cores there are."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def terminal():
+    """SIGHUP as in a terminal: heard under ``nohup pytest`` too, and again after a run that took it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def _set(run: dict[str, Any], settings: dict[str, Any]) -> None:

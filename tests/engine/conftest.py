@@ -1,6 +1,5 @@
 """A method of three lines, and the loop around it: what the engine's tests run."""
 
-import signal
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,11 +71,3 @@ def make_run(tmp_path):
 @pytest.fixture
 def drift():
     return Drift
-
-
-@pytest.fixture(autouse=True)
-def _hangup_stays():
-    """A run that was told of a closing terminal hears no more of it; the next test shall."""
-    before = signal.getsignal(signal.SIGHUP)
-    yield
-    signal.signal(signal.SIGHUP, before)

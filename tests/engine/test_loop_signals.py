@@ -12,6 +12,8 @@ from dcond.engine.loop import Loop
 from dcond.engine.signals import CAUGHT, Interrupted, caught
 from dcond.errors import DivergedError
 
+pytestmark = pytest.mark.usefixtures("terminal")
+
 
 def kill(signum):
     def now(*_):

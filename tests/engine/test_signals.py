@@ -9,6 +9,8 @@ import pytest
 
 from dcond.engine.signals import CAUGHT, Interrupted, caught
 
+pytestmark = pytest.mark.usefixtures("terminal")
+
 
 @pytest.mark.parametrize("signum", CAUGHT)
 def test_outside_a_deferred_block_a_signal_raises_at_once(signum):

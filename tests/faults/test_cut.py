@@ -6,6 +6,8 @@ import pytest
 
 from dcond.paths import conf_dir
 
+pytestmark = pytest.mark.usefixtures("terminal")
+
 METHODS = sorted(path.stem for path in (conf_dir() / "method").glob("*.yaml"))
 # What makes a step of milliseconds; the rest is the method's own default.
 SMALL = {
