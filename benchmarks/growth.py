@@ -43,8 +43,9 @@ def main() -> None:
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("seconds per step")
-    axes[0].legend(fontsize=8)
-    where = f"{rows[0]['machine']}, torch {rows[0]['torch']}, {rows[0]['date']}"
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    days = sorted({row["date"] for row in rows})
+    where = f"{rows[0]['machine']}, torch {rows[0]['torch']}, {' and '.join(days)}"
     base = ", ".join(f"{TITLES[key]} {value}" for key, value in BASE.items())
     figure.suptitle(f"{where}. Solid: dcond, dotted: plain loop. Elsewhere: {base}", fontsize=9)
     figure.savefig(picture, dpi=90)

@@ -12,6 +12,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,10 +25,13 @@ from dcond.data import ImageFolder, Npz
 from dcond.engine.machine import peak_memory_bytes
 from dcond.init import Embedding, FromReal, KMeans, Random
 from dcond.matching.engine import Engine
+from dcond.methods.base import Method
 from dcond.methods.dm import DM
 from dcond.methods.gradient_matching import GradientMatching
+from dcond.methods.hmdc import HMDC
+from dcond.methods.idc import IDC
 from dcond.methods.m3d import M3D
-from dcond.models import ConvNet
+from dcond.models import ConvNet, Pool, ViT
 from dcond.rng import Streams
 from dcond.types import RealData, SyntheticSet
 
@@ -35,6 +39,7 @@ TABLE = Path("benchmarks/cpu/memory.csv")
 AUGMENT = DiffAug(["color", "crop", "cutout", "flip", "scale", "rotate"])
 STEPS = 2
 REAL = 8  # real images per class and step
+STEPPING = ("dm", "m3d", "dsa", "degm", "idc", "hmdc")
 
 
 @dataclass(frozen=True)
@@ -57,12 +62,13 @@ class Case:
 BASE = Case()
 CASES = [
     *(replace(BASE, kept=kept, images=images) for kept in ("device", "disk") for images in (10_000, 100_000)),
-    *(replace(BASE, method=method, classes=1000) for method in ("dm", "m3d", "dsa", "kmeans", "random")),
+    *(replace(BASE, method=method, classes=1000) for method in (*STEPPING, "kmeans", "random")),
     *(replace(BASE, ipc=ipc) for ipc in (10, 50)),
     *(replace(BASE, method=method, kept="folder", classes=40, images=120, side=224) for method in ("random", "dm")),
     replace(BASE, method="random", kept="folder", classes=400, images=1200, side=224),
-    replace(BASE, classes=200, images=20_000, side=64),  # as many classes and pixels as Tiny ImageNet
-    replace(BASE, kept="folder", classes=1000, images=3000, side=224),  # as ImageNet
+    # As many classes and pixels as Tiny ImageNet, then as ImageNet.
+    *(replace(BASE, method=method, classes=200, images=20_000, side=64) for method in STEPPING),
+    replace(BASE, kept="folder", classes=1000, images=3000, side=224),
 ]
 
 
@@ -103,16 +109,26 @@ def load(case: Case, folder: Path) -> RealData:
     return Npz(path=str(folder / "made_up.npz"), keep=case.kept).load()
 
 
+def made(name: str, network: ConvNet) -> Method[Any]:
+    """Return a method with its own defaults but for what bounds a step."""
+    common = {"engine": Engine(compile=False), "steps": STEPS, "lr": 1.0, "batch_real": REAL, "factor": 1}
+    if name == "hmdc":
+        pool = Pool(networks={"ConvNet": network, "ViT": ViT(name="ViT", width=32, heads=4, depth=2)})
+        return HMDC(pool=pool, augment=AUGMENT, **common)
+    common["network"] = network
+    if name == "degm":
+        degm = {"levels": "both", "distance": "rowwise_angle_and_magnitude", "inner_momentum": 0.5}
+        return GradientMatching(augment=None, outer=1, inner_epochs=1, **common, **degm)
+    if name == "dsa":
+        return GradientMatching(augment=AUGMENT, outer=1, inner_epochs=1, **common)
+    if name == "idc":
+        return IDC(augment=AUGMENT, train_augment=AUGMENT, **common)
+    return {"dm": DM, "m3d": M3D}[name](augment=AUGMENT, **common)
+
+
 def run(case: Case, folder: Path) -> None:
     """Condense, and print the largest resident memory above that before anything was loaded, in bytes."""
     network = ConvNet(name="ConvNet", width=16)
-    settings = {"network": network, "engine": Engine(compile=False), "augment": AUGMENT}
-    settings |= {"steps": STEPS, "lr": 1.0, "batch_real": REAL, "factor": 1}
-    steps = {
-        "dm": lambda: DM(**settings),
-        "m3d": lambda: M3D(**settings),
-        "dsa": lambda: GradientMatching(**settings, outer=1, inner_epochs=1),
-    }
     rule = KMeans(embedding=Embedding(network=network, train_steps=2)) if case.method == "kmeans" else Random()
     AUGMENT.per_image(torch.zeros(2, 3, 8, 8), torch.Generator())  # loads what a first call loads
     before = peak_memory_bytes(torch.device("cpu"))
@@ -120,8 +136,8 @@ def run(case: Case, folder: Path) -> None:
     images = FromReal(rule=rule)(real, case.ipc, 1, rng)
     labels = torch.arange(case.classes).repeat_interleave(case.ipc)
     synthetic = SyntheticSet(images, labels, real.class_names, case.ipc, real.mean, real.std)
-    if case.method in steps:
-        method = steps[case.method]()
+    if case.method in STEPPING:
+        method = made(case.method, network)
         state = method.init(real, synthetic, rng)
         for _ in range(STEPS):
             method.step(real, synthetic, state)
