@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from dcond.engine.signals import CAUGHT, Interrupted, caught
+from dcond.errors import CheckpointError
 
 pytestmark = pytest.mark.usefixtures("terminal")
 
@@ -61,6 +62,32 @@ def test_under_nohup_the_end_of_a_terminal_is_none_of_the_run():
 
 def test_an_interruption_is_no_ordinary_exception():
     assert not issubclass(Interrupted, Exception)  # `except Exception` in a library must not swallow it
+
+
+def cut(error, signum=signal.SIGHUP):
+    """As an extension module whose import is cut: what interrupted it is gone, its own error stands there."""
+    with caught() as stop, stop.heard():
+        try:
+            os.kill(os.getpid(), signum)
+        except Interrupted:
+            raise error from None
+
+
+@pytest.mark.parametrize("error", [ImportError("initialization failed"), SystemError("error without exception set")])
+def test_a_library_that_says_something_else_of_an_interruption_does_not_hide_it(error):
+    with pytest.raises(Interrupted) as found:
+        cut(error)
+    assert (found.value.signum, found.value.__cause__) == (signal.SIGHUP, error)
+
+
+def test_what_went_wrong_while_an_interrupted_run_was_kept_is_told():
+    with pytest.raises(CheckpointError):
+        cut(CheckpointError("the disk is full"))
+
+
+def test_an_error_that_no_signal_caused_stays_what_it_is():
+    with pytest.raises(ImportError), caught() as stop, stop.heard():
+        raise ImportError
 
 
 def test_in_another_thread_nothing_is_caught_and_nothing_breaks():

@@ -85,7 +85,7 @@ def condense(cfg: DictConfig) -> float | None:
         if earlier is not None:
             return sweep.objective(earlier)
         moment = sweep.left_behind(folder, OmegaConf.to_yaml(numbers, sort_keys=True))
-    with caught() as stop, owned(folder), reported(result, folder), cpu_prepared(cfg):
+    with caught() as stop, owned(folder), reported(result, folder), stop.heard(), cpu_prepared(cfg):
         job = Job(cfg, choices, text, folder, result, stop)
         with way_back(job):
             tables = job.run(moment)

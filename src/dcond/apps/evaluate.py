@@ -112,7 +112,7 @@ def evaluate(cfg: DictConfig) -> None:
         _given(cfg, result)
         sweep.finished_before(folder, result, evaluated=True)
         return
-    with caught(), owned(folder), reported(result, folder), cpu_prepared(cfg):
+    with caught() as stop, owned(folder), reported(result, folder), stop.heard(), cpu_prepared(cfg):
         tables = _evaluate(cfg, name, result)
     tell(*tables, f"-> {nearby(folder)}")
 

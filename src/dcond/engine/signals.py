@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from dcond.errors import DcondError
 from dcond.ranks import Ranks
 
 CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -32,6 +33,7 @@ class Stop:
 
     def __init__(self) -> None:
         self._pending: int | None = None
+        self._raised: int | None = None
         self._deferred = False
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
@@ -40,6 +42,7 @@ class Stop:
         if self._deferred and self._pending is None:
             self._pending = signum
         else:  # nothing to keep, or asked twice
+            self._raised = signum
             raise Interrupted(signum)
 
     @contextmanager
@@ -50,6 +53,22 @@ class Stop:
             yield
         finally:
             self._deferred = False
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """End a block that a signal cut as :class:`Interrupted`, also where a library put another error in its place.
+
+        An extension module that is cut while it is imported says ImportError. Errors of ours stay: they tell what went
+        wrong while the work was kept.
+        """
+        try:
+            yield
+        except DcondError:
+            raise
+        except Exception as error:
+            if self._raised is None:
+                raise
+            raise Interrupted(self._raised) from error
 
     @property
     def requested(self) -> bool:
