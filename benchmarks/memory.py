@@ -12,7 +12,6 @@ import tempfile
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -109,7 +108,7 @@ def load(case: Case, folder: Path) -> RealData:
     return Npz(path=str(folder / "made_up.npz"), keep=case.kept).load()
 
 
-def made(name: str, network: ConvNet) -> Method[Any]:
+def made(name: str, network: ConvNet) -> Method:
     """Return a method with its own defaults but for what bounds a step."""
     common = {"engine": Engine(compile=False), "steps": STEPS, "lr": 1.0, "batch_real": REAL, "factor": 1}
     if name == "hmdc":

@@ -28,8 +28,13 @@ class Method(Protocol):
     trains by :func:`~dcond.ranks.on_first`. One that takes steps and does not say so is refused there.
     """
 
-    steps: int  # how often the loop calls step; 0 where the first images are the result
-    factor: int  # multi-formation factor of the sets it makes
+    @property
+    def steps(self) -> int:
+        """How often the loop calls :meth:`step`; 0 where the first images are the result."""
+
+    @property
+    def factor(self) -> int:
+        """The multi-formation factor of the sets it makes."""
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> State:
         """Make networks, optimisers, accumulators; may fill ``synthetic.images`` in place."""
