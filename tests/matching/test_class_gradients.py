@@ -1,6 +1,7 @@
 """Gradient matching against the matching loss written down as it stands, in float64."""
 
 import itertools
+from functools import reduce
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch.nn.functional as F
 
 from dcond.errors import DcondError
 from dcond.first_order import FastForward
-from dcond.matching.class_gradients import ClassGradients, _mean, value_and_gradient
+from dcond.matching import class_gradients
+from dcond.matching.class_gradients import ClassGradients, _added, _mean, value_and_gradient
 from dcond.matching.distances import DISTANCES
 from dcond.matching.engine import Engine
 from dcond.matching.gradients import class_gradient, frozen_batch_norm
@@ -143,7 +145,7 @@ def test_the_multi_level_total_of_the_public_code(theirs, ours):
     syn, real = lists("syn"), lists("real")
     distance = DISTANCES[ours]
     groups = [[[t[None] for t in c] for c in side] for side in (syn, real)]
-    across, v_mean = value_and_gradient(distance, *(_mean(side) for side in groups))
+    across, v_mean = value_and_gradient(distance, *(_mean(reduce(_added, side, []), 3) for side in groups))
     whole = 3 * float(across)
     for c in range(3):
         within, v_class = value_and_gradient(distance, groups[0][c], groups[1][c])
@@ -155,6 +157,26 @@ def test_the_multi_level_total_of_the_public_code(theirs, ours):
             )
     assert float(across) == pytest.approx(float(golden[f"ml_inter_{theirs}"]), rel=1e-9)
     assert whole == pytest.approx(float(golden[f"ml_loss_{theirs}"]), rel=1e-9)
+
+
+@pytest.mark.parametrize("classes", [1, 2])
+@pytest.mark.parametrize(("within", "kept", "passes"), [(True, 2**29, 1), (True, 0, 2), (False, 2**29, 1)])
+def test_large_targets_are_computed_twice_and_change_nothing(within, kept, passes, classes, monkeypatch):
+    """So that the memory of two levels does not grow with classes times parameters."""
+    network, computed = network_of(RECIPES[0]), []
+    real, synthetic = images(4, 1), images(2, 2)
+    known = bound(network, classes=classes).match(real, synthetic, DISTANCES["rowwise"], within=within, across=True)
+    once = ClassGradients._real
+
+    def counted(self, batch, labels):
+        computed.extend(labels.tolist())
+        return once(self, batch, labels)
+
+    monkeypatch.setattr(ClassGradients, "_real", counted)
+    monkeypatch.setattr(class_gradients, "KEPT_BYTES", kept)
+    found = bound(network, classes=classes).match(real, synthetic, DISTANCES["rowwise"], within=within, across=True)
+    assert computed == passes * list(range(len(real)))
+    assert torch.equal(found.gradient, known.gradient)
 
 
 def test_one_class_counts_twice():

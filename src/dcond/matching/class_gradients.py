@@ -8,13 +8,15 @@ from torch import Tensor, nn
 
 from dcond.first_order import FastForward
 from dcond.matching.distances import Distance
-from dcond.matching.gradients import class_gradient, distances, mean_gradient, stacked_gradients
+from dcond.matching.gradients import class_gradient, distances, mean_gradient, stacked_gradients, trained
 from dcond.matching.real_batch import RealBatch, whole
 from dcond.measure import fastest
 from dcond.memory import even_chunks
 from dcond.ranks import Ranks, current, joined
 
 log = logging.getLogger(__name__)
+
+KEPT_BYTES = 2**29  # of the real class gradients of all classes, kept between two passes
 
 TOO_LARGE = (
     "gradient matching of one class does not fit in the device's memory; "
@@ -114,22 +116,33 @@ class ClassGradients:
     ) -> Matched:
         """Match across the classes, and within them if asked, in two passes, exactly.
 
-        The first finds v_c = ∂L/∂g_c^S = ∂D(g_c^S, g_c^T)/∂g_c^S + ∂D(ḡ^S, ḡ^T)/∂ḡ^S (weight k times 1/k), the second
-        the vector-Jacobian products of v_c, with the graph of ``classes`` classes at a time. Without ``within`` v_c is
-        the second term alone.
+        The first finds the means ḡ, the second v_c = ∂L/∂g_c^S = ∂D(g_c^S, g_c^T)/∂g_c^S + ∂D(ḡ^S, ḡ^T)/∂ḡ^S (weight k
+        times 1/k) and its vector-Jacobian products, with the graph of ``classes`` classes at a time. Without ``within``
+        v_c is the second term alone. The targets g_c^T stay from the first pass to the second where those of all
+        classes take ``KEPT_BYTES`` or less; larger ones are computed twice.
         """
         groups = list(self._groups(real, synthetic, classes))
-        targets = [self._real(batch, labels) for batch, _, labels in groups]
-        ours = [self._synthetic(images, labels, graph=False) for _, images, labels in groups]
-        across, v_mean = value_and_gradient(distance, _mean(ours), _mean(targets))
+        size = len(real) * sum(parameter.numel() * parameter.element_size() for parameter in trained(self.network))
+        targets: list[list[Tensor] | None] = []
+        ours: list[Tensor] = []  # sums over the classes
+        theirs: list[Tensor] = []
+        for batch, images, labels in groups:
+            target = self._real(batch, labels)
+            targets.append(target if within and size <= KEPT_BYTES else None)
+            theirs = _added(theirs, target)
+            ours = _added(ours, self._synthetic(images, labels, graph=False))
+        across, v_mean = value_and_gradient(distance, _mean(ours, len(real)), _mean(theirs, len(real)))
         losses: list[Tensor] = []
         gradients: list[Tensor] = []
-        for (_, images, labels), mine, target in zip(groups, ours, targets, strict=True):
-            found, v_class = value_and_gradient(distance, mine, target)
-            towards = [within * a + b for a, b in zip(v_class, v_mean, strict=True)]
+        for (batch, images, labels), kept in zip(groups, targets, strict=True):
             images.requires_grad_(True)
-            gradients += torch.autograd.grad(self._synthetic(images, labels, graph=True), images, towards)
-            losses.append(found)
+            mine = self._synthetic(images, labels, graph=True)
+            towards = [v.expand_as(own) for v, own in zip(v_mean, mine, strict=True)]
+            if within:
+                found, v_class = value_and_gradient(distance, mine, kept or self._real(batch, labels))
+                towards = [a + b for a, b in zip(v_class, towards, strict=True)]
+                losses.append(found)
+            gradients += torch.autograd.grad(mine, images, towards)
         return Matched(torch.cat(losses) if within else None, across[0], torch.cat(gradients))
 
     @staticmethod
@@ -170,9 +183,15 @@ def value_and_gradient(distance: Distance, ours: list[Tensor], target: list[Tens
     return losses.detach(), [torch.zeros_like(a) if g is None else g for a, g in zip(leaves, found, strict=True)]
 
 
-def _mean(groups: list[list[Tensor]]) -> list[Tensor]:
-    """Return the mean over all classes, of all processes, (1, *shape), of groups of stacked gradients (g, *shape)."""
-    ranks, own = current(), sum(len(tensors[0]) for tensors in groups)
-    means = [torch.cat(tensors).sum(0, keepdim=True) / ranks.classes(own) for tensors in zip(*groups, strict=True)]
+def _added(total: list[Tensor], stacked: list[Tensor]) -> list[Tensor]:
+    """Return a sum over classes, (1, *shape) or empty yet, with those of stacked gradients (g, *shape) added."""
+    parts = [tensors.sum(0, keepdim=True) for tensors in stacked]
+    return [a + b for a, b in zip(total, parts, strict=True)] if total else parts
+
+
+def _mean(total: list[Tensor], own: int) -> list[Tensor]:
+    """Return the mean over all classes, of all processes, (1, *shape), of the sum over the ``own`` of this one."""
+    ranks = current()
+    means = [tensors / ranks.classes(own) for tensors in total]
     ranks.sum_(means)
     return means
