@@ -60,13 +60,14 @@ def write_rows(table: Path, rows: Sequence[Mapping[str, object]]) -> None:
     print(f"{len(rows)} rows -> {table}")
 
 
-def write(table: Path, rows: list[tuple[str, float, str]]) -> None:
-    """Print rows of (what, value, unit) and write them with machine, version and date."""
+def write(table: Path, rows: list[tuple[str, float, str]], known: Sequence[Sequence[str]] = ()) -> None:
+    """Print rows of (what, value, unit) and write them with machine, version and date, after lines known before."""
     table.parent.mkdir(parents=True, exist_ok=True)
     where = (f"{platform.machine()}, {torch.get_num_threads()} threads", torch.__version__, datetime.date.today())
     with table.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["what", "value", "unit", "machine", "torch", "date"])
+        writer.writerows(known)
         writer.writerows([what, f"{value:.4g}", unit, *where] for what, value, unit in rows)
     for what, value, unit in rows:
         print(f"{value:10.4g} {unit:9} {what}")

@@ -1,11 +1,13 @@
 """Peak memory of a condensation as a function of images, classes, images per class, and where the images are kept.
 
-    python benchmarks/memory.py        # writes benchmarks/cpu/memory.csv; some minutes, a busy machine does not matter
+    python benchmarks/memory.py                # writes benchmarks/cpu/memory.csv; ten minutes, on a busy machine too
+    python benchmarks/memory.py degm hmdc      # these methods alone; the rows of the others stay
 
 Every row is a process of its own: made-up data, the first images, two steps, and the largest resident memory above that
 of a process that has imported all it needs.
 """
 
+import csv
 import subprocess
 import sys
 import tempfile
@@ -162,18 +164,28 @@ def measured(case: Case) -> list[tuple[str, float, str]]:
     ]
 
 
+def known(methods: list[str]) -> list[list[str]]:
+    """Return the lines of the table that are of other methods."""
+    if not methods:
+        return []
+    with TABLE.open() as file:
+        _, *lines = csv.reader(file)
+    return [line for line in lines if line[0].partition(",")[0] not in methods]
+
+
 def main() -> None:
-    if len(sys.argv) > 1:
+    torch.set_num_threads(1)
+    if len(sys.argv) > 1 and Path(sys.argv[1]).is_dir():
         folder, method, kept, *numbers = sys.argv[1:]
-        torch.set_num_threads(1)
         run(Case(method, kept, *map(int, numbers)), Path(folder))
         return
-    torch.set_num_threads(1)
-    rows = []
+    methods = sys.argv[1:]
+    rows: list[tuple[str, float, str]] = []
     for case in CASES:
-        rows += measured(case)
-        print(case, f"{rows[-3][1]:.0f} MB", flush=True)
-    write(TABLE, rows)
+        if not methods or case.method in methods:
+            rows += measured(case)
+            print(case, f"{rows[-3][1]:.0f} MB", flush=True)
+    write(TABLE, rows, known(methods))
 
 
 if __name__ == "__main__":

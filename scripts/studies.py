@@ -56,6 +56,9 @@ def beside_hmdc(
         common="experiment=cpu/table +model@pool.networks.ViT=vit_small",
         pairs=(
             ("hmdc_two", "hmdc_convnet"),
+            ("hmdc_two", "hmdc_vit"),
+            ("hmdc_gbm", "hmdc_two"),
+            ("hmdc_md", "hmdc_two"),
             *(("hmdc", method) for method in ("hmdc_two", "hmdc_convnet", "hmdc_convnet_long", *reversed(steps))),
         ),
     )

@@ -28,7 +28,6 @@ LEFT_OUT = {
     "hmdc_digits": lambda block, what, network: " - " in what,
     "hmdc_outer": lambda block, what, network: " - " in what,
     "hmdc_steps": lambda block, what, network: " - " in what,
-    "hmdc": lambda block, what, network: what == "hmdc_two - hmdc_convnet",
     "hmdc_pretrained": lambda block, what, network: what == "hmdc_two - hmdc_convnet",
 }
 OTHER_TABLES = (  # of papers, and beside public code
