@@ -131,6 +131,9 @@ def test_wrong_usage_exits_with_2(words, message, run_cli):
         ("condense --mutlirun ipc=1,2", "--mutlirun is no flag. Did you mean '--multirun'? See dcond condense --help."),
         ("condense -x", "-x is no flag; settings are written KEY=VALUE. See dcond condense --help."),
         ("condense --cfg", "argument --cfg/-c: expected one argument."),
+        ("condense -s", "--shell-completion wants one of install=bash, uninstall=bash; fish and zsh too."),
+        ("condense -sc install", "--shell-completion wants one of install=bash, uninstall=bash; fish and zsh too."),
+        ("condense -sc install=csh", "--shell-completion wants one of install=bash, uninstall=bash; fish and zsh too."),
     ],
 )
 def test_a_flag_that_there_is_not_is_one_line(words, line, run_cli, folder):

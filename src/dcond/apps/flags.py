@@ -1,10 +1,13 @@
 """Hydra's flags: told from settings, and refused in one line where there is no such flag."""
 
+import re
 from argparse import ArgumentParser
 from typing import NoReturn
 
 from dcond.apps.choices import groups, primary
 from dcond.errors import UsageError, nearest
+
+_COMPLETION = re.compile("(install|uninstall|query)=(bash|fish|zsh)")
 
 
 def settings_first(argv: list[str], command: str) -> list[str]:
@@ -38,6 +41,8 @@ def _settings(argv: list[str], command: str) -> tuple[list[str], list[str]]:
     for word in left:
         if word.startswith("-"):
             raise UsageError(_no_flag(word, argv, command, parser))
+    if known.shell_completion and not _COMPLETION.fullmatch(" ".join(known.overrides)):
+        raise UsageError("--shell-completion wants one of install=bash, uninstall=bash; fish and zsh too.")
     return [*known.overrides, *left], words
 
 
