@@ -43,7 +43,7 @@ FIELDS = (*KEY, "status", *FIGURES, "machine", "threads", "torch", "dcond", "dat
 FEATURES = ("dm", "m3d")  # the plain form of these is one class after the other
 WORDS = ("model.width=16", "pool@learners=convnet_vit_small", "engine.compile=false")
 STEPS, SECONDS = 5, 8.0  # steps timed at most, and seconds after which no further one is
-LIMIT_S = 1200  # of a point; HMDC at 1,000 classes takes a quarter of an hour on two cores
+LIMIT_S = 1200  # of a point; 240 were too few for HMDC at 1,000 classes on two cores
 
 
 def points(methods: list[str]) -> list[dict[str, Any]]:

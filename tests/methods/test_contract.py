@@ -26,6 +26,8 @@ PROTOCOL = Protocol(name="test", epochs=40, repeats=2, drops=())
 
 OPTIMISING = [name for name in METHODS if yaml.safe_load((conf_dir() / f"method/{name}.yaml").read_text()).get("steps")]
 
+NO_GAIN = {"degm": {"MLP"}}  # on patterns under noise: -0.04 to +0.07 by the seed; its ConvNet +0.09 to +0.19
+
 every_method = pytest.mark.parametrize("method", METHODS)
 every_optimising_method = pytest.mark.parametrize("method", OPTIMISING)
 
@@ -174,7 +176,8 @@ def test_the_result_trains_networks_better_than_random_real_images(method, conde
     theirs = protocol.evaluate(
         lambda repeat: random_subset(noisy, got.synthetic, 0, repeat, factor=1), POOL, noisy.test, 0
     )
-    assert ours.average > theirs.average + 0.03  # of the two networks: an MLP learns these patterns from one image too
+    for name in POOL.networks.keys() - NO_GAIN.get(method, set()):
+        assert ours.networks[name].mean > theirs.networks[name].mean + 0.03
 
 
 def patterns_under_noise() -> RealData:
