@@ -23,7 +23,7 @@ HMDC = {  # what HMDC is without its parts
     "hmdc": "method=hmdc",
 }
 SMALL = (  # two small networks and short runs
-    "pool@learners=convnet_vit_small method.steps=60 method.outer=4 method.inner_steps=4 method.lr=0.1 "
+    "pool@learners=convnet_vit_small method.steps={steps} method.outer=4 method.inner_steps=4 method.lr=0.1 "
     "method.schedule=linear method.choice=random method.batch_real=64 method.batch_train=64"
 )
 DIGITS = "threads=1 baselines=false tensorboard=false"
@@ -35,20 +35,27 @@ PRETRAINED = "dataset.path=outputs/pretrained/cifar5.npz dataset.flip=true " + "
 
 
 def beside_hmdc(
-    ipc: int, beyond: str = "", *, vit: str = "", datasets: tuple[str, ...] = Study.datasets, **steps: int
+    ipc: int,
+    beyond: str = "",
+    *,
+    vit: str = "",
+    times: int = 1,
+    datasets: tuple[str, ...] = Study.datasets,
+    **steps: int,
 ) -> Study:
     """Return HMDC and its parts beside others, with the steps these make in the time HMDC takes with two networks.
 
-    ``beyond`` are more words for all, ``vit`` for those that condense with a ViT.
+    ``beyond`` are more words for all, ``vit`` for those that condense with a ViT. ``times`` multiplies all steps.
     """
-    own = {name: f"{words} {SMALL} {'' if name == 'hmdc_convnet' else vit}" for name, words in HMDC.items()}
-    longer = SMALL.replace("steps=60", "steps=180")  # a step with the ConvNet alone takes a third of HMDC's time
+    small = SMALL.format(steps=60 * times)
+    own = {name: f"{words} {small} {'' if name == 'hmdc_convnet' else vit}" for name, words in HMDC.items()}
+    longer = SMALL.format(steps=180 * times)  # a step with the ConvNet alone takes a third of HMDC's time
     own["hmdc_convnet_long"] = f"{HMDC['hmdc_convnet']} {longer}"
     return Study(
         {
             "random": "method=random",
             "random_decoded": "method=random method.factor=2",
-            **{method: f"method={method} method.batch_real=128 method.steps={n}" for method, n in steps.items()},
+            **{m: f"method={m} method.batch_real=128 method.steps={n * times}" for m, n in steps.items()},
             **own,
         },
         {ipc: f"engine.compile=false {beyond}"},
@@ -124,7 +131,7 @@ STUDIES = {
             "m3d": "method=m3d",
             **HMDC,
         },
-        {1: ""},
+        dict.fromkeys((1, 10), ""),
         datasets=("digits",),
         common=DIGITS,
         pairs=(
@@ -161,6 +168,7 @@ STUDIES = {
     ),
     "hmdc": beside_hmdc(1, dsa=260, idc=180, dm=700, m3d=650),
     "hmdc_ipc10": beside_hmdc(10, "evaluation.epochs=100", dsa=80, idc=165, dm=830, m3d=530),
+    "hmdc_long": beside_hmdc(1, times=10, datasets=("cifar10",), dsa=260, idc=180, dm=700, m3d=650),
     "hmdc_pretrained": beside_hmdc(  # on networks that know other images already, as the paper's are
         1,
         PRETRAINED,

@@ -1,6 +1,7 @@
 """Every job of every study is a configuration that can be made, and the docs show the figures that its rows hold."""
 
 import contextlib
+import csv
 import io
 import re
 from pathlib import Path
@@ -64,6 +65,15 @@ def test_a_study_can_be_run(name, method):
 @pytest.mark.parametrize("name", STUDIES)
 def test_pairs_are_of_the_study(name):
     assert {method for pair in STUDIES[name].pairs for method in pair} <= set(STUDIES[name].methods)
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_every_row_says_when_with_what_and_how(name):
+    with (ROOT / table(name)).open() as file:
+        rows = [*csv.DictReader(file)]
+    empty = [(row["command"], field) for row in rows for field in row if not row[field]]
+    assert rows
+    assert empty == []
 
 
 def missing(name: str) -> set[study_tables.Key]:
