@@ -21,7 +21,7 @@ def test_one_process_has_all_classes_and_keeps_what_it_has():
     assert torch.equal(alone.own(tensor), tensor)
     assert alone.gathered(tensor) is tensor
     assert alone.classes(6) == 6  # whatever was divided
-    assert alone.told("it") == "it"
+    assert alone.from_first("it") == "it"
     assert alone.largest(1.5, -2) == [1.5, -2.0]
 
 
@@ -69,7 +69,7 @@ def test_rows_of_all_classes_are_gathered_where_shares_differ():
 
 @pytest.mark.parametrize("text", ["", "ä: 1\n" * 1000])
 def test_a_text_is_told_by_rank_0(text):
-    assert lockstep(2, lambda rank: rank.told(text if rank.first else "mine")) == [text, text]
+    assert lockstep(2, lambda rank: rank.from_first(text if rank.first else "mine")) == [text, text]
 
 
 def test_rank_0_comes_first():

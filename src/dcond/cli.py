@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import dcond
-from dcond.apps.several import leave, several
+from dcond.apps.torchrun import leave, under_torchrun
 from dcond.errors import DcondError, UsageError, nearest
 
 COMMANDS = {
@@ -40,10 +40,10 @@ def command() -> NoReturn:
     try:
         status = main()
     except SystemExit as end:
-        if not several():
+        if not under_torchrun():
             raise
         status = int(end.code or 0)
-    if several():
+    if under_torchrun():
         leave(status)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Python's own end takes a while, in which it would undo the status
     sys.exit(status)
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         wrong = f"dcond: unknown command {words[0]!r}.{nearest(words[0], COMMANDS)}\n\n" if words else ""
         print(wrong + usage(), end="", file=sys.stderr)
         return 2
-    if words[0] not in HYDRA_COMMANDS and several():
+    if words[0] not in HYDRA_COMMANDS and under_torchrun():
         print(f"dcond: {words[0]} runs in one process; leave out torchrun.", file=sys.stderr)
         return 2
     return _run(words[0], words[1:])

@@ -99,7 +99,7 @@ class Ranks:
         self._together([found], self._max)
         return [*found.tolist()]
 
-    def told(self, text: str) -> str:
+    def from_first(self, text: str) -> str:
         """Return the text that rank 0 calls with."""
         if self.count == 1:
             return text

@@ -6,7 +6,7 @@ import sys
 from hydra.core.global_hydra import GlobalHydra
 
 from dcond import cli
-from dcond.apps.several import leave
+from dcond.apps.torchrun import leave
 
 status = 0
 for words in json.loads(sys.argv[1]):

@@ -12,7 +12,7 @@ from dcond.apps.condensation import Job
 from dcond.apps.job import cpu_prepared, nearby, owned, reported
 from dcond.apps.kept import chosen, dataset_name, extras, frozen, numbers_of, plain, resumed
 from dcond.apps.launch import hydra_main
-from dcond.apps.several import leads
+from dcond.apps.torchrun import leads
 from dcond.errors import CheckpointError
 from dcond.log import tell
 

@@ -15,7 +15,7 @@ from dcond.apps.flags import paths
 from dcond.apps.job import build, cache_folder, cpu_prepared, fetch, nearby, owned, reported, truth, whole_number
 from dcond.apps.kept import OF_THE_EVALUATION, chosen, dataset_name, extras, learned_lr, maker, parts_of, plain, sizes
 from dcond.apps.launch import hydra_main
-from dcond.apps.several import leads
+from dcond.apps.torchrun import leads
 from dcond.apps.words import check_groups
 from dcond.errors import ConfigError
 from dcond.log import tell

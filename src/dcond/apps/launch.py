@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from dcond.apps.flags import settings_first
-from dcond.apps.several import run_together, several
+from dcond.apps.torchrun import run_together, under_torchrun
 from dcond.apps.unknown import check_added
 from dcond.apps.words import check_choices, hydra_words
 from dcond.errors import ConfigError, DcondError
@@ -33,7 +33,7 @@ def hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
     Raises:
         DcondError: whatever was wrong with the words, the configuration, the run or the disk, in one line.
     """
-    if several():
+    if under_torchrun():
         run_together(task, lambda task: _hydra_main(task, config_name, argv), argv)
     else:
         _hydra_main(task, config_name, argv)

@@ -85,7 +85,7 @@ def evaluate_whole(
         network = recipe.by_content()
         key = f"{dcond.__version__}/{protocol.settings('stack', 'teacher')}/{name}/{network!r}/{data}/{seed}"
         file = folder / f"full_{real.name}_{name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-        kept = _parsed(current().told(_read(file)))  # one decision for all processes
+        kept = _parsed(current().from_first(_read(file)))  # one decision for all processes
         if kept is not None:
             log.info("whole %s, %s: kept figure of %s", real.name, name, file)
             for repeat in range(protocol.repeats):

@@ -23,14 +23,14 @@ _TOLD = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR"} 
 Task = Callable[["DictConfig"], Any]  # what it returns is for Hydra, in rank 0
 
 
-def several() -> bool:
+def under_torchrun() -> bool:
     """Tell whether torchrun started more than this process; torch is not imported to know it."""
     return os.environ.keys() >= _TOLD and int(os.environ["WORLD_SIZE"]) > 1
 
 
 def leads() -> bool:
     """Tell whether this process reads the words and speaks: it is alone, or rank 0."""
-    return not several() or os.environ["RANK"] == "0"
+    return not under_torchrun() or os.environ["RANK"] == "0"
 
 
 def leave(status: int) -> NoReturn:
@@ -90,7 +90,7 @@ def _lead(ranks: "TorchRanks", task: Task, lead: Callable[[Task], None]) -> None
 
         nonlocal told
         told = True
-        ranks.told(json.dumps([OmegaConf.to_yaml(cfg), OmegaConf.to_yaml(HydraConfig.get())]))
+        ranks.from_first(json.dumps([OmegaConf.to_yaml(cfg), OmegaConf.to_yaml(HydraConfig.get())]))
         return task(cfg)
 
     try:
@@ -99,12 +99,12 @@ def _lead(ranks: "TorchRanks", task: Task, lead: Callable[[Task], None]) -> None
         if end.code:
             raise
     if not told:  # --help, --cfg and the like
-        ranks.told("")
+        ranks.from_first("")
 
 
 def _follow(ranks: "TorchRanks", task: Task) -> None:
     """Run the task with rank 0's configuration, folder and all: nothing here may be made anew, such as a time."""
-    given = ranks.told("")
+    given = ranks.from_first("")
     if not given:
         return
     from hydra.core.hydra_config import HydraConfig

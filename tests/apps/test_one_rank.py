@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from dcond.apps.several import _last_words, leads, several
+from dcond.apps.torchrun import _last_words, leads, under_torchrun
 from dcond.engine.signals import Interrupted
 from dcond.errors import DataError, DcondError
 from dcond.methods.dm import DM
@@ -25,11 +25,11 @@ def started(monkeypatch):
 
 def test_who_leads(started, monkeypatch):
     assert leads()
-    assert not several()
+    assert not under_torchrun()
     monkeypatch.setenv("WORLD_SIZE", "8")  # some clusters set it without torchrun
     assert leads()
     started(0)
-    assert several()
+    assert under_torchrun()
     assert leads()
     started(1)
     assert not leads()
@@ -67,7 +67,7 @@ class Ending:
 
 @pytest.fixture(autouse=True)
 def _signals_stay(monkeypatch):
-    monkeypatch.setattr("dcond.apps.several.signal.signal", lambda *_: None)
+    monkeypatch.setattr("dcond.apps.torchrun.signal.signal", lambda *_: None)
 
 
 def test_the_last_words_of_a_process():
