@@ -27,7 +27,8 @@ def swept(condense, folder, kept):
 def test_the_end_names_the_job_that_failed_its_words_and_its_error(condense, folder):
     done = condense(*SWEEP, "ipc=1,0")
     assert done.code == 1
-    job, last = done.err.splitlines()[-2:]
+    at_once, job, last = done.err.splitlines()[-3:]  # and no line of Hydra's
+    assert at_once == "dcond: ipc=0 is out of range; allowed: whole numbers from 1."
     assert job == "job 1 (ipc=0): failed: ipc=0 is out of range; allowed: whole numbers from 1."
     assert last == (
         "dcond: 1 of 2 jobs are not done. The same command with hydra.sweep.dir=sweep leaves what is done as it is and "

@@ -51,7 +51,7 @@ def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
     sys.argv = [sys.argv[0], *words]
     try:
         asked = {"--help", "-h", "--hydra-help"} & set(argv)
-        with told_at_end(), _hydra_raises(), _groups_listed_once() if asked else nullcontext():
+        with told_at_end(), _hydra_raises(), _jobs_told_once(), _groups_listed_once() if asked else nullcontext():
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(_translated(task))()
     except _Fault as fault:
         raise fault.error from fault.error.__cause__
@@ -120,6 +120,25 @@ def _hydra_raises() -> Iterator[None]:
         os.environ.pop("HYDRA_FULL_ERROR")
         if before is not None:
             os.environ["HYDRA_FULL_ERROR"] = before
+
+
+@contextmanager
+def _jobs_told_once() -> Iterator[None]:
+    """Let Hydra raise a job's error without a line of its own: the job has told it by then."""
+    from hydra.core.utils import JobReturn, JobStatus
+
+    told: property = vars(JobReturn)["return_value"]
+
+    def raised(self: JobReturn) -> Any:
+        if self.status is JobStatus.FAILED:
+            raise self._return_value
+        return told.__get__(self)
+
+    JobReturn.return_value = property(raised, told.fset)  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        JobReturn.return_value = told  # type: ignore[assignment, method-assign]
 
 
 def _translated(task: Task) -> Task:
