@@ -5,7 +5,7 @@ import hashlib
 import pytest
 import torch
 
-from dcond.rng import PURPOSES, Streams, derive, draw_seed, generator, seeded_globals
+from dcond.rng import PURPOSES, Streams, derive, draw_seed, generator, seeded_globals, seeded_layers
 
 
 def draw(rng: torch.Generator) -> list[float]:
@@ -73,3 +73,18 @@ def test_the_global_generator_is_put_back_after_an_error_too():
     with pytest.raises(ValueError, match="no such layer"):
         fail_after_drawing(generator(0, "x"))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_layers_that_draw_are_seeded_on_apple_devices_too_and_put_back(monkeypatch):
+    """MPS has one generator of its own; none is at hand, so another one plays it."""
+    own = torch.Generator().manual_seed(5)
+    before = own.get_state()
+    monkeypatch.setattr(torch.mps, "get_rng_state", own.get_state)
+    monkeypatch.setattr(torch.mps, "set_rng_state", own.set_state)
+    monkeypatch.setattr(torch.mps, "manual_seed", own.manual_seed)
+    drawn = []
+    for _ in range(2):
+        with seeded_layers(0, "step/1", torch.device("mps")):
+            drawn.append(torch.rand(3, generator=own))
+    assert torch.equal(*drawn)
+    assert torch.equal(own.get_state(), before)

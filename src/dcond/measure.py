@@ -41,7 +41,14 @@ def seconds(call: Callable[[], object], device: torch.device) -> float:
     for _ in range(2):
         start = time.perf_counter()
         call()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        wait_for(device)
         took = time.perf_counter() - start
     return took
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has computed what it was given; a CPU always has."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

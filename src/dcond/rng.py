@@ -4,10 +4,12 @@ All streams live on the CPU, so a run draws the same numbers whatever device com
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import torch
+from torch import Tensor
 
 PURPOSES = ("initialisation", "real", "augmentation", "networks", "synthetic")
 
@@ -74,16 +76,41 @@ def seeded_layers(seed: int, name: str, device: torch.device) -> Iterator[None]:
         name: of the block, one for each: unlike names give unrelated draws.
         device: where the networks are; its generator is set beside the CPU's.
     """
-    generators = [torch.default_generator]
+    generators: list[_Generator] = [torch.default_generator]
     if device.type == "cuda":
         index = torch.cuda.current_device() if device.index is None else device.index
         generators.append(torch.cuda.default_generators[index])
+    elif device.type == "mps":
+        generators.append(_MPSGenerator())
     with _set_to(derive(seed, f"layers/{name}"), generators):
         yield
 
 
+class _Generator(Protocol):
+    """What of a ``torch.Generator`` is needed to set it and put it back."""
+
+    def manual_seed(self, seed: int) -> object: ...
+
+    def get_state(self) -> Tensor: ...
+
+    def set_state(self, state: Tensor) -> object: ...
+
+
+class _MPSGenerator:
+    """The generator of MPS, which PyTorch hands out as three functions."""
+
+    def manual_seed(self, seed: int) -> None:
+        torch.mps.manual_seed(seed)
+
+    def get_state(self) -> Tensor:
+        return torch.mps.get_rng_state()
+
+    def set_state(self, state: Tensor) -> None:
+        torch.mps.set_rng_state(state)
+
+
 @contextmanager
-def _set_to(seed: int, generators: list[torch.Generator]) -> Iterator[None]:
+def _set_to(seed: int, generators: Sequence[_Generator]) -> Iterator[None]:
     before = [each.get_state() for each in generators]
     for each in generators:
         each.manual_seed(seed)

@@ -9,13 +9,14 @@ import torch
 from dcond.engine.loop import Loop
 
 
-@pytest.fixture
-def on_a_device(make_run, monkeypatch):
-    """A run of nothing, whose images say that they are on a CUDA device; and what is waited for."""
-    waited = []
+@pytest.fixture(params=["cuda:1", "mps"])
+def on_a_device(request, make_run, monkeypatch):
+    """A run of nothing, whose images say that they are on a device; and what is waited for."""
+    waited, device = [], torch.device(request.param)
     monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    monkeypatch.setattr(torch.mps, "synchronize", lambda: waited.append(torch.device("mps")))
     monkeypatch.setattr("dcond.engine.loop.seeded_layers", lambda *_: nullcontext())
-    images = SimpleNamespace(is_cuda=True, device=torch.device("cuda:1"))
+    images = SimpleNamespace(device=device)
     nothing = SimpleNamespace(step=lambda *_: {}, steps=5)
     return make_run(nothing, synthetic=SimpleNamespace(images=images), loop=Loop(record_every=2)), waited
 
@@ -24,7 +25,7 @@ def test_only_the_runs_own_device_is_waited_for(on_a_device):
     run, waited = on_a_device
     for _ in range(5):
         run._advance(None)
-    assert waited == [torch.device("cuda:1")] * 3  # at every record, and at the end
+    assert waited == [run.synthetic.images.device] * 3  # at every record, and at the end
 
 
 def test_a_step_took_its_share_of_the_time_between_two_waits(on_a_device, monkeypatch):

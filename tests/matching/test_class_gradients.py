@@ -203,3 +203,33 @@ def test_one_class_that_does_not_fit_in_memory_is_told(monkeypatch):
     monkeypatch.setattr(gradients, "_real", full)
     with pytest.raises(DcondError, match="one class does not fit in the device's memory; take a smaller"):
         gradients.match(images(4, 1), images(2, 2), DISTANCES["rowwise"])
+
+
+class Dropping(torch.nn.Sequential):
+    """A network that ``vmap`` refuses: its dropout draws."""
+
+    def __init__(self):
+        super().__init__(torch.nn.Flatten(), torch.nn.Linear(64, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 3))
+
+
+@pytest.mark.parametrize("classes", [2, 3, None])
+def test_a_network_that_cannot_take_several_classes_at_once_takes_them_in_turn_and_says_so(classes, caplog):
+    network = Dropping().double()
+    given = images(4, 1), images(2, 2), DISTANCES["rowwise"]
+    torch.manual_seed(0)
+    wanted = bound(network).match(*given, across=True)
+    gradients = bound(network, classes=classes)
+    for _ in range(2):
+        torch.manual_seed(0)
+        found = gradients.match(*given, across=True)
+        assert torch.equal(found.gradient, wanted.gradient)  # what was tried has drawn nothing
+    assert gradients.classes == 1
+    (told,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert told.startswith("this network cannot take several classes at once, so they are taken in turn: vmap: ")
+
+
+def test_any_other_fault_of_a_network_stays_its_own(monkeypatch):
+    gradients = bound(network_of(RECIPES[0]), classes=3)
+    monkeypatch.setattr(gradients, "_real", lambda *_: (_ for _ in ()).throw(RuntimeError("mine")))
+    with pytest.raises(RuntimeError, match="mine"):
+        gradients.match(images(4, 1), images(2, 2), DISTANCES["rowwise"])

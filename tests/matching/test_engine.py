@@ -106,3 +106,23 @@ def test_auto_takes_one_class_on_a_cpu_and_compiles_long_runs_only(monkeypatch):
 def test_settings_that_cannot_be_are_refused(setting, words):
     with pytest.raises(ConfigError, match=words):
         Engine(**setting)
+
+
+def test_a_network_without_a_second_derivative_is_refused_before_any_work():
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 2, 3), torch.nn.Hardsigmoid(), torch.nn.Flatten(), torch.nn.LazyLinear(3)
+    )
+    network(torch.zeros(1, 1, 8, 8))
+    with pytest.raises(
+        ConfigError, match=r"Sequential has no second derivative, which gradient matching needs .*hardsig.*method=m3d"
+    ):
+        Engine().bind(network, SPEC, 1)
+
+
+def test_looking_for_the_second_derivative_changes_no_network():
+    network = CONVNET.build(SPEC, generator(0, "network"))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    Engine().bind(network, SPEC, 1)
+    assert network.training
+    assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())

@@ -17,6 +17,7 @@ from dcond.engine.progress import reporter
 from dcond.engine.recording import Recorder, grid
 from dcond.engine.signals import Stop
 from dcond.errors import CheckpointError, DivergedError, require
+from dcond.measure import wait_for
 from dcond.methods.base import Method, State
 from dcond.ranks import Ranks, current
 from dcond.rng import Streams, seeded_layers
@@ -124,12 +125,12 @@ class Run:
     def _wait(self) -> bool:
         """Wait for the device where a record is due; tell whether all steps are computed, as they always are on a CPU.
 
-        CUDA takes its work and returns: between two waits the time of a step is that of handing it over.
+        Other devices take their work and return: between two waits the time of a step is that of handing it over.
         """
-        images = self.synthetic.images
-        due = not images.is_cuda or self.step % self.loop.record_every == 0 or self.step >= self.steps
-        if due and images.is_cuda:
-            torch.cuda.synchronize(images.device)
+        device = self.synthetic.images.device
+        due = device.type == "cpu" or self.step % self.loop.record_every == 0 or self.step >= self.steps
+        if due:
+            wait_for(device)
         return due
 
     def _housekeeping(self, state: State, metrics: dict[str, Tensor], show: Callable[[int, str], None]) -> None:

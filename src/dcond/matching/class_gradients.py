@@ -1,11 +1,13 @@
 """Gradient matching class by class: the class gradients of both sets, their distance, and its image gradient."""
 
 import logging
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from dcond.errors import first_line
 from dcond.first_order import FastForward
 from dcond.matching.distances import Distance
 from dcond.matching.gradients import class_gradient, distances, mean_gradient, stacked_gradients, trained
@@ -15,6 +17,8 @@ from dcond.memory import even_chunks
 from dcond.ranks import Ranks, current, joined
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 KEPT_BYTES = 2**29  # of the real class gradients of all classes, kept between two passes
 
@@ -94,10 +98,32 @@ class ClassGradients:
 
         if self.classes is None:
             with joined(Ranks()):  # each process by itself; then what suits all of them
-                found = fastest(len(real), step, real.device, TOO_LARGE)
-            self.classes = -int(current().largest(-found)[0])
+                found = self._or_one(lambda: fastest(len(real), step, real.device, TOO_LARGE))
+            self.classes = -int(current().largest(-(found or 1))[0])
             log.info("gradient matching takes %d of %d classes at once", self.classes, len(real))
-        return step(self.classes)
+        if self.classes > 1:
+            many = self.classes
+            matched = self._or_one(lambda: step(many))
+            if matched is not None:
+                return matched
+            self.classes = 1
+        return step(1)
+
+    @staticmethod
+    def _or_one(work: Callable[[], T]) -> T | None:
+        """Return what work with several classes at once gives; None, and say so, where the network cannot do that.
+
+        ``vmap`` refuses some layers, such as dropout. What else is wrong comes again with one class.
+        """
+        try:
+            return work()
+        except torch.OutOfMemoryError:  # a RuntimeError too
+            raise
+        except RuntimeError as error:
+            log.warning(
+                "this network cannot take several classes at once, so they are taken in turn: %s", first_line(error)
+            )
+            return None
 
     def _classes(self, real: Tensor | RealBatch, synthetic: Tensor, distance: Distance, classes: int) -> Matched:
         """Match class by class; the graph of ``classes`` classes lives at a time."""

@@ -1,5 +1,6 @@
 """The engine of matching: how, and how fast, gradients and features are computed on a device."""
 
+import copy
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from dcond.errors import one_of, require, whole_number
+from dcond.errors import ConfigError, first_line, one_of, require, whole_number
 from dcond.first_order import PRECISIONS, FastForward, has_fast_bfloat16, pays_to_compile
 from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.features import ClassFeatureMatching
@@ -25,6 +26,9 @@ CHUNK_ELSEWHERE = 2048
 class Engine:
     """How class gradients and class features are computed. No choice changes more than rounding and speed.
 
+    But for networks that draw while they compute (dropout, stochastic depth): those draw once per pass, so chunks, and
+    the processes that share the classes, draw otherwise.
+
     Args:
         precision: of the passes that are differentiated once or not at all (real images, training of θ): float32,
             bfloat16 under autocast, or auto: bfloat16 where the device has instructions for it. The synthetic side, the
@@ -33,7 +37,7 @@ class Engine:
         compile: compile these passes: true, false, or auto: on a CPU, where the run is long enough to pay for it.
         classes: how many classes go through the synthetic side at once (``vmap``): a number, or auto: one, and on a
             CUDA device one, or as many as fit in memory, whichever is measured to be faster in the first step. A
-            network with layer norm takes one always.
+            network with layer norm takes one always, and so does one that ``vmap`` refuses (dropout).
         chunk: images per pass, of up to 64 x 64 pixels, fewer of larger ones: real ones, and in feature matching the
             synthetic ones whose graph lives at a time; bounds the memory. None: 64 on a CPU, 2,048 elsewhere.
     """
@@ -59,7 +63,11 @@ class Engine:
             network: θ.
             spec: of the images.
             images: how many real images will pass in the whole run, for the choice to compile.
+
+        Raises:
+            ConfigError: the network has no second derivative.
         """
+        check_second_derivative(network, spec)
         device = device_of(network)
         automatic = self.classes == "auto"
         classes = (None if device.type == "cuda" else 1) if automatic else int(self.classes)
@@ -93,3 +101,23 @@ class Engine:
 def device_of(network: nn.Module) -> torch.device:
     """Return where a network's weights are."""
     return next(network.parameters()).device
+
+
+def check_second_derivative(network: nn.Module, spec: ImageSpec) -> None:
+    """Refuse a network whose gradients PyTorch cannot differentiate again; it is tried on one image.
+
+    Raises:
+        ConfigError: a layer has no second derivative, such as hard sigmoid.
+    """
+    tried = copy.deepcopy(network).eval()
+    weights = [weight for weight in tried.parameters() if weight.requires_grad]
+    image = weights[0].new_zeros(1, spec.channels, spec.height, spec.width, requires_grad=True)
+    try:
+        first = torch.autograd.grad(tried(image).square().sum(), weights, create_graph=True, allow_unused=True)
+        torch.autograd.grad([g.sum() for g in first if g is not None and g.requires_grad], image)
+    except RuntimeError as error:
+        if str(error).startswith("derivative for") and "not implemented" in str(error):  # what else is, is not for here
+            raise ConfigError(
+                f"the network {type(network).__name__} has no second derivative, which gradient matching needs "
+                f"({first_line(error)}); choose another network, or method=m3d or method=dm."
+            ) from error
