@@ -11,6 +11,8 @@ from torch.testing import assert_close
 from dcond import artefact
 from dcond.apps import export
 from dcond.data.statistics import LEGACY
+from dcond.imports import folder as folder_layout
+from dcond.imports import npz as npz_layout
 from dcond.types import SyntheticSet
 from dcond.whitening import fit_whitening
 
@@ -70,7 +72,8 @@ def test_png_holds_every_pixel_in_folders_of_its_class(channels, saved, run_cli)
 
 def test_png_of_a_factor_is_stored_or_decoded_as_asked(saved, run_cli):
     synthetic, run = saved(factor=2)
-    assert run_cli("export", run, "--to", "png", "--out", "a").code == 0
+    done = run_cli("export", run, "--to", "png", "--out", "a")
+    assert done.out == "6 images, each holding 4 (--decoded unpacks) in 3 class folders -> a\n"
     assert run_cli("export", run, "--to", "png", "--decoded", "--out", "b").code == 0
     assert len(list((run.parent / "a").rglob("*.png"))) == 6
     assert len(list((run.parent / "b").rglob("*.png"))) == 24
@@ -79,6 +82,15 @@ def test_png_of_a_factor_is_stored_or_decoded_as_asked(saved, run_cli):
     file = next((run.parent / "b").rglob(f"{row:05d}.png"))
     assert file.parent.name == export.class_folders(NAMES)[int(labels[row])]
     assert np.array_equal(np.asarray(Image.open(file)), (images[row, 0] * 255).round().numpy())
+
+
+@pytest.mark.parametrize(("words", "factor", "aligned"), [((), 2, True), (("--decoded",), 1, False)])
+@pytest.mark.parametrize(("kind", "read"), [("png", folder_layout.read), ("npz", npz_layout.read)])
+def test_a_factor_is_read_as_what_it_is(kind, read, words, factor, aligned, saved, run_cli):
+    _, run = saved(factor=2, align_corners=True)
+    assert run_cli("export", run, "--to", kind, "--out", "a", *words).code == 0
+    found = read(run.parent / "a")
+    assert (found.factor, found.align_corners) == (factor, aligned)
 
 
 def test_png_clips_pixels_out_of_the_box_and_takes_the_likeliest_class(saved, run_cli):
@@ -107,7 +119,7 @@ def test_npz_holds_the_pixels_and_what_is_needed_to_use_them(decoded, saved, run
     images, labels = synthetic.decoded() if decoded else (synthetic.images, synthetic.labels)
     with np.load(run / "export_npz.npz", allow_pickle=False) as file:
         content = dict(file)
-    assert sorted(content) == ["class_names", "factor", "images", "labels", "mean", "std"]
+    assert sorted(content) == ["align_corners", "class_names", "factor", "images", "labels", "mean", "std"]
     assert content["images"].dtype == np.float32
     assert np.array_equal(content["images"], images.permute(0, 2, 3, 1).numpy())
     assert np.array_equal(content["labels"], labels.numpy())

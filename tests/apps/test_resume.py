@@ -111,10 +111,10 @@ def test_nothing_to_resume(run_cli, folder):
     assert list(folder.iterdir()) == []
     (folder / "empty").mkdir()
     line = run_cli("condense", "resume=empty").line
-    assert line == (
-        f"nothing to resume: {folder}/empty/checkpoint.pt does not exist. Give the run folder that holds it."
-    )
-    assert not (folder / "empty" / ".hydra").exists()
+    assert line == "nothing to resume: empty/checkpoint.pt does not exist. Give the run folder that holds it."
+    line = run_cli("condense", "resume=", "method=dm").line  # an unset variable of a shell
+    assert line == "resume= names no folder; give the one of a run that was stopped, or leave the word out."
+    assert [*folder.rglob("*")] == [folder / "empty"]  # no log either, which a report would take for a run
 
 
 def test_a_damaged_checkpoint(stopped, run_cli):

@@ -111,7 +111,10 @@ def unit_with(value):
             "largest training label is 1000000000, but.*12",
         ),
         ({"class_names": np.arange(3)}, "class_names has type int64.*one text per class"),
-        ({"class_names": np.array(["a", "b", None])}, "cannot be read as an npz file"),
+        (
+            {"class_names": np.array(["a", "b", None])},
+            r"class_names holds Python objects, which are not read; save texts as np.array\(\[...\], dtype=str\)",
+        ),
     ],
 )
 def test_bad_content_is_one_line_that_names_the_file(tmp_path, changes, words):

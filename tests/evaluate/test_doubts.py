@@ -81,6 +81,7 @@ def test_near_chance(ours, random, warns, toy):
     if warns:
         assert words.startswith(f"average test accuracy {100 * ours:.1f} % is near chance (33.3 %), as with images of")
         assert "synthetic.normalised=false" in words
+        assert words.endswith(", or synthetic.factor=2 if each holds four small ones.")
 
 
 def test_a_set_that_was_not_imported_has_another_cure(toy):

@@ -158,7 +158,8 @@ def test_a_set_of_other_images_or_classes_is_refused_in_words(shape, names, word
     with pytest.raises(DataError) as error:
         check_fits(synthetic, toy)
     assert str(error.value) == (
-        f"the synthetic set has {words}; evaluate it on the data set it was made from (dataset=NAME)."
+        f"the synthetic set has {words}; evaluate it on the data set it was made from (dataset=NAME), with the "
+        "words that shaped that then (dataset.size and the like)."
     )
 
 

@@ -45,7 +45,10 @@ def test_a_row_per_network_a_column_per_set_and_the_gain_over_the_best_baseline(
         ["average", "86.0", "60.5", "75.0", "+11.0"],
     ]
     caption = " ".join(" ".join(lines[5:]).split())
-    assert caption == "test accuracy %, mean ± 95 % interval over 3 networks each, last epoch, protocol quick"
+    assert caption == (
+        "test accuracy %, mean ± 95 % interval over 3 networks each, last epoch, protocol quick; gain over the "
+        "better of the baselines"
+    )
 
 
 def test_one_network_has_no_interval_to_tell():

@@ -127,6 +127,8 @@ def test_csv_has_a_line_per_row_and_network(study):
     dm = found["1", "dm", "average"]
     assert (dm["best"], dm["failed"], dm["missing_seeds"], dm["marks"]) == ("0", "1", "", "1 failed")
     assert (dm["condense_wall_s"], dm["peak_memory_bytes"], dm["ior"], dm["ars"]) == ("81.0", "2000000000.0", "0.5", "")
+    assert {line["ior"] for line in lines if line["network"] != "average"} == {""}  # those are of the pool
+    assert {line["networks"] for line in lines} == {"A B"}
 
 
 def test_csv_says_where_a_method_has_no_accuracy(write_result, tmp_path):

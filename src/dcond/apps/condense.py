@@ -26,11 +26,24 @@ def main(argv: list[str]) -> int:
 
 
 def check_resume(argv: list[str]) -> None:
-    """Raise :class:`CheckpointError` for a folder to resume that does not exist, which Hydra would make."""
+    """Raise :class:`CheckpointError` for a folder without a run to resume, which Hydra would make or write to."""
+    from dcond.engine import checkpoint
+    from dcond.report import result as results
+
     for word in argv:
         key, _, value = word.partition("=")
-        if key == "resume" and value not in ("", "null") and not Path(value.strip("'\"")).is_dir():
+        if key != "resume" or value == "null":
+            continue
+        folder = Path(value.strip("'\""))
+        if not value:
+            raise CheckpointError(
+                "resume= names no folder; give the one of a run that was stopped, or leave the word out."
+            )
+        if not folder.is_dir():
             raise CheckpointError(f"nothing to resume: {value} is no folder; give the one of a run that was stopped.")
+        file = folder / checkpoint.NAME
+        if not file.exists() and not (folder / results.NAME).exists():  # of a finished run something else is said
+            raise CheckpointError(f"nothing to resume: {file} does not exist. Give the run folder that holds it.")
 
 
 @contextmanager

@@ -77,12 +77,17 @@ def _parser() -> argparse.ArgumentParser:
 def write_png(synthetic: "SyntheticSet", out: Path, decoded: bool) -> str:
     """Write ``CLASS/ROW.png`` for every image: 8 bits, clipped to [0, 1]; a soft label counts as its largest entry.
 
+    A factor that is still to be decoded stands in each file, where :mod:`dcond.imports.folder` reads it.
+
     Raises:
         UnsupportedError: neither one channel nor three.
     """
     from PIL import Image
 
+    from dcond.imports.folder import packing
+
     images, labels = synthetic.decoded() if decoded else (synthetic.images, synthetic.labels)
+    facts = None if decoded else packing(synthetic.factor, synthetic.align_corners)
     if images.shape[1] not in (1, 3):
         raise UnsupportedError(f"PNG files have 1 or 3 channels, these images {images.shape[1]}; export to npz.")
     classes = labels if labels.ndim == 1 else labels.argmax(1)
@@ -93,10 +98,10 @@ def write_png(synthetic: "SyntheticSet", out: Path, decoded: bool) -> str:
         for row, (pixels, label) in enumerate(zip(levels, classes.tolist(), strict=True)):
             file = folder / folders[label] / f"{row:05d}.png"
             file.parent.mkdir(exist_ok=True)
-            Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(file)
+            Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(file, pnginfo=facts)
 
     _write_folder(out, fill)
-    return f"{len(levels)} images in {len(set(classes.tolist()))} class folders"
+    return f"{len(levels)} images{_packed(synthetic, decoded)} in {len(set(classes.tolist()))} class folders"
 
 
 def write_npz(synthetic: "SyntheticSet", out: Path, decoded: bool) -> str:
@@ -115,11 +120,15 @@ def write_npz(synthetic: "SyntheticSet", out: Path, decoded: bool) -> str:
                 mean=np.array(synthetic.mean, dtype=np.float32),
                 std=np.array(synthetic.std, dtype=np.float32),
                 factor=np.array(1 if decoded else synthetic.factor),
+                align_corners=np.array(synthetic.align_corners and not decoded),
             )
 
     write_atomically(out, fill)
-    packed = "" if decoded or synthetic.factor == 1 else f", each holding {synthetic.factor**2} (--decoded unpacks)"
-    return f"{len(images)} images{packed}"
+    return f"{len(images)} images{_packed(synthetic, decoded)}"
+
+
+def _packed(synthetic: "SyntheticSet", decoded: bool) -> str:
+    return "" if decoded or synthetic.factor == 1 else f", each holding {synthetic.factor**2} (--decoded unpacks)"
 
 
 def write_pt(synthetic: "SyntheticSet", out: Path, decoded: bool = True) -> str:

@@ -106,7 +106,7 @@ def read_prepared(path: Path, *, on_disk: bool = False) -> Prepared:
             raise DataError(f"{path} is not an npz file, or only the first part of one; write or copy it again.")
         images = _on_disk(path) if on_disk else {}
         with np.load(path, allow_pickle=False) as loaded:
-            arrays = images | {key: loaded[key] for key in KEYS if key in loaded and key not in images}
+            arrays = images | {key: _plain(path, loaded, key) for key in KEYS if key in loaded and key not in images}
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; give the path of an npz file.") from None
     except READ_ERRORS as error:
@@ -116,6 +116,19 @@ def read_prepared(path: Path, *, on_disk: bool = False) -> Prepared:
         return check_prepared(arrays, "" if images else ALL_AT_ONCE)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
+
+
+def _plain(path: Path, loaded: Any, key: str) -> Any:
+    """Return an array of a file that is open."""
+    try:
+        return loaded[key]
+    except ValueError as error:
+        if "Object arrays" not in str(error):
+            raise
+        raise DataError(
+            f"{path}: {key} holds Python objects, which are not read; save texts as "
+            "np.array([...], dtype=str), images and labels as numbers."
+        ) from error
 
 
 def _on_disk(path: Path) -> dict[str, Any]:

@@ -65,9 +65,11 @@ def near_chance(ours: EvalResult, random: EvalResult | None, synthetic: Syntheti
     classes = len(synthetic.class_names)
     if not at_chance(ours.average, classes) or (random is not None and ours.average >= random.average):
         return None
+    imported = "read_as" in synthetic.metadata
+    packed = ", or synthetic.factor=2 if each holds four small ones" if imported and synthetic.factor == 1 else ""
     return (
         f"average test accuracy {100 * ours.average:.1f} % is near chance ({100 / classes:.1f} %), as with images of "
-        f"another normalisation: {_cure(synthetic)}."
+        f"another normalisation: {_cure(synthetic)}{packed}."
     )
 
 

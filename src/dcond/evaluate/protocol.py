@@ -219,5 +219,6 @@ def check_fits(synthetic: SyntheticSet, real: RealData) -> None:
         if getattr(ours, what) != getattr(theirs, what):
             raise DataError(
                 f"the synthetic set has {what}={getattr(ours, what)}, data set {real.name!r} has "
-                f"{getattr(theirs, what)}; evaluate it on the data set it was made from (dataset=NAME)."
+                f"{getattr(theirs, what)}; evaluate it on the data set it was made from (dataset=NAME), with the "
+                "words that shaped that then (dataset.size and the like)."
             )

@@ -4,14 +4,17 @@ Source: github LINs-lab/RDED (``00000/``, ``00001/``, ...), github VILA-Lab/SRe2
 labels are made again by a teacher in training, or lie in files of their own: neither is read, labels are hard.
 """
 
+import re
 from pathlib import Path
 
 import torch
+from PIL import Image, PngImagePlugin
 
 from dcond.data.decoding import ImageRule
 from dcond.data.folder import list_classes
 from dcond.imports.found import Found
 
+PACKED = "dcond:factor"  # of a PNG file: the multi-formation factor to be decoded, and "aligned" where corners are
 WAY_OUT = "Bring them to the size of the data set first."
 
 
@@ -28,4 +31,27 @@ def read(path: Path) -> Found:
     """
     files, labels, names = list_classes(path)
     images = torch.from_numpy(ImageRule(size=None).read(files, WAY_OUT)).permute(0, 3, 1, 2).contiguous()
-    return Found("image folder", path, images, torch.from_numpy(labels), normalised=False, class_names=names)
+    factor, aligned = _packed(files[0])
+    return Found(
+        *("image folder", path, images, torch.from_numpy(labels)),
+        normalised=False,
+        class_names=names,
+        factor=factor,
+        align_corners=aligned,
+    )
+
+
+def packing(factor: int, aligned: bool) -> PngImagePlugin.PngInfo | None:
+    """Return what a PNG file says of images packed into it; nothing where there is one."""
+    if factor == 1:
+        return None
+    info = PngImagePlugin.PngInfo()
+    info.add_text(PACKED, f"{factor} aligned" if aligned else str(factor))
+    return info
+
+
+def _packed(file: Path) -> tuple[int, bool]:
+    """Return the factor that a file says is to be decoded, 1 where it says none, and whether corners are aligned."""
+    with Image.open(file) as image:
+        said = re.fullmatch(r"([1-9]\d?)( aligned)?", str(image.info.get(PACKED, "")))
+    return (int(said[1]), said[2] is not None) if said else (1, False)

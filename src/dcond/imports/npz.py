@@ -1,4 +1,4 @@
-"""An npz file with ``images`` and ``labels``, and maybe ``class_names`` and ``factor``: ``dcond export --to npz``."""
+"""Npz files with ``images``, ``labels``, maybe ``class_names``, ``factor``, ``align_corners``: ``dcond export``."""
 
 import zipfile
 from pathlib import Path
@@ -12,6 +12,8 @@ from dcond.data.prepared import READ_ERRORS
 from dcond.errors import ArtefactError
 from dcond.imports.found import Found
 
+KEYS = ("images", "labels", "class_names", "factor", "align_corners")
+
 
 def read(path: Path) -> Found:
     """Return the set: uint8, or floating point pixels in [0, 1]; channels first or last.
@@ -23,7 +25,7 @@ def read(path: Path) -> Found:
         if not zipfile.is_zipfile(path):  # numpy would take it for a pickle
             raise ArtefactError(f"{path} is not an npz file, or only the first part of one; copy it again.")
         with np.load(path, allow_pickle=False) as loaded:
-            arrays = {key: loaded[key] for key in ("images", "labels", "class_names", "factor") if key in loaded}
+            arrays = {key: loaded[key] for key in KEYS if key in loaded}
     except READ_ERRORS as error:
         reason = " ".join(str(error).split())
         raise ArtefactError(f"{path} cannot be read as an npz file ({reason}); copy it again.") from error
@@ -41,6 +43,7 @@ def read(path: Path) -> Found:
         _tensor(path, arrays["labels"], "labels"),
         normalised=False if pixels else None,
         factor=_factor(path, arrays["factor"]) if "factor" in arrays else 1,
+        align_corners=bool(np.any(arrays.get("align_corners", False))),
         class_names=tuple(map(str, names)) if names is not None and names.ndim == 1 else None,
     )
 

@@ -31,6 +31,7 @@ def cross_architecture(
     repeats = len(next(iter(ours.networks.values())).accuracies)
     counted = f"mean ± 95 % interval over {repeats} networks each" if repeats > 1 else "one network each, no interval"
     caption = f"{accuracy} %, {counted}, last epoch, protocol {ours.protocol}{_labels(ours.teacher)}"
+    caption += "; gain over the better of the baselines" if len(baselines) > 1 else ""
     table = Table(
         title=Text(title, "table.title"),  # texts throughout: a user's name is no markup
         caption=Text(caption, "table.caption"),

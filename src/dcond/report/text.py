@@ -5,13 +5,13 @@ import io
 import re
 from collections.abc import Iterable
 
-from dcond.report.block import Row
+from dcond.report.block import AVERAGE, Row
 from dcond.report.grouping import Report
 from dcond.report.layout import LEGEND, SCORES, Cell, Sheet, marks
 
 COSTS = ("start_wall_s", "condense_wall_s", "steps", "step_s_median", "evaluate_wall_s", "peak_memory_bytes")
 COLUMNS = (
-    *("dataset", "ipc", "protocol", "tested_on", "comparison", "method", "settings", "baseline", "network"),
+    *("dataset", "ipc", "protocol", "tested_on", "comparison", "networks", "method", "settings", "baseline", "network"),
     *("n", "mean", "std", "ci95", "best", "seeds", "missing_seeds", "failed", "interrupted", "marks"),
     *COSTS,
     *SCORES,
@@ -31,16 +31,17 @@ def as_csv(report: Report) -> str:
     writer.writeheader()
     for block in report.blocks:
         where = {"dataset": block.dataset, "ipc": block.ipc, "protocol": block.protocol}
-        where |= {"tested_on": block.tested_on, "comparison": block.note}
+        where |= {"tested_on": block.tested_on, "comparison": block.note, "networks": " ".join(block.networks)}
         for row in block.rows:
             for name in row.accuracies or ("",):
-                writer.writerow({**where, **_fields(row), **_figures(row, name)})
+                scores = _scores(row) if name in (AVERAGE, "") else {}
+                writer.writerow({**where, **_fields(row), **_figures(row, name), **scores})
     return file.getvalue()
 
 
 def _fields(row: Row) -> dict[str, object]:
     counted = {run.sample: str(run.seed) for run in row.outcomes if run.evaluated}.values()
-    means = {name: row.figure("cost", name) for name in COSTS} | {name: row.figure("scores", name) for name in SCORES}
+    means = {name: row.figure("cost", name) for name in COSTS}
     return {
         "method": row.title,
         "settings": row.note,
@@ -52,6 +53,12 @@ def _fields(row: Row) -> dict[str, object]:
         "marks": marks(row),
         **{name: estimate.mean for name, estimate in means.items() if estimate},
     }
+
+
+def _scores(row: Row) -> dict[str, float]:
+    """Return the scores, which are of all networks together."""
+    found = {name: row.figure("scores", name) for name in SCORES}
+    return {name: estimate.mean for name, estimate in found.items() if estimate}
 
 
 def _figures(row: Row, name: str) -> dict[str, object]:
