@@ -21,6 +21,15 @@ from dcond.paths import conf_dir
 SOURCE = str(Path(dcond.__file__).parents[1])
 
 
+def computed(code, *words):
+    """Run Python code; return what it said and the seconds of computing: on a busy machine only the clock runs on."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, env={"PYTHONPATH": SOURCE}
+    )
+    return done, resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+
+
 @pytest.mark.parametrize("words", [["--help"], ["condense", "--help"], ["evaluate", "--help"], ["export", "--help"]])
 def test_help_is_quick_and_imports_no_torch(words):
     code = (
@@ -28,14 +37,11 @@ def test_help_is_quick_and_imports_no_torch(words):
         "try:\n    code = main(sys.argv[1:])\nexcept SystemExit as end:\n    code = end.code\n"
         "sys.exit(code or ('torch was imported' if 'torch' in sys.modules else 0))"
     )
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(
-        [sys.executable, "-c", code, *words], capture_output=True, text=True, env={"PYTHONPATH": SOURCE}
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done, took = computed(code, *words)
     assert done.returncode == 0, done.stderr
     assert f"dcond {words[0] if len(words) > 1 else 'COMMAND'}" in done.stdout
-    assert after.ru_utime - before.ru_utime < 1  # seconds of computing: a busy machine makes only the clock run
+    _, reference = computed("import hydra._internal.hydra")  # a machine is slow at times, and not this one alone
+    assert took < 4.5 * reference
 
 
 def lines_of_help(text: str) -> dict[str, str]:

@@ -27,13 +27,13 @@ def main(argv: list[str]) -> int:
 
 def check_resume(argv: list[str]) -> None:
     """Raise :class:`CheckpointError` for a folder without a run to resume, which Hydra would make or write to."""
-    from dcond.engine import checkpoint
-    from dcond.report import result as results
-
     for word in argv:
         key, _, value = word.partition("=")
         if key != "resume" or value == "null":
             continue
+        from dcond.engine import checkpoint
+        from dcond.report import result as results
+
         folder = Path(value.strip("'\""))
         if not value:
             raise CheckpointError(
