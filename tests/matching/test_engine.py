@@ -126,3 +126,9 @@ def test_looking_for_the_second_derivative_changes_no_network():
     assert network.training
     assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+
+
+def test_a_network_that_cannot_be_copied_is_not_tried():
+    network = CONVNET.build(SPEC, generator(0, "network"))
+    network.kept = next(network.parameters()) * 2  # no leaf of a graph: PyTorch does not copy it
+    assert Engine(compile=False).bind(network, SPEC, 1).network is network

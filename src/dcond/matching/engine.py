@@ -109,10 +109,10 @@ def check_second_derivative(network: nn.Module, spec: ImageSpec) -> None:
     Raises:
         ConfigError: a layer has no second derivative, such as hard sigmoid.
     """
-    tried = copy.deepcopy(network).eval()
-    weights = [weight for weight in tried.parameters() if weight.requires_grad]
-    image = weights[0].new_zeros(1, spec.channels, spec.height, spec.width, requires_grad=True)
     try:
+        tried = copy.deepcopy(network).eval()  # which not every network of a user's can be: then it is not tried
+        weights = [weight for weight in tried.parameters() if weight.requires_grad]
+        image = weights[0].new_zeros(1, spec.channels, spec.height, spec.width, requires_grad=True)
         first = torch.autograd.grad(tried(image).square().sum(), weights, create_graph=True, allow_unused=True)
         torch.autograd.grad([g.sum() for g in first if g is not None and g.requires_grad], image)
     except RuntimeError as error:
