@@ -34,6 +34,9 @@ CASES = [
         "experiment='degm' is unknown. Did you mean degm/dc, degm/m, degm/md or degm/mda? ...",
     ),
     ("experiment=dm/cifar1000", "experiment='dm/cifar1000' is unknown. Did you mean 'dm/cifar100'? All there are: ..."),
+    ("~init", "~init leaves nothing to use; leave the word out, or give init another value."),
+    ("~method=dm", "~method=dm leaves nothing to use; leave the word out, or give method another value."),
+    ("~threads", "~threads leaves nothing to use; leave the word out, or give threads another value."),
     ("experiment=zzz", "experiment='zzz' is unknown. All there are: dcond list experiments"),
     ("methd.lr=1", "methd.lr is no setting here. Did you mean method.lr? All there are: dcond condense ... --cfg job"),
     (

@@ -29,7 +29,7 @@ def test_a_table_of_real_runs(condense, run_cli, monkeypatch):
     done = run_cli("report", "runs", "--out", "out")
     assert (done.code, done.err) == (0, "")
     rows = [" ".join(line.split()) for line in done.out.splitlines()]
-    assert "digits, protocol quick, ipc 1" in rows
+    assert "digits, protocol quick with epochs=2, ipc 1" in rows
     assert "method ConvNet average 95 % n" in rows
     (dm,) = [row for row in rows if row.startswith("dm ") and "±" in row]
     assert dm.endswith(" 2")

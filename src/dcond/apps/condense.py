@@ -12,6 +12,7 @@ from dcond.apps.condensation import Job
 from dcond.apps.job import cpu_prepared, nearby, owned, reported
 from dcond.apps.kept import chosen, dataset_name, extras, frozen, numbers_of, plain, resumed
 from dcond.apps.launch import hydra_main
+from dcond.apps.protocol_name import name_changes
 from dcond.apps.torchrun import leads
 from dcond.errors import CheckpointError
 from dcond.log import tell
@@ -84,6 +85,8 @@ def condense(cfg: DictConfig) -> float | None:
     if cfg.resume is not None:
         words: Any = OmegaConf.to_container(hydra_cfg.overrides.task)
         cfg, choices, moment = resumed(cfg, choices, words, folder)
+    else:
+        name_changes(cfg, choices)
     text, numbers = frozen(cfg, choices), numbers_of(cfg)
     result = results.new(
         method=choices["method"],

@@ -15,6 +15,7 @@ from dcond.apps.flags import paths
 from dcond.apps.job import build, cache_folder, cpu_prepared, fetch, nearby, owned, reported, truth, whole_number
 from dcond.apps.kept import OF_THE_EVALUATION, chosen, dataset_name, extras, learned_lr, maker, parts_of, plain, sizes
 from dcond.apps.launch import hydra_main
+from dcond.apps.protocol_name import name_changes
 from dcond.apps.torchrun import leads
 from dcond.apps.words import check_groups
 from dcond.errors import ConfigError
@@ -107,6 +108,7 @@ def evaluate(cfg: DictConfig) -> None:
     name = HydraConfig.get().runtime.choices.get("dataset")
     if name is None:
         raise ConfigError("where several artefacts are evaluated, say on what: dataset=NAME.")
+    name_changes(cfg, HydraConfig.get().runtime.choices)
     result = _new_result(cfg, HydraConfig.get().runtime.choices)
     if sweep.is_job() and results.finished(folder) is not None:
         _given(cfg, result)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from dcond.apps.choices import groups, names
+from dcond.apps.choices import groups, names, primary
 from dcond.apps.unknown import unknown_key
 from dcond.errors import ConfigError, nearest
 from dcond.paths import conf_dir
@@ -21,6 +21,7 @@ def check_choices(argv: list[str], command: str) -> None:
     """
     check_named(argv)
     check_groups(argv, command)
+    check_left_out(argv, command)
     if any(word.startswith(("--config-dir", "-cd", "--config-path", "-cp", "hydra.searchpath")) for word in argv):
         return
     for word in argv:
@@ -59,6 +60,15 @@ def check_groups(argv: list[str], command: str) -> None:
         packaged = group.isidentifier() and group != "paths" and (conf_dir() / group).is_dir()
         if is_setting and packaged and group not in offered:
             raise ConfigError(f"{group} is no choice of dcond {command}{why}; there are: {', '.join(offered)}.")
+
+
+def check_left_out(argv: list[str], command: str) -> None:
+    """Raise :class:`ConfigError` for ``~KEY`` of a choice or a setting that every run of the command needs."""
+    needed = {*groups(command), *map(str, primary(command))} - {*_CAN_BE_NONE, "defaults", "hydra"}
+    for word in argv:
+        key = word.removeprefix("~").partition("=")[0]
+        if word.startswith("~") and key in needed:
+            raise ConfigError(f"{word} leaves nothing to use; leave the word out, or give {key} another value.")
 
 
 def check_named(argv: list[str]) -> None:
