@@ -68,6 +68,36 @@ def test_below_a_choice_only_what_differs_within_it_is_told():
     assert telling([(1, narrow), (1, {"model": "convnet", "model.depth": "3"})]) == ["model.width"]
 
 
+def test_below_a_part_that_one_variant_lacks_nothing_is_told():
+    plain = {"evaluation.augment": "null"}
+    assert telling([(1, plain), (1, {"evaluation.augment.ops": "[]"})]) == ["evaluation.augment"]
+
+
+def test_a_network_more_is_told_by_its_name_alone(names, write_result, report):
+    vit = {
+        "learners.networks.Mine._target_": "dcond.models.ViT",
+        "learners.networks.Mine.name": "ViT",
+        "learners.networks.Mine.depth": 2,
+    }
+    timm = {"learners.networks.Mine.name": "${.architecture}", "learners.networks.Mine.architecture": "resnet10t"}
+    write_result("a", {"A": 0.5}, method="hmdc")
+    write_result("b", {"A": 0.6}, method="hmdc", settings=vit)
+    write_result("c", {"A": 0.6}, method="hmdc", settings=timm)
+    (block,) = report().blocks
+    assert names(block) == [
+        "hmdc",
+        "hmdc (learners.networks.Mine=ViT)",
+        "hmdc (learners.networks.Mine=resnet10t)",
+    ]
+    write_result("d", {"A": 0.7}, method="hmdc", settings=vit | {"learners.networks.Mine.depth": 3})
+    (block,) = report().blocks
+    assert names(block)[1:] == [
+        "hmdc (learners.networks.Mine=ViT, learners.networks.Mine.depth=2)",
+        "hmdc (learners.networks.Mine=ViT, learners.networks.Mine.depth=3)",
+        "hmdc (learners.networks.Mine=resnet10t)",
+    ]
+
+
 def test_group_by_splits_by_what_was_asked_and_says_what_it_merges(names, write_result, report):
     write_result("a", {"A": 0.5})
     write_result("b", {"A": 0.6}, settings={"method.lr": 0.5})

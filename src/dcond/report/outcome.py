@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dcond.report.result import HELD_OUT, NAME, TEST, flat
-from dcond.report.telling import PARTS_OF_A_BLOCK
+from dcond.report.telling import PARTS_OF_A_BLOCK, networks
 
 STATUSES = ("done", "failed", "interrupted")
 BASELINES = ("random", "random_decoded", "full")
@@ -122,7 +122,8 @@ def _settings(raw: dict[str, Any]) -> dict[str, str]:
     config, choices = _mapping(raw.get("config"), "config"), _mapping(raw.get("choices"), "choices")
     there = {name: part for name, part in config.items() if part is not None or name not in PARTS_OF_A_BLOCK}
     given = flat(there) | choices
-    return {_text(name): _word(value) for name, value in given.items() if name not in ("seed", "ipc", "test_on")}
+    words = {_text(name): _word(value) for name, value in given.items() if name not in ("seed", "ipc", "test_on")}
+    return words | networks(words)
 
 
 def _makers_settings(maker: dict[str, Any]) -> dict[str, str]:
