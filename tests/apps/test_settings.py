@@ -1,5 +1,6 @@
 """Checks of settings against signatures."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -122,3 +123,11 @@ def test_a_part_that_cannot_be_imported(target, reason, tmp_path, monkeypatch):
         check_settings({"_target_": target}, "method")
     way_out = "Install its package, or put its folder into PYTHONPATH."
     assert str(caught.value) == f"method: {target} cannot be imported ({reason}). {way_out}"
+
+
+def test_a_package_that_is_not_installed_is_called_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    part = OmegaConf.create({"_target_": "dcond.models.Timm", "name": "A", "architecture": "resnet18", "lr": 0.1})
+    pool = OmegaConf.create({"_target_": "dcond.models.Pool", "networks": {"A": part}})
+    with pytest.raises(ConfigError, match=r"^pool=mine needs the package 'timm', which is not installed\.$"):
+        build(pool, "pool=mine")

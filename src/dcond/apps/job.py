@@ -46,6 +46,9 @@ def build(node: Any, what: str) -> Any:
         while cause is not None:
             if isinstance(cause, DcondError):
                 raise cause from None
+            if isinstance(cause, ModuleNotFoundError):
+                absent = str(cause.name).partition(".")[0]
+                raise ConfigError(f"{what} needs the package {absent!r}, which is not installed.") from error
             cause = cause.__cause__
         reason = first_line(error.__cause__ or error)
         raise ConfigError(f"{what} cannot be made from its settings: {reason}") from error
