@@ -11,6 +11,7 @@ from torch.testing import assert_close
 from dcond import artefact
 from dcond.apps import export
 from dcond.data.statistics import LEGACY
+from dcond.errors import DataError
 from dcond.imports import folder as folder_layout
 from dcond.imports import npz as npz_layout
 from dcond.types import SyntheticSet
@@ -91,6 +92,15 @@ def test_a_factor_is_read_as_what_it_is(kind, read, words, factor, aligned, save
     assert run_cli("export", run, "--to", kind, "--out", "a", *words).code == 0
     found = read(run.parent / "a")
     assert (found.factor, found.align_corners) == (factor, aligned)
+
+
+def test_png_files_of_unlike_factors_are_no_set(saved, run_cli, folder):
+    _, run = saved(factor=2)
+    assert run_cli("export", run, "--to", "png", "--out", "a").code == 0
+    odd = sorted((folder / "a").rglob("*.png"))[3]
+    Image.open(odd).save(odd)  # as a program does that keeps the pixels alone
+    with pytest.raises(DataError, match=rf"{odd.name} are packed in unlike ways; export the set anew"):
+        folder_layout.read(folder / "a")
 
 
 def test_png_clips_pixels_out_of_the_box_and_takes_the_likeliest_class(saved, run_cli):

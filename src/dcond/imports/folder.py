@@ -12,6 +12,7 @@ from PIL import Image, PngImagePlugin
 
 from dcond.data.decoding import ImageRule
 from dcond.data.folder import list_classes
+from dcond.errors import DataError
 from dcond.imports.found import Found
 
 PACKED = "dcond:factor"  # of a PNG file: the multi-formation factor to be decoded, and "aligned" where corners are
@@ -27,11 +28,15 @@ def read(path: Path) -> Found:
     """Return the set: every image of one size.
 
     Raises:
-        DataError: a class without images, an unreadable image, or images of unlike sizes.
+        DataError: a class without images, an unreadable image, images of unlike sizes or of unlike factors.
     """
     files, labels, names = list_classes(path)
     images = torch.from_numpy(ImageRule(size=None).read(files, WAY_OUT)).permute(0, 3, 1, 2).contiguous()
-    factor, aligned = _packed(files[0])
+    packed = {_packed(file): file for file in files}
+    if len(packed) > 1:
+        one, other = list(packed.values())[:2]
+        raise DataError(f"{one} and {other} are packed in unlike ways; export the set anew, into an empty folder.")
+    factor, aligned = next(iter(packed))
     return Found(
         *("image folder", path, images, torch.from_numpy(labels)),
         normalised=False,
