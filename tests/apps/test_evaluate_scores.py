@@ -159,7 +159,7 @@ def test_looks_at_the_test_set_are_kept_apart(two_files, evaluate):
 def test_no_ars_without_augmentation(two_files, evaluate):
     done, result = evaluate("synthetic=good.npz", "scores.unaugmented=true", "evaluation=dc300")
     assert result["scores"]["ars"] is None
-    assert "no ARS: protocol dc300 has no augmentation to leave out" in done.err
+    assert "no ARS: protocol dc300 with epochs=2 has no augmentation to leave out" in done.err
 
 
 def test_wrong_switches(two_files, evaluate):
