@@ -137,9 +137,12 @@ STUDIES = {
         pairs=(
             ("hmdc_two", "hmdc_convnet"),
             ("hmdc", "hmdc_convnet"),
+            ("hmdc", "hmdc_vit"),
             ("hmdc", "hmdc_two"),
             ("hmdc", "dsa"),
             ("hmdc", "idc"),
+            ("hmdc", "dm"),
+            ("hmdc", "m3d"),
         ),
     ),
     "hmdc_outer": Study(  # networks that learn for longer before new ones come
