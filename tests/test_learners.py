@@ -84,6 +84,16 @@ def test_every_parameter_used_in_the_forward_is_in_its_optimiser_and_moves(pool,
     assert still <= {one for network in learners.networks for one in without_effect(network)}
 
 
+def test_weights_that_are_frozen_stay_as_they_are(toy):
+    learners, rng = make(toy)
+    frozen = learners.networks[0].stages[0].requires_grad_(False)
+    learners._start(toy, rng)
+    before = values([frozen]), values(learners.networks)
+    train(learners, toy, rng)
+    assert all(map(torch.equal, values([frozen]), before[0]))
+    assert not all(map(torch.equal, values(learners.networks), before[1]))
+
+
 def test_each_network_has_its_own_rate(toy):
     assert [group["lr"] for group in make(toy)[0].optimiser.param_groups] == [0.1, 0.2, 0.3]
 

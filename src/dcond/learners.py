@@ -9,6 +9,7 @@ from torch import nn
 
 from dcond.augment import DiffAug
 from dcond.matching.alignment import Alignment
+from dcond.matching.gradients import trained
 from dcond.memory import moved
 from dcond.models import ConvNet, Network, Pool, Recipe
 from dcond.rng import Streams, seeded_globals
@@ -53,11 +54,11 @@ class Learners:
     def renew(self, real: RealData, rng: Streams) -> None:
         """Start anew: fresh weights in place, a fresh alignment, fresh optimisers."""
         for recipe, network in zip(self.recipes, self.networks, strict=True):
-            trained = self._trained(recipe, network)
-            before = copy.deepcopy(trained.state_dict())
+            part = self._trained(recipe, network)
+            before = copy.deepcopy(part.state_dict())
             recipe.reset(network, real.spec, rng.networks)
-            if trained is not network:  # the public code never resets the head that it trains
-                trained.load_state_dict(before)
+            if part is not network:  # the public code never resets the head that it trains
+                part.load_state_dict(before)
         self._start(real, rng)
 
     def train(
@@ -116,7 +117,7 @@ class Learners:
 
     def _start(self, real: RealData, rng: Streams) -> None:
         groups = [
-            {"params": list(self._trained(recipe, network).parameters()), "lr": recipe.lr}
+            {"params": trained(self._trained(recipe, network)), "lr": recipe.lr}
             for recipe, network in zip(self.recipes, self.networks, strict=True)
         ]
         self.optimiser = torch.optim.SGD(groups)

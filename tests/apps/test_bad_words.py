@@ -34,6 +34,10 @@ CASES = [
         "experiment='degm' is unknown. Did you mean degm/dc, degm/m, degm/md or degm/mda? ...",
     ),
     ("experiment=dm/cifar1000", "experiment='dm/cifar1000' is unknown. Did you mean 'dm/cifar100'? All there are: ..."),
+    (
+        "method=hmdc +model@learners.networks.md=mlp ~method.batch_real",
+        "learners.networks.md: that name is the distillation loss's; give another.",
+    ),
     ("~init", "~init leaves nothing to use; leave the word out, or give init another value."),
     ("~method=dm", "~method=dm leaves nothing to use; leave the word out, or give method another value."),
     ("~threads", "~threads leaves nothing to use; leave the word out, or give threads another value."),
@@ -85,7 +89,7 @@ CASES = [
     ("ipc=[1]", "ipc=[1] is out of range; ..."),
     (
         "ipc=125",
-        "ipc=125 needs 125 images per class; class '0' of digits has 124. Lower ipc, or take method=dm init=noise.",
+        "ipc=125 needs 125 images per class; class '0' of digits has 124. Lower ipc, or take init=noise.",
     ),
     ("seed=-1", "seed=-1 is out of range; allowed: whole numbers from 0."),
     ("seed=abc", "seed='abc' is out of range; ..."),

@@ -138,6 +138,7 @@ def test_wrong_usage_exits_with_2(words, message, run_cli):
         ("condense --mutlirun ipc=1,2", "--mutlirun is no flag. Did you mean '--multirun'? See dcond condense --help."),
         ("condense -x", "-x is no flag; settings are written KEY=VALUE. See dcond condense --help."),
         ("condense --cfg", "argument --cfg/-c: expected one argument."),
+        ("condense -m seed=0,1 --cfg job", "-m and --cfg do not go together; leave out one."),
         ("condense -s", "--shell-completion wants one of install=bash, uninstall=bash; fish and zsh too."),
         ("condense -sc install", "--shell-completion wants one of install=bash, uninstall=bash; fish and zsh too."),
         ("condense -sc install=csh", "--shell-completion wants one of install=bash, uninstall=bash; fish and zsh too."),

@@ -60,7 +60,7 @@ def test_what_is_told_beside_it_is_no_change(called, word):
         (["evaluation.augment=null"], "quick with augment=null"),
         (["evaluation.augment.ops=[flip]"], 'quick with augment.ops=["flip"]'),
         (["~evaluation.drops"], "quick with ~drops"),
-        (["+evaluation.optimiser=adamw"], "quick with optimiser=adamw"),
+        (["evaluation.optimiser=adamw"], "quick with optimiser=adamw"),
         (["evaluation.forget_at_drop=true"], "quick with forget_at_drop=true"),
         (["experiment=cpu/table"], "quick with epochs=200"),
         (["evaluation=dsa1000", "evaluation.epochs=301"], "dsa1000 with epochs=301"),

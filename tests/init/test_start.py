@@ -68,7 +68,7 @@ def test_packed_images_hold_factor_squared_different_real_ones(flat, shrink):
 
 
 def test_more_images_per_class_than_there_are_is_refused_in_words(toy):
-    words = r"ipc=31 needs 31 images per class; class 'right' of toy has 30\. Lower ipc, or take method=dm init=noise\."
+    words = r"ipc=31 needs 31 images per class; class 'right' of toy has 30\. Lower ipc, or take init=noise\."
     for attempt in (lambda: check_ipc(toy, 31), lambda: FromReal(rule=Random())(toy, 31, 1, Streams(0))):
         with pytest.raises(DataError, match=words):
             attempt()

@@ -95,6 +95,39 @@ def test_layer_norm_goes_class_by_class_since_its_vmap_has_a_wrong_second_deriva
     assert float((wrong - right).norm() / right.norm()) > 0.1
 
 
+class Normed(torch.nn.Module):
+    """A network of a user's with a norm of its own kind."""
+
+    def __init__(self, norm):
+        super().__init__()
+        self.body = torch.nn.Conv2d(1, 4, 3, padding=1)
+        self.norm = norm
+        self.head = torch.nn.Linear(4 * 64, 3)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.norm(self.body(x))).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("norm", "classes"),
+    [
+        (torch.nn.Identity(), 3),
+        (torch.nn.GroupNorm(2, 4), 3),
+        (torch.nn.BatchNorm2d(4), 3),
+        (torch.nn.InstanceNorm2d(4), 3),
+        (torch.nn.InstanceNorm2d(4, affine=True), 1),
+        (torch.nn.LayerNorm((4, 8, 8)), 1),
+    ],
+    ids=["none", "group", "batch", "instance", "instance with weights", "layer"],
+)
+def test_a_network_goes_class_by_class_where_several_at_once_have_another_gradient(norm, classes):
+    torch.manual_seed(0)
+    network = Normed(norm)
+    if norm.state_dict():
+        torch.nn.init.uniform_(norm.weight, 0.5, 2)
+    assert Engine(classes=3, precision="float32", compile=False).bind(network, SPEC, 1).classes == classes
+
+
 @pytest.mark.parametrize("classes", [1, 3])
 def test_equal_sets_are_at_distance_zero_with_a_finite_gradient(classes):
     network = network_of(RECIPES[0])
@@ -203,6 +236,16 @@ def test_one_class_that_does_not_fit_in_memory_is_told(monkeypatch):
     monkeypatch.setattr(gradients, "_real", full)
     with pytest.raises(DcondError, match="one class does not fit in the device's memory; take a smaller"):
         gradients.match(images(4, 1), images(2, 2), DISTANCES["rowwise"])
+
+
+@pytest.mark.parametrize("classes", [1, 3])
+def test_a_weight_that_the_logits_do_not_use_pulls_no_image(classes):
+    given = images(4, 1), images(2, 2), DISTANCES["rowwise"]
+    network = network_of(RECIPES[0])
+    wanted = bound(network).match(*given, across=True)
+    network.unused = torch.nn.Parameter(torch.ones(3, 2, dtype=torch.float64))
+    found = bound(network, classes=classes).match(*given, across=True)
+    torch.testing.assert_close(found.gradient, wanted.gradient)
 
 
 class Dropping(torch.nn.Sequential):

@@ -7,6 +7,7 @@ from typing import NoReturn
 from dcond.apps.choices import groups, primary
 from dcond.errors import UsageError, nearest
 
+_ALONE = {"--run": "run", "-m": "multirun", "--cfg": "cfg", "--info": "info", "-sc": "shell_completion"}
 _COMPLETION = re.compile("(install|uninstall|query)=(bash|fish|zsh)")
 
 
@@ -43,6 +44,9 @@ def _settings(argv: list[str], command: str) -> tuple[list[str], list[str]]:
             raise UsageError(_no_flag(word, argv, command, parser))
     if known.shell_completion and not _COMPLETION.fullmatch(" ".join(known.overrides)):
         raise UsageError("--shell-completion wants one of install=bash, uninstall=bash; fish and zsh too.")
+    asked = [flag for flag, name in _ALONE.items() if getattr(known, name)]
+    if len(asked) > 1:
+        raise UsageError(f"{' and '.join(asked)} do not go together; leave out one.")
     return [*known.overrides, *left], words
 
 

@@ -92,5 +92,5 @@ def check_ipc(real: RealData, ipc: int) -> None:
         if len(rows) < ipc:
             raise DataError(
                 f"ipc={ipc} needs {ipc} images per class; class {name!r} of {real.name} has {len(rows)}. "
-                "Lower ipc, or take method=dm init=noise."
+                "Lower ipc, or take init=noise."
             )

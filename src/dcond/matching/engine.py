@@ -2,16 +2,18 @@
 
 import copy
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from dcond.errors import ConfigError, first_line, one_of, require, whole_number
 from dcond.first_order import PRECISIONS, FastForward, has_fast_bfloat16, pays_to_compile
 from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.features import ClassFeatureMatching
+from dcond.matching.gradients import class_gradient, stacked_gradients
 from dcond.memory import per_pass
 from dcond.models import Network
 from dcond.types import ImageSpec
@@ -34,10 +36,12 @@ class Engine:
             bfloat16 under autocast, or auto: bfloat16 where the device has instructions for it. The synthetic side, the
             distances and all sums are in float32 always, but for the convolutions of NVIDIA GPUs, which PyTorch does in
             TF32: float32 stops that too (``dcond condense`` does).
-        compile: compile these passes: true, false, or auto: on a CPU, where the run is long enough to pay for it.
+        compile: compile these passes: true, false, or auto: on a CPU, where the run is long enough to pay for it. Of
+            HMDC's passes only that of real images under cross-entropy.
         classes: how many classes go through the synthetic side at once (``vmap``): a number, or auto: one, and on a
             CUDA device one, or as many as fit in memory, whichever is measured to be faster in the first step. A
-            network with layer norm takes one always, and so does one that ``vmap`` refuses (dropout).
+            network of which ``vmap`` has another second derivative (layer norm) takes one always, and so does one that
+            it refuses (dropout).
         chunk: images per pass, of up to 64 x 64 pixels, fewer of larger ones: real ones, and in feature matching the
             synthetic ones whose graph lives at a time; bounds the memory. None: 64 on a CPU, 2,048 elsewhere.
     """
@@ -71,8 +75,8 @@ class Engine:
         device = device_of(network)
         automatic = self.classes == "auto"
         classes = (None if device.type == "cuda" else 1) if automatic else int(self.classes)
-        if any(isinstance(module, nn.LayerNorm) for module in network.modules()):
-            classes = 1  # vmap of layer norm has a wrong second derivative, silently (PyTorch 2.11 and 2.15)
+        if classes != 1 and not takes_several_classes(network, spec):
+            classes = 1
         log.debug("classes at once: %s", classes)
         forward = self._fast(network, network, spec, 3 * images)
         return ClassGradients(network, forward, self._chunk(device, spec), classes)
@@ -101,6 +105,34 @@ class Engine:
 def device_of(network: nn.Module) -> torch.device:
     """Return where a network's weights are."""
     return next(network.parameters()).device
+
+
+def takes_several_classes(network: nn.Module, spec: ImageSpec) -> bool:
+    """Tell whether two classes at once get the image gradients of two in turn; a copy in float64 is tried on noise.
+
+    ``vmap`` has a wrong second derivative of layer norm and of an instance norm with weights, silently (PyTorch 2.11
+    and 2.15). What it refuses to do is left to the first step; of a network that cannot be copied these norms tell.
+    """
+    try:
+        tried = copy.deepcopy(network).cpu().double().eval()
+    except RuntimeError:
+        return not any(isinstance(module, nn.LayerNorm | _InstanceNorm) for module in network.modules())
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, 2, spec.channels, spec.height, spec.width, generator=rng, dtype=torch.float64)
+    labels = torch.arange(2) % spec.classes
+    images = noise.requires_grad_(True)
+    in_turn = [class_gradient(tried, x, label, create_graph=True) for x, label in zip(images, labels, strict=True)]
+    wanted = _image_gradient([g for own in in_turn for g in own], images)
+    try:
+        found = _image_gradient(stacked_gradients(tried, images, labels), images)
+    except RuntimeError:
+        return True
+    return torch.allclose(found, wanted, rtol=0, atol=1e-6 * float(wanted.abs().max()))
+
+
+def _image_gradient(gradients: Sequence[Tensor], images: Tensor) -> Tensor:
+    (found,) = torch.autograd.grad(torch.stack([g.square().sum() for g in gradients]).sum(), images)
+    return found
 
 
 def check_second_derivative(network: nn.Module, spec: ImageSpec) -> None:

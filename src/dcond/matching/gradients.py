@@ -38,7 +38,8 @@ def class_gradient(
     """
     labels = torch.as_tensor(label, device=images.device).expand(len(images))
     loss = F.cross_entropy((forward or network)(images), labels)
-    return list(torch.autograd.grad(loss, trained(network), create_graph=create_graph))
+    weights = trained(network)  # zero for one that the logits do not use
+    return list(torch.autograd.grad(loss, weights, create_graph=create_graph, materialize_grads=True))
 
 
 def mean_gradient(
@@ -88,9 +89,10 @@ def trained(network: nn.Module) -> list[nn.Parameter]:
 
 @contextmanager
 def frozen_batch_norm(network: nn.Module, batch: Tensor | RealBatch) -> Iterator[None]:
-    """Take batch-norm statistics from a real batch (k, b, c, h, w), normalised, and hold them for a block.
+    """Move batch-norm statistics by a real batch (k, b, c, h, w), normalised, and hold them for a block.
 
-    As the public DC code does: one pass of 16 images per class in train mode, then the norms in evaluation mode. Where
+    As the public DC code does: one pass of 16 images per class in train mode, by which running statistics move as the
+    norm's momentum says (a tenth, in PyTorch), then the norms in evaluation mode. Where
     several processes share the classes, the pass takes those of all of them.
     Without batch norm nothing happens.
     """

@@ -156,6 +156,9 @@ class HMDC:
         one_of("method.distillation", self.distillation, (*FORMS, "none"))
         one_of("method.mix_softmax", self.mix_softmax, AXES)
         require(self.lr_alignment > 0, f"method.lr_alignment={self.lr_alignment} must be greater than 0.")
+        require(
+            "md" not in self.pool.networks, "learners.networks.md: that name is the distillation loss's; give another."
+        )
         for name in ("cutmix_real", "cutmix_synthetic", "cutmix_train"):
             chance = getattr(self, name)
             require(0 <= chance <= 1, f"method.{name}={chance} is out of range; allowed: 0 to 1.")
