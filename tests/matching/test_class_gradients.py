@@ -128,6 +128,15 @@ def test_a_network_goes_class_by_class_where_several_at_once_have_another_gradie
     assert Engine(classes=3, precision="float32", compile=False).bind(network, SPEC, 1).classes == classes
 
 
+def test_a_network_that_cannot_be_tried_in_float64_is_told_by_its_norms():
+    class Fixed(Normed):
+        def forward(self, x):
+            return super().forward(x) @ torch.ones(3, 3)  # float32, whatever the weights are
+
+    for norm, classes in ((torch.nn.GroupNorm(2, 4), 3), (torch.nn.LayerNorm((4, 8, 8)), 1)):
+        assert Engine(classes=3, precision="float32", compile=False).bind(Fixed(norm), SPEC, 1).classes == classes
+
+
 @pytest.mark.parametrize("classes", [1, 3])
 def test_equal_sets_are_at_distance_zero_with_a_finite_gradient(classes):
     network = network_of(RECIPES[0])

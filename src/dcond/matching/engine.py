@@ -111,18 +111,18 @@ def takes_several_classes(network: nn.Module, spec: ImageSpec) -> bool:
     """Tell whether two classes at once get the image gradients of two in turn; a copy in float64 is tried on noise.
 
     ``vmap`` has a wrong second derivative of layer norm and of an instance norm with weights, silently (PyTorch 2.11
-    and 2.15). What it refuses to do is left to the first step; of a network that cannot be copied these norms tell.
+    and 2.15). What it refuses to do is left to the first step; of a network that cannot be copied,
+    or not computed so, these norms tell.
     """
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 2, spec.channels, spec.height, spec.width, generator=rng, dtype=torch.float64)
+    images, labels = images.requires_grad_(True), torch.arange(2) % spec.classes
     try:
         tried = copy.deepcopy(network).cpu().double().eval()
+        in_turn = [class_gradient(tried, x, label, create_graph=True) for x, label in zip(images, labels, strict=True)]
+        wanted = _image_gradient([g for own in in_turn for g in own], images)
     except RuntimeError:
         return not any(isinstance(module, nn.LayerNorm | _InstanceNorm) for module in network.modules())
-    rng = torch.Generator().manual_seed(0)
-    noise = torch.randn(2, 2, spec.channels, spec.height, spec.width, generator=rng, dtype=torch.float64)
-    labels = torch.arange(2) % spec.classes
-    images = noise.requires_grad_(True)
-    in_turn = [class_gradient(tried, x, label, create_graph=True) for x, label in zip(images, labels, strict=True)]
-    wanted = _image_gradient([g for own in in_turn for g in own], images)
     try:
         found = _image_gradient(stacked_gradients(tried, images, labels), images)
     except RuntimeError:
