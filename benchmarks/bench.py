@@ -4,18 +4,22 @@
     python benchmarks/growth.py FILE.csv PICTURE.png                # the figure
     python benchmarks/bench.py --methods dm,dsa --set model.width=128 --set engine.compile=true --out other.csv
 
-From a base point (ConvNet 3x16, 10 classes, ipc 1, 32 real images of 32 x 32 per class) one of classes, ipc, real batch
-and image size grows at a time. Images are made up; each point has a process of its own, in which both forms run. A row
-is written as soon as its point is measured; repeated, the command measures only the points that the file lacks.
+From a base point (ConvNet 3x16, 10 classes, ipc 1, 32 real images of 32 x 32 per class) one of
+classes, ipc, real batch and image size grows at a time. Images are made up; each point has a
+process of its own, in which both forms run. A row is written as soon as its point is measured;
+repeated, the command measures only the points that the file lacks.
 
 - seconds: median over steps after the first, as ``dcond condense`` takes them, freed memory kept.
-- plain_seconds: the same for the plain form. DM, M3D: one class after the other, each class through the network whole.
-  Others: the method with ``engine=exact`` (class after class, float32, eager).
+- plain_seconds: the same for the plain form. DM, M3D: one class after the other, each class through
+  the network whole. Others: the method with ``engine=exact`` (class after class, float32, eager).
 - images_per_s: real images of the class batches per second.
-- peak_bytes: CUDA: peak of allocated memory. CPU: peak of resident memory in a step above what stood before it.
-- flops: of convolutions and matrix products in a step of the plain form, forward and backward (torch's flop counter).
-- share: flops / seconds / attainable, the measured rate of a large matrix product in this process: in float32, or in
-  bfloat16 where the device has that and it is faster. Empty where torch cannot count.
+- peak_bytes: CUDA: peak of allocated memory. CPU: peak of resident memory in a step above what
+    stood before it.
+- flops: of convolutions and matrix products in a step of the plain form, forward and backward
+    (torch's flop counter).
+- share: flops / seconds / attainable, the measured rate of a large matrix product in this process:
+  in float32, or in bfloat16 where the device has that and it is faster. Empty where torch cannot
+  count.
 """
 
 import argparse
@@ -35,10 +39,23 @@ from pathlib import Path
 from typing import Any
 
 BASE = {"classes": 10, "ipc": 1, "batch_real": 32, "size": 32}
-SERIES = {"ipc": (1, 10, 50), "batch_real": (32, 128, 512), "size": (32, 64, 128), "classes": (10, 100, 1000)}
+SERIES = {
+    "ipc": (1, 10, 50),
+    "batch_real": (32, 128, 512),
+    "size": (32, 64, 128),
+    "classes": (10, 100, 1000),
+}
 METHODS = ("dm", "m3d", "dc", "dsa", "degm", "idc", "hmdc")
 KEY = ("method", *BASE, "device", "words")
-FIGURES = ("seconds", "plain_seconds", "images_per_s", "peak_bytes", "flops", "attainable_flops", "share")
+FIGURES = (
+    "seconds",
+    "plain_seconds",
+    "images_per_s",
+    "peak_bytes",
+    "flops",
+    "attainable_flops",
+    "share",
+)
 FIELDS = (*KEY, "status", *FIGURES, "machine", "threads", "torch", "dcond", "date")
 FEATURES = ("dm", "m3d")  # the plain form of these is one class after the other
 WORDS = ("model.width=16", "pool@learners=convnet_vit_small", "engine.compile=false")
@@ -63,16 +80,22 @@ class Point:
     def __init__(self, point: dict[str, Any]):
         from made_up import made_method, made_up, synthetic_set
 
-        from dcond.engine.machine import pick_device
+        from dcond.device import resolve_device
         from dcond.rng import Streams
 
-        self.point, self.device = point, pick_device(point["device"])
+        self.point, self.device = point, resolve_device(point["device"])
         words = [*point["words"].split(), f"method.batch_real={point['batch_real']}"]
-        self.real = made_up(point["classes"], max(point["batch_real"], point["ipc"]), point["size"]).to(self.device)
+        self.real = made_up(
+            point["classes"], max(point["batch_real"], point["ipc"]), point["size"]
+        ).to(self.device)
         self.ours = made_method(point["method"], words)
         self.separable = point["method"] in FEATURES
-        self.plain = self.ours if self.separable else made_method(point["method"], [*words, "engine=exact"])
-        self.synthetic = dataclasses.replace(synthetic_set(self.real, point["ipc"]), factor=self.ours.factor)
+        self.plain = (
+            self.ours if self.separable else made_method(point["method"], [*words, "engine=exact"])
+        )
+        self.synthetic = dataclasses.replace(
+            synthetic_set(self.real, point["ipc"]), factor=self.ours.factor
+        )
         self.streams = Streams
 
     def form(self, name: str) -> Callable[[], object]:
@@ -106,7 +129,7 @@ class Point:
         """Return the peak memory of a step, bytes: above what stood before it on a CPU."""
         import torch
 
-        from dcond.engine.machine import peak_memory_bytes
+        from dcond.device import peak_memory_bytes
 
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
@@ -135,10 +158,10 @@ def measured(given: dict[str, Any]) -> dict[str, Any]:
     """Measure a point in this process."""
     import torch
 
-    from dcond.engine.machine import keep_freed_memory
-    from dcond.first_order import has_fast_bfloat16
+    from dcond.device import tune_malloc
+    from dcond.matching.fast_forward import has_fast_bfloat16
 
-    keep_freed_memory()
+    tune_malloc()
     point = Point(given)
     ours, plain = point.form("ours"), point.form("plain")
     ours()  # warms up, and builds what is built once
@@ -157,7 +180,9 @@ def measured(given: dict[str, Any]) -> dict[str, Any]:
         "share": "" if flops is None else flops / seconds / max(rates),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "machine": torch.cuda.get_device_name(point.device) if point.device.type == "cuda" else processor(),
+        "machine": torch.cuda.get_device_name(point.device)
+        if point.device.type == "cuda"
+        else processor(),
     }
 
 
@@ -179,7 +204,10 @@ def processor() -> str:
     """Return the model of the CPU and its number of cores."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
-    model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), platform.machine())
+    model = next(
+        (line.partition(": ")[2] for line in lines if line.startswith("model name")),
+        platform.machine(),
+    )
     return f"{model}, {os.cpu_count()} cores"
 
 
@@ -194,14 +222,25 @@ def row(point: dict[str, Any]) -> dict[str, str]:
         known["status"] = f"longer than {LIMIT_S} s"
     except subprocess.CalledProcessError as error:
         known["status"] = f"exit {error.returncode}: {(error.stderr.splitlines() or [''])[-1][:80]}"
-    return {name: f"{value:.4g}" if isinstance(value, float) else str(value) for name, value in known.items()}
+    return {
+        name: f"{value:.4g}" if isinstance(value, float) else str(value)
+        for name, value in known.items()
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N")
     parser.add_argument("--methods", default=",".join(METHODS))
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of dcond condense")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a setting of dcond condense",
+    )
     parser.add_argument("--out", type=Path, help="the CSV (default: benchmarks/DEVICE/bench.csv)")
     parser.add_argument("--point", type=json.loads, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -227,7 +266,9 @@ def main() -> None:
             writer.writerow(found)
             file.flush()
             print(
-                " ".join(found[name] for name in ("method", *BASE)), found.get("seconds", found["status"]), flush=True
+                " ".join(found[name] for name in ("method", *BASE)),
+                found.get("seconds", found["status"]),
+                flush=True,
             )
 
 

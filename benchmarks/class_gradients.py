@@ -2,10 +2,12 @@
 
     python benchmarks/class_gradients.py        # writes benchmarks/cpu/class_gradients.csv; quiet machine, 15 minutes
 
-The loop is written the way the public code writes it: class after class, every class's graph kept, one backward pass at
-the end, the network eager in float32. ConvNet 3x128, 256 real images of 32 x 32 per class, made up. A step draws the
-real images, augments both sides, finds the image gradient and takes it. Each time is the median over repeats in which
-the ways alternate, taken twice; each peak of memory is that of a process of its own above its data.
+The loop is written the way the public code writes it: class after class, every class's graph kept,
+    one backward pass at
+the end, the network eager in float32. ConvNet 3x128, 256 real images of 32 x 32 per class, made up.
+A step draws the real images, augments both sides, finds the image gradient and takes it. Each time
+is the median over repeats in which the ways alternate, taken twice; each peak of memory is that of
+a process of its own above its data.
 """
 
 import statistics
@@ -21,10 +23,10 @@ from made_up import made_up, synthetic_set, write
 from torch import Tensor
 
 from dcond.augment import DiffAug
-from dcond.engine.machine import keep_freed_memory, peak_memory_bytes
+from dcond.device import peak_memory_bytes, tune_malloc
+from dcond.matching.batches import decoded_by_class, real_by_class, siamese_augment
 from dcond.matching.distances import rowwise
 from dcond.matching.engine import Engine
-from dcond.matching.views import decoded_by_class, real_by_class, siamese
 from dcond.models import ConvNet
 from dcond.rng import generator
 
@@ -46,21 +48,29 @@ class Step:
         self.name = f"DSA step, {classes} classes, ipc {ipc}"
         self.real = made_up(classes, BATCH_REAL)
         self.synthetic = synthetic_set(self.real, ipc)
-        self.network = ConvNet(name="ConvNet", width=128).build(self.real.spec, generator(0, "networks"))
-        self.bound = {name: engine.bind(self.network, self.real.spec, 1) for name, engine in ENGINES.items()}
+        self.network = ConvNet(name="ConvNet", width=128).build(
+            self.real.spec, generator(0, "networks")
+        )
+        self.bound = {
+            name: engine.bind(self.network, self.real.spec, 1) for name, engine in ENGINES.items()
+        }
 
     def seconds(self, way: str, repeat: int) -> float:
         """Time one step; equal repeats draw equal images and augmentations."""
         start = time.perf_counter()
         gradient = self.gradient(way, repeat)
         with torch.no_grad():
-            self.synthetic.images -= 0.0 * gradient  # the pixel update, which leaves the next repeat its images
+            self.synthetic.images -= (
+                0.0 * gradient
+            )  # the pixel update, which leaves the next repeat its images
         return time.perf_counter() - start
 
     def gradient(self, way: str, repeat: int) -> Tensor:
         """Return the gradient of the loss with respect to the stored images."""
         rng = generator(repeat, "step")
-        find: Callable[[torch.Generator], Tensor] = self._loop if way.startswith(LOOP) else self._engine(way)
+        find: Callable[[torch.Generator], Tensor] = (
+            self._loop if way.startswith(LOOP) else self._engine(way)
+        )
         return find(rng)
 
     def _engine(self, way: str) -> Callable[[torch.Generator], Tensor]:
@@ -68,8 +78,10 @@ class Step:
             batch = real_by_class(self.real, BATCH_REAL, rng)
             decoded = self.real.spec.normalise(decoded_by_class(self.synthetic))
             leaf = decoded.detach().requires_grad_(True)
-            batch, images = siamese(AUGMENT, batch, leaf, rng)
-            (towards,) = torch.autograd.grad(images, leaf, self.bound[way].match(batch, images, rowwise).gradient)
+            batch, images = siamese_augment(AUGMENT, batch, leaf, rng)
+            (towards,) = torch.autograd.grad(
+                images, leaf, self.bound[way].match(batch, images, rowwise).gradient
+            )
             return torch.autograd.grad(decoded, self.synthetic.images, towards)[0]
 
         return find
@@ -79,12 +91,14 @@ class Step:
         parameters = list(self.network.parameters())
         batch = real_by_class(self.real, BATCH_REAL, rng)
         images = self.real.spec.normalise(decoded_by_class(self.synthetic))
-        batch, images = siamese(AUGMENT, batch, images, rng)
+        batch, images = siamese_augment(AUGMENT, batch, images, rng)
         for c, own in enumerate(batch):
             real_loss = F.cross_entropy(self.network(own), torch.full((BATCH_REAL,), c))
             target = [g.detach().clone() for g in torch.autograd.grad(real_loss, parameters)]
             our_loss = F.cross_entropy(self.network(images[c]), torch.full((len(images[c]),), c))
-            loss = loss + rowwise(torch.autograd.grad(our_loss, parameters, create_graph=True), target)
+            loss = loss + rowwise(
+                torch.autograd.grad(our_loss, parameters, create_graph=True), target
+            )
         return torch.autograd.grad(loss, self.synthetic.images)[0]
 
 
@@ -107,7 +121,9 @@ def rows_of(step: Step, times: dict[str, list[float]]) -> list[tuple[str, float,
     rows = []
     for attempt in (0, 1):
         suffix = f"(attempt {attempt + 1})"
-        rows += [(f"{step.name}: {way} {suffix}", values[attempt], "s") for way, values in times.items()]
+        rows += [
+            (f"{step.name}: {way} {suffix}", values[attempt], "s") for way, values in times.items()
+        ]
         for loop in (f"{LOOP}, memory given back", f"{LOOP}, memory kept"):
             for way in ENGINES:
                 ratio = times[loop][attempt] / times[way][attempt]
@@ -121,7 +137,7 @@ def rows_of(step: Step, times: dict[str, list[float]]) -> list[tuple[str, float,
 
 def peak(way: str, classes: int, ipc: int) -> float:
     """Peak resident memory of two steps above what stands before them, GiB, in this process."""
-    keep_freed_memory()
+    tune_malloc()
     step = Step(classes, ipc)
     before = peak_memory_bytes(torch.device("cpu"))
     for repeat in range(2):
@@ -132,7 +148,11 @@ def peak(way: str, classes: int, ipc: int) -> float:
 def memory(way: str, classes: int, ipc: int) -> tuple[str, float, str]:
     words = [sys.executable, __file__, way, str(classes), str(ipc)]
     done = subprocess.run(words, check=True, capture_output=True, text=True)
-    return (f"DSA step, {classes} classes, ipc {ipc}: peak memory, {way}", float(done.stdout.split()[-1]), "GiB")
+    return (
+        f"DSA step, {classes} classes, ipc {ipc}: peak memory, {way}",
+        float(done.stdout.split()[-1]),
+        "GiB",
+    )
 
 
 def main() -> None:
@@ -140,8 +160,10 @@ def main() -> None:
         print(peak(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
         return
     steps = [Step(10, ipc) for ipc in (1, 10)]
-    given_back = [timed(step, [f"{LOOP}, memory given back"], 2) for step in steps]  # as a process has it by default
-    keep_freed_memory()
+    given_back = [
+        timed(step, [f"{LOOP}, memory given back"], 2) for step in steps
+    ]  # as a process has it by default
+    tune_malloc()
     rows: list[tuple[str, float, str]] = []
     for step, before in zip(steps, given_back, strict=True):
         rows += rows_of(step, before | timed(step, [f"{LOOP}, memory kept", *ENGINES], 2))

@@ -14,13 +14,22 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from bench import BASE, SERIES
 
-TITLES = {"classes": "classes", "ipc": "images per class", "batch_real": "real images per class", "size": "image side"}
+TITLES = {
+    "classes": "classes",
+    "ipc": "images per class",
+    "batch_real": "real images per class",
+    "size": "image side",
+}
 
 
 def series(rows: list[dict[str, str]], name: str, method: str) -> dict[int, tuple[float, float]]:
     """Return seconds and plain seconds by the value that grows; all else as at the base point."""
     fixed = {key: str(value) for key, value in BASE.items() if key != name}
-    own = [row for row in rows if row["method"] == method and all(row[key] == fixed[key] for key in fixed)]
+    own = [
+        row
+        for row in rows
+        if row["method"] == method and all(row[key] == fixed[key] for key in fixed)
+    ]
     found = {int(row[name]): (float(row["seconds"]), float(row["plain_seconds"])) for row in own}
     return dict(sorted(found.items()))
 
@@ -30,14 +39,18 @@ def main() -> None:
     with table.open() as file:
         rows = [row for row in csv.DictReader(file) if row["status"] == "done"]
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    figure, axes = plt.subplots(1, len(SERIES), figsize=(13, 3.6), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        1, len(SERIES), figsize=(13, 3.6), sharey=True, layout="constrained"
+    )
     for axis, name in zip(axes, SERIES, strict=True):
         for number, method in enumerate(methods):
             found = series(rows, name, method)
             for form, style in enumerate(("-", ":")):
                 values = [pair[form] for pair in found.values()]
                 label = method.upper() if form == 0 else None
-                axis.plot(list(found), values, style, marker="o", ms=3, color=f"C{number}", label=label)
+                axis.plot(
+                    list(found), values, style, marker="o", ms=3, color=f"C{number}", label=label
+                )
         axis.set(xscale="log", yscale="log", xlabel=TITLES[name])
         axis.set_xticks(SERIES[name], [str(value) for value in SERIES[name]])
         axis.minorticks_off()

@@ -16,7 +16,9 @@ from dcond.types import RealData, Split, SyntheticSet
 def made_up(classes: int, per_class: int, size: int = 32) -> RealData:
     """Random square colour images: a step costs the same whatever they show."""
     rng = generator(0, "bench")
-    images = torch.randint(0, 256, (classes * per_class, 3, size, size), generator=rng, dtype=torch.uint8)
+    images = torch.randint(
+        0, 256, (classes * per_class, 3, size, size), generator=rng, dtype=torch.uint8
+    )
     split = Split(images, torch.arange(classes).repeat_interleave(per_class))
     names = tuple(str(c) for c in range(classes))
     return RealData("made up", split, split, names, (0.5, 0.5, 0.5), (0.3, 0.3, 0.3))
@@ -33,8 +35,8 @@ def made_method(name: str, words: list[str]) -> Method:
     """Build a method from its configuration, changed by words of the command line."""
     from hydra import compose, initialize_config_dir
 
-    from dcond.apps import launch  # noqa: F401 - its resolvers
-    from dcond.apps.job import build
+    from dcond.cli import hydra_app as launch  # noqa: F401 - its resolvers
+    from dcond.cli.instantiate import build
     from dcond.paths import conf_dir
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -60,10 +62,16 @@ def write_rows(table: Path, rows: Sequence[Mapping[str, object]]) -> None:
     print(f"{len(rows)} rows -> {table}")
 
 
-def write(table: Path, rows: list[tuple[str, float, str]], known: Sequence[Sequence[str]] = ()) -> None:
+def write(
+    table: Path, rows: list[tuple[str, float, str]], known: Sequence[Sequence[str]] = ()
+) -> None:
     """Print rows of (what, value, unit) and write them with machine, version and date, after lines known before."""
     table.parent.mkdir(parents=True, exist_ok=True)
-    where = (f"{platform.machine()}, {torch.get_num_threads()} threads", torch.__version__, datetime.date.today())
+    where = (
+        f"{platform.machine()}, {torch.get_num_threads()} threads",
+        torch.__version__,
+        datetime.date.today(),
+    )
     with table.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["what", "value", "unit", "machine", "torch", "date"])

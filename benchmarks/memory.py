@@ -3,7 +3,8 @@
     python benchmarks/memory.py                # writes benchmarks/cpu/memory.csv; ten minutes, on a busy machine too
     python benchmarks/memory.py degm hmdc      # these methods alone; the rows of the others stay
 
-Every row is a process of its own: made-up data, the first images, two steps, and the largest resident memory above that
+Every row is a process of its own: made-up data, the first images, two steps, and the largest
+    resident memory above that
 of a process that has imported all it needs.
 """
 
@@ -23,7 +24,7 @@ from PIL import Image
 
 from dcond.augment import DiffAug
 from dcond.data import ImageFolder, Npz
-from dcond.engine.machine import peak_memory_bytes
+from dcond.device import peak_memory_bytes
 from dcond.init import Embedding, FromReal, KMeans, Random
 from dcond.matching.engine import Engine
 from dcond.methods.base import Method
@@ -55,17 +56,22 @@ class Case:
     ipc: int = 1
 
     def __str__(self) -> str:
-        return (
-            f"{self.method}, {self.kept}, {self.images} images, {self.classes} classes, {self.side} px, ipc {self.ipc}"
-        )
+        return f"{self.method}, {self.kept}, {self.images} images, {self.classes} classes, {self.side} px, ipc {self.ipc}"
 
 
 BASE = Case()
 CASES = [
-    *(replace(BASE, kept=kept, images=images) for kept in ("device", "disk") for images in (10_000, 100_000)),
+    *(
+        replace(BASE, kept=kept, images=images)
+        for kept in ("device", "disk")
+        for images in (10_000, 100_000)
+    ),
     *(replace(BASE, method=method, classes=1000) for method in (*STEPPING, "kmeans", "random")),
     *(replace(BASE, ipc=ipc) for ipc in (10, 50)),
-    *(replace(BASE, method=method, kept="folder", classes=40, images=120, side=224) for method in ("random", "dm")),
+    *(
+        replace(BASE, method=method, kept="folder", classes=40, images=120, side=224)
+        for method in ("random", "dm")
+    ),
     replace(BASE, method="random", kept="folder", classes=400, images=1200, side=224),
     # As many classes and pixels as Tiny ImageNet, then as ImageNet.
     *(replace(BASE, method=method, classes=200, images=20_000, side=64) for method in STEPPING),
@@ -105,16 +111,29 @@ def write_folder(case: Case, folder: Path) -> None:
 
 def load(case: Case, folder: Path) -> RealData:
     if case.kept == "folder":
-        settings = {"size": case.side, "channels": 3, "stats": "sample", "data_dir": str(folder / "data")}
+        settings = {
+            "size": case.side,
+            "channels": 3,
+            "stats": "sample",
+            "data_dir": str(folder / "data"),
+        }
         return ImageFolder(path=str(folder), keep="disk", **settings).load()
     return Npz(path=str(folder / "made_up.npz"), keep=case.kept).load()
 
 
 def made(name: str, network: ConvNet) -> Method:
     """Return a method with its own defaults but for what bounds a step."""
-    common = {"engine": Engine(compile=False), "steps": STEPS, "lr": 1.0, "batch_real": REAL, "factor": 1}
+    common = {
+        "engine": Engine(compile=False),
+        "steps": STEPS,
+        "lr": 1.0,
+        "batch_real": REAL,
+        "factor": 1,
+    }
     if name == "hmdc":
-        pool = Pool(networks={"ConvNet": network, "ViT": ViT(name="ViT", width=32, heads=4, depth=2)})
+        pool = Pool(
+            networks={"ConvNet": network, "ViT": ViT(name="ViT", width=32, heads=4, depth=2)}
+        )
         return HMDC(pool=pool, augment=AUGMENT, **common)
     common["network"] = network
     if name == "degm":
@@ -130,7 +149,11 @@ def made(name: str, network: ConvNet) -> Method:
 def run(case: Case, folder: Path) -> None:
     """Condense, and print the largest resident memory above that before anything was loaded, in bytes."""
     network = ConvNet(name="ConvNet", width=16)
-    rule = KMeans(embedding=Embedding(network=network, train_steps=2)) if case.method == "kmeans" else Random()
+    rule = (
+        KMeans(embedding=Embedding(network=network, train_steps=2))
+        if case.method == "kmeans"
+        else Random()
+    )
     AUGMENT.per_image(torch.zeros(2, 3, 8, 8), torch.Generator())  # loads what a first call loads
     before = peak_memory_bytes(torch.device("cpu"))
     real, rng = load(case, folder), Streams(0)

@@ -6,9 +6,15 @@ from typing import Any
 
 import torch
 
-from dcond.matching.kernels import mmd, named
+from dcond.matching.batches import (
+    decoded_by_class,
+    embed_by_class,
+    real_by_class,
+    siamese_augment,
+    subset_per_class,
+)
+from dcond.matching.mmd import get_kernel, mmd
 from dcond.matching.moments import mean_distance
-from dcond.matching.views import decoded_by_class, embed_by_class, real_by_class, siamese, subset_per_class
 
 
 def class_by_class(method: Any, real: Any, synthetic: Any, state: Any) -> None:
@@ -18,12 +24,12 @@ def class_by_class(method: Any, real: Any, synthetic: Any, state: Any) -> None:
     images = decoded_by_class(synthetic)
     distance: Callable[..., Any] = mean_distance
     if hasattr(method, "kernel"):
-        distance = functools.partial(mmd, kernel=named(method.kernel))
+        distance = functools.partial(mmd, kernel=get_kernel(method.kernel))
         images = subset_per_class(images, method.batch_synthetic, rng.synthetic)
     batch, images = real_by_class(real, method.batch_real, rng.real), real.spec.normalise(images)
     losses = []
     for own, synthetic_own in zip(batch.split(1), images.split(1), strict=True):
-        shown, ours = siamese(method.augment, own, synthetic_own, rng.augmentation)
+        shown, ours = siamese_augment(method.augment, own, synthetic_own, rng.augmentation)
         with torch.no_grad():
             target = embed_by_class(state.network, shown.tensor(), whole)
         found = embed_by_class(state.network, ours, whole)

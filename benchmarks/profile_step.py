@@ -2,11 +2,12 @@
 
     python benchmarks/profile_step.py [--device cuda] [--batch 256] [--methods dm,m3d,dsa,hmdc]    # quiet machine
 
-ConvNet 3x128 on 10 classes of made-up 32 x 32 images, ipc 1; HMDC with the pool ``convnet_vit_small``. Prints a
-Markdown table for each method. Before: freed memory given back (glibc's default), classes through the network whole,
-``engine=exact``. After: memory kept, chunks, ``engine=auto``; ``--compile`` compiles what a long run would. Phases are
-clocked around functions of dcond (torch.profiler's record of every kernel takes longer than the step); the median of
-steps after the first two. Each form has a process of its own.
+ConvNet 3x128 on 10 classes of made-up 32 x 32 images, ipc 1; HMDC with the pool
+``convnet_vit_small``. Prints a Markdown table for each method. Before: freed memory given back
+(glibc's default), classes through the network whole, ``engine=exact``. After: memory kept, chunks,
+``engine=auto``; ``--compile`` compiles what a long run would. Phases are clocked around functions
+of dcond (torch.profiler's record of every kernel takes longer than the step); the median of steps
+after the first two. Each form has a process of its own.
 """
 
 import argparse
@@ -52,7 +53,11 @@ class Phases:
             finally:
                 self.inside = False
 
-        setattr(holder, name, staticmethod(marked) if isinstance(vars(holder).get(name), staticmethod) else marked)
+        setattr(
+            holder,
+            name,
+            staticmethod(marked) if isinstance(vars(holder).get(name), staticmethod) else marked,
+        )
 
     def wait(self) -> None:
         """Let the device finish, so that a phase gets what it started."""
@@ -70,11 +75,13 @@ class Phases:
 
 def mark_all(phases: Phases) -> None:
     """Name the phases of every method here."""
-    from dcond.learners import Learners
-    from dcond.matching import class_gradients, features, together
+    from dcond.matching import class_gradients
+    from dcond.matching import feature_matching as features
+    from dcond.matching import multi_network as together
     from dcond.matching.class_gradients import ClassGradients
     from dcond.methods import dm, gradient_matching, hmdc, m3d
-    from dcond.pixels import PixelSGD, PixelSweep
+    from dcond.training.image_optim import PixelSGD, PixelSweep
+    from dcond.training.joint import Learners
 
     def side() -> str:
         return "synthetic pass" if torch.is_grad_enabled() else "real pass"
@@ -84,7 +91,7 @@ def mark_all(phases: Phases) -> None:
     for module in (dm, m3d, gradient_matching):
         phases.mark(module, "real_by_class", "draw real images")
     for module in (dm, m3d, gradient_matching, hmdc):
-        phases.mark(module, "siamese", "augment")
+        phases.mark(module, "siamese_augment", "augment")
     phases.mark(hmdc, "normalised_by_class", "draw real images")
     phases.mark(hmdc, "mix_within_classes", "augment")
     phases.mark(hmdc.HMDC, "_choose", "k-means choice")
@@ -108,24 +115,28 @@ def words_of(method: str, form: str, batch: int, compiled: bool) -> list[str]:
     return [*words, f"engine.compile={str(compiled).lower()}"]
 
 
-def profiled(method: str, form: str, batch: int, device: torch.device, compiled: bool) -> dict[str, float]:
+def profiled(
+    method: str, form: str, batch: int, device: torch.device, compiled: bool
+) -> dict[str, float]:
     """Return the median seconds of a step's phases in this process; ``all`` is the whole step."""
     import dataclasses
 
     from made_up import made_method, made_up, synthetic_set
 
-    from dcond.engine.machine import keep_freed_memory
+    from dcond.device import tune_malloc
     from dcond.rng import Streams
 
     if form == "after":
-        keep_freed_memory()
+        tune_malloc()
     made: Any = made_method(method, words_of(method, form, batch, compiled))
     real = made_up(10, batch).to(device)
     synthetic = dataclasses.replace(synthetic_set(real, 1), factor=made.factor)
     phases = Phases(device)
     mark_all(phases)
     state = made.init(real, synthetic, Streams(0))
-    found = [phases.of(lambda: made.step(real, synthetic, state)) for _ in range(WARM + STEPS)][WARM:]
+    found = [phases.of(lambda: made.step(real, synthetic, state)) for _ in range(WARM + STEPS)][
+        WARM:
+    ]
     names = {name for step in found for name in step}
     return {name: statistics.median(step.get(name, 0.0) for step in found) for name in names}
 
@@ -139,18 +150,23 @@ def table(method: str, found: dict[str, dict[str, float]]) -> str:
     lines = [f"| {method.upper()} step | before, s | % | after, s | % |", "|---|---|---|---|---|"]
     for name in (*names, "all"):
         cells = [
-            f"{each.get(name, 0.0):.3f} | {100 * each.get(name, 0.0) / each['all']:.0f}" for each in (before, after)
+            f"{each.get(name, 0.0):.3f} | {100 * each.get(name, 0.0) / each['all']:.0f}"
+            for each in (before, after)
         ]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:N")
     parser.add_argument("--batch", type=int, default=256, help="real images per class")
     parser.add_argument("--methods", default="dm,m3d,dsa,hmdc")
-    parser.add_argument("--compile", action="store_true", help="after: compiled, as in a long run on a CPU")
+    parser.add_argument(
+        "--compile", action="store_true", help="after: compiled, as in a long run on a CPU"
+    )
     parser.add_argument("--form", choices=FORMS, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.form is not None:
@@ -160,7 +176,16 @@ def main() -> None:
     for method in given.methods.split(","):
         found = {}
         for form in FORMS:
-            words = [sys.executable, __file__, "--form", form, "--methods", method, "--batch", str(given.batch)]
+            words = [
+                sys.executable,
+                __file__,
+                "--form",
+                form,
+                "--methods",
+                method,
+                "--batch",
+                str(given.batch),
+            ]
             words += ["--device", given.device, *["--compile"] * given.compile]
             done = subprocess.run(
                 words, capture_output=True, text=True, check=False

@@ -3,10 +3,12 @@
     git clone https://github.com/VICO-UoE/DatasetCondensation PUBLIC        # commit 53f63a6, as it is
     python benchmarks/public_dsa.py PUBLIC                                  # needs DCOND_DATA/fashion_mnist.npz
 
-The settings of ``experiment=dsa/parity_fashion_mnist``: ipc 10, ConvNet-3 of width 32, 256 real images per class, five
-epochs on the synthetic set between two image steps. Two networks of ten image steps; a step is one image update and
-the training after it, the figure their median. Writes benchmarks/cpu/parity_dsa_seconds.csv. The public files stay as
-they are: around them are what current packages need (public_evaluator.py), the data, and a clock in the optimiser.
+The settings of ``experiment=dsa/parity_fashion_mnist``: ipc 10, ConvNet-3 of width 32, 256 real
+images per class, five epochs on the synthetic set between two image steps. Two networks of ten
+image steps; a step is one image update and the training after it, the figure their median. Writes
+benchmarks/cpu/parity_dsa_seconds.csv. The public files stay as
+they are: around them are what current packages need (public_evaluator.py), the data, and a clock in
+    the optimiser.
 """
 
 import contextlib
@@ -28,7 +30,7 @@ from made_up import where_and_when, write_rows
 from public_evaluator import public_code
 
 from dcond.data.statistics import LEGACY
-from dcond.engine.machine import keep_freed_memory
+from dcond.device import tune_malloc
 
 TABLE = Path("benchmarks/cpu/parity_dsa_seconds.csv")
 LR_IMAGES = 0.1  # which tells the optimiser of the images from that of a network
@@ -74,8 +76,12 @@ def our_seconds() -> float:
     """Run ``dcond condense`` and return the median seconds of a step that its result tells."""
     with tempfile.TemporaryDirectory() as place:
         words = [*OURS.split(), f"hydra.run.dir={place}/run"]
-        subprocess.run([sys.executable, "-m", "dcond", "condense", *words], check=True, capture_output=True)
-        return float(json.loads((Path(place) / "run" / "result.json").read_text())["cost"]["step_s_median"])
+        subprocess.run(
+            [sys.executable, "-m", "dcond", "condense", *words], check=True, capture_output=True
+        )
+        return float(
+            json.loads((Path(place) / "run" / "result.json").read_text())["cost"]["step_s_median"]
+        )
 
 
 def in_a_process(folder: str, code: str) -> float:
@@ -91,7 +97,7 @@ def main() -> None:
     folder, *code = sys.argv[1:]
     if code:
         if code[0] == KEPT:
-            keep_freed_memory()
+            tune_malloc()
         print(public_seconds(Path(folder)))
         return
     rows = []
@@ -102,7 +108,13 @@ def main() -> None:
             command = f"dcond condense {OURS}" if name == "dcond" else f"main.py {THEIRS}"
             where = where_and_when(torch.get_num_threads())
             rows.append(
-                {"code": name, "attempt": attempt, "step_s_median": round(seconds, 4), **where, "command": command}
+                {
+                    "code": name,
+                    "attempt": attempt,
+                    "step_s_median": round(seconds, 4),
+                    **where,
+                    "command": command,
+                }
             )
     write_rows(TABLE, rows)
 

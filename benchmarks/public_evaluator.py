@@ -3,9 +3,10 @@
     git clone https://github.com/VICO-UoE/DatasetCondensation PUBLIC        # commit 53f63a6, as it is
     python benchmarks/public_evaluator.py PUBLIC NAME=FILE.pt …            # needs DCOND_DATA/fashion_mnist.npz
 
-Fashion-MNIST, ConvNet-3 of width 32, batches of 256, rate 0.01, DSA's six augmentations, 300 epochs of the public
-code's counting (0 to 300, rate dropped after 152), five networks each. Writes benchmarks/cpu/public_evaluator.csv.
-The public files stay as they are; what current packages need is put around them.
+Fashion-MNIST, ConvNet-3 of width 32, batches of 256, rate 0.01, DSA's six augmentations, 300 epochs
+of the public code's counting (0 to 300, rate dropped after 152), five networks each. Writes
+benchmarks/cpu/public_evaluator.csv. The public files stay as they are; what current packages need
+is put around them.
 """
 
 import json
@@ -23,7 +24,7 @@ import torch
 from made_up import where_and_when, write_rows
 
 from dcond.data.statistics import LEGACY
-from dcond.engine.machine import keep_freed_memory
+from dcond.device import tune_malloc
 
 TABLE = Path("benchmarks/cpu/public_evaluator.csv")
 EPOCHS, NETWORKS, WIDTH = 300, 5, 32
@@ -64,7 +65,11 @@ def public_accuracies(utils: types.ModuleType, file: Path) -> list[float]:
     test_set = utils.TensorDataset(test.contiguous(), torch.tensor(real["test_labels"]))
     loader = torch.utils.data.DataLoader(test_set, batch_size=256, shuffle=False)
     args = SimpleNamespace(device="cpu", lr_net=0.01, epoch_eval_train=EPOCHS, batch_train=256)
-    args.dsa, args.dsa_strategy, args.dsa_param = True, "color_crop_cutout_flip_scale_rotate", utils.ParamDiffAug()
+    args.dsa, args.dsa_strategy, args.dsa_param = (
+        True,
+        "color_crop_cutout_flip_scale_rotate",
+        utils.ParamDiffAug(),
+    )
     found = []
     for number in range(NETWORKS):
         network = ConvNet(1, 10, WIDTH, 3, "relu", "instancenorm", "avgpooling", (28, 28))
@@ -84,7 +89,7 @@ def our_accuracies(file: Path) -> list[float]:
 def main() -> None:
     public, *files = sys.argv[1:]
     torch.set_num_threads(1)
-    keep_freed_memory()
+    tune_malloc()
     utils = public_code(Path(public))
     rows = []
     for name, _, file in (word.partition("=") for word in files):
@@ -94,7 +99,13 @@ def main() -> None:
             ("dcond", ours, our_accuracies(Path(file))),
         ):
             rows += [
-                {"set": name, "code": code, "network": number, "accuracy": round(accuracy, 4), "command": command}
+                {
+                    "set": name,
+                    "code": code,
+                    "network": number,
+                    "accuracy": round(accuracy, 4),
+                    "command": command,
+                }
                 | where_and_when(threads=1)
                 for number, accuracy in enumerate(found)
             ]

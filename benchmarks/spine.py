@@ -2,8 +2,10 @@
 
     DCOND_DATA=DIR python benchmarks/spine.py        # writes benchmarks/cpu/spine.csv; wants a quiet machine
 
-The loop is written the way the public code writes it: one class at a time through augmentation, network and loss, with
-the same functions, in the same process. Each ratio is the median over alternating repeats, taken twice.
+The loop is written the way the public code writes it: one class at a time through augmentation,
+    network and loss, with
+the same functions, in the same process. Each ratio is the median over alternating repeats, taken
+twice.
 """
 
 import statistics
@@ -17,9 +19,9 @@ from made_up import made_up, synthetic_set, write
 from torch import Tensor
 
 from dcond.augment import DiffAug
-from dcond.engine.machine import keep_freed_memory
+from dcond.device import tune_malloc
+from dcond.matching.batches import decoded_by_class, embed_by_class, real_by_class
 from dcond.matching.moments import mean_distance
-from dcond.matching.views import decoded_by_class, embed_by_class, real_by_class
 from dcond.models import ConvNet
 from dcond.rng import Streams, generator
 
@@ -35,7 +37,9 @@ def siamese(real: Tensor, images: Tensor, rng: torch.Generator) -> tuple[Tensor,
     return AUGMENT.apply(real, draw), AUGMENT.apply(images, draw)
 
 
-def one_pass(real: Tensor, images: Tensor, network: torch.nn.Module, rng: torch.Generator, chunk: int = 256) -> Tensor:
+def one_pass(
+    real: Tensor, images: Tensor, network: torch.nn.Module, rng: torch.Generator, chunk: int = 256
+) -> Tensor:
     """The loss of every class, (k,), all classes together."""
     real, images = siamese(real, images, rng)
     with torch.no_grad():
@@ -43,9 +47,14 @@ def one_pass(real: Tensor, images: Tensor, network: torch.nn.Module, rng: torch.
     return mean_distance(embed_by_class(network, images, chunk), target)
 
 
-def per_class_loop(real: Tensor, images: Tensor, network: torch.nn.Module, rng: torch.Generator) -> Tensor:
+def per_class_loop(
+    real: Tensor, images: Tensor, network: torch.nn.Module, rng: torch.Generator
+) -> Tensor:
     """The same, one class after another."""
-    losses = [one_pass(real[c : c + 1], images[c : c + 1], network, rng, LOOP_CHUNK) for c in range(len(real))]
+    losses = [
+        one_pass(real[c : c + 1], images[c : c + 1], network, rng, LOOP_CHUNK)
+        for c in range(len(real))
+    ]
     return torch.cat(losses)
 
 
@@ -53,9 +62,12 @@ def same_loss(real: Tensor, images: Tensor, network: torch.nn.Module) -> float:
     """Relative difference of the two forms' losses on equally augmented batches."""
     real, images = siamese(real, images, generator(0, "augmentation"))
     with torch.no_grad():
-        together = mean_distance(embed_by_class(network, images, 256), embed_by_class(network, real, 256)).sum()
+        together = mean_distance(
+            embed_by_class(network, images, 256), embed_by_class(network, real, 256)
+        ).sum()
         alone = sum(
-            mean_distance(network.embed(images[c])[None], network.embed(real[c])[None]).sum() for c in range(len(real))
+            mean_distance(network.embed(images[c])[None], network.embed(real[c])[None]).sum()
+            for c in range(len(real))
         )
     return abs(float(together) / float(alone) - 1)
 
@@ -95,7 +107,10 @@ def both_forms(step: Step, repeats: int) -> list[tuple[str, float, str]]:
             for form, values in times.items():
                 values.append(step.seconds(form, repeat))
         medians = {form: statistics.median(values) for form, values in times.items()}
-        rows += [(f"{step.name}: {form} (attempt {attempt})", value, "s") for form, value in medians.items()]
+        rows += [
+            (f"{step.name}: {form} (attempt {attempt})", value, "s")
+            for form, value in medians.items()
+        ]
         ratio = medians["loop"] / medians["one pass"]
         rows.append((f"{step.name}: loop / one pass (attempt {attempt})", ratio, "ratio"))
     return rows
@@ -106,7 +121,9 @@ def memory_kept() -> list[tuple[str, float, str]]:
     times: dict[str, list[float]] = {"kept": [], "given back": []}
     for _ in range(3):
         for form, values in times.items():
-            done = subprocess.run([sys.executable, __file__, form], check=True, capture_output=True, text=True)
+            done = subprocess.run(
+                [sys.executable, __file__, form], check=True, capture_output=True, text=True
+            )
             values.append(float(done.stdout))
     name = "DM step, 10 classes, 256 real, ipc 10, freed memory"
     rows = [(f"{name} {form}", statistics.median(values), "s") for form, values in times.items()]
@@ -116,7 +133,7 @@ def memory_kept() -> list[tuple[str, float, str]]:
 def one_process(form: str) -> float:
     """Median seconds of a DM step in this process."""
     if form == "kept":
-        keep_freed_memory()
+        tune_malloc()
     step = Step(10, 256, 10)
     return statistics.median([step.seconds("one pass", repeat) for repeat in range(4)][1:])
 
@@ -124,7 +141,9 @@ def one_process(form: str) -> float:
 def time_to_help() -> tuple[str, float, str]:
     def once() -> float:
         start = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "dcond", "condense", "--help"], check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "dcond", "condense", "--help"], check=True, capture_output=True
+        )
         return time.perf_counter() - start
 
     once()
@@ -134,8 +153,8 @@ def time_to_help() -> tuple[str, float, str]:
 def memory_of_cifar10() -> tuple[str, float, str]:
     """Peak resident memory while CIFAR-10 is read, above the interpreter with torch and dcond imported."""
     code = (
-        "import torch, dcond.apps.data as app, dcond.data\n"
-        "from dcond.engine.machine import peak_memory_bytes\n"
+        "import torch, dcond.cli.data as app, dcond.data\n"
+        "from dcond.device import peak_memory_bytes\n"
         "cpu = torch.device('cpu'); made = app.make_dataset('cifar10', [])\n"
         "before = peak_memory_bytes(cpu); kept = made.load(cpu); print((peak_memory_bytes(cpu) - before) / 2**30)"
     )
@@ -148,8 +167,13 @@ def main() -> None:
         print(one_process(sys.argv[1]))
         return
     rows = memory_kept()
-    keep_freed_memory()
-    rows += [*both_forms(Step(10, 256, 10), 3), *both_forms(Step(100, 32, 1), 3), time_to_help(), memory_of_cifar10()]
+    tune_malloc()
+    rows += [
+        *both_forms(Step(10, 256, 10), 3),
+        *both_forms(Step(100, 32, 1), 3),
+        time_to_help(),
+        memory_of_cifar10(),
+    ]
     write(TABLE, rows)
 
 

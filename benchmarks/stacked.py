@@ -2,8 +2,10 @@
 
     python benchmarks/stacked.py        # writes benchmarks/cpu/stacked.csv; benchmarks/cuda/stacked.csv on a GPU
 
-ConvNet 3x32 on 10 images of 32 x 32, made up, one per class, with DSA augmentation: the protocol's own epochs, without
-building the networks or testing. The ways alternate, twice; each time is the median over repeats. About a minute.
+ConvNet 3x32 on 10 images of 32 x 32, made up, one per class, with DSA augmentation: the protocol's
+    own epochs, without
+building the networks or testing. The ways alternate, twice; each time is the median over repeats.
+About a minute.
 """
 
 import statistics
@@ -15,16 +17,16 @@ import torch
 from made_up import made_up, synthetic_set, write
 
 from dcond.augment import DiffAug
-from dcond.engine.machine import keep_freed_memory, pick_device
-from dcond.evaluate import Protocol
-from dcond.evaluate.stacked import Stack, Training
+from dcond.device import resolve_device, tune_malloc
+from dcond.evaluate import EvaluationProtocol
+from dcond.evaluate.vmap_training import Stack, TrainingJob
 from dcond.models import ConvNet
 
-DEVICE = pick_device("auto")
+DEVICE = resolve_device("auto")
 TABLE = Path(f"benchmarks/{DEVICE.type}/stacked.csv")
 RECIPE = ConvNet(name="ConvNet", width=32)
 AUGMENT = DiffAug(["color", "crop", "cutout", "flip", "scale", "rotate"])
-PROTOCOL = Protocol(name="bench", epochs=1, augment=AUGMENT)
+PROTOCOL = EvaluationProtocol(name="bench", epochs=1, augment=AUGMENT)
 SEEDS, EPOCHS, REPEATS = (1, 5, 20), 10, 5
 
 
@@ -34,7 +36,9 @@ class Ways:
     def __init__(self, seeds: int) -> None:
         real = made_up(10, 10)
         synthetic = synthetic_set(real, 1)
-        self.trainings = [Training(RECIPE, synthetic, 0, f"bench/{seed}", RECIPE.lr) for seed in range(seeds)]
+        self.trainings = [
+            TrainingJob(RECIPE, synthetic, 0, f"bench/{seed}", RECIPE.lr) for seed in range(seeds)
+        ]
         self.alone = [self._alone(training) for training in self.trainings]
         self.stack = self._stack()
         self.by_name: dict[str, Callable[[], object]] = {
@@ -52,10 +56,12 @@ class Ways:
             torch.cuda.synchronize(DEVICE)
         return (time.perf_counter() - start) / EPOCHS
 
-    def _alone(self, training: Training) -> Callable[[], object]:
+    def _alone(self, training: TrainingJob) -> Callable[[], object]:
         network, rng = training.begin(DEVICE)
         images, labels = training.inputs(DEVICE)
-        optimiser = PROTOCOL.make_optimiser([{"params": list(network.parameters()), "lr": training.lr}])
+        optimiser = PROTOCOL.make_optimiser(
+            [{"params": list(network.parameters()), "lr": training.lr}]
+        )
         return lambda: PROTOCOL.epoch(network, optimiser, images, labels, rng)
 
     def _stack(self) -> Callable[[], object]:
@@ -80,12 +86,18 @@ def measured(seeds: int) -> list[tuple[str, float, str]]:
         found = {way: statistics.median(values) for way, values in times.items()}
         rows += [(f"{name}: {way} (attempt {attempt})", value, "s") for way, value in found.items()]
         for below in (in_turn, one):
-            rows.append((f"{name}: {at_once} / {below} (attempt {attempt})", found[at_once] / found[below], "ratio"))
+            rows.append(
+                (
+                    f"{name}: {at_once} / {below} (attempt {attempt})",
+                    found[at_once] / found[below],
+                    "ratio",
+                )
+            )
     return rows
 
 
 def main() -> None:
-    keep_freed_memory()
+    tune_malloc()
     write(TABLE, [row for seeds in SEEDS for row in measured(seeds)])
 
 

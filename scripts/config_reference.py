@@ -11,12 +11,29 @@ from pathlib import Path
 from typing import NamedTuple
 
 CONF = Path(__file__).parents[1] / "conf"
-FIRST = ("method", "dataset", "model", "pool", "init", "augment", "engine", "evaluation")  # the rest by name, after
+FIRST = (
+    "method",
+    "dataset",
+    "model",
+    "pool",
+    "init",
+    "augment",
+    "engine",
+    "evaluation",
+)  # the rest by name, after
 LISTED = ("experiment",)  # too many to show with their settings: each is a few lines over the rest
 ASIDE = ("hydra",)  # the words of --help and the log's format: no choices of a run
-UNCHOSEN = ("tuned", "protocol", "paths")  # no words of the command line: what they are for stands in their files
-LINE = re.compile(r"(?P<indent> *)(?P<key>[\w-]+):(?: +(?P<value>(?:\"[^\"]*\"|[^#\"])*?))?(?: *# ?(?P<comment>.*))?$")
-DEFAULT = re.compile(r" *- (?:(?P<how>override|optional) )?/?(?P<what>[^#]+?)(?: *# ?(?P<comment>.*))?$")
+UNCHOSEN = (
+    "tuned",
+    "protocol",
+    "paths",
+)  # no words of the command line: what they are for stands in their files
+LINE = re.compile(
+    r"(?P<indent> *)(?P<key>[\w-]+):(?: +(?P<value>(?:\"[^\"]*\"|[^#\"])*?))?(?: *# ?(?P<comment>.*))?$"
+)
+DEFAULT = re.compile(
+    r" *- (?:(?P<how>override|optional) )?/?(?P<what>[^#]+?)(?: *# ?(?P<comment>.*))?$"
+)
 INTRODUCTION = """\
 # Configuration reference
 
@@ -72,14 +89,20 @@ def read(file: Path) -> Page:
             name = ".".join([*(key for _, key in parents), found["key"]])
             page.settings.append(Setting(name, found["value"] or "", found["comment"] or ""))
             parents.append((indent, found["key"]))
-        elif not parents or line[: parents[-1][0] + 1].strip():  # neither the text of a block nor known
-            raise ValueError(f"{file}, line {number}: {line!r} is of no known form; teach scripts/config_reference.py.")
+        elif (
+            not parents or line[: parents[-1][0] + 1].strip()
+        ):  # neither the text of a block nor known
+            raise ValueError(
+                f"{file}, line {number}: {line!r} is of no known form; teach scripts/config_reference.py."
+            )
     return page
 
 
 def reference() -> str:
     """Return the whole page as Markdown."""
-    return "\n".join([INTRODUCTION, *_primary("condense"), *_primary("evaluate"), *_groups()]) + "\n"
+    return (
+        "\n".join([INTRODUCTION, *_primary("condense"), *_primary("evaluate"), *_groups()]) + "\n"
+    )
 
 
 def anchor(group: str, name: str) -> str:
@@ -92,7 +115,9 @@ def _primary(name: str) -> Iterator[str]:
     yield f"## dcond {name}\n"
     groups = [choice for choice in page.defaults if choice.how == "" and ":" in choice.what]
     yield from _table("group", [(*_key_and_value(choice), choice.comment) for choice in groups])
-    yield from _settings([setting for setting in page.settings if not setting.name.startswith("hydra")])
+    yield from _settings(
+        [setting for setting in page.settings if not setting.name.startswith("hydra")]
+    )
 
 
 def _key_and_value(choice: Choice) -> tuple[str, str]:
@@ -101,13 +126,21 @@ def _key_and_value(choice: Choice) -> tuple[str, str]:
 
 
 def _groups() -> Iterator[str]:
-    found = {path.name: path for path in sorted(CONF.iterdir()) if path.is_dir() and path.name not in ASIDE}
+    found = {
+        path.name: path
+        for path in sorted(CONF.iterdir())
+        if path.is_dir() and path.name not in ASIDE
+    }
     for group in [*FIRST, *(name for name in found if name not in FIRST)]:
         files = sorted(found[group].rglob("*.yaml"))
-        pages = {file.relative_to(found[group]).with_suffix("").as_posix(): read(file) for file in files}
+        pages = {
+            file.relative_to(found[group]).with_suffix("").as_posix(): read(file) for file in files
+        }
         yield f"## {group}\n"
         if group in LISTED:
-            yield from _table("choice", [(f"{group}={name}", "", _first(page)) for name, page in pages.items()])
+            yield from _table(
+                "choice", [(f"{group}={name}", "", _first(page)) for name, page in pages.items()]
+            )
             continue
         for name, page in pages.items():
             yield from _section(group, name, page)
@@ -120,7 +153,10 @@ def _first(page: Page) -> str:
 def _section(group: str, name: str, page: Page) -> Iterator[str]:
     title = f"{group}/{name}" if group in UNCHOSEN else f"{group}={name}"
     yield f"### `{title}` {{#{anchor(group, name)}}}\n"
-    yield "\n\n".join(comment for comment in page.comments if not comment.startswith("@package")) + "\n"
+    yield (
+        "\n\n".join(comment for comment in page.comments if not comment.startswith("@package"))
+        + "\n"
+    )
     taken = [_words(choice) for choice in page.defaults if choice.what != "_self_"]
     if taken:
         yield f"Takes {', '.join(taken)}.\n"
@@ -139,13 +175,20 @@ def _settings(settings: list[Setting]) -> Iterator[str]:
     target = [setting.value for setting in settings if setting.name == "_target_"]
     if target:
         yield f"Makes a `{target[0]}`.\n"
-    shown = [setting for setting in settings if "_target_" not in setting.name and "_convert_" not in setting.name]
+    shown = [
+        setting
+        for setting in settings
+        if "_target_" not in setting.name and "_convert_" not in setting.name
+    ]
     yield from _table("setting", [row for row in shown if row.value or row.comment])
 
 
 def _table(first: str, rows: Iterable[tuple[str, str, str]]) -> Iterator[str]:
     """Write rows of a name, a value and words about it."""
-    lines = [f"| {_code(name)} | {_code(value)} | {words.replace('|', '&#124;')} |" for name, value, words in rows]
+    lines = [
+        f"| {_code(name)} | {_code(value)} | {words.replace('|', '&#124;')} |"
+        for name, value, words in rows
+    ]
     if lines:
         yield "\n".join([f"| {first} | default | what |", "|---|---|---|", *lines]) + "\n"
 

@@ -2,10 +2,10 @@
 
     python scripts/digits_table.py      # writes benchmarks/cpu/digits.csv, or goes on with it
 
-A row is one network of the pool in one run of ``dcond condense``, whose words are in the CSV; ``seconds`` is what the
-whole command took, imports and evaluation included. ``random`` stands beside each row, trained by the same run;
-``random_decoded`` (four shrunken images in each) has rows of its own and none beside it, since digits are condensed
-without packing.
+A row is one network of the pool in one run of ``dcond condense``, whose words are in the CSV;
+``seconds`` is what the whole command took, imports and evaluation included. ``random`` stands
+beside each row, trained by the same run; ``random_decoded`` (four shrunken images in each) has rows
+of its own and none beside it, since digits are condensed without packing.
 """
 
 import csv
@@ -87,13 +87,20 @@ def write(rows: list[dict[str, object]]) -> None:
 def beaten(rows: list[dict[str, object]]) -> list[dict[str, object]]:
     """Return the rows that are no better than random images, whole or shrunken, of the same ipc and seed."""
     place = ("ipc", "seed", "network")
-    shrunken = {tuple(str(row[key]) for key in place): row for row in rows if row["method"] == "random_decoded"}
+    shrunken = {
+        tuple(str(row[key]) for key in place): row
+        for row in rows
+        if row["method"] == "random_decoded"
+    }
     return [
         row
         for row in rows
         if row["method"] != "random_decoded"
         and float(str(row["accuracy"]))
-        <= max(float(str(row["random"])), float(str(shrunken[tuple(str(row[key]) for key in place)]["accuracy"])))
+        <= max(
+            float(str(row["random"])),
+            float(str(shrunken[tuple(str(row[key]) for key in place)]["accuracy"])),
+        )
     ]
 
 

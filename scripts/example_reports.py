@@ -18,7 +18,12 @@ SWEEPS = {
     "max_steps=20 model.width=16 ~pool.networks.ResNet pool.networks.ConvNet.width=16 evaluation.epochs=60",
 }
 RUNS, PAGES = Path("outputs/examples"), Path("docs/examples")
-KEPT = ("index.html", "report.md", "figures/accuracy_over_ipc_{}_quick.png", "figures/networks_{}_quick.png")
+KEPT = (
+    "index.html",
+    "report.md",
+    "figures/accuracy_over_ipc_{}_quick.png",
+    "figures/networks_{}_quick.png",
+)
 
 
 def dcond(*words: str) -> None:

@@ -2,9 +2,9 @@
 
     DCOND_DATA=DIR python scripts/pretrain.py     # eight minutes on two cores
 
-Writes into ``outputs/pretrained``: ``cifar5.npz`` with dog, frog, horse, ship and truck; ``MLP.pt``, ``ResNet.pt``,
-``ViT.pt`` and the narrower ``ViT_learner.pt``, trained on airplane, automobile, bird, cat and deer, whose images the
-study never sees.
+Writes into ``outputs/pretrained``: ``cifar5.npz`` with dog, frog, horse, ship and truck;
+``MLP.pt``, ``ResNet.pt``, ``ViT.pt`` and the narrower ``ViT_learner.pt``, trained on airplane,
+automobile, bird, cat and deer, whose images the study never sees.
 """
 
 import logging
@@ -23,9 +23,18 @@ from dcond.models import MLP, ResNet, ViT
 
 FOLDER = Path("outputs/pretrained")
 CLASSES = 5  # of the ten, in their order: as many to train on as to condense
-NETWORKS = (  # as conf/model/{mlp,resnet_small,vit_small}.yaml, and conf/pool/convnet_vit_small.yaml
+# as conf/model/{mlp,resnet_small,vit_small}.yaml, and conf/pool/convnet_vit_small.yaml
+NETWORKS = (
     MLP(name="MLP", lr=0.01, hidden=(128, 128)),
-    ResNet(name="ResNet", lr=0.01, blocks=(1, 1, 1), width=16, head="mean", stem="plain", downsample="stride"),
+    ResNet(
+        name="ResNet",
+        lr=0.01,
+        blocks=(1, 1, 1),
+        width=16,
+        head="mean",
+        stem="plain",
+        downsample="stride",
+    ),
     ViT(name="ViT", lr=0.01, depth=2, width=64, heads=4),
     ViT(name="ViT_learner", lr=0.01, depth=2, width=32, heads=4),
 )
@@ -33,7 +42,10 @@ NETWORKS = (  # as conf/model/{mlp,resnet_small,vit_small}.yaml, and conf/pool/c
 
 def half(data: Prepared, first: int) -> Prepared:
     """Return the images of ``CLASSES`` classes from ``first`` on, labels from 0."""
-    wanted = [(labels >= first) & (labels < first + CLASSES) for labels in (data.train_labels, data.test_labels)]
+    wanted = [
+        (labels >= first) & (labels < first + CLASSES)
+        for labels in (data.train_labels, data.test_labels)
+    ]
     return Prepared(
         np.asarray(data.train_images)[wanted[0]],
         data.train_labels[wanted[0]] - first,
@@ -51,8 +63,13 @@ def main() -> None:
         write_prepared(FOLDER / f"{name}.npz", half(data, first))
     real = Npz(name="others", path=str(FOLDER / "others.npz"), flip=True).load()
     for network in NETWORKS:
-        teacher = Teacher(network=network, epochs=8, batch=128, augment=DiffAug(("crop", "flip"), "idc", flip=True))
-        weights = teacher.learnt(real, FOLDER / "cache").network.state_dict()
+        teacher = Teacher(
+            network=network,
+            epochs=8,
+            batch=128,
+            augment=DiffAug(("crop", "flip"), "idc", flip=True),
+        )
+        weights = teacher.load_or_train(real, FOLDER / "cache").network.state_dict()
         torch.save(weights, FOLDER / f"{network.name}.pt")
     shutil.rmtree(FOLDER / "cache")
 

@@ -32,8 +32,12 @@ def main() -> None:
         text = done.stdout.replace(outputs, "outputs").replace(folder.name, "DATE_TIME")
     lines = [line.rstrip() for line in text.splitlines()]
     block = "\n".join(f"    {line}".rstrip() for line in lines)
-    README.write_text(BLOCK.sub(lambda found: f"{found[1]}\n{block}\n\n{found[2]}", README.read_text()))
-    print(f"{took:.0f} s in all, {cost['condense_wall_s']:.0f} s of them condensing", file=sys.stderr)
+    README.write_text(
+        BLOCK.sub(lambda found: f"{found[1]}\n{block}\n\n{found[2]}", README.read_text())
+    )
+    print(
+        f"{took:.0f} s in all, {cost['condense_wall_s']:.0f} s of them condensing", file=sys.stderr
+    )
 
 
 if __name__ == "__main__":

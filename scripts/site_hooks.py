@@ -1,7 +1,8 @@
 """Hooks of the documentation site (`mkdocs.yml`): pages that lie or are made elsewhere, and links that lead there.
 
-Links are written for a reader of the repository. On the site, what lies outside `docs/` is brought along: the root's
-own pages, the files that pages point to, and for `conf/GROUP/NAME.yaml` its section of the configuration reference.
+Links are written for a reader of the repository. On the site, what lies outside `docs/` is brought
+along: the root's own pages, the files that pages point to, and for `conf/GROUP/NAME.yaml` its
+section of the configuration reference.
 """
 
 import posixpath
@@ -24,11 +25,17 @@ def on_files(files: Files, config: Any) -> Files:
     files.append(File.generated(config, REFERENCE, content=config_reference.reference()))
     for name in PAGES:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
-    for page in [file for file in files if file.is_documentation_page() and file.src_uri != REFERENCE]:
+    for page in [
+        file for file in files if file.is_documentation_page() and file.src_uri != REFERENCE
+    ]:
         for found in LINK.finditer(page.content_string):
             outside = _in_repository(page.src_uri, found["target"])
             place = _on_site(outside)
-            if place.startswith("files/") and (ROOT / outside).is_file() and place not in files.src_uris:
+            if (
+                place.startswith("files/")
+                and (ROOT / outside).is_file()
+                and place not in files.src_uris
+            ):
                 files.append(File.generated(config, place, abs_src_path=str(ROOT / outside)))
     return files
 
@@ -70,4 +77,8 @@ def _on_site(path: str) -> str:
 def _section(path: str) -> str:
     """Return the anchor of a file of conf/ in the reference, empty for all else."""
     parts = Path(path).with_suffix("").parts
-    return f"#{config_reference.anchor(parts[1], '-'.join(parts[2:]))}" if parts[0] == "conf" and len(parts) > 2 else ""
+    return (
+        f"#{config_reference.anchor(parts[1], '-'.join(parts[2:]))}"
+        if parts[0] == "conf" and len(parts) > 2
+        else ""
+    )

@@ -30,7 +30,8 @@ DIGITS = "threads=1 baselines=false tensorboard=false"
 FAMILY = "method=degm init=real"  # the noise of the published runs wants thousands of steps
 # Networks of scripts/pretrain.py. The ConvNet starts from scratch, as the paper's does.
 PRETRAINED = "dataset.path=outputs/pretrained/cifar5.npz dataset.flip=true " + " ".join(
-    f"pool.networks.{name}.weights=outputs/pretrained/{name}.pt" for name in ("MLP", "ResNet", "ViT")
+    f"pool.networks.{name}.weights=outputs/pretrained/{name}.pt"
+    for name in ("MLP", "ResNet", "ViT")
 )
 
 
@@ -45,17 +46,26 @@ def beside_hmdc(
 ) -> Study:
     """Return HMDC and its parts beside others, with the steps these make in the time HMDC takes with two networks.
 
-    ``beyond`` are more words for all, ``vit`` for those that condense with a ViT. ``times`` multiplies all steps.
+    ``beyond`` are more words for all, ``vit`` for those that condense with a ViT. ``times``
+    multiplies all steps.
     """
     small = SMALL.format(steps=60 * times)
-    own = {name: f"{words} {small} {'' if name == 'hmdc_convnet' else vit}" for name, words in HMDC.items()}
-    longer = SMALL.format(steps=180 * times)  # a step with the ConvNet alone takes a third of HMDC's time
+    own = {
+        name: f"{words} {small} {'' if name == 'hmdc_convnet' else vit}"
+        for name, words in HMDC.items()
+    }
+    longer = SMALL.format(
+        steps=180 * times
+    )  # a step with the ConvNet alone takes a third of HMDC's time
     own["hmdc_convnet_long"] = f"{HMDC['hmdc_convnet']} {longer}"
     return Study(
         {
             "random": "method=random",
             "random_decoded": "method=random method.factor=2",
-            **{m: f"method={m} method.batch_real=128 method.steps={n * times}" for m, n in steps.items()},
+            **{
+                m: f"method={m} method.batch_real=128 method.steps={n * times}"
+                for m, n in steps.items()
+            },
             **own,
         },
         {ipc: f"engine.compile=false {beyond}"},
@@ -66,7 +76,10 @@ def beside_hmdc(
             ("hmdc_two", "hmdc_vit"),
             ("hmdc_gbm", "hmdc_two"),
             ("hmdc_md", "hmdc_two"),
-            *(("hmdc", method) for method in ("hmdc_two", "hmdc_convnet", "hmdc_convnet_long", *reversed(steps))),
+            *(
+                ("hmdc", method)
+                for method in ("hmdc_two", "hmdc_convnet", "hmdc_convnet_long", *reversed(steps))
+            ),
         ),
     )
 
@@ -99,10 +112,18 @@ STUDIES = {
             1: "max_seconds=25 method.batch_real=128 engine.compile=false",
             10: "max_seconds=60 method.batch_real=128 engine.compile=false",
         },
-        pairs=(("degm_m", "dc"), ("degm_md", "degm_m"), ("degm_mda", "degm_md"), ("degm_mda", "dc")),
+        pairs=(
+            ("degm_m", "dc"),
+            ("degm_md", "degm_m"),
+            ("degm_mda", "degm_md"),
+            ("degm_mda", "dc"),
+        ),
     ),
     "inner_epochs": Study(  # at equal steps
-        {f"degm_md_t{epochs}": f"{FAMILY} method.inner=fixed method.inner_epochs={epochs}" for epochs in (1, 10, 50)},
+        {
+            f"degm_md_t{epochs}": f"{FAMILY} method.inner=fixed method.inner_epochs={epochs}"
+            for epochs in (1, 10, 50)
+        },
         {10: "method.steps=27 method.batch_real=128 engine.compile=false"},
         datasets=("fashion_mnist",),
         pairs=(("degm_md_t1", "degm_md_t50"), ("degm_md_t10", "degm_md_t50")),
@@ -117,7 +138,10 @@ STUDIES = {
         {
             f"{method}_{name}": f"method={method} {words}"
             for method in ("dm", "m3d")
-            for name, words in (("exact", "engine=exact"), ("mixed", "engine.precision=bfloat16 engine.compile=false"))
+            for name, words in (
+                ("exact", "engine=exact"),
+                ("mixed", "engine.precision=bfloat16 engine.compile=false"),
+            )
         },
         {10: "method.batch_real=128 method.steps=30"},
         pairs=(("dm_mixed", "dm_exact"), ("m3d_mixed", "m3d_exact")),
@@ -155,10 +179,13 @@ STUDIES = {
         datasets=("digits",),
         common=DIGITS,
         pairs=tuple(
-            (f"{name}_o{outer}", f"hmdc_convnet_o{outer}") for outer in (20, 80) for name in ("hmdc_two", "hmdc")
+            (f"{name}_o{outer}", f"hmdc_convnet_o{outer}")
+            for outer in (20, 80)
+            for name in ("hmdc_two", "hmdc")
         ),
     ),
-    "hmdc_steps": Study(  # four and sixteen times the steps: what one network's set loses, and two networks' keeps
+    # four and sixteen times the steps: what one network's set loses, and two networks' keeps
+    "hmdc_steps": Study(
         {
             f"{name}_s{steps}": f"{HMDC[name]} method.steps={steps}"
             for steps in (320, 1280)
@@ -172,7 +199,8 @@ STUDIES = {
     "hmdc": beside_hmdc(1, dsa=260, idc=180, dm=700, m3d=650),
     "hmdc_ipc10": beside_hmdc(10, "evaluation.epochs=100", dsa=80, idc=165, dm=830, m3d=530),
     "hmdc_long": beside_hmdc(1, times=10, datasets=("cifar10",), dsa=260, idc=180, dm=700, m3d=650),
-    "hmdc_pretrained": beside_hmdc(  # on networks that know other images already, as the paper's are
+    # on networks that know other images already, as the paper's are
+    "hmdc_pretrained": beside_hmdc(
         1,
         PRETRAINED,
         vit="learners.networks.ViT.weights=outputs/pretrained/ViT_learner.pt",

@@ -5,8 +5,8 @@
     python scripts/study.py STUDY show                      # that CSV as the Markdown tables of the docs
     DCOND_DATA=DIR python scripts/study.py STUDY time       # writes benchmarks/cpu/STUDY_seconds.csv; quiet machine
 
-Every job is one ``dcond condense``; its words are in the CSV. A row is one network trained on one set; the seeds are
-independent sets.
+Every job is one ``dcond condense``; its words are in the CSV. A row is one network trained on one
+set; the seeds are independent sets.
 """
 
 import argparse
@@ -25,13 +25,15 @@ from pathlib import Path
 
 from studies import STUDIES
 
-from dcond.intervals import interval95
+from dcond.stats import interval95
 
 SEEDS = (0, 1, 2)
 ALONE = "max_steps=20 max_seconds=null evaluate=false threads=null"  # for the timing
 
 
-def jobs(name: str, only: list[str] | None = None, datasets: list[str] | None = None) -> list[tuple[Path, str]]:
+def jobs(
+    name: str, only: list[str] | None = None, datasets: list[str] | None = None
+) -> list[tuple[Path, str]]:
     """Return every job's run folder and words, the cheap ones of all kinds first."""
     made = []
     study = STUDIES[name]
@@ -44,7 +46,9 @@ def jobs(name: str, only: list[str] | None = None, datasets: list[str] | None = 
 
 def words(name: str, ipc: int, dataset: str, method: str) -> str:
     study = STUDIES[name]
-    return " ".join(f"{study.common} dataset={dataset} ipc={ipc} {study.methods[method]} {study.words[ipc]}".split())
+    return " ".join(
+        f"{study.common} dataset={dataset} ipc={ipc} {study.methods[method]} {study.words[ipc]}".split()
+    )
 
 
 def table(name: str, what: str = "") -> Path:
@@ -72,9 +76,16 @@ def run(job: tuple[Path, str]) -> None:
     folder, words = job
     if status(folder) == "done":
         return
-    where = f"resume={folder}" if (folder / "checkpoint.pt").exists() else f"{words} hydra.run.dir={folder}"
+    where = (
+        f"resume={folder}"
+        if (folder / "checkpoint.pt").exists()
+        else f"{words} hydra.run.dir={folder}"
+    )
     done = subprocess.run(
-        [sys.executable, "-m", "dcond", "condense", *where.split()], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "dcond", "condense", *where.split()],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
     print(f"{folder.name}: {'done' if done.returncode == 0 else said[-1]}", flush=True)
@@ -113,14 +124,22 @@ def collect(study: str) -> None:
             )
     order = [*STUDIES[study].methods]
     rows.sort(
-        key=lambda row: (row["dataset"], row["ipc"], order.index(row["method"]), row["network"], str(row["seed"]))
+        key=lambda row: (
+            row["dataset"],
+            row["ipc"],
+            order.index(row["method"]),
+            row["network"],
+            str(row["seed"]),
+        )
     )
     write(rows, table(study))
 
 
 def cell(values: list[float]) -> str:
     spread = interval95(values)
-    return (f"{statistics.fmean(values):.1f}" if values else "") + (f" ± {spread:.1f}" if spread else "")
+    return (f"{statistics.fmean(values):.1f}" if values else "") + (
+        f" ± {spread:.1f}" if spread else ""
+    )
 
 
 def show(study: str) -> None:
@@ -132,7 +151,10 @@ def show(study: str) -> None:
         print(f"\n| {dataset}, ipc {ipc} | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}")
         for method in STUDIES[study].methods:
             found = [row for row in rows if (row["dataset"], row["ipc"]) == (dataset, str(ipc))]
-            values = [[mean_of(found, method, seed, network) for seed in SEEDS] for network in [*networks, None]]
+            values = [
+                [mean_of(found, method, seed, network) for seed in SEEDS]
+                for network in [*networks, None]
+            ]
             cells = [cell([value for value in own if value is not None]) for own in values]
             if any(cells):
                 print(f"| {method} | {' | '.join(cells)} |")
@@ -143,7 +165,11 @@ def show_pairs(study: str) -> None:
     """Print the differences of the pairs, seed by seed: mean ± half width of the 95 % interval, per cent."""
     rows = recorded(study)
     blocks = list(itertools.product(STUDIES[study].datasets, STUDIES[study].words))
-    heads = [f"{dataset}, ipc {ipc}: {what}" for dataset, ipc in blocks for what in ("ConvNet", "average")]
+    heads = [
+        f"{dataset}, ipc {ipc}: {what}"
+        for dataset, ipc in blocks
+        for what in ("ConvNet", "average")
+    ]
     if STUDIES[study].pairs:
         print(f"\n| difference | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}")
     for first, second in STUDIES[study].pairs:
@@ -151,9 +177,16 @@ def show_pairs(study: str) -> None:
         for dataset, ipc in blocks:
             found = [r for r in rows if (r["dataset"], r["ipc"]) == (dataset, str(ipc))]
             for only in ("ConvNet", None):
-                both = [[mean_of(found, method, seed, only) for method in (first, second)] for seed in SEEDS]
+                both = [
+                    [mean_of(found, method, seed, only) for method in (first, second)]
+                    for seed in SEEDS
+                ]
                 gaps = [a - b for a, b in both if a is not None and b is not None]
-                cells.append(f"{statistics.fmean(gaps):+.1f} ± {interval95(gaps):.1f}" if len(gaps) > 1 else "")
+                cells.append(
+                    f"{statistics.fmean(gaps):+.1f} ± {interval95(gaps):.1f}"
+                    if len(gaps) > 1
+                    else ""
+                )
         if any(cells):
             print(f"| {first} - {second} | {' | '.join(cells)} |")
 
@@ -205,11 +238,17 @@ def write(rows: list[dict[str, object]], file_name: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("what", choices=("run", "collect", "time", "show"))
-    parser.add_argument("--only", nargs="+", metavar="METHOD", help="run these methods of the study, and no others")
-    parser.add_argument("--datasets", nargs="+", metavar="DATASET", help="run on these data sets, and no others")
+    parser.add_argument(
+        "--only", nargs="+", metavar="METHOD", help="run these methods of the study, and no others"
+    )
+    parser.add_argument(
+        "--datasets", nargs="+", metavar="DATASET", help="run on these data sets, and no others"
+    )
     parser.add_argument("--workers", type=int, default=2, help="jobs side by side, one thread each")
     options = parser.parse_args()
     own = STUDIES[options.study]
@@ -218,10 +257,16 @@ def main() -> None:
             parser.error(f"{', '.join(sorted(unknown))} not in {options.study}: {', '.join(known)}")
     if options.what == "run":
         done = {row["command"] for row in recorded(options.study)}
-        wanted = [job for job in jobs(options.study, options.only, options.datasets) if command(job[1]) not in done]
+        wanted = [
+            job
+            for job in jobs(options.study, options.only, options.datasets)
+            if command(job[1]) not in done
+        ]
         with ThreadPoolExecutor(options.workers) as pool:
             list(pool.map(run, wanted))
-    {"run": collect, "collect": collect, "show": show, "time": time_steps}[options.what](options.study)
+    {"run": collect, "collect": collect, "show": show, "time": time_steps}[options.what](
+        options.study
+    )
 
 
 if __name__ == "__main__":

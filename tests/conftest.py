@@ -12,9 +12,18 @@ from dcond.types import RealData, Split
 
 
 def pytest_addoption(parser):
-    parser.addoption("--runslow", action="store_true", default=False, help="also run the tests marked slow")
-    parser.addoption("--kills", type=int, default=3, help="random moments, sizes and the like per slow test of faults")
-    parser.addoption("--faults-csv", help="write what tests/faults tried, and what failed, to this file")
+    parser.addoption(
+        "--runslow", action="store_true", default=False, help="also run the tests marked slow"
+    )
+    parser.addoption(
+        "--kills",
+        type=int,
+        default=3,
+        help="random moments, sizes and the like per slow test of faults",
+    )
+    parser.addoption(
+        "--faults-csv", help="write what tests/faults tried, and what failed, to this file"
+    )
 
 
 def pytest_collection_modifyitems(config, items):
@@ -56,13 +65,15 @@ def _hand_over(run: dict[str, Any]) -> None:
     ours = {"dataset", "pool", "evaluation"}
     run |= {kind: {name: kinds[kind][name] for name in ours & kinds[kind].keys()} for kind in kinds}
     if "config_sha256" in run["source"]:  # a set of dcond's own
-        run["source"] |= {kind: {name: kinds[kind][name] for name in kinds[kind].keys() - ours} for kind in kinds}
+        run["source"] |= {
+            kind: {name: kinds[kind][name] for name in kinds[kind].keys() - ours} for kind in kinds
+        }
 
 
 @pytest.fixture
 def write_result(tmp_path, monkeypatch) -> Callable[..., Path]:
     """Write one run's ``result.json`` into a folder of its own; settings go by their dotted names."""
-    from dcond.report import result
+    from dcond.run import result
 
     monkeypatch.setattr(result, "git_commit", lambda: None)  # two processes each
     monkeypatch.setattr(result, "versions", dict)
@@ -80,15 +91,33 @@ def write_result(tmp_path, monkeypatch) -> Callable[..., Path]:
         **known: Any,
     ) -> Path:
         def networks(means: dict[str, float]) -> dict[str, Any]:
-            return {name: {"accuracies": [mean], "mean": mean, "lr": 0.01, "epochs": 5} for name, mean in means.items()}
+            return {
+                name: {"accuracies": [mean], "mean": mean, "lr": 0.01, "epochs": 5}
+                for name, mean in means.items()
+            }
 
-        run = result.new(**{"status": "done", "method": "dm", "dataset": "digits", "ipc": 1, "seed": 0} | known)
+        run = result.new(
+            **{"status": "done", "method": "dm", "dataset": "digits", "ipc": 1, "seed": 0} | known
+        )
         run["cost"] |= cost or {}
-        run["config_sha256"] = result.sha256(folder) if "config_sha256" not in known else known["config_sha256"]
+        run["config_sha256"] = (
+            result.sha256(folder) if "config_sha256" not in known else known["config_sha256"]
+        )
         if recorded:
-            run["choices"] = {"method": run["method"], "dataset": run["dataset"], "init": "real", "pool": "tiny"}
-            run["config"] = {"ipc": run["ipc"], "seed": run["seed"], "method": {"lr": 1.0, "steps": 10}}
-            run["config"] |= {"pool": {"networks": {name: {"width": 8} for name in accuracies or pool}}}
+            run["choices"] = {
+                "method": run["method"],
+                "dataset": run["dataset"],
+                "init": "real",
+                "pool": "tiny",
+            }
+            run["config"] = {
+                "ipc": run["ipc"],
+                "seed": run["seed"],
+                "method": {"lr": 1.0, "steps": 10},
+            }
+            run["config"] |= {
+                "pool": {"networks": {name: {"width": 8} for name in accuracies or pool}}
+            }
             run["config"] |= {"evaluation": {"name": "quick"}}
             _set(run, settings or {})
         if accuracies is not None:
@@ -118,4 +147,6 @@ def toy() -> RealData:
         order = torch.randperm(len(labels), generator=rng)
         return Split(images.to(torch.uint8)[order], labels[order])
 
-    return RealData("toy", split((40, 30, 50)), split((20, 20, 20)), ("left", "right", "low"), (0.25,), (0.22,))
+    return RealData(
+        "toy", split((40, 30, 50)), split((20, 20, 20)), ("left", "right", "low"), (0.25,), (0.22,)
+    )

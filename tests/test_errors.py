@@ -2,7 +2,7 @@
 
 import pytest
 
-from dcond.errors import ConfigError, first_line, shown, whole_number
+from dcond.errors import ConfigError, first_line, whole_number, yaml_repr
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,10 @@ def test_the_first_line_of_an_error(error, line):
 def test_what_is_no_whole_number(value):
     with pytest.raises(ConfigError) as caught:
         whole_number("ipc", value)
-    assert str(caught.value) == f"ipc={shown(value)} is out of range; allowed: whole numbers from 1."
+    assert (
+        str(caught.value)
+        == f"ipc={yaml_repr(value)} is out of range; allowed: whole numbers from 1."
+    )
 
 
 def test_whole_numbers_may_begin_elsewhere():
@@ -31,4 +34,10 @@ def test_whole_numbers_may_begin_elsewhere():
 
 
 def test_values_are_shown_as_yaml_has_them():
-    assert [shown(value) for value in (None, True, False, "a", 1.5)] == ["null", "true", "false", "'a'", "1.5"]
+    assert [yaml_repr(value) for value in (None, True, False, "a", 1.5)] == [
+        "null",
+        "true",
+        "false",
+        "'a'",
+        "1.5",
+    ]

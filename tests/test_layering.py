@@ -13,35 +13,35 @@ import dcond
 
 SOURCE = Path(dcond.__file__).parent
 
-# A package may import itself and what stands in the levels below its own, nothing beside it. "dcond" itself stands for
-# the version.
+# A package may import itself and what stands in the levels below its own, nothing beside it.
+# "dcond" itself stands for the version.
 LEVELS = [
-    {"errors", "intervals", "log", "memory", "paths", "rng", "whitening"},
-    {"formation", "ranks"},
+    {"errors", "log", "memory", "paths", "rng", "stats", "whitening"},
+    {"distributed", "multi_formation", "settings"},
     {"types"},
-    {"first_order", "measure"},
+    {"device", "measure"},
     {"artefact", "augment", "data", "models"},
-    {"matching", "pixels"},
+    {"matching"},
     {"training"},
-    {"init", "learners"},
-    {"imports", "methods"},
-    {"engine", "evaluate"},
+    {"importers", "init"},
+    {"evaluate", "methods"},
+    {"run"},
     {"report"},
-    {"apps"},
-    {"__init__", "cli"},
+    {"cli"},
+    {"__init__"},
     {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
 ONLY_IN = {  # what is above the library, and who may know of it
-    "hydra": {"apps"},
-    "omegaconf": {"apps"},
-    "tensorboard": {"engine"},
-    "torch.utils.tensorboard": {"engine"},
-    "rich": {"log", "engine", "report", "apps"},
+    "hydra": {"cli"},
+    "omegaconf": {"cli"},
+    "tensorboard": {"run"},
+    "torch.utils.tensorboard": {"run"},
+    "rich": {"log", "run", "report", "cli"},
     "timm": {"models"},
     "safetensors": {"artefact"},
     "sklearn": {"data"},
-    "matplotlib": {"report", "apps"},
+    "matplotlib": {"report", "cli"},
 }
 
 MODULES = sorted(SOURCE.rglob("*.py"))
@@ -89,33 +89,50 @@ def test_what_stands_outside_is_known_where_it_is_used_only(path):
     part = name_of(path)[0]
     for outside, allowed in ONLY_IN.items():
         uses = any(name == outside or name.startswith(f"{outside}.") for name in imported(path))
-        assert not uses or part in allowed, f"dcond.{part} imports {outside}; only {sorted(allowed)} may"
+        assert not uses or part in allowed, (
+            f"dcond.{part} imports {outside}; only {sorted(allowed)} may"
+        )
 
 
 def test_what_is_imported_is_declared():
     """Not only brought along by another package, which may do without it one day."""
     names = {name.split(".")[0] for path in MODULES for name in imported(path)}
     outside = names - set(sys.stdlib_module_names) - {"dcond"}
-    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads(
+        (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    )["project"]
     words = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     declared = {re.split(r"[\[<>=]", word)[0] for word in words}
-    called = {"hydra": "hydra-core", "sklearn": "scikit-learn", "PIL": "pillow"}
+    called = {"annotated_types": "annotated-types", "hydra": "hydra-core", "sklearn": "scikit-learn", "PIL": "pillow"}
     assert {called.get(name, name) for name in outside} <= declared
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if name_of(path)[0] == "methods"], ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "path", [path for path in MODULES if name_of(path)[0] == "methods"], ids=lambda p: p.stem
+)
 def test_a_method_knows_no_other_method(path):
-    others = {other[1] for other in parts_imported(path) if other[0] == "methods" and len(other) > 1}
+    others = {
+        other[1] for other in parts_imported(path) if other[0] == "methods" and len(other) > 1
+    }
     assert others <= {"base"}
 
 
-@pytest.mark.parametrize("path", [SOURCE / "cli.py", SOURCE / "__init__.py", SOURCE / "errors.py", SOURCE / "paths.py"])
+@pytest.mark.parametrize(
+    "path",
+    [SOURCE / "cli" / "main.py", SOURCE / "__init__.py", SOURCE / "errors.py", SOURCE / "paths.py"],
+)
 def test_what_the_command_line_starts_with_imports_neither_torch_nor_hydra(path):
     tree = ast.parse(path.read_text(encoding="utf-8"))
     top = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     names = {alias.name for node in top if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in top if isinstance(node, ast.ImportFrom)}
-    assert not {name.split(".")[0] for name in names} & {"torch", "hydra", "omegaconf", "torchvision", "numpy"}
+    assert not {name.split(".")[0] for name in names} & {
+        "torch",
+        "hydra",
+        "omegaconf",
+        "torchvision",
+        "numpy",
+    }
 
 
 @every_module
@@ -124,15 +141,18 @@ def test_no_module_is_called_utils(path):
 
 
 @pytest.mark.parametrize(
-    ("part", "other"), [("matching", "engine"), ("matching", "pixels"), ("report", "apps"), ("ranks", "types")]
+    ("part", "other"),
+    [("matching", "run"), ("matching", "training"), ("report", "cli"), ("distributed", "types")],
 )
 def test_neither_up_nor_sideways(part, other):
     assert not may_import(part, other)
     assert may_import(part, part)
-    assert may_import("apps", part)
+    assert may_import("cli", part)
 
 
 def test_the_test_sees_an_import_that_goes_up(tmp_path):
     sample = tmp_path / "sample.py"
-    sample.write_text("def f():\n    from dcond.engine import loop\n    import dcond.apps.job\n")
-    assert parts_imported(sample) == {("engine",), ("engine", "loop"), ("apps", "job")}
+    sample.write_text(
+        "def f():\n    from dcond.run import loop\n    import dcond.cli.instantiate\n"
+    )
+    assert parts_imported(sample) == {("run",), ("run", "loop"), ("cli", "instantiate")}

@@ -59,16 +59,22 @@ def test_a_path_is_one_piece_on_a_terminal_of_80_columns():
     os.close(ours)
     assert process.wait() == 0
     line = re.sub(r"\x1b\[[\d;]*m", "", shown.decode())
-    assert re.fullmatch(r"\d\d:\d\d:\d\d condensed set: (folder/){20}/synthetic.safetensors \[red\]\r\n", line)
+    assert re.fullmatch(
+        r"\d\d:\d\d:\d\d condensed set: (folder/){20}/synthetic.safetensors \[red\]\r\n", line
+    )
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
 def test_streams_that_are_closed_from_the_start(closed, tmp_path):
     """What is opened next would take their place, and be written to by whoever means stderr."""
-    program = "import sys; from dcond.cli import command\nsys.argv[1:] = ['list', 'methods']\ntry:\n    command()\n"
+    program = "import sys; from dcond.cli.main import command\nsys.argv[1:] = ['list', 'methods']\ntry:\n    command()\n"
     program += f"finally:\n    print(open({str(tmp_path / 'x')!r}, 'w').fileno(), file=open('{tmp_path}/fd', 'w'))"
     shell = f'exec "$0" -c "$1" {closed}'
-    done = subprocess.run(["sh", "-c", shell, sys.executable, program], env={"PYTHONPATH": SOURCE}, capture_output=True)
+    done = subprocess.run(
+        ["sh", "-c", shell, sys.executable, program],
+        env={"PYTHONPATH": SOURCE},
+        capture_output=True,
+    )
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"hmdc" in done.stdout or ">&-" in closed.split()
     assert int((tmp_path / "fd").read_text()) > 2

@@ -3,14 +3,20 @@
 import torch
 
 from dcond import memory
-from dcond.memory import even_chunks, free_bytes, per_pass
+from dcond.memory import even_chunks, free_bytes, scaled_batch_size
 
 GIB = 2**30
 
 
 def test_settings_count_images_of_up_to_64_pixels():
-    assert [per_pass(256, side, side) for side in (8, 32, 64, 128, 224)] == [256, 256, 256, 64, 20]
-    assert per_pass(1, 224, 224) == 1
+    assert [scaled_batch_size(256, side, side) for side in (8, 32, 64, 128, 224)] == [
+        256,
+        256,
+        256,
+        64,
+        20,
+    ]
+    assert scaled_batch_size(1, 224, 224) == 1
 
 
 def test_chunks_are_even():
@@ -40,9 +46,13 @@ def test_free_memory_is_the_machines_or_what_a_control_group_leaves(monkeypatch,
     assert free_bytes(cpu) == 8 * GIB
     limit(tmp_path / "cgroup/job/step", "max", GIB, 0)
     assert free_bytes(cpu) == 8 * GIB
-    limit(tmp_path / "cgroup/job", 4 * GIB, 3 * GIB, 2 * GIB)  # files that the kernel keeps at hand are not used up
+    limit(
+        tmp_path / "cgroup/job", 4 * GIB, 3 * GIB, 2 * GIB
+    )  # files that the kernel keeps at hand are not used up
     assert free_bytes(cpu) == 3 * GIB
-    limit(tmp_path / "cgroup/job", 4 * GIB, 3 * GIB, 2 * GIB, GIB)  # but those of a tmpfs are nowhere else
+    limit(
+        tmp_path / "cgroup/job", 4 * GIB, 3 * GIB, 2 * GIB, GIB
+    )  # but those of a tmpfs are nowhere else
     assert free_bytes(cpu) == 2 * GIB
     limit(tmp_path / "cgroup/job", GIB, 2 * GIB, 0)
     assert free_bytes(cpu) == 0

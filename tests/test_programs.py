@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOR_MKDOCS = ROOT / "scripts" / "site_hooks.py"  # loaded where the site is built, with what that needs
-PROGRAMS = sorted({*(ROOT / "scripts").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")} - {FOR_MKDOCS})
+FOR_MKDOCS = (
+    ROOT / "scripts" / "site_hooks.py"
+)  # loaded where the site is built, with what that needs
+PROGRAMS = sorted(
+    {*(ROOT / "scripts").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")} - {FOR_MKDOCS}
+)
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: f"{path.parent.name}/{path.name}")

@@ -28,12 +28,37 @@ FILES = [
     *sorted((ROOT / "benchmarks").glob("*.py")),
 ]
 UNSAFE_CALLS = {
-    *("eval", "exec", "compile", "__import__", "os.system", "os.popen", "pickle.load", "pickle.loads"),
-    *("yaml.load", "yaml.unsafe_load", "marshal.loads", "shelve.open", "joblib.load", "tempfile.mktemp"),
+    *(
+        "eval",
+        "exec",
+        "compile",
+        "__import__",
+        "os.system",
+        "os.popen",
+        "pickle.load",
+        "pickle.loads",
+    ),
+    *(
+        "yaml.load",
+        "yaml.unsafe_load",
+        "marshal.loads",
+        "shelve.open",
+        "joblib.load",
+        "tempfile.mktemp",
+    ),
     *("shutil.unpack_archive", "urllib.request.urlopen", "urllib.request.urlretrieve"),
 }
 UNSAFE_METHODS = {"extractall", "extract"}
-UNSAFE_MODULES = {"requests", "httpx", "aiohttp", "ftplib", "paramiko", "dill", "cloudpickle", "xmlrpc"}
+UNSAFE_MODULES = {
+    "requests",
+    "httpx",
+    "aiohttp",
+    "ftplib",
+    "paramiko",
+    "dill",
+    "cloudpickle",
+    "xmlrpc",
+}
 NEEDED = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False)}
 
 
@@ -52,7 +77,8 @@ def here(tmp_path, monkeypatch):
     assert not (tmp_path / "opened").exists()
 
 
-# --- the source ---------------------------------------------------------------------------------------------------
+# --- the source
+# ---------------------------------------------------------------------------------------------------
 
 
 def faults(tree: ast.AST) -> list[str]:
@@ -60,17 +86,29 @@ def faults(tree: ast.AST) -> list[str]:
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            names = (
+                [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else [alias.name for alias in node.names]
+            )
             found += [name for name in names if name.partition(".")[0] in UNSAFE_MODULES]
         if not isinstance(node, ast.Call):
             continue
         name = ast.unparse(node.func)
         words = {word.arg: ast.unparse(word.value) for word in node.keywords}
-        if name in UNSAFE_CALLS or name.rpartition(".")[2] in UNSAFE_METHODS or words.get("shell", "False") != "False":
+        if (
+            name in UNSAFE_CALLS
+            or name.rpartition(".")[2] in UNSAFE_METHODS
+            or words.get("shell", "False") != "False"
+        ):
             found.append(ast.unparse(node))
         if name in NEEDED and words.get(NEEDED[name][0]) != str(NEEDED[name][1]):
             found.append(ast.unparse(node))
-        if name.startswith("subprocess.") and node.args and isinstance(node.args[0], ast.Constant | ast.JoinedStr):
+        if (
+            name.startswith("subprocess.")
+            and node.args
+            and isinstance(node.args[0], ast.Constant | ast.JoinedStr)
+        ):
             found.append(ast.unparse(node))  # a command in one string is for a shell
     return found
 
@@ -101,11 +139,14 @@ def test_the_test_sees_what_it_looks_for(code):
     assert faults(ast.parse(code))
 
 
-# --- files from outside -------------------------------------------------------------------------------------------
+# --- files from outside
+# -------------------------------------------------------------------------------------------
 
 
 def test_an_object_array_in_a_users_npz_is_refused_and_not_run(here):
-    fields = {name: np.zeros(3, np.uint8) for name in ("train_labels", "test_images", "test_labels")}
+    fields = {
+        name: np.zeros(3, np.uint8) for name in ("train_labels", "test_images", "test_labels")
+    }
     np.savez(here / "x.npz", train_images=np.array([Sesame()] * 3), **fields)
     with pytest.raises(DataError, match=r"x\.npz"):
         Npz(path=str(here / "x.npz")).load()
@@ -117,9 +158,13 @@ def test_pretrained_weights_are_read_as_tensors_whatever_timm_asks_for(asked, he
     from timm.models import _helpers
 
     real = torch.load
-    monkeypatch.setattr(_helpers, "_torch_load", lambda path, **words: real(path, **{**words, **asked}))
+    monkeypatch.setattr(
+        _helpers, "_torch_load", lambda path, **words: real(path, **{**words, **asked})
+    )
     torch.save({"head.weight": Sesame()}, here / "weights.pth")
-    recipe = Timm(name="T", architecture="test_vit", pretrained=True, checkpoint=str(here / "weights.pth"))
+    recipe = Timm(
+        name="T", architecture="test_vit", pretrained=True, checkpoint=str(here / "weights.pth")
+    )
     with pytest.raises(ConfigError, match="the pretrained weights of 'test_vit' could not be read"):
         recipe.build(ImageSpec(3, 32, 32, 10, (0.5,) * 3, (0.5,) * 3), torch.Generator())
     assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
@@ -138,7 +183,8 @@ def test_an_annotation_file_names_files_of_its_own_folder_only(name, here):
         dataset.load()
 
 
-# --- downloads ----------------------------------------------------------------------------------------------------
+# --- downloads
+# ----------------------------------------------------------------------------------------------------
 
 
 def archive_that_escapes() -> bytes:
@@ -152,7 +198,8 @@ def archive_that_escapes() -> bytes:
 
 
 @pytest.mark.parametrize(
-    "dataset", ["cifar10", "cifar100", "fashion_mnist", "kmnist", "mnist", "stl10", "svhn", "imagenette"]
+    "dataset",
+    ["cifar10", "cifar100", "fashion_mnist", "kmnist", "mnist", "stl10", "svhn", "imagenette"],
 )
 def test_a_download_with_another_checksum_is_refused_unopened(dataset, here, monkeypatch):
     utils = pytest.importorskip("torchvision.datasets.utils")
@@ -168,7 +215,9 @@ def test_a_download_with_another_checksum_is_refused_unopened(dataset, here, mon
         packaged(dataset, here).load()
     assert fetched
     left = [path.name for path in here.rglob("*") if path.is_file()]
-    assert all(any(name in url for url in fetched) for name in left), left  # as delivered, and nothing out of it
+    assert all(any(name in url for url in fetched) for name in left), (
+        left
+    )  # as delivered, and nothing out of it
 
 
 def test_a_planted_cifar_batch_is_not_unpickled(here, monkeypatch):
@@ -205,7 +254,8 @@ def test_what_is_fetched_comes_from_torchvision_by_names_that_the_tests_above_kn
     assert {node.name for node in nodes if node.get("download")} == {"imagenette"}
 
 
-# --- the page -----------------------------------------------------------------------------------------------------
+# --- the page
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_every_promise_names_a_test_that_there_is():

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dcond.errors import DataError
-from dcond.formation import decode
+from dcond.multi_formation import decode
 from dcond.types import ImageSpec, RealData, Split, SyntheticSet, draw_rows
 
 SPEC = ImageSpec(3, 4, 4, 2, (0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
@@ -71,7 +71,9 @@ def test_a_small_class_gives_every_row_once_before_any_twice():
 
 def test_every_row_is_drawn_equally_often():
     rows, generator = torch.arange(10), rng()
-    counts = torch.bincount(torch.cat([draw_rows(rows, 3, generator) for _ in range(2000)]), minlength=10)
+    counts = torch.bincount(
+        torch.cat([draw_rows(rows, 3, generator) for _ in range(2000)]), minlength=10
+    )
     assert (counts - 600).abs().max() < 100  # 600 each; the standard deviation is 20
 
 
@@ -99,7 +101,9 @@ def test_decoded_images_keep_their_labels(align_corners):
     level = (torch.arange(6) / 5).view(6, 1, 1, 1).expand(6, 1, 8, 8)
     synthetic.images = level.clone()
     images, labels = synthetic.decoded()
-    assert torch.equal((images[:, 0, 0, 0] > 0.5).long(), labels)  # the image and its label, in the same row
+    assert torch.equal(
+        (images[:, 0, 0, 0] > 0.5).long(), labels
+    )  # the image and its label, in the same row
 
 
 def test_soft_labels_are_repeated_row_by_row():
@@ -120,7 +124,9 @@ def test_the_dataset_is_plain_decoded_and_normalised():
 @pytest.mark.parametrize("shape", [(6, 8, 8), (5, 1, 8, 8)])
 def test_images_and_labels_must_match(shape):
     with pytest.raises(DataError) as error:
-        SyntheticSet(torch.zeros(shape), torch.zeros(6, dtype=torch.long), ("a", "b"), 3, (0.3,), (0.2,))
+        SyntheticSet(
+            torch.zeros(shape), torch.zeros(6, dtype=torch.long), ("a", "b"), 3, (0.3,), (0.2,)
+        )
     assert str(error.value) == (
         f"a synthetic set needs images (n, c, h, w) and n labels; got images {shape} and labels (6,)."
     )
@@ -136,5 +142,7 @@ def test_moving_to_a_device_keeps_everything_else():
 
 def test_real_data_moves_whole(toy):
     moved = toy.to(torch.device("meta"))
-    assert {t.device.type for s in (moved.train, moved.test) for t in (s.images, s.labels)} == {"meta"}
+    assert {t.device.type for s in (moved.train, moved.test) for t in (s.images, s.labels)} == {
+        "meta"
+    }
     assert toy.train.images.device.type == "cpu"

@@ -1,7 +1,7 @@
 """``python -m dcond`` is ``dcond``."""
 
 try:
-    from dcond.cli import command
+    from dcond.cli.main import command
 except KeyboardInterrupt:  # before anything could be told in one line
     raise SystemExit(130) from None
 

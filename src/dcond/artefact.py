@@ -1,6 +1,7 @@
 """The artefact: one safetensors file that says by itself how it must be used.
 
-Nothing in it is ever unpickled. Written to a temporary name, flushed, renamed. A checksum guards what networks see.
+Nothing in it is ever unpickled. Written to a temporary name, flushed, renamed. A checksum guards
+what networks see.
 """
 
 import datetime
@@ -25,7 +26,8 @@ from dcond.whitening import Whitening, restored
 
 FORMAT = "dcond/1"
 CHECKSUM = "sha256"  # metadata; files of before it had one are read without
-# The metadata under the checksum: what decides how pixels reach a network. What only describes the set may be edited.
+# The metadata under the checksum: what decides how pixels reach a network. What only describes the
+# set may be edited.
 GUARDED = ("class_names", "ipc", "factor", "align_corners", "mean", "std", "size", "pixel_range")
 
 
@@ -38,7 +40,9 @@ def save(synthetic: SyntheticSet, path: Path | str) -> Path:
     path = Path(path)
     images = synthetic.images.detach().cpu().float().contiguous()
     low, high = (float(x) for x in images.aminmax())
-    kept = {key: value for key, value in synthetic.metadata.items() if key != "pixel_range"}  # an earlier save's
+    kept = {
+        key: value for key, value in synthetic.metadata.items() if key != "pixel_range"
+    }  # an earlier save's
     metadata = kept | {
         "format": FORMAT,
         "class_names": json.dumps(list(synthetic.class_names)),
@@ -56,12 +60,17 @@ def save(synthetic: SyntheticSet, path: Path | str) -> Path:
         metadata["pixel_range"] = json.dumps([low, high])
     tensors = {"images": images, "labels": synthetic.labels.detach().cpu().contiguous()}
     if synthetic.whitening is not None:
-        tensors |= {"zca_mean": synthetic.whitening.mean.cpu(), "zca_matrix": synthetic.whitening.matrix.cpu()}
+        tensors |= {
+            "zca_mean": synthetic.whitening.mean.cpu(),
+            "zca_matrix": synthetic.whitening.matrix.cpu(),
+        }
     metadata[CHECKSUM] = checksum(metadata, tensors)
     try:
         write_atomically(path, lambda file: save_file(tensors, file, metadata=metadata))
     except (OSError, SafetensorError) as error:
-        raise ArtefactError(f"cannot write {path}: {error}. Free some space or choose another folder.") from error
+        raise ArtefactError(
+            f"cannot write {path}: {error}. Free some space or choose another folder."
+        ) from error
     return path
 
 
@@ -69,23 +78,29 @@ def load(path: Path | str) -> SyntheticSet:
     """Read a synthetic set; a run folder stands for the artefact in it.
 
     Raises:
-        ArtefactError: the file is missing, unreadable, truncated, not one of ours, holds values that cannot be, or
-            others than were written.
+        ArtefactError: the file is missing, unreadable, truncated, not one of ours, holds values
+            that cannot be, or others than were written.
     """
     path = Path(path)
     if path.is_dir():
         path = path / "synthetic.safetensors"
     if not path.is_file():
-        raise ArtefactError(f"no artefact at {path}; give a synthetic.safetensors or the run folder that holds one.")
+        raise ArtefactError(
+            f"no artefact at {path}; give a synthetic.safetensors or the run folder that holds one."
+        )
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata: dict[str, str] = file.metadata() or {}
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise ArtefactError(f"cannot read {path}: {error}. It is damaged or no safetensors file.") from error
+        raise ArtefactError(
+            f"cannot read {path}: {error}. It is damaged or no safetensors file."
+        ) from error
     synthetic = _checked(path, metadata, tensors)
     intact = metadata.get(CHECKSUM) in (None, checksum(metadata, tensors))
-    way_out = "copy or make it again (whoever changed it on purpose leaves sha256 out of its metadata)."
+    way_out = (
+        "copy or make it again (whoever changed it on purpose leaves sha256 out of its metadata)."
+    )
     _require(intact, path, f"its content is not what was written, by its sha256; {way_out}")
     return synthetic
 
@@ -101,21 +116,35 @@ def checksum(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
 
 def _checked(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> SyntheticSet:
     if metadata.get("format") != FORMAT:
-        raise ArtefactError(f"{path} has format {metadata.get('format')!r}; this dcond reads {FORMAT!r}.")
+        raise ArtefactError(
+            f"{path} has format {metadata.get('format')!r}; this dcond reads {FORMAT!r}."
+        )
     if missing := {"images", "labels"} - tensors.keys():
         raise ArtefactError(f"{path} lacks the tensor(s) {', '.join(sorted(missing))}.")
     field = functools.partial(_field, path, metadata)
     images, labels = tensors["images"], tensors["labels"]
     names, ipc = tuple(field("class_names", _strings)), field("ipc", _count)
-    _check_images(path, images, field("pixel_range", _range) if "pixel_range" in metadata else (0.0, 1.0))
+    _check_images(
+        path, images, field("pixel_range", _range) if "pixel_range" in metadata else (0.0, 1.0)
+    )
     _check_labels(path, labels, len(images), len(names))
-    _require(len(images) == len(names) * ipc, path, f"{len(images)} images are not {len(names)} classes of ipc={ipc}.")
+    _require(
+        len(images) == len(names) * ipc,
+        path,
+        f"{len(images)} images are not {len(names)} classes of ipc={ipc}.",
+    )
     mean, std = tuple(field("mean", _floats)), tuple(field("std", _floats))
     channels, height, width = images.shape[1:]
     good = len(mean) == len(std) == channels and min(std, default=0) > 0
-    _require(good, path, f"mean and std must give {channels} numbers, std above 0; got {mean} and {std}.")
+    _require(
+        good, path, f"mean and std must give {channels} numbers, std above 0; got {mean} and {std}."
+    )
     factor = field("factor", _count)
-    _require(factor <= min(height, width), path, f"factor={factor} does not fit images of {height}x{width}.")
+    _require(
+        factor <= min(height, width),
+        path,
+        f"factor={factor} does not fit images of {height}x{width}.",
+    )
     return SyntheticSet(
         images=images.float(),
         labels=labels.float() if labels.is_floating_point() else labels.long(),
@@ -135,7 +164,11 @@ def _whitening(path: Path, tensors: dict[str, Tensor], d: int) -> Whitening | No
     if mean is None or matrix is None:
         _require(mean is matrix, path, "zca_mean and zca_matrix go together.")
         return None
-    good = mean.shape == (d,) and matrix.shape == (d, d) and bool(mean.isfinite().all() and matrix.isfinite().all())
+    good = (
+        mean.shape == (d,)
+        and matrix.shape == (d, d)
+        and bool(mean.isfinite().all() and matrix.isfinite().all())
+    )
     _require(good, path, f"zca_mean and zca_matrix must be finite, of {d} and {d} x {d} numbers.")
     try:
         return restored(mean, matrix)
@@ -144,7 +177,12 @@ def _whitening(path: Path, tensors: dict[str, Tensor], d: int) -> Whitening | No
 
 
 def _check_images(path: Path, images: Tensor, allowed: tuple[float, float]) -> None:
-    good = images.ndim == 4 and images.is_floating_point() and bool(torch.isfinite(images).all()) and images.numel() > 0
+    good = (
+        images.ndim == 4
+        and images.is_floating_point()
+        and bool(torch.isfinite(images).all())
+        and images.numel() > 0
+    )
     _require(good, path, f"images must be finite floats (n, c, h, w); got {tuple(images.shape)}.")
     low, high = allowed
     inside = float(images.min()) >= low and float(images.max()) <= high
@@ -172,7 +210,9 @@ def _field(path: Path, metadata: dict[str, str], key: str, parse: Callable[[str]
     try:
         return parse(metadata[key])
     except (KeyError, ValueError, TypeError, RecursionError) as error:
-        raise ArtefactError(f"{path}: metadata {key!r} is missing or unreadable ({metadata.get(key)!r}).") from error
+        raise ArtefactError(
+            f"{path}: metadata {key!r} is missing or unreadable ({metadata.get(key)!r})."
+        ) from error
 
 
 def _floats(text: str) -> list[float]:

@@ -48,7 +48,7 @@ def first_line(error: BaseException) -> str:
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def nearest(word: str, allowed: Iterable[str]) -> str:
+def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     """Return ``" Did you mean 'x'?"`` for the allowed word nearest to ``word``, or an empty string."""
     close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else ""
@@ -64,16 +64,20 @@ def one_of(what: str, value: str, allowed: Iterable[str]) -> None:
     """Raise :class:`ConfigError` unless ``value`` is among ``allowed``; the nearest allowed word is suggested."""
     names = list(allowed)
     if value not in names:
-        raise ConfigError(f"{what}={value!r} is unknown; allowed: {', '.join(names)}.{nearest(str(value), names)}")
+        raise ConfigError(
+            f"{what}={value!r} is unknown; allowed: {', '.join(names)}.{did_you_mean(str(value), names)}"
+        )
 
 
 def whole_number(what: str, value: object, least: int = 1) -> None:
     """Raise :class:`ConfigError` unless ``value`` is an integer of ``least`` or more; true and false are none."""
     good = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    require(good, f"{what}={shown(value)} is out of range; allowed: whole numbers from {least}.")
+    require(
+        good, f"{what}={yaml_repr(value)} is out of range; allowed: whole numbers from {least}."
+    )
 
 
-def shown(value: object) -> str:
+def yaml_repr(value: object) -> str:
     """Write a value as YAML does where Python differs."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]

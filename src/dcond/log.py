@@ -26,14 +26,14 @@ class _Lasting:
         try:
             return self._stream.write(text)
         except OSError:
-            let_go(self._stream)
+            redirect_to_devnull(self._stream)
             return len(text)
 
     def flush(self) -> None:
         try:
             self._stream.flush()
         except OSError:
-            let_go(self._stream)
+            redirect_to_devnull(self._stream)
 
 
 class LastingConsole(Console):
@@ -66,7 +66,8 @@ class _TerminalHandler(logging.Handler):
 def console_handler() -> logging.Handler:
     """Make the console's log handler; named in ``conf/hydra/job_logging/dcond.yaml``.
 
-    Rich wraps at 80 columns where there is no terminal, which breaks grep: plain lines are used there.
+    Rich wraps at 80 columns where there is no terminal, which breaks grep: plain lines are used
+    there.
     """
     handler: logging.Handler = logging.StreamHandler()
     if console().is_terminal:
@@ -75,16 +76,20 @@ def console_handler() -> logging.Handler:
     return handler
 
 
-def tell(*parts: RenderableType) -> None:
+def print_results(*parts: RenderableType) -> None:
     """Print results, text as it is; a stdout that takes nothing is let go, for what has been done is done."""
     paper = _Paper()
     try:
         for part in parts:
-            paper.print(Text(part) if isinstance(part, str) else part, soft_wrap=isinstance(part, str))
+            paper.print(
+                Text(part) if isinstance(part, str) else part, soft_wrap=isinstance(part, str)
+            )
     except (OSError, UnicodeError) as error:
-        if not isinstance(error, BrokenPipeError):  # the reader (head, less) went away: nobody to tell
+        if not isinstance(
+            error, BrokenPipeError
+        ):  # the reader (head, less) went away: nobody to tell
             log.warning("the results could not be printed: %s", error)
-        let_go(sys.stdout)
+        redirect_to_devnull(sys.stdout)
 
 
 class _Paper(Console):
@@ -93,7 +98,7 @@ class _Paper(Console):
         raise  # called where it is handled
 
 
-def let_go(stream: IO[str]) -> None:
+def redirect_to_devnull(stream: IO[str]) -> None:
     """Send what is still to be written nowhere: Python would try again at its end."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())

@@ -11,18 +11,20 @@ CGROUPS = Path("/sys/fs/cgroup")
 OWN_GROUP = Path("/proc/self/cgroup")
 
 
-def per_pass(images: int, height: int, width: int) -> int:
+def scaled_batch_size(images: int, height: int, width: int) -> int:
     """Return how many images of (height, width) go through a network at once where ``images`` of 64 x 64 would.
 
-    The setting itself for all smaller images. It bounds memory alone: no result depends on it beyond rounding.
+    The setting itself for all smaller images. It bounds memory alone: no result depends on it
+    beyond rounding.
     """
     return max(1, images * SIDE**2 // max(SIDE**2, height * width))
 
 
-def moved(tensor: Tensor, device: torch.device) -> Tensor:
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     """Return a host tensor on a device; on CUDA without waiting for what the device is doing.
 
-    A copy from ordinary host memory is staged at once, so the tensor may be changed or freed after the call.
+    A copy from ordinary host memory is staged at once, so the tensor may be changed or freed after
+    the call.
     """
     return tensor.to(device, non_blocking=device.type == "cuda")
 
@@ -62,7 +64,8 @@ def _groups() -> list[Path]:
 def _left(folder: Path) -> int | None:
     """Return what a control group has left; files that the kernel only keeps at hand do not count as used.
 
-    Shared memory and a tmpfs do, which the kernel counts among the files: there is no other copy of them.
+    Shared memory and a tmpfs do, which the kernel counts among the files: there is no other copy of
+    them.
     """
     try:
         limit = int((folder / "memory.max").read_text())

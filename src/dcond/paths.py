@@ -11,18 +11,21 @@ _TEMPORARY = ".tmp"
 def conf_dir() -> Path:
     """Folder of the packaged configs: inside the wheel, or the checkout's ``conf/`` when installed editable."""
     here = Path(__file__).resolve().parent
-    # An editable install leaves a frozen copy of conf/ in site-packages; only these two places are ever right.
+    # An editable install leaves a frozen copy of conf/ in site-packages; only these two places are
+    # ever right.
     for folder in (here / "conf", here.parents[1] / "conf"):
         if (folder / "condense.yaml").is_file():
             return folder
-    raise FileNotFoundError("dcond: conf/ is neither in the package nor beside src/; reinstall dcond")
+    raise FileNotFoundError(
+        "dcond: conf/ is neither in the package nor beside src/; reinstall dcond"
+    )
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let ``write`` fill a temporary file beside ``path``, flush it to disk, then rename it onto ``path``.
 
-    A reader sees the old file or the new one, never a part; a failure leaves the old one and no debris. Only a killed
-    process leaves its temporary file.
+    A reader sees the old file or the new one, never a part; a failure leaves the old one and no
+    debris. Only a killed process leaves its temporary file.
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY)
     os.close(handle)

@@ -58,8 +58,8 @@ def draw_seed(rng: torch.Generator) -> int:
 def seeded_globals(rng: torch.Generator) -> Iterator[None]:
     """Run a block whose library code draws from torch's global CPU generator, seeded from ``rng``, and put it back.
 
-    For constructors of networks (PyTorch's and timm's initialisers take no generator). Only the CPU generator is
-    set: networks are built on the CPU and moved.
+    For constructors of networks (PyTorch's and timm's initialisers take no generator). Only the CPU
+    generator is set: networks are built on the CPU and moved.
     """
     with _set_to(draw_seed(rng), [torch.default_generator]):
         yield

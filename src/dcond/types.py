@@ -1,7 +1,8 @@
 """The records that travel between the parts: real data, synthetic set, features.
 
-Letters for shapes, used in every docstring: n images, k classes, c channels, h w height and width, d features,
-ipc images stored per class, f multi-formation factor. "Pixel space" is [0, 1]; "normalised" is (x - mean) / std.
+Letters for shapes, used in every docstring: n images, k classes, c channels, h w height and width,
+d features, ipc images stored per class, f multi-formation factor. "Pixel space" is [0, 1];
+"normalised" is (x - mean) / std.
 """
 
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ from torch import Tensor
 from torch.utils.data import TensorDataset
 
 from dcond.errors import DataError
-from dcond.formation import decode
-from dcond.memory import moved
+from dcond.memory import to_device
+from dcond.multi_formation import decode
 from dcond.whitening import Whitening
 
 
@@ -53,7 +54,7 @@ class ImageSpec:
         return images if self.whitening is None else self.whitening.undo(images)
 
     def _channelwise(self, values: tuple[float, ...], like: Tensor) -> Tensor:
-        return moved(torch.tensor(values, dtype=like.dtype), like.device).view(-1, 1, 1)
+        return to_device(torch.tensor(values, dtype=like.dtype), like.device).view(-1, 1, 1)
 
 
 class Stored(Protocol):
@@ -75,8 +76,8 @@ class Stored(Protocol):
 class Split:
     """Images and labels of one split: uint8 (n, c, h, w) and int64 (n,).
 
-    The labels are on the device that computes. The images are there too, or in host memory, or stored: :meth:`take`
-    brings them.
+    The labels are on the device that computes. The images are there too, or in host memory, or
+    stored: :meth:`take` brings them.
     """
 
     images: Tensor | Stored
@@ -93,14 +94,16 @@ class Split:
     def take(self, rows: Tensor) -> Tensor:
         """Return the images of rows (int64), uint8 (len(rows), c, h, w), on the device."""
         if isinstance(self.images, Tensor):
-            return self._moved(self.images[moved(rows, self.images.device)])
+            return self._moved(self.images[to_device(rows, self.images.device)])
         return self._moved(self.images.read(rows.cpu()))
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield images and labels in their order, at most ``size`` at a time, on the device."""
         for begin in range(0, len(self), size):
             part = slice(begin, min(begin + size, len(self)))
-            images = self.images[part] if isinstance(self.images, Tensor) else self.images.read(part)
+            images = (
+                self.images[part] if isinstance(self.images, Tensor) else self.images.read(part)
+            )
             yield self._moved(images), self.labels[part]
 
     def part(self, rows: Tensor) -> "Split":
@@ -112,12 +115,15 @@ class Split:
 
     def to(self, device: torch.device) -> "Split":
         """Return the same split on another device, which stored images are brought to when they are wanted."""
-        return Split(self.images.to(device) if isinstance(self.images, Tensor) else self.images, self.labels.to(device))
+        return Split(
+            self.images.to(device) if isinstance(self.images, Tensor) else self.images,
+            self.labels.to(device),
+        )
 
     def _moved(self, images: Tensor) -> Tensor:
         if self.device.type == "cuda" and not images.is_cuda:
             images = images.pin_memory()  # large ones are copied faster so
-        return moved(images, self.device)
+        return to_device(images, self.device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,8 +145,8 @@ class _Part:
 class RealData:
     """A labelled image data set, used on one device.
 
-    ``train`` and ``test`` give raw uint8 pixels, wherever they are kept; :meth:`pixels` and :meth:`normalised` turn
-    rows of the training split into float images on use.
+    ``train`` and ``test`` give raw uint8 pixels, wherever they are kept; :meth:`pixels` and
+    :meth:`normalised` turn rows of the training split into float images on use.
     """
 
     name: str
@@ -214,7 +220,9 @@ class SyntheticSet:
     factor: int = 1
     align_corners: bool = False
     whitening: Whitening | None = None
-    metadata: dict[str, str] = field(default_factory=dict)  # method, dataset, seed, versions ...: see dcond.artefact
+    metadata: dict[str, str] = field(
+        default_factory=dict
+    )  # method, dataset, seed, versions ...: see dcond.artefact
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or len(self.images) != len(self.labels):
@@ -227,7 +235,9 @@ class SyntheticSet:
     def spec(self) -> ImageSpec:
         """What networks must know of these images."""
         _, channels, height, width = self.images.shape
-        return ImageSpec(channels, height, width, len(self.class_names), self.mean, self.std, self.whitening)
+        return ImageSpec(
+            channels, height, width, len(self.class_names), self.mean, self.std, self.whitening
+        )
 
     @property
     def by_class(self) -> Tensor:
@@ -247,4 +257,6 @@ class SyntheticSet:
     def to(self, device: torch.device) -> Self:
         """Return the same set on another device."""
         whitening = None if self.whitening is None else self.whitening.to(device)
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device), whitening=whitening)
+        return replace(
+            self, images=self.images.to(device), labels=self.labels.to(device), whitening=whitening
+        )

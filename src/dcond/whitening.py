@@ -1,6 +1,7 @@
 """ZCA whitening: every direction of pixel space scaled to about unit variance, turned back so that images stay images.
 
-Sets condensed in whitened space (MTT, DATM, KIP) can only be used with the transform they were made under.
+Sets condensed in whitened space (MTT, DATM, KIP) can only be used with the transform they were made
+under.
 """
 
 from dataclasses import dataclass
@@ -44,8 +45,8 @@ class Whitening:
 def fit_whitening(images: Tensor, eps: float = EPS) -> Whitening:
     """Fit ZCA on uint8 images (n, c, h, w): matrix = U (S + eps)^(-1/2) Uᵀ for the covariance U S Uᵀ, n - 1 below.
 
-    Source: MTT's code (arXiv 2203.11932) by way of kornia's ``ZCAWhitening(eps=0.1)``. Returns float32 tensors on the
-    device of the images; the sums are taken in float64.
+    Source: MTT's code (arXiv 2203.11932) by way of kornia's ``ZCAWhitening(eps=0.1)``. Returns
+    float32 tensors on the device of the images; the sums are taken in float64.
     """
     home = images.device
     if home.type == "mps":  # which has no float64

@@ -34,7 +34,18 @@ def test_the_metadata_is_the_contract(file, made):
     header = json.loads(file.read_bytes()[8 : 8 + length])
     metadata = header["__metadata__"]
     assert metadata.keys() >= {
-        *("format", "method", "dataset", "class_names", "ipc", "factor", "align_corners", "mean", "std", "size"),
+        *(
+            "format",
+            "method",
+            "dataset",
+            "class_names",
+            "ipc",
+            "factor",
+            "align_corners",
+            "mean",
+            "std",
+            "size",
+        ),
         *("seed", "dcond_version", "torch_version", "created", "evaluation"),
     }
     assert metadata["format"] == "dcond/1"
@@ -89,7 +100,8 @@ def test_importing_dcond_is_instant_and_unknown_names_are_told():
         _ = dcond.laod
 
 
-# --- writing ------------------------------------------------------------------------------------------------------
+# --- writing
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_a_folder_that_is_not_there(tmp_path, made):

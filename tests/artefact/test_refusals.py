@@ -42,7 +42,11 @@ def test_a_flipped_bit_is_refused_or_only_changes_a_description(file, made):
         else:
             assert torch.equal(got.images, saved.images)
             assert torch.equal(got.labels, saved.labels)
-            assert (got.spec, got.class_names, got.ipc) == (saved.spec, saved.class_names, saved.ipc)
+            assert (got.spec, got.class_names, got.ipc) == (
+                saved.spec,
+                saved.class_names,
+                saved.ipc,
+            )
     assert refusals > 270  # nearly all of the file is pixels
 
 
@@ -57,7 +61,8 @@ def test_a_flipped_bit_in_a_pixel_is_named(file, made, refused):
 
 
 @pytest.mark.parametrize(
-    "content", [b"hello, world, I am a text", pickle.dumps({"images": 1}), b"PK\x03\x04" + bytes(60)]
+    "content",
+    [b"hello, world, I am a text", pickle.dumps({"images": 1}), b"PK\x03\x04" + bytes(60)],
 )
 def test_a_file_of_another_kind(file, content, refused):
     file.write_bytes(content)
@@ -77,8 +82,14 @@ GOOD_METADATA = {
 
 
 def write(path, tensors=None, metadata=None) -> Path:
-    tensors = {name: value for name, value in (GOOD_TENSORS | (tensors or {})).items() if value is not None}
-    metadata = {name: value for name, value in (GOOD_METADATA | (metadata or {})).items() if value is not None}
+    tensors = {
+        name: value for name, value in (GOOD_TENSORS | (tensors or {})).items() if value is not None
+    }
+    metadata = {
+        name: value
+        for name, value in (GOOD_METADATA | (metadata or {})).items()
+        if value is not None
+    }
     save_file(tensors, path, metadata=metadata)
     return path
 
@@ -86,7 +97,9 @@ def write(path, tensors=None, metadata=None) -> Path:
 def test_a_file_by_another_tool_that_keeps_the_format_is_read(tmp_path):
     got = artefact.load(write(tmp_path / "x.safetensors"))
     assert torch.equal(got.images, GOOD_TENSORS["images"])
-    half = artefact.load(write(tmp_path / "x.safetensors", {"images": torch.full((8, 3, 6, 5), 0.5).half()}))
+    half = artefact.load(
+        write(tmp_path / "x.safetensors", {"images": torch.full((8, 3, 6, 5), 0.5).half()})
+    )
     assert half.images.dtype == torch.float32
 
 
@@ -100,9 +113,18 @@ def with_pixel(value):
     ("tensors", "words"),
     [
         ({"images": None}, "lacks the tensor(s) images."),
-        ({"images": None, "labels": None, "x": torch.ones(1)}, "lacks the tensor(s) images, labels."),
-        ({"images": torch.rand(8, 6, 5)}, "images must be finite floats (n, c, h, w); got (8, 6, 5)."),
-        ({"images": torch.ones(8, 3, 6, 5, dtype=torch.uint8)}, "images must be finite floats (n, c, h, w)"),
+        (
+            {"images": None, "labels": None, "x": torch.ones(1)},
+            "lacks the tensor(s) images, labels.",
+        ),
+        (
+            {"images": torch.rand(8, 6, 5)},
+            "images must be finite floats (n, c, h, w); got (8, 6, 5).",
+        ),
+        (
+            {"images": torch.ones(8, 3, 6, 5, dtype=torch.uint8)},
+            "images must be finite floats (n, c, h, w)",
+        ),
         (with_pixel(float("nan")), "images must be finite floats (n, c, h, w)"),
         (with_pixel(float("inf")), "images must be finite floats (n, c, h, w)"),
         (with_pixel(1.5), "pixels leave the recorded range [0.0, 1.0]."),
@@ -113,9 +135,15 @@ def with_pixel(value):
         ({"labels": torch.tensor([0, 0, 1, 1, 2, 2, 3, -1])}, "labels must lie in 0..3."),
         ({"labels": torch.rand(8, 5)}, "soft labels must be finite floats (n, 4); got (8, 5)."),
         ({"labels": torch.rand(8)}, "soft labels must be finite floats (n, 4); got (8,)."),
-        ({"labels": torch.ones(8, 4, dtype=torch.int64)}, "soft labels must be finite floats (n, 4); got (8, 4)."),
+        (
+            {"labels": torch.ones(8, 4, dtype=torch.int64)},
+            "soft labels must be finite floats (n, 4); got (8, 4).",
+        ),
         ({"labels": torch.full((8, 4), float("nan"))}, "soft labels must be finite floats (n, 4)"),
-        ({"images": torch.rand(9, 3, 6, 5), "labels": torch.zeros(9).long()}, "9 images are not 4 classes of ipc=2."),
+        (
+            {"images": torch.rand(9, 3, 6, 5), "labels": torch.zeros(9).long()},
+            "9 images are not 4 classes of ipc=2.",
+        ),
     ],
 )
 def test_tensors_that_cannot_be(tmp_path, tensors, words, refused):
@@ -138,14 +166,20 @@ def test_tensors_that_cannot_be(tmp_path, tensors, words, refused):
         ({"factor": "0"}, "metadata 'factor' is missing or unreadable ('0')."),
         ({"factor": "-1"}, "metadata 'factor' is missing or unreadable ('-1')."),
         ({"factor": "7"}, "factor=7 does not fit images of 6x5."),
-        ({"align_corners": "maybe"}, "metadata 'align_corners' is missing or unreadable ('maybe')."),
+        (
+            {"align_corners": "maybe"},
+            "metadata 'align_corners' is missing or unreadable ('maybe').",
+        ),
         ({"align_corners": "3"}, "metadata 'align_corners' is missing or unreadable ('3')."),
         ({"mean": "[0.5]"}, "mean and std must give 3 numbers, std above 0;"),
         ({"std": "[0.2, 0.2, 0]"}, "mean and std must give 3 numbers, std above 0;"),
         ({"std": "[0.2, 0.2, NaN]"}, "metadata 'std' is missing or unreadable"),
         ({"mean": "0.5"}, "metadata 'mean' is missing or unreadable ('0.5')."),
         ({"mean": '["x", 0, 0]'}, "metadata 'mean' is missing or unreadable"),
-        ({"pixel_range": "[0, 1, 2]"}, "metadata 'pixel_range' is missing or unreadable ('[0, 1, 2]')."),
+        (
+            {"pixel_range": "[0, 1, 2]"},
+            "metadata 'pixel_range' is missing or unreadable ('[0, 1, 2]').",
+        ),
         ({"pixel_range": "[0.2, 0.3]"}, "pixels leave the recorded range [0.2, 0.3]."),
     ],
 )

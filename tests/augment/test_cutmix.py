@@ -23,7 +23,9 @@ def test_the_weight_is_the_share_of_pixels_kept(seed):
     pasted = (mix.bottom - mix.top) * (mix.right - mix.left)
     assert mix.weight == pytest.approx(1 - pasted / 48)
     mixed.sum().backward()
-    assert torch.equal(x.grad, torch.ones_like(x))  # every pixel is used once, in its own image or its partner's
+    assert torch.equal(
+        x.grad, torch.ones_like(x)
+    )  # every pixel is used once, in its own image or its partner's
 
 
 def test_a_box_by_hand_in_a_new_tensor():

@@ -29,12 +29,16 @@ def by_hand(x, draw):
     for stage in draw.stages:
         for step in stage:
             for i, group in enumerate(step.groups.tolist()):
-                out[group] = OPERATIONS[step.family](out[group][None], *(p[i : i + 1] for p in step.parameters))[0]
+                out[group] = OPERATIONS[step.family](
+                    out[group][None], *(p[i : i + 1] for p in step.parameters)
+                )[0]
     return torch.stack(out)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("mode", "shared"), [("single", False), ("single", True), ("idc", False), ("idc", True)])
+@pytest.mark.parametrize(
+    ("mode", "shared"), [("single", False), ("single", True), ("idc", False), ("idc", True)]
+)
 def test_each_group_gets_its_own_operation_value_and_gradient(mode, shared, seed):
     augment = DiffAug(ALL, mode)
     draw = augment.draw(9, (8, 8), rng(seed), shared)
@@ -86,13 +90,18 @@ def test_a_shared_family_is_one_for_all_groups_with_parameters_of_each():
 
 
 def test_idc_mode_is_flip_colour_one_of_three_cutout_in_this_order():
-    draw = DiffAug(("cutout", "rotate", "color", "scale", "flip", "crop"), "idc").draw(300, (8, 8), rng())
+    draw = DiffAug(("cutout", "rotate", "color", "scale", "flip", "crop"), "idc").draw(
+        300, (8, 8), rng()
+    )
     flip, color, moved, cutout = families(draw)
     assert (flip, color, cutout) == (["flip"], ["color"], ["cutout"])
     assert sorted(moved) == ["crop", "rotate", "scale"]
     assert sum(len(step.groups) for step in draw.stages[2]) == 300
     assert all(len(step.groups) > 70 for step in draw.stages[2])
-    assert families(DiffAug(("crop", "cutout"), "idc").draw(3, (8, 8), rng())) == [["crop"], ["cutout"]]
+    assert families(DiffAug(("crop", "cutout"), "idc").draw(3, (8, 8), rng())) == [
+        ["crop"],
+        ["cutout"],
+    ]
 
 
 def test_parameters_fill_their_ranges_and_no_more():
@@ -106,7 +115,12 @@ def test_parameters_fill_their_ranges_and_no_more():
     assert drawn("color", (28, 28)) == [near(-0.5, 0.5), near(0, 2), near(0.5, 1.5)]
     assert drawn("crop", (28, 64)) == [(-4, 4), (-8, 8)]
     assert drawn("cutout", (32, 28)) == [(-8, 24), (-7, 21), (16, 16), (14, 14)]
-    assert drawn("cutout", (9, 9)) == [(-2, 6), (-2, 6), (5, 5), (5, 5)]  # odd box: centred on a pixel
+    assert drawn("cutout", (9, 9)) == [
+        (-2, 6),
+        (-2, 6),
+        (5, 5),
+        (5, 5),
+    ]  # odd box: centred on a pixel
     assert drawn("scale", (28, 28)) == [near(1 / 1.2, 1.2)] * 2
     degree = torch.pi / 180
     assert drawn("rotate", (28, 28)) == [near(-15 * degree, 15 * degree)]
@@ -160,7 +174,9 @@ def test_a_family_is_that_of_the_batch_or_of_each_image(family, kinds):
     for seed in range(3):
         drawn = augment.draw(64, (8, 8), rng(seed), shared_family=family == "batch")
         assert len(drawn.stages[0]) == kinds
-        assert torch.equal(augment.per_image(batch, rng(seed)), augment.apply(batch[:, None], drawn)[:, 0])
+        assert torch.equal(
+            augment.per_image(batch, rng(seed)), augment.apply(batch[:, None], drawn)[:, 0]
+        )
     both = augment.per_network(torch.stack([batch, batch]), [rng(1), rng(2)])
     assert torch.equal(both[0], augment.per_image(batch, rng(1)))
     assert torch.equal(both[1], augment.per_image(batch, rng(2)))
@@ -176,7 +192,9 @@ def test_per_image_agrees_with_the_operation_itself():
 def test_a_draw_that_does_not_fit_is_refused():
     augment = DiffAug(["crop"])
     draw = augment.draw(3, (8, 8), rng())
-    with pytest.raises(ValueError, match=r"3 groups of size \(8, 8\) does not fit \(2, 1, 1, 8, 8\)"):
+    with pytest.raises(
+        ValueError, match=r"3 groups of size \(8, 8\) does not fit \(2, 1, 1, 8, 8\)"
+    ):
         augment.apply(images(2, 1, 1, 8, 8), draw)
     with pytest.raises(ValueError, match="does not fit"):
         augment.apply(images(3, 1, 1, 9, 8), draw)
@@ -185,14 +203,29 @@ def test_a_draw_that_does_not_fit_is_refused():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"ops": ["colour"]}, "augment.ops='colour' is unknown; allowed: color, crop, .* Did you mean 'color'"),
+        (
+            {"ops": ["colour"]},
+            "augment.ops='colour' is unknown; allowed: color, crop, .* Did you mean 'color'",
+        ),
         ({"ops": "color_crop"}, "augment.ops='color_crop' is one word; write a list"),
         ({"ops": ["crop", "crop"]}, r"augment.ops=\['crop', 'crop'\] names a family twice"),
-        ({"ops": [], "mode": "singel"}, "augment.mode='singel' is unknown; .* Did you mean 'single'"),
-        ({"ops": [], "brightness": -1}, "augment.brightness=-1 is out of range; it must be 0 or more"),
-        ({"ops": [], "crop": 1.5}, r"augment.crop=1.5 is out of range; it is a fraction in \[0, 1\]"),
+        (
+            {"ops": [], "mode": "singel"},
+            "augment.mode='singel' is unknown; .* Did you mean 'single'",
+        ),
+        (
+            {"ops": [], "brightness": -1},
+            "augment.brightness=-1 is out of range; it must be 0 or more",
+        ),
+        (
+            {"ops": [], "crop": 1.5},
+            r"augment.crop=1.5 is out of range; it is a fraction in \[0, 1\]",
+        ),
         ({"ops": [], "scale": 0.8}, "augment.scale=0.8 is out of range; it must be 1 or more"),
-        ({"ops": [], "rotate": -3}, "augment.rotate=-3 is out of range; it must be 0 degrees or more"),
+        (
+            {"ops": [], "rotate": -3},
+            "augment.rotate=-3 is out of range; it must be 0 degrees or more",
+        ),
     ],
 )
 def test_a_wrong_setting_is_named_when_made(arguments, words):
@@ -208,4 +241,6 @@ def test_a_part_of_a_draw_is_the_draw_of_its_groups(mode):
     assert draw.part(0, 9) is draw
     whole = augment.apply(x, draw)
     for begin, end in ((0, 1), (2, 7), (8, 9)):
-        torch.testing.assert_close(augment.apply(x[begin:end], draw.part(begin, end)), whole[begin:end])
+        torch.testing.assert_close(
+            augment.apply(x[begin:end], draw.part(begin, end)), whole[begin:end]
+        )

@@ -21,7 +21,10 @@ def golden(case, name):
 
 
 def neutral_color(x, add=0.0, saturation=1.0, contrast=1.0):
-    parts = (torch.as_tensor(value, dtype=x.dtype).expand(len(x)) for value in (add, saturation, contrast))
+    parts = (
+        torch.as_tensor(value, dtype=x.dtype).expand(len(x))
+        for value in (add, saturation, contrast)
+    )
     return ops.color(x, *parts)
 
 
@@ -41,7 +44,9 @@ def recorded(name, case, x):
         return ops.cutout(x, drawn("top"), drawn("left"), side, side)
     if name == "flip":
         flipped = drawn("flipped").bool()
-        return torch.stack([ops.flip(image) if f else image for image, f in zip(x, flipped, strict=True)])
+        return torch.stack(
+            [ops.flip(image) if f else image for image, f in zip(x, flipped, strict=True)]
+        )
     if name == "scale":
         return ops.scale(x, drawn("sx"), drawn("sy"))
     return ops.rotate(x, drawn("angle_rad"))
@@ -120,14 +125,26 @@ def rotation(angle):
 CASES = {
     "color": (ops.color, color_by_hand, lambda g: (g(), g() + 0.5, g() + 0.5)),
     "crop": (ops.crop, crop_by_hand, lambda g: (round(g() * 9) - 4, round(g() * 9) - 4)),
-    "cutout": (ops.cutout, cutout_by_hand, lambda g: (round(g() * 12) - 3, round(g() * 9) - 3, 4, 3)),
-    "flip": (ops.flip, lambda x: torch.stack([x[..., -1 - j] for j in range(x.shape[-1])], -1), lambda g: ()),
+    "cutout": (
+        ops.cutout,
+        cutout_by_hand,
+        lambda g: (round(g() * 12) - 3, round(g() * 9) - 3, 4, 3),
+    ),
+    "flip": (
+        ops.flip,
+        lambda x: torch.stack([x[..., -1 - j] for j in range(x.shape[-1])], -1),
+        lambda g: (),
+    ),
     "scale": (
         ops.scale,
         lambda x, sx, sy: resample_by_hand(x, [[sx, 0], [0, sy]]),
         lambda g: (0.8 + 0.4 * g(), 0.8 + 0.4 * g()),
     ),
-    "rotate": (ops.rotate, lambda x, angle: resample_by_hand(x, rotation(angle)), lambda g: (g() - 0.5,)),
+    "rotate": (
+        ops.rotate,
+        lambda x, angle: resample_by_hand(x, rotation(angle)),
+        lambda g: (g() - 0.5,),
+    ),
 }
 
 
@@ -140,7 +157,9 @@ def test_groups_share_one_parameter_and_agree_with_a_plain_loop(name, channels):
     x = torch.randn(4, 2, channels, 9, 7, dtype=torch.float64, generator=rng, requires_grad=True)
     weight = torch.randn(x.shape, dtype=x.dtype, generator=rng)
     expected = torch.stack([slow(group, *values) for group, values in zip(x, drawn, strict=True)])
-    columns = [torch.from_numpy(np.array(column)) for column in zip(*drawn, strict=True)]  # float64 or int64
+    columns = [
+        torch.from_numpy(np.array(column)) for column in zip(*drawn, strict=True)
+    ]  # float64 or int64
     got = fast(x, *columns)
     torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-9)
     (slope,) = torch.autograd.grad((got * weight).sum(), x)
@@ -155,7 +174,10 @@ def test_saturation_does_nothing_to_one_channel():
 
 @pytest.mark.parametrize("value", [0.0, 1.0])
 def test_neutral_parameters_are_the_identity(value):
-    x = torch.randn(2, 3, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + value
+    x = (
+        torch.randn(2, 3, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        + value
+    )
     zero, one = torch.zeros(2, dtype=torch.long), torch.ones(2, dtype=torch.float64)
     for same in (neutral_color(x), ops.crop(x, zero, zero), ops.cutout(x, zero, zero, zero, zero)):
         torch.testing.assert_close(same, x)

@@ -6,7 +6,7 @@ from PIL import Image
 
 from dcond.data import write_prepared
 from dcond.data.prepared import check_prepared
-from pictures import arrays, picture
+from helpers.pictures import arrays, picture
 
 
 @pytest.fixture

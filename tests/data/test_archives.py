@@ -6,7 +6,7 @@ import torch
 
 from dcond.data import Archive
 from dcond.errors import DataError
-from pictures import picture
+from helpers.pictures import picture
 
 
 @pytest.fixture
@@ -28,7 +28,13 @@ def tiny(tmp_path):
 
 
 def archive(data_dir, **settings):
-    return Archive(name="tiny_imagenet", url="https://example.org/x.zip", data_dir=str(data_dir), size=8, **settings)
+    return Archive(
+        name="tiny_imagenet",
+        url="https://example.org/x.zip",
+        data_dir=str(data_dir),
+        size=8,
+        **settings,
+    )
 
 
 def test_tiny_imagenet_layout_is_prepared_once(tiny, tmp_path):
@@ -36,13 +42,17 @@ def test_tiny_imagenet_layout_is_prepared_once(tiny, tmp_path):
     assert real.class_names == ("goldfish", "toad")
     assert real.test.labels.tolist() == [1, 0, 1]
     assert real.train.images.shape == (4, 3, 8, 8)
-    assert torch.equal(archive(tmp_path).load().train.images, real.train.images)  # without the folder
+    assert torch.equal(
+        archive(tmp_path).load().train.images, real.train.images
+    )  # without the folder
 
 
 def test_annotation_of_an_unknown_class(tiny, tmp_path):
     with (tiny / "val" / "val_annotations.txt").open("a") as file:
         file.write("val_0.JPEG\tn99\n")
-    with pytest.raises(DataError, match=r"val_annotations\.txt, line 4 does not name a class of train/"):
+    with pytest.raises(
+        DataError, match=r"val_annotations\.txt, line 4 does not name a class of train/"
+    ):
         archive(tmp_path, path=str(tiny)).load()
 
 
@@ -56,13 +66,16 @@ def test_a_list_that_is_no_text(name, tiny, tmp_path):
 
 def test_archive_names_size_and_way_out(split_folder, tmp_path):
     with pytest.raises(
-        DataError, match=r"download and unpack https://example\.org/x\.zip, then run 'dcond data prepare"
+        DataError,
+        match=r"download and unpack https://example\.org/x\.zip, then run 'dcond data prepare",
     ):
         archive(tmp_path).load()
     archive(tmp_path, path=str(split_folder), class_names={"ant": "Formica"}).prepare()
     assert archive(tmp_path).load().class_names == ("Formica", "bee")
     other = Archive(name="tiny_imagenet", url="x", data_dir=str(tmp_path), size=16)
-    with pytest.raises(DataError, match=r"holds images of 8 x 8, but dataset\.size=16; remove the file"):
+    with pytest.raises(
+        DataError, match=r"holds images of 8 x 8, but dataset\.size=16; remove the file"
+    ):
         other.load()
 
 
@@ -78,7 +91,9 @@ def test_archive_names_the_rule_it_was_prepared_by(split_folder, tmp_path):
         )
 
 
-@pytest.mark.parametrize("said", [{}, {"resize": np.array(["pad", "crop"])}, {"resize": np.array(3)}])
+@pytest.mark.parametrize(
+    "said", [{}, {"resize": np.array(["pad", "crop"])}, {"resize": np.array(3)}]
+)
 def test_a_prepared_file_that_does_not_say_its_rule_is_read(said, split_folder, tmp_path):
     """As dcond wrote them before, or somebody else did."""
     file = archive(tmp_path, path=str(split_folder)).prepare()
@@ -102,7 +117,9 @@ def test_imagenette_is_unpacked_whole_or_not_at_all(split_folder, tmp_path, monk
     monkeypatch.setattr(datasets, "Imagenette", fetch)
     data_dir = tmp_path.parent / f"{tmp_path.name}-data"
     dataset = archive(data_dir, download=True)
-    with pytest.raises(DataError, match=r"could not be fetched \(Error downloading\)\. Run 'dcond data prepare"):
+    with pytest.raises(
+        DataError, match=r"could not be fetched \(Error downloading\)\. Run 'dcond data prepare"
+    ):
         dataset.load()
     assert len(dataset.load().train) == 8
     assert sizes == ["160px", "160px"]

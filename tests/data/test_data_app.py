@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import dcond
-from dcond.apps.data import main, make_dataset
+from dcond.cli.data import main, make_dataset
 from dcond.data import Dataset
 from dcond.errors import ConfigError, DataError
 from dcond.paths import conf_dir
@@ -41,7 +41,9 @@ def test_every_yaml_opens_with_one_line_and_says_whether_mirroring_is_safe(name)
 def test_every_torchvision_source_exists():
     from torchvision import datasets
 
-    sources = [getattr(make_dataset(name, []), "source", None) for name in NAMES if name not in NEEDS_PATH]
+    sources = [
+        getattr(make_dataset(name, []), "source", None) for name in NAMES if name not in NEEDS_PATH
+    ]
     assert len([source for source in sources if source]) == 7
     assert all(hasattr(datasets, source) for source in sources if source)
 
@@ -49,7 +51,12 @@ def test_every_torchvision_source_exists():
 def test_info_of_digits(capsys):
     assert main(["info", "digits"]) == 0
     shown = capsys.readouterr().out
-    for words in ("1,257 train, 540 test", "8 x 8 pixels", "1 channel (grey)", "min 122, median 126.5, max 128"):
+    for words in (
+        "1,257 train, 540 test",
+        "8 x 8 pixels",
+        "1 channel (grey)",
+        "min 122, median 126.5, max 128",
+    ):
         assert words in shown
     assert "124    54" in shown  # classes one by one
 
@@ -61,15 +68,26 @@ def test_info_takes_settings_and_checks_a_users_file(tmp_path, capsys):
     np.savez(file, train_images=images, train_labels=labels, test_images=images, test_labels=labels)
     assert main(["info", "npz", f"dataset.path={file}"]) == 0
     assert "4 train, 4 test" in capsys.readouterr().out
-    np.savez(file, train_images=images, train_labels=labels - 1, test_images=images, test_labels=labels)
+    np.savez(
+        file, train_images=images, train_labels=labels - 1, test_images=images, test_labels=labels
+    )
     with pytest.raises(DataError, match=r"mine\.npz: train_labels\[0\] is -1"):
         main(["info", "npz", f"dataset.path={file}"])
 
 
 def test_info_shows_names_as_they_are(tmp_path, capsys):
     """Nothing in them is taken for markup."""
-    images, labels, names = np.zeros((3, 6, 6, 3), np.uint8), np.arange(3), ["[/INST]", "house [red]", ":bee:"]
-    content = {"train_images": images, "train_labels": labels, "test_images": images, "test_labels": labels}
+    images, labels, names = (
+        np.zeros((3, 6, 6, 3), np.uint8),
+        np.arange(3),
+        ["[/INST]", "house [red]", ":bee:"],
+    )
+    content = {
+        "train_images": images,
+        "train_labels": labels,
+        "test_images": images,
+        "test_labels": labels,
+    }
     np.savez(tmp_path / "mine.npz", **content, class_names=np.array(names))
     assert main(["info", "npz", f"dataset.path={tmp_path / 'mine.npz'}"]) == 0
     shown = capsys.readouterr().out
@@ -80,7 +98,13 @@ def test_prepare_says_what_it_did(tmp_path, capsys):
     assert main(["prepare", "digits"]) == 0
     assert capsys.readouterr().out == "digits: nothing to prepare, it is read as it is\n"
     images, labels = np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1])
-    np.savez(tmp_path / "cifar10.npz", train_images=images, train_labels=labels, test_images=images, test_labels=labels)
+    np.savez(
+        tmp_path / "cifar10.npz",
+        train_images=images,
+        train_labels=labels,
+        test_images=images,
+        test_labels=labels,
+    )
     assert main(["prepare", "cifar10"]) == 0  # there already: checked and kept
     assert capsys.readouterr().out == f"cifar10: prepared {tmp_path / 'cifar10.npz'} (0.0 MB)\n"
 
@@ -100,24 +124,45 @@ def test_prepare_writes_over_no_other_data_set(name, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["info", "cifar"], "data set='cifar' is unknown; allowed: cifar10,.*Did you mean 'cifar10'"),
-        (["info", "npz"], r"^dataset=npz needs dataset\.path; add it to the command, as dataset\.path="),
+        (
+            ["info", "cifar"],
+            "data set='cifar' is unknown; allowed: cifar10,.*Did you mean 'cifar10'",
+        ),
+        (
+            ["info", "npz"],
+            r"^dataset=npz needs dataset\.path; add it to the command, as dataset\.path=",
+        ),
         (
             ["info", "digits", "dataset.tset_count=3"],
             r"^dataset\.tset_count is no setting of dataset\. Did you mean dataset\.test_count\? There are: ",
         ),
         (["info", "digits", "dataset.test_count=3"], "^dataset.test_count=3 is out of range"),
-        (["info", "digits", "dataset.test_count=["], r"^'dataset\.test_count=\[' is no setting; write KEY=VALUE"),
-        (["info", "cifar10", "+dataset.colour=3"], r"^dataset\.colour is unknown; dcond\.data\.TorchvisionSet takes "),
+        (
+            ["info", "digits", "dataset.test_count=["],
+            r"^'dataset\.test_count=\[' is no setting; write KEY=VALUE",
+        ),
+        (
+            ["info", "cifar10", "+dataset.colour=3"],
+            r"^dataset\.colour is unknown; dcond\.data\.TorchvisionSet takes ",
+        ),
         (["info", "npz", "dataset.path=5"], r"^dataset\.path=5 must be text\.$"),
         (["info", "npz", "dataset.path=null"], r"^dataset\.path=null must be text\.$"),
         (["info", "npz", "dataset.path=[a]"], r"^dataset\.path=\['a'\] must be text\.$"),
         (["info", "cifar10", "dataset.data_dir=5"], r"^dataset\.data_dir=5 must be text\.$"),
-        (["info", "npz", "dataset=3"], "^a part is chosen by a name: 'Config group override must be a string"),
-        (["info", "npz", "dataset={a: 1}"], r"^dataset\.a is no setting of dataset\. There are: name, path, "),
+        (
+            ["info", "npz", "dataset=3"],
+            "^a part is chosen by a name: 'Config group override must be a string",
+        ),
+        (
+            ["info", "npz", "dataset={a: 1}"],
+            r"^dataset\.a is no setting of dataset\. There are: name, path, ",
+        ),
         (["info", "npz", "~dataset"], "Key 'dataset' is not in struct"),
         (["info", "digits", "+="], "^'\\+=' names no setting; write KEY=VALUE without a space"),
-        (["info", "digits", "+newkey=1"], r"^\+newkey=1 is no setting of a data set; allowed: dataset\.KEY=VALUE, "),
+        (
+            ["info", "digits", "+newkey=1"],
+            r"^\+newkey=1 is no setting of a data set; allowed: dataset\.KEY=VALUE, ",
+        ),
         (["info", "digits", "pool=tiny"], "^pool=tiny is no setting of a data set; "),
     ],
 )
@@ -144,13 +189,17 @@ def test_wrong_usage_exits_with_2(words, capsys):
 
 def test_help_has_examples_and_imports_neither_torch_nor_hydra():
     code = (
-        "import sys\nfrom dcond.apps.data import main\n"
+        "import sys\nfrom dcond.cli.data import main\n"
         "try:\n    main(['info', '--help'])\nexcept SystemExit as end:\n"
         "    sys.exit(end.code or [m for m in ('torch', 'hydra', 'numpy') if m in sys.modules] or 0)\n"
     )
     source = str(Path(dcond.__file__).parents[1])
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env={"PYTHONPATH": source}, check=False
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": source},
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert "dcond data info npz dataset.path=birds.npz" in done.stdout

@@ -28,8 +28,12 @@ def test_16_bit_grey_of_every_kind_of_file(tmp_path):
         for split in ("train", "test"):
             (tmp_path / split / name).mkdir(parents=True)
             Image.fromarray(levels).save(tmp_path / split / name / name)
-    (tmp_path / "train" / "c.pgm" / "c.pgm").write_bytes(b"P5 2 2 65535\n" + levels.astype(">u2").tobytes())
-    assert ImageFolder(path=str(tmp_path)).load().train.images.flatten(1).tolist() == 3 * [[0, 1, 128, 255]]
+    (tmp_path / "train" / "c.pgm" / "c.pgm").write_bytes(
+        b"P5 2 2 65535\n" + levels.astype(">u2").tobytes()
+    )
+    assert ImageFolder(path=str(tmp_path)).load().train.images.flatten(1).tolist() == 3 * [
+        [0, 1, 128, 255]
+    ]
 
 
 def test_12_bit_grey_keeps_its_upper_bits(tmp_path):
@@ -47,7 +51,10 @@ def test_12_bit_grey_keeps_its_upper_bits(tmp_path):
 @pytest.mark.parametrize(
     ("pixels", "words"),
     [
-        (np.array([[0, 255]], np.int32), "its pixels are whole numbers of 32 bits, of unknown range"),
+        (
+            np.array([[0, 255]], np.int32),
+            "its pixels are whole numbers of 32 bits, of unknown range",
+        ),
         (np.array([[0, 1]], np.float32), "its pixels are floating point, of unknown range"),
     ],
 )

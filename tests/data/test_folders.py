@@ -9,7 +9,7 @@ from PIL import Image
 
 from dcond.data import ImageFolder, Npz
 from dcond.errors import ConfigError, DataError
-from pictures import picture
+from helpers.pictures import picture
 
 
 def test_train_and_test_folders(split_folder):
@@ -44,7 +44,9 @@ def test_unlike_sizes_need_a_size_and_every_rule_gives_it(split_folder):
     wide = np.zeros((6, 12, 3), np.uint8)
     wide[:, 3:9] = 200  # the middle square is bright, the rest black
     Image.fromarray(wide).save(split_folder / "train" / "ant" / "0.png")
-    with pytest.raises(DataError, match=r"images differ in size: .*1\.png is 6 x 6.*dataset\.size=64"):
+    with pytest.raises(
+        DataError, match=r"images differ in size: .*1\.png is 6 x 6.*dataset\.size=64"
+    ):
         ImageFolder(path=str(split_folder)).load()
     got = {}
     for rule in ("crop", "squash", "pad"):
@@ -60,7 +62,9 @@ def test_unlike_sizes_need_a_size_and_every_rule_gives_it(split_folder):
 def test_size_keeps_images_that_have_it(split_folder):
     for rule in ("crop", "squash", "pad"):
         kept = ImageFolder(path=str(split_folder)).load().train.images
-        assert torch.equal(ImageFolder(path=str(split_folder), size=6, resize=rule).load().train.images, kept)
+        assert torch.equal(
+            ImageFolder(path=str(split_folder), size=6, resize=rule).load().train.images, kept
+        )
 
 
 def test_channels_auto_is_grey_only_if_every_image_is(tmp_path):
@@ -71,7 +75,12 @@ def test_channels_auto_is_grey_only_if_every_image_is(tmp_path):
     assert ImageFolder(path=str(tmp_path), channels=3).load().spec.channels == 3
     picture(tmp_path / "test" / "b" / "0.png", mode="RGB")
     assert ImageFolder(path=str(tmp_path)).load().spec.channels == 3
-    assert ImageFolder(path=str(tmp_path), channels=1, size=4).load().train.images.shape == (2, 1, 4, 4)
+    assert ImageFolder(path=str(tmp_path), channels=1, size=4).load().train.images.shape == (
+        2,
+        1,
+        4,
+        4,
+    )
 
 
 def test_truncated_png_is_named(split_folder):
@@ -113,7 +122,10 @@ def test_hidden_folders_hold_no_images(split_folder, caplog):
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (lambda f: (f / "train" / "cow").mkdir(), r"class folder .*cow holds no image; add some or remove"),
+        (
+            lambda f: (f / "train" / "cow").mkdir(),
+            r"class folder .*cow holds no image; add some or remove",
+        ),
         (
             lambda f: picture(f / "test" / "cow" / "0.png"),
             "must have the same class folders; only one of them has: cow",

@@ -9,15 +9,17 @@ import torch
 from PIL import Image
 
 from dcond.data import ImageFolder, Npz, statistics
-from dcond.data.member import open_member
+from dcond.data.npz_images import open_member
 from dcond.errors import DataError
-from pictures import arrays
+from helpers.pictures import arrays
 
 
 def test_a_damaged_image_is_named_when_it_is_wanted(folder, tmp_path):
     damaged = folder / "train" / "class 04" / "1.png"
     damaged.write_bytes(damaged.read_bytes()[:60])
-    dataset = ImageFolder(path=str(folder), size=6, channels=3, keep="disk", data_dir=str(tmp_path / "data"))
+    dataset = ImageFolder(
+        path=str(folder), size=6, channels=3, keep="disk", data_dir=str(tmp_path / "data")
+    )
     words = r"class 04.1\.png cannot be read as an image \(.+\); replace or remove it\."
     with pytest.raises(DataError, match=words):
         dataset.load()  # mean and std look at every image
@@ -34,19 +36,28 @@ def test_an_image_replaced_by_one_of_another_size_is_named(tmp_path):
             Image.new("L", (4, 5)).save(tmp_path / split / name / "0.png")
     images = ImageFolder(path=str(tmp_path)).arrays().train_images
     Image.new("L", (4, 4)).save(tmp_path / "train/b/0.png")
-    with pytest.raises(DataError, match=r"0\.png is 4 x 4 now and was 4 x 5 when it was listed; start anew"):
+    with pytest.raises(
+        DataError, match=r"0\.png is 4 x 4 now and was 4 x 5 when it was listed; start anew"
+    ):
         images[:]
 
 
-def test_mean_and_std_of_a_folder_on_disk_are_kept_until_an_image_changes(folder, tmp_path, caplog, monkeypatch):
-    dataset = ImageFolder(path=str(folder), name="bugs", size=6, keep="disk", data_dir=str(tmp_path / "data"))
+def test_mean_and_std_of_a_folder_on_disk_are_kept_until_an_image_changes(
+    folder, tmp_path, caplog, monkeypatch
+):
+    dataset = ImageFolder(
+        path=str(folder), name="bugs", size=6, keep="disk", data_dir=str(tmp_path / "data")
+    )
     with caplog.at_level(logging.INFO, logger="dcond"):
         first = dataset.load()
     (file,) = (tmp_path / "data" / "statistics").iterdir()
     assert file.name.startswith("bugs_")
     assert json.loads(file.read_text())["images"] == 120
     assert "bugs: taking mean and std of 120 images, once" in caplog.text
-    assert "bugs: 120 training images, 0.0 MB, on disk, read when wanted (as dataset.keep says)" in caplog.text
+    assert (
+        "bugs: 120 training images, 0.0 MB, on disk, read when wanted (as dataset.keep says)"
+        in caplog.text
+    )
     caplog.clear()
     with caplog.at_level(logging.INFO, logger="dcond"):
         again = dataset.load()
@@ -75,21 +86,33 @@ def test_the_checksum_is_compared_when_all_is_read_in_order(npz):
     content[600] ^= 1  # among the training pixels
     npz.write_bytes(content)
     for keep in ("device", "disk"):
-        with pytest.raises(DataError, match=r"toy\.npz cannot be read as an npz file \(Bad CRC-32 for file 'train_im"):
+        with pytest.raises(
+            DataError,
+            match=r"toy\.npz cannot be read as an npz file \(Bad CRC-32 for file 'train_im",
+        ):
             Npz(path=str(npz), keep=keep).load()
 
 
 def test_any_rows_are_read_from_their_place(npz):
     images = open_member(npz, "train_images")
     plain = np.load(npz)["train_images"]
-    for rows in (np.array([19, 0, 4, 4]), slice(3, 20), slice(None), slice(2, 15, 4), slice(5, 5), np.array([], int)):
+    for rows in (
+        np.array([19, 0, 4, 4]),
+        slice(3, 20),
+        slice(None),
+        slice(2, 15, 4),
+        slice(5, 5),
+        np.array([], int),
+    ):
         np.testing.assert_array_equal(images[rows], plain[rows])
 
 
 def test_a_file_cut_short_while_it_is_open_is_named(npz):
     images = open_member(npz, "test_images")
     npz.write_bytes(npz.read_bytes()[:700])
-    with pytest.raises(DataError, match=r"toy\.npz ended before its images did; write or copy it again\."):
+    with pytest.raises(
+        DataError, match=r"toy\.npz ended before its images did; write or copy it again\."
+    ):
         images[np.array([5])]
 
 
@@ -101,6 +124,10 @@ def test_what_must_be_read_whole_is_and_not_left_on_disk(tmp_path, how):
     else:
         np.savez(file, **given | {"test_images": given["test_images"] / 255})
     real = Npz(path=str(file)).load()
-    np.testing.assert_array_equal(real.train.take(torch.tensor([3]))[0].permute(1, 2, 0), given["train_images"][3])
-    with pytest.raises(DataError, match=r"dataset\.keep=disk: npz cannot be read piece by piece, for the npz file"):
+    np.testing.assert_array_equal(
+        real.train.take(torch.tensor([3]))[0].permute(1, 2, 0), given["train_images"][3]
+    )
+    with pytest.raises(
+        DataError, match=r"dataset\.keep=disk: npz cannot be read piece by piece, for the npz file"
+    ):
         Npz(path=str(file), keep="disk").load()

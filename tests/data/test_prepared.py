@@ -45,7 +45,9 @@ def test_load_gives_channels_first_tensors(tmp_path):
     real = Npz(path=str(saved(tmp_path / "toy.npz")), name="toy").load()
     assert real.name == "toy"
     assert real.train.images.shape == (12, 3, 4, 5)
-    np.testing.assert_array_equal(real.train.images.numpy(), given["train_images"].transpose(0, 3, 1, 2))
+    np.testing.assert_array_equal(
+        real.train.images.numpy(), given["train_images"].transpose(0, 3, 1, 2)
+    )
     np.testing.assert_array_equal(real.test.labels.numpy(), given["test_labels"])
     assert real.train.images.is_contiguous()
     assert real.train.images.stride() == (60, 20, 5, 1)
@@ -67,11 +69,17 @@ def test_unit_floats_are_rounded_to_levels(tmp_path):
 
 
 def test_class_names_default_to_numbers(tmp_path):
-    assert read_prepared(saved(tmp_path / "toy.npz", class_names=None)).class_names == ("0", "1", "2")
+    assert read_prepared(saved(tmp_path / "toy.npz", class_names=None)).class_names == (
+        "0",
+        "1",
+        "2",
+    )
 
 
 def test_label_types_narrower_than_64_bits_are_widened(tmp_path):
-    back = read_prepared(saved(tmp_path / "toy.npz", train_labels=(np.arange(12) % 3).astype(np.uint8)))
+    back = read_prepared(
+        saved(tmp_path / "toy.npz", train_labels=(np.arange(12) % 3).astype(np.uint8))
+    )
     assert back.train_labels.dtype == np.int64
 
 
@@ -90,20 +98,44 @@ def unit_with(value):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"test_labels": None, "test_images": None}, "test_images, test_labels missing; needed: train_images"),
-        ({"train_images": np.zeros((12, 3, 4, 5), np.uint8)}, r"shape \(12, 3, 4, 5\).*Use transpose\(0, 2, 3, 1\)"),
-        ({"train_images": np.zeros((12, 4, 5, 2), np.uint8)}, r"train_images has shape \(12, 4, 5, 2\); allowed"),
+        (
+            {"test_labels": None, "test_images": None},
+            "test_images, test_labels missing; needed: train_images",
+        ),
+        (
+            {"train_images": np.zeros((12, 3, 4, 5), np.uint8)},
+            r"shape \(12, 3, 4, 5\).*Use transpose\(0, 2, 3, 1\)",
+        ),
+        (
+            {"train_images": np.zeros((12, 4, 5, 2), np.uint8)},
+            r"train_images has shape \(12, 4, 5, 2\); allowed",
+        ),
         ({"train_images": np.zeros((12, 60), np.uint8)}, r"shape \(12, 60\); allowed"),
-        ({"train_images": np.zeros((12, 4, 5, 3), np.int64)}, r"type int64; allowed: uint8.*astype\('uint8'\)"),
-        ({"test_images": np.zeros((0, 4, 5, 3), np.uint8)}, "test_images is empty.*at least one image"),
-        ({"test_images": np.zeros((6, 5, 5, 3), np.uint8)}, r"training images are \(4, 5, 3\) and test.*\(5, 5, 3\)"),
+        (
+            {"train_images": np.zeros((12, 4, 5, 3), np.int64)},
+            r"type int64; allowed: uint8.*astype\('uint8'\)",
+        ),
+        (
+            {"test_images": np.zeros((0, 4, 5, 3), np.uint8)},
+            "test_images is empty.*at least one image",
+        ),
+        (
+            {"test_images": np.zeros((6, 5, 5, 3), np.uint8)},
+            r"training images are \(4, 5, 3\) and test.*\(5, 5, 3\)",
+        ),
         (unit_with(np.nan), "train_images holds NaN or an infinite value, first in image 7"),
         (unit_with(255), "values from 0 to 255; allowed: 0 to 1. Divide"),
         (unit_with(-0.5), "values from -0.5 to 1; allowed: 0 to 1"),
         ({"train_labels": np.arange(11) % 3}, "train_labels holds 11 labels for 12 images"),
         ({"train_labels": np.arange(12) % 3 + 0.0}, "type float64.*one integer per image"),
-        ({"train_labels": np.arange(12)[:, None] % 3}, r"shape \(12, 1\); allowed: one integer per image"),
-        (with_value("test_labels", 4, 3), r"test_labels\[4\] is 3; allowed: 0 to 2, for there are 3 classes"),
+        (
+            {"train_labels": np.arange(12)[:, None] % 3},
+            r"shape \(12, 1\); allowed: one integer per image",
+        ),
+        (
+            with_value("test_labels", 4, 3),
+            r"test_labels\[4\] is 3; allowed: 0 to 2, for there are 3 classes",
+        ),
         (with_value("train_labels", 5, -1), r"train_labels\[5\] is -1; labels count from 0"),
         ({"train_labels": np.arange(12) % 2}, r"no training image for class 'cat' \(2\)"),
         (
@@ -135,7 +167,9 @@ def test_missing_file(tmp_path):
 def test_truncated_file(tmp_path, keep, on_disk):
     file = saved(tmp_path / "cut.npz")
     file.write_bytes(file.read_bytes()[:keep])
-    with pytest.raises(DataError, match=r"cut\.npz is not an npz file, or only the first part of one"):
+    with pytest.raises(
+        DataError, match=r"cut\.npz is not an npz file, or only the first part of one"
+    ):
         read_prepared(file, on_disk=on_disk)
 
 
@@ -163,7 +197,9 @@ def test_failed_write_leaves_the_old_file_and_no_debris(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
-    with pytest.raises(DataError, match=r"cannot write .*toy\.npz \(.*No space left.*\); free some space"):
+    with pytest.raises(
+        DataError, match=r"cannot write .*toy\.npz \(.*No space left.*\); free some space"
+    ):
         write_prepared(file, check_prepared(arrays()))
     assert file.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["toy.npz"]

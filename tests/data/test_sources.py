@@ -52,11 +52,17 @@ def test_split_keeps_a_training_image_in_every_class():
 
 
 def test_statistics_equal_a_plain_computation():
-    images = torch.randint(0, 256, (300, 3, 5, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(
+        0, 256, (300, 3, 5, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     mean, std = measured(images.split(70), 3)
     plain = images.double() / 255
-    torch.testing.assert_close(torch.tensor(mean).double(), plain.mean((0, 2, 3)), rtol=1e-6, atol=0)
-    torch.testing.assert_close(torch.tensor(std).double(), plain.std((0, 2, 3), correction=0), rtol=1e-6, atol=0)
+    torch.testing.assert_close(
+        torch.tensor(mean).double(), plain.mean((0, 2, 3)), rtol=1e-6, atol=0
+    )
+    torch.testing.assert_close(
+        torch.tensor(std).double(), plain.std((0, 2, 3), correction=0), rtol=1e-6, atol=0
+    )
 
 
 @pytest.mark.parametrize(("level", "told"), [(1, True), (5, True), (60, False), (255, False)])
@@ -74,9 +80,13 @@ def test_constant_channel_does_not_divide_by_zero():
 
 
 def test_legacy_statistics_are_published_constants_or_refused():
-    with pytest.raises(ConfigError, match=r"stats=legacy has no published constants for 'digits'; allowed: mnist"):
+    with pytest.raises(
+        ConfigError, match=r"stats=legacy has no published constants for 'digits'; allowed: mnist"
+    ):
         Digits(stats="legacy")
-    with pytest.raises(ConfigError, match=r"dataset.stats='legasy' is unknown.*Did you mean 'legacy'"):
+    with pytest.raises(
+        ConfigError, match=r"dataset.stats='legasy' is unknown.*Did you mean 'legacy'"
+    ):
         Digits(stats="legasy")
 
 
@@ -85,7 +95,10 @@ def test_legacy_statistics_are_published_constants_or_refused():
     [
         ({"test_count": 5}, "dataset.test_count=5 is out of range; allowed: 10 to 1700"),
         ({"test_count": "many"}, "dataset.test_count=many is out of range"),
-        ({"split_seed": "abc"}, "dataset.split_seed='abc' is out of range; allowed: whole numbers from 0"),
+        (
+            {"split_seed": "abc"},
+            "dataset.split_seed='abc' is out of range; allowed: whole numbers from 0",
+        ),
         ({"name": "a/b"}, "dataset.name='a/b' cannot name a file"),
         ({"flip": "maybe"}, "dataset.flip='maybe' is unknown; allowed: true, false"),
     ],
@@ -135,7 +148,9 @@ def test_fetched_once_then_read_from_the_prepared_form(fakes, tmp_path):
     assert FakeSVHN.calls == 2  # one per split, not four
     assert dataset.prepare() == tmp_path / "svhn.npz"
     assert torch.equal(first.train.images, again.train.images)
-    np.testing.assert_array_equal(first.train.images.numpy(), FakeSVHN(tmp_path, download=True).data)
+    np.testing.assert_array_equal(
+        first.train.images.numpy(), FakeSVHN(tmp_path, download=True).data
+    )
     assert first.class_names == ("0", "1", "2", "3")
     assert (first.mean, first.std) == LEGACY["svhn"]
 
@@ -144,17 +159,26 @@ def test_a_prepared_file_of_another_source_is_refused(fakes, tmp_path):
     """A file of that name, made by another setting, would be taken for this set for ever."""
     given = {"name": "fake", "data_dir": str(tmp_path)}
     TorchvisionSet(source="SVHN", **given).prepare()
-    with pytest.raises(DataError, match=r"fake.npz holds torchvision's SVHN, but dataset.source=MNIST; give"):
+    with pytest.raises(
+        DataError, match=r"fake.npz holds torchvision's SVHN, but dataset.source=MNIST; give"
+    ):
         TorchvisionSet(source="MNIST", **given).load()
 
 
 def test_names_come_from_the_config_or_torchvision(fakes, tmp_path):
-    assert TorchvisionSet(name="a", source="MNIST", data_dir=str(tmp_path)).load().class_names == FakeMNIST.classes
-    named = TorchvisionSet(name="b", source="MNIST", data_dir=str(tmp_path), class_names=["zero", "one"])
+    assert (
+        TorchvisionSet(name="a", source="MNIST", data_dir=str(tmp_path)).load().class_names
+        == FakeMNIST.classes
+    )
+    named = TorchvisionSet(
+        name="b", source="MNIST", data_dir=str(tmp_path), class_names=["zero", "one"]
+    )
     assert named.load().class_names == ("zero", "one")
 
 
-def test_without_network_the_error_says_how_to_prepare_elsewhere(fakes, tmp_path, monkeypatch, capsys):
+def test_without_network_the_error_says_how_to_prepare_elsewhere(
+    fakes, tmp_path, monkeypatch, capsys
+):
     def offline(self, root, train=True, download=False):
         print("Failed to download (trying next):")
         raise RuntimeError("Error downloading x:\n<urlopen error>")
@@ -165,7 +189,10 @@ def test_without_network_the_error_says_how_to_prepare_elsewhere(fakes, tmp_path
         TorchvisionSet(name="mnist", source="MNIST", data_dir=str(tmp_path)).load()
     message = str(caught.value)
     assert "mnist could not be fetched (Error downloading x: <urlopen error>)" in message
-    assert "Run 'dcond data prepare mnist' on a machine with a network, then copy mnist.npz to" in message
+    assert (
+        "Run 'dcond data prepare mnist' on a machine with a network, then copy mnist.npz to"
+        in message
+    )
     assert str(tmp_path) in message
     assert "DCOND_DATA" in message
     assert "\n" not in message
@@ -175,7 +202,9 @@ def test_without_network_the_error_says_how_to_prepare_elsewhere(fakes, tmp_path
 
 
 def test_unknown_torchvision_class_is_suggested(fakes, tmp_path):
-    with pytest.raises(ConfigError, match=r"dataset.source='SVHNN' is not the name of a set.*Did you mean 'SVHN'"):
+    with pytest.raises(
+        ConfigError, match=r"dataset.source='SVHNN' is not the name of a set.*Did you mean 'SVHN'"
+    ):
         TorchvisionSet(name="x", source="SVHNN", data_dir=str(tmp_path)).load()
 
 
@@ -184,8 +213,12 @@ def test_legacy_constants_need_as_many_channels(tmp_path):
     label = np.array([0, 1])
     data = {"train_images": grey, "train_labels": label, "test_images": grey, "test_labels": label}
     write_prepared(tmp_path / "cifar10.npz", check_prepared(data))
-    dataset = TorchvisionSet(name="cifar10", source="CIFAR10", data_dir=str(tmp_path), stats="legacy")
-    with pytest.raises(DataError, match=r"stats=legacy has 3 channel\(s\) for 'cifar10', the images 1"):
+    dataset = TorchvisionSet(
+        name="cifar10", source="CIFAR10", data_dir=str(tmp_path), stats="legacy"
+    )
+    with pytest.raises(
+        DataError, match=r"stats=legacy has 3 channel\(s\) for 'cifar10', the images 1"
+    ):
         dataset.load()
 
 

@@ -13,10 +13,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from dcond.apps import data, evaluate, export, report
-from dcond.apps.choices import names
-from dcond.apps.list import KINDS
-from dcond.cli import COMMANDS
+from dcond.cli import data, evaluate, export, report
+from dcond.cli.config_groups import group_options
+from dcond.cli.list import KINDS
+from dcond.cli.main import COMMANDS
 from dcond.paths import conf_dir
 
 ROOT = Path(__file__).parents[2]
@@ -26,7 +26,8 @@ INLINE = re.compile(r"(?<!`)`(?P<code>[^`]+)`(?!`)")
 MADE = {ROOT / "docs" / "configuration.md"}  # by scripts/site_hooks.py, when the site is built
 
 
-# --- reading the pages --------------------------------------------------------------------------------------------
+# --- reading the pages
+# --------------------------------------------------------------------------------------------
 
 
 def code_lines(text: str) -> Iterator[str]:
@@ -45,7 +46,10 @@ def commands(page: Path) -> list[list[str]]:
     if page.suffix == ".yaml":
         candidates = [line.lstrip("# ") for line in text.splitlines()]
     else:
-        candidates = [*code_lines(text), *(" ".join(found["code"].split()) for found in INLINE.finditer(text))]
+        candidates = [
+            *code_lines(text),
+            *(" ".join(found["code"].split()) for found in INLINE.finditer(text)),
+        ]
     parts = (part for line in candidates for part in re.split(r" && | \| |;", line))
     found = (re.match(r"(?:[A-Z_]+=\S+ )*dcond (?P<words>[a-z]+( .*)?)$", part) for part in parts)
     return [split(match["words"]) for match in found if match]
@@ -66,15 +70,19 @@ SHOWN = {tuple(words): page for page in [*PAGES, *CONFIGS] for words in commands
 HYDRA = [(words, page) for words, page in SHOWN.items() if words[0] in ("condense", "evaluate")]
 
 
-# --- links and paths ----------------------------------------------------------------------------------------------
+# --- links and paths
+# ----------------------------------------------------------------------------------------------
 
 
 def test_relative_links_lead_to_files():
     lost = [
         f"{page.name}: {found['target']}"
         for page in PAGES
-        for found in re.finditer(r"\]\((?P<target>[^)#\s:]+)(?:#[^)\s]*)?\)", page.read_text(encoding="utf-8"))
-        if not (page.parent / found["target"]).exists() and page.parent / found["target"] not in MADE
+        for found in re.finditer(
+            r"\]\((?P<target>[^)#\s:]+)(?:#[^)\s]*)?\)", page.read_text(encoding="utf-8")
+        )
+        if not (page.parent / found["target"]).exists()
+        and page.parent / found["target"] not in MADE
     ]
     assert lost == []
 
@@ -82,16 +90,26 @@ def test_relative_links_lead_to_files():
 def test_paths_in_the_text_are_files_of_this_repository():
     place = re.compile(r"(src|tests|docs|conf|scripts|benchmarks)/[\w./-]+")
     named = [
-        (page.name, found["code"].partition("::")[0]) for page in PAGES for found in INLINE.finditer(page.read_text())
+        (page.name, found["code"].partition("::")[0])
+        for page in PAGES
+        for found in INLINE.finditer(page.read_text())
     ]
     made = ("class_mean", "xyz", "configuration.md")  # of the examples
-    lost = [f"{page}: {path}" for page, path in named if place.fullmatch(path) and not (ROOT / path).exists()]
+    lost = [
+        f"{page}: {path}"
+        for page, path in named
+        if place.fullmatch(path) and not (ROOT / path).exists()
+    ]
     assert [words for words in lost if not any(name in words for name in made)] == []
 
 
 def test_every_page_is_on_the_site():
     text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    pages = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.is_relative_to(ROOT / "docs")]
+    pages = [
+        page.relative_to(ROOT / "docs").as_posix()
+        for page in PAGES
+        if page.is_relative_to(ROOT / "docs")
+    ]
     nav = str(yaml.safe_load(text)["nav"])
     assert [page for page in pages if f"'{page}'" not in nav] == []  # add it to nav in mkdocs.yml
 
@@ -104,7 +122,8 @@ def test_the_citation_is_this_project():
     assert {"cff-version", "message"} <= citation.keys()
 
 
-# --- commands -----------------------------------------------------------------------------------------------------
+# --- commands
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_there_are_commands_to_look_at():
@@ -118,16 +137,24 @@ def plain_fault(words: tuple[str, ...]) -> str | None:
     if command not in COMMANDS:
         return "no such sub-command"
     if command == "list":
-        return None if len(rest) == len(words) - 1 == 1 and rest[0] in KINDS else None if not rest else "no such kind"
+        return (
+            None
+            if len(rest) == len(words) - 1 == 1 and rest[0] in KINDS
+            else None
+            if not rest
+            else "no such kind"
+        )
     parsers = {"data": data._parser, "export": export._parser, "report": report._parser}
-    if command not in parsers or len(words) == 1 or words[1].startswith("--to"):  # the rest is meant to be added
+    if (
+        command not in parsers or len(words) == 1 or words[1].startswith("--to")
+    ):  # the rest is meant to be added
         return None
     try:
         arguments = parsers[command]().parse_args(list(words[1:]))
     except SystemExit:
         return "does not parse"
     if command == "data" and not is_placeholder(arguments.name):
-        return None if arguments.name in names("dataset") else "no such data set"
+        return None if arguments.name in group_options("dataset") else "no such data set"
     return None
 
 
@@ -136,22 +163,34 @@ def test_commands_without_hydra_parse(capsys):
     assert {words: fault for words, fault in found.items() if fault} == {}, capsys.readouterr().err
 
 
-@pytest.mark.parametrize("words", [("condens",), ("list", "metods"), ("export", "x"), ("data", "info", "digit")])
+@pytest.mark.parametrize(
+    "words", [("condens",), ("list", "metods"), ("export", "x"), ("data", "info", "digit")]
+)
 def test_the_test_sees_a_wrong_command(words, capsys):
     assert plain_fault(words)
 
 
 def overrides(words: tuple[str, ...]) -> list[str]:
     """Return a command's settings, without its flags and their values and without the reader's own choices."""
-    words = evaluate.path_words(list(words[1:])) if words[0] == "evaluate" else list(words[1:])
+    words = (
+        evaluate.expand_path_arguments(list(words[1:]))
+        if words[0] == "evaluate"
+        else list(words[1:])
+    )
     flags = {index for index, word in enumerate(words) if word.startswith("-")}
-    valued = {index + 1 for index in flags if words[index] in ("--config-dir", "--cfg", "-cd", "-c")}
+    valued = {
+        index + 1 for index in flags if words[index] in ("--config-dir", "--cfg", "-cd", "-c")
+    }
     settings = [word for index, word in enumerate(words) if index not in flags | valued]
     return [word for word in settings if "=" in word or word.startswith(("~", "+"))]
 
 
 def test_choices_in_commands_are_files_of_their_groups():
-    own = {title for page in PAGES for title in re.findall(r'title="own/([\w/]+)\.yaml"', page.read_text())}
+    own = {
+        title
+        for page in PAGES
+        for title in re.findall(r'title="own/([\w/]+)\.yaml"', page.read_text())
+    }
     lost = []
     for words, page in HYDRA:
         for override in OverridesParser.create().parse_overrides(overrides(words)):
@@ -159,9 +198,13 @@ def test_choices_in_commands_are_files_of_their_groups():
             values = (override.input_line or "").partition("=")[2].split(",")
             if not (conf_dir() / group).is_dir() or "/" in group:
                 continue
-            allowed = [*names(group), "null"]
-            unknown = [value for value in values if value not in allowed and f"{group}/{value}" not in own]
-            lost += [f"{page.name}: {group}={value}" for value in unknown if not is_placeholder(value)]
+            allowed = [*group_options(group), "null"]
+            unknown = [
+                value for value in values if value not in allowed and f"{group}/{value}" not in own
+            ]
+            lost += [
+                f"{page.name}: {group}={value}" for value in unknown if not is_placeholder(value)
+            ]
     assert lost == []
 
 
@@ -169,7 +212,9 @@ def test_choices_in_commands_are_files_of_their_groups():
 def test_commands_compose(tmp_path):
     """As ``--cfg job`` would; of a sweep's lists the first and the last job."""
     for page in PAGES:
-        for title, content in re.findall(r'^```yaml title="own/([^"]+)"\n(.*?)^```$', page.read_text(), re.M | re.S):
+        for title, content in re.findall(
+            r'^```yaml title="own/([^"]+)"\n(.*?)^```$', page.read_text(), re.M | re.S
+        ):
             (tmp_path / title).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / title).write_text(content)
     faults = {}
@@ -184,9 +229,13 @@ def test_commands_compose(tmp_path):
 
 def composed(words: tuple[str, ...], job: int, own: Path) -> None:
     """Compose the configuration of a command, with the folder of configs that the pages show."""
-    settings = [one_of(word, job) for word in overrides(words)] if "-m" in words else overrides(words)
+    settings = (
+        [one_of(word, job) for word in overrides(words)] if "-m" in words else overrides(words)
+    )
     settings = [word for word in settings if not (is_choice_of_the_reader(word) or is_range(word))]
-    if find_spec("hydra_plugins.hydra_ray_launcher") is None:  # it wants an older joblib than the tests
+    if (
+        find_spec("hydra_plugins.hydra_ray_launcher") is None
+    ):  # it wants an older joblib than the tests
         settings = [word for word in settings if word != "sweep=ray"]
     if words[0] == "evaluate" and not any(word.startswith("dataset=") for word in settings):
         settings.append("dataset=digits")
@@ -199,7 +248,11 @@ def composed(words: tuple[str, ...], job: int, own: Path) -> None:
 def one_of(word: str, job: int) -> str:
     """Take one element of a sweep's list."""
     key, _, value = word.partition("=")
-    return f"{key}={value.split(',')[job]}" if "," in value and value[0] not in "[{'" and "(" not in value else word
+    return (
+        f"{key}={value.split(',')[job]}"
+        if "," in value and value[0] not in "[{'" and "(" not in value
+        else word
+    )
 
 
 def is_range(word: str) -> bool:

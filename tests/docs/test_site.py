@@ -9,7 +9,7 @@ from pathlib import Path
 import config_reference
 import pytest
 
-from dcond.apps.choices import names
+from dcond.cli.config_groups import group_options
 from dcond.paths import conf_dir
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +19,7 @@ def test_the_reference_has_every_group_file_and_setting():
     text = config_reference.reference()
     for group in (path for path in conf_dir().iterdir() if path.is_dir() and path.name != "hydra"):
         assert f"\n## {group.name}\n" in text
-        for name in names(group.name):
+        for name in group_options(group.name):
             assert f"`{group.name}={name}`" in text or f"`{group.name}/{name}`" in text
     assert "| `ipc` | `1` | images stored per class |" in text
     assert "| `networks.ConvNet.width` | `64` |  |" in text
@@ -71,7 +71,9 @@ def site(tmp_path_factory) -> Path:
     pytest.importorskip("mkdocs", reason="pip install '.[docs]'")
     target = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(target)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600
+    )
     assert done.returncode == 0, done.stderr
     return target
 
@@ -85,7 +87,11 @@ def test_it_builds_without_a_warning_loads_nothing_from_elsewhere_and_leads_to_i
         links.feed(page.read_text(encoding="utf-8"))
         assert [source for source in links.loaded if re.match(r"(https?:)?//", source)] == []
         own = (link.partition("#")[0] for link in links.led_to if not re.match(r"[a-z]+:", link))
-        lost = [link for link in own if link not in ("", ".", "..") and not (page.parent / link).exists()]
+        lost = [
+            link
+            for link in own
+            if link not in ("", ".", "..") and not (page.parent / link).exists()
+        ]
         assert lost == [] or page.name == "404.html", page
 
 
@@ -94,7 +100,12 @@ def test_the_reference_pages_hold_settings_and_docstrings(site):
     settings = (site / "configuration.html").read_text(encoding="utf-8")
     assert 'id="method-dm"' in settings
     python = (site / "api.html").read_text(encoding="utf-8")
-    for name in ("dcond.artefact.load", "dcond.types.SyntheticSet", "dcond.methods.dm.DM", "dcond.models.base.Recipe"):
+    for name in (
+        "dcond.artefact.load",
+        "dcond.types.SyntheticSet",
+        "dcond.methods.dm.DM",
+        "dcond.models.base.Recipe",
+    ):
         assert f'id="{name}"' in python
     assert ":class:" not in python
     assert ":func:" not in python

@@ -11,17 +11,24 @@ from hydra import compose, initialize_config_dir
 from studies import STUDIES
 from study import show, table, words
 
-import study_tables
-from dcond.apps.job import build
+from dcond.cli.instantiate import build
 from dcond.paths import conf_dir
+from helpers import study_tables
 
 ROOT = Path(__file__).parents[2]
 CASES = [(name, method) for name, study in STUDIES.items() for method in study.methods]
 PAGES = study_tables.pages(ROOT)
-TABLES = [(page, words, cells) for page, text in PAGES.items() for words, cells in study_tables.groups(text)]
-FIGURE = re.compile(r"(?<![\d.,])[+-]?\d+(?:\.\d)? ± \d+(?:\.\d)?(?![\d.]*\d)")  # two decimals are of other figures
+TABLES = [
+    (page, words, cells)
+    for page, text in PAGES.items()
+    for words, cells in study_tables.groups(text)
+]
+FIGURE = re.compile(
+    r"(?<![\d.,])[+-]?\d+(?:\.\d)? ± \d+(?:\.\d)?(?![\d.]*\d)"
+)  # two decimals are of other figures
 
-# What stands in no table of docs/. The differences on digits and over the inner epochs are in the text.
+# What stands in no table of docs/. The differences on digits and over the inner epochs are in the
+# text.
 LEFT_OUT = {
     "selection_dm_m3d": lambda block, what, network: network == "average",
     "gradient_matching": lambda block, what, network: network == "average" and " - " not in what,
@@ -57,7 +64,9 @@ GIVEN = {name: given(name) for name in STUDIES if (ROOT / table(name)).is_file()
 def test_a_study_can_be_run(name, method):
     study = STUDIES[name]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("condense", words(name, next(iter(study.words)), study.datasets[0], method).split())
+        cfg = compose(
+            "condense", words(name, next(iter(study.words)), study.datasets[0], method).split()
+        )
     build(cfg.method, method)
     assert set(build(cfg.pool, "pool").networks) >= {"ConvNet", "MLP", "ResNet"}
 
@@ -84,7 +93,11 @@ def missing(name: str) -> set[study_tables.Key]:
         if page != "README.md" and cells.items() <= GIVEN[name].items()
         for key in cells
     }
-    return {key for key in GIVEN[name].keys() - shown if not LEFT_OUT.get(name, lambda *key: False)(*key)}
+    return {
+        key
+        for key in GIVEN[name].keys() - shown
+        if not LEFT_OUT.get(name, lambda *key: False)(*key)
+    }
 
 
 @pytest.mark.parametrize("name", GIVEN)
@@ -113,8 +126,18 @@ def test_every_table_says_what_the_rows_of_a_study_hold():
 def test_what_the_text_says_with_an_interval_is_a_cell_of_a_study():
     """A signed figure is one of the differences; in whole numbers it is one of them rounded."""
     cells = [(key, cell) for own in GIVEN.values() for key, cell in own.items()]
-    known = {cell for _, cell in cells} | {cell[1:] for (_, what, _), cell in cells if " - " in what}
-    known |= {" ± ".join(f"{float(figure):.0f}" for figure in cell.split(" ± ")) for cell in known if " ± " in cell}
-    said = [(page, found) for page, text in PAGES.items() for found in FIGURE.findall(study_tables.prose(text))]
+    known = {cell for _, cell in cells} | {
+        cell[1:] for (_, what, _), cell in cells if " - " in what
+    }
+    known |= {
+        " ± ".join(f"{float(figure):.0f}" for figure in cell.split(" ± "))
+        for cell in known
+        if " ± " in cell
+    }
+    said = [
+        (page, found)
+        for page, text in PAGES.items()
+        for found in FIGURE.findall(study_tables.prose(text))
+    ]
     assert len(said) > 30
     assert [(page, found) for page, found in said if found not in known] == []

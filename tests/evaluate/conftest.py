@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from dcond.evaluate import protocol, stacked
+from dcond.evaluate import protocol
+from dcond.evaluate import vmap_training as stacked
 from dcond.types import SyntheticSet
 
 
@@ -11,7 +12,9 @@ from dcond.types import SyntheticSet
 def chosen(toy) -> SyntheticSet:
     """Two real images of every class."""
     rows = torch.cat([rows[:2] for rows in toy.class_rows])
-    return SyntheticSet(toy.pixels(rows), toy.train.labels[rows], toy.class_names, 2, toy.mean, toy.std)
+    return SyntheticSet(
+        toy.pixels(rows), toy.train.labels[rows], toy.class_names, 2, toy.mean, toy.std
+    )
 
 
 @pytest.fixture

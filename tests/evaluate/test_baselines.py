@@ -11,13 +11,32 @@ from dcond.types import RealData, Split, SyntheticSet
 @pytest.fixture
 def condensed(toy) -> SyntheticSet:
     soft = torch.rand(9, 3, generator=torch.Generator().manual_seed(0))
-    return SyntheticSet(torch.rand(9, 1, 8, 8), soft, toy.class_names, 3, (0.3,), (0.4,), factor=2, align_corners=True)
+    return SyntheticSet(
+        torch.rand(9, 1, 8, 8),
+        soft,
+        toy.class_names,
+        3,
+        (0.3,),
+        (0.4,),
+        factor=2,
+        align_corners=True,
+    )
 
 
 def test_whole_images_are_different_real_ones_of_their_class(toy, condensed):
     got = random_subset(toy, condensed, 0, 0, factor=1)
     assert got.images.shape == (9, 1, 8, 8)
-    assert got.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]  # hard, though the condensed ones are soft
+    assert got.labels.tolist() == [
+        0,
+        0,
+        0,
+        1,
+        1,
+        1,
+        2,
+        2,
+        2,
+    ]  # hard, though the condensed ones are soft
     real = toy.pixels(torch.arange(120)).flatten(1)
     matches = (got.images.flatten(1)[:, None] == real[None]).all(2)  # (stored, real)
     assert matches.any(1).all()
@@ -69,7 +88,9 @@ def test_the_global_generator_is_left_alone(toy, condensed):
 
 def test_a_class_with_too_few_images_to_shrink_repeats_them(condensed):
     labels = torch.arange(3).repeat_interleave(5)
-    images = torch.randint(256, (15, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    images = torch.randint(
+        256, (15, 1, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
     few = Split(images, labels)
     real = RealData("few", few, few, ("left", "right", "low"), (0.5,), (0.2,))
     assert random_subset(real, condensed, 0, 0, factor=2).decoded()[0].shape == (36, 1, 8, 8)

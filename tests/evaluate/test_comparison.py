@@ -10,12 +10,16 @@ from dcond.evaluate.comparison import compare
 
 
 def found(one, two) -> EvalResult:
-    return EvalResult("quick", {n: NetworkResult(x, 0.01, 1, 1.0) for n, x in (("one", one), ("two", two))})
+    return EvalResult(
+        "quick", {n: NetworkResult(x, 0.01, 1, 1.0) for n, x in (("one", one), ("two", two))}
+    )
 
 
 def test_differences_are_taken_repeat_by_repeat():
     """Far apart between repeats, alike within: the interval is that of the differences, 0.01 ± 4.303·0.01/√3."""
-    got = compare(found((0.20, 0.52, 0.83), (0.5, 0.5, 0.5)), found((0.20, 0.51, 0.81), (0.6, 0.6, 0.6)))
+    got = compare(
+        found((0.20, 0.52, 0.83), (0.5, 0.5, 0.5)), found((0.20, 0.51, 0.81), (0.6, 0.6, 0.6))
+    )
     assert got.networks["one"].differences == pytest.approx((0.0, 0.01, 0.02))
     assert got.networks["one"].mean == pytest.approx(0.01)
     assert got.networks["one"].ci95 == pytest.approx(4.303 * 0.01 / math.sqrt(3), rel=1e-3)

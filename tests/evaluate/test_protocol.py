@@ -9,13 +9,13 @@ import torch.nn.functional as F
 
 from dcond.augment import cutmix
 from dcond.errors import ConfigError, DataError
-from dcond.evaluate import Protocol
+from dcond.evaluate import EvaluationProtocol
 from dcond.evaluate.protocol import check_fits
 from dcond.models import MLP, ConvNet, Pool
 from dcond.rng import generator
-from dcond.training import training_step
+from dcond.training.steps import training_step
 from dcond.types import RealData, Split, SyntheticSet
-from watched import evaluate, quick, same, watched
+from helpers.watched import evaluate, quick, same, watched
 
 
 def test_the_accuracy_is_that_of_the_last_epoch(toy, chosen):
@@ -81,7 +81,8 @@ def test_soft_labels_that_are_hard_give_the_same_networks(toy, chosen):
     soft = replace(chosen, labels=F.one_hot(chosen.labels, 3).float())
     for settings in ({}, {"cutmix_p": 1.0}):
         hard, same_ones = (
-            evaluate(quick(epochs=30, **settings), synthetic, toy, watched()) for synthetic in (chosen, soft)
+            evaluate(quick(epochs=30, **settings), synthetic, toy, watched())
+            for synthetic in (chosen, soft)
         )
         assert hard.networks["MLP"].accuracies == same_ones.networks["MLP"].accuracies
 
@@ -90,7 +91,7 @@ def test_a_decoded_set_is_trained_on_decoded(toy, chosen):
     seen = []
 
     @dataclass(frozen=True, kw_only=True)
-    class Counting(Protocol):
+    class Counting(EvaluationProtocol):
         def epoch(self, network, optimiser, images, labels, rng, soft):
             seen.append((images, labels))
 
@@ -104,7 +105,9 @@ def test_a_decoded_set_is_trained_on_decoded(toy, chosen):
 @pytest.mark.parametrize("stack", [False, True])
 def test_a_network_that_takes_no_cutmix_is_trained_without(stack, toy, chosen, monkeypatch):
     chances, draw = [], cutmix.draw
-    monkeypatch.setattr(cutmix, "draw", lambda shape, p, rng: chances.append(p) or draw(shape, p, rng))
+    monkeypatch.setattr(
+        cutmix, "draw", lambda shape, p, rng: chances.append(p) or draw(shape, p, rng)
+    )
     recipes = (replace(watched("Without"), cutmix=False), watched("With"))
     for recipe, wanted in zip(recipes, (0.0, 1.0), strict=True):
         evaluate(quick(cutmix_p=1.0, stack=stack), chosen, toy, recipe)
@@ -118,19 +121,46 @@ def test_a_network_that_takes_no_cutmix_is_trained_without(stack, toy, chosen, m
         ({"epochs": 0}, "evaluation.epochs=0 is out of range; allowed: whole numbers from 1."),
         ({"repeats": 0}, "evaluation.repeats=0 is out of range; allowed: whole numbers from 1."),
         ({"batch": 1.5}, "evaluation.batch=1.5 is out of range; allowed: whole numbers from 1."),
-        ({"test_batch": 0}, "evaluation.test_batch=0 is out of range; allowed: whole numbers from 1."),
-        ({"optimiser": "adam"}, "evaluation.optimiser='adam' is unknown; allowed: sgd, adamw. Did you mean 'adamw'?"),
+        (
+            {"test_batch": 0},
+            "evaluation.test_batch=0 is out of range; allowed: whole numbers from 1.",
+        ),
+        (
+            {"optimiser": "adam"},
+            "evaluation.optimiser='adam' is unknown; allowed: sgd, adamw. Did you mean 'adamw'?",
+        ),
         ({"cutmix_p": 1.1}, "evaluation.cutmix_p=1.1 is out of range; allowed: 0 to 1."),
-        ({"momentum": -1.0}, "evaluation.momentum=-1.0 is out of range; allowed: 0 up to, not including, 1."),
-        ({"momentum": 1}, "evaluation.momentum=1 is out of range; allowed: 0 up to, not including, 1."),
-        ({"weight_decay": -1.0}, "evaluation.weight_decay=-1.0 is out of range; allowed: 0 or more."),
-        ({"weight_decay": float("nan")}, "evaluation.weight_decay=nan is out of range; allowed: 0 or more."),
+        (
+            {"momentum": -1.0},
+            "evaluation.momentum=-1.0 is out of range; allowed: 0 up to, not including, 1.",
+        ),
+        (
+            {"momentum": 1},
+            "evaluation.momentum=1 is out of range; allowed: 0 up to, not including, 1.",
+        ),
+        (
+            {"weight_decay": -1.0},
+            "evaluation.weight_decay=-1.0 is out of range; allowed: 0 or more.",
+        ),
+        (
+            {"weight_decay": float("nan")},
+            "evaluation.weight_decay=nan is out of range; allowed: 0 or more.",
+        ),
         ({"drop": -1.0}, "evaluation.drop=-1.0 is out of range; allowed: above 0, up to 1."),
         ({"drop": 1.5}, "evaluation.drop=1.5 is out of range; allowed: above 0, up to 1."),
-        ({"lr": float("inf")}, "evaluation.lr=inf must be a number greater than 0, or null, or search."),
-        ({"search_rates": (float("inf"),)}, "evaluation.search_rates=[inf]: at least one, each greater than 0."),
+        (
+            {"lr": float("inf")},
+            "evaluation.lr=inf must be a number greater than 0, or null, or search.",
+        ),
+        (
+            {"search_rates": (float("inf"),)},
+            "evaluation.search_rates=[inf]: at least one, each greater than 0.",
+        ),
         ({"lr": 0.0}, "evaluation.lr=0.0 must be a number greater than 0, or null, or search."),
-        ({"drops": (0.5, 1.0)}, "evaluation.drops=[0.5, 1.0]: fractions of the epochs lie between 0 and 1."),
+        (
+            {"drops": (0.5, 1.0)},
+            "evaluation.drops=[0.5, 1.0]: fractions of the epochs lie between 0 and 1.",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, words):
@@ -139,7 +169,8 @@ def test_settings_that_cannot_be_are_refused(settings, words):
     assert str(error.value) == words
 
 
-# --- sets that do not fit -----------------------------------------------------------------------------------------
+# --- sets that do not fit
+# -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -154,7 +185,9 @@ def test_settings_that_cannot_be_are_refused(settings, words):
 def test_a_set_of_other_images_or_classes_is_refused_in_words(shape, names, words, toy):
     labels = torch.arange(names).repeat_interleave(6 // names)
     stats = (0.5,) * shape[1]
-    synthetic = SyntheticSet(torch.rand(shape), labels, tuple("abc"[:names]), 6 // names, stats, stats)
+    synthetic = SyntheticSet(
+        torch.rand(shape), labels, tuple("abc"[:names]), 6 // names, stats, stats
+    )
     with pytest.raises(DataError) as error:
         check_fits(synthetic, toy)
     assert str(error.value) == (

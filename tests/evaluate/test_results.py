@@ -5,9 +5,16 @@ import math
 import pytest
 
 from dcond.evaluate.results import EvalResult, NetworkResult
-from dcond.intervals import interval95
+from dcond.stats import interval95
 
-T_TABLE = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 10: 2.262, 30: 2.045}  # t(0.975, R - 1), from printed tables
+T_TABLE = {
+    2: 12.706,
+    3: 4.303,
+    4: 3.182,
+    5: 2.776,
+    10: 2.262,
+    30: 2.045,
+}  # t(0.975, R - 1), from printed tables
 
 
 @pytest.mark.parametrize(("count", "quantile"), T_TABLE.items())

@@ -7,14 +7,14 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 
-from dcond.apps.job import build
-from dcond.evaluate import Protocol
+from dcond.cli.instantiate import build
+from dcond.evaluate import EvaluationProtocol
 from dcond.paths import conf_dir
-from watched import evaluate, quick, same, watched
+from helpers.watched import evaluate, quick, same, watched
 
 
 @dataclass(frozen=True, kw_only=True)
-class Diary(Protocol):
+class Diary(EvaluationProtocol):
     """Notes the optimiser of every epoch instead of training."""
 
     pages: ClassVar[list] = []
@@ -25,7 +25,7 @@ class Diary(Protocol):
 
 @pytest.fixture
 def diary(toy, chosen):
-    def keep(protocol: Protocol) -> list:
+    def keep(protocol: EvaluationProtocol) -> list:
         Diary.pages.clear()
         evaluate(Diary(**(vars(protocol) | {"repeats": 1})), chosen, toy, watched(lr=0.01))
         return list(Diary.pages)
@@ -33,9 +33,11 @@ def diary(toy, chosen):
     return keep
 
 
-def packaged(name: str) -> Protocol:
+def packaged(name: str) -> EvaluationProtocol:
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        cfg = compose("condense", overrides=["dataset=npz", "dataset.path=unused", f"evaluation={name}"])
+        cfg = compose(
+            "condense", overrides=["dataset=npz", "dataset.path=unused", f"evaluation={name}"]
+        )
     return build(cfg.evaluation, name)
 
 
@@ -45,7 +47,13 @@ def packaged(name: str) -> Protocol:
         ("dc300", 301, [152], 0.1, True),
         ("degm300", 300, [150], 0.1, False),
         ("degm1000_mnist", 1000, [500], 0.1, False),
-        ("dsa1000", 1001, [502], 0.1, True),  # "after 502 epochs": the public code drops after its epoch 501, from 0
+        (
+            "dsa1000",
+            1001,
+            [502],
+            0.1,
+            True,
+        ),  # "after 502 epochs": the public code drops after its epoch 501, from 0
         ("idc1000", 1000, [666, 833], 0.2, False),
         ("m3d1000", 1000, [666, 833], 0.2, False),
         ("hmdc2000", 2000, [], 1.0, False),
@@ -85,7 +93,9 @@ def test_momentum_is_forgotten_at_a_drop_only_where_asked(toy, chosen):
     finals = []
     for forget in (True, False):
         recipe = watched()
-        evaluate(quick(epochs=4, drops=(0.5,), drop=1.0, forget_at_drop=forget), chosen, toy, recipe)
+        evaluate(
+            quick(epochs=4, drops=(0.5,), drop=1.0, forget_at_drop=forget), chosen, toy, recipe
+        )
         finals.append(recipe.built[0][0].state_dict())
     assert not same(*finals)  # the rate is the same, so the momentum is what differs
 
@@ -93,7 +103,9 @@ def test_momentum_is_forgotten_at_a_drop_only_where_asked(toy, chosen):
 def test_one_rate_for_all_or_each_networks_own(toy, chosen):
     found = evaluate(quick(epochs=1), chosen, toy, watched("one", lr=0.03), watched("two", lr=0.07))
     assert [network.lr for network in found.networks.values()] == [0.03, 0.07]
-    found = evaluate(quick(epochs=1, lr=0.5), chosen, toy, watched("one", lr=0.03), watched("two", lr=0.07))
+    found = evaluate(
+        quick(epochs=1, lr=0.5), chosen, toy, watched("one", lr=0.03), watched("two", lr=0.07)
+    )
     assert [network.lr for network in found.networks.values()] == [0.5, 0.5]
 
 

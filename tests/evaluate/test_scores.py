@@ -50,7 +50,9 @@ def test_golden_weights():
     pairs = list(golden("ior", "hlr"))
     gains = [
         (ior(a, b), ior(c, d))
-        for a, b, c, d in golden("acc_syn_aug", "acc_random_aug", "acc_syn_noaug", "acc_random_noaug")
+        for a, b, c, d in golden(
+            "acc_syn_aug", "acc_random_aug", "acc_syn_noaug", "acc_random_noaug"
+        )
     ]
     for weight, by_lrs, by_ars in golden("weights", "lrs_by_weight", "ars_by_weight"):
         assert [lrs(i, h, weight) for i, h in pairs] == pytest.approx(by_lrs, abs=1e-12)
@@ -58,7 +60,9 @@ def test_golden_weights():
 
 
 def test_per_cent_is_refused():
-    with pytest.raises(ConfigError, match=r"^accuracy 51\.2 is no fraction; scores take 0 to 1, not per cent\.$"):
+    with pytest.raises(
+        ConfigError, match=r"^accuracy 51\.2 is no fraction; scores take 0 to 1, not per cent\.$"
+    ):
         ior(51.2, 0.3)
     with pytest.raises(ConfigError, match="is no fraction"):
         hlr(0.8, -0.1)
@@ -77,13 +81,22 @@ def test_a_score_is_null_where_a_figure_is_missing():
 
 
 def found(conv: float, mlp: float) -> EvalResult:
-    return EvalResult("quick", {n: NetworkResult((x, x), 0.01, 1, 1.0) for n, x in (("ConvNet", conv), ("MLP", mlp))})
+    return EvalResult(
+        "quick",
+        {n: NetworkResult((x, x), 0.01, 1, 1.0) for n, x in (("ConvNet", conv), ("MLP", mlp))},
+    )
 
 
 def test_per_network_and_over_the_pool():
-    results = {"condensed": found(0.6, 0.4), "hard_labels": found(0.6, 0.4), "random": found(0.5, 0.1)}
+    results = {
+        "condensed": found(0.6, 0.4),
+        "hard_labels": found(0.6, 0.4),
+        "random": found(0.5, 0.1),
+    }
     got = scores(results | {"full": found(0.9, 0.8)})
-    assert got["networks"]["ConvNet"] == score({"condensed": 0.6, "hard_labels": 0.6, "random": 0.5, "full": 0.9})
+    assert got["networks"]["ConvNet"] == score(
+        {"condensed": 0.6, "hard_labels": 0.6, "random": 0.5, "full": 0.9}
+    )
     assert got["networks"]["MLP"]["hlr"] == pytest.approx(0.4)
     assert got["ior"] == pytest.approx(0.2)
     assert got["hlr"] == pytest.approx(0.35)

@@ -7,21 +7,28 @@ import torch
 import torch.nn.functional as F
 
 from dcond.errors import ConfigError, DataError
-from dcond.evaluate import Protocol
-from dcond.evaluate.full import MOST, held_out_rows, hold_out
+from dcond.evaluate import EvaluationProtocol
+from dcond.evaluate.full_data import MOST, held_out_rows, hold_out
 from dcond.evaluate.protocol import HeldOut
 from dcond.evaluate.whole import whole_set
 from dcond.models import MLP, Pool
 from dcond.rng import generator
-from dcond.training import training_step
+from dcond.training.steps import training_step
 from dcond.types import RealData, Split
 
 RATES = (0.0001, 0.05, 1000.0)
 
 
-def searching(**settings) -> Protocol:
-    given = {"name": "quick", "epochs": 30, "repeats": 2, "drops": (), "lr": "search", "search_rates": RATES} | settings
-    return Protocol(**given)
+def searching(**settings) -> EvaluationProtocol:
+    given = {
+        "name": "quick",
+        "epochs": 30,
+        "repeats": 2,
+        "drops": (),
+        "lr": "search",
+        "search_rates": RATES,
+    } | settings
+    return EvaluationProtocol(**given)
 
 
 @pytest.fixture
@@ -39,7 +46,9 @@ def test_the_rate_is_the_one_that_did_best_on_the_held_out_images(toy, chosen, p
         for rate, accuracy in result.searched.items():
             rng = generator(0, f"evaluation/{name}/search")
             network = pool.networks[name].build(toy.spec, rng)
-            optimiser = torch.optim.SGD(network.parameters(), lr=rate, momentum=0.9, weight_decay=5e-4)
+            optimiser = torch.optim.SGD(
+                network.parameters(), lr=rate, momentum=0.9, weight_decay=5e-4
+            )
             images, labels = chosen.dataset().tensors
             for _ in range(30):
                 rows = torch.randperm(6, generator=rng)
@@ -51,7 +60,9 @@ def test_the_rate_is_the_one_that_did_best_on_the_held_out_images(toy, chosen, p
         assert result.searched[0.05] == max(result.searched.values())
     given = replace(protocol, lr=0.05).evaluate(lambda r: chosen, pool, toy.test, 0)
     for name in pool.networks:
-        assert found.networks[name].accuracies == given.networks[name].accuracies  # the search itself changes nothing
+        assert (
+            found.networks[name].accuracies == given.networks[name].accuracies
+        )  # the search itself changes nothing
 
 
 def test_the_test_labels_change_no_choice(toy, chosen, pool):
@@ -72,9 +83,9 @@ def test_every_set_is_searched_by_itself(toy, chosen, pool):
     protocol = searching(search_rates=(0.001, 100.0))
     flat = replace(chosen, images=chosen.images * 0 + 0.5)
     picks = [
-        protocol.evaluate(lambda r, each=each: each, pool, toy.test, 0, held_out=hold_out(protocol, toy)).networks[
-            "one"
-        ]
+        protocol.evaluate(
+            lambda r, each=each: each, pool, toy.test, 0, held_out=hold_out(protocol, toy)
+        ).networks["one"]
         for each in (chosen, flat)
     ]
     assert picks[0].searched != picks[1].searched
@@ -82,14 +93,17 @@ def test_every_set_is_searched_by_itself(toy, chosen, pool):
 
 def test_a_tie_takes_the_smallest_rate(toy, chosen, pool):
     protocol = searching(search_rates=(0.1, 0.05), epochs=60)
-    result = protocol.evaluate(lambda r: chosen, pool, toy.test, 0, held_out=hold_out(protocol, toy)).networks["one"]
+    result = protocol.evaluate(
+        lambda r: chosen, pool, toy.test, 0, held_out=hold_out(protocol, toy)
+    ).networks["one"]
     assert result.searched[0.05] == result.searched[0.1]
     assert result.lr == 0.05
 
 
 def test_searching_needs_held_out_images(toy, chosen, pool):
     with pytest.raises(
-        ConfigError, match=r"^evaluation\.lr=search needs held-out training data; give a rate, or null\.$"
+        ConfigError,
+        match=r"^evaluation\.lr=search needs held-out training data; give a rate, or null\.$",
     ):
         searching().evaluate(lambda r: chosen, pool, toy.test, 0)
 
@@ -97,9 +111,15 @@ def test_searching_needs_held_out_images(toy, chosen, pool):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"lr": "serch"}, "evaluation.lr=serch must be a number greater than 0, or null, or search."),
+        (
+            {"lr": "serch"},
+            "evaluation.lr=serch must be a number greater than 0, or null, or search.",
+        ),
         ({"search_rates": ()}, "evaluation.search_rates=[]: at least one, each greater than 0."),
-        ({"search_rates": (0.1, 0.0)}, "evaluation.search_rates=[0.1, 0.0]: at least one, each greater than 0."),
+        (
+            {"search_rates": (0.1, 0.0)},
+            "evaluation.search_rates=[0.1, 0.0]: at least one, each greater than 0.",
+        ),
         ({"best_every": -1}, "evaluation.best_every=-1 is out of range; allowed: 0 or more."),
     ],
 )
@@ -109,7 +129,8 @@ def test_settings_that_cannot_be(settings, words):
     assert str(error.value) == words
 
 
-# --- what is held out ---------------------------------------------------------------------------------------------
+# --- what is held out
+# ---------------------------------------------------------------------------------------------
 
 
 def test_a_tenth_of_every_class_the_same_in_every_run(toy):
@@ -135,7 +156,7 @@ def test_a_set_that_contains_the_held_out_images_goes_without_them_meanwhile(toy
     asked = []
 
     @dataclass(frozen=True, kw_only=True)
-    class Counting(Protocol):
+    class Counting(EvaluationProtocol):
         def epoch(self, network, optimiser, images, labels, rng, soft):
             asked.append(len(images))
 
@@ -143,24 +164,34 @@ def test_a_set_that_contains_the_held_out_images_goes_without_them_meanwhile(toy
     held_out = hold_out(protocol, toy, whole=True)
     assert isinstance(held_out, HeldOut)
     whole = whole_set(toy)
-    protocol.evaluate(lambda r: whole, Pool(networks={"one": pool.networks["one"]}), toy.test, 0, held_out=held_out)
+    protocol.evaluate(
+        lambda r: whole,
+        Pool(networks={"one": pool.networks["one"]}),
+        toy.test,
+        0,
+        held_out=held_out,
+    )
     assert asked == [108, 120]
     assert hold_out(replace(protocol, lr=None), toy) is None
 
 
-# --- the best of several looks ------------------------------------------------------------------------------------
+# --- the best of several looks
+# ------------------------------------------------------------------------------------
 
 
 def test_looks_at_the_test_set_change_no_number_and_are_kept_apart(toy, chosen, pool):
     settings = {"lr": 0.05, "epochs": 7, "batch": 4, "drops": (0.5,)}
     never, some, every = (
-        searching(**settings, best_every=n).evaluate(lambda r: chosen, pool, toy.test, 0) for n in (0, 3, 1)
+        searching(**settings, best_every=n).evaluate(lambda r: chosen, pool, toy.test, 0)
+        for n in (0, 3, 1)
     )
     for name in pool.networks:
         plain, few, all_epochs = (found.networks[name] for found in (never, some, every))
         assert plain.accuracies == few.accuracies == all_epochs.accuracies
         assert plain.best is None
-        for last, best_of_some, best_of_all in zip(plain.accuracies, few.best, all_epochs.best, strict=True):
+        for last, best_of_some, best_of_all in zip(
+            plain.accuracies, few.best, all_epochs.best, strict=True
+        ):
             assert last <= best_of_some <= best_of_all
         entry = all_epochs.as_dict()
         assert entry["best_over_epochs_on_test"] == list(all_epochs.best)
@@ -180,7 +211,8 @@ def test_the_best_is_that_of_the_epochs(toy, chosen, pool):
         assert whole.networks[name].best == tuple(map(max, pairs))
 
 
-# --- soft labels --------------------------------------------------------------------------------------------------
+# --- soft labels
+# --------------------------------------------------------------------------------------------------
 
 
 def test_soft_labels_train_by_soft_cross_entropy(toy, chosen):
@@ -202,7 +234,10 @@ def test_soft_labels_train_by_soft_cross_entropy(toy, chosen):
 def test_what_cannot_be_held_out_is_told(counts, toy):
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     few = replace(toy, train=Split(torch.zeros(len(labels), 1, 8, 8, dtype=torch.uint8), labels))
-    with pytest.raises(DataError, match=rf"no training image of toy can be held out: of its {len(labels)} a tenth is"):
+    with pytest.raises(
+        DataError,
+        match=rf"no training image of toy can be held out: of its {len(labels)} a tenth is",
+    ):
         held_out_rows(few)
 
 

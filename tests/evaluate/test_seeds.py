@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from dcond.augment import DiffAug
 from dcond.models import MLP
-from watched import evaluate, quick, same, watched
+from helpers.watched import evaluate, quick, same, watched
 
 
 def test_repeats_and_networks_start_from_seeds_of_their_own(toy, chosen):
@@ -24,7 +24,9 @@ def test_whatever_set_they_train_on_the_networks_of_a_repeat_start_alike(toy, ch
     recipes = [watched(), watched()]
     for recipe, synthetic in zip(recipes, (chosen, other), strict=True):
         evaluate(quick(), synthetic, toy, recipe)
-    for (trained, start), (trained_too, start_too) in zip(recipes[0].built, recipes[1].built, strict=True):
+    for (trained, start), (trained_too, start_too) in zip(
+        recipes[0].built, recipes[1].built, strict=True
+    ):
         assert same(start, start_too)
         assert not same(trained.state_dict(), trained_too.state_dict())
 
@@ -64,13 +66,20 @@ def test_a_network_that_draws_for_itself_is_repeatable(toy, chosen):
         torch.manual_seed(seed)
         before = torch.get_rng_state()
         protocol = quick(epochs=2, repeats=5, stack=False)
-        found.append(evaluate(protocol, chosen, toy, Dropping(name="MLP", hidden=(12,), lr=0.05)).networks["MLP"])
+        found.append(
+            evaluate(protocol, chosen, toy, Dropping(name="MLP", hidden=(12,), lr=0.05)).networks[
+                "MLP"
+            ]
+        )
         assert torch.equal(torch.get_rng_state(), before)
     assert found[0].accuracies == found[1].accuracies
     assert len(set(found[0].accuracies)) > 1
 
 
 def test_more_repeats_keep_the_first_ones(toy, chosen):
-    few, many = (evaluate(quick(repeats=r), chosen, toy, watched()).networks["MLP"].accuracies for r in (2, 4))
+    few, many = (
+        evaluate(quick(repeats=r), chosen, toy, watched()).networks["MLP"].accuracies
+        for r in (2, 4)
+    )
     assert many[:2] == few
     assert len(many) == 4

@@ -9,10 +9,16 @@ from torch import nn
 
 from dcond.augment import DiffAug
 from dcond.errors import ConfigError, DivergedError
-from dcond.evaluate import Protocol, Teacher
+from dcond.evaluate import EvaluationProtocol, Teacher
 from dcond.models import MLP, Pool
 from dcond.rng import generator
-from dcond.training import SoftLabels, TrainingBatch, training_batch, training_batches, training_step
+from dcond.training.steps import (
+    SoftLabels,
+    TrainingBatch,
+    training_batch,
+    training_batches,
+    training_step,
+)
 from dcond.whitening import fit_whitening
 
 NETWORK = MLP(name="MLP", hidden=(12,), lr=0.1)
@@ -22,24 +28,29 @@ FAMILIES = ["color", "crop", "cutout", "flip", "scale", "rotate"]
 
 @pytest.fixture
 def taught(toy, tmp_path):
-    return TEACHER.learnt(toy, tmp_path)
+    return TEACHER.load_or_train(toy, tmp_path)
 
 
-# --- the loss -----------------------------------------------------------------------------------------------------
+# --- the loss
+# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
 def test_loss_and_gradient_in_closed_form(temperature):
     """Teacher at (0, T ln 3), so its labels are (1/4, 3/4); a student at (0, 0) is pulled by T·(1/2 - p) / n."""
     teacher = torch.tensor([[0.0, temperature * math.log(3)]] * 2)
-    batch = SoftLabels(lambda images: teacher, temperature).of(TrainingBatch(torch.zeros(2, 1, 4, 4), torch.ones(2)))
+    batch = SoftLabels(lambda images: teacher, temperature).of(
+        TrainingBatch(torch.zeros(2, 1, 4, 4), torch.ones(2))
+    )
     torch.testing.assert_close(batch.labels, torch.tensor([[0.25, 0.75]] * 2))
     student = torch.zeros(2, 2, requires_grad=True)
     loss = batch.cross_entropy(student)
     loss.backward()
     torch.testing.assert_close(loss.detach(), torch.tensor(temperature**2 * math.log(2)))
     torch.testing.assert_close(student.grad, temperature / 2 * torch.tensor([[0.25, -0.25]] * 2))
-    entropy = -0.25 * math.log(0.25) - 0.75 * math.log(0.75)  # what is left where the student is as the teacher
+    entropy = -0.25 * math.log(0.25) - 0.75 * math.log(
+        0.75
+    )  # what is left where the student is as the teacher
     torch.testing.assert_close(batch.cross_entropy(teacher), torch.tensor(temperature**2 * entropy))
 
 
@@ -61,10 +72,17 @@ def test_the_teacher_sees_exactly_what_the_student_sees(chosen):
     optimiser = torch.optim.SGD(student.parameters(), lr=0.1)
     rng = generator(0, "x")
     for _ in range(8):
-        how = {"augment": DiffAug(FAMILIES, "idc"), "cutmix_p": 0.7, "rng": rng, "soft": SoftLabels(teacher, 2.0)}
+        how = {
+            "augment": DiffAug(FAMILIES, "idc"),
+            "cutmix_p": 0.7,
+            "rng": rng,
+            "soft": SoftLabels(teacher, 2.0),
+        }
         training_step(student, optimiser, images, labels, **how)
     assert len(teacher.seen) == 8
-    assert all(torch.equal(ours, theirs) for ours, theirs in zip(student.seen, teacher.seen, strict=True))
+    assert all(
+        torch.equal(ours, theirs) for ours, theirs in zip(student.seen, teacher.seen, strict=True)
+    )
     assert not any(torch.equal(images, seen) for seen in teacher.seen)
 
 
@@ -74,13 +92,18 @@ def test_batches_of_several_networks_are_labelled_as_each_alone(chosen):
     rngs = [[generator(r, "x") for r in range(3)] for _ in range(2)]
     both = torch.stack([images] * 3), torch.stack([labels] * 3)
     together = soft.of(training_batches(*both, DiffAug(FAMILIES), 0.5, rngs[0]))
-    assert (together.labels.shape, together.partners, together.temperature) == ((3, 6, 3), None, 3.0)
+    assert (together.labels.shape, together.partners, together.temperature) == (
+        (3, 6, 3),
+        None,
+        3.0,
+    )
     for r in range(3):
         alone = soft.of(training_batch(images, labels, DiffAug(FAMILIES), 0.5, rngs[1][r]))
         torch.testing.assert_close(together.labels[r], alone.labels)
 
 
-# --- the teacher --------------------------------------------------------------------------------------------------
+# --- the teacher
+# --------------------------------------------------------------------------------------------------
 
 
 def test_it_knows_the_real_images_and_tells_of_itself(taught):
@@ -96,8 +119,10 @@ def weights(taught):
 
 def test_it_is_the_same_wherever_it_is_trained(taught, toy, tmp_path):
     before = torch.random.get_rng_state()
-    assert torch.equal(weights(taught), weights(TEACHER.learnt(toy, tmp_path / "elsewhere")))
-    assert not torch.equal(weights(taught), weights(replace(TEACHER, seed=1).learnt(toy, tmp_path)))
+    assert torch.equal(weights(taught), weights(TEACHER.load_or_train(toy, tmp_path / "elsewhere")))
+    assert not torch.equal(
+        weights(taught), weights(replace(TEACHER, seed=1).load_or_train(toy, tmp_path))
+    )
     assert torch.equal(before, torch.random.get_rng_state())
 
 
@@ -106,12 +131,14 @@ def trained(monkeypatch):
     """How often a teacher was really trained."""
     times = []
     train = Teacher._train
-    monkeypatch.setattr(Teacher, "_train", lambda self, *words: times.append(self) or train(self, *words))
+    monkeypatch.setattr(
+        Teacher, "_train", lambda self, *words: times.append(self) or train(self, *words)
+    )
     return times
 
 
 def test_it_is_kept_and_used_again_at_any_temperature(taught, toy, tmp_path, trained):
-    again = replace(TEACHER, temperature=20.0).learnt(toy, tmp_path)
+    again = replace(TEACHER, temperature=20.0).load_or_train(toy, tmp_path)
     assert trained == []
     assert torch.equal(weights(again), weights(taught))
     assert again.facts == taught.facts | {"temperature": 20.0}
@@ -122,10 +149,10 @@ def test_it_is_kept_and_used_again_at_any_temperature(taught, toy, tmp_path, tra
 
 def test_other_settings_and_other_data_are_another_teacher(taught, toy, tmp_path, trained):
     other = replace(toy, train=replace(toy.train, images=toy.train.images.flip(0)))
-    replace(TEACHER, epochs=7).learnt(toy, tmp_path)
-    replace(TEACHER, network=replace(NETWORK, hidden=(13,))).learnt(toy, tmp_path)
-    replace(TEACHER, augment=DiffAug(["crop"])).learnt(toy, tmp_path)
-    TEACHER.learnt(other, tmp_path)
+    replace(TEACHER, epochs=7).load_or_train(toy, tmp_path)
+    replace(TEACHER, network=replace(NETWORK, hidden=(13,))).load_or_train(toy, tmp_path)
+    replace(TEACHER, augment=DiffAug(["crop"])).load_or_train(toy, tmp_path)
+    TEACHER.load_or_train(other, tmp_path)
     assert len(trained) == 4
 
 
@@ -134,7 +161,9 @@ def test_so_is_one_from_a_file_of_other_weights(toy, tmp_path, trained):
     for seed in (1, 2):
         torch.save(NETWORK.build(toy.spec, generator(seed, "x")).state_dict(), file)
         for _ in range(2):
-            replace(TEACHER, network=replace(NETWORK, weights=str(file))).learnt(toy, tmp_path / "cache")
+            replace(TEACHER, network=replace(NETWORK, weights=str(file))).load_or_train(
+                toy, tmp_path / "cache"
+            )
     assert len(trained) == 2
 
 
@@ -142,21 +171,21 @@ def test_a_damaged_file_is_made_again(taught, toy, tmp_path, trained):
     (file,) = tmp_path.glob("*")
     for content in (b"", b"PK\x03\x04", file.read_bytes()[:-200]):
         file.write_bytes(content)
-        assert torch.equal(weights(TEACHER.learnt(toy, tmp_path)), weights(taught))
+        assert torch.equal(weights(TEACHER.load_or_train(toy, tmp_path)), weights(taught))
     torch.save({"weights": {"x": torch.zeros(1)}, "facts": {}}, file)
-    assert torch.equal(weights(TEACHER.learnt(toy, tmp_path)), weights(taught))
+    assert torch.equal(weights(TEACHER.load_or_train(toy, tmp_path)), weights(taught))
     assert len(trained) == 4
 
 
 def test_a_teacher_that_cannot_be_kept_still_teaches(toy, tmp_path, caplog):
     (tmp_path / "cache").write_text("in the way")
-    assert TEACHER.learnt(toy, tmp_path / "cache").facts["accuracy"] > 0.9
+    assert TEACHER.load_or_train(toy, tmp_path / "cache").facts["accuracy"] > 0.9
     assert "the teacher could not be kept in" in caplog.text
 
 
 def test_one_that_diverges_is_told_and_not_kept(toy, tmp_path):
     with pytest.raises(DivergedError) as error:
-        replace(TEACHER, lr=1e30).learnt(toy, tmp_path)
+        replace(TEACHER, lr=1e30).load_or_train(toy, tmp_path)
     assert str(error.value) == (
         "teacher MLP: its weights are not finite after epoch 1 of 8 (lr 1e+30); try a smaller teacher.lr."
     )
@@ -168,19 +197,21 @@ def test_one_that_was_kept_diverged_is_made_again(taught, toy, tmp_path, trained
     content = torch.load(file, weights_only=True)
     next(iter(content["weights"].values())).view(-1)[0] = torch.nan
     torch.save(content, file)
-    assert torch.equal(weights(TEACHER.learnt(toy, tmp_path)), weights(taught))
+    assert torch.equal(weights(TEACHER.load_or_train(toy, tmp_path)), weights(taught))
     assert len(trained) == 1
 
 
 def test_one_that_knows_next_to_nothing_is_told_whenever_it_teaches(toy, tmp_path, caplog):
-    other = replace(toy, test=replace(toy.test, labels=(toy.test.labels + 1) % 3))  # of which it knows nothing
+    other = replace(
+        toy, test=replace(toy.test, labels=(toy.test.labels + 1) % 3)
+    )  # of which it knows nothing
     for _ in range(2):
-        shown = f"{100 * TEACHER.learnt(other, tmp_path).facts['accuracy']:.1f} %"
+        shown = f"{100 * TEACHER.load_or_train(other, tmp_path).facts['accuracy']:.1f} %"
     assert [line for line in caplog.messages if "near chance" in line] == 2 * [
         f"teacher MLP: test accuracy {shown} is near chance (33.3 %), so its labels say next to nothing; "
         "try another teacher.lr, or more teacher.epochs"
     ]
-    TEACHER.learnt(toy, tmp_path)
+    TEACHER.load_or_train(toy, tmp_path)
     assert caplog.text.count("near chance") == 2
 
 
@@ -189,7 +220,9 @@ def test_images_of_another_normalisation_are_labelled_as_its_own(whitened, taugh
     whitening = fit_whitening(toy.train.images) if whitened else None
     other = replace(chosen, mean=(0.1,), std=(0.7,), whitening=whitening)
     ours, theirs = (
-        taught.soft_labels(one.spec).of(TrainingBatch(one.spec.normalise(one.images), one.labels)).labels
+        taught.soft_labels(one.spec)
+        .of(TrainingBatch(one.spec.normalise(one.images), one.labels))
+        .labels
         for one in (chosen, other)
     )
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
@@ -201,7 +234,10 @@ def test_images_of_another_normalisation_are_labelled_as_its_own(whitened, taugh
         ({"temperature": 0}, "teacher.temperature=0 is out of range; greater than 0."),
         ({"lr": -1.0}, "teacher.lr=-1.0 must be a number greater than 0, or null."),
         ({"epochs": 0}, "teacher.epochs=0 is out of range; allowed: whole numbers from 1."),
-        ({"optimiser": "adam"}, "teacher.optimiser='adam' is unknown; allowed: sgd, adamw. Did you mean 'adamw'?"),
+        (
+            {"optimiser": "adam"},
+            "teacher.optimiser='adam' is unknown; allowed: sgd, adamw. Did you mean 'adamw'?",
+        ),
         ({"drops": (1.0,)}, "teacher.drops=[1.0]: fractions of the epochs lie between 0 and 1."),
     ],
 )
@@ -211,29 +247,38 @@ def test_bad_values_are_refused(words, message):
     assert str(error.value) == message
 
 
-# --- under a protocol ---------------------------------------------------------------------------------------------
+# --- under a protocol
+# ---------------------------------------------------------------------------------------------
 
 
 def test_students_learn_from_it_whatever_the_labels_of_the_set(taught, toy, chosen):
     """Also with packed images and a searched rate."""
     wrong = replace(chosen, labels=(chosen.labels + 1) % 3)
-    alone = Protocol(name="x", epochs=40, repeats=2, drops=(), lr=0.1)
+    alone = EvaluationProtocol(name="x", epochs=40, repeats=2, drops=(), lr=0.1)
     pool = Pool(networks={"one": NETWORK})
     assert alone.evaluate(lambda repeat: wrong, pool, toy.test, 0).average < 0.3
-    found = replace(alone, teacher=TEACHER).evaluate(lambda repeat: wrong, pool, toy.test, 0, taught=taught)
+    found = replace(alone, teacher=TEACHER).evaluate(
+        lambda repeat: wrong, pool, toy.test, 0, taught=taught
+    )
     assert found.average > 0.7
     assert found.as_dict()["teacher"] == taught.facts
-    assert alone.evaluate(lambda repeat: chosen, pool, toy.test, 0, taught=taught).teacher is None  # not asked for
+    assert (
+        alone.evaluate(lambda repeat: chosen, pool, toy.test, 0, taught=taught).teacher is None
+    )  # not asked for
 
 
 def test_it_is_the_same_result_again(taught, toy, chosen):
-    protocol = Protocol(name="x", epochs=3, repeats=2, drops=(), cutmix_p=0.5, teacher=TEACHER)
+    protocol = EvaluationProtocol(
+        name="x", epochs=3, repeats=2, drops=(), cutmix_p=0.5, teacher=TEACHER
+    )
     pool = Pool(networks={"one": NETWORK})
-    twice = [protocol.evaluate(lambda repeat: chosen, pool, toy.test, 0, taught=taught) for _ in range(2)]
+    twice = [
+        protocol.evaluate(lambda repeat: chosen, pool, toy.test, 0, taught=taught) for _ in range(2)
+    ]
     assert twice[0].networks["one"].accuracies == twice[1].networks["one"].accuracies
 
 
 def test_a_protocol_without_its_teacher_trained_is_refused(toy, chosen):
-    protocol = Protocol(name="x", epochs=1, teacher=TEACHER)
+    protocol = EvaluationProtocol(name="x", epochs=1, teacher=TEACHER)
     with pytest.raises(ConfigError, match="a protocol with a teacher needs it trained"):
         protocol.evaluate(lambda repeat: chosen, Pool(networks={"one": NETWORK}), toy.test, 0)

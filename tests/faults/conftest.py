@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from cutting import Command, Whole, done, images
-from dcond.engine import checkpoint
-from tallying import SEED, Tally, merge
+from dcond.run import checkpoint
+from helpers.cutting import Command, Whole, done, images
+from helpers.tallying import SEED, Tally, merge
 
 # The same examples in every session; many of them where time is no matter.
 settings.register_profile("few", max_examples=10, derandomize=True, deadline=None, database=None)
@@ -23,7 +23,8 @@ def pytest_configure(config):
 
 @pytest.fixture
 def command(tmp_path):
-    # A shell lets what it starts in the background ignore Ctrl-C, and so would every process from here on.
+    # A shell lets what it starts in the background ignore Ctrl-C, and so would every process from
+    # here on.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield Command(tmp_path)
     signal.signal(signal.SIGINT, before)
@@ -72,10 +73,12 @@ def tally(request, kills):
 def chain(whole, tmp_path, rng, kills):
     """Cut a run ``--kills`` times, resuming after each, and see it to its end.
 
-    A run that ends before its signal came is held against the whole one, and the next signal meets a new run.
-    """
+    A run that ends before its signal came is held against the whole one, and the next signal meets
+    a new run."""
 
-    def follow(signum: signal.Signals, *words: object, in_loop: bool, allowed: set[int]) -> tuple[int, list[str]]:
+    def follow(
+        signum: signal.Signals, *words: object, in_loop: bool, allowed: set[int]
+    ) -> tuple[int, list[str]]:
         reference = whole(*words)
         run, struck, found = tmp_path / "cut0", 0, []
         for attempt in range(10 * kills):
@@ -83,7 +86,9 @@ def chain(whole, tmp_path, rng, kills):
             struck += ended.struck
             found += reference.problems(run)
             undone = ended.code == -signal.SIGINT and done(run)  # Ctrl-C after the work
-            ours = "Traceback" in ended.err and ", in main" in ended.err  # else Python's own start was struck
+            ours = (
+                "Traceback" in ended.err and ", in main" in ended.err
+            )  # else Python's own start was struck
             if ended.code not in allowed or undone or ours:
                 found.append(f"ended with {ended.code}: {ended.err[-2000:]}")
             if struck >= kills:

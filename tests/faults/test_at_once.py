@@ -5,16 +5,19 @@ import time
 
 import pytest
 
-from dcond.engine import checkpoint
+from dcond.run import checkpoint
 
 WORDS = ("method=dm", "method.batch_real=8", "max_steps=20", "evaluate=false")
-LONGER = (*WORDS, "max_steps=300")  # what is left of it takes longer than one process may be behind the other
+LONGER = (
+    *WORDS,
+    "max_steps=300",
+)  # what is left of it takes longer than one process may be behind the other
 REFUSED = "in use by process"  # only said while the other is at work
 NEVER = "in no try did the two processes overlap"
 # What torch and its libraries map differs from machine to machine: the limit counts from there.
 LIMITED = """
 import resource, sys, torch, hydra, sklearn.datasets, torchvision
-from dcond.cli import main
+from dcond.cli.main import main
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() + int(sys.argv.pop(1))
 resource.setrlimit(resource.RLIMIT_AS, (size, size))
 sys.exit(main())
@@ -40,11 +43,15 @@ def test_two_runs_started_in_one_folder_at_once(whole, command, tmp_path, kills,
     reference, found, overlaps = whole(*WORDS), [], 0
     for number in range(kills):
         run = tmp_path / f"run{number}"
-        both = [command.ended(process) for process in [command.condense(run, *WORDS) for _ in range(2)]]
+        both = [
+            command.ended(process) for process in [command.condense(run, *WORDS) for _ in range(2)]
+        ]
         first, second = sorted(both, key=lambda ended: ended.code)
         overlaps += met(both)
         refused = (REFUSED, "holds a finished run")
-        if (first.code, second.code) != (0, 1) or not any(words in second.last for words in refused):
+        if (first.code, second.code) != (0, 1) or not any(
+            words in second.last for words in refused
+        ):
             found.append(f"{first} {second}")
         found += reference.problems_at_the_end(run)
     tally("two runs in one folder", "started at once", kills, found + ([] if overlaps else [NEVER]))
@@ -59,7 +66,9 @@ def test_two_resume_one_run_at_once(whole, command, tmp_path, kills, tally):
         words = reference.next_words(run)
         both = [command.ended(process) for process in [command.start(*words) for _ in range(2)]]
         overlaps += met(both)
-        if not {0, 1} >= {ended.code for ended in both} or any("Traceback" in ended.err for ended in both):
+        if not {0, 1} >= {ended.code for ended in both} or any(
+            "Traceback" in ended.err for ended in both
+        ):
             found.append(str(both))
         found += reference.problems_at_the_end(run)
     tally("two runs in one folder", "resumed at once", kills, found + ([] if overlaps else [NEVER]))
@@ -67,8 +76,13 @@ def test_two_resume_one_run_at_once(whole, command, tmp_path, kills, tally):
 
 @pytest.mark.slow
 def test_a_limit_of_memory_names_what_bounds_it(command, tmp_path, rng, kills, tally):
-    words, found = ("method=dm", "model.width=128", "method.batch_real=20000", "engine.chunk=200000"), []
-    way_out = "Start again with a smaller engine.chunk (now 200000), method.batch_real (now 20000), "
+    words, found = (
+        ("method=dm", "model.width=128", "method.batch_real=20000", "engine.chunk=200000"),
+        [],
+    )
+    way_out = (
+        "Start again with a smaller engine.chunk (now 200000), method.batch_real (now 20000), "
+    )
     for number in range(kills):
         spare, run = rng.randrange(2**28, 2**30), tmp_path / f"run{number}"
         ended = command.ended(command.condense(run, *words, program=("-c", LIMITED, str(spare))))

@@ -16,14 +16,26 @@ SMALL = {
     "dm": ("method.batch_real=8", "max_steps=150"),
     "dsa": ("method.batch_real=8", "max_steps=20"),
     "hmdc": (
-        *("pool@learners=convnet_vit_small", "learners.networks.ConvNet.width=8", "method.batch_real=8"),
+        *(
+            "pool@learners=convnet_vit_small",
+            "learners.networks.ConvNet.width=8",
+            "method.batch_real=8",
+        ),
         *("method.inner_steps=2", "method.batch_train=16", "max_steps=8"),
     ),
-    "idc": ("method.batch_real=8", "method.train_images=32", "method.batch_train=32", "max_steps=20"),
+    "idc": (
+        "method.batch_real=8",
+        "method.train_images=32",
+        "method.batch_train=32",
+        "max_steps=20",
+    ),
     "m3d": ("method.batch_real=8", "max_steps=150"),
 }
-# By the signal itself: Python's own way to end where it struck before the job; a shell says 128 + its number to both.
-POLITE = {signum: {128 + signum, -signum} for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+# By the signal itself: Python's own way to end where it struck before the job; a shell says 128 +
+# its number to both.
+POLITE = {
+    signum: {128 + signum, -signum} for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+}
 WHOLE_RUNS = ("random", "dm", "idc", "hmdc")  # no steps; no network in training; one; two
 CHEAP_EVALUATION = ("pool=convnet", "pool.networks.ConvNet.width=8")
 

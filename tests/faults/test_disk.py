@@ -7,34 +7,52 @@ import time
 import pytest
 
 from dcond import artefact
-from dcond.engine import checkpoint
+from dcond.run import checkpoint
 
 WORDS = ("method=dm", "method.batch_real=8", "max_steps=20", "evaluate=false")
-# In a namespace of its own, the mount is gone with the process: no test can leave one behind, and none needs root.
+# In a namespace of its own, the mount is gone with the process: no test can leave one behind, and
+# none needs root.
 MOUNT = 'mount -t tmpfs -o "size=$0" dcond "$1"; "${@:3}"; code=$?; cp -a "$1/." "$2"; exit $code'
 READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
 
 
 def namespaces() -> bool:
-    made = subprocess.run(["unshare", "--user", "--map-root-user", "--mount", "true"], capture_output=True, check=False)
+    made = subprocess.run(
+        ["unshare", "--user", "--map-root-user", "--mount", "true"],
+        capture_output=True,
+        check=False,
+    )
     return made.returncode == 0
 
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(shutil.which("unshare") is None or not namespaces(), reason="needs namespaces (Linux)"),
+    pytest.mark.skipif(
+        shutil.which("unshare") is None or not namespaces(), reason="needs namespaces (Linux)"
+    ),
 ]
 
 
 def inside(script: str, *words: object) -> tuple[str, ...]:
-    return ("unshare", "--user", "--map-root-user", "--mount", "bash", "-c", script, *map(str, words))
+    return (
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "--mount",
+        "bash",
+        "-c",
+        script,
+        *map(str, words),
+    )
 
 
 @pytest.mark.parametrize("tensorboard", [False, True], ids=["plain", "tensorboard"])
 def test_a_full_disk(tensorboard, whole, command, tmp_path, rng, kills, tally):
     """The sizes lie between what Hydra's own files need and what the whole run does."""
     words = (*WORDS, f"tensorboard={tensorboard}".lower())
-    needed = sum(-(-path.stat().st_size // 4096) for path in whole(*words).run.rglob("*") if path.is_file())
+    needed = sum(
+        -(-path.stat().st_size // 4096) for path in whole(*words).run.rglob("*") if path.is_file()
+    )
     small, found = tmp_path / "small", []
     small.mkdir()
     for number in range(kills):
@@ -50,7 +68,12 @@ def test_a_full_disk(tensorboard, whole, command, tmp_path, rng, kills, tally):
         if (kept / "run" / "synthetic.safetensors").exists():
             artefact.load(kept / "run")
         found += [path.name for path in kept.rglob(".*.tmp")]
-    tally("disk full, by a small tmpfs", "with TensorBoard" if tensorboard else "without", kills, found)
+    tally(
+        "disk full, by a small tmpfs",
+        "with TensorBoard" if tensorboard else "without",
+        kills,
+        found,
+    )
 
 
 def test_a_folder_that_vanishes(whole, command, tmp_path, rng, kills, tally):

@@ -9,25 +9,63 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcond import artefact
-from dcond.report import result
+from dcond.run import result
 from dcond.types import SyntheticSet
-from one_line import called
+from helpers.one_line import called
 
 # What stands in the folder of every line.
-GOOD = SyntheticSet(torch.full((4, 1, 4, 4), 0.5), torch.tensor([0, 0, 1, 1]), ("a", "b"), 2, (0.5,), (0.25,))
+GOOD = SyntheticSet(
+    torch.full((4, 1, 4, 4), 0.5), torch.tensor([0, 0, 1, 1]), ("a", "b"), 2, (0.5,), (0.25,)
+)
 THERE = ("good.safetensors", "cut.safetensors", "run", "odd", "empty", "text.png")
 
 KEYS = (
-    *("ipc", "seed", "method", "method.lr", "method.steps", "init", "model", "model.width", "pool", "pool@learners"),
-    *("evaluation.lr", "evaluation.epochs", "device", "threads", "loop", "engine", "teacher", "augment", "experiment"),
+    *(
+        "ipc",
+        "seed",
+        "method",
+        "method.lr",
+        "method.steps",
+        "init",
+        "model",
+        "model.width",
+        "pool",
+        "pool@learners",
+    ),
+    *(
+        "evaluation.lr",
+        "evaluation.epochs",
+        "device",
+        "threads",
+        "loop",
+        "engine",
+        "teacher",
+        "augment",
+        "experiment",
+    ),
     *("tuned", "max_seconds", "dataset.name", "dataset.keep", "model@x.y"),
 )
-VALUES = ("null", "true", "[]", "{}", "''", "${ipc}", "${method}", "1e400", "-nan", "0", "-1", "99999999999")
+VALUES = (
+    "null",
+    "true",
+    "[]",
+    "{}",
+    "''",
+    "${ipc}",
+    "${method}",
+    "1e400",
+    "-nan",
+    "0",
+    "-1",
+    "99999999999",
+)
 
 texts = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), max_size=6)
 values = st.sampled_from(VALUES) | texts | st.integers().map(str) | st.floats().map(str)
 keys = st.sampled_from(KEYS) | texts
-settings = st.builds("{}{}={}".format, st.sampled_from(["", "", "", "+", "++", "~"]), keys, values) | texts
+settings = (
+    st.builds("{}{}={}".format, st.sampled_from(["", "", "", "+", "++", "~"]), keys, values) | texts
+)
 paths = st.sampled_from(THERE) | texts.filter(lambda text: "/" not in text)
 
 
@@ -38,7 +76,9 @@ def fill(folder: Path) -> None:
     (folder / "empty").mkdir()
     (folder / "text.png").write_text("no picture")
     (folder / "odd").mkdir()
-    (folder / "odd" / "result.json").write_text(json.dumps({"schema": "dcond-result/1", "status": 5}))
+    (folder / "odd" / "result.json").write_text(
+        json.dumps({"schema": "dcond-result/1", "status": 5})
+    )
     (folder / "run").mkdir()
     done = result.new(status="done", method="dm", dataset="digits", ipc=1, seed=0)
     result.write(done, folder / "run")
@@ -57,7 +97,9 @@ def check(words: list[str]) -> None:
 
 @given(st.lists(settings, max_size=3))
 def test_condense(words):
-    check(["condense", "debug=tiny", "dataset=npz", "dataset.path=text.png", "evaluate=false", *words])
+    check(
+        ["condense", "debug=tiny", "dataset=npz", "dataset.path=text.png", "evaluate=false", *words]
+    )
 
 
 @given(st.sampled_from(["", "synthetic=", "against="]), paths, st.lists(settings, max_size=2))
@@ -70,12 +112,19 @@ def test_data(words):
     check(["data", "info", "npz", "dataset.path=text.png", *words])
 
 
-@given(st.lists(paths | st.sampled_from(["--to", "--out", "png", "npz", "pt", "--decoded", "new"]), max_size=5))
+@given(
+    st.lists(
+        paths | st.sampled_from(["--to", "--out", "png", "npz", "pt", "--decoded", "new"]),
+        max_size=5,
+    )
+)
 def test_export(words):
     check(["export", *words])
 
 
-formats = st.sampled_from(["--format", "--group-by", "method.lr", "table", "csv", "latex", "markdown"])
+formats = st.sampled_from(
+    ["--format", "--group-by", "method.lr", "table", "csv", "latex", "markdown"]
+)
 
 
 @given(st.lists(paths | formats, max_size=5))

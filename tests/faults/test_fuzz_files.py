@@ -17,7 +17,7 @@ from dcond import artefact
 from dcond.data.image_folder import ImageFolder
 from dcond.data.npz import Npz
 from dcond.errors import DcondError
-from dcond.imports import Source
+from dcond.importers import Source
 
 TENSORS = {"images": torch.full((4, 1, 4, 4), 0.5), "labels": torch.tensor([0, 0, 1, 1])}
 METADATA = {
@@ -43,11 +43,14 @@ def one_line_or(call):
     return None
 
 
-# --- artefacts ----------------------------------------------------------------------------------------------------
+# --- artefacts
+# ----------------------------------------------------------------------------------------------------
 
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
 numbers = st.one_of(st.integers(), st.floats(), st.sampled_from([0, 1, 2, -1, 1e308, 10**400]))
-anything = st.recursive(st.none() | st.booleans() | numbers | texts, lambda inner: st.lists(inner, max_size=4))
+anything = st.recursive(
+    st.none() | st.booleans() | numbers | texts, lambda inner: st.lists(inner, max_size=4)
+)
 values = texts | anything.map(json.dumps) | st.integers(0, 3000).map(lambda depth: "[" * depth)
 
 
@@ -67,20 +70,36 @@ def test_bytes_of_an_artefact(position, content, insert):
     whole = save(TENSORS, METADATA)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "x.safetensors")
-        path.write_bytes(whole[:position] + content + whole[position + len(content) * (not insert) :])
+        path.write_bytes(
+            whole[:position] + content + whole[position + len(content) * (not insert) :]
+        )
         one_line_or(lambda: artefact.load(path))
 
 
-# --- npz ----------------------------------------------------------------------------------------------------------
+# --- npz
+# ----------------------------------------------------------------------------------------------------------
 
-shapes = st.tuples(st.integers(0, 4), st.integers(0, 3), st.integers(0, 3), st.sampled_from([0, 1, 2, 3]))
+shapes = st.tuples(
+    st.integers(0, 4), st.integers(0, 3), st.integers(0, 3), st.sampled_from([0, 1, 2, 3])
+)
 some_shape = shapes | arrays_of.array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=3)
-some_type = st.sampled_from(["uint8", "float32", "float16", "float64", "int64", "uint64", "int8", "bool", "complex64"])
+some_type = st.sampled_from(
+    ["uint8", "float32", "float16", "float64", "int64", "uint64", "int8", "bool", "complex64"]
+)
 arrays = st.one_of(
     arrays_of.arrays(some_type | st.sampled_from(["U3", "S2", "M8[s]"]), some_shape),
     arrays_of.arrays("int64", st.integers(0, 4), elements=st.integers(-1, 3)),
 )
-NAMES = ("train_images", "train_labels", "test_images", "test_labels", "class_names", "images", "labels", "factor")
+NAMES = (
+    "train_images",
+    "train_labels",
+    "test_images",
+    "test_labels",
+    "class_names",
+    "images",
+    "labels",
+    "factor",
+)
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), arrays))
@@ -92,7 +111,11 @@ def test_an_npz_of_one_s_own_data(content):
         one_line_or(lambda: Source(path=str(path)).read())
 
 
-@given(arrays_of.arrays(some_type, shapes), st.lists(st.integers(-1, 2), max_size=4), st.none() | arrays)
+@given(
+    arrays_of.arrays(some_type, shapes),
+    st.lists(st.integers(-1, 2), max_size=4),
+    st.none() | arrays,
+)
 def test_an_npz_that_is_nearly_right(images, labels, names):
     """All arrays are there, so that what is in them decides."""
     content = {f"{split}_images": images for split in ("train", "test")}
@@ -103,7 +126,8 @@ def test_an_npz_that_is_nearly_right(images, labels, names):
         one_line_or(lambda: Npz(path=str(path)).load())
 
 
-# --- folders ------------------------------------------------------------------------------------------------------
+# --- folders
+# ------------------------------------------------------------------------------------------------------
 
 
 def picture(mode: str, width: int, height: int, kind: str, keep: float) -> bytes:
@@ -120,14 +144,26 @@ pictures = st.builds(
     st.sampled_from(["PNG", "GIF", "BMP"]),
     st.sampled_from([1.0, 1.0, 1.0, 0.5]),
 )
-parts = st.sampled_from(["train", "test", "val", "a", "b", "ü", ".hidden", "images", "with space", "n01440764"])
-files = st.sampled_from(["1.png", "2.PNG", "3.gif", ".4.png", "notes.txt", "words.txt", "val_annotations.txt", "x.bmp"])
-lines = st.lists(st.sampled_from(["1.png", "a", "b", "\t", "\n", "\x00", "\xff"]), max_size=8).map("".join)
-paths = st.builds(lambda folders, file: "/".join((*folders, file)), st.lists(parts, max_size=3), files)
+parts = st.sampled_from(
+    ["train", "test", "val", "a", "b", "ü", ".hidden", "images", "with space", "n01440764"]
+)
+files = st.sampled_from(
+    ["1.png", "2.PNG", "3.gif", ".4.png", "notes.txt", "words.txt", "val_annotations.txt", "x.bmp"]
+)
+lines = st.lists(st.sampled_from(["1.png", "a", "b", "\t", "\n", "\x00", "\xff"]), max_size=8).map(
+    "".join
+)
+paths = st.builds(
+    lambda folders, file: "/".join((*folders, file)), st.lists(parts, max_size=3), files
+)
 contents = pictures | st.binary(max_size=8) | lines.map(lambda text: text.encode("latin-1"))
 
 
-@given(st.dictionaries(paths, contents, max_size=8), st.none() | st.integers(1, 4), st.sampled_from(["crop", "pad"]))
+@given(
+    st.dictionaries(paths, contents, max_size=8),
+    st.none() | st.integers(1, 4),
+    st.sampled_from(["crop", "pad"]),
+)
 def test_a_folder_of_images(tree, size, resize):
     with tempfile.TemporaryDirectory() as folder:
         for path, content in tree.items():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dcond import artefact
 from dcond.paths import conf_dir
 from dcond.types import SyntheticSet
-from one_line import called
+from helpers.one_line import called
 
 
 def fields(path):
@@ -19,42 +19,98 @@ def fields(path):
     for name, value in yaml.safe_load((conf_dir() / f"{path}.yaml").read_text()).items():
         inner = value if isinstance(value, dict) else {"": value}
         found |= {f"{name}.{key}".strip("."): inner[key] for key in inner}
-    parts = {name for name, value in found.items() if "_target_" in name or str(value).startswith("$")}
+    parts = {
+        name for name, value in found.items() if "_target_" in name or str(value).startswith("$")
+    }
     return {name: value for name, value in found.items() if name not in parts | {"defaults"}}
 
 
-METHODS = {path.stem: fields(f"method/{path.stem}") for path in sorted((conf_dir() / "method").glob("*.yaml"))}
-SMALL = {"steps": 2, "batch_real": 2, "batch_train": 2, "inner_steps": 1, "inner_epochs": 1, "steps_per_network": 1}
+METHODS = {
+    path.stem: fields(f"method/{path.stem}")
+    for path in sorted((conf_dir() / "method").glob("*.yaml"))
+}
+SMALL = {
+    "steps": 2,
+    "batch_real": 2,
+    "batch_train": 2,
+    "inner_steps": 1,
+    "inner_epochs": 1,
+    "steps_per_network": 1,
+}
 SMALL |= {"rule.embedding.train_steps": 1}
 DATA = ("dataset=npz", "dataset.path=tiny.npz", "device=cpu", "threads=1", "baselines=false")
-POOL = ("pool=convnet", "pool.networks.ConvNet.width=4", "evaluation.epochs=1", "evaluation.repeats=1")
+POOL = (
+    "pool=convnet",
+    "pool.networks.ConvNet.width=4",
+    "evaluation.epochs=1",
+    "evaluation.repeats=1",
+)
 RUN = ("debug=tiny", "max_steps=1", "engine=exact", "model.width=4", "init=real")
-RUN += ("pool@learners=convnet_vit_small", "learners.networks.ConvNet.width=4", "learners.networks.ViT.width=4")
+RUN += (
+    "pool@learners=convnet_vit_small",
+    "learners.networks.ConvNet.width=4",
+    "learners.networks.ViT.width=4",
+)
 
-OF_EVALUATION = {f"evaluation.{name}": value for name, value in fields("evaluation/dsa1000").items()}
-OF_EVALUATION |= {f"pool.networks.ConvNet.{name}": value for name, value in fields("model/convnet").items()}
-OF_EVALUATION |= {"dataset.flip": False, "dataset.stats": "pixel", "dataset.keep": "auto", "seed": 0, "teacher": "a"}
+OF_EVALUATION = {
+    f"evaluation.{name}": value for name, value in fields("evaluation/dsa1000").items()
+}
+OF_EVALUATION |= {
+    f"pool.networks.ConvNet.{name}": value for name, value in fields("model/convnet").items()
+}
+OF_EVALUATION |= {
+    "dataset.flip": False,
+    "dataset.stats": "pixel",
+    "dataset.keep": "auto",
+    "seed": 0,
+    "teacher": "a",
+}
 OF_RUN = {f"model.{name}": value for name, value in fields("model/convnet").items()}
 OF_RUN |= {f"engine.{name}": value for name, value in fields("engine/exact").items()}
-OF_RUN |= dict.fromkeys(("ipc", "max_steps", "max_seconds", "loop.record_every", "loop.evaluate_every"), 1)
-OF_RUN |= {"checkpoint.every_s": 0.5, "init": "a", "augment": "a", "test_on": "test", "scores.full": False}
+OF_RUN |= dict.fromkeys(
+    ("ipc", "max_steps", "max_seconds", "loop.record_every", "loop.evaluate_every"), 1
+)
+OF_RUN |= {
+    "checkpoint.every_s": 0.5,
+    "init": "a",
+    "augment": "a",
+    "test_on": "test",
+    "scores.full": False,
+}
 
 # No large whole numbers: many a setting takes them, and works for as long as it was told to.
-ODD = ("null", "[]", "[1]", "{}", "''", "1e400", "-nan", "inf", "-0.0", "1e-45", "1e30", "a", "auto")
-NAMED = (
-    "mean max none free pixel sequential random kmeans linear pairwise target batch instance layer group relu sigmoid"
+ODD = (
+    "null",
+    "[]",
+    "[1]",
+    "{}",
+    "''",
+    "1e400",
+    "-nan",
+    "inf",
+    "-0.0",
+    "1e-45",
+    "1e30",
+    "a",
+    "auto",
 )
-NAMED += (
-    " intra inter interleaved measured rowwise squared conv_l1 whole_cosine gaussian poly2 noise mix dsa held_out disk"
-)
+NAMED = "mean max none free pixel sequential random kmeans linear pairwise target batch instance layer group relu sigmoid"
+NAMED += " intra inter interleaved measured rowwise squared conv_l1 whole_cosine gaussian poly2 noise mix dsa held_out disk"
 FITTING = {
     bool: st.sampled_from(("true", "false")),
     int: st.integers(0, 6).map(str),
     float: st.sampled_from(("1e-45", "1e-3", "0.25", "0.999", "1.0", "2.5", "1e30")),
     str: st.sampled_from(NAMED.split()),
 }
-CHOICES = sorted({path.stem for path in conf_dir().glob("*/*.yaml")} - {"hmdc_paper", "resnet18", "timm"})
-odd = st.sampled_from(ODD) | st.integers(-2, 9).map(str) | st.floats(-2, 2).map(str) | st.sampled_from(CHOICES)
+CHOICES = sorted(
+    {path.stem for path in conf_dir().glob("*/*.yaml")} - {"hmdc_paper", "resnet18", "timm"}
+)
+odd = (
+    st.sampled_from(ODD)
+    | st.integers(-2, 9).map(str)
+    | st.floats(-2, 2).map(str)
+    | st.sampled_from(CHOICES)
+)
 some = settings(max_examples=settings.default.max_examples // 4)  # a run each
 
 
@@ -66,7 +122,9 @@ def setting(item: tuple[str, object]) -> st.SearchStrategy[str]:
 
 
 def lines(defaults: dict[str, object]) -> st.SearchStrategy[list[str]]:
-    return st.lists(st.sampled_from(sorted(defaults.items(), key=str)).flatmap(setting), min_size=1, max_size=2)
+    return st.lists(
+        st.sampled_from(sorted(defaults.items(), key=str)).flatmap(setting), min_size=1, max_size=2
+    )
 
 
 def of_method(name: str) -> st.SearchStrategy[tuple[str, list[str]]]:
@@ -86,12 +144,18 @@ def fill(folder):
         made[f"{split}_labels"] = np.arange(count) % 2
     np.savez(folder / "tiny.npz", **made, class_names=np.array(["a", "b"]))
     images, labels = torch.full((2, 1, 8, 8), 0.5), torch.tensor([0, 1])
-    artefact.save(SyntheticSet(images, labels, ("a", "b"), 1, (0.5,), (0.25,)), folder / "set.safetensors")
+    artefact.save(
+        SyntheticSet(images, labels, ("a", "b"), 1, (0.5,), (0.25,)), folder / "set.safetensors"
+    )
 
 
 def condense(method, *words):
     small = [f"method.{name}={value}" for name, value in SMALL.items() if name in METHODS[method]]
-    return called(["condense", *DATA, f"method={method}", *RUN, *POOL, *small, *words], fill, before_the_work=False)
+    return called(
+        ["condense", *DATA, f"method={method}", *RUN, *POOL, *small, *words],
+        fill,
+        before_the_work=False,
+    )
 
 
 def evaluate(*words):

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tallying import Tally, merge
+from helpers.tallying import Tally, merge
 
 
 @pytest.fixture
@@ -26,13 +26,20 @@ def sitting(file, kills, *faults):
 
 def found(file):
     with file.open() as lines:
-        return [(row["fault"], row["subject"], row["tries"], row["problems"]) for row in csv.DictReader(lines)]
+        return [
+            (row["fault"], row["subject"], row["tries"], row["problems"])
+            for row in csv.DictReader(lines)
+        ]
 
 
 def test_a_second_sitting_keeps_the_rows_of_the_first(file):
     sitting(file, 3, ("SIGKILL", "dm", []), ("disk full", "dm", ["lost"]))
     sitting(file, 30, ("SIGKILL", "dc", []), ("disk full", "dm", []))
-    assert found(file) == [("SIGKILL", "dc", "30", "0"), ("SIGKILL", "dm", "3", "0"), ("disk full", "dm", "30", "0")]
+    assert found(file) == [
+        ("SIGKILL", "dc", "30", "0"),
+        ("SIGKILL", "dm", "3", "0"),
+        ("disk full", "dm", "30", "0"),
+    ]
 
 
 def test_a_shorter_file_leaves_nothing_of_the_longer_one_behind(file):

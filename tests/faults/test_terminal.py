@@ -7,9 +7,15 @@ import time
 
 import pytest
 
-from cutting import done, images
+from helpers.cutting import done, images
 
-WORDS = ("method=dm", "method.batch_real=8", "max_steps=150", "pool=convnet", "pool.networks.ConvNet.width=8")
+WORDS = (
+    "method=dm",
+    "method.batch_real=8",
+    "max_steps=150",
+    "pool=convnet",
+    "pool.networks.ConvNet.width=8",
+)
 
 
 def window(terminal: int, open_s: float) -> None:

@@ -32,7 +32,10 @@ def golden(name, dtype=torch.float64):
 
 def close(got, name, tolerance):
     wanted = golden(name)
-    return float((got.detach().double() - wanted).abs().max() / wanted.abs().max().clamp_min(1e-30)) < tolerance
+    return (
+        float((got.detach().double() - wanted).abs().max() / wanted.abs().max().clamp_min(1e-30))
+        < tolerance
+    )
 
 
 def noise(*shape, seed=0, dtype=torch.float64):
@@ -48,7 +51,9 @@ def aligned(logits, dtype, widths=((6,), (6,)), size=(2, 2)):
     """An alignment of two networks under the public code's softmax, with its logits (L1, L2) put in."""
     counts = logits.shape
     made = Alignment(
-        [tuple(w) * (n if len(w) == 1 else 1) for w, n in zip(widths, counts, strict=True)], size, axis="target"
+        [tuple(w) * (n if len(w) == 1 else 1) for w, n in zip(widths, counts, strict=True)],
+        size,
+        axis="target",
     )
     value = logits if made.links == [(0, 1)] else logits.T
     made.logits[0] = torch.nn.Parameter(value.to(dtype).clone())
@@ -63,7 +68,11 @@ def test_mixing_is_the_public_codes_under_its_axis(case, dtype, tolerance):
     weights = mixing_weights(alignment.logits[0], "target")
     assert close(weights, f"mix_{case}_weights", tolerance)
     source = alignment.links[0][0]
-    assert close(mix([first, second][source], alignment.logits[0], "target"), f"mix_{case}_out{source + 1}", tolerance)
+    assert close(
+        mix([first, second][source], alignment.logits[0], "target"),
+        f"mix_{case}_out{source + 1}",
+        tolerance,
+    )
     loss = alignment.distance([first, second])
     assert close(loss, f"mix_{case}_md", tolerance)
     found = torch.autograd.grad(loss, [alignment.logits[0], first, second])
@@ -95,7 +104,9 @@ def test_decomposition_is_the_public_codes(order, dtype, tolerance):
     for kind, maps in zip(order, alignment.maps, strict=True):
         for i, linear in enumerate(maps):
             for part in ("weight", "bias"):
-                setattr(linear, part, torch.nn.Parameter(golden(f"ssd_proj_{kind}{i}_{part}", dtype)))
+                setattr(
+                    linear, part, torch.nn.Parameter(golden(f"ssd_proj_{kind}{i}_{part}", dtype))
+                )
     stacks = alignment.stacks([taps[kind] for kind in order])
     assert close(stacks[0], f"{prefix}_stack1", tolerance)
     assert close(stacks[1], f"{prefix}_stack2", tolerance)
@@ -118,18 +129,30 @@ def test_stacks_of_any_pair_have_one_grid_and_one_width(pair):
     stacks = alignment.stacks(taps)
     width = min(tap.spatial.shape[1] for network in taps for tap in network)
     positions = 1 + min(tap.spatial.shape[2] for network in taps for tap in network) ** 2
-    assert [tuple(s.shape) for s in stacks] == [(4, len(network), positions, width) for network in taps]
+    assert [tuple(s.shape) for s in stacks] == [
+        (4, len(network), positions, width) for network in taps
+    ]
     assert alignment(taps).shape == ()
 
 
 def test_stacks_of_the_papers_pair_have_the_papers_shapes():
     """ConvNet-3 of width 128 and a ViT of 12 blocks, width 192 and patches of 4, at 32 px: d = 128, s = 4 x 4."""
     spec = ImageSpec(3, 32, 32, 10, (0.5,) * 3, (0.25,) * 3)
-    recipes = [ConvNet(name="ConvNet", depth=3, width=128), ViT(name="ViT", patch=4, depth=12, width=192, heads=3)]
+    recipes = [
+        ConvNet(name="ConvNet", depth=3, width=128),
+        ViT(name="ViT", patch=4, depth=12, width=192, heads=3),
+    ]
     with torch.no_grad():
-        taps = [recipe.build(spec, generator(0, recipe.name)).features(torch.zeros(2, 3, 32, 32)) for recipe in recipes]
+        taps = [
+            recipe.build(spec, generator(0, recipe.name)).features(torch.zeros(2, 3, 32, 32))
+            for recipe in recipes
+        ]
     alignment = Alignment.of(taps, axis="source", form="mean")
-    assert [tuple(tap.spatial.shape) for tap in taps[0]] == [(2, 128, 16, 16), (2, 128, 8, 8), (2, 128, 4, 4)]
+    assert [tuple(tap.spatial.shape) for tap in taps[0]] == [
+        (2, 128, 16, 16),
+        (2, 128, 8, 8),
+        (2, 128, 4, 4),
+    ]
     assert [tuple(tap.spatial.shape) for tap in taps[1]] == [(2, 192, 8, 8)] * 12
     assert [tuple(tap.semantic.shape) for tap in taps[0]] == [(2, 128)] * 3
     assert [tuple(tap.semantic.shape) for tap in taps[1]] == [(2, 192)] * 12
@@ -144,11 +167,15 @@ def test_stacks_of_the_papers_pair_have_the_papers_shapes():
 @pytest.mark.parametrize(("axis", "dim"), [("source", 0), ("target", 1)])
 def test_mixing_weights_sum_to_one_along_their_axis(axis, dim):
     weights = mixing_weights(noise(12, 4), axis)
-    torch.testing.assert_close(weights.sum(dim), torch.ones(weights.shape[1 - dim], dtype=torch.float64))
+    torch.testing.assert_close(
+        weights.sum(dim), torch.ones(weights.shape[1 - dim], dtype=torch.float64)
+    )
 
 
 def test_at_the_start_a_mixed_tap_is_the_mean_of_all():
-    torch.testing.assert_close(mixing_weights(torch.zeros(12, 4), "source"), torch.full((12, 4), 1 / 12))
+    torch.testing.assert_close(
+        mixing_weights(torch.zeros(12, 4), "source"), torch.full((12, 4), 1 / 12)
+    )
 
 
 @pytest.mark.parametrize("form", ["mean", "pairwise"])
@@ -221,7 +248,10 @@ def test_positions_stand_row_by_row_behind_the_semantic_vector():
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ({"axis": "sources"}, "mix_softmax='sources' is unknown; allowed: source, target. Did you mean 'source'?"),
+        (
+            {"axis": "sources"},
+            "mix_softmax='sources' is unknown; allowed: source, target. Did you mean 'source'?",
+        ),
         ({"form": "all"}, "distillation='all' is unknown; allowed: mean, pairwise."),
     ],
 )
@@ -231,7 +261,9 @@ def test_unknown_words_are_refused(setting, words):
     assert str(caught.value).startswith(words)
 
 
-@pytest.mark.parametrize(("size", "wanted"), [((1, 1), [7.5]), ((1, 2), [6.5, 8.5]), ((2, 1), [3.5, 11.5])])
+@pytest.mark.parametrize(
+    ("size", "wanted"), [((1, 1), [7.5]), ((1, 2), [6.5, 8.5]), ((2, 1), [3.5, 11.5])]
+)
 def test_a_grid_of_one_position_holds_the_mean_and_not_the_first_pixel(size, wanted):
     """As beside an MLP, whose features have no place, or a network that pools down to a single position."""
     spatial = torch.arange(16.0).view(1, 1, 4, 4)

@@ -12,7 +12,9 @@ from dcond.matching.distances import squared
 from dcond.rng import generator
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "hmdc.npz", allow_pickle=False)
-precision = pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)])
+precision = pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-9), (torch.float32, 1e-5)]
+)
 
 
 def golden(name, dtype):
@@ -26,7 +28,9 @@ def close(got, name, tolerance):
 
 @precision
 def test_accumulator_and_weights_are_the_public_codes(dtype, tolerance):
-    gradients = torch.stack([golden(f"gbm_grad{j}", dtype) for j in (1, 2, 3)])  # (j, k, n, c, h, w)
+    gradients = torch.stack(
+        [golden(f"gbm_grad{j}", dtype) for j in (1, 2, 3)]
+    )  # (j, k, n, c, h, w)
     after = accumulate(golden("gbm_accumulator_before", dtype), peaks(gradients), "sum")
     assert close(after, "gbm_accumulator_after", tolerance)
     assert close(weights(after), "gbm_weights", tolerance)
@@ -40,7 +44,9 @@ def test_normalisation_is_the_public_codes(dtype, tolerance):
 @precision
 def test_the_matching_loss_is_the_public_codes(dtype, tolerance):
     count = sum(name.startswith("gm_syn_") for name in GOLDEN.files)
-    syn, real = ([golden(f"gm_{side}_{i:02d}", dtype) for i in range(count)] for side in ("syn", "real"))
+    syn, real = (
+        [golden(f"gm_{side}_{i:02d}", dtype) for i in range(count)] for side in ("syn", "real")
+    )
     assert close(squared(syn, real), "gm_loss", tolerance)
 
 

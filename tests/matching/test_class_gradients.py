@@ -10,16 +10,16 @@ import torch
 import torch.nn.functional as F
 
 from dcond.errors import DcondError
-from dcond.first_order import FastForward
 from dcond.matching import class_gradients
 from dcond.matching.class_gradients import ClassGradients, _added, _mean, value_and_gradient
 from dcond.matching.distances import DISTANCES
 from dcond.matching.engine import Engine
+from dcond.matching.fast_forward import FastForward
 from dcond.matching.gradients import class_gradient, frozen_batch_norm
 from dcond.models import MLP, ConvNet
 from dcond.rng import generator
 from dcond.types import ImageSpec
-from small_networks import RECIPES, SPEC, by_recipe, images, network_of
+from helpers.small_networks import RECIPES, SPEC, by_recipe, images, network_of
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
@@ -28,7 +28,9 @@ LEVELS = {"intra": (True, False), "inter": (False, True), "both": (True, True)}
 
 
 def bound(network, *, classes=1, chunk=64):
-    return ClassGradients(network, FastForward(network, bfloat16=False, compiled=False), chunk, classes)
+    return ClassGradients(
+        network, FastForward(network, bfloat16=False, compiled=False), chunk, classes
+    )
 
 
 class Written:
@@ -36,11 +38,15 @@ class Written:
 
     def __init__(self, network, real, synthetic):
         self.leaf = synthetic.clone().requires_grad_(True)
-        self.ours = [class_gradient(network, x, c, create_graph=True) for c, x in enumerate(self.leaf)]
+        self.ours = [
+            class_gradient(network, x, c, create_graph=True) for c, x in enumerate(self.leaf)
+        ]
         self.targets = [class_gradient(network, x, c) for c, x in enumerate(real)]
 
     def loss(self, distance, *, within, across):
-        sides = ([sum(g) / len(g) for g in zip(*side, strict=True)] for side in (self.ours, self.targets))
+        sides = (
+            [sum(g) / len(g) for g in zip(*side, strict=True)] for side in (self.ours, self.targets)
+        )
         inter = len(self.ours) * distance(*sides)
         intra = sum(distance(s, t) for s, t in zip(self.ours, self.targets, strict=True))
         return within * intra + across * inter
@@ -58,10 +64,16 @@ def total(found):
 def test_loss_and_image_gradient_are_those_of_the_loss_as_written(recipe):
     network = network_of(recipe)
     real, synthetic = images(12, 1), images(2, 2)
-    ways = itertools.cycle([(1, 5), (2, 100), (3, 7), (1, 100)])  # classes at once, real images per pass
-    large = sum(p.numel() for p in network.parameters()) > 1e6 or recipe.name == "VGG11"  # seconds, not milliseconds
+    ways = itertools.cycle(
+        [(1, 5), (2, 100), (3, 7), (1, 100)]
+    )  # classes at once, real images per pass
+    large = (
+        sum(p.numel() for p in network.parameters()) > 1e6 or recipe.name == "VGG11"
+    )  # seconds, not milliseconds
     convolutional = not isinstance(recipe, MLP)
-    fitting = {name: d for name, d in DISTANCES.items() if convolutional or not name.startswith("conv_")}
+    fitting = {
+        name: d for name, d in DISTANCES.items() if convolutional or not name.startswith("conv_")
+    }
     chosen = [DISTANCES["rowwise_angle_and_magnitude"]] if large else fitting.values()
     with frozen_batch_norm(network, real):
         written = Written(network, real, synthetic)
@@ -72,15 +84,21 @@ def test_loss_and_image_gradient_are_those_of_the_loss_as_written(recipe):
                 engine = Engine(precision="float32", compile=False, classes=classes, chunk=chunk)
                 gradients = engine.bind(network, SPEC, 1)
                 found = gradients.match(real, synthetic, distance, within=within, across=across)
-                torch.testing.assert_close(total(found), wanted_loss.detach(), rtol=1e-9, atol=1e-11)
-                torch.testing.assert_close(found.gradient, wanted, rtol=1e-7, atol=1e-8 * float(wanted.abs().max()))
+                torch.testing.assert_close(
+                    total(found), wanted_loss.detach(), rtol=1e-9, atol=1e-11
+                )
+                torch.testing.assert_close(
+                    found.gradient, wanted, rtol=1e-7, atol=1e-8 * float(wanted.abs().max())
+                )
 
 
 def test_layer_norm_goes_class_by_class_since_its_vmap_has_a_wrong_second_derivative():
     network = network_of(RECIPES[-1])
     gradients = Engine(classes=3, precision="float32").bind(network, SPEC, 1)
     assert gradients.classes == 1
-    norm = torch.nn.LayerNorm(5).double()  # if this part fails, PyTorch has mended it: let ViTs go together
+    norm = torch.nn.LayerNorm(
+        5
+    ).double()  # if this part fails, PyTorch has mended it: let ViTs go together
     x = torch.randn(3, 4, 5, generator=generator(0, "x"), dtype=torch.float64, requires_grad=True)
 
     def loss(weight, images):
@@ -88,7 +106,10 @@ def test_layer_norm_goes_class_by_class_since_its_vmap_has_a_wrong_second_deriva
 
     together = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(norm.weight.detach(), x)
     alone = torch.stack(
-        [torch.autograd.grad(loss(norm.weight, x[i]), norm.weight, create_graph=True)[0] for i in range(3)]
+        [
+            torch.autograd.grad(loss(norm.weight, x[i]), norm.weight, create_graph=True)[0]
+            for i in range(3)
+        ]
     )
     torch.testing.assert_close(together, alone)
     wrong, right = (torch.autograd.grad(side.square().sum(), x)[0] for side in (together, alone))
@@ -125,7 +146,10 @@ def test_a_network_goes_class_by_class_where_several_at_once_have_another_gradie
     network = Normed(norm)
     if norm.state_dict():
         torch.nn.init.uniform_(norm.weight, 0.5, 2)
-    assert Engine(classes=3, precision="float32", compile=False).bind(network, SPEC, 1).classes == classes
+    assert (
+        Engine(classes=3, precision="float32", compile=False).bind(network, SPEC, 1).classes
+        == classes
+    )
 
 
 def test_a_network_that_cannot_be_tried_in_float64_is_told_by_its_norms():
@@ -134,7 +158,10 @@ def test_a_network_that_cannot_be_tried_in_float64_is_told_by_its_norms():
             return super().forward(x) @ torch.ones(3, 3)  # float32, whatever the weights are
 
     for norm, classes in ((torch.nn.GroupNorm(2, 4), 3), (torch.nn.LayerNorm((4, 8, 8)), 1)):
-        assert Engine(classes=3, precision="float32", compile=False).bind(Fixed(norm), SPEC, 1).classes == classes
+        assert (
+            Engine(classes=3, precision="float32", compile=False).bind(Fixed(norm), SPEC, 1).classes
+            == classes
+        )
 
 
 @pytest.mark.parametrize("classes", [1, 3])
@@ -143,7 +170,9 @@ def test_equal_sets_are_at_distance_zero_with_a_finite_gradient(classes):
     both = images(4, 4)
     for name, distance in DISTANCES.items():
         found = bound(network, classes=classes, chunk=2).match(both, both, distance, across=True)
-        assert float(found.within.abs().max()) < 1e-3, name  # the DC form leaves 1e-6 / norm² of every row
+        assert float(found.within.abs().max()) < 1e-3, (
+            name
+        )  # the DC form leaves 1e-6 / norm² of every row
         assert bool(torch.isfinite(found.gradient).all()), name
 
 
@@ -151,11 +180,19 @@ def test_equal_sets_are_at_distance_zero_with_a_finite_gradient(classes):
 def test_dead_units_give_zero_rows_and_a_finite_gradient(classes):
     network = MLP(name="MLP", hidden=(8,)).build(SPEC, generator(0, "network")).double()
     with torch.no_grad():
-        next(m for m in network.modules() if isinstance(m, torch.nn.Linear)).bias.fill_(-1e3)  # every unit is dead
+        next(m for m in network.modules() if isinstance(m, torch.nn.Linear)).bias.fill_(
+            -1e3
+        )  # every unit is dead
     real, synthetic = images(4, 1), images(2, 2)
     first_layer = class_gradient(network, real[0], 0)[0]
     assert not first_layer.any()
-    for name in ("rowwise", "rowwise_cosine", "rowwise_angle_and_magnitude", "squared", "whole_cosine"):
+    for name in (
+        "rowwise",
+        "rowwise_cosine",
+        "rowwise_angle_and_magnitude",
+        "squared",
+        "whole_cosine",
+    ):
         distance = DISTANCES[name]
         found = bound(network, classes=classes).match(real, synthetic, distance, across=True)
         assert bool(torch.isfinite(found.gradient).all()), name
@@ -175,19 +212,25 @@ def test_few_and_many_classes_and_single_images(classes, count):
 
 
 @pytest.mark.parametrize(
-    ("theirs", "ours"), [("baseline", "rowwise_cosine"), ("improved", "rowwise_angle_and_magnitude")]
+    ("theirs", "ours"),
+    [("baseline", "rowwise_cosine"), ("improved", "rowwise_angle_and_magnitude")],
 )
 def test_the_multi_level_total_of_the_public_code(theirs, ours):
     golden = np.load(GOLDEN / "degm_distance.npz")
     count = len(golden["names"])
 
     def lists(side):
-        return [[torch.tensor(golden[f"ml_{side}_c{c}_{i:02d}"]) for i in range(count)] for c in range(3)]
+        return [
+            [torch.tensor(golden[f"ml_{side}_c{c}_{i:02d}"]) for i in range(count)]
+            for c in range(3)
+        ]
 
     syn, real = lists("syn"), lists("real")
     distance = DISTANCES[ours]
     groups = [[[t[None] for t in c] for c in side] for side in (syn, real)]
-    across, v_mean = value_and_gradient(distance, *(_mean(reduce(_added, side, []), 3) for side in groups))
+    across, v_mean = value_and_gradient(
+        distance, *(_mean(reduce(_added, side, []), 3) for side in groups)
+    )
     whole = 3 * float(across)
     for c in range(3):
         within, v_class = value_and_gradient(distance, groups[0][c], groups[1][c])
@@ -195,19 +238,28 @@ def test_the_multi_level_total_of_the_public_code(theirs, ours):
         for i in range(count):
             wanted = torch.tensor(golden[f"ml_grad_{theirs}_c{c}_{i:02d}"])
             torch.testing.assert_close(
-                (v_class[i] + v_mean[i])[0], wanted, rtol=1e-9, atol=1e-9 * max(1e-3, float(wanted.abs().max()))
+                (v_class[i] + v_mean[i])[0],
+                wanted,
+                rtol=1e-9,
+                atol=1e-9 * max(1e-3, float(wanted.abs().max())),
             )
     assert float(across) == pytest.approx(float(golden[f"ml_inter_{theirs}"]), rel=1e-9)
     assert whole == pytest.approx(float(golden[f"ml_loss_{theirs}"]), rel=1e-9)
 
 
 @pytest.mark.parametrize("classes", [1, 2])
-@pytest.mark.parametrize(("within", "kept", "passes"), [(True, 2**29, 1), (True, 0, 2), (False, 2**29, 1)])
-def test_large_targets_are_computed_twice_and_change_nothing(within, kept, passes, classes, monkeypatch):
+@pytest.mark.parametrize(
+    ("within", "kept", "passes"), [(True, 2**29, 1), (True, 0, 2), (False, 2**29, 1)]
+)
+def test_large_targets_are_computed_twice_and_change_nothing(
+    within, kept, passes, classes, monkeypatch
+):
     """So that the memory of two levels does not grow with classes times parameters."""
     network, computed = network_of(RECIPES[0]), []
     real, synthetic = images(4, 1), images(2, 2)
-    known = bound(network, classes=classes).match(real, synthetic, DISTANCES["rowwise"], within=within, across=True)
+    known = bound(network, classes=classes).match(
+        real, synthetic, DISTANCES["rowwise"], within=within, across=True
+    )
     once = ClassGradients._real
 
     def counted(self, batch, labels):
@@ -216,7 +268,9 @@ def test_large_targets_are_computed_twice_and_change_nothing(within, kept, passe
 
     monkeypatch.setattr(ClassGradients, "_real", counted)
     monkeypatch.setattr(class_gradients, "KEPT_BYTES", kept)
-    found = bound(network, classes=classes).match(real, synthetic, DISTANCES["rowwise"], within=within, across=True)
+    found = bound(network, classes=classes).match(
+        real, synthetic, DISTANCES["rowwise"], within=within, across=True
+    )
     assert computed == passes * list(range(len(real)))
     assert torch.equal(found.gradient, known.gradient)
 
@@ -243,7 +297,9 @@ def test_one_class_that_does_not_fit_in_memory_is_told(monkeypatch):
 
     gradients = bound(network_of(RECIPES[0]), classes=None)
     monkeypatch.setattr(gradients, "_real", full)
-    with pytest.raises(DcondError, match="one class does not fit in the device's memory; take a smaller"):
+    with pytest.raises(
+        DcondError, match="one class does not fit in the device's memory; take a smaller"
+    ):
         gradients.match(images(4, 1), images(2, 2), DISTANCES["rowwise"])
 
 
@@ -261,11 +317,15 @@ class Dropping(torch.nn.Sequential):
     """A network that ``vmap`` refuses: its dropout draws."""
 
     def __init__(self):
-        super().__init__(torch.nn.Flatten(), torch.nn.Linear(64, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 3))
+        super().__init__(
+            torch.nn.Flatten(), torch.nn.Linear(64, 8), torch.nn.Dropout(0.5), torch.nn.Linear(8, 3)
+        )
 
 
 @pytest.mark.parametrize("classes", [2, 3, None])
-def test_a_network_that_cannot_take_several_classes_at_once_takes_them_in_turn_and_says_so(classes, caplog):
+def test_a_network_that_cannot_take_several_classes_at_once_takes_them_in_turn_and_says_so(
+    classes, caplog
+):
     network = Dropping().double()
     given = images(4, 1), images(2, 2), DISTANCES["rowwise"]
     torch.manual_seed(0)
@@ -277,7 +337,9 @@ def test_a_network_that_cannot_take_several_classes_at_once_takes_them_in_turn_a
         assert torch.equal(found.gradient, wanted.gradient)  # what was tried has drawn nothing
     assert gradients.classes == 1
     (told,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    assert told.startswith("this network cannot take several classes at once, so they are taken in turn: vmap: ")
+    assert told.startswith(
+        "this network cannot take several classes at once, so they are taken in turn: vmap: "
+    )
 
 
 def test_any_other_fault_of_a_network_stays_its_own(monkeypatch):

@@ -5,7 +5,11 @@ import torch
 
 from dcond.matching.alignment import Alignment
 from dcond.matching.distances import squared
-from dcond.matching.distillation import distillation_gradient, match_distillation, mean_distillation_gradient
+from dcond.matching.distillation import (
+    distillation_gradient,
+    match_distillation,
+    mean_distillation_gradient,
+)
 from dcond.models import ConvNet, ResNet, ViT
 from dcond.rng import generator
 from dcond.types import ImageSpec
@@ -23,10 +27,16 @@ def images(count, seed):
 
 
 def networks_and_alignment(count, form="mean"):
-    networks = [recipe.build(SPEC, generator(0, recipe.name)).double() for recipe in RECIPES[:count]]
-    alignment = Alignment.of([n.features(images(2, 0)[0]) for n in networks], axis="source", form=form).double()
+    networks = [
+        recipe.build(SPEC, generator(0, recipe.name)).double() for recipe in RECIPES[:count]
+    ]
+    alignment = Alignment.of(
+        [n.features(images(2, 0)[0]) for n in networks], axis="source", form=form
+    ).double()
     for i, logits in enumerate(alignment.logits):
-        logits.data = torch.randn(logits.shape, generator=generator(i, "logits"), dtype=torch.float64)
+        logits.data = torch.randn(
+            logits.shape, generator=generator(i, "logits"), dtype=torch.float64
+        )
     return networks, alignment
 
 
@@ -41,14 +51,18 @@ def test_loss_and_image_gradient_are_those_of_the_loss_as_written(count, form):
         theirs, ours = (alignment([n.features(x) for n in networks]) for x in (real[c], leaf[c]))
         for network in networks:
             for parameter in network.parameters():
-                (target,) = torch.autograd.grad(theirs, parameter, retain_graph=True, allow_unused=True)
+                (target,) = torch.autograd.grad(
+                    theirs, parameter, retain_graph=True, allow_unused=True
+                )
                 if target is not None:
                     (own,) = torch.autograd.grad(ours, parameter, create_graph=True)
                     loss = loss + (own - target).square().sum()
         losses.append(loss)
     (wanted,) = torch.autograd.grad(torch.stack(losses).sum(), leaf)
     for chunk in (5, 100):
-        got_losses, got = match_distillation(networks, alignment, real, synthetic, squared, chunk=chunk)
+        got_losses, got = match_distillation(
+            networks, alignment, real, synthetic, squared, chunk=chunk
+        )
         torch.testing.assert_close(got_losses, torch.stack(losses).detach(), rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(got, wanted, rtol=1e-8, atol=1e-8 * float(wanted.abs().max()))
 
@@ -57,7 +71,14 @@ def test_only_what_the_taps_depend_on_is_matched():
     """Neither the heads nor the alignment's maps and logits."""
     networks, alignment = networks_and_alignment(2)
     found = distillation_gradient(networks, alignment, images(2, 1)[0])
-    heads = {"head.weight", "head.bias", "body.head.weight", "body.head.bias", "body.norm.weight", "body.norm.bias"}
+    heads = {
+        "head.weight",
+        "head.bias",
+        "body.head.weight",
+        "body.head.bias",
+        "body.norm.weight",
+        "body.norm.bias",
+    }
     wanted = [p for n in networks for name, p in n.named_parameters() if name not in heads]
     loss = alignment([n.features(images(2, 1)[0]) for n in networks])
     for got, parameter in zip(found, wanted, strict=True):
@@ -67,7 +88,9 @@ def test_only_what_the_taps_depend_on_is_matched():
 
 def test_real_gradients_carry_no_graph():
     networks, alignment = networks_and_alignment(2)
-    assert not any(g.requires_grad for g in mean_distillation_gradient(networks, alignment, images(4, 1)[0], 3))
+    assert not any(
+        g.requires_grad for g in mean_distillation_gradient(networks, alignment, images(4, 1)[0], 3)
+    )
 
 
 def test_equal_sets_are_at_distance_zero():
@@ -80,7 +103,9 @@ def test_equal_sets_are_at_distance_zero():
 
 def test_swapping_the_networks_leaves_losses_and_gradient_equal():
     networks, alignment = networks_and_alignment(2)
-    other = Alignment.of([n.features(images(2, 0)[0]) for n in networks[::-1]], axis="source", form="mean").double()
+    other = Alignment.of(
+        [n.features(images(2, 0)[0]) for n in networks[::-1]], axis="source", form="mean"
+    ).double()
     other.logits.load_state_dict(alignment.logits.state_dict())
     for mine, theirs in zip(alignment.maps, reversed(other.maps), strict=True):
         theirs.load_state_dict(mine.state_dict())

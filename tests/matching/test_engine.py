@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 
 from dcond.errors import ConfigError
-from dcond.first_order import FastForward
 from dcond.matching import engine as module
 from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.distances import DISTANCES
 from dcond.matching.engine import Engine
+from dcond.matching.fast_forward import FastForward
 from dcond.models import ConvNet
 from dcond.rng import generator
 from dcond.types import ImageSpec
@@ -25,7 +25,9 @@ def images(count, seed):
 
 
 def bound(network, **fast):
-    return ClassGradients(network, FastForward(network, **({"bfloat16": False, "compiled": False} | fast)), 16, 1)
+    return ClassGradients(
+        network, FastForward(network, **({"bfloat16": False, "compiled": False} | fast)), 16, 1
+    )
 
 
 def test_bfloat16_gradients_point_the_same_way():
@@ -34,7 +36,8 @@ def test_bfloat16_gradients_point_the_same_way():
     exact, mixed = bound(network), bound(network, bfloat16=True)
     for across in (False, True):
         wanted, found = (
-            g.match(real, synthetic, DISTANCES["rowwise"], across=across).gradient.flatten() for g in (exact, mixed)
+            g.match(real, synthetic, DISTANCES["rowwise"], across=across).gradient.flatten()
+            for g in (exact, mixed)
         )
         assert found.dtype == torch.float32
         assert float(F.cosine_similarity(wanted, found, dim=0)) > 0.99
@@ -47,7 +50,9 @@ def test_compiled_passes_differ_by_rounding_only():
     compiled = bound(network, compiled=True)
     for seed in (1, 2):  # fresh weights in the same tensors
         CONVNET.reset(network, SPEC, generator(seed, "network"))
-        wanted, found = (g.match(real, synthetic, DISTANCES["rowwise"]) for g in (bound(network), compiled))
+        wanted, found = (
+            g.match(real, synthetic, DISTANCES["rowwise"]) for g in (bound(network), compiled)
+        )
         torch.testing.assert_close(found.within, wanted.within, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(found.gradient, wanted.gradient, rtol=1e-3, atol=1e-3)
 
@@ -65,7 +70,9 @@ def test_a_compiler_that_fails_is_told_and_left_out(caplog, monkeypatch):
     with caplog.at_level(logging.WARNING):
         assert torch.equal(forward(images(2, 1)[0]), network(images(2, 1)[0]))
         forward(images(2, 1)[0])
-    assert [r.message for r in caplog.records] == ["torch.compile failed, so the run goes on without it: no g++"]
+    assert [r.message for r in caplog.records] == [
+        "torch.compile failed, so the run goes on without it: no g++"
+    ]
 
 
 def test_running_out_of_memory_is_no_fault_of_the_compiler(monkeypatch):
@@ -73,14 +80,16 @@ def test_running_out_of_memory_is_no_fault_of_the_compiler(monkeypatch):
         raise torch.OutOfMemoryError("full")
 
     monkeypatch.setattr(torch, "compile", lambda network, **words: full)
-    forward = FastForward(CONVNET.build(SPEC, generator(0, "network")), bfloat16=False, compiled=True)
+    forward = FastForward(
+        CONVNET.build(SPEC, generator(0, "network")), bfloat16=False, compiled=True
+    )
     with pytest.raises(torch.OutOfMemoryError):
         forward(images(2, 1)[0])
     assert forward.compiled is full
 
 
 def test_auto_takes_one_class_on_a_cpu_and_compiles_long_runs_only(monkeypatch):
-    monkeypatch.setattr("dcond.first_order.shutil.which", lambda name: name)
+    monkeypatch.setattr("dcond.matching.fast_forward.shutil.which", lambda name: name)
     monkeypatch.setattr(module, "has_fast_bfloat16", lambda device: True)
     network = CONVNET.build(SPEC, generator(0, "network"))
     short, long = (Engine().bind(network, SPEC, count) for count in (1000, 10**12))
@@ -89,14 +98,24 @@ def test_auto_takes_one_class_on_a_cpu_and_compiles_long_runs_only(monkeypatch):
     assert short.forward.bfloat16
     assert short.forward.compiled is None
     assert long.forward.compiled is not None
-    exact = Engine(precision="float32", compile=False, classes=2, chunk=5).bind(network, SPEC, 10**12)
-    assert (exact.forward.bfloat16, exact.forward.compiled, exact.classes, exact.chunk) == (False, None, 2, 5)
+    exact = Engine(precision="float32", compile=False, classes=2, chunk=5).bind(
+        network, SPEC, 10**12
+    )
+    assert (exact.forward.bfloat16, exact.forward.compiled, exact.classes, exact.chunk) == (
+        False,
+        None,
+        2,
+        5,
+    )
 
 
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ({"precision": "float16"}, "engine.precision='float16' is unknown; allowed: auto, float32, bfloat16"),
+        (
+            {"precision": "float16"},
+            "engine.precision='float16' is unknown; allowed: auto, float32, bfloat16",
+        ),
         ({"compile": "yes"}, "engine.compile='yes' is unknown; allowed: auto, true, false"),
         ({"classes": 0}, "engine.classes=0 is out of range"),
         ({"classes": "all"}, "engine.classes='all' is out of range"),
@@ -114,7 +133,8 @@ def test_a_network_without_a_second_derivative_is_refused_before_any_work():
     )
     network(torch.zeros(1, 1, 8, 8))
     with pytest.raises(
-        ConfigError, match=r"Sequential has no second derivative, which gradient matching needs .*hardsig.*method=m3d"
+        ConfigError,
+        match=r"Sequential has no second derivative, which gradient matching needs .*hardsig.*method=m3d",
     ):
         Engine().bind(network, SPEC, 1)
 
@@ -124,7 +144,9 @@ def test_looking_for_the_second_derivative_changes_no_network():
     before = {name: value.clone() for name, value in network.state_dict().items()}
     Engine().bind(network, SPEC, 1)
     assert network.training
-    assert all(parameter.grad is None and parameter.requires_grad for parameter in network.parameters())
+    assert all(
+        parameter.grad is None and parameter.requires_grad for parameter in network.parameters()
+    )
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
 
 

@@ -4,8 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dcond.matching.gradients import class_gradient, frozen_batch_norm, mean_gradient, stacked_gradients
-from small_networks import RECIPES, by_recipe, images, network_of
+from dcond.matching.gradients import (
+    class_gradient,
+    frozen_batch_norm,
+    mean_gradient,
+    stacked_gradients,
+)
+from helpers.small_networks import RECIPES, by_recipe, images, network_of
 
 pytestmark = pytest.mark.usefixtures("narrow_vgg")
 
@@ -17,7 +22,9 @@ def test_the_mean_of_class_gradients_is_the_gradient_of_the_balanced_batch(recip
     with frozen_batch_norm(network, real):
         classes = [mean_gradient(network, real[c], c, 4) for c in range(3)]
         labels = torch.arange(3).repeat_interleave(6)
-        mixed = torch.autograd.grad(F.cross_entropy(network(real.flatten(0, 1)), labels), list(network.parameters()))
+        mixed = torch.autograd.grad(
+            F.cross_entropy(network(real.flatten(0, 1)), labels), list(network.parameters())
+        )
     for parts, whole in zip(zip(*classes, strict=True), mixed, strict=True):
         torch.testing.assert_close(sum(parts) / 3, whole, rtol=1e-9, atol=1e-12)
 
@@ -27,7 +34,9 @@ def test_with_batch_norm_in_train_mode_the_mixed_batch_has_another_gradient():
     real = images(6, 3)
     classes = [class_gradient(network, real[c], c)[0] for c in range(3)]
     labels = torch.arange(3).repeat_interleave(6)
-    mixed = torch.autograd.grad(F.cross_entropy(network(real.flatten(0, 1)), labels), next(network.parameters()))
+    mixed = torch.autograd.grad(
+        F.cross_entropy(network(real.flatten(0, 1)), labels), next(network.parameters())
+    )
     assert float((sum(classes) / 3 - mixed[0]).norm() / mixed[0].norm()) > 0.01
 
 

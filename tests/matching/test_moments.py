@@ -37,12 +37,17 @@ def test_value_and_gradient_agree_with_plain_loops(seed):
     syn = torch.randn(4, 3, 6, dtype=torch.float64, generator=rng).requires_grad_()
     real = torch.randn(4, 7, 6, dtype=torch.float64, generator=rng)
     slow = torch.stack(
-        [sum((sum(s[:, j]) / 3 - sum(r[:, j]) / 7) ** 2 for j in range(6)) for s, r in zip(syn, real, strict=True)]
+        [
+            sum((sum(s[:, j]) / 3 - sum(r[:, j]) / 7) ** 2 for j in range(6))
+            for s, r in zip(syn, real, strict=True)
+        ]
     )
     got = mean_distance(syn, real)
     torch.testing.assert_close(got, slow)
     weight = torch.tensor([1.0, 2.0, -1.0, 0.5], dtype=torch.float64)
-    torch.testing.assert_close(*(torch.autograd.grad((loss * weight).sum(), syn)[0] for loss in (got, slow)))
+    torch.testing.assert_close(
+        *(torch.autograd.grad((loss * weight).sum(), syn)[0] for loss in (got, slow))
+    )
 
 
 def test_equal_sets_have_distance_zero_in_any_order_and_multiplicity():

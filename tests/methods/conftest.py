@@ -11,28 +11,45 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict
 
-import m3d_runs
-from dcond.apps.job import build
-from dcond.engine.loop import Loop, Run
-from dcond.engine.recording import Recorder
-from dcond.engine.signals import Stop
+from dcond.cli.instantiate import build
 from dcond.matching.class_gradients import ClassGradients
 from dcond.paths import conf_dir
 from dcond.rng import Streams
+from dcond.run.loop import LoopSettings, Run
+from dcond.run.recorder import Recorder
+from dcond.run.signals import Stop
 from dcond.types import RealData, Split, SyntheticSet
-from double import Double, double_data
+from helpers import m3d_runs
+from helpers.double import Double, double_data
 
-# Every setting of this name, anywhere in a method, its network or its first images: seconds become milliseconds.
-SMALL = {"steps": 24, "train_steps": 10, "width": 16, "batch_real": 16, "outer": 3, "inner_epochs": 2}
-SMALL |= {"steps_per_network": 5, "train_images": 32, "batch_train": 32, "inner_steps": 2, "heads": 2}
+# Every setting of this name, anywhere in a method, its network or its first images: seconds become
+# milliseconds.
+SMALL = {
+    "steps": 24,
+    "train_steps": 10,
+    "width": 16,
+    "batch_real": 16,
+    "outer": 3,
+    "inner_epochs": 2,
+}
+SMALL |= {
+    "steps_per_network": 5,
+    "train_images": 32,
+    "batch_train": 32,
+    "inner_steps": 2,
+    "heads": 2,
+}
 SHALLOW = {"depth": 1}  # where a depth is set at all: null takes it from the image's size
 
 
 @functools.cache
 def _composed(words: tuple[str, ...]) -> DictConfig:
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        # dataset=npz: no file in conf/tuned speaks of it, so the method's own settings are what is tested.
-        return compose("condense", overrides=["dataset=npz", "dataset.path=unused", "engine=exact", *words])
+        # dataset=npz: no file in conf/tuned speaks of it, so the method's own settings are what is
+        # tested.
+        return compose(
+            "condense", overrides=["dataset=npz", "dataset.path=unused", "engine=exact", *words]
+        )
 
 
 def _replace(node: DictConfig, settings: dict) -> None:
@@ -89,13 +106,27 @@ def empty_set(parts: Parts, real: RealData, ipc: int, rng: Streams) -> Synthetic
     )
 
 
-def run_parts(parts, real, folder, *, seed=0, ipc=2, loop=None, stop=None, moment=None, recorder=None, evaluate=None):
+def run_parts(
+    parts,
+    real,
+    folder,
+    *,
+    seed=0,
+    ipc=2,
+    loop=None,
+    stop=None,
+    moment=None,
+    recorder=None,
+    evaluate=None,
+):
     """Run a method with the engine, as the application does, and return an :class:`Outcome`."""
     folder.mkdir(exist_ok=True)
     rng = Streams(seed)
     synthetic = empty_set(parts, real, ipc, rng)
     first = synthetic.images.detach().clone()
-    recorder = recorder or Recorder(folder, after_step=moment.step if moment else 0, tensorboard=False)
+    recorder = recorder or Recorder(
+        folder, after_step=moment.step if moment else 0, tensorboard=False
+    )
     run = Run(
         method=parts.method,
         real=real,
@@ -103,7 +134,7 @@ def run_parts(parts, real, folder, *, seed=0, ipc=2, loop=None, stop=None, momen
         rng=rng,
         folder=folder,
         config="",
-        loop=loop or Loop(record_every=1),
+        loop=loop or LoopSettings(record_every=1),
         recorder=recorder,
         stop=stop or Stop(),
         evaluate=evaluate,
@@ -113,7 +144,9 @@ def run_parts(parts, real, folder, *, seed=0, ipc=2, loop=None, stop=None, momen
     finally:
         recorder.close()
     lines = (folder / "metrics.jsonl").read_text().splitlines()
-    losses = [record["condense/loss"] for record in map(json.loads, lines) if "condense/loss" in record]
+    losses = [
+        record["condense/loss"] for record in map(json.loads, lines) if "condense/loss" in record
+    ]
     return Outcome(synthetic, first, losses, run)
 
 
@@ -148,7 +181,9 @@ def data():
         rng = torch.Generator().manual_seed(1)
         labels = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
         level = labels.view(-1, 1, 1, 1) * 200 / len(sizes)
-        images = (level + 55 * torch.rand(len(labels), channels, side, side, generator=rng)).to(torch.uint8)
+        images = (level + 55 * torch.rand(len(labels), channels, side, side, generator=rng)).to(
+            torch.uint8
+        )
         split = Split(images, labels)
         names = tuple(f"class {c}" for c in range(len(sizes)))
         return RealData("made", split, split, names, (0.5,) * channels, (0.25,) * channels)

@@ -8,9 +8,15 @@ from PIL import Image
 from dcond.augment import DiffAug
 from dcond.data import ImageFolder, Npz, write_prepared
 from dcond.data.prepared import check_prepared
-from dcond.matching import real_batch, views
-from dcond.matching.real_batch import RealBatch
-from dcond.matching.views import class_features, mix_real_within_classes, mix_within_classes, siamese
+from dcond.matching import batches as views
+from dcond.matching import lazy_batch as real_batch
+from dcond.matching.batches import (
+    class_features,
+    mix_real_within_classes,
+    mix_within_classes,
+    siamese_augment,
+)
+from dcond.matching.lazy_batch import RealBatch
 from dcond.models import MLP
 from dcond.rng import Streams, generator
 
@@ -59,7 +65,9 @@ def in_parts(monkeypatch):
 
 @pytest.mark.parametrize("method", STEPPING)
 def test_a_step_made_class_by_class_is_the_one_made_at_once(method, toy, condense, monkeypatch):
-    words = ["init=real", "method.choice=random"] if method == "hmdc" else []  # k-means draws class after class
+    words = (
+        ["init=real", "method.choice=random"] if method == "hmdc" else []
+    )  # k-means draws class after class
     once = condense(method, toy, *words, **SMALL, chunk=16)
     in_parts(monkeypatch)
     parts = condense(method, toy, *words, **SMALL, chunk=1)
@@ -84,13 +92,15 @@ def test_k_means_class_by_class_chooses_real_images_of_the_class(toy, condense, 
 
 def batch(seed: int = 0) -> RealBatch:
     images = torch.randn(5, 4, 3, 8, 8, generator=generator(seed, "batch"))
-    return RealBatch.made_by(lambda begin, end: images[begin:end], tuple(images.shape), images.device)
+    return RealBatch.made_by(
+        lambda begin, end: images[begin:end], tuple(images.shape), images.device
+    )
 
 
 def changed(real: RealBatch) -> tuple[RealBatch, torch.Tensor]:
     augment = DiffAug(["color", "crop", "cutout", "flip", "scale", "rotate"])
     rng = generator(1, "augmentation")
-    ours, theirs = siamese(augment, real, torch.zeros(5, 2, 3, 8, 8), rng)
+    ours, theirs = siamese_augment(augment, real, torch.zeros(5, 2, 3, 8, 8), rng)
     return mix_real_within_classes(ours, 0.5, rng), theirs
 
 
@@ -102,7 +112,9 @@ def test_a_batch_in_parts_holds_the_augmented_and_mixed_images_of_the_whole_one(
     assert parts.at_once == 1
     torch.testing.assert_close(parts.tensor(), whole.tensor())
     torch.testing.assert_close(torch.stack(list(parts)), whole.tensor())
-    torch.testing.assert_close(torch.cat([part.tensor() for part in parts.split(2)]), whole.tensor())
+    torch.testing.assert_close(
+        torch.cat([part.tensor() for part in parts.split(2)]), whole.tensor()
+    )
     torch.testing.assert_close(parts.split(2)[1].first(3), whole.tensor()[2:4, :3])
     assert torch.equal(synthetic, again)
 

@@ -10,23 +10,31 @@ import pytest
 import torch
 import yaml
 
-from dcond.engine import checkpoint
-from dcond.engine.loop import Loop
-from dcond.engine.recording import Recorder
-from dcond.engine.signals import Interrupted, caught
-from dcond.evaluate import Protocol, random_subset
+from dcond.evaluate import EvaluationProtocol, random_subset
 from dcond.models import MLP, ConvNet, Pool
 from dcond.paths import conf_dir
 from dcond.rng import Streams
+from dcond.run import checkpoint
+from dcond.run.loop import LoopSettings
+from dcond.run.recorder import Recorder
+from dcond.run.signals import Interrupted, handle_signals
 from dcond.types import RealData, Split, SyntheticSet
 
 METHODS = sorted(path.stem for path in (conf_dir() / "method").glob("*.yaml"))
-POOL = Pool(networks={"ConvNet": ConvNet(name="ConvNet", width=16), "MLP": MLP(name="MLP", hidden=(32,))})
-PROTOCOL = Protocol(name="test", epochs=40, repeats=2, drops=())
+POOL = Pool(
+    networks={"ConvNet": ConvNet(name="ConvNet", width=16), "MLP": MLP(name="MLP", hidden=(32,))}
+)
+PROTOCOL = EvaluationProtocol(name="test", epochs=40, repeats=2, drops=())
 
-OPTIMISING = [name for name in METHODS if yaml.safe_load((conf_dir() / f"method/{name}.yaml").read_text()).get("steps")]
+OPTIMISING = [
+    name
+    for name in METHODS
+    if yaml.safe_load((conf_dir() / f"method/{name}.yaml").read_text()).get("steps")
+]
 
-NO_GAIN = {"degm": {"MLP"}}  # on patterns under noise: -0.04 to +0.07 by the seed; its ConvNet +0.09 to +0.19
+NO_GAIN = {
+    "degm": {"MLP"}
+}  # on patterns under noise: -0.04 to +0.07 by the seed; its ConvNet +0.09 to +0.19
 
 every_method = pytest.mark.parametrize("method", METHODS)
 every_optimising_method = pytest.mark.parametrize("method", OPTIMISING)
@@ -104,13 +112,15 @@ class KilledAt(Recorder):
 
 @every_optimising_method
 @pytest.mark.parametrize("at", [1, 7])
-def test_a_run_that_is_stopped_and_resumed_ends_in_the_same_bytes(at, method, parts, run_made, toy, tmp_path):
+def test_a_run_that_is_stopped_and_resumed_ends_in_the_same_bytes(
+    at, method, parts, run_made, toy, tmp_path
+):
     unbroken = run_made(parts(method, steps=13), toy, tmp_path / "unbroken")
     folder = tmp_path / "broken"
     folder.mkdir()
     recorder = KilledAt(folder, tensorboard=False)
     recorder.killed_at = at
-    with caught() as stop, pytest.raises(Interrupted):
+    with handle_signals() as stop, pytest.raises(Interrupted):
         run_made(parts(method, steps=13), toy, folder, stop=stop, recorder=recorder)
     moment = checkpoint.load(folder)
     assert moment.step == at
@@ -125,9 +135,9 @@ def test_how_often_something_is_recorded_evaluated_or_kept_changes_no_byte(metho
     def evaluate(synthetic: SyntheticSet, step: int) -> None:
         seconds.evaluate(lambda repeat: synthetic, POOL, toy.test, 0)
 
-    rarely = Loop(record_every=1000, checkpoint_every_s=1000)
-    often = Loop(record_every=1, checkpoint_every_s=0, images_every=1, evaluate_every=3)
-    seconds = Protocol(name="seconds", epochs=1, repeats=1)
+    rarely = LoopSettings(record_every=1000, checkpoint_every_s=1000)
+    often = LoopSettings(record_every=1, checkpoint_every_s=0, images_every=1, evaluate_every=3)
+    seconds = EvaluationProtocol(name="seconds", epochs=1, repeats=1)
     one = condense(method, toy, loop=rarely, steps=7)
     other = condense(method, toy, loop=often, evaluate=evaluate, steps=7)
     assert one.bytes == other.bytes
@@ -159,7 +169,8 @@ def test_the_result_trains_networks_better_than_noise(method, from_noise, toy):
         std=toy.std,
     )
     ours, theirs = (
-        PROTOCOL.evaluate(lambda repeat, which=which: which, POOL, toy.test, 0) for which in (got.synthetic, noise)
+        PROTOCOL.evaluate(lambda repeat, which=which: which, POOL, toy.test, 0)
+        for which in (got.synthetic, noise)
     )
     for name in POOL.networks:
         assert ours.networks[name].mean > theirs.networks[name].mean + 0.15
@@ -170,7 +181,9 @@ def test_the_result_trains_networks_better_than_noise(method, from_noise, toy):
 def test_the_result_trains_networks_better_than_random_real_images(method, condense):
     noisy = patterns_under_noise()
     own = yaml.safe_load((conf_dir() / f"method/{method}.yaml").read_text()).get("lr", 0.1)
-    got = condense(method, noisy, ipc=1, factor=1, steps=100, lr=min(0.1, 20 * own))  # a rate has its method's units
+    got = condense(
+        method, noisy, ipc=1, factor=1, steps=100, lr=min(0.1, 20 * own)
+    )  # a rate has its method's units
     protocol = dataclasses.replace(PROTOCOL, epochs=150, repeats=5)
     ours = protocol.evaluate(lambda repeat: got.synthetic, POOL, noisy.test, 0)
     theirs = protocol.evaluate(
@@ -197,11 +210,18 @@ def patterns_under_noise() -> RealData:
 @pytest.mark.parametrize(
     ("sizes", "channels", "side", "ipc"),
     [((1, 1, 1), 1, 8, 1), ((3, 40, 7, 12), 1, 9, 3), ((5, 8), 3, 8, 2), ((2,) * 100, 1, 4, 1)],
-    ids=["one image per class", "unlike classes and odd side", "two classes in colour", "100 classes"],
+    ids=[
+        "one image per class",
+        "unlike classes and odd side",
+        "two classes in colour",
+        "100 classes",
+    ],
 )
 @pytest.mark.parametrize("factor", [1, 2])
 def test_data_of_any_shape(method, factor, sizes, channels, side, ipc, condense, data):
-    got = condense(method, data(sizes, channels, side), ipc=ipc, factor=factor, steps=2, width=4, batch_real=4)
+    got = condense(
+        method, data(sizes, channels, side), ipc=ipc, factor=factor, steps=2, width=4, batch_real=4
+    )
     synthetic = got.synthetic
     assert synthetic.factor == factor
     assert synthetic.images.shape == (len(sizes) * ipc, channels, side, side)
@@ -211,7 +231,9 @@ def test_data_of_any_shape(method, factor, sizes, channels, side, ipc, condense,
 
 @every_method
 def test_a_classs_images_are_made_from_that_class(method, condense, data):
-    got = condense(method, data((5, 9, 7)), steps=20, lr=0.03).synthetic  # class c is a level of grey, rising with c
+    got = condense(
+        method, data((5, 9, 7)), steps=20, lr=0.03
+    ).synthetic  # class c is a level of grey, rising with c
     level = got.by_class.detach().mean((1, 2, 3, 4))
     assert torch.equal(level.argsort(), torch.arange(3))
 

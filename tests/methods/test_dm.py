@@ -10,7 +10,7 @@ from dcond.methods.dm import DM
 from dcond.models import ConvNet
 from dcond.rng import Streams
 from dcond.types import SyntheticSet
-from linear_features import LinearRecipe
+from helpers.linear_features import LinearRecipe
 
 
 def start(real, ipc=3, factor=1) -> SyntheticSet:
@@ -59,12 +59,15 @@ def test_loss_and_step_are_those_of_a_loop_over_the_classes(toy, factor):
     recipe.reset(network, toy.spec, rng.networks)
     rows = toy.draw_per_class(5, rng.real)
     draw = augment.draw(3, (8, 8), rng.augmentation, shared_family=False)
-    decoded, labels = SyntheticSet(images, synthetic.labels, toy.class_names, 3, toy.mean, toy.std, factor).decoded()
+    decoded, labels = SyntheticSet(
+        images, synthetic.labels, toy.class_names, 3, toy.mean, toy.std, factor
+    ).decoded()
     slow = torch.zeros(())
     for c in range(3):
         syn = toy.spec.normalise(decoded[labels == c])
         real = toy.normalised(rows[c])
-        # An augmentation of all classes with this class in its own place: the others are only there to fill the draw.
+        # An augmentation of all classes with this class in its own place: the others are only there
+        # to fill the draw.
         syn, real = (augment.apply(x.expand(3, *x.shape), draw)[c] for x in (syn, real))
         gap = network.embed(syn).mean(0) - network.embed(real).mean(0).detach()
         slow = slow + gap.square().sum()
@@ -90,7 +93,12 @@ def test_every_step_has_a_fresh_network_that_is_never_trained(toy):
 def test_the_loss_is_zero_where_the_set_is_the_data(toy):
     rows = toy.draw_per_class(30, Streams(0).real)
     synthetic = SyntheticSet(
-        toy.pixels(rows.flatten()), torch.arange(3).repeat_interleave(30), toy.class_names, 30, toy.mean, toy.std
+        toy.pixels(rows.flatten()),
+        torch.arange(3).repeat_interleave(30),
+        toy.class_names,
+        30,
+        toy.mean,
+        toy.std,
     )
     dm = method(batch_real=30)
     rng = Streams(0)  # draws the same real images
@@ -108,5 +116,7 @@ def test_batch_norm_sees_all_classes_in_one_batch(toy):
 
 @pytest.mark.parametrize("name", ["steps", "batch_real", "factor"])
 def test_settings_below_one_are_refused(name):
-    with pytest.raises(ConfigError, match=rf"method\.{name}=0 is out of range; allowed: whole numbers from 1\."):
+    with pytest.raises(
+        ConfigError, match=rf"method\.{name}=0 is out of range; allowed: whole numbers from 1\."
+    ):
         method(**{name: 0})

@@ -5,14 +5,21 @@ import torch
 
 from dcond.errors import ConfigError
 from dcond.matching.class_gradients import ClassGradients
+from dcond.matching.dc_loops import TABLE, adapted_epochs, published_loops
 from dcond.matching.engine import Engine
-from dcond.matching.loops import TABLE, adapted_epochs, published_loops
 from dcond.methods.gradient_matching import GradientMatching
 from dcond.models import ConvNet
 
 
 def test_the_published_loops_and_the_rule_between_them():
-    assert TABLE == {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
+    assert TABLE == {
+        1: (1, 1),
+        10: (10, 50),
+        20: (20, 25),
+        30: (30, 20),
+        40: (40, 15),
+        50: (50, 10),
+    }
     assert published_loops(10) == (10, 50)
     assert published_loops(5) == (5, 100)
     assert published_loops(49) == (49, 10)
@@ -22,18 +29,24 @@ def test_the_published_loops_and_the_rule_between_them():
 def test_the_shipped_tables_sum_as_derived():
     sums = {k: sum(adapted_epochs(i) for i in range(k - 1)) for k in (1, 10, 20, 30, 40, 50)}
     assert sums == {1: 0, 10: 190, 20: 245, 30: 295, 40: 345, 50: 395}
-    older = {k: sum(adapted_epochs(i, old=True) for i in range(k - 1)) for k in (10, 20, 30, 40, 50)}
+    older = {
+        k: sum(adapted_epochs(i, old=True) for i in range(k - 1)) for k in (10, 20, 30, 40, 50)
+    }
     assert older == {10: 300, 20: 355, 30: 405, 40: 455, 50: 505}
 
 
-@pytest.mark.parametrize(("rule", "wanted"), [("fixed", [7, 7]), ("table", [50, 40]), ("table_old", [100, 50])])
+@pytest.mark.parametrize(
+    ("rule", "wanted"), [("fixed", [7, 7]), ("table", [50, 40]), ("table_old", [100, 50])]
+)
 def test_the_inner_rules_train_as_long_as_they_say(rule, wanted, condense, toy, monkeypatch):
     epochs = count_epochs(monkeypatch)
     condense("degm", toy, steps=3, outer=3, inner_epochs=7, inner=rule)
     assert epochs == wanted
 
 
-@pytest.mark.parametrize(("losses", "wanted"), [([3, 2, 1, 5], 3), ([3, 4], 1), ([3] * 60, 50), ([2, 2, 2, 9], 3)])
+@pytest.mark.parametrize(
+    ("losses", "wanted"), [([3, 2, 1, 5], 3), ([3, 4], 1), ([3] * 60, 50), ([2, 2, 2, 9], 3)]
+)
 def test_the_measured_rule_stops_at_the_first_rise(losses, wanted, condense, toy, monkeypatch):
     epochs, left = count_epochs(monkeypatch), iter(losses)
     monkeypatch.setattr(GradientMatching, "_loss", staticmethod(lambda *args: next(left)))
@@ -59,9 +72,19 @@ def count_epochs(monkeypatch) -> list[int]:
 
 
 def test_each_of_degms_switches_changes_the_images_and_none_of_them_is_dc(condense, toy):
-    plain = {"steps": 4, "levels": "intra", "distance": "rowwise", "inner": "fixed", "inner_momentum": 0.0}
+    plain = {
+        "steps": 4,
+        "levels": "intra",
+        "distance": "rowwise",
+        "inner": "fixed",
+        "inner_momentum": 0.0,
+    }
     assert condense("degm", toy, **plain).bytes == condense("dc", toy, steps=4).bytes
-    switches = [{"levels": "both"}, {"distance": "rowwise_angle_and_magnitude"}, {"inner": "measured"}]
+    switches = [
+        {"levels": "both"},
+        {"distance": "rowwise_angle_and_magnitude"},
+        {"inner": "measured"},
+    ]
     made = {condense("degm", toy, **(plain | switch)).bytes for switch in [{}, *switches]}
     assert len(made) == 4
 
@@ -81,7 +104,11 @@ def test_levels_may_take_turns_by_network(condense, toy, monkeypatch):
 
 def test_k_image_steps_and_k_minus_one_trainings_per_network(condense, toy, monkeypatch):
     seen = []
-    plain_match, plain_train, plain_reset = ClassGradients.match, GradientMatching._train, ConvNet.reset
+    plain_match, plain_train, plain_reset = (
+        ClassGradients.match,
+        GradientMatching._train,
+        ConvNet.reset,
+    )
 
     def match(*args, **kwargs):
         seen.append("image")
@@ -121,13 +148,18 @@ def test_batch_norm_networks_are_matched_with_frozen_statistics(condense, toy):
         ({"inner_momentum": 1.0}, "method.inner_momentum=1.0; allowed"),
         ({"lr_network": 0.0}, "method.lr_network=0.0 must be greater than 0"),
         ({"outer": 0}, "method.outer=0 is out of range"),
-        ({"levels": "inner"}, "method.levels='inner' is unknown; allowed: intra, inter, both, interleaved"),
+        (
+            {"levels": "inner"},
+            "method.levels='inner' is unknown; allowed: intra, inter, both, interleaved",
+        ),
         ({"inner": "mesured"}, "method.inner='mesured' is unknown"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(setting, words):
     with pytest.raises(ConfigError, match=words):
-        GradientMatching(network=ConvNet(name="c"), engine=Engine(), augment=None, steps=1, **setting)
+        GradientMatching(
+            network=ConvNet(name="c"), engine=Engine(), augment=None, steps=1, **setting
+        )
 
 
 def test_a_network_without_convolutions_is_refused_before_the_first_step(condense, toy):

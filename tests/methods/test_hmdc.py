@@ -12,7 +12,7 @@ from dcond.methods import hmdc as module
 from dcond.methods.hmdc import HMDC
 from dcond.models import MLP, ConvNet, Pool, Timm
 from dcond.rng import Streams
-from one_step import as_set, step_once
+from helpers.one_step import as_set, step_once
 
 EXACT = Engine(precision="float32", compile=False, classes=1)
 ONE = "pool@learners=convnet"
@@ -22,7 +22,13 @@ POOL = Pool(networks={"C": ConvNet(name="C", width=4), "M": MLP(name="M", hidden
 
 def test_one_network_is_plain_gradient_matching(parts, run_made, toy, tmp_path):
     """One step against the loss of class gradients alone, from the same streams."""
-    plain = {"cutmix_real": 0, "cutmix_synthetic": 0, "choice": "random", "unit_gradients": False, "factor": 1}
+    plain = {
+        "cutmix_real": 0,
+        "cutmix_synthetic": 0,
+        "choice": "random",
+        "unit_gradients": False,
+        "factor": 1,
+    }
     made = parts("hmdc", ONE, "init=real", "augment=none", steps=1, lr=0.5, **plain)
     got = run_made(made, toy, tmp_path / "run")
     rng = Streams(0)
@@ -87,7 +93,10 @@ def test_any_network_of_timm_condenses_with_a_convnet(architecture, parts, toy):
     made.method.step(
         toy, as_set(after.requires_grad_(), toy, made.method.factor), state
     )  # which trains the networks first
-    assert any(not torch.equal(*pair) for pair in zip(weights, state.learners.networks[1].parameters(), strict=True))
+    assert any(
+        not torch.equal(*pair)
+        for pair in zip(weights, state.learners.networks[1].parameters(), strict=True)
+    )
 
 
 def test_three_networks_have_a_loss_each_and_one_of_distillation(parts, toy):
@@ -102,12 +111,16 @@ def test_three_networks_have_a_loss_each_and_one_of_distillation(parts, toy):
 
 def test_the_first_step_moves_the_largest_pixel_of_every_image_by_the_rate(parts, toy):
     """lr in normalised units, so by lr · std in [0, 1]; the box may cut it."""
-    _, _, before, after = step_once(parts("hmdc", "init=noise", "method.pixel_box=free", lr=0.005), toy)
+    _, _, before, after = step_once(
+        parts("hmdc", "init=noise", "method.pixel_box=free", lr=0.005), toy
+    )
     moved = (after - before).abs().amax((2, 3))
     torch.testing.assert_close(moved, torch.full_like(moved, 0.005 * 0.22), rtol=1e-3, atol=0)
 
 
-def test_the_linear_schedule_falls_by_equal_steps_to_nothing(parts, run_made, toy, tmp_path, monkeypatch):
+def test_the_linear_schedule_falls_by_equal_steps_to_nothing(
+    parts, run_made, toy, tmp_path, monkeypatch
+):
     rates = []
     plain = module.PixelSGD.step
 
@@ -132,13 +145,18 @@ def balanced_plainly(seen, every, reduce):
                 peak = max(abs(value) for value in gradients[j, c].flatten().tolist())
                 peaks[c, j] = peaks[c, j] + peak if reduce == "sum" else max(peaks[c, j], peak)
         least = [min(peaks[c, j] for j in range(losses)) for c in range(classes)]
-        of_class = [sum(least[c] / peaks[c, j] * gradients[j, c] for j in range(losses)) for c in range(classes)]
+        of_class = [
+            sum(least[c] / peaks[c, j] * gradients[j, c] for j in range(losses))
+            for c in range(classes)
+        ]
         sums.append(torch.stack(of_class))
     return sums
 
 
 @pytest.mark.parametrize("reduce", ["sum", "max"])
-def test_losses_are_weighed_by_the_peaks_sampled_so_far(reduce, parts, run_made, toy, tmp_path, monkeypatch):
+def test_losses_are_weighed_by_the_peaks_sampled_so_far(
+    reduce, parts, run_made, toy, tmp_path, monkeypatch
+):
     seen, got = [], []
     plain = HMDC._balanced
 
@@ -148,7 +166,11 @@ def test_losses_are_weighed_by_the_peaks_sampled_so_far(reduce, parts, run_made,
         return got[-1]
 
     monkeypatch.setattr(HMDC, "_balanced", balanced)
-    run_made(parts("hmdc", f"method.gbm_reduce={reduce}", steps=8, outer=5, gbm_every=2), toy, tmp_path / "run")
+    run_made(
+        parts("hmdc", f"method.gbm_reduce={reduce}", steps=8, outer=5, gbm_every=2),
+        toy,
+        tmp_path / "run",
+    )
     assert [outer for outer, _ in seen] == [0, 1, 2, 3, 4, 0, 1, 2]
     wanted = balanced_plainly(seen, 2, reduce)
     for ours, plainly in zip(got, wanted, strict=True):
@@ -170,9 +192,15 @@ def test_half_precision_of_the_first_order_passes_changes_little(condense, toy):
     ("setting", "words"),
     [
         ({"schedule": "cosine"}, "method.schedule='cosine' is unknown; allowed: constant, linear."),
-        ({"choice": "k_means"}, "method.choice='k_means' is unknown; allowed: kmeans, random. Did you mean 'kmeans'?"),
+        (
+            {"choice": "k_means"},
+            "method.choice='k_means' is unknown; allowed: kmeans, random. Did you mean 'kmeans'?",
+        ),
         ({"gbm_reduce": "mean"}, "method.gbm_reduce='mean' is unknown; allowed: sum, max."),
-        ({"distillation": "all"}, "method.distillation='all' is unknown; allowed: mean, pairwise, none."),
+        (
+            {"distillation": "all"},
+            "method.distillation='all' is unknown; allowed: mean, pairwise, none.",
+        ),
         ({"mix_softmax": "tap"}, "method.mix_softmax='tap' is unknown; allowed: source, target."),
         ({"lr_alignment": 0.0}, "method.lr_alignment=0.0 must be greater than 0."),
         ({"cutmix_real": 1.5}, "method.cutmix_real=1.5 is out of range; allowed: 0 to 1."),

@@ -4,13 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dcond.matching import views
-from dcond.matching.clusters import representatives
-from dcond.matching.views import class_features, embed_real
+from dcond.matching import batches as views
+from dcond.matching.batches import class_features, embed_real
+from dcond.matching.kmeans import representatives
 from dcond.methods import hmdc as module
 from dcond.methods.hmdc import HMDC
 from dcond.rng import Streams
-from one_step import step_once
+from helpers.one_step import step_once
 
 
 def test_real_images_are_those_nearest_to_the_centroids(parts, toy, monkeypatch):
@@ -50,15 +50,23 @@ def choices(monkeypatch):
     return made
 
 
-def test_the_choice_is_kept_between_refreshes_and_networks_take_turns(parts, run_made, toy, tmp_path, choices):
-    run_made(parts("hmdc", "init=noise", "method.refresh=2", steps=9, outer=5), toy, tmp_path / "run")
+def test_the_choice_is_kept_between_refreshes_and_networks_take_turns(
+    parts, run_made, toy, tmp_path, choices
+):
+    run_made(
+        parts("hmdc", "init=noise", "method.refresh=2", steps=9, outer=5), toy, tmp_path / "run"
+    )
     once = [(0, {0}), (2, {1}), (4, {0})]
     assert choices == [*once, *once[:2]]
 
 
-def test_networks_that_live_no_longer_than_a_choice_leave_it_to_the_first(parts, run_made, toy, tmp_path, choices):
+def test_networks_that_live_no_longer_than_a_choice_leave_it_to_the_first(
+    parts, run_made, toy, tmp_path, choices
+):
     """The turns are counted from the start of each set of networks: with outer <= refresh no other ever embeds."""
-    run_made(parts("hmdc", "init=noise", "method.refresh=10", steps=13, outer=4), toy, tmp_path / "run")
+    run_made(
+        parts("hmdc", "init=noise", "method.refresh=10", steps=13, outer=4), toy, tmp_path / "run"
+    )
     assert choices == [(0, {0})] * 4
 
 
@@ -85,13 +93,32 @@ def test_networks_are_trained_between_image_steps_and_start_anew_after_outer_one
     run_made(parts("hmdc", steps=5, outer=2), toy, tmp_path / "run")
     assert seen == ["train", "renew", "train", "renew"]
     start = module.balance.START
-    assert [value == pytest.approx(start) for value in accumulators] == [True, False, True, False, True]
+    assert [value == pytest.approx(start) for value in accumulators] == [
+        True,
+        False,
+        True,
+        False,
+        True,
+    ]
 
 
-def test_batch_norm_is_frozen_on_the_real_batch_while_gradients_are_matched(parts, run_made, toy, tmp_path):
+def test_batch_norm_is_frozen_on_the_real_batch_while_gradients_are_matched(
+    parts, run_made, toy, tmp_path
+):
     """The loss of one step, written down: a pass of 16 real images per class, then evaluation mode."""
-    plain = {"cutmix_real": 0, "cutmix_synthetic": 0, "choice": "random", "unit_gradients": False, "factor": 1}
-    words = ("pool@learners=convnet", "learners.networks.ConvNet.norm=batch", "init=real", "augment=none")
+    plain = {
+        "cutmix_real": 0,
+        "cutmix_synthetic": 0,
+        "choice": "random",
+        "unit_gradients": False,
+        "factor": 1,
+    }
+    words = (
+        "pool@learners=convnet",
+        "learners.networks.ConvNet.norm=batch",
+        "init=real",
+        "augment=none",
+    )
     made = parts("hmdc", *words, steps=1, batch_real=20, **plain)
     got = run_made(made, toy, tmp_path / "run")
     rng = Streams(0)
@@ -112,7 +139,9 @@ def test_batch_norm_is_frozen_on_the_real_batch_while_gradients_are_matched(part
     assert got.losses == pytest.approx([loss], rel=1e-4)
 
 
-def test_batch_norm_learns_statistics_once_in_a_step_and_goes_on_learning_after_it(parts, toy, monkeypatch):
+def test_batch_norm_learns_statistics_once_in_a_step_and_goes_on_learning_after_it(
+    parts, toy, monkeypatch
+):
     """Of three networks, one with batch norm: every pass but the one that freezes it is in evaluation mode."""
     learning = []
     plain = torch.nn.BatchNorm2d.forward
@@ -122,10 +151,18 @@ def test_batch_norm_learns_statistics_once_in_a_step_and_goes_on_learning_after_
         return plain(self, images)
 
     monkeypatch.setattr(torch.nn.BatchNorm2d, "forward", forward)
-    words = ("pool@learners=convnet_resnet_vit", "learners.networks.ConvNet.norm=batch", "method.choice=random")
+    words = (
+        "pool@learners=convnet_resnet_vit",
+        "learners.networks.ConvNet.norm=batch",
+        "method.choice=random",
+    )
     _, state, _, _ = step_once(parts("hmdc", *words, width=8), toy)
-    norms = [one for one in state.learners.networks[0].modules() if isinstance(one, torch.nn.BatchNorm2d)]
-    learning = learning[learning.index(True) :]  # what has no weights yet is tried in evaluation mode, for its shapes
+    norms = [
+        one for one in state.learners.networks[0].modules() if isinstance(one, torch.nn.BatchNorm2d)
+    ]
+    learning = learning[
+        learning.index(True) :
+    ]  # what has no weights yet is tried in evaluation mode, for its shapes
     assert learning[: len(norms)] == [True] * len(norms)
     assert len(learning) > 4 * len(norms)
     assert not any(learning[len(norms) :])

@@ -12,8 +12,8 @@ from dcond.methods.idc import IDC
 from dcond.models import MLP
 from dcond.rng import Streams
 from dcond.types import Split
-from double import Double, double_data, start
-from idc_runs import DoubleConvNet, method, run
+from helpers.double import Double, double_data, start
+from helpers.idc_runs import DoubleConvNet, method, run
 
 CLASSES, PER_CLASS = 3, 5
 
@@ -33,7 +33,9 @@ def loop(real, steps, *, distance, momentum, lr, ipc=2) -> tuple[Tensor, list[fl
         for c in range(CLASSES):
             batch = real.normalised(real.class_rows[c])
             images = real.spec.normalise(x[c * ipc : (c + 1) * ipc])
-            target = torch.autograd.grad(F.cross_entropy(network(batch), torch.full((len(batch),), c)), weights)
+            target = torch.autograd.grad(
+                F.cross_entropy(network(batch), torch.full((len(batch),), c)), weights
+            )
             loss = F.cross_entropy(network(images), torch.full((ipc,), c))
             ours = torch.autograd.grad(loss, weights, create_graph=True)
             gap = [a - b for a, b in zip(ours, target, strict=True)]
@@ -80,12 +82,18 @@ def test_no_more_decoded_images_than_the_cap_are_shown(real, matched, cap, shown
     ] * 2
 
 
-def test_every_class_draws_its_own_augmentation_and_shares_it_between_real_and_synthetic(real, matched):
+def test_every_class_draws_its_own_augmentation_and_shares_it_between_real_and_synthetic(
+    real, matched
+):
     black = torch.zeros_like(real.train.images)
-    dark = Double("dark", Split(black, real.train.labels), real.test, real.class_names, (0.0,), (1.0,))
+    dark = Double(
+        "dark", Split(black, real.train.labels), real.test, real.class_names, (0.0,), (1.0,)
+    )
     synthetic = start(dark)
     synthetic.images.zero_()
-    bright = DiffAug(["color"], contrast=0.0, saturation=0.0)  # black images show the added brightness
+    bright = DiffAug(
+        ["color"], contrast=0.0, saturation=0.0
+    )  # black images show the added brightness
     run(dark, synthetic, 1, augment=bright, batch_real=3)
     shown_real, shown, _ = matched[0]
     brightness = shown_real[:, 0, 0, 0, 0]
@@ -105,16 +113,23 @@ def test_equal_sets_are_at_no_distance_and_move_little(distance):
     loss = made_method.step(one, synthetic, made_method.init(one, synthetic, Streams(0)))["loss"]
     assert abs(float(loss)) < 1e-3  # conv_cosine has 1e-6 in its denominator
     assert torch.isfinite(synthetic.images).all()
-    if distance in ("conv_squared", "conv_cosine"):  # an absolute value has a slope of 1 at any rounding error
+    if distance in (
+        "conv_squared",
+        "conv_cosine",
+    ):  # an absolute value has a slope of 1 at any rounding error
         torch.testing.assert_close(synthetic.images.detach(), before, rtol=0, atol=1e-6)
 
 
 def test_batch_norm_networks_are_matched_with_frozen_statistics(condense, toy):
-    assert all(torch.isfinite(torch.tensor(condense("idc", toy, "model.norm=batch", steps=7).losses)))
+    assert all(
+        torch.isfinite(torch.tensor(condense("idc", toy, "model.norm=batch", steps=7).losses))
+    )
 
 
 def test_a_network_without_convolutions_is_refused_before_the_first_step(condense, toy):
-    with pytest.raises(ConfigError, match=r"method\.distance=conv_squared compares convolution weights"):
+    with pytest.raises(
+        ConfigError, match=r"method\.distance=conv_squared compares convolution weights"
+    ):
         condense("idc", toy, "model=mlp")
     assert condense("idc", toy, "model=mlp", distance="rowwise", steps=2).losses[0] > 0
 
@@ -139,7 +154,13 @@ def test_a_network_without_convolutions_is_refused_before_the_first_step(condens
     ],
 )
 def test_settings_that_cannot_be_are_refused_when_the_method_is_made(settings, words):
-    good = {"network": MLP(name="MLP"), "engine": Engine(), "augment": None, "train_augment": None, "steps": 1}
+    good = {
+        "network": MLP(name="MLP"),
+        "engine": Engine(),
+        "augment": None,
+        "train_augment": None,
+        "steps": 1,
+    }
     with pytest.raises(ConfigError) as caught:
         IDC(**(good | settings))
     assert words in str(caught.value)

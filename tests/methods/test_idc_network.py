@@ -9,8 +9,8 @@ from torch import Tensor
 from dcond.methods import idc as module
 from dcond.rng import Streams
 from dcond.types import RealData
-from double import Double, double_data, start
-from idc_runs import DoubleConvNet, run
+from helpers.double import Double, double_data, start
+from helpers.idc_runs import DoubleConvNet, run
 
 CLASSES, PER_CLASS = 3, 5
 
@@ -34,11 +34,18 @@ def trained_on(monkeypatch) -> list[tuple[Tensor, Tensor]]:
 
 
 def test_the_network_is_trained_on_real_images_under_their_labels(real, trained_on):
-    run(real, start(real), 3, train_images=7)  # two batches of four, between steps 1 and 2 and between 2 and 3
+    run(
+        real, start(real), 3, train_images=7
+    )  # two batches of four, between steps 1 and 2 and between 2 and 3
     assert [len(images) for images, _ in trained_on] == [4] * 4
-    wanted = {tuple(image.flatten().tolist()): int(real.train.labels[i]) for i, image in enumerate(whole(real))}
+    wanted = {
+        tuple(image.flatten().tolist()): int(real.train.labels[i])
+        for i, image in enumerate(whole(real))
+    }
     for images, labels in trained_on:
-        found = [wanted[tuple(image.flatten().tolist())] for image in images]  # a KeyError were it not a real one
+        found = [
+            wanted[tuple(image.flatten().tolist())] for image in images
+        ]  # a KeyError were it not a real one
         assert found == labels.tolist()
     first, second = (torch.cat([images for images, _ in trained_on[i : i + 2]]) for i in (0, 2))
     assert len(first.unique(dim=0)) == 8  # without replacement
@@ -67,7 +74,8 @@ def test_a_network_and_its_optimiser_serve_for_steps_per_network_steps(real, mat
     fresh = [DoubleConvNet().build(real.spec, Streams(0).networks)]
     assert all(torch.equal(a, b) for a, b in zip(weights[0], fresh[0].parameters(), strict=True))
     moved = [
-        max(float((a - b).abs().max()) for a, b in zip(*pair, strict=True)) for pair in itertools.pairwise(weights)
+        max(float((a - b).abs().max()) for a, b in zip(*pair, strict=True))
+        for pair in itertools.pairwise(weights)
     ]
     new = [i for i, far in enumerate(moved) if far > 0.1]
     assert new == [2, 5]
@@ -77,6 +85,8 @@ def test_a_network_and_its_optimiser_serve_for_steps_per_network_steps(real, mat
 
 
 @pytest.mark.parametrize("early", [0, 2])
-def test_a_new_network_is_trained_for_early_epochs_before_it_is_matched(early, real, matched, trained_on):
+def test_a_new_network_is_trained_for_early_epochs_before_it_is_matched(
+    early, real, matched, trained_on
+):
     run(real, start(real), 2, early=early, steps_per_network=1)
     assert sum(len(images) for images, _ in trained_on) == 2 * early * CLASSES * PER_CLASS

@@ -12,9 +12,9 @@ from dcond.methods.m3d import M3D
 from dcond.models import MLP
 from dcond.rng import Streams
 from dcond.types import Split
-from double import Double, start
-from linear_features import LinearRecipe
-from m3d_runs import CLASSES, PER_CLASS, WHOLE
+from helpers.double import Double, start
+from helpers.linear_features import LinearRecipe
+from helpers.m3d_runs import CLASSES, PER_CLASS, WHOLE
 
 
 def test_the_linear_kernel_is_a_step_of_dm(real):
@@ -67,12 +67,18 @@ def test_an_image_moves_as_far_at_any_ipc(real):
 
 
 @pytest.mark.parametrize("sweep", ["joint", "sequential"])
-def test_every_class_draws_its_own_augmentation_and_shares_it_between_real_and_synthetic(real, sweep):
+def test_every_class_draws_its_own_augmentation_and_shares_it_between_real_and_synthetic(
+    real, sweep
+):
     black = torch.zeros_like(real.train.images)
-    dark = Double("dark", Split(black, real.train.labels), real.test, real.class_names, (0.0,), (1.0,))
+    dark = Double(
+        "dark", Split(black, real.train.labels), real.test, real.class_names, (0.0,), (1.0,)
+    )
     synthetic = start(dark)
     synthetic.images.zero_()
-    bright = DiffAug(["color"], contrast=0.0, saturation=0.0)  # black images show the added brightness
+    bright = DiffAug(
+        ["color"], contrast=0.0, saturation=0.0
+    )  # black images show the added brightness
     seen = run(dark, synthetic, 1, augment=bright, batch_real=3, sweep=sweep).network.seen
     seen_real, seen_syn = seen[0].view(CLASSES, 3, -1), seen[1].view(CLASSES, 2, -1)
     brightness = seen_real[:, 0, 0]
@@ -83,17 +89,24 @@ def test_every_class_draws_its_own_augmentation_and_shares_it_between_real_and_s
 
 @pytest.mark.parametrize(("cap", "shown"), [(3, 3), (8, 8), (200, 8)])
 def test_no_more_decoded_images_than_the_cap_are_shown(real, cap, shown):
-    seen = run(real, start(real, ipc=2, factor=2), 4, factor=2, batch_real=5, batch_synthetic=cap).network.seen
+    seen = run(
+        real, start(real, ipc=2, factor=2), 4, factor=2, batch_real=5, batch_synthetic=cap
+    ).network.seen
     assert [len(x) for x in seen] == [CLASSES * 5, CLASSES * shown] * 4
 
 
 def test_a_capped_subset_is_random_and_of_the_class(real):
     synthetic = start(real, ipc=6)
     with torch.no_grad():
-        synthetic.images.copy_((torch.arange(CLASSES * 6) / 24).view(-1, 1, 1, 1).expand_as(synthetic.images))
+        synthetic.images.copy_(
+            (torch.arange(CLASSES * 6) / 24).view(-1, 1, 1, 1).expand_as(synthetic.images)
+        )
     first = synthetic.images.clone()
     seen = run(real, synthetic, 3, batch_real=5, batch_synthetic=3, lr=1e-12).network.seen
-    shown = [real.spec.denormalise(x)[:, 0, 0, 0].mul(24).round().int().view(CLASSES, 3) for x in seen[1::2]]
+    shown = [
+        real.spec.denormalise(x)[:, 0, 0, 0].mul(24).round().int().view(CLASSES, 3)
+        for x in seen[1::2]
+    ]
     for choice in shown:
         assert torch.equal(choice // 6, torch.arange(CLASSES).view(-1, 1).expand(-1, 3).int())
         assert all(len(set(row)) == 3 for row in choice.tolist())
@@ -102,7 +115,15 @@ def test_a_capped_subset_is_random_and_of_the_class(real):
 
 
 def test_a_network_serves_for_steps_per_network_steps(real):
-    method = M3D(network=LinearRecipe(), engine=WHOLE, augment=None, steps=7, lr=0.01, factor=1, steps_per_network=3)
+    method = M3D(
+        network=LinearRecipe(),
+        engine=WHOLE,
+        augment=None,
+        steps=7,
+        lr=0.01,
+        factor=1,
+        steps_per_network=3,
+    )
     synthetic = start(real)
     state = method.init(real, synthetic, Streams(0))
     weights = []
@@ -116,7 +137,14 @@ def test_a_network_serves_for_steps_per_network_steps(real):
 
 
 def test_the_saved_state_holds_the_network_its_age_and_the_momentum(real):
-    settings = {"augment": None, "steps": 9, "lr": 0.01, "factor": 1, "steps_per_network": 5, "sweep": "sequential"}
+    settings = {
+        "augment": None,
+        "steps": 9,
+        "lr": 0.01,
+        "factor": 1,
+        "steps_per_network": 5,
+        "sweep": "sequential",
+    }
     method = M3D(network=LinearRecipe(), engine=WHOLE, **settings)
     synthetic = start(real)
     state = method.init(real, synthetic, Streams(0))
@@ -134,7 +162,12 @@ def test_the_saved_state_holds_the_network_its_age_and_the_momentum(real):
 def test_one_image_per_class_is_not_pulled_by_its_own_kernel(real):
     """At ipc 1, factor 1, K_XX is the constant 5: equal real and synthetic sets leave the image where it is."""
     one = Double(
-        "one", Split(real.train.images[:4], real.train.labels[:4]), real.test, real.class_names, (0.5,), (0.3,)
+        "one",
+        Split(real.train.images[:4], real.train.labels[:4]),
+        real.test,
+        real.class_names,
+        (0.5,),
+        (0.3,),
     )
     synthetic = start(one, ipc=1)
     with torch.no_grad():
@@ -159,7 +192,10 @@ def test_one_image_per_class_is_not_pulled_by_its_own_kernel(real):
         ({"factor": 0}, "method.factor=0 is out of range"),
         ({"lr": 0.0}, "lr=0.0 must be greater than 0"),
         ({"momentum": 1.0}, "method.momentum=1.0 is out of range; allowed: 0 <= momentum < 1."),
-        ({"space": "pixels"}, "space='pixels' is unknown; allowed: pixel, normalised. Did you mean 'pixel'?"),
+        (
+            {"space": "pixels"},
+            "space='pixels' is unknown; allowed: pixel, normalised. Did you mean 'pixel'?",
+        ),
         ({"pixel_box": "open"}, "pixel_box='open' is unknown; allowed: project, free."),
     ],
 )

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from dcond.methods.m3d import M3D
 from dcond.rng import Streams
-from double import start
-from linear_features import LinearRecipe
-from m3d_runs import CLASSES, PER_CLASS, WHOLE
+from helpers.double import start
+from helpers.linear_features import LinearRecipe
+from helpers.m3d_runs import CLASSES, PER_CLASS, WHOLE
 
 
 class Watched(M3D):
@@ -45,7 +45,9 @@ def sweeps(real, sweep, steps=6, momentum=0.5, kernel="gaussian", lr=0.02) -> Te
 def joint_with_momentum(real, steps, momentum, lr) -> Tensor:
     """Plain joint descent on the linear-kernel loss: v ← m·v + g, x ← x - lr·v, from the same start and network."""
     network = LinearRecipe().build(real.spec, Streams(0).networks)
-    target = torch.stack([network.embed(real.normalised(rows)).mean(0) for rows in real.class_rows]).detach()
+    target = torch.stack(
+        [network.embed(real.normalised(rows)).mean(0) for rows in real.class_rows]
+    ).detach()
     x = start(real).images.requires_grad_()
     velocity, history = torch.zeros_like(x), []
     for _ in range(steps):
@@ -63,8 +65,12 @@ def test_the_literal_sweep_is_joint_descent_with_momentum_m_to_the_k(real, momen
     lr = 0.05
     got = sweeps(real, "sequential", momentum=momentum, kernel="linear", lr=lr)
     decay = momentum**CLASSES
-    effective = lr * 2 * (1 - decay) / (1 - momentum)  # the rate counts per stored image, and the ipc is 2
-    torch.testing.assert_close(got, joint_with_momentum(real, 6, decay, effective), rtol=1e-9, atol=1e-9)
+    effective = (
+        lr * 2 * (1 - decay) / (1 - momentum)
+    )  # the rate counts per stored image, and the ipc is 2
+    torch.testing.assert_close(
+        got, joint_with_momentum(real, 6, decay, effective), rtol=1e-9, atol=1e-9
+    )
 
 
 @pytest.mark.parametrize("kernel", ["linear", "gaussian"])
@@ -73,7 +79,9 @@ def test_the_joint_step_is_the_sweep_up_to_m_to_the_k(real, kernel):
     literal = sweeps(real, "sequential", kernel=kernel, momentum=momentum)
     joint = sweeps(real, "joint", kernel=kernel, momentum=momentum)
     assert torch.equal(literal[0], joint[0])
-    torch.testing.assert_close(literal[1], joint[1], rtol=1e-9, atol=1e-9)  # no earlier sweep coasts on yet
+    torch.testing.assert_close(
+        literal[1], joint[1], rtol=1e-9, atol=1e-9
+    )  # no earlier sweep coasts on yet
     travelled = (literal[-1] - literal[0]).abs().max()
     gap = (literal - joint).abs().max()
     assert 0 < gap < 5 * momentum**CLASSES * travelled

@@ -1,9 +1,9 @@
 """The first five losses of every optimising method on a toy problem, against ``tests/values.json``.
 
-They catch a change of the numbers that no other test is about. Tolerance: 1e-4 relative, for other processors and
-PyTorch versions; so nothing is left to a count or a choice that the last bit may change: k-means between two images,
-DEGM's measure between two ends of the training.
-If the change is meant, renew the values and show them in review:
+They catch a change of the numbers that no other test is about. Tolerance: 1e-4 relative, for other
+processors and PyTorch versions; so nothing is left to a count or a choice that the last bit may
+change: k-means between two images, DEGM's measure between two ends of the training. If the change
+is meant, renew the values and show them in review:
 
     DCOND_RENEW_VALUES=1 pytest tests/methods/test_pinned_curves.py
 """

@@ -12,7 +12,10 @@ from dcond.rng import Streams
 from dcond.types import SyntheticSet
 
 EMBEDDING = Embedding(network=MLP(name="MLP", hidden=(16,)), train_steps=3, batch=16)
-RULES = {"random": Random(), **{rule.__name__: rule(embedding=EMBEDDING) for rule in (Herding, KCenter, KMeans)}}
+RULES = {
+    "random": Random(),
+    **{rule.__name__: rule(embedding=EMBEDDING) for rule in (Herding, KCenter, KMeans)},
+}
 every_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES.keys())
 
 
@@ -28,8 +31,14 @@ def test_the_set_is_as_many_different_real_images_of_each_class_as_it_holds(rule
     synthetic = noise(toy, 2, factor)
     Selection(rule=rule, factor=factor).init(toy, synthetic, Streams(0))
     side = 8 // factor
-    real = F.interpolate(toy.pixels(torch.arange(120)), size=(side, side), mode="bilinear", antialias=True).flatten(1)
-    cells = synthetic.images.unfold(2, side, side).unfold(3, side, side).reshape(6 * factor**2, side * side)
+    real = F.interpolate(
+        toy.pixels(torch.arange(120)), size=(side, side), mode="bilinear", antialias=True
+    ).flatten(1)
+    cells = (
+        synthetic.images.unfold(2, side, side)
+        .unfold(3, side, side)
+        .reshape(6 * factor**2, side * side)
+    )
     gap, rows = torch.cdist(cells, real, compute_mode="donot_use_mm_for_euclid_dist").min(1)
     assert gap.max() < 1e-5
     assert len(rows.unique()) == 6 * factor**2
@@ -45,7 +54,9 @@ def test_the_rule_decides_which(rule, toy):
 
 
 def test_more_than_a_class_holds_is_refused(toy):
-    with pytest.raises(DataError, match=r"ipc=31 needs 31 images per class; class 'right' of toy has 30\."):
+    with pytest.raises(
+        DataError, match=r"ipc=31 needs 31 images per class; class 'right' of toy has 30\."
+    ):
         Selection(rule=Random()).init(toy, noise(toy, 31, 1), Streams(0))
 
 

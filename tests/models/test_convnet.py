@@ -14,7 +14,8 @@ def build(spec, **settings):
 
 
 @pytest.mark.parametrize(
-    ("side", "depth"), [(2, 1), (4, 1), (8, 2), (16, 3), (20, 3), (28, 3), (32, 3), (64, 4), (128, 5)]
+    ("side", "depth"),
+    [(2, 1), (4, 1), (8, 2), (16, 3), (20, 3), (28, 3), (32, 3), (64, 4), (128, 5)],
 )
 def test_depth_follows_the_side(side, depth, make_spec):
     assert auto_depth(side) == depth
@@ -55,12 +56,15 @@ def test_norms(norm, parameters, make_spec):
     spec = make_spec(3, 16)
     network = build(spec, width=8, norm=norm, depth=3)
     plain = build(spec, width=8, norm="none", depth=3)
-    extra = sum(p.numel() for p in network.parameters()) - sum(p.numel() for p in plain.parameters())
+    extra = sum(p.numel() for p in network.parameters()) - sum(
+        p.numel() for p in plain.parameters()
+    )
     assert extra == parameters
 
 
 @pytest.mark.parametrize(
-    ("norm", "dims"), [("batch", (0, 2, 3)), ("instance", (2, 3)), ("layer", (1, 2, 3)), ("group", None)]
+    ("norm", "dims"),
+    [("batch", (0, 2, 3)), ("instance", (2, 3)), ("layer", (1, 2, 3)), ("group", None)],
 )
 def test_norms_standardise_over_the_right_axes(norm, dims, make_spec):
     layer = build(make_spec(3, 16), width=8, norm=norm).stages[0][1]
@@ -68,7 +72,9 @@ def test_norms_standardise_over_the_right_axes(norm, dims, make_spec):
     if dims is None:  # four groups of two channels
         out, dims = out.view(4, 4, 2, 16, 16), (2, 3, 4)
     torch.testing.assert_close(out.mean(dims), torch.zeros_like(out.mean(dims)), atol=1e-5, rtol=0)
-    torch.testing.assert_close(out.std(dims, correction=0), torch.ones_like(out.mean(dims)), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        out.std(dims, correction=0), torch.ones_like(out.mean(dims)), atol=1e-3, rtol=0
+    )
 
 
 @pytest.mark.parametrize(
@@ -83,7 +89,9 @@ def test_activations(activation, function, make_spec):
 
 def test_pooling_none_keeps_the_size_at_any_depth(make_spec):
     network = build(make_spec(1, 7), width=4, depth=5, pooling="none")
-    assert [tap.spatial.shape[2:] for tap in network.features(torch.randn(2, 1, 7, 7))] == [(7, 7)] * 5
+    assert [tap.spatial.shape[2:] for tap in network.features(torch.randn(2, 1, 7, 7))] == [
+        (7, 7)
+    ] * 5
 
 
 def test_poolings_differ_and_are_what_they_say(make_spec):
@@ -96,7 +104,8 @@ def test_poolings_differ_and_are_what_they_say(make_spec):
 def test_depth_too_large_names_the_largest(make_spec):
     assert build(make_spec(1, 8), depth=3, width=4)(torch.randn(2, 1, 8, 8)).shape == (2, 10)
     with pytest.raises(
-        ConfigError, match="C: depth=4 is too large for 8x8 images; the largest depth with pooling is 3"
+        ConfigError,
+        match="C: depth=4 is too large for 8x8 images; the largest depth with pooling is 3",
     ):
         build(make_spec(1, 8), depth=4)
 
@@ -107,9 +116,15 @@ def test_depth_too_large_names_the_largest(make_spec):
         ({"depth": 0}, "C: depth=0 is out of range; allowed: whole numbers from 1"),
         ({"width": "wide"}, "C: width='wide' is out of range; allowed: whole numbers from 1"),
         ({"norm": "instnce"}, "C: norm='instnce' is unknown; .*Did you mean 'instance'"),
-        ({"activation": "swish"}, "C: activation='swish' is unknown; allowed: relu, leaky_relu, silu, sigmoid"),
+        (
+            {"activation": "swish"},
+            "C: activation='swish' is unknown; allowed: relu, leaky_relu, silu, sigmoid",
+        ),
         ({"pooling": "mean"}, "C: pooling='mean' is unknown; allowed: avg, max, none"),
-        ({"norm": "group", "width": 6}, "C: width=6 does not divide into the 4 groups of norm=group"),
+        (
+            {"norm": "group", "width": 6},
+            "C: width=6 does not divide into the 4 groups of norm=group",
+        ),
     ],
 )
 def test_bad_settings(settings, words):

@@ -20,7 +20,13 @@ RECIPES = {
         ResNet(name="ResNet18"),
         ResNet(name="ResNet18BN", norm="batch"),
         ResNet(name="ResNet18_AP", downsample="avg_pool", head="flatten"),
-        ResNet(name="ResNetAP10", blocks=(1, 1, 1, 1), downsample="avg_pool", stem="by_size", initialisation="he_out"),
+        ResNet(
+            name="ResNetAP10",
+            blocks=(1, 1, 1, 1),
+            downsample="avg_pool",
+            stem="by_size",
+            initialisation="he_out",
+        ),
         ResNet(name="small", blocks=(1, 1, 1), width=16, norm="group"),
         ViT(name="ViT", depth=2, width=64, heads=4),
     )
@@ -53,7 +59,9 @@ def count(network):
     ],
 )
 def test_parameters_and_embedding_are_the_published_ones(name, colour, grey, embedding, make_spec):
-    for parameters, d, (channels, side) in zip((colour, grey), embedding, ((3, 32), (1, 28)), strict=True):
+    for parameters, d, (channels, side) in zip(
+        (colour, grey), embedding, ((3, 32), (1, 28)), strict=True
+    ):
         network = RECIPES[name].build(make_spec(channels, side), rng())
         assert count(network) == parameters
         assert network.embed(torch.randn(2, channels, side, side)).shape == (2, d)
@@ -66,7 +74,9 @@ def test_parameters_at_other_sizes_and_classes(make_spec):
 
 
 @pytest.mark.parametrize(("channels", "side"), [(1, 8), (3, 16), (1, 28), (3, 64), (1, 96)])
-@pytest.mark.parametrize("name", ["ConvNet", "MLP", "LeNet", "AlexNet", "VGG11", "ResNet18", "ResNetAP10", "ViT"])
+@pytest.mark.parametrize(
+    "name", ["ConvNet", "MLP", "LeNet", "AlexNet", "VGG11", "ResNet18", "ResNetAP10", "ViT"]
+)
 def test_every_size_gives_logits_that_depend_on_the_image(name, channels, side, make_spec):
     network = RECIPES[name].build(make_spec(channels, side, classes=7), rng())
     with torch.no_grad():
@@ -194,7 +204,9 @@ def test_batch_norm_counts_in_train_mode_only(name, make_spec):
     assert network.training
     x = torch.randn(4, 3, 16, 16)
     network(x)
-    means = [value.clone() for key, value in network.state_dict().items() if key.endswith("running_mean")]
+    means = [
+        value.clone() for key, value in network.state_dict().items() if key.endswith("running_mean")
+    ]
     assert means
     assert all(mean.abs().max() > 0 for mean in means)
     network.eval()(x)
@@ -219,21 +231,45 @@ def test_he_out_initialisation(make_spec):
     ("make", "words"),
     [
         (lambda: MLP(name="M", hidden=()), "M: hidden is empty; name at least one width"),
-        (lambda: MLP(name="M", hidden=(0,)), "M: hidden width=0 is out of range; allowed: whole numbers from 1"),
+        (
+            lambda: MLP(name="M", hidden=(0,)),
+            "M: hidden width=0 is out of range; allowed: whole numbers from 1",
+        ),
         (lambda: ResNet(name="R", blocks=()), "R: blocks is empty; ResNet-18 has"),
         (
             lambda: ResNet(name="R", blocks=(1, -1)),
             "R: blocks per stage=-1 is out of range",
         ),
-        (lambda: ResNet(name="R", width=2.5), "R: width=2.5 is out of range; allowed: whole numbers from 1"),
-        (lambda: ResNet(name="R", norm="instanc"), "R: norm='instanc' is unknown; .*Did you mean 'instance'"),
-        (lambda: ResNet(name="R", downsample="pool"), "R: downsample='pool' is unknown; allowed: stride, avg_pool"),
+        (
+            lambda: ResNet(name="R", width=2.5),
+            "R: width=2.5 is out of range; allowed: whole numbers from 1",
+        ),
+        (
+            lambda: ResNet(name="R", norm="instanc"),
+            "R: norm='instanc' is unknown; .*Did you mean 'instance'",
+        ),
+        (
+            lambda: ResNet(name="R", downsample="pool"),
+            "R: downsample='pool' is unknown; allowed: stride, avg_pool",
+        ),
         (lambda: ResNet(name="R", head="max"), "R: head='max' is unknown; allowed: mean, flatten"),
         (lambda: ResNet(name="R", stem="big"), "R: stem='big' is unknown; allowed: plain, by_size"),
-        (lambda: ResNet(name="R", initialisation="he"), "R: initialisation='he' is unknown; allowed: default, he_out"),
-        (lambda: ResNet(name="R", norm="group", width=6), "R: width=6 does not divide into the 4 groups"),
-        (lambda: VGG11(name="V", norm="layer"), "V: norm='layer' is unknown; allowed: instance, batch, group, none"),
-        (lambda: AlexNet(name="A", norm="layer"), "A: norm='layer' is unknown; allowed: none, batch, instance, group"),
+        (
+            lambda: ResNet(name="R", initialisation="he"),
+            "R: initialisation='he' is unknown; allowed: default, he_out",
+        ),
+        (
+            lambda: ResNet(name="R", norm="group", width=6),
+            "R: width=6 does not divide into the 4 groups",
+        ),
+        (
+            lambda: VGG11(name="V", norm="layer"),
+            "V: norm='layer' is unknown; allowed: instance, batch, group, none",
+        ),
+        (
+            lambda: AlexNet(name="A", norm="layer"),
+            "A: norm='layer' is unknown; allowed: none, batch, instance, group",
+        ),
         (lambda: LeNet(name="L", lr=0), "L: lr=0 must be a number greater than 0"),
         (lambda: LeNet(name="L", lr="abc"), "L: lr='abc' must be a number greater than 0"),
     ],

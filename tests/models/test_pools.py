@@ -56,16 +56,26 @@ def test_a_primary_config_chooses_a_pool(tmp_path):
 
 
 def test_another_network_joins_a_pool_by_name():
-    config = composed("+pool=convnet", "+model@pool.networks.Mine=lenet", "pool.networks.Mine.lr=0.5")
+    config = composed(
+        "+pool=convnet", "+model@pool.networks.Mine=lenet", "pool.networks.Mine.lr=0.5"
+    )
     assert instantiate(config.pool).networks["Mine"].lr == 0.5
 
 
 def test_pools_hold_what_they_promise():
     def summary(pool):
-        return [(r.name, r.lr) for r in instantiate(composed(f"+pool={pool}").pool).networks.values()]
+        return [
+            (r.name, r.lr) for r in instantiate(composed(f"+pool={pool}").pool).networks.values()
+        ]
 
     assert [name for name, _ in summary("tiny")] == ["ConvNet", "MLP", "ResNet-8", "ViT"]
-    assert [name for name, _ in summary("cross_arch")] == ["ConvNet", "AlexNet", "VGG-11", "ResNet-18", "ViT"]
+    assert [name for name, _ in summary("cross_arch")] == [
+        "ConvNet",
+        "AlexNet",
+        "VGG-11",
+        "ResNet-18",
+        "ViT",
+    ]
     assert summary("hmdc_paper") == [
         ("ConvNet", 0.01),
         ("ResNet-18", 0.001),
@@ -78,9 +88,16 @@ def test_pools_hold_what_they_promise():
 
 
 def test_model_files_are_the_published_networks(make_spec):
-    counts = {"convnet": 320_010, "resnet18": 11_173_962, "resnet18_ap": 11_250_762, "resnetap10": 4_903_242}
+    counts = {
+        "convnet": 320_010,
+        "resnet18": 11_173_962,
+        "resnet18_ap": 11_250_762,
+        "resnetap10": 4_903_242,
+    }
     for model, count in counts.items():
-        network = instantiate(composed(f"+model={model}").model).build(make_spec(), torch.Generator())
+        network = instantiate(composed(f"+model={model}").model).build(
+            make_spec(), torch.Generator()
+        )
         assert sum(parameter.numel() for parameter in network.parameters()) == count
 
 

@@ -15,7 +15,9 @@ def rng(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-@pytest.mark.parametrize(("side", "patch"), [(8, 2), (15, 2), (16, 4), (28, 4), (32, 4), (64, 8), (128, 16)])
+@pytest.mark.parametrize(
+    ("side", "patch"), [(8, 2), (15, 2), (16, 4), (28, 4), (32, 4), (64, 8), (128, 16)]
+)
 def test_patch_follows_the_side(side, patch):
     assert auto_patch(side) == patch
 
@@ -49,7 +51,9 @@ def test_attention_is_differentiated_twice(make_spec):
     """In its own weights: PyTorch's fused kernels have no second derivative."""
     network = ViT(name="V", depth=1, width=32, heads=2).build(make_spec(1, 8), rng())
     weight = network.body.blocks[0].attn.qkv.weight
-    (first,) = torch.autograd.grad(network(torch.randn(2, 1, 8, 8)).square().sum(), weight, create_graph=True)
+    (first,) = torch.autograd.grad(
+        network(torch.randn(2, 1, 8, 8)).square().sum(), weight, create_graph=True
+    )
     (second,) = torch.autograd.grad(first.square().sum(), weight)
     assert second.abs().sum() > 0
 
@@ -73,7 +77,9 @@ def test_bad_vit_settings(settings, words):
         ViT(name="V", **settings)
 
 
-@pytest.mark.parametrize(("architecture", "taps"), [("test_vit", 6), ("test_resnet", 5), ("test_convnext", 4)])
+@pytest.mark.parametrize(
+    ("architecture", "taps"), [("test_vit", 6), ("test_resnet", 5), ("test_convnext", 4)]
+)
 @pytest.mark.parametrize("channels", [1, 3])
 def test_timm_taps_logits_and_embedding(architecture, taps, channels, make_spec):
     recipe = Timm(name="T", architecture=architecture, input_size=64)
@@ -126,11 +132,15 @@ def weights(tmp_path):
 def test_checkpoint_statistics_undo_the_data_sets(weights, channels, make_spec):
     path, model = weights
     spec = make_spec(channels, 160)
-    network = Timm(name="T", architecture="test_vit", pretrained=True, checkpoint=path).build(spec, rng())
+    network = Timm(name="T", architecture="test_vit", pretrained=True, checkpoint=path).build(
+        spec, rng()
+    )
     pixels = torch.rand(2, channels, 160, 160)
     mean, std = (torch.tensor(model.pretrained_cfg[key]).view(3, 1, 1) for key in ("mean", "std"))
     expected = (pixels.expand(-1, 3, -1, -1) - mean) / std
-    torch.testing.assert_close(network.prepare(spec.normalise(pixels)), expected, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        network.prepare(spec.normalise(pixels)), expected, atol=1e-5, rtol=1e-4
+    )
     body = model.eval()
     torch.testing.assert_close(
         network.eval().embed(spec.normalise(pixels)),
@@ -141,7 +151,13 @@ def test_checkpoint_statistics_undo_the_data_sets(weights, channels, make_spec):
 
 
 def test_dataset_statistics_leave_the_values(weights, make_spec):
-    recipe = Timm(name="T", architecture="test_vit", pretrained=True, checkpoint=weights[0], input_stats="dataset")
+    recipe = Timm(
+        name="T",
+        architecture="test_vit",
+        pretrained=True,
+        checkpoint=weights[0],
+        input_stats="dataset",
+    )
     network = recipe.build(make_spec(1, 160), rng())
     x = torch.randn(2, 1, 160, 160)
     assert torch.equal(network.prepare(x), x.expand(-1, 3, -1, -1))
@@ -160,7 +176,9 @@ def test_pretrained_reset_returns_to_the_weights_with_a_new_head(weights, make_s
 
 
 def test_weights_that_cannot_be_read_say_what_to_do(tmp_path, make_spec):
-    recipe = Timm(name="T", architecture="test_vit", pretrained=True, checkpoint=str(tmp_path / "none.pth"))
+    recipe = Timm(
+        name="T", architecture="test_vit", pretrained=True, checkpoint=str(tmp_path / "none.pth")
+    )
     words = "T: the pretrained weights of 'test_vit' could not be read .*fetch them once .* or set pretrained=false"
     with pytest.raises(ConfigError, match=words):
         recipe.build(make_spec(), rng())
@@ -177,7 +195,8 @@ def test_caches_know_a_checkpoint_by_its_content(weights, tmp_path):
     assert repr(recipe.by_content()) != before
     copy.unlink()
     with pytest.raises(
-        ConfigError, match=r"^T: checkpoint=.*copy\.pth cannot be read \(No such file or directory\); name"
+        ConfigError,
+        match=r"^T: checkpoint=.*copy\.pth cannot be read \(No such file or directory\); name",
     ):
         Timm(**words, checkpoint=str(copy)).by_content()
 
@@ -195,32 +214,51 @@ def test_no_network_is_one_line(monkeypatch, make_spec):
 def test_weights_are_fetched_ahead_where_any_are_needed(weights, tmp_path, monkeypatch):
     words = {"architecture": "test_vit", "pretrained": True}
     there, missing = (
-        Timm(name=name, checkpoint=path, **words) for name, path in (("A", weights[0]), ("B", str(tmp_path / "no.pth")))
+        Timm(name=name, checkpoint=path, **words)
+        for name, path in (("A", weights[0]), ("B", str(tmp_path / "no.pth")))
     )
     Pool(networks={"A": there}).fetch()
-    with pytest.raises(ConfigError, match="B: the pretrained weights of 'test_vit' could not be read"):
+    with pytest.raises(
+        ConfigError, match="B: the pretrained weights of 'test_vit' could not be read"
+    ):
         Pool(networks={"A": there, "B": missing}).fetch()
-    monkeypatch.setattr(timm, "create_model", lambda *args, **kwargs: pytest.fail("nothing is needed"))
+    monkeypatch.setattr(
+        timm, "create_model", lambda *args, **kwargs: pytest.fail("nothing is needed")
+    )
     Pool(networks={"T": Timm(name="T", architecture="test_vit"), "V": ViT(name="V")}).fetch()
 
 
 def test_pretrained_takes_grey_or_colour_only(weights, make_spec):
     recipe = Timm(name="T", architecture="test_vit", pretrained=True, checkpoint=weights[0])
-    with pytest.raises(ConfigError, match="T: pretrained weights need images of 1 or 3 channels; these have 4"):
+    with pytest.raises(
+        ConfigError, match="T: pretrained weights need images of 1 or 3 channels; these have 4"
+    ):
         recipe.build(make_spec(4), rng())
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"architecture": "resnet81"}, "T: architecture='resnet81' is unknown to timm .*Did you mean 'resnet"),
-        ({"architecture": "resnet18.nope", "pretrained": True}, "no pretrained weights 'resnet18.nope'; allowed: .*a1"),
-        ({"architecture": "test_vit", "input_stats": "own"}, "input_stats='own' is unknown; allowed: checkpoint, data"),
+        (
+            {"architecture": "resnet81"},
+            "T: architecture='resnet81' is unknown to timm .*Did you mean 'resnet",
+        ),
+        (
+            {"architecture": "resnet18.nope", "pretrained": True},
+            "no pretrained weights 'resnet18.nope'; allowed: .*a1",
+        ),
+        (
+            {"architecture": "test_vit", "input_stats": "own"},
+            "input_stats='own' is unknown; allowed: checkpoint, data",
+        ),
         (
             {"architecture": "test_vit", "input_size": 0},
             "T: input_size=0 is out of range",
         ),
-        ({"architecture": "test_vit", "checkpoint": "a.pth"}, "checkpoint=a.pth is read only with pretrained=true"),
+        (
+            {"architecture": "test_vit", "checkpoint": "a.pth"},
+            "checkpoint=a.pth is read only with pretrained=true",
+        ),
     ],
 )
 def test_bad_timm_settings(settings, words):
@@ -230,5 +268,7 @@ def test_bad_timm_settings(settings, words):
 
 def test_no_intermediate_features_is_said():
     network = TimmNetwork(torch.nn.Linear(1, 1), Adapt(8, torch.ones(3), torch.zeros(3)))
-    with pytest.raises(UnsupportedError, match="timm's Linear has no forward_intermediates, so it has no taps"):
+    with pytest.raises(
+        UnsupportedError, match="timm's Linear has no forward_intermediates, so it has no taps"
+    ):
         network.features(torch.randn(1, 3, 8, 8))

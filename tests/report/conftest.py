@@ -3,13 +3,13 @@
 import pytest
 
 from dcond.report.collect import collect
-from dcond.report.grouping import make
+from dcond.report.grouping import build_report
 
 
 @pytest.fixture
 def report(tmp_path):
     """Make the report of everything written so far."""
-    return lambda *group_by: make(collect([tmp_path]), group_by or None)
+    return lambda *group_by: build_report(collect([tmp_path]), group_by or None)
 
 
 @pytest.fixture

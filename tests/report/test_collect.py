@@ -12,10 +12,22 @@ from dcond.report.collect import collect, natural
 
 def test_a_result_is_read_with_its_settings(write_result):
     folder = write_result(
-        "run", {"A": 0.5, "B": 0.25}, cost={"condense_wall_s": 3.0}, settings={"method.flag": True}, factor=2, seed=7
+        "run",
+        {"A": 0.5, "B": 0.25},
+        cost={"condense_wall_s": 3.0},
+        settings={"method.flag": True},
+        factor=2,
+        seed=7,
     )
     (run,) = collect([folder]).outcomes
-    assert (run.method, run.dataset, run.ipc, run.factor, run.seed, run.status) == ("dm", "digits", 1, 2, 7, "done")
+    assert (run.method, run.dataset, run.ipc, run.factor, run.seed, run.status) == (
+        "dm",
+        "digits",
+        1,
+        2,
+        7,
+        "done",
+    )
     assert run.networks == {"A": 0.5, "B": 0.25}
     assert run.cost == {"condense_wall_s": 3.0}
     assert run.settings["method.lr"] == "1.0"
@@ -30,7 +42,11 @@ def test_every_run_once_in_natural_order(write_result, tmp_path):
         write_result(name, {"A": 0.5})
     file = tmp_path / "sweep" / "9" / "result.json"
     found = collect([tmp_path / "sweep", tmp_path, file])
-    assert [run.folder.relative_to(tmp_path).as_posix() for run in found.outcomes] == ["sweep/9", "sweep/10", "other/1"]
+    assert [run.folder.relative_to(tmp_path).as_posix() for run in found.outcomes] == [
+        "sweep/9",
+        "sweep/10",
+        "other/1",
+    ]
     assert sorted(["a10", "a9", "a", "b1"], key=natural) == ["a", "a9", "a10", "b1"]
 
 
@@ -65,7 +81,10 @@ HALF = '{"status": "done", "method": "dm", "evalu'
         ('{"status": "done", "method": "dm", "ipc": "ten"}', "its ipc is no whole number"),
         ('{"status": "done", "method": "dm", "ipc": true}', "its ipc is no whole number"),
         ('{"status": "done", "method": "dm", "cost": 3}', "its cost is no object"),
-        ('{"status": "done", "method": "dm", "cost": {"steps": NaN}}', "its cost.steps is no number"),
+        (
+            '{"status": "done", "method": "dm", "cost": {"steps": NaN}}',
+            "its cost.steps is no number",
+        ),
         (
             '{"status": "done", "method": "dm", "evaluation": {"networks": {"A": {"mean": 51.2}}}}',
             "its accuracy of A is 51.2, no fraction",
@@ -124,11 +143,15 @@ def test_letters_that_would_move_the_cursor_are_replaced(write_result, tmp_path)
 def test_nothing_there(tmp_path):
     with pytest.raises(ConfigError) as error:
         collect([tmp_path / "no"])
-    assert str(error.value) == (f"{tmp_path}/no does not exist; give run folders, sweeps, or folders that hold them.")
+    assert str(error.value) == (
+        f"{tmp_path}/no does not exist; give run folders, sweeps, or folders that hold them."
+    )
     with pytest.raises(ConfigError) as error:
         collect([tmp_path])
     assert str(error.value) == f"no result.json under {tmp_path}; a run writes its own at its end."
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ConfigError) as error:
         collect([tmp_path / "config.json"])
-    assert str(error.value).startswith(f"{tmp_path}/config.json is no result.json; give run folders,")
+    assert str(error.value).startswith(
+        f"{tmp_path}/config.json is no result.json; give run folders,"
+    )

@@ -38,7 +38,9 @@ def test_the_difference_has_welchs_interval():
 def test_equal_spreads_have_the_closed_form():
     d = 0.01
     one, two = Estimate((0.5 - d, 0.5, 0.5 + d)), Estimate((0.6 - d, 0.6, 0.6 + d))
-    assert difference95(one, two) == pytest.approx(2.7764451051977987 * d * math.sqrt(2 / 3), rel=1e-9)  # t of 4
+    assert difference95(one, two) == pytest.approx(
+        2.7764451051977987 * d * math.sqrt(2 / 3), rel=1e-9
+    )  # t of 4
 
 
 def test_ahead_means_by_more_than_the_interval():

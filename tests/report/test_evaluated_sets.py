@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from dcond.report.layout import count, marks
+from dcond.report.sheets import count, marks
 
 
 def source(seed):
@@ -34,20 +34,31 @@ def test_a_set_evaluated_again_is_no_second_sample(write_result, report):
 def test_a_set_that_another_run_has_evaluated_lacks_nothing(write_result, report):
     """Made without an evaluation, or by a run that failed in it; what is counted is sets, not runs."""
     write_result("run0", config_sha256="set 0", pool=("A",))
-    write_result("run1", status="failed", error="disk full", config_sha256="set 1", seed=1, pool=("A",))
+    write_result(
+        "run1", status="failed", error="disk full", config_sha256="set 1", seed=1, pool=("A",)
+    )
     write_result("run2", config_sha256="set 2", seed=2, pool=("A",))
     for seed in (0, 1):
         write_result(f"e{seed}", {"A": 0.6}, source=source(seed))
     for attempt in "ab":
-        write_result(f"e2{attempt}", status="failed", error="disk full", source=source(2), pool=("A",))
+        write_result(
+            f"e2{attempt}", status="failed", error="disk full", source=source(2), pool=("A",)
+        )
     (row,) = report().blocks[0].rows
     assert (count(row), marks(row)) == ("2/3", "1 failed")
 
 
 def test_costs_of_condensing_are_those_of_the_run_that_made_the_set(write_result, report):
-    costs = {"condense_wall_s": 60.0, "step_s_median": 0.5, "evaluate_wall_s": 4.0, "peak_memory_bytes": 3e9}
+    costs = {
+        "condense_wall_s": 60.0,
+        "step_s_median": 0.5,
+        "evaluate_wall_s": 4.0,
+        "peak_memory_bytes": 3e9,
+    }
     write_result("run", {"A": 0.5}, config_sha256="set 0", cost=costs)
-    write_result("e0", {"A": 0.6}, source=source(0), cost={"evaluate_wall_s": 8.0, "peak_memory_bytes": 1e9})
+    write_result(
+        "e0", {"A": 0.6}, source=source(0), cost={"evaluate_wall_s": 8.0, "peak_memory_bytes": 1e9}
+    )
     (row,) = report().blocks[0].rows
     found = {name: row.figure("cost", name).mean for name in costs}
     assert found == costs | {"evaluate_wall_s": 6.0}
@@ -57,7 +68,10 @@ def test_a_setting_of_the_sets_making_splits_their_evaluations(write_result, rep
     for seed, lr in enumerate((0.5, 0.5, 2.0)):
         write_result(f"e{seed}", {"A": 0.5}, source=source(seed), settings={"method.lr": lr})
     rows = report().blocks[0].rows
-    assert [(row.name, count(row)) for row in rows] == [("dm (method.lr=0.5)", "2/3"), ("dm (method.lr=2.0)", "1/3")]
+    assert [(row.name, count(row)) for row in rows] == [
+        ("dm (method.lr=0.5)", "2/3"),
+        ("dm (method.lr=2.0)", "1/3"),
+    ]
 
 
 def test_random_images_count_once_for_each_seed_of_the_evaluation(write_result, report):
@@ -87,10 +101,15 @@ def test_random_images_of_unlike_normalisation_are_no_one_row(write_result, repo
     }
 
 
-def test_earlier_results_say_of_their_normalisation_how_the_set_was_read(names, write_result, report):
+def test_earlier_results_say_of_their_normalisation_how_the_set_was_read(
+    names, write_result, report
+):
     for seed, read_as in enumerate(("pixels", "zca")):
         folder = write_result(
-            f"{seed}", {"A": 0.7}, source=source(seed) | {"read_as": read_as}, baselines={"random": {"A": 0.5}}
+            f"{seed}",
+            {"A": 0.7},
+            source=source(seed) | {"read_as": read_as},
+            baselines={"random": {"A": 0.5}},
         )
         raw = json.loads((folder / "result.json").read_text())
         del raw["normalisation"]
@@ -107,28 +126,44 @@ def test_a_teacher_that_is_not_there_is_no_setting(write_result, report):
 
 def elsewhere(path, content=None):
     """Where a set came from that says nothing of its maker; earlier results do not say what it holds either."""
-    return {"path": path, "seed": None, "config_sha256": None} | ({} if content is None else {"content": content})
+    return {"path": path, "seed": None, "config_sha256": None} | (
+        {} if content is None else {"content": content}
+    )
 
 
 @pytest.mark.parametrize("seeds", [[(0,), (1,)], [(0, 1, 2), (0, 1, 2)]])
 @pytest.mark.parametrize("contents", [("aaaaaaaaaaaa", "bbbbbbbbbbbb"), (None, None)])
-def test_sets_from_elsewhere_are_told_apart_whatever_their_seeds(contents, seeds, write_result, report):
+def test_sets_from_elsewhere_are_told_apart_whatever_their_seeds(
+    contents, seeds, write_result, report
+):
     for name, content, of in zip("AB", contents, seeds, strict=True):
         for seed in of:
-            run = {"source": elsewhere(f"idc/{name}/data.pt", content), "seed": seed, "method": "data"}
+            run = {
+                "source": elsewhere(f"idc/{name}/data.pt", content),
+                "seed": seed,
+                "method": "data",
+            }
             write_result(f"{name}{seed}", {"A": 0.5}, **run)
     found = report()
     (block,) = found.blocks
-    rows = [(f"data (synthetic={name}/data.pt)", len(of)) for name, of in zip("AB", seeds, strict=True)]
+    rows = [
+        (f"data (synthetic={name}/data.pt)", len(of)) for name, of in zip("AB", seeds, strict=True)
+    ]
     assert [(row.name, len(row.outcomes)) for row in block.rows] == rows
     assert found.merged == ()
 
 
 def test_a_set_from_elsewhere_is_its_content_not_its_place(write_result, report):
     """Two sets that lay at the same path, and a copy of one of them."""
-    places = (("data.pt", "aaaaaaaaaaaa"), ("data.pt", "bbbbbbbbbbbb"), ("copy/data.pt", "aaaaaaaaaaaa"))
+    places = (
+        ("data.pt", "aaaaaaaaaaaa"),
+        ("data.pt", "bbbbbbbbbbbb"),
+        ("copy/data.pt", "aaaaaaaaaaaa"),
+    )
     for seed, (path, content) in enumerate(places):
-        write_result(f"{seed}", {"A": 0.5}, source=elsewhere(path, content), seed=seed, method="data")
+        write_result(
+            f"{seed}", {"A": 0.5}, source=elsewhere(path, content), seed=seed, method="data"
+        )
     (block,) = report().blocks
     assert [(row.note, len(row.outcomes)) for row in block.rows] == [
         ("synthetic=data.pt (aaaaaaaa)", 2),
@@ -136,7 +171,9 @@ def test_a_set_from_elsewhere_is_its_content_not_its_place(write_result, report)
     ]
 
 
-def test_one_set_from_elsewhere_needs_no_note_and_two_of_a_file_have_their_numbers(write_result, report):
+def test_one_set_from_elsewhere_needs_no_note_and_two_of_a_file_have_their_numbers(
+    write_result, report
+):
     for number, content in enumerate(("aaaaaaaaaaaa", "bbbbbbbbbbbb")):
         settings = {"synthetic.number": number}
         run = {"source": elsewhere("dm/res.pt", content), "settings": settings, "method": "res"}
@@ -148,10 +185,17 @@ def test_one_set_from_elsewhere_needs_no_note_and_two_of_a_file_have_their_numbe
 def test_sets_from_elsewhere_that_group_by_merges_are_told(names, write_result, report):
     for name in "AB":
         for seed in (0, 1):
-            run = {"source": elsewhere(f"{name}/data.pt", name * 12), "seed": seed, "method": "data"}
+            run = {
+                "source": elsewhere(f"{name}/data.pt", name * 12),
+                "seed": seed,
+                "method": "data",
+            }
             write_result(f"{name}{seed}", {"A": 0.5}, **run)
     assert report("method").merged == ("synthetic",)
-    assert names(report("synthetic").blocks[0]) == ["data (synthetic=A/data.pt)", "data (synthetic=B/data.pt)"]
+    assert names(report("synthetic").blocks[0]) == [
+        "data (synthetic=A/data.pt)",
+        "data (synthetic=B/data.pt)",
+    ]
 
 
 def test_a_set_that_says_its_seed_alone_counts_by_it(write_result, report):
@@ -171,7 +215,9 @@ def test_held_out_accuracies_stand_apart_and_are_called_so(names, told, write_re
         settings = {"test_on": "held_out"}
         run = {"settings": settings, "seed": seed, "config_sha256": f"set {seed}"}
         tested_on = {"run": "held_out", "e": "test"} if told else {"run": None, "e": None}
-        write_result(f"run{seed}", {"A": held_out}, baselines=drawn, tested_on=tested_on["run"], **run)
+        write_result(
+            f"run{seed}", {"A": held_out}, baselines=drawn, tested_on=tested_on["run"], **run
+        )
         e = {"source": source(seed), "settings": settings, "baselines": {"random": {"A": 0.1}}}
         write_result(f"e{seed}", {"A": test}, tested_on=tested_on["e"], seed=seed, **e)
     test, held_out = report().blocks
@@ -183,9 +229,20 @@ def test_held_out_accuracies_stand_apart_and_are_called_so(names, told, write_re
     assert test.family != held_out.family
 
 
-def test_a_set_made_without_the_held_out_images_is_told_from_one_made_with_all(write_result, report):
+def test_a_set_made_without_the_held_out_images_is_told_from_one_made_with_all(
+    write_result, report
+):
     for seed, test_on in enumerate(("held_out", "test")):
-        write_result(f"e{seed}", {"A": 0.5}, source=source(seed), settings={"test_on": test_on}, tested_on="test")
+        write_result(
+            f"e{seed}",
+            {"A": 0.5},
+            source=source(seed),
+            settings={"test_on": test_on},
+            tested_on="test",
+        )
     write_result("run", {"A": 0.5}, seed=2, settings={"test_on": "test"}, tested_on="test")
     (block,) = report().blocks
-    assert [(row.name, len(row.outcomes)) for row in block.rows] == [("dm", 2), ("dm (source.test_on=held_out)", 1)]
+    assert [(row.name, len(row.outcomes)) for row in block.rows] == [
+        ("dm", 2),
+        ("dm (source.test_on=held_out)", 1),
+    ]

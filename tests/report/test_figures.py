@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from dcond.errors import UnsupportedError
-from dcond.report.beside import MOST_PIXELS, MOST_POINTS, curves, picture
 from dcond.report.collect import collect
 from dcond.report.figures import draw
-from dcond.report.grouping import make
+from dcond.report.grouping import build_report
+from dcond.report.run_files import MOST_PIXELS, MOST_POINTS, curves, picture
 
 
 @pytest.fixture
@@ -20,14 +20,17 @@ def drawn(tmp_path):
     """Draw everything written so far."""
 
     def draw_all():
-        report = make(collect([tmp_path]))
+        report = build_report(collect([tmp_path]))
         return {drawing.name: drawing for drawing in draw(report, curves(report.outcomes))}
 
     return draw_all
 
 
 def write_losses(folder, losses):
-    lines = [json.dumps({"step": 10 * (index + 1), "condense/loss": loss}) for index, loss in enumerate(losses)]
+    lines = [
+        json.dumps({"step": 10 * (index + 1), "condense/loss": loss})
+        for index, loss in enumerate(losses)
+    ]
     (folder / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 99, "conde']))
 
 
@@ -41,7 +44,13 @@ def study(write_result):
                 means = {"ConvNet": 0.5 + seed / 50, "MLP": 0.4}
                 name = f"{method}{ipc}{seed}"
                 folder = write_result(
-                    name, means, method=method, ipc=ipc, seed=seed, cost=cost, baselines={"random": means}
+                    name,
+                    means,
+                    method=method,
+                    ipc=ipc,
+                    seed=seed,
+                    cost=cost,
+                    baselines={"random": means},
                 )
                 if wall:
                     write_losses(folder, [3.0, 2.0, 1.0 / ipc])
@@ -50,14 +59,17 @@ def study(write_result):
 def words(svg):
     """Return every text in a figure."""
     return {
-        "".join(node.itertext()).strip() for node in ElementTree.fromstring(svg).iter() if node.tag.endswith("text")
+        "".join(node.itertext()).strip()
+        for node in ElementTree.fromstring(svg).iter()
+        if node.tag.endswith("text")
     }
 
 
 def test_four_figures_with_labels_and_units(study, drawn):
     found = drawn()
     assert list(found) == [
-        f"{kind}_digits_quick" for kind in ("accuracy_over_ipc", "accuracy_over_cost", "networks", "loss")
+        f"{kind}_digits_quick"
+        for kind in ("accuracy_over_ipc", "accuracy_over_cost", "networks", "loss")
     ]
     over_ipc, over_cost, networks, loss = (words(drawing.svg) for drawing in found.values())
     assert {"images per class", "mean test accuracy, %", "1", "10", "dm", "random"} <= over_ipc
@@ -115,7 +127,9 @@ def test_more_rows_than_colours_are_still_a_figure(write_result, drawn):
         for ipc in (1, 50):
             write_result(f"{index}_{ipc}", {"A": index / 10}, ipc=ipc, method=f"method{index}")
     found = drawn()
-    assert {f"method{index}" for index in range(10)} <= words(found["accuracy_over_ipc_digits_quick"].svg)
+    assert {f"method{index}" for index in range(10)} <= words(
+        found["accuracy_over_ipc_digits_quick"].svg
+    )
 
 
 def test_without_matplotlib_one_line_says_what_to_install(write_result, drawn, monkeypatch):
@@ -123,12 +137,22 @@ def test_without_matplotlib_one_line_says_what_to_install(write_result, drawn, m
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(UnsupportedError) as error:
         drawn()
-    assert str(error.value) == "figures need matplotlib, which is not installed; pip install 'dcond[report]'."
+    assert (
+        str(error.value)
+        == "figures need matplotlib, which is not installed; pip install 'dcond[report]'."
+    )
 
 
 def test_curves_leave_out_what_cannot_be_read(write_result, tmp_path):
     folder = write_result("a", {"A": 0.5})
-    lines = ['{"step": 1, "condense/loss": 2.0}', '{"step": 2}', "[]", '{"step": 3, "condense/loss": NaN}', "x", ""]
+    lines = [
+        '{"step": 1, "condense/loss": 2.0}',
+        '{"step": 2}',
+        "[]",
+        '{"step": 3, "condense/loss": NaN}',
+        "x",
+        "",
+    ]
     (folder / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 4, "condense/loss": 1.5}']))
     write_result("b", {"A": 0.5})
     write_losses(write_result("c", {"A": 0.5}), [])
@@ -150,7 +174,10 @@ def test_a_picture_is_shrunk_if_large_and_absent_if_none(tmp_path):
     for content in (b"", b"no picture", b"\x89PNG\r\n\x1a\n half"):
         (tmp_path / "grid.png").write_bytes(content)
         assert picture(tmp_path) is None
-    for size, shown in (((64, 32), (64, 32)), ((4 * MOST_PIXELS, MOST_PIXELS), (MOST_PIXELS, MOST_PIXELS // 4))):
+    for size, shown in (
+        ((64, 32), (64, 32)),
+        ((4 * MOST_PIXELS, MOST_PIXELS), (MOST_PIXELS, MOST_PIXELS // 4)),
+    ):
         Image.new("RGB", size, "red").save(tmp_path / "grid.png")
         head, _, content = picture(tmp_path).partition(",")
         assert head == "data:image/png;base64"

@@ -4,8 +4,8 @@ import pytest
 
 from dcond.errors import ConfigError
 from dcond.report.block import AVERAGE
-from dcond.report.layout import count, marks, notes
-from dcond.report.telling import telling
+from dcond.report.settings_diff import differing_settings
+from dcond.report.sheets import count, marks, notes
 
 
 def test_seeds_make_a_row_and_networks_an_average(write_result, report):
@@ -50,9 +50,13 @@ def test_settings_that_differ_never_merge_and_are_named(names, write_result, rep
 def test_a_setting_that_follows_the_ipc_splits_nothing(names, write_result, report):
     for ipc in (1, 10):
         for seed in (0, 1):
-            write_result(f"{ipc}{seed}", {"A": 0.5}, ipc=ipc, seed=seed, settings={"method.lr": float(ipc)})
+            write_result(
+                f"{ipc}{seed}", {"A": 0.5}, ipc=ipc, seed=seed, settings={"method.lr": float(ipc)}
+            )
     assert [names(block) for block in report().blocks] == [["dm"], ["dm"]]
-    write_result("other", {"A": 0.5}, ipc=10, settings={"method.lr": 3.0})  # now it must be told at both
+    write_result(
+        "other", {"A": 0.5}, ipc=10, settings={"method.lr": 3.0}
+    )  # now it must be told at both
     assert [names(block) for block in report().blocks] == [
         ["dm (method.lr=1.0)"],
         ["dm (method.lr=3.0)", "dm (method.lr=10.0)"],
@@ -62,15 +66,22 @@ def test_a_setting_that_follows_the_ipc_splits_nothing(names, write_result, repo
 def test_below_a_choice_only_what_differs_within_it_is_told():
     mlp = {"model": "mlp", "model.hidden": "128"}
     narrow = {"model": "convnet", "model.width": "8", "model.depth": "3"}
-    assert telling([(1, mlp), (1, narrow)]) == ["model"]
-    assert telling([(1, mlp), (1, narrow), (1, narrow | {"model.width": "64"})]) == ["model", "model.width"]
-    assert telling([(1, narrow), (10, narrow | {"model.width": "64"})]) == []
-    assert telling([(1, narrow), (1, {"model": "convnet", "model.depth": "3"})]) == ["model.width"]
+    assert differing_settings([(1, mlp), (1, narrow)]) == ["model"]
+    assert differing_settings([(1, mlp), (1, narrow), (1, narrow | {"model.width": "64"})]) == [
+        "model",
+        "model.width",
+    ]
+    assert differing_settings([(1, narrow), (10, narrow | {"model.width": "64"})]) == []
+    assert differing_settings([(1, narrow), (1, {"model": "convnet", "model.depth": "3"})]) == [
+        "model.width"
+    ]
 
 
 def test_below_a_part_that_one_variant_lacks_nothing_is_told():
     plain = {"evaluation.augment": "null"}
-    assert telling([(1, plain), (1, {"evaluation.augment.ops": "[]"})]) == ["evaluation.augment"]
+    assert differing_settings([(1, plain), (1, {"evaluation.augment.ops": "[]"})]) == [
+        "evaluation.augment"
+    ]
 
 
 def test_a_network_more_is_told_by_its_name_alone(names, write_result, report):
@@ -79,7 +90,10 @@ def test_a_network_more_is_told_by_its_name_alone(names, write_result, report):
         "learners.networks.Mine.name": "ViT",
         "learners.networks.Mine.depth": 2,
     }
-    timm = {"learners.networks.Mine.name": "${.architecture}", "learners.networks.Mine.architecture": "resnet10t"}
+    timm = {
+        "learners.networks.Mine.name": "${.architecture}",
+        "learners.networks.Mine.architecture": "resnet10t",
+    }
     write_result("a", {"A": 0.5}, method="hmdc")
     write_result("b", {"A": 0.6}, method="hmdc", settings=vit)
     write_result("c", {"A": 0.6}, method="hmdc", settings=timm)
@@ -108,7 +122,8 @@ def test_group_by_splits_by_what_was_asked_and_says_what_it_merges(names, write_
     assert "runs of one row differ in what --group-by leaves out: method.steps" in notes(found)
     assert report().merged == ()
     with pytest.raises(
-        ConfigError, match=r"^--group-by='method.l' is unknown; allowed: .* Did you mean 'method.lr'\?$"
+        ConfigError,
+        match=r"^--group-by='method.l' is unknown; allowed: .* Did you mean 'method.lr'\?$",
     ):
         report("method.l")
 
@@ -128,7 +143,9 @@ def test_one_configuration_counts_once_the_evaluated_run_first(write_result, rep
 def test_of_one_configurations_runs_the_one_with_more_figures_counts(write_result, report):
     """Scores and baselines are no part of the configuration: a later run without them takes nothing away."""
     same = {"config_sha256": "x"}
-    write_result("1", {"A": 0.5}, baselines={"random": {"A": 0.3}}, scores={"ior": 0.2, "hlr": 0.1}, **same)
+    write_result(
+        "1", {"A": 0.5}, baselines={"random": {"A": 0.3}}, scores={"ior": 0.2, "hlr": 0.1}, **same
+    )
     write_result("2", {"A": 0.6}, baselines={"random": {"A": 0.3}}, scores={"ior": 0.3}, **same)
     write_result("3", {"A": 0.7}, **same)
     ours, random = report().blocks[0].rows
@@ -170,7 +187,9 @@ def test_a_run_that_failed_before_its_place_was_known_is_in_the_notes(write_resu
 def test_runs_of_several_devices_are_told_apart_in_a_note(write_result, report):
     write_result("a", {"A": 0.5}, device="cpu", versions={"torch": "2.11"})
     write_result("b", {"A": 0.5}, device="cuda", versions={"torch": "2.11"}, seed=1)
-    assert notes(report()) == ["runs of several devices: cpu (1), cuda (1); compare costs with care"]
+    assert notes(report()) == [
+        "runs of several devices: cpu (1), cuda (1); compare costs with care"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -211,12 +230,26 @@ def test_a_row_alone_is_not_the_best_of_anything(write_result, report):
 def test_baselines_compete_a_value_per_seed_and_the_whole_set_does_not(write_result, report):
     for method, plus in (("dm", 0.0), ("m3d", 0.2)):
         for seed in (0, 1, 2):
-            drawn = {"random": {"A": 0.5 + seed / 100}, "random_decoded": {"A": 0.6 + seed / 100}, "full": {"A": 0.99}}
+            drawn = {
+                "random": {"A": 0.5 + seed / 100},
+                "random_decoded": {"A": 0.6 + seed / 100},
+                "full": {"A": 0.99},
+            }
             mean = 0.5 + plus + seed / 100
-            write_result(f"{method}{seed}", {"A": mean}, method=method, seed=seed, factor=2, baselines=drawn)
+            write_result(
+                f"{method}{seed}", {"A": mean}, method=method, seed=seed, factor=2, baselines=drawn
+            )
     rows = {row.name: row for row in report().blocks[0].rows}
-    assert list(rows) == ["dm", "m3d", "random real images", "random, shrunken (factor 2)", "whole real set"]
-    assert rows["random real images"].accuracies["A"].values == pytest.approx((0.5, 0.51, 0.52))  # not six
+    assert list(rows) == [
+        "dm",
+        "m3d",
+        "random real images",
+        "random, shrunken (factor 2)",
+        "whole real set",
+    ]
+    assert rows["random real images"].accuracies["A"].values == pytest.approx(
+        (0.5, 0.51, 0.52)
+    )  # not six
     assert rows["m3d"].best == {"A", AVERAGE}
     assert all(not row.best for name, row in rows.items() if name != "m3d")
 
@@ -244,7 +277,9 @@ def test_results_without_settings_are_split_where_a_seed_comes_twice(write_resul
     ]
 
 
-def test_results_without_settings_whose_folders_say_nothing_are_a_row_each(names, write_result, report):
+def test_results_without_settings_whose_folders_say_nothing_are_a_row_each(
+    names, write_result, report
+):
     for job in (0, 1, 2):
         write_result(f"sweep/{job}", {"A": 0.5}, seed=0, recorded=False)
     assert names(report().blocks[0]) == ["dm (folder=0)", "dm (folder=1)", "dm (folder=2)"]

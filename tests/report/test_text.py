@@ -11,9 +11,9 @@ from rich.console import Console
 
 from dcond.report import text
 from dcond.report.collect import collect
-from dcond.report.console import fitted, show
-from dcond.report.grouping import make
-from dcond.report.layout import Cell, Sheet, accuracy_sheet, cost_sheets, notes
+from dcond.report.grouping import build_report
+from dcond.report.sheets import Cell, Sheet, accuracy_sheet, cost_sheets, notes
+from dcond.report.terminal import fitted, show
 
 EVIL = r"<script>alert(1)</script>|`a`*b*_c_[d](e)\f&g$h#i%{j}~^"
 
@@ -27,10 +27,19 @@ def study(write_result, tmp_path):
             cost |= {"step_s_median": 0.125, "peak_memory_bytes": 2e9, "evaluate_wall_s": 4.0}
             scores = {"ior": 0.5, "hlr": 0.25, "lrs": 0.125, "ars": None}
             up = seed / 100
-            write_result(f"dm{ipc}{seed}", {"A": 0.5 + up, "B": 0.4}, ipc=ipc, seed=seed, cost=cost, scores=scores)
-            write_result(f"m3d{ipc}{seed}", {"A": 0.7 + up, "B": 0.4}, ipc=ipc, seed=seed, method="m3d")
+            write_result(
+                f"dm{ipc}{seed}",
+                {"A": 0.5 + up, "B": 0.4},
+                ipc=ipc,
+                seed=seed,
+                cost=cost,
+                scores=scores,
+            )
+            write_result(
+                f"m3d{ipc}{seed}", {"A": 0.7 + up, "B": 0.4}, ipc=ipc, seed=seed, method="m3d"
+            )
     write_result("broken", seed=3, status="failed", error="loss is not finite")
-    return make(collect([tmp_path]))
+    return build_report(collect([tmp_path]))
 
 
 def terminal(report, width=80):
@@ -48,9 +57,15 @@ def test_the_terminal_shows_tables_costs_scores_and_what_is_missing(study):
     assert "dm 51.0 ± 1.0 40.0 ± 0.0 45.5 ± 0.5 ± 1.2 3/4" in rows
     assert "1 failed" in rows
     assert "seed 3 missing" in rows  # of m3d
-    assert "method ipc condensing s/step peak MB evaluation IOR HLR LRS" in rows  # no ARS: no run has it
-    assert any(row.startswith("failed: ") and row.endswith("/broken: loss is not finite") for row in rows)
-    assert all(len(line) <= 80 for line in out.splitlines() if "/broken" not in line)  # which is for grep
+    assert (
+        "method ipc condensing s/step peak MB evaluation IOR HLR LRS" in rows
+    )  # no ARS: no run has it
+    assert any(
+        row.startswith("failed: ") and row.endswith("/broken: loss is not finite") for row in rows
+    )
+    assert all(
+        len(line) <= 80 for line in out.splitlines() if "/broken" not in line
+    )  # which is for grep
 
 
 def test_a_wide_terminal_has_costs_and_scores_side_by_side(study):
@@ -62,7 +77,9 @@ def test_a_wide_terminal_has_costs_and_scores_side_by_side(study):
 
 def test_bold_on_a_terminal_is_the_best_alone(study):
     file = io.StringIO()
-    console = Console(width=80, file=file, force_terminal=True, color_system="standard", legacy_windows=False)
+    console = Console(
+        width=80, file=file, force_terminal=True, color_system="standard", legacy_windows=False
+    )
     show(console, [accuracy_sheet(study.blocks[0])], [], [])
     assert "\x1b[1m71.0 ± 1.0\x1b[0m" in file.getvalue()
     assert "\x1b[1m51.0" not in file.getvalue()
@@ -71,13 +88,22 @@ def test_bold_on_a_terminal_is_the_best_alone(study):
 
 def test_a_column_wider_than_the_terminal_is_a_part_of_its_own():
     sheet = Sheet("title", ("method", "a" * 60, "b" * 60), ((Cell("dm"), Cell("1"), Cell("2")),))
-    assert [part.columns for part in fitted(sheet, 40)] == [("method", "a" * 60), ("method", "b" * 60)]
+    assert [part.columns for part in fitted(sheet, 40)] == [
+        ("method", "a" * 60),
+        ("method", "b" * 60),
+    ]
 
 
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_a_wide_sheet_becomes_several_that_fit_and_lose_nothing(width):
     columns = ("method", *(f"Network-{index}" for index in range(9)), "n")
-    rows = (("a_very_long_name_of_a_method_that_wraps", *(f"{index}0.0 ± 1.0" for index in range(9)), "3"),)
+    rows = (
+        (
+            "a_very_long_name_of_a_method_that_wraps",
+            *(f"{index}0.0 ± 1.0" for index in range(9)),
+            "3",
+        ),
+    )
     sheet = Sheet("title", columns, tuple(tuple(map(Cell, row)) for row in rows))
     parts = list(fitted(sheet, width))
     assert len(parts) == {40: 10, 80: 3, 200: 1}[width]
@@ -123,18 +149,41 @@ def test_csv_has_a_line_per_row_and_network(study):
     assert float(best["mean"]) == pytest.approx(0.71)  # a fraction, as in the results
     assert float(best["std"]) == pytest.approx(0.01)
     assert float(best["ci95"]) == pytest.approx(4.302652729911275 * 0.01 / 3**0.5)  # t of 2
-    assert (best["best"], best["n"], best["seeds"], best["condense_wall_s"]) == ("1", "3", "0 1 2", "")
+    assert (best["best"], best["n"], best["seeds"], best["condense_wall_s"]) == (
+        "1",
+        "3",
+        "0 1 2",
+        "",
+    )
     dm = found["1", "dm", "average"]
-    assert (dm["best"], dm["failed"], dm["missing_seeds"], dm["marks"]) == ("0", "1", "", "1 failed")
-    assert (dm["condense_wall_s"], dm["peak_memory_bytes"], dm["ior"], dm["ars"]) == ("81.0", "2000000000.0", "0.5", "")
-    assert {line["ior"] for line in lines if line["network"] != "average"} == {""}  # those are of the pool
+    assert (dm["best"], dm["failed"], dm["missing_seeds"], dm["marks"]) == (
+        "0",
+        "1",
+        "",
+        "1 failed",
+    )
+    assert (dm["condense_wall_s"], dm["peak_memory_bytes"], dm["ior"], dm["ars"]) == (
+        "81.0",
+        "2000000000.0",
+        "0.5",
+        "",
+    )
+    assert {line["ior"] for line in lines if line["network"] != "average"} == {
+        ""
+    }  # those are of the pool
     assert {line["networks"] for line in lines} == {"A B"}
 
 
 def test_csv_says_where_a_method_has_no_accuracy(write_result, tmp_path):
     write_result("a", status="failed", error="x")
-    (line,) = csv.DictReader(io.StringIO(text.as_csv(make(collect([tmp_path])))))
-    assert (line["method"], line["network"], line["n"], line["mean"], line["failed"]) == ("dm", "", "0", "", "1")
+    (line,) = csv.DictReader(io.StringIO(text.as_csv(build_report(collect([tmp_path])))))
+    assert (line["method"], line["network"], line["n"], line["mean"], line["failed"]) == (
+        "dm",
+        "",
+        "0",
+        "",
+        "1",
+    )
 
 
 def all_sheets(report):
@@ -148,7 +197,10 @@ def test_markdown(study):
         in out
     )
     assert "| dm (1 failed) | 51.0 ± 1.0 | 40.0 ± 0.0 | 45.5 ± 0.5 | ± 1.2 | 3/4 |\n" in out
-    assert "| m3d (seed 3 missing) | **71.0 ± 1.0** | 40.0 ± 0.0 | **55.5 ± 0.5** | ± 1.2 | 3/4 |\n" in out
+    assert (
+        "| m3d (seed 3 missing) | **71.0 ± 1.0** | 40.0 ± 0.0 | **55.5 ± 0.5** | ± 1.2 | 3/4 |\n"
+        in out
+    )
 
 
 def test_latex(study):
@@ -166,16 +218,24 @@ def evil(write_result, tmp_path):
     """Write runs whose every word is full of letters that mean something in LaTeX; return the report as LaTeX."""
     for ipc in (1, 10):
         for method in (EVIL, "dm"):
-            write_result(f"{method[:2].strip('<')}{ipc}", {EVIL: 0.5, "B": 0.4}, method=method, dataset=EVIL, ipc=ipc)
+            write_result(
+                f"{method[:2].strip('<')}{ipc}",
+                {EVIL: 0.5, "B": 0.4},
+                method=method,
+                dataset=EVIL,
+                ipc=ipc,
+            )
     write_result("broken", status="failed", error=EVIL, method=EVIL, dataset=EVIL, seed=3)
-    return text.latex(*all_sheets(make(collect([tmp_path]))))
+    return text.latex(*all_sheets(build_report(collect([tmp_path]))))
 
 
 def test_latex_is_well_formed_whatever_a_result_says(evil):
     """Environments and braces closed in order, every row with as many cells as its table has columns."""
     opened, columns, rows = [], 0, 0
     for line in evil.splitlines():
-        bare = re.sub(r"(?<!\\)%.*", "", re.sub(r"\\[\\{}&%$#_]", "", line))  # without what is escaped, then comments
+        bare = re.sub(
+            r"(?<!\\)%.*", "", re.sub(r"\\[\\{}&%$#_]", "", line)
+        )  # without what is escaped, then comments
         assert bare.count("{") == bare.count("}"), line
         for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", bare):
             opened.append(name) if kind == "begin" else None
@@ -196,14 +256,16 @@ def test_latex_compiles(evil, tmp_path):
     head = r"\documentclass{article}\usepackage{booktabs}\usepackage[T1]{fontenc}\begin{document}"
     (tmp_path / "all.tex").write_text(f"{head}\n{evil}\\end{{document}}\n", encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+    )
     assert done.returncode == 0, done.stdout[-2000:]
 
 
 def test_markdown_takes_the_meaning_from_every_letter(write_result, tmp_path):
     write_result("a", {EVIL: 0.5}, method=EVIL, settings={"method.name": EVIL})
     write_result("b", {EVIL: 0.5}, method=EVIL)
-    out = text.markdown(*all_sheets(make(collect([tmp_path]))))
+    out = text.markdown(*all_sheets(build_report(collect([tmp_path]))))
     assert "<" not in out
     tables = [line for line in out.splitlines() if line.startswith("|")]
     bare = [line.replace(r"\\", "").replace(r"\|", "") for line in tables]
@@ -217,7 +279,7 @@ def test_latex_takes_the_meaning_from_every_letter(write_result, tmp_path):
     )
     assert text.escape_latex("<|>[*]±–") == r"\textless{}\textbar{}\textgreater{}{[}{*}{]}$\pm$--"
     write_result("a", {EVIL: 0.5}, method=EVIL, dataset=EVIL)
-    out = text.latex(*all_sheets(make(collect([tmp_path]))))
+    out = text.latex(*all_sheets(build_report(collect([tmp_path]))))
     rows = [line for line in out.splitlines() if "script" in line and line.endswith(r"\\")]
     assert rows
     for row in rows:

@@ -2,7 +2,8 @@
 
 The loss of a mixed batch is weight * loss(y) + (1 - weight) * loss(y[partner]).
 
-Paper: CutMix, arXiv 1905.04899, in the form that the IDC family trains with: one box and one permutation per batch.
+Paper: CutMix, arXiv 1905.04899, in the form that the IDC family trains with: one box and one
+permutation per batch.
 """
 
 import math
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dcond.memory import moved
+from dcond.memory import to_device
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,14 +30,17 @@ class Mix:
     @property
     def weight(self) -> float:
         """The share of each image that stays its own: lambda' = 1 - box area / (h w)."""
-        return 1 - (self.bottom - self.top) * (self.right - self.left) / (self.size[0] * self.size[1])
+        return 1 - (self.bottom - self.top) * (self.right - self.left) / (
+            self.size[0] * self.size[1]
+        )
 
 
 def draw(shape: torch.Size, probability: float, rng: torch.Generator) -> Mix | None:
     """Draw a mix for a batch of this shape (n, c, h, w), or None with 1 - ``probability``.
 
-    The box has sides sqrt(1 - lambda) of the image's, lambda ~ Beta(1, 1) = U(0, 1), and a uniform centre; what
-    sticks out is clipped. ``rng`` is on the CPU and the only source; a probability of 0 draws nothing.
+    The box has sides sqrt(1 - lambda) of the image's, lambda ~ Beta(1, 1) = U(0, 1), and a uniform
+    centre; what sticks out is clipped. ``rng`` is on the CPU and the only source; a probability of
+    0 draws nothing.
     """
     if probability <= 0 or torch.rand((), generator=rng).item() >= probability:
         return None
@@ -49,10 +53,12 @@ def draw(shape: torch.Size, probability: float, rng: torch.Generator) -> Mix | N
 def apply(x: Tensor, mix: Mix) -> Tensor:
     """Mix a batch (n, c, h, w), normalised or not; differentiable in x, which is kept."""
     if len(x) != len(mix.partner) or x.shape[2:] != mix.size:
-        raise ValueError(f"a mix of {len(mix.partner)} images of size {mix.size} does not fit {tuple(x.shape)}")
+        raise ValueError(
+            f"a mix of {len(mix.partner)} images of size {mix.size} does not fit {tuple(x.shape)}"
+        )
     box = (..., slice(mix.top, mix.bottom), slice(mix.left, mix.right))
     mixed = x.clone()
-    mixed[box] = x[box].index_select(0, moved(mix.partner, x.device))
+    mixed[box] = x[box].index_select(0, to_device(mix.partner, x.device))
     return mixed
 
 
@@ -63,16 +69,20 @@ def nothing(n: int, size: tuple[int, int]) -> Mix:
 
 def apply_each(x: Tensor, mixes: Sequence[Mix]) -> Tensor:
     """Mix the batches of r networks (r, n, c, h, w) in one go: each as :func:`apply` does with its own mix."""
-    edges = moved(torch.tensor([(mix.top, mix.bottom, mix.left, mix.right) for mix in mixes]), x.device)
+    edges = to_device(
+        torch.tensor([(mix.top, mix.bottom, mix.left, mix.right) for mix in mixes]), x.device
+    )
     top, bottom, left, right = edges.T[..., None]  # (r, 1) each
     rows, cols = (torch.arange(side, device=x.device) for side in x.shape[3:])
-    box = ((rows >= top) & (rows < bottom))[:, :, None] & ((cols >= left) & (cols < right))[:, None, :]
+    box = ((rows >= top) & (rows < bottom))[:, :, None] & ((cols >= left) & (cols < right))[
+        :, None, :
+    ]
     return torch.where(box[:, None, None], chosen(x, partners(mixes, x.device)), x)
 
 
 def partners(mixes: Sequence[Mix], device: torch.device) -> Tensor:
     """Return every image's partner, (r, n)."""
-    return moved(torch.stack([mix.partner for mix in mixes]), device)
+    return to_device(torch.stack([mix.partner for mix in mixes]), device)
 
 
 def chosen(x: Tensor, rows: Tensor) -> Tensor:

@@ -1,10 +1,12 @@
 """The operations of differentiable augmentation, as pure functions of images and parameters.
 
-Images are normalised, (g, b, c, h, w): the b images of a group share one parameter, so a Siamese draw per class has
-g = classes, a draw per image b = 1. Parameters are tensors (g,) on the images' device; what enters from outside an
-image is 0, the mean colour. All are differentiable in the images.
+Images are normalised, (g, b, c, h, w): the b images of a group share one parameter, so a Siamese
+draw per class has g = classes, a draw per image b = 1. Parameters are tensors (g,) on the images'
+device; what enters from outside an image is 0, the mean colour. All are differentiable in the
+images.
 
-Source: DSA (arXiv 2102.08259) and its authors' code, whose two grid operations leave ``align_corners`` False as here.
+Source: DSA (arXiv 2102.08259) and its authors' code, whose two grid operations leave
+``align_corners`` False as here.
 """
 
 import torch
@@ -22,7 +24,8 @@ def color(x: Tensor, add: Tensor, saturation: Tensor, contrast: Tensor) -> Tenso
     add, saturation, contrast = (_spread(value, x) for value in (add, saturation, contrast))
     pixel_mean = x.mean(2, keepdim=True)
     image_mean = pixel_mean.mean((3, 4), keepdim=True)
-    # Saturation moves neither mean and brightness moves both by `add`, so the three maps fold into scale and shift.
+    # Saturation moves neither mean and brightness moves both by `add`, so the three maps fold into
+    # scale and shift.
     shift = contrast * (1 - saturation) * pixel_mean + (1 - contrast) * image_mean + add
     return torch.addcmul(shift, x, contrast * saturation)
 
@@ -34,7 +37,8 @@ def crop(x: Tensor, shift_rows: Tensor, shift_cols: Tensor) -> Tensor:
     cols = torch.arange(w, device=x.device) + shift_cols[:, None]  # (g, w)
     inside = ((rows >= 0) & (rows < h))[:, :, None] & ((cols >= 0) & (cols < w))[:, None, :]
     source = rows.clamp(0, h - 1)[:, :, None] * w + cols.clamp(0, w - 1)[:, None, :]  # (g, h, w)
-    # The index is expanded without a copy; gather's backward (scatter_add) costs about as much as its forward.
+    # The index is expanded without a copy; gather's backward (scatter_add) costs about as much as
+    # its forward.
     moved = x.reshape(g, b * c, h * w).gather(2, source.view(g, 1, h * w).expand(g, b * c, h * w))
     return moved.view_as(x) * inside.view(g, 1, 1, h, w).to(x.dtype)
 
@@ -70,9 +74,12 @@ def _resample(x: Tensor, affine: Tensor) -> Tensor:
     """Sample x bilinearly at affine(output position), 0 outside; ``affine`` is (g, 6), rows of 2 x 3 matrices."""
     g, b, c, h, w = x.shape
     grid = F.affine_grid(affine.to(x.dtype).view(g, 2, 3), [g, 1, h, w], align_corners=False)
-    # A group's images share the grid, so they can travel as channels of one image: the weights are computed once.
+    # A group's images share the grid, so they can travel as channels of one image: the weights are
+    # computed once.
     planes = x.reshape(g, b * c, h, w)
-    sampled = F.grid_sample(planes, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    sampled = F.grid_sample(
+        planes, grid, mode="bilinear", padding_mode="zeros", align_corners=False
+    )
     return sampled.view_as(x)
 
 

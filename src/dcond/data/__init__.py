@@ -1,7 +1,7 @@
 """Real data sets: each class is one kind of source, and ``load`` gives :class:`~dcond.types.RealData`."""
 
 from dcond.data.archive import Archive
-from dcond.data.base import Dataset, PreparedOnce
+from dcond.data.base import CachedDataset, Dataset
 from dcond.data.digits import Digits
 from dcond.data.image_folder import ImageFolder
 from dcond.data.npz import Npz
@@ -16,7 +16,7 @@ __all__ = [
     "ImageFolder",
     "Npz",
     "Prepared",
-    "PreparedOnce",
+    "CachedDataset",
     "Summary",
     "TorchvisionSet",
     "read_prepared",

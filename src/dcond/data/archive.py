@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dcond.data.base import PreparedOnce
+from dcond.data.base import CachedDataset
 from dcond.data.decoding import ImageRule
-from dcond.data.folder import list_folder
+from dcond.data.folder_listing import list_folder
 from dcond.data.prepared import Prepared
 from dcond.data.torchvision_set import fetching
 from dcond.errors import DataError, require
@@ -17,13 +17,15 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Archive(PreparedOnce):
+class Archive(CachedDataset):
     """An unpacked archive with ``train/`` and ``val/``, decoded once into the prepared form.
 
     Args:
-        path: the unpacked folder; None where ``<data_dir>/<name>.npz`` exists or torchvision can fetch it.
+        path: the unpacked folder; None where ``<data_dir>/<name>.npz`` exists or torchvision can
+            fetch it.
         url: where people find the archive; only shown.
-        download: fetch it with torchvision's ``Imagenette``, in the smallest of its sizes that ``size`` needs.
+        download: fetch it with torchvision's ``Imagenette``, in the smallest of its sizes that
+            ``size`` needs.
         size: side in pixels.
         resize: "crop", "squash" or "pad": see :class:`~dcond.data.decoding.ImageRule`.
         class_names: readable name of each class folder; folders not named keep their own.
@@ -38,7 +40,10 @@ class Archive(PreparedOnce):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.size is not None, f"dataset.size=null is out of range; {self.name} needs a side in pixels.")
+        require(
+            self.size is not None,
+            f"dataset.size=null is out of range; {self.name} needs a side in pixels.",
+        )
         self._rule()
 
     def _rule(self) -> ImageRule:
@@ -54,16 +59,22 @@ class Archive(PreparedOnce):
         if (height, width) != (self.size, self.size):
             found = f"images of {width} x {height}, but dataset.size={self.size}"
         elif data.resize not in (None, self.resize):
-            found = f"images brought to their size by {data.resize!r}, but dataset.resize={self.resize}"
+            found = (
+                f"images brought to their size by {data.resize!r}, but dataset.resize={self.resize}"
+            )
         else:
             return data
-        raise DataError(f"{self.file} holds {found}; remove the file to prepare it anew, or set another paths.data.")
+        raise DataError(
+            f"{self.file} holds {found}; remove the file to prepare it anew, or set another paths.data."
+        )
 
     def make(self) -> Prepared:
         """Decode the folder, fetched first where torchvision can."""
         folder = self._folder()
         log.info("%s: decoding %s, once", self.name, folder)
-        listing = list_folder(folder, test_fraction=0.5, split_seed=0)  # these sets bring their own test split
+        listing = list_folder(
+            folder, test_fraction=0.5, split_seed=0
+        )  # these sets bring their own test split
         names = tuple(self.class_names.get(name, name) for name in listing.class_names)
         return self._rule().decode(replace(listing, class_names=names))
 
@@ -85,7 +96,8 @@ class Archive(PreparedOnce):
         folder, unfinished = raw / wanted, raw / "unfinished"
         if not folder.is_dir():
             with fetching(self):
-                # An unpacking cut short looks complete to torchvision: only a finished one gets its name.
+                # An unpacking cut short looks complete to torchvision: only a finished one gets its
+                # name.
                 shutil.rmtree(unfinished, ignore_errors=True)
                 unfinished.mkdir(parents=True)
                 Imagenette(unfinished, size=wanted, download=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from dcond.data.keeping import check_keep, kept, places, split_of
+from dcond.data.placement import check_keep, place_split, places, split_of
 from dcond.data.prepared import Prepared, read_prepared, write_prepared
 from dcond.data.statistics import Statistics, check_stats, statistics
 from dcond.errors import require
@@ -23,10 +23,11 @@ class Dataset(ABC):
     Args:
         name: how tables and files call it: letters, digits, ``_``, ``.`` and ``-``.
         flip: whether a mirrored image keeps its class; augmentations read it.
-        stats: "pixel" measures mean and std on the training split, "sample" on 10,000 of its images at most;
-            "legacy" takes the constants of the public DC code, for the sets that have them.
-        keep: where the images stay: "device", "host" (memory), "disk", or "auto": the first with room
-            (:func:`~dcond.data.keeping.places`). Changes no number.
+        stats: "pixel" measures mean and std on the training split, "sample" on 10,000 of its images
+            at most; "legacy" takes the constants of the public DC code, for the sets that have
+            them.
+        keep: where the images stay: "device", "host" (memory), "disk", or "auto": the first with
+            room (:func:`~dcond.data.placement.places`). Changes no number.
     """
 
     name: str
@@ -39,7 +40,10 @@ class Dataset(ABC):
             re.fullmatch(NAME, str(self.name)) is not None,
             f"dataset.name={self.name!r} cannot name a file; allowed: letters, digits, '_', '.' and '-'.",
         )
-        require(isinstance(self.flip, bool), f"dataset.flip={self.flip!r} is unknown; allowed: true, false.")
+        require(
+            isinstance(self.flip, bool),
+            f"dataset.flip={self.flip!r} is unknown; allowed: true, false.",
+        )
         check_stats(self.stats, self.name)
         check_keep(self.keep)
 
@@ -62,7 +66,7 @@ class Dataset(ABC):
         train = split_of(data.train_images, data.train_labels, train_place)
         mean, std = self.statistics(train, data)
         test = split_of(data.test_images, data.test_labels, test_place)
-        splits = kept(train, train_place, device), kept(test, test_place, device)
+        splits = place_split(train, train_place, device), place_split(test, test_place, device)
         return RealData(self.name, *splits, data.class_names, mean, std)
 
     def statistics(self, train: Split, data: Prepared) -> Statistics:
@@ -71,7 +75,7 @@ class Dataset(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PreparedOnce(Dataset):
+class CachedDataset(Dataset):
     """A data set that is costly to make: the first use writes ``<data_dir>/<name>.npz``, later ones read it.
 
     Args:

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from dcond.data.folder import Files, Listing
+from dcond.data.folder_listing import Files, Listing
 from dcond.data.prepared import Prepared, check_prepared
 from dcond.errors import DataError, one_of, require
 
@@ -29,7 +29,15 @@ GREY_16 = ("PNG", "PPM")  # formats whose mode "I" holds 16 bits
 _SIDE = "Give the side to bring them to, as dataset.size=64."
 _BILINEAR = Image.Resampling.BILINEAR
 # Whatever Pillow raises on a file that is damaged or no image.
-_IMAGE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error, Image.DecompressionBombError)
+_IMAGE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +45,11 @@ class ImageRule:
     """How image files of unlike size and colour become one shape.
 
     Args:
-        size: side of the square images in pixels; None keeps the size, which must then be the same for all.
-        resize: "crop" scales the short side to ``size`` and cuts the middle out; "squash" scales both sides;
-            "pad" scales the long side and fills with mid-grey. Bilinear, with low-pass where it shrinks.
+        size: side of the square images in pixels; None keeps the size, which must then be the same
+            for all.
+        resize: "crop" scales the short side to ``size`` and cuts the middle out; "squash" scales
+            both sides; "pad" scales the long side and fills with mid-grey. Bilinear, with low-pass
+            where it shrinks.
         channels: 1, 3, or "auto": 3 unless every image is grey.
     """
 
@@ -49,16 +59,22 @@ class ImageRule:
 
     def __post_init__(self) -> None:
         whole = isinstance(self.size, int) and not isinstance(self.size, bool) and self.size >= 1
-        require(self.size is None or whole, f"dataset.size={self.size!r} must be a whole number of pixels or null.")
+        require(
+            self.size is None or whole,
+            f"dataset.size={self.size!r} must be a whole number of pixels or null.",
+        )
         one_of("dataset.resize", self.resize, ("crop", "squash", "pad"))
-        require(self.channels in (1, 3, "auto"), f"dataset.channels={self.channels!r} is unknown; allowed: auto, 1, 3.")
+        require(
+            self.channels in (1, 3, "auto"),
+            f"dataset.channels={self.channels!r} is unknown; allowed: auto, 1, 3.",
+        )
 
     def decode(self, listing: Listing) -> Prepared:
         """Return both splits of a listing; an image is read when it is indexed.
 
         Raises:
-            DataError: an image's size or colour must be known and the file cannot be read, or sizes differ and
-                ``size`` is None; the message names the file.
+            DataError: an image's size or colour must be known and the file cannot be read, or sizes
+                differ and ``size`` is None; the message names the file.
         """
         shape = self._shape(itertools.chain(listing.train_files, listing.test_files))
         rule = {} if self.size is None else {"resize": np.array(self.resize)}
@@ -78,7 +94,8 @@ class ImageRule:
         """Read files into one array uint8 (n, h, w, c).
 
         Raises:
-            DataError: as :meth:`decode`, or a file cannot be read; ``way_out`` ends what it says of unlike sizes.
+            DataError: as :meth:`decode`, or a file cannot be read; ``way_out`` ends what it says of
+                unlike sizes.
         """
         return DecodedImages(self, files, self._shape(files, way_out))[:]
 
@@ -91,7 +108,9 @@ class ImageRule:
         image = self._resized(_open(file, "L" if shape[2] == 1 else "RGB"))
         if image.size != shape[1::-1]:
             size = f"{image.size[0]} x {image.size[1]}"
-            raise DataError(f"{file} is {size} now and was {shape[1]} x {shape[0]} when it was listed; start anew.")
+            raise DataError(
+                f"{file} is {size} now and was {shape[1]} x {shape[0]} when it was listed; start anew."
+            )
         return np.asarray(image).reshape(shape)
 
     def _shape(self, files: Iterable[Path], way_out: str = _SIDE) -> Shape:
@@ -126,14 +145,17 @@ class ImageRule:
             return ImageOps.fit(image, side, method=_BILINEAR)
         if self.resize == "squash":
             return image.resize(side, _BILINEAR)
-        return ImageOps.pad(image, side, method=_BILINEAR, color=PAD if image.mode == "L" else (PAD, PAD, PAD))
+        return ImageOps.pad(
+            image, side, method=_BILINEAR, color=PAD if image.mode == "L" else (PAD, PAD, PAD)
+        )
 
 
 class DecodedImages:
     """Image files as uint8 images (n, h, w, c), indexed like an array and decoded then.
 
-    As many threads decode as PyTorch has; Pillow does so outside of Python's lock. How many changes no image.
-    torchvision's codecs give the same pixels of a JPEG file, but are deprecated since torchvision 0.29.
+    As many threads decode as PyTorch has; Pillow does so outside of Python's lock. How many changes
+    no image. torchvision's codecs give the same pixels of a JPEG file, but are deprecated since
+    torchvision 0.29.
 
     Args:
         rule: how a file becomes an image.
@@ -158,7 +180,9 @@ class DecodedImages:
             fill(0)
         else:
             with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-                for _ in pool.map(fill, range(len(places))):  # in order: the first that fails is always the same
+                for _ in pool.map(
+                    fill, range(len(places))
+                ):  # in order: the first that fails is always the same
                     pass
         return images
 
@@ -179,21 +203,26 @@ def _header(file: Path) -> tuple[tuple[int, int], str]:
 def _open(file: Path, mode: str) -> Image.Image:
     """Decode one file upright, as "L" or "RGB".
 
-    Grey of 12 or 16 bits keeps its upper 8 (Pillow's own conversion would clip it); whole numbers of 32 bits and
-    floating point are refused, for nothing says what is white. Palettes are looked up. Transparency is dropped: a
-    transparent pixel shows the colour stored under it, for no background would be right for every set.
+    Grey of 12 or 16 bits keeps its upper 8 (Pillow's own conversion would clip it); whole numbers
+    of 32 bits and floating point are refused, for nothing says what is white. Palettes are looked
+    up. Transparency is dropped: a transparent pixel shows the colour stored under it, for no
+    background would be right for every set.
     """
     try:
         with Image.open(file) as source:
             image: Image.Image = ImageOps.exif_transpose(source)
             image.load()
             if image.mode.startswith("I;16") or (image.mode == "I" and source.format in GREY_16):
-                image = Image.fromarray((np.asarray(image).clip(0, 65535) >> (_bits(source) - 8)).astype(np.uint8))
+                image = Image.fromarray(
+                    (np.asarray(image).clip(0, 65535) >> (_bits(source) - 8)).astype(np.uint8)
+                )
             elif image.mode in ("I", "F"):
                 kind = "floating point" if image.mode == "F" else "whole numbers of 32 bits"
                 raise ValueError(f"its pixels are {kind}, of unknown range")
             elif image.mode == "P":
-                image = image.convert("RGBA")  # straight to RGB, Pillow warns of palettes with transparent colours
+                image = image.convert(
+                    "RGBA"
+                )  # straight to RGB, Pillow warns of palettes with transparent colours
             return image.convert(mode)
     except _IMAGE_ERRORS as error:
         raise _unreadable(file, error) from error

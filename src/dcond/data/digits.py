@@ -35,7 +35,9 @@ class Digits(Dataset):
 
     def arrays(self) -> Prepared:
         """Return both splits, read from the installed scikit-learn."""
-        from sklearn.datasets import load_digits  # takes a second to import, and only this set needs it
+        from sklearn.datasets import (
+            load_digits,  # takes a second to import, and only this set needs it
+        )
 
         digits = load_digits()
         images = np.rint(digits.images * (255 / 16)).astype(np.uint8)

@@ -8,11 +8,11 @@ from torch import Tensor
 
 from dcond.data.base import Dataset
 from dcond.data.decoding import DecodedImages, ImageRule
-from dcond.data.folder import list_folder
+from dcond.data.folder_listing import list_folder
 from dcond.data.prepared import Prepared, write_prepared
 from dcond.data.split import check_split_seed
 from dcond.data.statistics import Statistics
-from dcond.data.statistics_file import kept_statistics
+from dcond.data.statistics_cache import kept_statistics
 from dcond.errors import require
 from dcond.types import Split
 
@@ -21,9 +21,9 @@ from dcond.types import Split
 class ImageFolder(Dataset):
     """``path`` with ``train/`` and ``test/`` (or ``val/``), or one folder of class folders, which is split.
 
-    The folder is listed anew each time, and its images decoded: all of them, or, where they stay on disk, those that
-    are wanted when they are. :meth:`prepare` writes ``<data_dir>/<name>.npz`` once, to be read by
-    :class:`~dcond.data.npz.Npz` without decoding.
+    The folder is listed anew each time, and its images decoded: all of them, or, where they stay on
+    disk, those that are wanted when they are. :meth:`prepare` writes ``<data_dir>/<name>.npz``
+    once, to be read by :class:`~dcond.data.npz.Npz` without decoding.
 
     Args:
         path: the folder.
@@ -32,7 +32,8 @@ class ImageFolder(Dataset):
         channels: 1, 3 or "auto".
         test_fraction: share of a single folder that becomes the test split, between 0 and 1.
         split_seed: seed of that split.
-        data_dir: where :meth:`prepare` writes, and where mean and std of a folder that stays on disk are kept.
+        data_dir: where :meth:`prepare` writes, and where mean and std of a folder that stays on
+            disk are kept.
     """
 
     path: str
@@ -67,7 +68,9 @@ class ImageFolder(Dataset):
         if isinstance(train.images, Tensor) or self.stats == "legacy":
             return measure()
         assert isinstance(data.train_images, DecodedImages)
-        return kept_statistics(Path(self.data_dir).expanduser(), self.name, self.stats, data.train_images, measure)
+        return kept_statistics(
+            Path(self.data_dir).expanduser(), self.name, self.stats, data.train_images, measure
+        )
 
     def prepare(self) -> Path:
         """Write ``<data_dir>/<name>.npz`` from the folder as it is now, and return its path."""

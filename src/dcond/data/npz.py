@@ -12,7 +12,8 @@ class Npz(Dataset):
     """An npz file with ``train_images``, ``train_labels``, ``test_images``, ``test_labels`` and maybe ``class_names``.
 
     Args:
-        path: the file. Images uint8 or float in [0, 1], (n, h, w), (n, h, w, 1) or (n, h, w, 3); integer labels from 0.
+        path: the file. Images uint8 or float in [0, 1], (n, h, w), (n, h, w, 1) or (n, h, w, 3);
+            integer labels from 0.
     """
 
     path: str

@@ -10,12 +10,27 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dcond.data.member import open_member
-from dcond.data.validate import Images, as_class_names, as_images, as_labels, check_classes, check_no_class_empty
+from dcond.data.npz_images import open_member
+from dcond.data.validate import (
+    Images,
+    as_class_names,
+    as_images,
+    as_labels,
+    check_classes,
+    check_no_class_empty,
+)
 from dcond.errors import DataError
 from dcond.paths import write_atomically
 
-KEYS = ("train_images", "train_labels", "test_images", "test_labels", "class_names", "resize", "source")
+KEYS = (
+    "train_images",
+    "train_labels",
+    "test_images",
+    "test_labels",
+    "class_names",
+    "resize",
+    "source",
+)
 # Whatever numpy and zipfile raise on a file that is damaged or is none of theirs.
 READ_ERRORS = (
     OSError,
@@ -37,9 +52,9 @@ WRITE_BYTES = 2**25  # of images, at a time
 class Prepared:
     """Both splits: uint8 images (n, h, w, c), int64 labels (n,), and one name per class.
 
-    ``in_memory`` says why the images are held whole; empty where they are read when they are indexed. ``resize`` is the
-    rule that brought them to their size, ``source`` what torchvision calls the set; None where not known, or there is
-    none.
+    ``in_memory`` says why the images are held whole; empty where they are read when they are
+    indexed. ``resize`` is the rule that brought them to their size, ``source`` what torchvision
+    calls the set; None where not known, or there is none.
     """
 
     train_images: Images
@@ -56,17 +71,21 @@ def check_prepared(arrays: dict[str, Any], in_memory: str = "it is made in memor
     """Check everything that is promised of a data set and return it.
 
     Args:
-        arrays: by the names of :class:`Prepared`; ``class_names`` and ``resize`` may be missing. Taken out one by one,
-            so that at most one split is held twice while it is converted. uint8 images are not looked at, nor read.
+        arrays: by the names of :class:`Prepared`; ``class_names`` and ``resize`` may be missing.
+            Taken out one by one, so that at most one split is held twice while it is converted.
+            uint8 images are not looked at, nor read.
         in_memory: see :class:`Prepared`.
 
     Raises:
-        DataError: an array is missing or breaks a rule of :mod:`dcond.data.validate`, or the splits do not fit.
+        DataError: an array is missing or breaks a rule of :mod:`dcond.data.validate`, or the splits
+            do not fit.
     """
     needed = ("train_images", "train_labels", "test_images", "test_labels")
     missing = [key for key in needed if key not in arrays]
     if missing:
-        raise DataError(f"{', '.join(missing)} missing; needed: {', '.join(needed)} (and class_names, if any).")
+        raise DataError(
+            f"{', '.join(missing)} missing; needed: {', '.join(needed)} (and class_names, if any)."
+        )
     train_images = as_images(arrays.pop("train_images"), "train_images")
     test_images = as_images(arrays.pop("test_images"), "test_images")
     if train_images.shape[1:] != test_images.shape[1:]:
@@ -81,7 +100,9 @@ def check_prepared(arrays: dict[str, Any], in_memory: str = "it is made in memor
     check_classes(test_labels, "test_labels", class_names)
     check_no_class_empty(train_labels, class_names)
     said = {key: _text(arrays.pop(key, None)) for key in ("resize", "source")}
-    return Prepared(train_images, train_labels, test_images, test_labels, class_names, in_memory, **said)
+    return Prepared(
+        train_images, train_labels, test_images, test_labels, class_names, in_memory, **said
+    )
 
 
 def _text(array: Any) -> str | None:
@@ -91,27 +112,40 @@ def _text(array: Any) -> str | None:
 def read_prepared(path: Path, *, on_disk: bool = False) -> Prepared:
     """Read a prepared file, or a user's npz of the same keys, and check it.
 
-    Nothing is unpickled. Float images in [0, 1] and grey images without a channel axis are accepted.
+    Nothing is unpickled. Float images in [0, 1] and grey images without a channel axis are
+    accepted.
 
     Args:
         path: the file.
-        on_disk: leave the images of both splits on disk until they are indexed, where the file allows it.
+        on_disk: leave the images of both splits on disk until they are indexed, where the file
+            allows it.
 
     Raises:
-        DataError: the file is missing, damaged, no npz, or its content breaks a rule; the message names the file.
+        DataError: the file is missing, damaged, no npz, or its content breaks a rule; the message
+            names the file.
     """
     try:
-        if not zipfile.is_zipfile(path):  # numpy would take it for a pickle, and advise to open it unsafely
+        if not zipfile.is_zipfile(
+            path
+        ):  # numpy would take it for a pickle, and advise to open it unsafely
             path.stat()
-            raise DataError(f"{path} is not an npz file, or only the first part of one; write or copy it again.")
+            raise DataError(
+                f"{path} is not an npz file, or only the first part of one; write or copy it again."
+            )
         images = _on_disk(path) if on_disk else {}
         with np.load(path, allow_pickle=False) as loaded:
-            arrays = images | {key: _plain(path, loaded, key) for key in KEYS if key in loaded and key not in images}
+            arrays = images | {
+                key: _plain(path, loaded, key)
+                for key in KEYS
+                if key in loaded and key not in images
+            }
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; give the path of an npz file.") from None
     except READ_ERRORS as error:
         reason = " ".join(str(error).split())
-        raise DataError(f"{path} cannot be read as an npz file ({reason}); write or copy it again.") from error
+        raise DataError(
+            f"{path} cannot be read as an npz file ({reason}); write or copy it again."
+        ) from error
     try:
         return check_prepared(arrays, "" if images else ALL_AT_ONCE)
     except DataError as error:
@@ -135,7 +169,11 @@ def _on_disk(path: Path) -> dict[str, Any]:
     """Return the images of both splits as they lie in the file, or nothing where those of one must be read whole."""
     with zipfile.ZipFile(path) as archive:
         there = set(archive.namelist())
-    images = {key: open_member(path, key) for key in KEYS if key.endswith("images") and f"{key}.npy" in there}
+    images = {
+        key: open_member(path, key)
+        for key in KEYS
+        if key.endswith("images") and f"{key}.npy" in there
+    }
     return images if len(images) == 2 and all(images.values()) else {}
 
 
@@ -147,7 +185,8 @@ def write_prepared(path: Path, data: Prepared) -> None:
     """
 
     def write(temporary: Path) -> None:
-        # Not compressed: CIFAR-10 then opens in a fifth of a second instead of two, and images can stay on disk.
+        # Not compressed: CIFAR-10 then opens in a fifth of a second instead of two, and images can
+        # stay on disk.
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             for key in (key for key in KEYS if getattr(data, key) is not None):
                 with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
@@ -157,7 +196,9 @@ def write_prepared(path: Path, data: Prepared) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, write)
     except OSError as error:
-        raise DataError(f"cannot write {path} ({error}); free some space or choose another data folder.") from error
+        raise DataError(
+            f"cannot write {path} ({error}); free some space or choose another data folder."
+        ) from error
 
 
 def _write_array(member: IO[bytes], array: Any, *, images: bool) -> None:

@@ -18,9 +18,10 @@ def stratified_split(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows of the training and of the test part, each in ascending order.
 
-    A class with m of the n images gives m · test_count / n of them to the test part, rounded down; those still missing
-    come from the classes with the largest remainders (the lower class where they tie). Every class keeps at least one
-    training image, so a split of very small classes may hold fewer than ``test_count`` test images.
+    A class with m of the n images gives m · test_count / n of them to the test part, rounded down;
+    those still missing come from the classes with the largest remainders (the lower class where
+    they tie). Every class keeps at least one training image, so a split of very small classes may
+    hold fewer than ``test_count`` test images.
 
     Args:
         labels: (n,), class indices.
@@ -32,7 +33,9 @@ def stratified_split(
     exact = counts * test_count / len(labels)
     quota = np.floor(exact).astype(np.int64)
     remainder = exact - quota
-    candidates = [label for label in np.argsort(-remainder, kind="stable") if quota[label] + 1 < counts[label]]
+    candidates = [
+        label for label in np.argsort(-remainder, kind="stable") if quota[label] + 1 < counts[label]
+    ]
     quota[candidates[: test_count - int(quota.sum())]] += 1
     test = []
     for label, count in enumerate(quota):

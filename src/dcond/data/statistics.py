@@ -18,14 +18,16 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std, one va
 CHUNK = 4096  # images counted together
 CHUNK_BYTES = 2**25  # and no more than this of large ones
 SAMPLE = 10_000  # training images that stats=sample looks at
-# A channel that never changes would be divided by 0; one grey level is the smallest difference pixels can show.
+# A channel that never changes would be divided by 0; one grey level is the smallest difference
+# pixels can show.
 STD_FLOOR = 1 / 255
 DARK = 16 / 255  # three standard deviations above the mean
 
 _IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
-# The constants in the public code of DC, DSA and DM. Their CIFAR-10 and SVHN stds are means of per-image stds, smaller
-# than the per-pixel std: published learning rates in normalised space belong to these values.
+# The constants in the public code of DC, DSA and DM. Their CIFAR-10 and SVHN stds are means of
+# per-image stds, smaller than the per-pixel std: published learning rates in normalised space
+# belong to these values.
 LEGACY: dict[str, Statistics] = {
     "mnist": ((0.1307,), (0.3081,)),
     "fashion_mnist": ((0.2861,), (0.3530,)),
@@ -51,8 +53,8 @@ def statistics(split: Split, stats: str, name: str) -> Statistics:
 
     Args:
         split: the images.
-        stats: "pixel" measures all of them, "sample" 10,000 at most, the same ones in every run; "legacy" takes
-            published constants.
+        stats: "pixel" measures all of them, "sample" 10,000 at most, the same ones in every run;
+            "legacy" takes published constants.
         name: of the data set, for ``legacy``.
 
     Raises:

@@ -32,7 +32,9 @@ def summarise(real: RealData) -> Summary:
     """Count what a data set holds."""
     classes = len(real.class_names)
     splits = (real.train, real.test)
-    train_counts, test_counts = (torch.bincount(split.labels.cpu(), minlength=classes).tolist() for split in splits)
+    train_counts, test_counts = (
+        torch.bincount(split.labels.cpu(), minlength=classes).tolist() for split in splits
+    )
     size_bytes = sum(math.prod(split.images.shape) for split in splits)
     spec = real.spec
     return Summary(

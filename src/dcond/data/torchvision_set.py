@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dcond.data.base import PreparedOnce
+from dcond.data.base import CachedDataset
 from dcond.data.prepared import READ_ERRORS, Prepared, check_prepared
-from dcond.errors import ConfigError, DataError, nearest
+from dcond.errors import ConfigError, DataError, did_you_mean
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +25,13 @@ _FETCH_ERRORS = (*READ_ERRORS, http.client.HTTPException, tarfile.TarError)
 
 
 @dataclass(frozen=True, kw_only=True)
-class TorchvisionSet(PreparedOnce):
+class TorchvisionSet(CachedDataset):
     """Fetched and checksummed by torchvision under ``<data_dir>/raw`` on first use, then kept in the prepared form.
 
     Args:
-        source: name of the class in ``torchvision.datasets``; it must hold its images in ``data`` and its labels in
-            ``targets`` or ``labels``, and take ``train=`` or ``split="train" | "test"``.
+        source: name of the class in ``torchvision.datasets``; it must hold its images in ``data``
+            and its labels in ``targets`` or ``labels``, and take ``train=`` or ``split="train" |
+            "test"``.
         class_names: one per class; None takes torchvision's own, or numbers where it has none.
     """
 
@@ -63,29 +64,37 @@ class TorchvisionSet(PreparedOnce):
         return check_prepared(arrays)
 
     def _fetch(self, *, train: bool) -> Any:
-        from torchvision import datasets  # takes seconds to import, and only an unprepared set needs it
+        from torchvision import (
+            datasets,  # takes seconds to import, and only an unprepared set needs it
+        )
 
         maker = getattr(datasets, self.source, None)
         if maker is None:
-            hint = nearest(self.source, datasets.__all__)
-            raise ConfigError(f"dataset.source={self.source!r} is not the name of a set in torchvision.datasets.{hint}")
+            hint = did_you_mean(self.source, datasets.__all__)
+            raise ConfigError(
+                f"dataset.source={self.source!r} is not the name of a set in torchvision.datasets.{hint}"
+            )
         choice: dict[str, Any] = {"split": "train" if train else "test"}
         if "train" in inspect.signature(maker).parameters:
             choice = {"train": train}
         raw = self.file.parent / "raw" / self.name
-        log.info("%s: fetching the %s split with torchvision", self.name, "training" if train else "test")
+        log.info(
+            "%s: fetching the %s split with torchvision", self.name, "training" if train else "test"
+        )
         with fetching(self):
             raw.mkdir(parents=True, exist_ok=True)
             return maker(raw, download=True, **choice)
 
 
 @contextlib.contextmanager
-def fetching(dataset: PreparedOnce) -> Iterator[None]:
+def fetching(dataset: CachedDataset) -> Iterator[None]:
     """Turn whatever goes wrong in a download by torchvision into one :class:`DataError` with the way out."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(SILENCE_S)
     try:
-        with contextlib.redirect_stdout(io.StringIO()):  # torchvision prints every mirror that fails
+        with contextlib.redirect_stdout(
+            io.StringIO()
+        ):  # torchvision prints every mirror that fails
             yield
     except _FETCH_ERRORS as error:
         reason = " ".join(str(error).split()) or type(error).__name__

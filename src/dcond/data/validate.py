@@ -32,20 +32,30 @@ def as_images(array: Any, what: str) -> Images:
     """Return images as uint8 (n, h, w, c) with c 1 or 3.
 
     Args:
-        array: uint8 in [0, 255] or floating point in [0, 1] (rounded to the nearest of 256 levels); (n, h, w),
-            (n, h, w, 1) or (n, h, w, 3). uint8 is returned as it is, neither copied nor read.
+        array: uint8 in [0, 255] or floating point in [0, 1] (rounded to the nearest of 256 levels);
+            (n, h, w), (n, h, w, 1) or (n, h, w, 3). uint8 is returned as it is, neither copied nor
+            read.
         what: how messages call the array.
 
     Raises:
-        DataError: another shape or type, no image, or a value that is not finite or outside the range.
+        DataError: another shape or type, no image, or a value that is not finite or outside the
+            range.
     """
     if len(array.shape) == 3:
         array = array[..., None]
     if len(array.shape) != 4 or array.shape[-1] not in (1, 3):
-        hint = " Use transpose(0, 2, 3, 1)." if len(array.shape) == 4 and array.shape[1] in (1, 3) else ""
-        raise DataError(f"{what} has shape {array.shape}; allowed: (n, h, w), (n, h, w, 1) and (n, h, w, 3).{hint}")
+        hint = (
+            " Use transpose(0, 2, 3, 1)."
+            if len(array.shape) == 4 and array.shape[1] in (1, 3)
+            else ""
+        )
+        raise DataError(
+            f"{what} has shape {array.shape}; allowed: (n, h, w), (n, h, w, 1) and (n, h, w, 3).{hint}"
+        )
     if math.prod(array.shape) == 0:
-        raise DataError(f"{what} is empty (shape {array.shape}); each split needs at least one image.")
+        raise DataError(
+            f"{what} is empty (shape {array.shape}); each split needs at least one image."
+        )
     if array.dtype == np.uint8:
         images: Images = array
         return images
@@ -63,7 +73,9 @@ def _from_unit_range(array: NDArray[np.generic], what: str) -> NDArray[np.uint8]
         part = array[start : start + CHUNK].astype(np.float64)
         if not np.isfinite(part).all():
             row = start + int(np.argmin(np.isfinite(part).all(axis=(1, 2, 3))))
-            raise DataError(f"{what} holds NaN or an infinite value, first in image {row}; remove or mend that image.")
+            raise DataError(
+                f"{what} holds NaN or an infinite value, first in image {row}; remove or mend that image."
+            )
         low, high = part.min(), part.max()
         if low < 0 or high > 1:
             raise DataError(
@@ -78,14 +90,17 @@ def as_labels(array: NDArray[np.generic], what: str, count: int) -> NDArray[np.i
     """Return ``count`` labels as int64 (n,).
 
     Raises:
-        DataError: not one-dimensional, not of an integer type, negative, or another number of them than images.
+        DataError: not one-dimensional, not of an integer type, negative, or another number of them
+            than images.
     """
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise DataError(
             f"{what} has type {array.dtype} and shape {array.shape}; allowed: one integer per image, shape (n,)."
         )
     if len(array) != count:
-        raise DataError(f"{what} holds {len(array)} labels for {count} images; there must be one label per image.")
+        raise DataError(
+            f"{what} holds {len(array)} labels for {count} images; there must be one label per image."
+        )
     labels = array.astype(np.int64)
     if labels.min() < 0:
         row = int(labels.argmin())
@@ -93,7 +108,9 @@ def as_labels(array: NDArray[np.generic], what: str, count: int) -> NDArray[np.i
     return labels
 
 
-def as_class_names(array: NDArray[np.generic] | None, train_labels: NDArray[np.int64]) -> tuple[str, ...]:
+def as_class_names(
+    array: NDArray[np.generic] | None, train_labels: NDArray[np.int64]
+) -> tuple[str, ...]:
     """Return one name per class; without an array "0", "1", ... up to the largest training label.
 
     Raises:

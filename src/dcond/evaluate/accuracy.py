@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from dcond.memory import per_pass
+from dcond.memory import scaled_batch_size
 from dcond.types import ImageSpec, Split
 
 
@@ -15,11 +15,13 @@ def accuracy(network: nn.Module, spec: ImageSpec, test: Split, batch: int = 1000
 
 
 @torch.no_grad()
-def accuracies(logits: Callable[[Tensor], Tensor], spec: ImageSpec, test: Split, batch: int) -> list[float]:
+def accuracies(
+    logits: Callable[[Tensor], Tensor], spec: ImageSpec, test: Split, batch: int
+) -> list[float]:
     """Return the fraction of test images (uint8) that each of r networks labels correctly.
 
-    Where a logit is not finite, nothing was said: a network that diverged is right on no image, while the largest of
-    its logits would be the first, and so the share of class 0 its accuracy.
+    Where a logit is not finite, nothing was said: a network that diverged is right on no image,
+    while the largest of its logits would be the first, and so the share of class 0 its accuracy.
 
     Args:
         logits: maps normalised images to logits (r, n, k), or (n, k) of one network.
@@ -28,7 +30,7 @@ def accuracies(logits: Callable[[Tensor], Tensor], spec: ImageSpec, test: Split,
         batch: images per pass, of up to 64 x 64 pixels: fewer of larger ones.
     """
     correct = torch.zeros((), dtype=torch.long, device=test.device)
-    for images, labels in test.batches(per_pass(batch, spec.height, spec.width)):
+    for images, labels in test.batches(scaled_batch_size(batch, spec.height, spec.width)):
         found = logits(spec.normalise(images.float() / 255))
         right = (found.argmax(-1) == labels) & found.isfinite().all(-1)
         correct = correct + right.sum(-1)

@@ -7,7 +7,9 @@ from dcond.rng import Streams, derive
 from dcond.types import RealData, SyntheticSet
 
 
-def random_subset(real: RealData, synthetic: SyntheticSet, seed: int, repeat: int, *, factor: int) -> SyntheticSet:
+def random_subset(
+    real: RealData, synthetic: SyntheticSet, seed: int, repeat: int, *, factor: int
+) -> SyntheticSet:
     """Return random real images in the storage of ``synthetic``: a fresh draw for every repeat.
 
     Args:
@@ -15,13 +17,16 @@ def random_subset(real: RealData, synthetic: SyntheticSet, seed: int, repeat: in
         synthetic: whose ipc and normalisation are taken over.
         seed: of the run.
         repeat: which draw.
-        factor: 1 stores ipc whole images per class; f stores ipc·f² shrunken ones ("random_decoded").
+        factor: 1 stores ipc whole images per class; f stores ipc·f² shrunken ones
+            ("random_decoded").
     """
     rng = Streams(derive(seed, f"baseline/{factor}/{repeat}"))
     images = FromReal(rule=Random())(real, synthetic.ipc, factor, rng)
     return SyntheticSet(
         images=images,
-        labels=torch.arange(len(real.class_names)).repeat_interleave(synthetic.ipc),  # hard, also where ours are soft
+        labels=torch.arange(len(real.class_names)).repeat_interleave(
+            synthetic.ipc
+        ),  # hard, also where ours are soft
         class_names=synthetic.class_names,
         ipc=synthetic.ipc,
         mean=synthetic.mean,

@@ -5,7 +5,7 @@ from statistics import fmean
 from typing import Any
 
 from dcond.evaluate.results import EvalResult
-from dcond.intervals import interval95
+from dcond.stats import interval95
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,12 @@ class Difference:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry of ``result.json``."""
-        return {"differences": list(self.differences), "mean": self.mean, "ci95": self.ci95, "clear": self.clear}
+        return {
+            "differences": list(self.differences),
+            "mean": self.mean,
+            "ci95": self.ci95,
+            "clear": self.clear,
+        }
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,12 @@ class Comparison:
 def compare(ours: EvalResult, theirs: EvalResult) -> Comparison:
     """Return ours minus theirs; both from the same protocol, pool and seed, else the pairs are none."""
     networks = {
-        name: Difference(tuple(a - b for a, b in zip(result.accuracies, theirs.networks[name].accuracies, strict=True)))
+        name: Difference(
+            tuple(
+                a - b
+                for a, b in zip(result.accuracies, theirs.networks[name].accuracies, strict=True)
+            )
+        )
         for name, result in ours.networks.items()
     }
     by_repeat = zip(*(difference.differences for difference in networks.values()), strict=True)

@@ -4,15 +4,15 @@ import statistics
 from dataclasses import dataclass
 from typing import Any
 
-from dcond.intervals import interval95
+from dcond.stats import interval95
 
 
 @dataclass(frozen=True)
 class NetworkResult:
     """Last-epoch test accuracies of one network, one per repeat.
 
-    ``best`` are the largest of several looks at the test set, as some papers print: an extra, in no mean or score.
-    ``searched`` are held-out accuracies by learning rate, where that was searched.
+    ``best`` are the largest of several looks at the test set, as some papers print: an extra, in no
+    mean or score. ``searched`` are held-out accuracies by learning rate, where that was searched.
     """
 
     accuracies: tuple[float, ...]
@@ -43,7 +43,9 @@ class NetworkResult:
             "lr": self.lr,
             "epochs": self.epochs,
             "wall_s": self.wall_s,
-            "lr_search": None if self.searched is None else {f"{lr:g}": value for lr, value in self.searched.items()},
+            "lr_search": None
+            if self.searched is None
+            else {f"{lr:g}": value for lr, value in self.searched.items()},
             "best_over_epochs_on_test": None if self.best is None else list(self.best),
         }
 
@@ -69,4 +71,9 @@ class EvalResult:
     def as_dict(self) -> dict[str, Any]:
         """Return the object of ``result.json``."""
         networks = {name: result.as_dict() for name, result in self.networks.items()}
-        return {"protocol": self.protocol, "networks": networks, "average": self.average, "teacher": self.teacher}
+        return {
+            "protocol": self.protocol,
+            "networks": networks,
+            "average": self.average,
+            "teacher": self.teacher,
+        }

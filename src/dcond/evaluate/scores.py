@@ -1,7 +1,7 @@
 """DD-Ranking's scores from accuracies that are fractions.
 
-Source: github NUS-HPC-AI-Lab/DD-Ranking, the definitions in its paper. Its package (0.2.0) puts per cent into the
-exponential, so that its figures are not these.
+Source: github NUS-HPC-AI-Lab/DD-Ranking, the definitions in its paper. Its package (0.2.0) puts per
+cent into the exponential, so that its figures are not these.
 """
 
 import math
@@ -38,11 +38,19 @@ def score(found: Accuracies) -> dict[str, float | None]:
     """Return ``ior``, ``hlr``, ``lrs`` and ``ars``, null where an accuracy that one needs is missing.
 
     Args:
-        found: accuracies by what was trained on: ``condensed``, ``hard_labels`` (the same images, hard labels),
-            ``random``, ``full``, ``condensed_unaugmented``, ``random_unaugmented``.
+        found: accuracies by what was trained on: ``condensed``, ``hard_labels`` (the same images,
+            hard labels), ``random``, ``full``, ``condensed_unaugmented``, ``random_unaugmented``.
     """
-    improvement = ior(found["condensed"], found["random"]) if {"condensed", "random"} <= found.keys() else None
-    recovery = hlr(found["full"], found["hard_labels"]) if {"full", "hard_labels"} <= found.keys() else None
+    improvement = (
+        ior(found["condensed"], found["random"])
+        if {"condensed", "random"} <= found.keys()
+        else None
+    )
+    recovery = (
+        hlr(found["full"], found["hard_labels"])
+        if {"full", "hard_labels"} <= found.keys()
+        else None
+    )
     bare = None
     if {"condensed_unaugmented", "random_unaugmented"} <= found.keys():
         bare = ior(found["condensed_unaugmented"], found["random_unaugmented"])
@@ -75,5 +83,7 @@ def _squashed(exponent: float) -> float:
 
 
 def _fraction(accuracy: float) -> float:
-    require(0 <= accuracy <= 1, f"accuracy {accuracy} is no fraction; scores take 0 to 1, not per cent.")
+    require(
+        0 <= accuracy <= 1, f"accuracy {accuracy} is no fraction; scores take 0 to 1, not per cent."
+    )
     return accuracy

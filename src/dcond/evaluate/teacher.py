@@ -1,8 +1,9 @@
 """A teacher: a network trained on the real training set, whose soft labels students of a synthetic set learn.
 
-Every batch gets the teacher's softmax(z / T) after its augmentation, CutMix included, and the student with logits s
-learns it by T²·CE(s / T, ·). Source: Hinton et al., arXiv 1503.02531; labels on the fly, for each augmented batch, as
-RDED's evaluation (arXiv 2312.03526) makes them, which leaves out the T².
+Every batch gets the teacher's softmax(z / T) after its augmentation, CutMix included, and the
+student with logits s learns it by T²·CE(s / T, ·). Source: Hinton et al., arXiv 1503.02531; labels
+on the fly, for each augmented batch, as RDED's evaluation (arXiv 2312.03526) makes them, which
+leaves out the T².
 """
 
 import hashlib
@@ -19,24 +20,24 @@ import torch
 from torch import Tensor
 
 import dcond
+from dcond.distributed import current
 from dcond.errors import DivergedError, require
 from dcond.evaluate.accuracy import accuracy
-from dcond.evaluate.doubts import at_chance
-from dcond.evaluate.schedule import Schedule
-from dcond.evaluate.stacked import Training
+from dcond.evaluate.sanity_checks import at_chance
+from dcond.evaluate.vmap_training import TrainingJob
 from dcond.evaluate.whole import fingerprint, whole_set
 from dcond.models import Network, Recipe
 from dcond.paths import write_atomically
-from dcond.ranks import current
 from dcond.rng import generator, seeded_layers
-from dcond.training import SoftLabels
+from dcond.training.schedule import Schedule
+from dcond.training.steps import SoftLabels
 from dcond.types import ImageSpec, RealData
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
-class Taught:
+class TrainedTeacher:
     """A trained teacher.
 
     Args:
@@ -83,21 +84,28 @@ class Teacher(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.temperature > 0, f"teacher.temperature={self.temperature} is out of range; greater than 0.")
+        require(
+            self.temperature > 0,
+            f"teacher.temperature={self.temperature} is out of range; greater than 0.",
+        )
         good = self.lr is None or 0 < self.lr < math.inf
         require(good, f"teacher.lr={self.lr} must be a number greater than 0, or null.")
 
-    def learnt(self, real: RealData, folder: Path) -> Taught:
+    def load_or_train(self, real: RealData, folder: Path) -> TrainedTeacher:
         """Return the teacher, trained on the training images; its weights are kept in ``folder`` and used again.
 
-        They are taken for the same settings but the temperature, the same data set and version of dcond only.
+        They are taken for the same settings but the temperature, the same data set and version of
+        dcond only.
 
         Raises:
             DivergedError: its weights are no longer finite; nothing is kept.
         """
         settings = replace(self, network=self.network.by_content()).settings("temperature")
         key = f"{dcond.__version__}/{settings}/{fingerprint(real)}"
-        file = folder / f"teacher_{real.name}_{self.network.name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.pt"
+        file = (
+            folder
+            / f"teacher_{real.name}_{self.network.name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.pt"
+        )
         with current().first_before_others():  # the others find what the first has kept
             network, facts = self._kept_or_trained(real, file)
         if at_chance(facts["accuracy"], len(real.class_names)):
@@ -109,7 +117,9 @@ class Teacher(Schedule):
                 100 / len(real.class_names),
             )
         network.eval().requires_grad_(False)
-        return Taught(network, real.spec, self.temperature, {"temperature": self.temperature} | facts)
+        return TrainedTeacher(
+            network, real.spec, self.temperature, {"temperature": self.temperature} | facts
+        )
 
     def _kept_or_trained(self, real: RealData, file: Path) -> tuple[Network, dict[str, Any]]:
         network = self._untrained(real)
@@ -127,10 +137,17 @@ class Teacher(Schedule):
 
     def _train(self, network: Network, real: RealData) -> dict[str, Any]:
         """Train the network and return what is to be told of it."""
-        log.info("teacher %s: %d epochs on %d real images", self.network.name, self.epochs, len(real.train))
+        log.info(
+            "teacher %s: %d epochs on %d real images",
+            self.network.name,
+            self.epochs,
+            len(real.train),
+        )
         start = time.perf_counter()
         lr = self.network.lr if self.lr is None else self.lr
-        images, labels = Training(self.network, whole_set(real), self.seed, "teacher", lr).inputs(real.device)
+        images, labels = TrainingJob(
+            self.network, whole_set(real), self.seed, "teacher", lr
+        ).inputs(real.device)
         rng = generator(self.seed, "teacher/batches")
 
         def check(epoch: int) -> None:
@@ -149,7 +166,13 @@ class Teacher(Schedule):
         tested = accuracy(network, real.spec, real.test)
         log.info("teacher %s: test accuracy %.1f %%", self.network.name, 100 * tested)
         wall_s = time.perf_counter() - start
-        told = {"network": self.network.name, "accuracy": tested, "lr": lr, "epochs": self.epochs, "seed": self.seed}
+        told = {
+            "network": self.network.name,
+            "accuracy": tested,
+            "lr": lr,
+            "epochs": self.epochs,
+            "seed": self.seed,
+        }
         return told | {"wall_s": wall_s}
 
 
@@ -160,7 +183,15 @@ def _read(file: Path, network: Network) -> dict[str, Any] | None:
         network.load_state_dict(content["weights"])
         facts: dict[str, Any] = dict(content["facts"])
         facts["accuracy"] = float(facts["accuracy"])
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError):
+    except (
+        OSError,
+        RuntimeError,
+        pickle.UnpicklingError,
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+    ):
         return None
     return facts if _finite(network) else None
 

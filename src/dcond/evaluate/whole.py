@@ -20,7 +20,14 @@ def whole_set(real: RealData, rows: Tensor | None = None) -> SyntheticSet:
     rows = torch.arange(len(real.train)) if rows is None else rows
     classes = len(real.class_names)
     labels = real.train.labels[rows.to(real.device)]
-    return SyntheticSet(real.pixels(rows), labels, real.class_names, max(1, len(rows) // classes), real.mean, real.std)
+    return SyntheticSet(
+        real.pixels(rows),
+        labels,
+        real.class_names,
+        max(1, len(rows) // classes),
+        real.mean,
+        real.std,
+    )
 
 
 def check_whole_fits(real: RealData, what: str) -> None:

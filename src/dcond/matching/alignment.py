@@ -22,13 +22,15 @@ Size = tuple[int, int]
 class Alignment(nn.Module):
     """The learned parts of mutual distillation between K networks, and its loss.
 
-    Per network k and tap i a linear map P_ki to the common width d, and per mixed network logits M that mix its taps
-    down to those of another. The network with more taps is mixed; on a tie the earlier one.
+    Per network k and tap i a linear map P_ki to the common width d, and per mixed network logits M
+    that mix its taps down to those of another. The network with more taps is mixed; on a tie the
+    earlier one.
 
-    form "mean": all are mixed to the taps of the network with the fewest, F'_k (n, L, 1 + s, d), and
-    L_MD = 2 / (K - 1) · Σ_k mean (F'_k - F̄')², which is the mean of (F'_i - F'_j)² over all pairs and entries.
-    form "pairwise": each pair is mixed to its own smaller number of taps, by logits of its own; mean over the pairs.
-    The two are equal for K = 2, and then the paper's. Starting values: PyTorch's for P, zeros for M.
+    form "mean": all are mixed to the taps of the network with the fewest, F'_k (n, L, 1 + s, d),
+    and L_MD = 2 / (K - 1) · Σ_k mean (F'_k - F̄')², which is the mean of (F'_i - F'_j)² over all
+    pairs and entries. form "pairwise": each pair is mixed to its own smaller number of taps, by
+    logits of its own; mean over the pairs. The two are equal for K = 2, and then the paper's.
+    Starting values: PyTorch's for P, zeros for M.
 
     Args:
         widths: d_ki, the width of every tap of every network.
@@ -37,13 +39,22 @@ class Alignment(nn.Module):
         form: "mean" or "pairwise".
     """
 
-    def __init__(self, widths: Sequence[Sequence[int]], size: Size, *, axis: str = "source", form: str = "mean"):
+    def __init__(
+        self,
+        widths: Sequence[Sequence[int]],
+        size: Size,
+        *,
+        axis: str = "source",
+        form: str = "mean",
+    ):
         super().__init__()
         one_of("mix_softmax", axis, AXES)
         one_of("distillation", form, FORMS)
         common = min(min(taps) for taps in widths)
         self.size, self.axis, self.form = size, axis, form
-        self.maps = nn.ModuleList(nn.ModuleList(nn.Linear(d, common) for d in taps) for taps in widths)
+        self.maps = nn.ModuleList(
+            nn.ModuleList(nn.Linear(d, common) for d in taps) for taps in widths
+        )
         self.links = links([len(taps) for taps in widths], form)
         shapes = [(len(widths[source]), len(widths[target])) for source, target in self.links]
         self.logits = nn.ParameterList(torch.zeros(shape) for shape in shapes)
@@ -68,10 +79,15 @@ class Alignment(nn.Module):
 
     def distance(self, stacks: Sequence[Tensor]) -> Tensor:
         """Return L_MD of stacked features."""
-        mixed = [mix(stacks[s], logits, self.axis) for (s, _), logits in zip(self.links, self.logits, strict=True)]
+        mixed = [
+            mix(stacks[s], logits, self.axis)
+            for (s, _), logits in zip(self.links, self.logits, strict=True)
+        ]
         if self.form == "pairwise":
             targets = [stacks[target] for _, target in self.links]
-            return torch.stack([F.mse_loss(ours, theirs) for ours, theirs in zip(mixed, targets, strict=True)]).mean()
+            return torch.stack(
+                [F.mse_loss(ours, theirs) for ours, theirs in zip(mixed, targets, strict=True)]
+            ).mean()
         together = torch.stack([*mixed, stacks[self.links[0][1]]])  # (K, n, L, 1 + s, d)
         spread = (together - together.mean(0)).square()
         return 2 / (len(together) - 1) * spread.flatten(1).mean(1).sum()
@@ -83,7 +99,9 @@ def links(taps: Sequence[int], form: str) -> list[tuple[int, int]]:
     The source has more taps than the target; on a tie it is the earlier one.
     """
     if form == "pairwise":
-        return [(j, i) if taps[i] < taps[j] else (i, j) for i, j in combinations(range(len(taps)), 2)]
+        return [
+            (j, i) if taps[i] < taps[j] else (i, j) for i, j in combinations(range(len(taps)), 2)
+        ]
     fewest = max(range(len(taps)), key=lambda k: (-taps[k], k))
     return [(k, fewest) for k in range(len(taps)) if k != fewest]
 
@@ -94,11 +112,13 @@ def stack(taps: Sequence[Features], maps: Sequence[nn.Module], size: Size) -> Te
     Args:
         taps: L taps, semantic (n, d_i) and spatial (n, d_i, h_i, w_i).
         maps: of each tap, d_i to d; the same for both parts.
-        size: the grid the spatial parts are resized to: bilinear with align_corners True, as the public code; where a
-            side is 1 that would be the first pixel, so there the means of the pixels in each cell.
+        size: the grid the spatial parts are resized to: bilinear with align_corners True, as the
+            public code; where a side is 1 that would be the first pixel, so there the means of the
+            pixels in each cell.
 
     Returns:
-        (n, L, 1 + s, d): the semantic vector first, then the s = height · width positions row by row.
+        (n, L, 1 + s, d): the semantic vector first, then the s = height · width positions row by
+        row.
     """
     rows = []
     for tap, linear in zip(taps, maps, strict=True):
@@ -123,7 +143,7 @@ def mix(features: Tensor, logits: Tensor, axis: str) -> Tensor:
 def mixing_weights(logits: Tensor, axis: str) -> Tensor:
     """Return W = softmax(M), (L_source, L_target), over "source": every mixed tap is a weighted mean.
 
-    The public code's softmax runs over "target": every source tap spreads a weight of 1, so a mixed one sums to
-    L_source / L_target at the start.
+    The public code's softmax runs over "target": every source tap spreads a weight of 1, so a mixed
+    one sums to L_source / L_target at the start.
     """
     return logits.softmax(AXES.index(axis))

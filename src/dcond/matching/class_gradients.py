@@ -7,14 +7,20 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from dcond.distributed import Ranks, current, use_group
 from dcond.errors import first_line
-from dcond.first_order import FastForward
 from dcond.matching.distances import Distance
-from dcond.matching.gradients import class_gradient, distances, mean_gradient, stacked_gradients, trained
-from dcond.matching.real_batch import RealBatch, whole
+from dcond.matching.fast_forward import FastForward
+from dcond.matching.gradients import (
+    class_gradient,
+    distances,
+    mean_gradient,
+    stacked_gradients,
+    trained,
+)
+from dcond.matching.lazy_batch import RealBatch, whole
 from dcond.measure import fastest
 from dcond.memory import even_chunks
-from dcond.ranks import Ranks, current, joined
 
 log = logging.getLogger(__name__)
 
@@ -31,9 +37,10 @@ TOO_LARGE = (
 class Matched(NamedTuple):
     """What one image step needs.
 
-    within: D of every class, (k,). across: D of the class-averaged gradients before its weight k. None where a level is
-    not matched. gradient: of the whole loss with respect to the synthetic images, of their shape. All detached. Where
-    several processes share the classes, k is the number of this one's, and the losses add up over the processes.
+    within: D of every class, (k,). across: D of the class-averaged gradients before its weight k.
+    None where a level is not matched. gradient: of the whole loss with respect to the synthetic
+    images, of their shape. All detached. Where several processes share the classes, k is the number
+    of this one's, and the losses add up over the processes.
     """
 
     within: Tensor | None
@@ -58,7 +65,8 @@ class ClassGradients:
         network: θ; its parameters with ``requires_grad`` are matched.
         forward: its passes that are differentiated once.
         chunk: real images per pass.
-        classes: how many classes go through the synthetic side at once; None measures it in the first step.
+        classes: how many classes go through the synthetic side at once; None measures it in the
+            first step.
     """
 
     def __init__(self, network: nn.Module, forward: FastForward, chunk: int, classes: int | None):
@@ -78,13 +86,14 @@ class ClassGradients:
     ) -> Matched:
         """Return the matching loss and its image gradient.
 
-        L = Σ_c D(g_c^S, sg[g_c^T]) within the classes, g_c = ∇_θ ℓ of class c and ℓ the mean cross-entropy; across
-        them k · D(ḡ^S, sg[ḡ^T]), ḡ the mean over the k classes. Without batch norm ḡ is the gradient of the balanced
-        mixed batch, so that level costs no image.
+        L = Σ_c D(g_c^S, sg[g_c^T]) within the classes, g_c = ∇_θ ℓ of class c and ℓ the mean
+        cross-entropy; across them k · D(ḡ^S, sg[ḡ^T]), ḡ the mean over the k classes. Without batch
+        norm ḡ is the gradient of the balanced mixed batch, so that level costs no image.
 
         Args:
-            real: (k, b, c, h, w), normalised, class-major, of this process's classes; of a batch only ``classes`` exist
-                at a time. Batch norm must be frozen (:func:`~dcond.matching.gradients.frozen_batch_norm`).
+            real: (k, b, c, h, w), normalised, class-major, of this process's classes; of a batch
+                only ``classes`` exist at a time. Batch norm must be frozen
+                (:func:`~dcond.matching.gradients.frozen_batch_norm`).
             synthetic: (k, n, c, h, w), normalised; a graph behind it is not followed.
             distance: D (:mod:`dcond.matching.distances`).
             within: the first sum is part of the loss. At least one of the two must be.
@@ -97,7 +106,7 @@ class ClassGradients:
             return self._classes(real, synthetic, distance, classes)
 
         if self.classes is None:
-            with joined(Ranks()):  # each process by itself; then what suits all of them
+            with use_group(Ranks()):  # each process by itself; then what suits all of them
                 found = self._or_one(lambda: fastest(len(real), step, real.device, TOO_LARGE))
             self.classes = -int(current().largest(-(found or 1))[0])
             log.info("gradient matching takes %d of %d classes at once", self.classes, len(real))
@@ -113,7 +122,8 @@ class ClassGradients:
     def _or_one(work: Callable[[], T]) -> T | None:
         """Return what work with several classes at once gives; None, and say so, where the network cannot do that.
 
-        ``vmap`` refuses some layers, such as dropout. What else is wrong comes again with one class.
+        ``vmap`` refuses some layers, such as dropout. What else is wrong comes again with one
+        class.
         """
         try:
             return work()
@@ -121,11 +131,14 @@ class ClassGradients:
             raise
         except RuntimeError as error:
             log.warning(
-                "this network cannot take several classes at once, so they are taken in turn: %s", first_line(error)
+                "this network cannot take several classes at once, so they are taken in turn: %s",
+                first_line(error),
             )
             return None
 
-    def _classes(self, real: Tensor | RealBatch, synthetic: Tensor, distance: Distance, classes: int) -> Matched:
+    def _classes(
+        self, real: Tensor | RealBatch, synthetic: Tensor, distance: Distance, classes: int
+    ) -> Matched:
         """Match class by class; the graph of ``classes`` classes lives at a time."""
         losses: list[Tensor] = []
         gradients: list[Tensor] = []
@@ -138,17 +151,26 @@ class ClassGradients:
         return Matched(torch.cat(losses), None, torch.cat(gradients))
 
     def _levels(
-        self, real: Tensor | RealBatch, synthetic: Tensor, distance: Distance, classes: int, *, within: bool
+        self,
+        real: Tensor | RealBatch,
+        synthetic: Tensor,
+        distance: Distance,
+        classes: int,
+        *,
+        within: bool,
     ) -> Matched:
         """Match across the classes, and within them if asked, in two passes, exactly.
 
-        The first finds the means ḡ, the second v_c = ∂L/∂g_c^S = ∂D(g_c^S, g_c^T)/∂g_c^S + ∂D(ḡ^S, ḡ^T)/∂ḡ^S (weight k
-        times 1/k) and its vector-Jacobian products, with the graph of ``classes`` classes at a time. Without ``within``
-        v_c is the second term alone. The targets g_c^T stay from the first pass to the second where those of all
-        classes take ``KEPT_BYTES`` or less; larger ones are computed twice.
+        The first finds the means ḡ, the second v_c = ∂L/∂g_c^S = ∂D(g_c^S, g_c^T)/∂g_c^S + ∂D(ḡ^S,
+        ḡ^T)/∂ḡ^S (weight k times 1/k) and its vector-Jacobian products, with the graph of
+        ``classes`` classes at a time. Without ``within`` v_c is the second term alone. The targets
+        g_c^T stay from the first pass to the second where those of all classes take ``KEPT_BYTES``
+        or less; larger ones are computed twice.
         """
         groups = list(self._groups(real, synthetic, classes))
-        size = len(real) * sum(parameter.numel() * parameter.element_size() for parameter in trained(self.network))
+        size = len(real) * sum(
+            parameter.numel() * parameter.element_size() for parameter in trained(self.network)
+        )
         targets: list[list[Tensor] | None] = []
         ours: list[Tensor] = []  # sums over the classes
         theirs: list[Tensor] = []
@@ -157,7 +179,9 @@ class ClassGradients:
             targets.append(target if within and size <= KEPT_BYTES else None)
             theirs = _added(theirs, target)
             ours = _added(ours, self._synthetic(images, labels, graph=False))
-        across, v_mean = value_and_gradient(distance, _mean(ours, len(real)), _mean(theirs, len(real)))
+        across, v_mean = value_and_gradient(
+            distance, _mean(ours, len(real)), _mean(theirs, len(real))
+        )
         losses: list[Tensor] = []
         gradients: list[Tensor] = []
         for (batch, images, labels), kept in zip(groups, targets, strict=True):
@@ -165,7 +189,9 @@ class ClassGradients:
             mine = self._synthetic(images, labels, graph=True)
             towards = [v.expand_as(own) for v, own in zip(v_mean, mine, strict=True)]
             if within:
-                found, v_class = value_and_gradient(distance, mine, kept or self._real(batch, labels))
+                found, v_class = value_and_gradient(
+                    distance, mine, kept or self._real(batch, labels)
+                )
                 towards = [a + b for a, b in zip(v_class, towards, strict=True)]
                 losses.append(found)
             gradients += torch.autograd.grad(mine, images, towards)
@@ -198,15 +224,21 @@ class ClassGradients:
         """Return the stacked gradients (g, *shape) of synthetic images (g, n, c, h, w)."""
         if len(images) > 1:
             return stacked_gradients(self.network, images, labels)
-        return [g[None] for g in class_gradient(self.network, images[0], labels, create_graph=graph)]
+        return [
+            g[None] for g in class_gradient(self.network, images[0], labels, create_graph=graph)
+        ]
 
 
-def value_and_gradient(distance: Distance, ours: list[Tensor], target: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+def value_and_gradient(
+    distance: Distance, ours: list[Tensor], target: list[Tensor]
+) -> tuple[Tensor, list[Tensor]]:
     """Return D of every class, (g,), and ∂D/∂ours, (g, *shape), zeros for tensors that take no part."""
     leaves = [tensor.detach().requires_grad_(True) for tensor in ours]
     losses = distances(distance, leaves, target)
     found = torch.autograd.grad(losses.sum(), leaves, allow_unused=True)
-    return losses.detach(), [torch.zeros_like(a) if g is None else g for a, g in zip(leaves, found, strict=True)]
+    return losses.detach(), [
+        torch.zeros_like(a) if g is None else g for a, g in zip(leaves, found, strict=True)
+    ]
 
 
 def _added(total: list[Tensor], stacked: list[Tensor]) -> list[Tensor]:

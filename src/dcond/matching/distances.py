@@ -1,12 +1,13 @@
 """Distances between two lists of gradients, one tensor per parameter: what gradient matching minimises.
 
-Every function takes the synthetic and the real gradients in the same order and returns a scalar; the real side carries
-no graph. "Rows" are output units: a convolution (out, in, kh, kw) has `out` rows, a linear layer (out, in) likewise, a
-layer norm (c, h, w) has c. Where rows are compared, one-dimensional tensors (biases, norms) do not take part.
+Every function takes the synthetic and the real gradients in the same order and returns a scalar;
+the real side carries no graph. "Rows" are output units: a convolution (out, in, kh, kw) has `out`
+rows, a linear layer (out, in) likewise, a layer norm (c, h, w) has c. Where rows are compared,
+one-dimensional tensors (biases, norms) do not take part.
 
-The distances named conv_... are IDC's. They compare convolution weights alone; as in the public code these are the
-tensors of more than two dimensions, so a transformer's position embedding is among them.
-Paper: IDC, arXiv 2205.14959; the choice of tensors is that of its public code.
+The distances named conv_... are IDC's. They compare convolution weights alone; as in the public
+code these are the tensors of more than two dimensions, so a transformer's position embedding is
+among them. Paper: IDC, arXiv 2205.14959; the choice of tensors is that of its public code.
 """
 
 from collections.abc import Callable, Sequence
@@ -90,7 +91,7 @@ DISTANCES: MappingProxyType[str, Distance] = MappingProxyType(
 )
 
 
-def named(name: str) -> Distance:
+def get_distance(name: str) -> Distance:
     """Return the distance of this name.
 
     Raises:

@@ -9,7 +9,7 @@ from torch import Tensor
 from dcond.matching.alignment import Alignment
 from dcond.matching.distances import Distance
 from dcond.matching.gradients import trained
-from dcond.matching.real_batch import RealBatch
+from dcond.matching.lazy_batch import RealBatch
 from dcond.memory import even_chunks
 from dcond.models import Network
 
@@ -26,8 +26,9 @@ def match_distillation(
 ) -> tuple[Tensor, Tensor]:
     """Return L_c = D(H^S, sg[H^T]) of every class and ∂(Σ_c L_c)/∂S, with H = ∇_θ L_MD of all K networks.
 
-    As :meth:`.ClassGradients.match`, with the distillation loss in the place of cross-entropy and the graph of one
-    class at a time. A weight that no tap depends on has no gradient and does not take part, nor do the alignment's own.
+    As :meth:`.ClassGradients.match`, with the distillation loss in the place of cross-entropy and
+    the graph of one class at a time. A weight that no tap depends on has no gradient and does not
+    take part, nor do the alignment's own.
 
     Args:
         networks: θ_1 ... θ_K; their parameters with ``requires_grad`` are matched.
@@ -36,7 +37,8 @@ def match_distillation(
         synthetic: (k, n, c, h, w), normalised; a graph behind it is not followed.
         distance: D.
         chunk: real images per forward pass; exact, since L_MD is a mean over images.
-        fast: the precision of the real side, a context that can be entered again; None for the networks' own.
+        fast: the precision of the real side, a context that can be entered again; None for the
+            networks' own.
 
     Returns:
         Losses (k,), detached, and the gradient with respect to ``synthetic``, of its shape.
@@ -46,7 +48,9 @@ def match_distillation(
         with fast or nullcontext():
             target = mean_distillation_gradient(networks, alignment, batch, chunk)
         images = own.detach().requires_grad_(True)
-        loss = distance(distillation_gradient(networks, alignment, images, create_graph=True), target)
+        loss = distance(
+            distillation_gradient(networks, alignment, images, create_graph=True), target
+        )
         (gradient,) = torch.autograd.grad(loss, images)
         losses.append(loss.detach())
         gradients.append(gradient)
@@ -69,6 +73,8 @@ def mean_distillation_gradient(
     """Return :func:`distillation_gradient` without a graph, at most ``chunk`` images at a time."""
     total: list[Tensor] = []
     for part in even_chunks(images, chunk):
-        gradient = [g * (len(part) / len(images)) for g in distillation_gradient(networks, alignment, part)]
+        gradient = [
+            g * (len(part) / len(images)) for g in distillation_gradient(networks, alignment, part)
+        ]
         total = [t + g for t, g in zip(total, gradient, strict=True)] if total else gradient
     return total

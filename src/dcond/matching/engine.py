@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from dcond.errors import ConfigError, first_line, one_of, require, whole_number
-from dcond.first_order import PRECISIONS, FastForward, has_fast_bfloat16, pays_to_compile
 from dcond.matching.class_gradients import ClassGradients
-from dcond.matching.features import ClassFeatureMatching
+from dcond.matching.fast_forward import PRECISIONS, FastForward, has_fast_bfloat16, pays_to_compile
+from dcond.matching.feature_matching import ClassFeatureMatching
 from dcond.matching.gradients import class_gradient, stacked_gradients
-from dcond.memory import per_pass
+from dcond.memory import scaled_batch_size
 from dcond.models import Network
 from dcond.types import ImageSpec
 
@@ -28,22 +28,24 @@ CHUNK_ELSEWHERE = 2048
 class Engine:
     """How class gradients and class features are computed. No choice changes more than rounding and speed.
 
-    But for networks that draw while they compute (dropout, stochastic depth): those draw once per pass, so chunks, and
-    the processes that share the classes, draw otherwise.
+    But for networks that draw while they compute (dropout, stochastic depth): those draw once per
+    pass, so chunks, and the processes that share the classes, draw otherwise.
 
     Args:
-        precision: of the passes that are differentiated once or not at all (real images, training of θ): float32,
-            bfloat16 under autocast, or auto: bfloat16 where the device has instructions for it. The synthetic side, the
-            distances and all sums are in float32 always, but for the convolutions of NVIDIA GPUs, which PyTorch does in
-            TF32: float32 stops that too (``dcond condense`` does).
-        compile: compile these passes: true, false, or auto: on a CPU, where the run is long enough to pay for it. Of
-            HMDC's passes only that of real images under cross-entropy.
-        classes: how many classes go through the synthetic side at once (``vmap``): a number, or auto: one, and on a
-            CUDA device one, or as many as fit in memory, whichever is measured to be faster in the first step. A
-            network of which ``vmap`` has another second derivative (layer norm) takes one always, and so does one that
-            it refuses (dropout).
-        chunk: images per pass, of up to 64 x 64 pixels, fewer of larger ones: real ones, and in feature matching the
-            synthetic ones whose graph lives at a time; bounds the memory. None: 64 on a CPU, 2,048 elsewhere.
+        precision: of the passes that are differentiated once or not at all (real images, training
+            of θ): float32, bfloat16 under autocast, or auto: bfloat16 where the device has
+            instructions for it. The synthetic side, the distances and all sums are in float32
+            always, but for the convolutions of NVIDIA GPUs, which PyTorch does in TF32: float32
+            stops that too (``dcond condense`` does).
+        compile: compile these passes: true, false, or auto: on a CPU, where the run is long enough
+            to pay for it. Of HMDC's passes only that of real images under cross-entropy.
+        classes: how many classes go through the synthetic side at once (``vmap``): a number, or
+            auto: one, and on a CUDA device one, or as many as fit in memory, whichever is measured
+            to be faster in the first step. A network of which ``vmap`` has another second
+            derivative (layer norm) takes one always, and so does one that it refuses (dropout).
+        chunk: images per pass, of up to 64 x 64 pixels, fewer of larger ones: real ones, and in
+            feature matching the synthetic ones whose graph lives at a time; bounds the memory.
+            None: 64 on a CPU, 2,048 elsewhere.
     """
 
     precision: str = "auto"
@@ -94,12 +96,16 @@ class Engine:
         automatic = self.precision == "auto"
         bfloat16 = has_fast_bfloat16(device) if automatic else self.precision == "bfloat16"
         automatic = self.compile == "auto"
-        compiled = pays_to_compile(network, spec, passes, device) if automatic else bool(self.compile)
+        compiled = (
+            pays_to_compile(network, spec, passes, device) if automatic else bool(self.compile)
+        )
         log.debug("passes of real images: bfloat16 %s, compiled %s", bfloat16, compiled)
         return FastForward(called, bfloat16=bfloat16, compiled=compiled)
 
     def _chunk(self, device: torch.device, spec: ImageSpec) -> int:
-        return per_pass(self.chunk or CHUNK.get(device.type, CHUNK_ELSEWHERE), spec.height, spec.width)
+        return scaled_batch_size(
+            self.chunk or CHUNK.get(device.type, CHUNK_ELSEWHERE), spec.height, spec.width
+        )
 
 
 def device_of(network: nn.Module) -> torch.device:
@@ -110,19 +116,26 @@ def device_of(network: nn.Module) -> torch.device:
 def takes_several_classes(network: nn.Module, spec: ImageSpec) -> bool:
     """Tell whether two classes at once get the image gradients of two in turn; a copy in float64 is tried on noise.
 
-    ``vmap`` has a wrong second derivative of layer norm and of an instance norm with weights, silently (PyTorch 2.11
-    and 2.15). What it refuses to do is left to the first step; of a network that cannot be copied,
-    or not computed so, these norms tell.
+    ``vmap`` has a wrong second derivative of layer norm and of an instance norm with weights,
+    silently (PyTorch 2.11 and 2.15). What it refuses to do is left to the first step; of a network
+    that cannot be copied, or not computed so, these norms tell.
     """
     rng = torch.Generator().manual_seed(0)
-    images = torch.randn(2, 2, spec.channels, spec.height, spec.width, generator=rng, dtype=torch.float64)
+    images = torch.randn(
+        2, 2, spec.channels, spec.height, spec.width, generator=rng, dtype=torch.float64
+    )
     images, labels = images.requires_grad_(True), torch.arange(2) % spec.classes
     try:
         tried = copy.deepcopy(network).cpu().double().eval()
-        in_turn = [class_gradient(tried, x, label, create_graph=True) for x, label in zip(images, labels, strict=True)]
+        in_turn = [
+            class_gradient(tried, x, label, create_graph=True)
+            for x, label in zip(images, labels, strict=True)
+        ]
         wanted = _image_gradient([g for own in in_turn for g in own], images)
     except RuntimeError:
-        return not any(isinstance(module, nn.LayerNorm | _InstanceNorm) for module in network.modules())
+        return not any(
+            isinstance(module, nn.LayerNorm | _InstanceNorm) for module in network.modules()
+        )
     try:
         found = _image_gradient(stacked_gradients(tried, images, labels), images)
     except RuntimeError:
@@ -142,13 +155,19 @@ def check_second_derivative(network: nn.Module, spec: ImageSpec) -> None:
         ConfigError: a layer has no second derivative, such as hard sigmoid.
     """
     try:
-        tried = copy.deepcopy(network).eval()  # which not every network of a user's can be: then it is not tried
+        tried = copy.deepcopy(
+            network
+        ).eval()  # which not every network of a user's can be: then it is not tried
         weights = [weight for weight in tried.parameters() if weight.requires_grad]
         image = weights[0].new_zeros(1, spec.channels, spec.height, spec.width, requires_grad=True)
-        first = torch.autograd.grad(tried(image).square().sum(), weights, create_graph=True, allow_unused=True)
+        first = torch.autograd.grad(
+            tried(image).square().sum(), weights, create_graph=True, allow_unused=True
+        )
         torch.autograd.grad([g.sum() for g in first if g is not None and g.requires_grad], image)
     except RuntimeError as error:
-        if str(error).startswith("derivative for") and "not implemented" in str(error):  # what else is, is not for here
+        if str(error).startswith("derivative for") and "not implemented" in str(
+            error
+        ):  # what else is, is not for here
             raise ConfigError(
                 f"the network {type(network).__name__} has no second derivative, which gradient matching needs "
                 f"({first_line(error)}); choose another network, or method=m3d or method=dm."

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dcond.distributed import current
 from dcond.matching.distances import Distance
-from dcond.matching.real_batch import RealBatch
+from dcond.matching.lazy_batch import RealBatch
 from dcond.memory import even_chunks
-from dcond.ranks import current
 
 Logits = Callable[[Tensor], Tensor]
 
@@ -39,11 +39,17 @@ def class_gradient(
     labels = torch.as_tensor(label, device=images.device).expand(len(images))
     loss = F.cross_entropy((forward or network)(images), labels)
     weights = trained(network)  # zero for one that the logits do not use
-    return list(torch.autograd.grad(loss, weights, create_graph=create_graph, materialize_grads=True))
+    return list(
+        torch.autograd.grad(loss, weights, create_graph=create_graph, materialize_grads=True)
+    )
 
 
 def mean_gradient(
-    network: nn.Module, images: Tensor, label: int | Tensor, chunk: int, forward: Logits | None = None
+    network: nn.Module,
+    images: Tensor,
+    label: int | Tensor,
+    chunk: int,
+    forward: Logits | None = None,
 ) -> list[Tensor]:
     """Return :func:`class_gradient` without a graph, at most ``chunk`` images at a time.
 
@@ -51,7 +57,10 @@ def mean_gradient(
     """
     total: list[Tensor] = []
     for part in even_chunks(images, chunk):
-        gradient = [g * (len(part) / len(images)) for g in class_gradient(network, part, label, forward=forward)]
+        gradient = [
+            g * (len(part) / len(images))
+            for g in class_gradient(network, part, label, forward=forward)
+        ]
         total = [t + g for t, g in zip(total, gradient, strict=True)] if total else gradient
     return total
 
@@ -65,7 +74,9 @@ def stacked_gradients(network: nn.Module, images: Tensor, labels: Tensor) -> lis
         labels: (g,).
     """
     moved = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
-    fixed = {name: p for name, p in network.named_parameters() if not p.requires_grad} | dict(network.named_buffers())
+    fixed = {name: p for name, p in network.named_parameters() if not p.requires_grad} | dict(
+        network.named_buffers()
+    )
 
     def loss(parameters: dict[str, Tensor], x: Tensor, label: Tensor) -> Tensor:
         logits = functional_call(network, {**fixed, **parameters}, (x,)).to(x.dtype)
@@ -91,15 +102,19 @@ def trained(network: nn.Module) -> list[nn.Parameter]:
 def frozen_batch_norm(network: nn.Module, batch: Tensor | RealBatch) -> Iterator[None]:
     """Move batch-norm statistics by a real batch (k, b, c, h, w), normalised, and hold them for a block.
 
-    As the public DC code does: one pass of 16 images per class in train mode, by which running statistics move as the
-    norm's momentum says (a tenth, in PyTorch), then the norms in evaluation mode. Where
-    several processes share the classes, the pass takes those of all of them.
-    Without batch norm nothing happens.
+    As the public DC code does: one pass of 16 images per class in train mode, by which running
+    statistics move as the norm's momentum says (a tenth, in PyTorch), then the norms in evaluation
+    mode. Where several processes share the classes, the pass takes those of all of them. Without
+    batch norm nothing happens.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     if norms:
         with torch.no_grad():
-            few = batch.first(BATCH_NORM_IMAGES) if isinstance(batch, RealBatch) else batch[:, :BATCH_NORM_IMAGES]
+            few = (
+                batch.first(BATCH_NORM_IMAGES)
+                if isinstance(batch, RealBatch)
+                else batch[:, :BATCH_NORM_IMAGES]
+            )
             network(current().gathered(few).flatten(0, 1))
     for norm in norms:
         norm.eval()

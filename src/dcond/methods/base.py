@@ -23,9 +23,10 @@ class State(Protocol):
 class Method(Protocol):
     """A condensation method. Hyper-parameters sit on the object; moving parts in its :class:`State`.
 
-    A method may say ``shares_classes: ClassVar = True``: under several processes (:mod:`dcond.ranks`) each computes its
-    own classes, which is so for one that takes its batches and its image gradient from :mod:`dcond.matching.views` and
-    trains by :func:`~dcond.ranks.on_first`. One that takes steps and does not say so is refused there.
+    A method may say ``shares_classes: ClassVar = True``: under several processes
+    (:mod:`dcond.distributed`) each computes its own classes, which is so for one that takes its
+    batches and its image gradient from :mod:`dcond.matching.batches` and trains by
+    :func:`~dcond.distributed.run_on_rank0`. One that takes steps and does not say so is refused there.
     """
 
     @property
@@ -43,7 +44,8 @@ class Method(Protocol):
     def step(self, real: RealData, synthetic: SyntheticSet, state: Any) -> dict[str, Tensor]:
         """Update ``synthetic.images`` in place once; return named scalars, ``loss`` among them.
 
-        They are sums over classes, which under several processes are this one's; the loop adds them up.
+        They are sums over classes, which under several processes are this one's; the loop adds them
+        up.
         """
         ...
 

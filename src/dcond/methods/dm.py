@@ -7,13 +7,13 @@ from torch import Tensor
 
 from dcond.augment import DiffAug
 from dcond.errors import whole_number
+from dcond.matching.batches import decoded_by_class, image_gradient, real_by_class, siamese_augment
 from dcond.matching.engine import Engine
-from dcond.matching.features import ClassFeatureMatching
+from dcond.matching.feature_matching import ClassFeatureMatching
 from dcond.matching.moments import mean_distance
-from dcond.matching.views import decoded_by_class, image_gradient, real_by_class, siamese
 from dcond.models import Network, Recipe
-from dcond.pixels import PixelSGD, check_pixel_settings
 from dcond.rng import Streams
+from dcond.training.image_optim import PixelSGD, check_pixel_settings
 from dcond.types import RealData, SyntheticSet
 
 
@@ -41,9 +41,10 @@ class DM:
 
     L = Σ_c ‖ mean φ(A_ω(B_c)) - mean φ(A_ω(S_c)) ‖²
 
-    Paper: Zhao and Bilen, Dataset condensation with distribution matching, arXiv 2110.04181, equation 6.
-    Code: github VICO-UoE/DatasetCondensation, main_DM.py. Differs: all classes go through the network together (the
-    loss is the same sum), any ipc, images kept in [0, 1] by default.
+    Paper: Zhao and Bilen, Dataset condensation with distribution matching, arXiv 2110.04181,
+    equation 6. Code: github VICO-UoE/DatasetCondensation, main_DM.py. Differs: all classes go
+    through the network together (the loss is the same sum), any ipc, images kept in [0, 1] by
+    default.
 
     Args:
         network: recipe of φ; the random networks are never trained.
@@ -53,7 +54,7 @@ class DM:
         lr, momentum: of the images, in units of ``space``.
         batch_real: real images per class and step.
         factor: multi-formation factor.
-        space, pixel_box: see :class:`~dcond.pixels.PixelSGD`.
+        space, pixel_box: see :class:`~dcond.training.image_optim.PixelSGD`.
     """
 
     shares_classes: ClassVar = True
@@ -77,7 +78,9 @@ class DM:
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> DMState:
         """Make a network and the pixel optimiser."""
         network = self.network.build(real.spec, rng.networks, real.device).requires_grad_(False)
-        features = self.engine.features(network, real.spec, self.steps * len(real.class_names) * self.batch_real)
+        features = self.engine.features(
+            network, real.spec, self.steps * len(real.class_names) * self.batch_real
+        )
         return DMState(network, features, PixelSGD.of(self, synthetic), rng)
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: DMState) -> dict[str, Tensor]:
@@ -86,8 +89,12 @@ class DM:
         self.network.reset(state.network, real.spec, rng.networks)  # a new random φ
         batch = real_by_class(real, self.batch_real, rng.real)  # B_c
         images = real.spec.normalise(decoded_by_class(synthetic))  # S_c
-        batch, images = siamese(self.augment, batch, images, rng.augmentation)  # ω per class
+        batch, images = siamese_augment(
+            self.augment, batch, images, rng.augmentation
+        )  # ω per class
         losses, towards = state.features.match(batch, images, mean_distance)
-        state.pixels.step(image_gradient(synthetic, images, towards))  # through augmentation and decoding
+        state.pixels.step(
+            image_gradient(synthetic, images, towards)
+        )  # through augmentation and decoding
         state.pixels.project()
         return {"loss": losses.sum()}

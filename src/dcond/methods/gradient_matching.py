@@ -9,20 +9,20 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dcond.augment import DiffAug
+from dcond.distributed import run_on_rank0
 from dcond.errors import one_of, require, whole_number
+from dcond.matching.batches import decoded_by_class, image_gradient, real_by_class, siamese_augment
 from dcond.matching.class_gradients import ClassGradients, Matched
-from dcond.matching.distances import check_network, named
+from dcond.matching.dc_loops import MOST_EPOCHS, TABLE, Loops, adapted_epochs, published_loops
+from dcond.matching.distances import check_network, get_distance
 from dcond.matching.engine import Engine
 from dcond.matching.gradients import frozen_batch_norm
-from dcond.matching.loops import MOST_EPOCHS, TABLE, Loops, adapted_epochs, published_loops
-from dcond.matching.real_batch import RealBatch
-from dcond.matching.views import decoded_by_class, image_gradient, real_by_class, siamese
-from dcond.memory import moved
+from dcond.matching.lazy_batch import RealBatch
+from dcond.memory import to_device
 from dcond.models import Network, Recipe
-from dcond.pixels import PixelSGD, check_pixel_settings
-from dcond.ranks import on_first
 from dcond.rng import Streams
-from dcond.training import training_step
+from dcond.training.image_optim import PixelSGD, check_pixel_settings
+from dcond.training.steps import training_step
 from dcond.types import RealData, SyntheticSet
 
 log = logging.getLogger(__name__)
@@ -66,17 +66,18 @@ class MatchingState:
 class GradientMatching:
     """Make the loss gradient of the synthetic images equal that of real ones, along a training path on the former.
 
-    L = Σ_c D(∇_θ ℓ(A_ω(S_c)), ∇_θ ℓ(A_ω(B_c))), one image step on it, then T epochs of training θ on A(S); after K
-    image steps a new random θ. DC has no augmentation A; DSA shares ω between the real and synthetic images of a class.
-    DEGM has three switches: ``levels="both"`` adds k · D of the class-averaged gradients, ``distance`` measures angle
-    and magnitude, ``inner`` stops the training of θ before it overfits S.
+    L = Σ_c D(∇_θ ℓ(A_ω(S_c)), ∇_θ ℓ(A_ω(B_c))), one image step on it, then T epochs of training θ
+    on A(S); after K image steps a new random θ. DC has no augmentation A; DSA shares ω between the
+    real and synthetic images of a class. DEGM has three switches: ``levels="both"`` adds k · D of
+    the class-averaged gradients, ``distance`` measures angle and magnitude, ``inner`` stops the
+    training of θ before it overfits S.
 
-    Paper: Zhao et al., Dataset condensation with gradient matching, arXiv 2006.05929, algorithm 1; Zhao and Bilen,
-    Dataset condensation with differentiable Siamese augmentation, arXiv 2102.08259; Jiang et al., Delving into
-    effective gradient matching, arXiv 2208.00311.
-    Code: github VICO-UoE/DatasetCondensation, main.py; github ZixuanJiang/improved-dataset-condensation.
-    Differs: any ipc (see :mod:`dcond.matching.loops`), named random streams, images kept in [0, 1] by default; the
-    loss reported is the sum over classes.
+    Paper: Zhao et al., Dataset condensation with gradient matching, arXiv 2006.05929, algorithm 1;
+    Zhao and Bilen, Dataset condensation with differentiable Siamese augmentation, arXiv 2102.08259;
+    Jiang et al., Delving into effective gradient matching, arXiv 2208.00311. Code: github
+    VICO-UoE/DatasetCondensation, main.py; github ZixuanJiang/improved-dataset-condensation.
+    Differs: any ipc (see :mod:`dcond.matching.dc_loops`), named random streams, images kept in [0,
+    1] by default; the loss reported is the sum over classes.
 
     Args:
         network: recipe of θ. Batch norm is matched with statistics frozen from real images.
@@ -91,14 +92,15 @@ class GradientMatching:
         batch_real: real images per class and step.
         batch_train: synthetic images per training step of θ.
         distance: see :mod:`dcond.matching.distances`.
-        levels: "intra" matches class by class, "inter" the class-averaged gradients (of the same batches, where the
-            authors' ablation draws one mixed batch), "both" the sum, "interleaved" takes turns by network.
-        inner: how long θ is trained between two updates: "fixed" (T epochs), "table" or "table_old" (what DEGM's
-            scripts ship, by the number of updates before), "measured" (until the loss on one batch of real training
-            images rises, at least 1 and at most 50 epochs).
+        levels: "intra" matches class by class, "inter" the class-averaged gradients (of the same
+            batches, where the authors' ablation draws one mixed batch), "both" the sum,
+            "interleaved" takes turns by network.
+        inner: how long θ is trained between two updates: "fixed" (T epochs), "table" or "table_old"
+            (what DEGM's scripts ship, by the number of updates before), "measured" (until the loss
+            on one batch of real training images rises, at least 1 and at most 50 epochs).
         factor: multi-formation factor.
         engine: how class gradients are computed, and θ is trained.
-        space, pixel_box: see :class:`~dcond.pixels.PixelSGD`.
+        space, pixel_box: see :class:`~dcond.training.image_optim.PixelSGD`.
     """
 
     shares_classes: ClassVar = True
@@ -124,11 +126,14 @@ class GradientMatching:
 
     def __post_init__(self) -> None:
         check_pixel_settings(self.lr, self.momentum, self.space, self.pixel_box)
-        named(self.distance)
+        get_distance(self.distance)
         one_of("method.levels", self.levels, ("intra", "inter", "both", "interleaved"))
         one_of("method.inner", self.inner, ("fixed", "table", "table_old", "measured"))
         require(self.lr_network > 0, f"method.lr_network={self.lr_network} must be greater than 0.")
-        require(0 <= self.inner_momentum < 1, f"method.inner_momentum={self.inner_momentum}; allowed: 0 <= m < 1.")
+        require(
+            0 <= self.inner_momentum < 1,
+            f"method.inner_momentum={self.inner_momentum}; allowed: 0 <= m < 1.",
+        )
         for name in ("steps", "batch_real", "batch_train", "factor"):
             whole_number(f"method.{name}", getattr(self, name))
         for name in ("outer", "inner_epochs"):
@@ -144,14 +149,22 @@ class GradientMatching:
         """Make a network, its optimiser and the pixel optimiser."""
         ipc = synthetic.ipc
         if ipc not in TABLE and not (self.outer and self.inner_epochs):
-            log.info("no published loops for ipc %d: K = %d image steps, T = %d epochs", ipc, *self.loops(ipc))
+            log.info(
+                "no published loops for ipc %d: K = %d image steps, T = %d epochs",
+                ipc,
+                *self.loops(ipc),
+            )
         network = self.network.build(real.spec, rng.networks, real.device)
         check_network(self.distance, network)
-        gradients = self.engine.bind(network, real.spec, self.steps * len(real.class_names) * self.batch_real)
+        gradients = self.engine.bind(
+            network, real.spec, self.steps * len(real.class_names) * self.batch_real
+        )
         pixels = PixelSGD.of(self, synthetic)
         return MatchingState(network, gradients, self._optimiser(network), 0, 0, pixels, rng)
 
-    def step(self, real: RealData, synthetic: SyntheticSet, state: MatchingState) -> dict[str, Tensor]:
+    def step(
+        self, real: RealData, synthetic: SyntheticSet, state: MatchingState
+    ) -> dict[str, Tensor]:
         """Do one image update, and train the network before the next."""
         rng = state.rng
         if state.outer == self.loops(synthetic.ipc).outer:
@@ -160,12 +173,14 @@ class GradientMatching:
             state.outer = 0
             state.iteration += 1
         elif state.outer > 0:
-            on_first(lambda: self._train(real, synthetic, state), [state.network], rng)
+            run_on_rank0(lambda: self._train(real, synthetic, state), [state.network], rng)
         batch = real_by_class(real, self.batch_real, rng.real)  # B_c
         decoded = real.spec.normalise(decoded_by_class(synthetic))  # S_c
         with frozen_batch_norm(state.network, batch):
             images = decoded.detach().requires_grad_(True)
-            ours_real, ours = siamese(self.augment, batch, images, rng.augmentation)  # ω per class
+            ours_real, ours = siamese_augment(
+                self.augment, batch, images, rng.augmentation
+            )  # ω per class
             found = self._match(state, ours_real, ours)
         (towards,) = torch.autograd.grad(ours, images, found.gradient)  # through the augmentation
         state.pixels.step(image_gradient(synthetic, decoded, towards))  # through decoding
@@ -179,7 +194,9 @@ class GradientMatching:
         if levels == "interleaved":
             levels = "inter" if state.iteration % 2 else "intra"
         within, across = levels != "inter", levels != "intra"
-        return state.gradients.match(real, images, named(self.distance), within=within, across=across)
+        return state.gradients.match(
+            real, images, get_distance(self.distance), within=within, across=across
+        )
 
     def _train(self, real: RealData, synthetic: SyntheticSet, state: MatchingState) -> None:
         """Train θ on the synthetic set, as long as ``inner`` says."""
@@ -207,7 +224,9 @@ class GradientMatching:
     def _epoch(self, images: Tensor, labels: Tensor, state: MatchingState) -> None:
         """Train θ for one epoch on images (n, c, h, w), normalised."""
         rng = state.rng
-        for rows in moved(torch.randperm(len(images), generator=rng.synthetic), images.device).split(self.batch_train):
+        for rows in to_device(
+            torch.randperm(len(images), generator=rng.synthetic), images.device
+        ).split(self.batch_train):
             training_step(
                 state.gradients.forward,
                 state.optimiser,
@@ -221,8 +240,10 @@ class GradientMatching:
     @torch.no_grad()
     def _loss(real: RealData, rows: Tensor, network: Network) -> float:
         """Return the loss on real training images."""
-        labels = real.train.labels[moved(rows, real.device)]
+        labels = real.train.labels[to_device(rows, real.device)]
         return float(F.cross_entropy(network(real.normalised(rows)), labels))
 
     def _optimiser(self, network: Network) -> torch.optim.SGD:
-        return torch.optim.SGD(network.parameters(), lr=self.lr_network, momentum=self.inner_momentum)
+        return torch.optim.SGD(
+            network.parameters(), lr=self.lr_network, momentum=self.inner_momentum
+        )

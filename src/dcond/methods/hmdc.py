@@ -8,31 +8,31 @@ import torch
 from torch import Tensor
 
 from dcond.augment import DiffAug
+from dcond.distributed import current, run_on_rank0
 from dcond.errors import one_of, require, whole_number
-from dcond.learners import Learners
 from dcond.matching import balance
 from dcond.matching.alignment import AXES, FORMS
-from dcond.matching.class_gradients import ClassGradients
-from dcond.matching.clusters import representatives
-from dcond.matching.distances import squared
-from dcond.matching.engine import Engine
-from dcond.matching.real_batch import RealBatch
-from dcond.matching.together import match_networks
-from dcond.matching.views import (
+from dcond.matching.batches import (
     class_features,
     decoded_by_class,
     image_gradient,
     mix_real_within_classes,
     mix_within_classes,
     normalised_by_class,
-    siamese,
+    siamese_augment,
     subset_per_class,
 )
-from dcond.memory import moved
+from dcond.matching.class_gradients import ClassGradients
+from dcond.matching.distances import squared
+from dcond.matching.engine import Engine
+from dcond.matching.kmeans import representatives
+from dcond.matching.lazy_batch import RealBatch
+from dcond.matching.multi_network import match_networks
+from dcond.memory import to_device
 from dcond.models import Pool
-from dcond.pixels import PixelSGD, check_pixel_settings
-from dcond.ranks import current, on_first
 from dcond.rng import Streams
+from dcond.training.image_optim import PixelSGD, check_pixel_settings
+from dcond.training.joint import Learners
 from dcond.types import RealData, SyntheticSet
 
 EMBEDDED = 512  # real images per pass without a graph
@@ -80,41 +80,48 @@ class HMDCState:
 class HMDC:
     """Match the gradients of K unlike networks at once, balanced, and those of their mutual distillation.
 
-    L_k = Σ_c ‖∇_θk ℓ_k(S_c) - ∇_θk ℓ_k(B_c)‖², k = 1 ... K;  L_MD+ = Σ_c Σ_k ‖∇_θk L_MD(S_c) - ∇_θk L_MD(B_c)‖²
-    S ← S - lr · unit(Σ_j w_cj ∂L_j/∂S), then the networks learn real images with Σ_k ℓ_k + L_MD, and P, M learn L_MD.
+    L_k = Σ_c ‖∇_θk ℓ_k(S_c) - ∇_θk ℓ_k(B_c)‖², k = 1 ... K;  L_MD+ = Σ_c Σ_k ‖∇_θk L_MD(S_c) - ∇_θk
+    L_MD(B_c)‖² S ← S - lr · unit(Σ_j w_cj ∂L_j/∂S), then the networks learn real images with Σ_k
+    ℓ_k + L_MD, and P, M learn L_MD.
 
-    K = 1 has no L_MD: single-network gradient matching.
-    Paper: Moon et al., Towards model-agnostic dataset condensation by heterogeneous models, arXiv 2409.14538.
-    Code: github KHU-AGI/HMDC. Differs: networks are trained whole and start anew whole, each resizes the stored image
-    itself, mixed layers are weighted means, one box of CutMix per class and side, any K. docs/methods/hmdc.md has all.
+    K = 1 has no L_MD: single-network gradient matching. Paper: Moon et al., Towards model-agnostic
+    dataset condensation by heterogeneous models, arXiv 2409.14538. Code: github KHU-AGI/HMDC.
+    Differs: networks are trained whole and start anew whole, each resizes the stored image itself,
+    mixed layers are weighted means, one box of CutMix per class and side, any K.
+    docs/methods/hmdc.md has all.
 
     Args:
         pool: the networks; each is trained with its own lr.
         augment: Siamese in matching, per image in training; None for none.
         steps: image updates.
-        lr: of the images, in units of ``space``: with ``unit_gradients`` what an image's largest pixel moves.
+        lr: of the images, in units of ``space``: with ``unit_gradients`` what an image's largest
+            pixel moves.
         momentum: of the images.
-        schedule: of ``lr``: "constant", or "linear" down to 0 over ``steps``; unit gradients never shrink by
-            themselves, so at a constant rate the images never settle.
+        schedule: of ``lr``: "constant", or "linear" down to 0 over ``steps``; unit gradients never
+            shrink by themselves, so at a constant rate the images never settle.
         outer: image updates before new networks.
-        inner_steps: training steps of the networks, and as many of P and M, between two image updates.
+        inner_steps: training steps of the networks, and as many of P and M, between two image
+            updates.
         batch_real, batch_synthetic: images per class and step; decoded ones at most.
         batch_train: real images per training step.
-        cutmix_real, cutmix_synthetic, cutmix_train: chance of CutMix, in a class's batch or a training batch.
-        choice: "kmeans" takes the real images nearest to ``batch_real`` centroids, in the embedding of one network
-            after the other; "random" draws anew in every step.
+        cutmix_real, cutmix_synthetic, cutmix_train: chance of CutMix, in a class's batch or a
+            training batch.
+        choice: "kmeans" takes the real images nearest to ``batch_real`` centroids, in the embedding
+            of one network after the other; "random" draws anew in every step.
         refresh: steps between two choices by k-means; new networks choose anew.
         gbm: weigh the losses by the gradient balance module; off: all by 1.
         gbm_every: steps between two samples of it.
         gbm_reduce: the accumulator is the "sum" (public code) or the "max" of the samples.
         unit_gradients: scale the image gradient to a peak of 1 per image and channel.
-        distillation: "mean", "pairwise" (see :class:`~dcond.matching.alignment.Alignment`) or "none".
+        distillation: "mean", "pairwise" (see :class:`~dcond.matching.alignment.Alignment`) or
+            "none".
         mix_softmax: "source", or "target" as the public code.
         lr_alignment: of Adam on P and M.
-        legacy_frozen_convnet: train nothing of a ConvNet but its head, and never reset that (the public code's fault).
+        legacy_frozen_convnet: train nothing of a ConvNet but its head, and never reset that (the
+            public code's fault).
         factor: multi-formation factor.
         engine: how gradients are computed, and the networks trained.
-        space, pixel_box: see :class:`~dcond.pixels.PixelSGD`.
+        space, pixel_box: see :class:`~dcond.training.image_optim.PixelSGD`.
     """
 
     shares_classes: ClassVar = True
@@ -155,9 +162,13 @@ class HMDC:
         one_of("method.gbm_reduce", self.gbm_reduce, balance.REDUCTIONS)
         one_of("method.distillation", self.distillation, (*FORMS, "none"))
         one_of("method.mix_softmax", self.mix_softmax, AXES)
-        require(self.lr_alignment > 0, f"method.lr_alignment={self.lr_alignment} must be greater than 0.")
         require(
-            "md" not in self.pool.networks, "learners.networks.md: that name is the distillation loss's; give another."
+            self.lr_alignment > 0,
+            f"method.lr_alignment={self.lr_alignment} must be greater than 0.",
+        )
+        require(
+            "md" not in self.pool.networks,
+            "learners.networks.md: that name is the distillation loss's; give another.",
         )
         for name in ("cutmix_real", "cutmix_synthetic", "cutmix_train"):
             chance = getattr(self, name)
@@ -182,7 +193,9 @@ class HMDC:
         losses = len(learners.networks) + (learners.alignment is not None)
         accumulator = torch.full((real.spec.classes, losses), balance.START, device=real.device)
         rows = torch.zeros(real.spec.classes, self.batch_real, dtype=torch.long, device=real.device)
-        return HMDCState(learners, gradients, 0, 0, accumulator, rows, PixelSGD.of(self, synthetic), rng)
+        return HMDCState(
+            learners, gradients, 0, 0, accumulator, rows, PixelSGD.of(self, synthetic), rng
+        )
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: HMDCState) -> dict[str, Tensor]:
         """Do one image update, and train the networks before the next."""
@@ -191,14 +204,22 @@ class HMDC:
             state.accumulator.fill_(balance.START)
             state.outer = 0
         elif state.outer > 0:
-            on_first(lambda: self._train(real, state), state.learners.modules, state.rng)
+            run_on_rank0(lambda: self._train(real, state), state.learners.modules, state.rng)
         batch, images = self._views(real, synthetic, state)  # B_c, S_c
         losses, towards = match_networks(
-            state.learners.networks, state.gradients, state.learners.alignment, batch, images, squared, state.fast
+            state.learners.networks,
+            state.gradients,
+            state.learners.alignment,
+            batch,
+            images,
+            squared,
+            state.fast,
         )
         pulled = [image_gradient(synthetic, images, part, retain_graph=True) for part in towards]
         unit = state.pixels.unit
-        gradients = unit * torch.stack(pulled).unflatten(1, (-1, synthetic.ipc))  # ∂L_j/∂S, (j, k, n, c, h, w)
+        gradients = unit * torch.stack(pulled).unflatten(
+            1, (-1, synthetic.ipc)
+        )  # ∂L_j/∂S, (j, k, n, c, h, w)
         gradient = self._balanced(gradients, state)
         if self.unit_gradients:
             gradient = balance.unit_peaks(gradient)
@@ -206,7 +227,9 @@ class HMDC:
         state.pixels.step(gradient.flatten(0, 1) / unit, self.lr * left)
         state.pixels.project()
         state.step, state.outer = state.step + 1, state.outer + 1
-        names = [*self.pool.networks, "md"][: len(losses)]  # one network has no distillation, nor has form "none"
+        names = [*self.pool.networks, "md"][
+            : len(losses)
+        ]  # one network has no distillation, nor has form "none"
         named = {f"loss_{name}": loss for name, loss in zip(names, losses, strict=True)}
         return {"loss": torch.stack(losses).sum(), **named}
 
@@ -222,16 +245,20 @@ class HMDC:
             fast=state.fast,
         )
 
-    def _views(self, real: RealData, synthetic: SyntheticSet, state: HMDCState) -> tuple[RealBatch, Tensor]:
+    def _views(
+        self, real: RealData, synthetic: SyntheticSet, state: HMDCState
+    ) -> tuple[RealBatch, Tensor]:
         """Return both sides' class batches (k, b or n, c, h, w), normalised and augmented."""
         rng = state.rng
         if self.choice == "random":
-            state.rows = moved(real.draw_per_class(self.batch_real, rng.real), real.device)
+            state.rows = to_device(real.draw_per_class(self.batch_real, rng.real), real.device)
         elif state.outer % self.refresh == 0:
-            on_first(lambda: self._choose(real, state), [state.rows], rng)
+            run_on_rank0(lambda: self._choose(real, state), [state.rows], rng)
         images = subset_per_class(decoded_by_class(synthetic), self.batch_synthetic, rng.synthetic)
         batch = normalised_by_class(real, current().own(state.rows))
-        batch, images = siamese(self.augment, batch, real.spec.normalise(images), rng.augmentation)  # ω per class
+        batch, images = siamese_augment(
+            self.augment, batch, real.spec.normalise(images), rng.augmentation
+        )  # ω per class
         batch = mix_real_within_classes(batch, self.cutmix_real, rng.augmentation)
         return batch, mix_within_classes(images, self.cutmix_synthetic, rng.augmentation)
 
@@ -250,5 +277,7 @@ class HMDC:
         if not self.gbm:
             return gradients.sum(0)
         if state.outer % self.gbm_every == 0:
-            state.accumulator = balance.accumulate(state.accumulator, balance.peaks(gradients), self.gbm_reduce)
+            state.accumulator = balance.accumulate(
+                state.accumulator, balance.peaks(gradients), self.gbm_reduce
+            )
         return torch.einsum("kj,jknchw->knchw", balance.weights(state.accumulator), gradients)

@@ -8,14 +8,20 @@ from torch import Tensor
 
 from dcond.augment import DiffAug
 from dcond.errors import whole_number
+from dcond.matching.batches import (
+    decoded_by_class,
+    image_gradient,
+    real_by_class,
+    siamese_augment,
+    subset_per_class,
+)
 from dcond.matching.engine import Engine
-from dcond.matching.features import ClassFeatureMatching
-from dcond.matching.kernels import mmd, named
-from dcond.matching.real_batch import RealBatch
-from dcond.matching.views import decoded_by_class, image_gradient, real_by_class, siamese, subset_per_class
+from dcond.matching.feature_matching import ClassFeatureMatching
+from dcond.matching.lazy_batch import RealBatch
+from dcond.matching.mmd import get_kernel, mmd
 from dcond.models import Network, Recipe
-from dcond.pixels import PixelSweep, check_sweep_settings
 from dcond.rng import Streams
+from dcond.training.image_optim import PixelSweep, check_sweep_settings
 from dcond.types import RealData, SyntheticSet
 
 
@@ -31,7 +37,11 @@ class M3DState:
 
     def state_dict(self) -> dict[str, Any]:
         """Return what must be saved."""
-        return {"network": self.network.state_dict(), "uses": self.uses, "pixels": self.pixels.state_dict()}
+        return {
+            "network": self.network.state_dict(),
+            "uses": self.uses,
+            "pixels": self.pixels.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned."""
@@ -46,25 +56,29 @@ class M3D:
 
     L = Σ_c mean K(S_c, S_c) - 2 mean K(S_c, B_c) + mean K(B_c, B_c)     (biased, diagonal included, bandwidth detached)
 
-    Paper: Zhang et al., M3D: Dataset condensation by minimizing maximum mean discrepancy, arXiv 2312.15927.
-    Differs from the public loop: it takes one SGD step per class on one shared tensor, so that a class's images coast
-    on their momentum while the others step; see :class:`~dcond.pixels.PixelSweep` for that and for ``sweep="joint"``.
-    Images are projected to [0, 1] after every update (the public code clips before each sweep only).
+    Paper: Zhang et al., M3D: Dataset condensation by minimizing maximum mean discrepancy, arXiv
+    2312.15927. Differs from the public loop: it takes one SGD step per class on one shared tensor,
+    so that a class's images coast on their momentum while the others step; see
+    :class:`~dcond.training.image_optim.PixelSweep` for that and for ``sweep="joint"``. Images are
+    projected to [0, 1] after every update (the public code clips before each sweep only).
 
     Args:
         network: recipe of φ, never trained.
         engine: how features are computed.
-        augment: Siamese augmentation, one draw per class for real and synthetic together; None for none.
+        augment: Siamese augmentation, one draw per class for real and synthetic together; None for
+            none.
         steps: sweeps over the classes.
-        lr: of the images, in units of ``space``, times ipc (the published settings at 28 and 32 px: lr = 1).
+        lr: of the images, in units of ``space``, times ipc (the published settings at 28 and 32 px:
+            lr = 1).
         momentum: of the images.
-        kernel: gaussian, linear, poly2 or gauss_fixed (:mod:`dcond.matching.kernels`).
+        kernel: gaussian, linear, poly2 or gauss_fixed (:mod:`dcond.matching.mmd`).
         batch_real: real images per class and step.
-        batch_synthetic: decoded images per class and step at most; a random subset where there are more.
+        batch_synthetic: decoded images per class and step at most; a random subset where there are
+            more.
         factor: multi-formation factor.
         steps_per_network: steps before a new random network is drawn.
         sweep: "joint", all classes at once, or "sequential", the public loop.
-        space, pixel_box: see :class:`~dcond.pixels.PixelSGD`.
+        space, pixel_box: see :class:`~dcond.training.image_optim.PixelSGD`.
     """
 
     shares_classes: ClassVar = True
@@ -86,14 +100,16 @@ class M3D:
 
     def __post_init__(self) -> None:
         check_sweep_settings(self)
-        named(self.kernel)  # an unknown kernel fails here
+        get_kernel(self.kernel)  # an unknown kernel fails here
         for name in ("steps", "batch_real", "batch_synthetic", "factor", "steps_per_network"):
             whole_number(f"method.{name}", getattr(self, name))
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> M3DState:
         """Draw the first network and make the pixel optimiser."""
         network = self.network.build(real.spec, rng.networks, real.device).requires_grad_(False)
-        features = self.engine.features(network, real.spec, self.steps * len(real.class_names) * self.batch_real)
+        features = self.engine.features(
+            network, real.spec, self.steps * len(real.class_names) * self.batch_real
+        )
         return M3DState(network, features, 0, PixelSweep(self, synthetic), rng)
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: M3DState) -> dict[str, Tensor]:
@@ -110,11 +126,19 @@ class M3D:
         state.pixels.project()
         return {"loss": losses.sum()}
 
-    def _match(self, batch: RealBatch, synthetic: SyntheticSet, state: M3DState) -> tuple[Tensor, Tensor]:
+    def _match(
+        self, batch: RealBatch, synthetic: SyntheticSet, state: M3DState
+    ) -> tuple[Tensor, Tensor]:
         """Return the discrepancy of every class, (k,), and the gradient of their sum with respect to the images."""
         rng = state.rng
-        images = subset_per_class(decoded_by_class(synthetic), self.batch_synthetic, rng.synthetic)  # S_c
-        batch, images = siamese(self.augment, batch, synthetic.spec.normalise(images), rng.augmentation)  # ω per class
-        discrepancy = partial(mmd, kernel=named(self.kernel))
+        images = subset_per_class(
+            decoded_by_class(synthetic), self.batch_synthetic, rng.synthetic
+        )  # S_c
+        batch, images = siamese_augment(
+            self.augment, batch, synthetic.spec.normalise(images), rng.augmentation
+        )  # ω per class
+        discrepancy = partial(mmd, kernel=get_kernel(self.kernel))
         losses, towards = state.features.match(batch, images, discrepancy)
-        return losses, image_gradient(synthetic, images, towards)  # through augmentation and decoding
+        return losses, image_gradient(
+            synthetic, images, towards
+        )  # through augmentation and decoding

@@ -18,7 +18,7 @@ class Selection:
     """Real images chosen by a rule: random, herding, k-center or k-means; nothing is optimised.
 
     Args:
-        rule: which images of each class (see :mod:`dcond.init.choose`).
+        rule: which images of each class (see :mod:`dcond.init.rules`).
         factor: f > 1 chooses f² times as many and stores them shrunken.
     """
 
@@ -27,12 +27,19 @@ class Selection:
     steps: int = 0
 
     def __post_init__(self) -> None:
-        require(self.steps == 0, f"method.steps={self.steps}: a selection takes no steps; leave it at 0.")
-        require(self.factor >= 1, f"method.factor={self.factor} is out of range; allowed: 1 or more.")
+        require(
+            self.steps == 0,
+            f"method.steps={self.steps}: a selection takes no steps; leave it at 0.",
+        )
+        require(
+            self.factor >= 1, f"method.factor={self.factor} is out of range; allowed: 1 or more."
+        )
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> NoState:
         """Choose the images and store them."""
-        chosen = FromReal(rule=self.rule)(real, synthetic.ipc, self.factor, rng)  # may train a network: not in no_grad
+        chosen = FromReal(rule=self.rule)(
+            real, synthetic.ipc, self.factor, rng
+        )  # may train a network: not in no_grad
         with torch.no_grad():
             synthetic.images.copy_(chosen)
         return NoState()

@@ -10,4 +10,16 @@ from dcond.models.timm_network import Timm
 from dcond.models.vgg import VGG11
 from dcond.models.vit import ViT
 
-__all__ = ["MLP", "VGG11", "AlexNet", "ConvNet", "LeNet", "Network", "Pool", "Recipe", "ResNet", "Timm", "ViT"]
+__all__ = [
+    "MLP",
+    "VGG11",
+    "AlexNet",
+    "ConvNet",
+    "LeNet",
+    "Network",
+    "Pool",
+    "Recipe",
+    "ResNet",
+    "Timm",
+    "ViT",
+]

@@ -14,8 +14,8 @@ from dcond.types import ImageSpec
 class AlexNet(Recipe):
     """conv5 (128), pool, conv5 (192), pool, conv3 (256), conv3 (192), conv3 (192), pool, linear; ReLU, max-pooling.
 
-    The normalised image is zero-padded to a multiple of 8 (28 px become 32). embed: the flattened last map.
-    features: the map after each pooling.
+    The normalised image is zero-padded to a multiple of 8 (28 px become 32). embed: the flattened
+    last map. features: the map after each pooling.
 
     Args:
         norm: after each convolution: none (as published), batch, instance or group.
@@ -36,10 +36,15 @@ class AlexNet(Recipe):
             nn.Sequential(*self._layer(spec.channels, 128, 5), nn.MaxPool2d(2)),
             nn.Sequential(*self._layer(128, 192, 5), nn.MaxPool2d(2)),
             nn.Sequential(
-                *self._layer(192, 256, 3), *self._layer(256, 192, 3), *self._layer(192, 192, 3), nn.MaxPool2d(2)
+                *self._layer(192, 256, 3),
+                *self._layer(256, 192, 3),
+                *self._layer(192, 192, 3),
+                nn.MaxPool2d(2),
             ),
         ]
-        return Staged(stages, nn.Flatten(), nn.Linear(192 * height * width // 64, spec.classes), canvas)
+        return Staged(
+            stages, nn.Flatten(), nn.Linear(192 * height * width // 64, spec.classes), canvas
+        )
 
     def _layer(self, channels: int, width: int, kernel: int) -> list[nn.Module]:
         convolution = nn.Conv2d(channels, width, kernel, padding=kernel // 2)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from dcond.errors import require
-from dcond.memory import moved
-from dcond.models.weights import digest, read_weights, start_from
+from dcond.memory import to_device
+from dcond.models.initial_weights import digest, read_weights, start_from
 from dcond.rng import generator, seeded_globals
 from dcond.types import Features, ImageSpec
 
@@ -45,10 +45,13 @@ class Recipe(ABC):
 
     Args:
         name: how messages call it; tables say the pool's key.
-        lr: learning rate for training it on a synthetic set (SGD; METHODS of the evaluation protocol).
-        weights: a file to start from, here and after every reset: a ``state_dict`` of this very network, saved by
-            ``torch.save``, for any classes; the last linear layer is drawn anew. None draws all.
-        cutmix: False trains it without CutMix where an evaluation mixes, as HMDC's does with transformers.
+        lr: learning rate for training it on a synthetic set (SGD; METHODS of the evaluation
+            protocol).
+        weights: a file to start from, here and after every reset: a ``state_dict`` of this very
+            network, saved by ``torch.save``, for any classes; the last linear layer is drawn anew.
+            None draws all.
+        cutmix: False trains it without CutMix where an evaluation mixes, as HMDC's does with
+            transformers.
     """
 
     name: str
@@ -81,7 +84,9 @@ class Recipe(ABC):
         """
         return self if self.weights is None else replace(self, weights=digest(self._given))
 
-    def build(self, spec: ImageSpec, rng: torch.Generator, device: torch.device | str = "cpu") -> Network:
+    def build(
+        self, spec: ImageSpec, rng: torch.Generator, device: torch.device | str = "cpu"
+    ) -> Network:
         """Make a network with weights drawn from ``rng``, or of its file, in train mode, on ``device``.
 
         Raises:
@@ -94,7 +99,7 @@ class Recipe(ABC):
         fresh = self._fresh(spec, rng).state_dict()
         with torch.no_grad():
             for name, tensor in network.state_dict().items():
-                tensor.copy_(moved(fresh[name], tensor.device))
+                tensor.copy_(to_device(fresh[name], tensor.device))
 
     def _fresh(self, spec: ImageSpec, rng: torch.Generator) -> Network:
         with seeded_globals(rng):

@@ -17,21 +17,27 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "silu": nn.SiLU,
     "sigmoid": nn.Sigmoid,
 }
-POOLINGS: dict[str, type[nn.Module] | None] = {"avg": nn.AvgPool2d, "max": nn.MaxPool2d, "none": None}
+POOLINGS: dict[str, type[nn.Module] | None] = {
+    "avg": nn.AvgPool2d,
+    "max": nn.MaxPool2d,
+    "none": None,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConvNet(Recipe):
     """D blocks of [3×3 convolution, norm, activation, 2×2 pooling], then one linear layer.
 
-    The normalised image is zero-padded to a multiple of 2^D, so 28 px become 32 at D = 3. The DC authors' code gets
-    the same from a wider padding of the first convolution, which it ties to one channel; here the image's side
-    decides. embed: the flattened last map. features: the map after each pooling.
+    The normalised image is zero-padded to a multiple of 2^D, so 28 px become 32 at D = 3. The DC
+    authors' code gets the same from a wider padding of the first convolution, which it ties to one
+    channel; here the image's side decides. embed: the flattened last map. features: the map after
+    each pooling.
 
     Args:
         depth: D ≥ 1; None takes it from the shorter side, see :func:`auto_depth`.
         width: channels W of every block.
-        norm: none, batch, layer (over c, h, w), instance (scale and shift per channel), or group (4 groups).
+        norm: none, batch, layer (over c, h, w), instance (scale and shift per channel), or group (4
+            groups).
         activation: relu, leaky_relu (slope 0.01), silu (the field's "swish"), or sigmoid.
         pooling: avg, max, or none (the map keeps its size, and nothing is padded).
 
@@ -67,14 +73,18 @@ class ConvNet(Recipe):
         depth = self.depth or auto_depth(side)
         halves = self.pooling != "none"
         self._check_fits(depth, side, spec)
-        height, width = canvas = multiple_of(2**depth, spec) if halves else (spec.height, spec.width)
+        height, width = canvas = (
+            multiple_of(2**depth, spec) if halves else (spec.height, spec.width)
+        )
         stages: list[nn.Module] = []
         for block in range(depth):
             size = (height >> block, width >> block) if halves else (height, width)
             stages.append(self._block(self.width if block else spec.channels, size))
         if halves:
             height, width = height >> depth, width >> depth
-        return Staged(stages, nn.Flatten(), nn.Linear(self.width * height * width, spec.classes), canvas)
+        return Staged(
+            stages, nn.Flatten(), nn.Linear(self.width * height * width, spec.classes), canvas
+        )
 
     def _check_fits(self, depth: int, side: int, spec: ImageSpec) -> None:
         largest = int(log2(side))
@@ -85,8 +95,16 @@ class ConvNet(Recipe):
         )
 
     def _block(self, channels: int, size: tuple[int, int]) -> nn.Module:
-        norm = nn.LayerNorm([self.width, *size]) if self.norm == "layer" else norm_layer(self.norm, self.width)
-        layers = [nn.Conv2d(channels, self.width, 3, padding=1), norm, ACTIVATIONS[self.activation]()]
+        norm = (
+            nn.LayerNorm([self.width, *size])
+            if self.norm == "layer"
+            else norm_layer(self.norm, self.width)
+        )
+        layers = [
+            nn.Conv2d(channels, self.width, 3, padding=1),
+            norm,
+            ACTIVATIONS[self.activation](),
+        ]
         pool = POOLINGS[self.pooling]
         return nn.Sequential(*layers, *([pool(2)] if pool else []))
 
@@ -94,7 +112,7 @@ class ConvNet(Recipe):
 def auto_depth(side: int) -> int:
     """Return the field's depth for a shorter side: 3 at 28 and 32 px, 4 at 64, 5 at 128.
 
-    From 28 px on a map of about 4×4 is left: ⌈log₂ side⌉ − 2. Smaller images get as many blocks, up to 3, as leave
-    2×2: 3 at 16 px, 2 at 8.
+    From 28 px on a map of about 4×4 is left: ⌈log₂ side⌉ − 2. Smaller images get as many blocks, up
+    to 3, as leave 2×2: 3 at 16 px, 2 at 8.
     """
     return max(1, ceil(log2(side)) - 2, min(3, int(log2(side)) - 1))

@@ -27,7 +27,10 @@ class MLP(Recipe):
     def __post_init__(self) -> None:
         super().__post_init__()
         object.__setattr__(self, "hidden", tuple(self.hidden))  # a YAML list arrives as a list
-        require(len(self.hidden) > 0, f"{self.name}: hidden is empty; name at least one width, such as [128, 128].")
+        require(
+            len(self.hidden) > 0,
+            f"{self.name}: hidden is empty; name at least one width, such as [128, 128].",
+        )
         for width in self.hidden:
             whole_number(f"{self.name}: hidden width", width)
 
@@ -38,4 +41,6 @@ class MLP(Recipe):
             nn.Sequential(nn.Flatten(), nn.Linear(d, e), nn.ReLU(), nn.Unflatten(1, (e, 1, 1)))
             for d, e in zip(widths, self.hidden, strict=False)
         ]
-        return Staged(stages, nn.Flatten(), nn.Linear(widths[-1], spec.classes), (spec.height, spec.width))
+        return Staged(
+            stages, nn.Flatten(), nn.Linear(widths[-1], spec.classes), (spec.height, spec.width)
+        )

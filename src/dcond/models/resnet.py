@@ -15,20 +15,23 @@ from dcond.types import ImageSpec
 class ResNet(Recipe):
     """A 3×3 stem, stages of basic blocks whose width doubles and side halves from stage to stage, one linear layer.
 
-    ResNet-18: the defaults. ResNet18_AP: downsample=avg_pool, head=flatten. ResNetAP-10 of IDC: blocks [1, 1, 1, 1],
-    downsample=avg_pool, stem=by_size, initialisation=he_out. An image smaller than 2 to the power of the number of
-    stages is zero-padded to that side, so the last stage sees at least 2×2 pixels (on one pixel an instance norm
-    would return its bias alone). embed: the head's input. features: the stem and each stage.
+    ResNet-18: the defaults. ResNet18_AP: downsample=avg_pool, head=flatten. ResNetAP-10 of IDC:
+    blocks [1, 1, 1, 1], downsample=avg_pool, stem=by_size, initialisation=he_out. An image smaller
+    than 2 to the power of the number of stages is zero-padded to that side, so the last stage sees
+    at least 2×2 pixels (on one pixel an instance norm would return its bias alone). embed: the
+    head's input. features: the stem and each stage.
 
     Args:
         blocks: basic blocks per stage.
         width: channels of the stem and the first stage.
         norm: instance (scale and shift per channel), batch or group.
-        downsample: strided convolutions (stride), or plain ones followed by 2×2 average pooling (avg_pool).
+        downsample: strided convolutions (stride), or plain ones followed by 2×2 average pooling
+            (avg_pool).
         head: spatial mean (mean) or the whole map (flatten) before the linear layer.
-        stem: conv3 for every size (plain); or by_size: conv3 up to 64 px, conv3 and pooling by 2 up to 128 px,
-            else conv7 and pooling by 4.
-        initialisation: PyTorch's (default), or convolutions from N(0, 2 / (kernel² · channels out)) (he_out).
+        stem: conv3 for every size (plain); or by_size: conv3 up to 64 px, conv3 and pooling by 2 up
+            to 128 px, else conv7 and pooling by 4.
+        initialisation: PyTorch's (default), or convolutions from N(0, 2 / (kernel² · channels out))
+            (he_out).
 
     Sources: DC (arXiv 2006.05929) and IDC (arXiv 2205.14959), the authors' code.
     """
@@ -88,7 +91,9 @@ class ResNet(Recipe):
             kernel, shrink = (3, 2) if side <= 128 else (7, 4)
         convolution = nn.Conv2d(spec.channels, self.width, kernel, padding=kernel // 2, bias=False)
         pool = [nn.AvgPool2d(shrink)] if shrink > 1 else []
-        return nn.Sequential(convolution, norm_layer(self.norm, self.width), nn.ReLU(), *pool), shrink
+        return nn.Sequential(
+            convolution, norm_layer(self.norm, self.width), nn.ReLU(), *pool
+        ), shrink
 
     def _last_side(self, side: int) -> int:
         for _ in self.blocks[1:]:
@@ -103,7 +108,8 @@ class BasicBlock(nn.Module):
         channels: of the input.
         width: channels of the output.
         norm: see :func:`norm_layer`.
-        downsample: halve the side by stride, by average pooling after the first convolution (avg_pool), or not (none).
+        downsample: halve the side by stride, by average pooling after the first convolution
+            (avg_pool), or not (none).
     """
 
     def __init__(self, channels: int, width: int, norm: str, downsample: str):
@@ -131,4 +137,6 @@ class BasicBlock(nn.Module):
 def he_out(module: nn.Module) -> None:
     """Draw a convolution's weights from N(0, 2 / (kernel² · channels out)), as IDC's ResNetAP does."""
     if isinstance(module, nn.Conv2d):
-        nn.init.normal_(module.weight, std=sqrt(2 / (module.kernel_size[0] ** 2 * module.out_channels)))
+        nn.init.normal_(
+            module.weight, std=sqrt(2 / (module.kernel_size[0] ** 2 * module.out_channels))
+        )

@@ -15,8 +15,8 @@ GROUPS = 4  # of norm=group, as in the DC authors' networks
 class Staged(Network):
     """Zero-pad to a canvas, run the stages, flatten through the neck, classify.
 
-    The images are padded in normalised space, so the frame has the data set's mean colour. They sit in the middle;
-    an odd remainder goes to the bottom and right.
+    The images are padded in normalised space, so the frame has the data set's mean colour. They sit
+    in the middle; an odd remainder goes to the bottom and right.
 
     Args:
         stages: each maps (n, c, h, w) to (n, c', h', w'); the output of each is a tap.
@@ -25,7 +25,9 @@ class Staged(Network):
         canvas: height and width the stages see; none smaller than the image's.
     """
 
-    def __init__(self, stages: Sequence[nn.Module], neck: nn.Module, head: nn.Linear, canvas: tuple[int, int]):
+    def __init__(
+        self, stages: Sequence[nn.Module], neck: nn.Module, head: nn.Linear, canvas: tuple[int, int]
+    ):
         super().__init__()
         self.stages = nn.ModuleList(stages)
         self.neck = neck
@@ -82,8 +84,8 @@ def multiple_of(step: int, spec: ImageSpec) -> tuple[int, int]:
 def norm_layer(kind: str, channels: int) -> nn.Module:
     """Return a normalisation for (n, channels, h, w): none, batch, instance or group.
 
-    "instance" is a group norm of one channel per group with scale and shift, as in the DC authors' code: unlike
-    ``nn.InstanceNorm2d`` it has parameters by default.
+    "instance" is a group norm of one channel per group with scale and shift, as in the DC authors'
+    code: unlike ``nn.InstanceNorm2d`` it has parameters by default.
     """
     one_of("norm", kind, ("none", "batch", "instance", "group"))
     if kind == "none":

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dcond.errors import ConfigError, UnsupportedError, one_of, require, whole_number
 from dcond.models.base import Network, Recipe
-from dcond.models.published import check_architecture, published
+from dcond.models.timm_weights import check_architecture, published
 from dcond.types import Features, ImageSpec
 
 
@@ -20,25 +20,27 @@ from dcond.types import Features, ImageSpec
 class Timm(Recipe):
     """Any timm network by name; images are resized to its own input size (bilinear, align_corners False).
 
-    A grey image is repeated over three channels for pretrained weights; else the network is made with the images'
-    channels. embed: timm's pre-logits, flattened. features: timm's ``forward_intermediates``: every block of a
-    transformer before the last norm, every stage of a convolutional network. (For timm's ResNets the stem's tap lies
-    before its max-pooling, where HMDC's public code taps after it.) semantic: the class token where there is one,
-    else the spatial mean.
+    A grey image is repeated over three channels for pretrained weights; else the network is made
+    with the images' channels. embed: timm's pre-logits, flattened. features: timm's
+    ``forward_intermediates``: every block of a transformer before the last norm, every stage of a
+    convolutional network. (For timm's ResNets the stem's tap lies before its max-pooling, where
+    HMDC's public code taps after it.) semantic: the class token where there is one, else the
+    spatial mean.
 
     Args:
         architecture: timm's name, with the tag of the weights after a dot.
         pretrained: start from published weights with a fresh head; timm downloads them once.
         checkpoint: a file of weights to read instead of downloading (pretrained only).
         input_size: side in px the images are resized to; None takes the network's own.
-        input_stats: what pretrained weights see: images normalised by the checkpoint's mean and std (checkpoint), or
-            by the data set's as they come (dataset; HMDC's public code). Without pretrained weights always the latter.
-        fused_attention: True uses PyTorch's fused attention: faster, but it cannot be differentiated twice, which
-            gradient matching needs.
+        input_stats: what pretrained weights see: images normalised by the checkpoint's mean and std
+            (checkpoint), or by the data set's as they come (dataset; HMDC's public code). Without
+            pretrained weights always the latter.
+        fused_attention: True uses PyTorch's fused attention: faster, but it cannot be
+            differentiated twice, which gradient matching needs.
 
     Raises:
-        ConfigError: an unknown name or tag, weights that cannot be fetched, or images that are neither grey nor
-            colour for pretrained weights.
+        ConfigError: an unknown name or tag, weights that cannot be fetched, or images that are
+            neither grey nor colour for pretrained weights.
     """
 
     architecture: str
@@ -57,7 +59,9 @@ class Timm(Recipe):
             self.pretrained or self.checkpoint is None,
             f"{self.name}: checkpoint={self.checkpoint} is read only with pretrained=true; set it, or drop checkpoint.",
         )
-        check_architecture(self.name, self.architecture, self.pretrained and self.checkpoint is None)
+        check_architecture(
+            self.name, self.architecture, self.pretrained and self.checkpoint is None
+        )
 
     def fetch(self) -> None:
         """Download published weights, or read the file of them, once."""
@@ -107,8 +111,12 @@ class Timm(Recipe):
         import timm
 
         if not self.pretrained:
-            return timm.create_model(self.architecture, in_chans=spec.channels, num_classes=spec.classes)
-        return published(self.name, self.architecture, classes=spec.classes, checkpoint=self.checkpoint)
+            return timm.create_model(
+                self.architecture, in_chans=spec.channels, num_classes=spec.classes
+            )
+        return published(
+            self.name, self.architecture, classes=spec.classes, checkpoint=self.checkpoint
+        )
 
 
 class Adapt(nn.Module):
@@ -182,7 +190,10 @@ class TimmNetwork(Network):
 
     def _taps(self, found: Any) -> list[Features]:
         pairs = [tap if isinstance(tap, tuple) else (tap, None) for tap in found]
-        return [Features(grid.mean((2, 3)) if tokens is None else tokens[:, 0], grid) for grid, tokens in pairs]
+        return [
+            Features(grid.mean((2, 3)) if tokens is None else tokens[:, 0], grid)
+            for grid, tokens in pairs
+        ]
 
     @property
     def _has_class_token(self) -> bool:

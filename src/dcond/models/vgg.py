@@ -16,13 +16,15 @@ WIDTHS = ((64,), (128,), (256, 256), (512, 512), (512, 512))  # convolutions bet
 class VGG11(Recipe):
     """Eight [conv3, norm, ReLU] of 64 to 512 channels, five max-poolings, the spatial mean, one linear layer.
 
-    The normalised image is zero-padded to a multiple of 32, so the last convolutions see at least 2×2 pixels (on one
-    pixel an instance norm would return its bias alone). embed: the 512 means. features: the map after each pooling.
+    The normalised image is zero-padded to a multiple of 32, so the last convolutions see at least
+    2×2 pixels (on one pixel an instance norm would return its bias alone). embed: the 512 means.
+    features: the map after each pooling.
 
     Args:
         norm: instance (default), batch, group or none.
 
-    Source: DC (arXiv 2006.05929), networks.py of the authors' code; there the head fails above 32 px.
+    Source: DC (arXiv 2006.05929), networks.py of the authors' code; there the head fails above 32
+    px.
     """
 
     norm: str = "instance"
@@ -37,8 +39,14 @@ class VGG11(Recipe):
         for widths in WIDTHS:
             layers: list[nn.Module] = []
             for width in widths:
-                layers += [nn.Conv2d(channels, width, 3, padding=1), norm_layer(self.norm, width), nn.ReLU()]
+                layers += [
+                    nn.Conv2d(channels, width, 3, padding=1),
+                    norm_layer(self.norm, width),
+                    nn.ReLU(),
+                ]
                 channels = width
             stages.append(nn.Sequential(*layers, nn.MaxPool2d(2)))
         neck = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
-        return Staged(stages, neck, nn.Linear(channels, spec.classes), multiple_of(2 ** len(WIDTHS), spec))
+        return Staged(
+            stages, neck, nn.Linear(channels, spec.classes), multiple_of(2 ** len(WIDTHS), spec)
+        )

@@ -18,19 +18,21 @@ from dcond.types import ImageSpec
 class ViT(Recipe):
     """timm's pre-norm vision transformer with a class token and learned positions, no dropout.
 
-    The normalised image is zero-padded to a multiple of the patch. embed: the class token after the last norm.
-    features: per block, before the last norm, the class token (semantic) and the grid of patches (spatial).
+    The normalised image is zero-padded to a multiple of the patch. embed: the class token after the
+    last norm. features: per block, before the last norm, the class token (semantic) and the grid of
+    patches (spatial).
 
     Args:
         patch: side of a patch in px; None takes it from the shorter side, see :func:`auto_patch`.
         depth: number of blocks.
         width: size of a token; a multiple of ``heads``.
         heads: attention heads per block.
-        fused_attention: True uses PyTorch's fused attention: faster, but it cannot be differentiated twice, which
-            gradient matching needs.
+        fused_attention: True uses PyTorch's fused attention: faster, but it cannot be
+            differentiated twice, which gradient matching needs.
 
-    Initialisation: linear layers from N(0, 1 / inputs), positions from N(0, 1). timm's own (all at 0.02, meant for
-    long schedules with AdamW) stays at chance here: 300 SGD steps at a rate of 0.003 to 0.1 on 10 or 100 digits.
+    Initialisation: linear layers from N(0, 1 / inputs), positions from N(0, 1). timm's own (all at
+    0.02, meant for long schedules with AdamW) stays at chance here: 300 SGD steps at a rate of
+    0.003 to 0.1 on 10 or 100 digits.
 
     Source: ViT (arXiv 2010.11929); patch 4 at 32 px is the field's choice for small images.
     """
@@ -54,7 +56,9 @@ class ViT(Recipe):
 
     def module(self, spec: ImageSpec) -> Network:
         """Make the module for these images."""
-        from timm.models.vision_transformer import VisionTransformer  # seconds to import; only this network needs it
+        from timm.models.vision_transformer import (
+            VisionTransformer,  # seconds to import; only this network needs it
+        )
 
         patch = self.patch or auto_patch(min(spec.height, spec.width))
         canvas = multiple_of(patch, spec)

@@ -4,8 +4,8 @@ from collections import Counter
 from dataclasses import dataclass
 
 from dcond.report.estimate import Estimate
-from dcond.report.outcome import Outcome
-from dcond.report.result import TEST
+from dcond.report.record import RunRecord
+from dcond.run.result import TEST
 
 AVERAGE = "average"
 BASELINE_TITLES = {
@@ -22,7 +22,7 @@ class Row:
     title: str
     note: str = ""  # what tells it from the method's other rows
     baseline: bool = False
-    outcomes: tuple[Outcome, ...] = ()
+    outcomes: tuple[RunRecord, ...] = ()
     accuracies: dict[str, Estimate]  # by network, and AVERAGE; empty where no run has any
     missing: tuple[int, ...] = ()  # seeds that other rows of the family have
     absent: bool = False  # the method has no run here, though at another ipc
@@ -33,7 +33,7 @@ class Row:
         """Title and note in one line."""
         return f"{self.title} ({self.note})" if self.note else self.title
 
-    def of_status(self, status: str) -> tuple[Outcome, ...]:
+    def of_status(self, status: str) -> tuple[RunRecord, ...]:
         """Return its runs that ended so."""
         return tuple(outcome for outcome in self.outcomes if outcome.status == status)
 
@@ -43,7 +43,9 @@ class Row:
         scored = {run.sample for run in self.outcomes if run.evaluated}
         ended: dict[str, str] = {}
         for status in ("done", "interrupted", "failed"):
-            ended |= {run.sample: status for run in self.of_status(status) if run.sample not in scored}
+            ended |= {
+                run.sample: status for run in self.of_status(status) if run.sample not in scored
+            }
         return Counter(ended.values())
 
     def figure(self, kind: str, name: str) -> Estimate | None:
@@ -54,9 +56,13 @@ class Row:
 
     def condensing(self) -> Estimate | None:
         """Return the seconds that making a set took: its first images, or the choice of real ones, and all steps."""
-        costs = [outcome.cost for outcome in self.of_status("done") if "condense_wall_s" in outcome.cost]
+        costs = [
+            outcome.cost for outcome in self.of_status("done") if "condense_wall_s" in outcome.cost
+        ]
         return (
-            Estimate(tuple(cost["condense_wall_s"] + cost.get("start_wall_s", 0) for cost in costs)) if costs else None
+            Estimate(tuple(cost["condense_wall_s"] + cost.get("start_wall_s", 0) for cost in costs))
+            if costs
+            else None
         )
 
 
@@ -81,7 +87,9 @@ class Block:
     def subject(self) -> str:
         """What its family is about, in one line."""
         tested = f"protocol {self.protocol}" if self.protocol else "not evaluated"
-        on = "" if self.tested_on == TEST else f"tested on {self.tested_on.replace('_', '-')} images"
+        on = (
+            "" if self.tested_on == TEST else f"tested on {self.tested_on.replace('_', '-')} images"
+        )
         return ", ".join(part for part in (self.dataset, tested, on, self.note) if part)
 
     @property

@@ -8,24 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dcond.errors import ConfigError
-from dcond.report.outcome import Outcome, read
-from dcond.report.result import NAME
+from dcond.report.record import RunRecord, read
+from dcond.run.result import NAME
 
 LOGS = ("condense.log", "evaluate.log")  # in a run folder from its first moment on
-# A number by itself, as ``str`` writes a float; in ``v1.10`` and ``2.11.0`` the dot stands between whole numbers.
+# A number by itself, as ``str`` writes a float; in ``v1.10`` and ``2.11.0`` the dot stands between
+# whole numbers.
 DECIMAL = r"(?<![A-Za-z\d.])\d+(?:\.\d+)?(?:e[+-]\d+)?(?![A-Za-z\d]|\.\d)"
 
 
 @dataclass(frozen=True)
-class Found:
+class CollectedRuns:
     """What lies under the given paths."""
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[RunRecord, ...]
     skipped: tuple[tuple[Path, str], ...]  # files that are no result, and why
     unfinished: tuple[Path, ...]  # run folders without a result: running, or killed
 
 
-def collect(paths: Iterable[Path]) -> Found:
+def collect(paths: Iterable[Path]) -> CollectedRuns:
     """Read every ``result.json`` at or under the paths, each once, in the order of their folders.
 
     Raises:
@@ -35,9 +36,13 @@ def collect(paths: Iterable[Path]) -> Found:
     given, seen = list(paths), set()
     for path in given:
         if not path.exists():
-            raise ConfigError(f"{path} does not exist; give run folders, sweeps, or folders that hold them.")
+            raise ConfigError(
+                f"{path} does not exist; give run folders, sweeps, or folders that hold them."
+            )
         if path.is_file() and path.name != NAME:
-            raise ConfigError(f"{path} is no {NAME}; give run folders, sweeps, or folders that hold them.")
+            raise ConfigError(
+                f"{path} is no {NAME}; give run folders, sweeps, or folders that hold them."
+            )
         for folder, is_result in _folders(path):
             if folder.resolve() in seen:
                 continue
@@ -50,8 +55,10 @@ def collect(paths: Iterable[Path]) -> Found:
             except (OSError, ValueError, OverflowError, RecursionError) as error:
                 skipped.append((folder / NAME, _reason(error)))
     if not (outcomes or skipped or unfinished):
-        raise ConfigError(f"no {NAME} under {', '.join(map(str, given))}; a run writes its own at its end.")
-    return Found(tuple(outcomes), tuple(skipped), tuple(unfinished))
+        raise ConfigError(
+            f"no {NAME} under {', '.join(map(str, given))}; a run writes its own at its end."
+        )
+    return CollectedRuns(tuple(outcomes), tuple(skipped), tuple(unfinished))
 
 
 def _reason(error: Exception) -> str:
@@ -80,4 +87,6 @@ def natural(name: str) -> list[tuple[float, str]]:
 
 
 def _size(digits: str) -> float:
-    return int(digits) if digits.isdecimal() else float(digits)  # a whole number of any length keeps every digit
+    return (
+        int(digits) if digits.isdecimal() else float(digits)
+    )  # a whole number of any length keeps every digit

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dcond.intervals import interval95, quantile975
+from dcond.stats import interval95, quantile975
 
 
 @dataclass(frozen=True)
@@ -42,18 +42,23 @@ def of_each(found: Iterable[tuple[object, dict[str, float]]]) -> list[dict[str, 
     for which, accuracies in found:
         for network, accuracy in accuracies.items():
             together[which][network].append(accuracy)
-    return [{network: statistics.fmean(values) for network, values in each.items()} for each in together.values()]
+    return [
+        {network: statistics.fmean(values) for network, values in each.items()}
+        for each in together.values()
+    ]
 
 
 def difference95(first: Estimate, second: Estimate) -> float | None:
     """Half width of the 95 % interval of the difference of two means, for unequal variances; None without variances.
 
-    t(0.975, ν) · √(s₁²/n₁ + s₂²/n₂) with ν = (s₁²/n₁ + s₂²/n₂)² / Σ (sᵢ²/nᵢ)²/(nᵢ - 1) (Welch, 1947). The runs are not
-    taken as pairs: the same seed draws unlike things in unlike methods.
+    t(0.975, ν) · √(s₁²/n₁ + s₂²/n₂) with ν = (s₁²/n₁ + s₂²/n₂)² / Σ (sᵢ²/nᵢ)²/(nᵢ - 1) (Welch,
+    1947). The runs are not taken as pairs: the same seed draws unlike things in unlike methods.
     """
     if first.std is None or second.std is None:
         return None
-    parts = [estimate.std**2 / estimate.n for estimate in (first, second) if estimate.std is not None]
+    parts = [
+        estimate.std**2 / estimate.n for estimate in (first, second) if estimate.std is not None
+    ]
     variance = sum(parts)
     if variance == 0:
         return 0.0

@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from dcond.report.beside import Curve
 from dcond.report.block import AVERAGE, Block, Row
-from dcond.report.drawing import (
+from dcond.report.estimate import Estimate
+from dcond.report.figure_style import (
     DASHES,
     GREY,
     Drawing,
@@ -21,10 +21,10 @@ from dcond.report.drawing import (
     wrapped,
     written,
 )
-from dcond.report.estimate import Estimate
 from dcond.report.grouping import Report
-from dcond.report.layout import row_of_methods
-from dcond.report.result import ACCURACY, TEST
+from dcond.report.run_files import Curve
+from dcond.report.sheets import row_of_methods
+from dcond.run.result import ACCURACY, TEST
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +47,9 @@ def draw(report: Report, curves: Sequence[Curve] = ()) -> list[Drawing]:
     return drawings
 
 
-def _of_a_family(index: int, blocks: list[Block], curves: Sequence[Curve], taken: set[str]) -> Iterator[Drawing]:
+def _of_a_family(
+    index: int, blocks: list[Block], curves: Sequence[Curve], taken: set[str]
+) -> Iterator[Drawing]:
     first = blocks[0]
     rows = {row.name: None for block in blocks for row in row_of_methods(block)}
     looks = {name: look(number) for number, name in enumerate(rows)}
@@ -62,7 +64,11 @@ def _of_a_family(index: int, blocks: list[Block], curves: Sequence[Curve], taken
     for kind, title, figure in kinds:
         if figure is None:
             continue
-        name = next(n for i in itertools.count(1) if (n := f"{kind}_{slug}" + (f"_{i}" if i > 1 else "")) not in taken)
+        name = next(
+            n
+            for i in itertools.count(1)
+            if (n := f"{kind}_{slug}" + (f"_{i}" if i > 1 else "")) not in taken
+        )
         taken.add(name)
         yield written(figure, name, f"{title}: {first.subject}", index)
 
@@ -84,7 +90,9 @@ def _over_ipc(blocks: list[Block], looks: Looks) -> "Figure | None":
         aside = 1.03 ** (index - (len(points) - 1) / 2)  # so that error bars do not hide each other
         look = looks.get(name) or {"color": GREY, "linestyle": next(baselines), "marker": "."}
         found.sort(key=lambda point: point[0])
-        handles[name] = _bars(axes, [ipc * aside for ipc, _ in found], [estimate for _, estimate in found], look)
+        handles[name] = _bars(
+            axes, [ipc * aside for ipc, _ in found], [estimate for _, estimate in found], look
+        )
     axes.set_xscale("log")
     axes.set_xticks(ipcs, labels=[str(ipc) for ipc in ipcs])
     axes.minorticks_off()
@@ -95,10 +103,14 @@ def _over_ipc(blocks: list[Block], looks: Looks) -> "Figure | None":
     return figure
 
 
-def _bars(axes: "Axes", places: list[float], estimates: list[Estimate], look: dict[str, Any]) -> Any:
+def _bars(
+    axes: "Axes", places: list[float], estimates: list[Estimate], look: dict[str, Any]
+) -> Any:
     spreads = [100 * (estimate.ci95 or 0.0) for estimate in estimates]
     means = [100 * estimate.mean for estimate in estimates]
-    return axes.errorbar(places, means, yerr=spreads, capsize=2.5, linewidth=1.4, elinewidth=0.9, **look)
+    return axes.errorbar(
+        places, means, yerr=spreads, capsize=2.5, linewidth=1.4, elinewidth=0.9, **look
+    )
 
 
 def _accuracy_axis(axes: "Axes", block: Block) -> None:
@@ -126,8 +138,14 @@ def _over_cost(blocks: list[Block], looks: Looks) -> "Figure | None":
     for axes, (block, found) in zip(all_axes, costs, strict=True):
         free = [row.name for row, wall, _ in found if wall == 0]
         for row, wall, estimate in found:
-            aside = 0.12 * least * (free.index(row.name) - (len(free) - 1) / 2) if row.name in free else 0
-            handles[row.name] = _bars(axes, [wall + aside], [estimate], looks[row.name] | {"linestyle": "none"})
+            aside = (
+                0.12 * least * (free.index(row.name) - (len(free) - 1) / 2)
+                if row.name in free
+                else 0
+            )
+            handles[row.name] = _bars(
+                axes, [wall + aside], [estimate], looks[row.name] | {"linestyle": "none"}
+            )
         axes.set_xscale("symlog", linthresh=least, linscale=0.5)
         axes.set_xlim(-0.5 * least, 2 * max(seconds))
         ticks = _ticks(least, 2 * max(seconds))
@@ -145,7 +163,10 @@ def _ticks(least: float, most: float) -> list[float]:
     """Return zero and the round numbers of a range; the powers of ten alone where they are enough."""
     powers = [10.0**power for power in range(-3, 9)]
     round_numbers = [factor * power for power in powers for factor in (1, 2, 5)]
-    inside = [[number for number in numbers if least <= number <= most] for numbers in (powers, round_numbers)]
+    inside = [
+        [number for number in numbers if least <= number <= most]
+        for numbers in (powers, round_numbers)
+    ]
     return [0.0, *inside[len(inside[0]) < 2]]
 
 
@@ -159,11 +180,21 @@ def _costs(block: Block) -> list[tuple[Row, float, Estimate]]:
 
 def _heat_map(blocks: list[Block]) -> "Figure | None":
     """Draw the mean accuracy of each network under each row, a panel per ipc, the number in each field."""
-    fields = [(block, rows) for block in blocks if (rows := [row for row in block.rows if row.accuracies])]
+    fields = [
+        (block, rows) for block in blocks if (rows := [row for row in block.rows if row.accuracies])
+    ]
     if not fields:
         return None
-    most, widest = max(len(rows) for _, rows in fields), max(len(block.networks) for block, _ in fields)
-    found = [100 * row.accuracies[name].mean for _, rows in fields for row in rows for name in row.accuracies]
+    most, widest = (
+        max(len(rows) for _, rows in fields),
+        max(len(block.networks) for block, _ in fields),
+    )
+    found = [
+        100 * row.accuracies[name].mean
+        for _, rows in fields
+        for row in rows
+        for name in row.accuracies
+    ]
     low = 10 * math.floor(min(found) / 10)
     high = max(low + 10, 10 * math.ceil(max(found) / 10))
     labels = {row.name: wrapped(row.name, 30) for _, rows in fields for row in rows}
@@ -171,14 +202,21 @@ def _heat_map(blocks: list[Block]) -> "Figure | None":
     figure, all_axes = panels(len(fields), (0.9 + 0.09 * longest + 0.66 * widest, 1.6 + 0.4 * most))
     for axes, (block, rows) in zip(all_axes, fields, strict=True):
         means = [
-            [100 * row.accuracies[name].mean if name in row.accuracies else math.nan for name in block.networks]
+            [
+                100 * row.accuracies[name].mean if name in row.accuracies else math.nan
+                for name in block.networks
+            ]
             for row in rows
         ]
         mesh = axes.pcolormesh(means, cmap="cividis", vmin=low, vmax=high)
         axes.invert_yaxis()
         networks = [wrapped(name, 20, 1) for name in block.networks]
-        axes.set_xticks([x + 0.5 for x in range(len(networks))], labels=networks, rotation=35, ha="right")
-        axes.set_yticks([y + 0.5 for y in range(len(rows))], labels=[labels[row.name] for row in rows])
+        axes.set_xticks(
+            [x + 0.5 for x in range(len(networks))], labels=networks, rotation=35, ha="right"
+        )
+        axes.set_yticks(
+            [y + 0.5 for y in range(len(rows))], labels=[labels[row.name] for row in rows]
+        )
         axes.set_title(f"ipc {block.ipc}")
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
@@ -192,7 +230,15 @@ def _write_numbers(axes: "Axes", means: list[list[float]], middle: float) -> Non
         for x, mean in enumerate(row):
             if not math.isnan(mean):
                 colour = "white" if mean < middle else "black"  # the scale goes from dark to light
-                axes.text(x + 0.5, y + 0.5, f"{mean:.1f}", ha="center", va="center", color=colour, fontsize=8)
+                axes.text(
+                    x + 0.5,
+                    y + 0.5,
+                    f"{mean:.1f}",
+                    ha="center",
+                    va="center",
+                    color=colour,
+                    fontsize=8,
+                )
 
 
 def _losses(blocks: list[Block], curves: Sequence[Curve], looks: Looks) -> "Figure | None":
@@ -213,7 +259,9 @@ def _losses(blocks: list[Block], curves: Sequence[Curve], looks: Looks) -> "Figu
     for axes, ((method, ipc), drawn) in zip(all_axes, sorted(found.items()), strict=True):
         for name, curve in drawn:
             shown = looks[name] | {"marker": "" if len(curve.steps) > 1 else looks[name]["marker"]}
-            (handles[name],) = axes.plot(curve.steps, curve.losses, linewidth=1.1, alpha=0.85, **shown)
+            (handles[name],) = axes.plot(
+                curve.steps, curve.losses, linewidth=1.1, alpha=0.85, **shown
+            )
         axes.set_title(f"{wrapped(method, 30, 1)}, ipc {ipc}")
         axes.set_xlabel("step")
         axes.set_ylabel("loss")

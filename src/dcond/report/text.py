@@ -7,12 +7,41 @@ from collections.abc import Iterable
 
 from dcond.report.block import AVERAGE, Row
 from dcond.report.grouping import Report
-from dcond.report.layout import LEGEND, SCORES, Cell, Sheet, marks
+from dcond.report.sheets import LEGEND, SCORES, Cell, Sheet, marks
 
-COSTS = ("start_wall_s", "condense_wall_s", "steps", "step_s_median", "evaluate_wall_s", "peak_memory_bytes")
+COSTS = (
+    "start_wall_s",
+    "condense_wall_s",
+    "steps",
+    "step_s_median",
+    "evaluate_wall_s",
+    "peak_memory_bytes",
+)
 COLUMNS = (
-    *("dataset", "ipc", "protocol", "tested_on", "comparison", "networks", "method", "settings", "baseline", "network"),
-    *("n", "mean", "std", "ci95", "best", "seeds", "missing_seeds", "failed", "interrupted", "marks"),
+    *(
+        "dataset",
+        "ipc",
+        "protocol",
+        "tested_on",
+        "comparison",
+        "networks",
+        "method",
+        "settings",
+        "baseline",
+        "network",
+    ),
+    *(
+        "n",
+        "mean",
+        "std",
+        "ci95",
+        "best",
+        "seeds",
+        "missing_seeds",
+        "failed",
+        "interrupted",
+        "marks",
+    ),
     *COSTS,
     *SCORES,
 )
@@ -20,7 +49,13 @@ TEX = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
     **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}"},
-    **{"±": r"$\pm$", "–": "--", "[": "{[}", "]": "{]}", "*": "{*}"},  # the last three would belong to the \\ before
+    **{
+        "±": r"$\pm$",
+        "–": "--",
+        "[": "{[}",
+        "]": "{]}",
+        "*": "{*}",
+    },  # the last three would belong to the \\ before
 }
 
 
@@ -31,7 +66,11 @@ def as_csv(report: Report) -> str:
     writer.writeheader()
     for block in report.blocks:
         where = {"dataset": block.dataset, "ipc": block.ipc, "protocol": block.protocol}
-        where |= {"tested_on": block.tested_on, "comparison": block.note, "networks": " ".join(block.networks)}
+        where |= {
+            "tested_on": block.tested_on,
+            "comparison": block.note,
+            "networks": " ".join(block.networks),
+        }
         for row in block.rows:
             for name in row.accuracies or ("",):
                 scores = _scores(row) if name in (AVERAGE, "") else {}
@@ -86,7 +125,12 @@ def markdown(sheets: Iterable[Sheet], costs: Iterable[Sheet], notes: Iterable[st
 
 def _markdown_table(sheet: Sheet) -> str:
     head = " | ".join(map(escape_markdown, sheet.columns))
-    lines = [f"### {escape_markdown(sheet.title)}", "", f"| {head} |", f"|---|{'---:|' * (len(sheet.columns) - 1)}"]
+    lines = [
+        f"### {escape_markdown(sheet.title)}",
+        "",
+        f"| {head} |",
+        f"|---|{'---:|' * (len(sheet.columns) - 1)}",
+    ]
     lines += [f"| {' | '.join(map(_markdown_cell, row))} |" for row in sheet.rows]
     return "\n".join(lines) + "\n"
 
@@ -94,7 +138,9 @@ def _markdown_table(sheet: Sheet) -> str:
 def _markdown_cell(cell: Cell) -> str:
     text = escape_markdown(cell.text)
     small = "; ".join(filter(None, (cell.small, cell.warn)))
-    return (f"**{text}**" if cell.bold else text) + (f" ({escape_markdown(small)})" if small else "")
+    return (f"**{text}**" if cell.bold else text) + (
+        f" ({escape_markdown(small)})" if small else ""
+    )
 
 
 def escape_markdown(text: str) -> str:

@@ -1,0 +1,80 @@
+"""Npz files with ``images``, ``labels``, maybe ``class_names``, ``factor``, ``align_corners``: ``dcond export``."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dcond.data.prepared import READ_ERRORS
+from dcond.errors import ArtefactError
+from dcond.importers.raw_set import RawSet
+
+KEYS = ("images", "labels", "class_names", "factor", "align_corners")
+
+
+def read(path: Path) -> RawSet:
+    """Return the set: uint8, or floating point pixels in [0, 1]; channels first or last.
+
+    Raises:
+        ArtefactError: damaged, no npz, an array is missing or holds Python objects.
+    """
+    try:
+        if not zipfile.is_zipfile(path):  # numpy would take it for a pickle
+            raise ArtefactError(
+                f"{path} is not an npz file, or only the first part of one; copy it again."
+            )
+        with np.load(path, allow_pickle=False) as loaded:
+            arrays = {key: loaded[key] for key in KEYS if key in loaded}
+    except READ_ERRORS as error:
+        reason = " ".join(str(error).split())
+        raise ArtefactError(
+            f"{path} cannot be read as an npz file ({reason}); copy it again."
+        ) from error
+    missing = [key for key in ("images", "labels") if key not in arrays]
+    if missing:
+        raise ArtefactError(
+            f"{path} lacks {', '.join(missing)}; an npz of a synthetic set holds images and labels."
+        )
+    images = _channels_first(path, arrays["images"])
+    filled = images.is_floating_point() and images.numel() > 0
+    pixels = images.dtype == torch.uint8 or (filled and images.min() >= 0 and images.max() <= 1)
+    names = arrays.get("class_names")
+    return RawSet(
+        "npz",
+        path,
+        images,
+        _tensor(path, arrays["labels"], "labels"),
+        normalised=False if pixels else None,
+        factor=_factor(path, arrays["factor"]) if "factor" in arrays else 1,
+        align_corners=bool(np.any(arrays.get("align_corners", False))),
+        class_names=tuple(map(str, names)) if names is not None and names.ndim == 1 else None,
+    )
+
+
+def _channels_first(path: Path, array: NDArray[Any]) -> torch.Tensor:
+    images = _tensor(path, array, "images")
+    if images.ndim == 3:
+        return images[:, None]
+    if images.ndim == 4 and images.shape[-1] in (1, 3) and images.shape[1] not in (1, 3):
+        return images.permute(0, 3, 1, 2).contiguous()
+    return images
+
+
+def _factor(path: Path, array: NDArray[Any]) -> int:
+    if array.size != 1 or array.dtype.kind not in "ui" or array.item() < 1:
+        raise ArtefactError(
+            f"{path}: factor is {array.tolist()!r}; save one whole number of 1 or more."
+        )
+    return int(array.item())
+
+
+def _tensor(path: Path, array: NDArray[Any], what: str) -> torch.Tensor:
+    if array.dtype.kind not in "uif":
+        raise ArtefactError(f"{path}: {what} are of type {array.dtype}; save numbers.")
+    if array.dtype != np.uint8:
+        with np.errstate(over="ignore"):  # infinite numbers are refused where the images are used
+            array = array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
+    return torch.from_numpy(np.ascontiguousarray(array))

@@ -1,0 +1,89 @@
+"""Checkpoints: everything a run needs to go on and end in the same bytes as one never stopped."""
+
+import errno
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dcond.errors import CheckpointError, first_line
+from dcond.paths import write_atomically
+
+FORMAT = "dcond-checkpoint/1"
+NAME = "checkpoint.pt"
+
+
+@dataclass
+class Checkpoint:
+    """One moment of a run."""
+
+    step: int  # steps done
+    config: str  # the composed configuration, YAML
+    images: Tensor  # (n, c, h, w), pixel space
+    state: dict[str, Any]  # the method's
+    rng: dict[str, Tensor]
+    wall_s: float  # time spent in steps so far
+
+
+def save(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write the folder's checkpoint, replacing the one before only when the new one is complete.
+
+    Raises:
+        CheckpointError: it cannot be written; the one before stays.
+    """
+    content = {"format": FORMAT, **vars(checkpoint)}
+    try:
+        write_atomically(folder / NAME, lambda file: torch.save(content, file))
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        kept = (
+            "the last good checkpoint stays"
+            if (folder / NAME).exists()
+            else "there is none before it"
+        )
+        raise CheckpointError(
+            f"cannot write {folder / NAME} at step {checkpoint.step}: {first_line(error)}; {kept}. Free some space, "
+            f"then go on with: dcond condense resume={folder}"
+        ) from error
+
+
+def load(folder: Path) -> Checkpoint:
+    """Read a run folder's checkpoint.
+
+    Raises:
+        CheckpointError: there is none, it cannot be read, or its bytes are not those that were
+            written.
+    """
+    path = folder / NAME
+    try:
+        if path.is_file():
+            _check_sums(path)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            if content.pop("format") != FORMAT:
+                raise KeyError("format")
+            return Checkpoint(**content)
+    except Exception as error:  # what damaged bytes unpickle to can fail in any way
+        broken_seek = (
+            isinstance(error, OSError) and error.errno == errno.EINVAL
+        )  # to where a damaged archive points
+        if isinstance(error, OSError | MemoryError) and not broken_seek:
+            reason = getattr(error, "strerror", None) or first_line(error)
+            raise CheckpointError(
+                f"cannot read {path}: {reason}; see that it can be read, then resume again."
+            ) from error
+        raise CheckpointError(
+            f"{path} is damaged or no dcond checkpoint ({first_line(error)}). Start the run again."
+        ) from error
+    raise CheckpointError(
+        f"nothing to resume: {path} does not exist. Give the run folder that holds it."
+    )
+
+
+def _check_sums(path: Path) -> None:
+    """Hold every part of the archive against its CRC-32: torch writes these sums and does not look at them."""
+    with zipfile.ZipFile(path) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise CheckpointError(f"the checksum of {damaged} is wrong")

@@ -1,0 +1,184 @@
+"""One record call, two sinks: ``metrics.jsonl`` is the truth, TensorBoard a view of it."""
+
+import json
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dcond.paths import write_atomically
+
+LONGEST = 6400  # pixels, a side of a picture of the images: 100 images of 64
+
+
+class Recorder:
+    """Writes metrics of one run into its folder.
+
+    Args:
+        folder: the run folder.
+        after_step: where a resumed run goes on; records of later steps are dropped, so no step is
+            counted twice.
+        tensorboard: also write event files.
+    """
+
+    def __init__(self, folder: Path, *, after_step: int = 0, tensorboard: bool = True):
+        self._path = folder / "metrics.jsonl"
+        if self._path.exists():
+            self._truncate(after_step)
+        self._file = self._path.open("a", encoding="utf-8")
+        self._writer: Any = None
+        if tensorboard:
+            from torch.utils.tensorboard import (
+                SummaryWriter,  # slow to import, and not everybody wants it
+            )
+
+            # What was recorded here from this step on is hidden; all of it where a new run takes
+            # over the folder.
+            self._writer = SummaryWriter(
+                str(folder), purge_step=after_step + 1 if after_step else 0
+            )
+
+    def _truncate(self, after_step: int) -> None:
+        lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
+        kept = [
+            line for line in lines if (step := _step_of(line)) is not None and step <= after_step
+        ]
+
+        def fill(file: Path) -> None:
+            file.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+
+        write_atomically(self._path, fill)
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        """Record named numbers at a step."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._writer is not None:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+
+    def image(self, name: str, grid: Tensor, step: int) -> None:
+        """Record a picture (c, h, w) in [0, 1]; TensorBoard only."""
+        if self._writer is not None:
+            self._writer.add_image(name, grid, step)
+
+    def settings(self, values: Mapping[str, str | float | int | bool]) -> None:
+        """Record the run's settings for TensorBoard's hyper-parameter view, where it is shown as running from now on.
+
+        ``add_hparams`` would also write which columns the view has, and TensorBoard takes those of
+        any one run for all of them; without, it collects the columns of every run, so that runs of
+        unlike methods stand side by side.
+        """
+        if self._writer is not None:
+            from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+
+            self._writer.file_writer.add_summary(hparams_pb(dict(values)))
+
+    def outcome(self, results: Mapping[str, float], step: int, *, done: bool) -> None:
+        """Record the final figures and whether the run came to its end; TensorBoard only."""
+        if self._writer is not None:
+            for name, value in results.items():
+                self._writer.add_scalar(name, value, step)
+            self._writer.file_writer.add_summary(_session_end(done))
+
+    def flush(self) -> None:
+        """Bring all records to disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        if self._writer is not None:
+            self._writer.flush()
+
+    def close(self) -> None:
+        """Flush and close both sinks."""
+        self._file.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+class NullRecorder(Recorder):
+    """What the other processes of a run record: nothing."""
+
+    def __init__(self) -> None:
+        pass
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        """Record nothing, and so on."""
+
+    def image(self, name: str, grid: Tensor, step: int) -> None:
+        """Nothing."""
+
+    def settings(self, values: Mapping[str, str | float | int | bool]) -> None:
+        """Nothing."""
+
+    def outcome(self, results: Mapping[str, float], step: int, *, done: bool) -> None:
+        """Nothing."""
+
+    def flush(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def _step_of(line: str) -> int | None:
+    """Return the step of a record; None where a crash, or a damaged disk, left no whole one."""
+    try:
+        step = json.loads(line)["step"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return step if isinstance(step, int) else None
+
+
+def _session_end(done: bool) -> Any:
+    """Return the summary that ends a run in the hyper-parameter view; TensorBoard's own maker needs TensorFlow."""
+    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+
+    end = plugin_data_pb2.SessionEndInfo(
+        status=api_pb2.STATUS_SUCCESS if done else api_pb2.STATUS_FAILURE, end_time_secs=time.time()
+    )
+    content = metadata.create_summary_metadata(
+        plugin_data_pb2.HParamsPluginData(session_end_info=end)
+    )
+    summary = Summary()
+    summary.value.add(
+        tag=metadata.SESSION_END_INFO_TAG, metadata=content, tensor=metadata.NULL_TENSOR
+    )
+    return summary
+
+
+def grid(images: Tensor, ipc: int, limit: int = 100) -> Tensor:
+    """Lay images (n, c, h, w) out as one picture (c, H, W), clipped to [0, 1]: a row per class.
+
+    With one image per class, ten classes share a row.
+
+    Args:
+        images: in pixel space, class-major.
+        ipc: images per class.
+        limit: at most this many rows and columns, and fewer of images that would make it longer
+            than :data:`LONGEST` pixels; the rest is left out.
+    """
+    from torchvision.utils import make_grid
+
+    limit = min(limit, max(1, LONGEST // max(images.shape[-2:])))
+    shown = images.detach()
+    if ipc > 1:
+        shown = shown.view(-1, ipc, *images.shape[1:])[:limit, :limit].flatten(0, 1)
+    per_row = min(10 if ipc == 1 else ipc, limit)
+    picture: Tensor = make_grid(
+        shown[: limit * per_row].cpu().clamp(0, 1), nrow=per_row, padding=1, pad_value=1.0
+    )
+    return picture
+
+
+def save_png(picture: Tensor, path: Path, *, min_side: int = 320) -> None:
+    """Write a picture (c, h, w) in [0, 1] as PNG, enlarged by a whole factor so that small images can be seen."""
+    from torchvision.transforms.functional import to_pil_image
+
+    scale = max(1, min_side // min(picture.shape[-2:]))
+    enlarged = picture.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+    image = to_pil_image((enlarged * 255).round().to(torch.uint8))
+    write_atomically(path, lambda file: image.save(file, format="PNG"))

@@ -1,0 +1,1 @@
+"""Training networks: one step, several networks jointly, schedules; and the optimiser of the images."""

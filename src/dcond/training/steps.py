@@ -1,0 +1,189 @@
+"""Steps of network training, shared by evaluation, selection and every method that trains in the loop."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dcond.augment import DiffAug, cutmix
+from dcond.matching.alignment import Alignment
+from dcond.memory import to_device
+from dcond.models import Network
+
+
+def training_step(
+    network: Callable[[Tensor], Tensor],
+    optimiser: torch.optim.Optimizer,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    augment: DiffAug | None = None,
+    cutmix_p: float = 0.0,
+    rng: torch.Generator,
+    soft: "SoftLabels | None" = None,
+) -> Tensor:
+    """Do one optimiser step on cross-entropy and return the detached loss.
+
+    Args:
+        network: maps images to logits, in the mode the caller wants.
+        optimiser: holds the parameters behind them.
+        images: (n, c, h, w), normalised.
+        labels: int64 (n,) or soft float32 (n, k).
+        augment: applied with parameters of its own for every image.
+        cutmix_p: chance that the batch is mixed (CutMix, one box per batch).
+        rng: supplies every draw, on the CPU.
+        soft: labels of another network that take the place of ``labels``.
+    """
+    batch = training_batch(images, labels, augment, cutmix_p, rng)
+    if soft is not None:
+        batch = soft.of(batch)
+    loss = batch.cross_entropy(network(batch.images))
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    optimiser.step()
+    return loss.detach()
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingBatch:
+    """Augmented images (n, c, h, w), normalised, and their labels, or the two of each mixed image."""
+
+    images: Tensor
+    labels: Tensor
+    partners: Tensor | None = None
+    weight: float | Tensor = 1.0  # the share of ``labels``
+    temperature: float = field(default=1.0, kw_only=True)  # T of soft labels
+
+    def cross_entropy(self, logits: Tensor) -> Tensor:
+        """Return the mean loss, T²·CE(logits / T, labels): the T² keeps its gradient as large as at T = 1."""
+        if self.temperature != 1:
+            return self.temperature**2 * F.cross_entropy(logits / self.temperature, self.labels)
+        loss = F.cross_entropy(logits, self.labels)
+        if self.partners is None:
+            return loss
+        return self.weight * loss + (1 - self.weight) * F.cross_entropy(logits, self.partners)
+
+
+@dataclass(frozen=True, eq=False)
+class SoftLabels:
+    """Another network's labels of a batch after its augmentation: softmax(z / T) of that network's logits z.
+
+    Args:
+        logits: maps the images (n, c, h, w) that the student sees to the other network's z (n, k).
+        temperature: T.
+    """
+
+    logits: Callable[[Tensor], Tensor]
+    temperature: float
+
+    @torch.no_grad()
+    def of(self, batch: TrainingBatch) -> TrainingBatch:
+        """Return the batch with these labels (n, k); of r networks' batches, (r, n, k)."""
+        images = batch.images
+        logits = self.logits(images.flatten(0, -4)).unflatten(0, images.shape[:-3])
+        return TrainingBatch(
+            images, (logits / self.temperature).softmax(-1), temperature=self.temperature
+        )
+
+
+def training_batch(
+    images: Tensor, labels: Tensor, augment: DiffAug | None, cutmix_p: float, rng: torch.Generator
+) -> TrainingBatch:
+    """Augment a batch as :func:`training_step` describes."""
+    if augment is not None:
+        images = augment.per_image(images, rng)
+    mix = cutmix.draw(images.shape, cutmix_p, rng)
+    if mix is None:
+        return TrainingBatch(images, labels)
+    return TrainingBatch(
+        cutmix.apply(images, mix), labels, labels[to_device(mix.partner, labels.device)], mix.weight
+    )
+
+
+def training_batches(
+    images: Tensor,
+    labels: Tensor,
+    augment: DiffAug | None,
+    cutmix_p: float,
+    rngs: Sequence[torch.Generator],
+) -> TrainingBatch:
+    """Augment the batches of r networks: each as :func:`training_batch` does with its own of the r generators.
+
+    Args:
+        images: (r, n, c, h, w), normalised.
+        labels: int64 (r, n) or soft (r, n, k).
+        augment: as in :func:`training_step`, and so on.
+        cutmix_p: see there.
+        rngs: r of them.
+
+    Returns:
+        All fields with a first axis r; the weights, (r,), where any of the batches is mixed.
+    """
+    if augment is not None:
+        images = augment.per_network(images, rngs)
+    n, size = images.shape[1], (images.shape[3], images.shape[4])
+    drawn = [cutmix.draw(images.shape[1:], cutmix_p, rng) for rng in rngs]
+    if all(mix is None for mix in drawn):
+        return TrainingBatch(images, labels)
+    mixes = [mix or cutmix.nothing(n, size) for mix in drawn]
+    theirs = cutmix.chosen(labels, cutmix.partners(mixes, labels.device))
+    weights = to_device(
+        torch.tensor([mix.weight for mix in mixes], dtype=images.dtype), images.device
+    )
+    return TrainingBatch(cutmix.apply_each(images, mixes), labels, theirs, weights)
+
+
+def joint_step(
+    networks: Sequence[Network],
+    optimiser: torch.optim.Optimizer,
+    alignment: Alignment | None,
+    batch: TrainingBatch,
+    fast: AbstractContextManager[object],
+) -> None:
+    """Do one optimiser step of several networks on Σ_k cross-entropy_k + L_MD, on the same images.
+
+    Args:
+        networks: in the mode the caller wants.
+        optimiser: holds what is trained of them.
+        alignment: of their features, left as it is; None leaves out L_MD.
+        batch: the images and labels.
+        fast: the precision of the forward pass.
+    """
+    trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    with fast:
+        if alignment is None:
+            loss = torch.stack(
+                [batch.cross_entropy(network(batch.images)) for network in networks]
+            ).sum()
+        else:
+            logits, taps = zip(
+                *(network.forward_with_features(batch.images) for network in networks), strict=True
+            )
+            loss = torch.stack([batch.cross_entropy(own) for own in logits]).sum() + alignment(taps)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward(inputs=trained)
+    optimiser.step()
+
+
+def alignment_step(
+    networks: Sequence[Network],
+    optimiser: torch.optim.Optimizer,
+    alignment: Alignment,
+    images: Tensor,
+    fast: AbstractContextManager[object],
+) -> None:
+    """Do one optimiser step of the alignment alone on L_MD; ``fast`` as above.
+
+    The networks' weights stay as they are; in train mode batch norm goes on counting, as in HMDC's
+    public code.
+    """
+    with fast:
+        with torch.no_grad():
+            taps = [network.features(images) for network in networks]
+        loss = alignment(taps)
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    optimiser.step()

@@ -1,0 +1,221 @@
+"""Calling ``dcond`` from a test: in this process where possible, since importing torch anew takes seconds."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+
+import dcond
+from dcond.cli import main as cli
+from helpers.tidying import tidied
+
+# Small enough for a second, and still through every part.
+TINY = ("debug=tiny", "method=dm", "method.batch_real=8", "model.width=8")
+SMALL_POOL = ("pool=convnet", "pool.networks.ConvNet.width=8")
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def line(self) -> str:
+        """The one line on stderr of a command that failed."""
+        lines = self.err.splitlines()
+        assert self.code == 1, (self.code, self.out)
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("dcond: ")
+        return lines[0].removeprefix("dcond: ")
+
+
+RunCli = Callable[..., Done]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch) -> Path:
+    """An empty current folder; no setting of the caller's shell counts."""
+    for name in ("DCOND_DATA", "DCOND_OUTPUTS", "HYDRA_FULL_ERROR", "COMP_LINE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run_cli(capsys, monkeypatch) -> Iterator[RunCli]:
+    """Run ``dcond WORDS`` in this process; what Hydra and logging leave behind is put back."""
+
+    def run(*words: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["dcond", *map(str, words)])
+        capsys.readouterr()
+        with tidied():
+            try:
+                code = cli.main()
+            except SystemExit as end:  # argparse, and Hydra after --cfg and the like
+                code = end.code or 0
+        return Done(code, *capsys.readouterr())
+
+    with tidied():
+        yield run
+
+
+@pytest.fixture
+def condense(run_cli) -> RunCli:
+    """Run ``dcond condense`` at a size of a second, with more words."""
+    return lambda *words: run_cli("condense", *TINY, *SMALL_POOL, *words)
+
+
+@pytest.fixture
+def run_process() -> RunCli:
+    """Run ``python -m dcond WORDS`` as its own process: a second or more each, for what cannot be had otherwise."""
+
+    def run(*words: str, env: dict[str, str] | None = None, **settings: object) -> Done:
+        source = {"PYTHONPATH": str(Path(dcond.__file__).parents[1])}
+        done = subprocess.run(
+            [sys.executable, "-m", "dcond", *words],
+            capture_output=True,
+            text=True,
+            env={**os.environ, **source, **(env or {})},
+            check=False,
+            timeout=300,
+            **settings,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return run
+
+
+@pytest.fixture
+def results(folder) -> Callable[[], list[dict]]:
+    """Read every ``result.json`` under the current folder, in order of path."""
+    return lambda: [json.loads(path.read_text()) for path in sorted(folder.rglob("result.json"))]
+
+
+@pytest.fixture
+def half_written(folder, results) -> Callable[[], list[str]]:
+    """Name every artefact, temporary file and finished result under the current folder."""
+
+    def found() -> list[str]:
+        names = [path.name for path in folder.rglob("*") if path.is_file()]
+        bad = [name for name in names if name.startswith(".") or name == "synthetic.safetensors"]
+        return bad + [result["status"] for result in results() if result["status"] == "done"]
+
+    return found
+
+
+@pytest.fixture(scope="session")
+def kept(tmp_path_factory) -> Path:
+    """Where runs that many tests start from are kept, to be made once."""
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture
+def finished(condense, folder, kept) -> Path:
+    """The folder of a run that is done, without its evaluation."""
+    if not (kept / "finished").exists():
+        assert condense("evaluate=false", f"hydra.run.dir={kept / 'finished'}").code == 0
+    return shutil.copytree(kept / "finished", folder / "run")
+
+
+@pytest.fixture
+def signalled(monkeypatch) -> Callable[[], AbstractContextManager[None]]:
+    """Make a context in which every run gets SIGTERM in its second step."""
+    from dcond.run.loop import Run
+
+    advance = Run._advance
+
+    def advance_signalled(self: Run, state: object) -> object:
+        if self.step == 1:
+            self.stop._handle(signal.SIGTERM, None)
+        return advance(self, state)
+
+    @contextmanager
+    def context() -> Iterator[None]:
+        with monkeypatch.context() as patch:
+            patch.setattr(Run, "_advance", advance_signalled)
+            yield
+
+    return context
+
+
+@pytest.fixture
+def stopped(condense, signalled, folder, kept) -> Path:
+    """The folder of a run that SIGTERM stopped after its second step of three."""
+    if not (kept / "stopped").exists():
+        with signalled():
+            done = condense("evaluate=false", f"hydra.run.dir={kept / 'stopped'}")
+        assert done.code == 128 + signal.SIGTERM
+        assert "interrupted by SIGTERM" in done.err
+        assert "Traceback" not in done.err
+    return shutil.copytree(kept / "stopped", folder / "run")
+
+
+@pytest.fixture
+def unpack(folder) -> Callable[[str], list[Path]]:
+    """Write the titled code blocks of a page of the documentation into the current folder, as a reader would."""
+    block = re.compile(
+        r'^```\w+ title="(?P<title>[^"]+)"\n(?P<content>.*?)^```$', re.MULTILINE | re.DOTALL
+    )
+
+    def write(page: str) -> list[Path]:
+        written = []
+        for found in block.finditer((Path(__file__).parents[2] / page).read_text(encoding="utf-8")):
+            path = folder / found["title"]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(found["content"], encoding="utf-8")
+            written.append(path)
+        return written
+
+    return write
+
+
+@pytest.fixture
+def digits() -> tuple[torch.Tensor, torch.Tensor]:
+    """Two images of every digit, class-major, in [0, 1]."""
+    data = load_digits()
+    rows = np.concatenate([np.flatnonzero(data.target == label)[:2] for label in range(10)])
+    return torch.tensor(data.images[rows, None] / 16, dtype=torch.float32), torch.tensor(
+        data.target[rows]
+    )
+
+
+@pytest.fixture
+def two_files(digits):
+    """A set, and the same images with labels of other classes."""
+    images, labels = digits
+    np.savez("good.npz", images=images, labels=labels)
+    np.savez("bad.npz", images=images, labels=(labels + 1) % 10)
+
+
+@pytest.fixture
+def quick() -> tuple[str, ...]:
+    """Words of an evaluation of seconds."""
+    return ("dataset=digits", *SMALL_POOL, "evaluation.repeats=2")
+
+
+@pytest.fixture
+def evaluate(run_cli, folder, quick):
+    """Evaluate and return how it ended with the result."""
+
+    def run(*words, epochs=2):
+        done = run_cli("evaluate", *quick, "hydra.run.dir=e", f"evaluation.epochs={epochs}", *words)
+        file = folder / "e" / "result.json"
+        return done, json.loads(file.read_text()) if file.is_file() else None
+
+    return run

@@ -1,0 +1,420 @@
+"""The command itself: help, usage, flags, sweeps, completion."""
+
+import os
+import re
+import resource
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from hydra import compose, initialize_config_dir
+
+import dcond
+from dcond.cli import hydra_app as launch
+from dcond.paths import conf_dir
+from dcond.run.loop import Run
+
+SOURCE = str(Path(dcond.__file__).parents[1])
+
+
+def computed(code, *words):
+    """Run Python code; return what it said and the seconds of computing: on a busy machine only the clock runs on."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": SOURCE},
+    )
+    return done, resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["condense", "--help"], ["evaluate", "--help"], ["export", "--help"]]
+)
+def test_help_is_quick_and_imports_no_torch(words):
+    code = (
+        "import sys; sys.argv[0] = 'dcond'; from dcond.cli.main import main\n"
+        "try:\n    code = main(sys.argv[1:])\nexcept SystemExit as end:\n    code = end.code\n"
+        "sys.exit(code or ('torch was imported' if 'torch' in sys.modules else 0))"
+    )
+    done, took = computed(code, *words)
+    assert done.returncode == 0, done.stderr
+    assert f"dcond {words[0] if len(words) > 1 else 'COMMAND'}" in done.stdout
+    _, reference = computed(
+        "import hydra._internal.hydra"
+    )  # a machine is slow at times, and not this one alone
+    assert took < 4.5 * reference
+
+
+def lines_of_help(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^(\w+): (.+)$", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("command", ["condense", "evaluate"])
+def test_help_shows_the_choices_and_settings_that_the_command_takes(command, run_cli):
+    text = run_cli(command, "--help").out
+    shown = lines_of_help(text.partition("Choices")[2])
+    words = dict(
+        word.split("=") for word in text.partition("every part)\n")[2].partition("\n\n")[0].split()
+    )
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        cfg = compose(command)
+        for group in shown.keys() - {
+            "sweep",
+            "experiment",
+            "tuned",
+            "debug",
+        }:  # not every sweep is installed
+            names = shown[group].split(", ")
+            assert set(names) == {file.stem for file in (conf_dir() / group).glob("*.yaml")}
+            compose(command, [f"{group}={names[-1]}"])  # tests/cli/test_configs.py takes them all
+    assert {key: yaml.safe_load(value) for key, value in words.items()} == {
+        key: cfg[key] for key in words
+    }
+    assert {"seed", "device", "threads", "baselines"} <= words.keys()
+
+
+def test_help_of_evaluate_shows_nothing_of_condensing(run_cli):
+    shown = lines_of_help(run_cli("evaluate", "--help").out)
+    assert set(shown) - {"dcond evaluate"} == {"dataset", "evaluation", "pool", "sweep", "teacher"}
+    assert "optuna" not in shown["sweep"]
+
+
+def test_help_names_families_and_where_all_their_members_are(run_cli):
+    shown = lines_of_help(run_cli("condense", "--help").out)
+    assert re.fullmatch(
+        r"cpu/\.\.\., .*m3d/\.\.\.; dcond list experiments shows all \d+", shown["experiment"]
+    )
+    assert {"method", "init", "experiment", "tuned"} <= shown.keys()
+    assert not {"paths", "protocol"} & shown.keys()
+
+
+def test_help_shows_choices_of_own_folders_too(run_cli, folder):
+    (folder / "own" / "method").mkdir(parents=True)
+    (folder / "own" / "method" / "mine.yaml").write_text("# Mine.\ndefaults:\n  - dm\n")
+    shown = lines_of_help(run_cli("condense", "--config-dir", "own", "--help").out)
+    assert {"mine", "dm"} <= set(shown["method"].split(", "))
+
+
+def test_hydra_is_helped_only_where_help_is_asked_for(run_cli, monkeypatch):
+    seen = []
+    listed = launch._groups_listed_once
+    monkeypatch.setattr(launch, "_groups_listed_once", lambda: seen.append(1) or listed())
+    assert run_cli("condense", "--cfg", "job").code == 0
+    assert seen == []
+    assert run_cli("condense", "--help").code == 0
+    assert seen == [1]
+
+
+def test_help_does_without_the_part_of_hydra_that_makes_it_quick(monkeypatch):
+    monkeypatch.setitem(
+        sys.modules, "hydra._internal.config_loader_impl", None
+    )  # as if it were not there
+    with launch._groups_listed_once():
+        pass
+
+
+def test_usage_names_every_command(run_cli):
+    done = run_cli("--help")
+    assert done.code == 0
+    assert all(
+        f"\n  {name} " in done.out
+        for name in ("condense", "evaluate", "data", "report", "list", "export")
+    )
+    assert run_cli("-h").out == done.out
+
+
+def test_version(run_cli):
+    assert run_cli("--version").out == f"dcond {dcond.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "usage: dcond COMMAND"),
+        (["condens"], "dcond: unknown command 'condens'. Did you mean 'condense'?\n"),
+        (["--config-dir", "x", "condense"], "options go after the command"),
+        (["data"], "usage: dcond data"),
+    ],
+)
+def test_wrong_usage_exits_with_2(words, message, run_cli):
+    done = run_cli(*words)
+    assert done.code == 2
+    assert message in done.err
+    assert done.out == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        ("condense --ipc 10", "--ipc is no flag; write ipc=10."),
+        ("condense --ipc=10 seed=1", "--ipc is no flag; write ipc=10."),
+        ("condense seed=1 --max-steps ipc=1", "--max-steps is no flag; write max_steps=VALUE."),
+        ("condense --method.lr 0.5", "--method.lr is no flag; write method.lr=0.5."),
+        ("evaluate nowhere --seed 3", "--seed is no flag; write seed=3."),
+        ("evaluate --synthetic nowhere", "--synthetic is no flag; write synthetic=nowhere."),
+        (
+            "condense --mutlirun ipc=1,2",
+            "--mutlirun is no flag. Did you mean '--multirun'? See dcond condense --help.",
+        ),
+        (
+            "condense -x",
+            "-x is no flag; settings are written KEY=VALUE. See dcond condense --help.",
+        ),
+        ("condense --cfg", "argument --cfg/-c: expected one argument."),
+        ("condense -m seed=0,1 --cfg job", "-m and --cfg do not go together; leave out one."),
+        (
+            "condense -s",
+            "--shell-completion wants one of install=bash, uninstall=bash; fish and zsh too.",
+        ),
+        (
+            "condense -sc install",
+            "--shell-completion wants one of install=bash, uninstall=bash; fish and zsh too.",
+        ),
+        (
+            "condense -sc install=csh",
+            "--shell-completion wants one of install=bash, uninstall=bash; fish and zsh too.",
+        ),
+    ],
+)
+def test_a_flag_that_there_is_not_is_one_line(words, line, run_cli, folder):
+    done = run_cli(*words.split())
+    assert (done.code, done.out, done.err) == (2, "", f"dcond: {line}\n")
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("--cfg job -p ipc ipc=3", "3\n"),
+        ("ipc=3 -c job --resolve --package ipc", "3\n"),
+        ("--info defaults ipc=3", "Defaults List"),
+        ("--version", "Hydra 1."),
+        ("--hydra-help", "== Flags =="),
+        ("-h", "dcond condense: make"),
+    ],
+)
+def test_hydras_flags_are_taken_wherever_they_stand(words, said, run_cli):
+    done = run_cli("condense", *words.split())
+    assert done.code == 0
+    assert said in done.out
+
+
+def test_a_finished_run_holds_what_is_promised(condense, folder, results):
+    done = condense("tensorboard=true", "hydra.run.dir=run")
+    assert done.code == 0
+    names = {path.name for path in (folder / "run").iterdir()}
+    promised = {
+        ".hydra",
+        "condense.log",
+        "metrics.jsonl",
+        "checkpoint.pt",
+        "synthetic.safetensors",
+        "grid.png",
+    }
+    assert promised | {"result.json"} <= names
+    assert any(name.startswith("events.out.tfevents") for name in names)
+    (result,) = results()
+    assert result["status"] == "done"
+    assert set(result["evaluation"]["networks"]) == {"ConvNet"}
+    assert result["cost"]["start_wall_s"] > 0
+    assert result["cost"]["condense_wall_s"] > 0
+    assert done.out.splitlines()[-1] == "-> run"  # as seen from the current folder
+    assert "average test accuracy" in done.out
+    assert done.err.startswith("dm on digits, ipc 1: 10 images, seed 0, cpu -> ")
+
+
+def test_default_folder_and_environment(condense, folder, monkeypatch):
+    monkeypatch.setenv("DCOND_OUTPUTS", "elsewhere")
+    assert condense("evaluate=false").code == 0
+    (run,) = (folder / "elsewhere" / "condense" / "dm_digits_ipc1").iterdir()
+    assert (run / "synthetic.safetensors").is_file()
+
+
+def test_cfg_job_prints_and_runs_nothing(condense, folder):
+    done = condense("method.lr=0.25", "--cfg", "job")
+    assert done.code == 0
+    assert "  lr: 0.25\n" in done.out
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize(("words", "changed"), [((), False), (("engine.precision=float32",), True)])
+def test_float32_is_the_gpus_convolutions_too_while_condensing(
+    words, changed, condense, monkeypatch
+):
+    convolutions, seen = torch.backends.cudnn.conv, []
+    before = convolutions.fp32_precision
+    monkeypatch.setattr(
+        Run, "condense", lambda run, moment: seen.append(convolutions.fp32_precision)
+    )
+    assert condense("evaluate=false", *words).code == 0
+    assert seen == ["ieee" if changed else before]
+    assert convolutions.fp32_precision == before != "ieee"
+
+
+@pytest.mark.parametrize("flag_first", [True, False])
+def test_a_sweep_goes_on_after_a_failed_job(flag_first, condense, folder, results):
+    words = (
+        ["-m", "evaluate=false", "ipc=0,1"] if flag_first else ["evaluate=false", "-m", "ipc=0,1"]
+    )
+    done = condense(*words)
+    assert done.code == 1
+    failed, fine = results()
+    assert (failed["status"], fine["status"]) == ("failed", "done")
+    assert failed["error"].startswith("ipc=0 is out of range")
+    assert failed["ipc"] is None
+    assert fine["ipc"] == 1
+    assert done.err.startswith("dcond: ipc=0 is out of range")
+    assert "Traceback" not in done.err
+    (sweep,) = (folder / "outputs" / "sweeps").iterdir()
+    assert sorted(path.name for path in sweep.iterdir() if path.is_dir()) == ["0", "1"]
+    assert "ipc=0 is out of range" in (sweep / "0" / "condense.log").read_text()
+
+
+def test_every_failed_job_of_a_sweep_is_told(condense, results):
+    done = condense("-m", "evaluate=false", "ipc=0,-1")
+    assert done.code == 1
+    assert "dcond: ipc=0 is out" in done.err
+    assert "dcond: ipc=-1 is out" in done.err
+    assert [result["status"] for result in results()] == ["failed", "failed"]
+
+
+def test_own_methods_from_a_folder(condense, folder, results):
+    own = folder / "own" / "method"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text("# Mine.\ndefaults:\n  - dm\n\nlr: 0.5\n")
+    assert condense("--config-dir", "own", "method=mine", "evaluate=false").code == 0
+    (result,) = results()
+    assert result["method"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("dcond ", {"condense", "evaluate", "data", "report", "list", "export"}),
+        ("dcond e", {"evaluate", "export"}),
+        ("dcond condense", {"condense"}),
+        (
+            "dcond list ",
+            {
+                "methods",
+                "datasets",
+                "models",
+                "pools",
+                "experiments",
+                "inits",
+                "augments",
+                "engines",
+                "evaluations",
+            }
+            | {"teachers", "sweeps"},
+        ),
+        ("dcond list me", {"methods"}),
+        ("dcond data ", {"prepare", "info"}),
+        ("dcond data info fa", {"fashion_mnist"}),
+        ("dcond export ", set()),
+        ("dcond condense method=m", {"method=m3d"}),
+        ("dcond condense meth", {"method=", "method."}),
+        ("dcond condense pool=cr", {"pool=cross_arch"}),
+        ("dcond condense method=dm method.batch", {"method.batch_real="}),
+        ("dcond condense hydra/job_log", {"hydra/job_logging="}),
+        ("dcond evaluate evaluation=q", {"evaluation=quick"}),
+        ("dcond nothing ", set()),
+    ],
+)
+def test_completion(line, found, run_cli, monkeypatch):
+    monkeypatch.setenv("COMP_LINE", line)
+    monkeypatch.setenv("COMP_POINT", str(len(line)))
+    done = run_cli("-sc", "query=bash")
+    assert done.code == 0, done.err
+    assert set(done.out.split()) == found
+
+
+def test_completion_installs_for_dcond(run_cli):
+    done = run_cli("-sc", "install=bash")
+    assert done.code == 0
+    assert "COMP_LINE" in done.out
+    assert "dcond" in done.out
+
+
+def test_an_error_of_ours_shows_its_traceback_when_asked(run_cli, monkeypatch):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(dcond.errors.ConfigError, match="method='dmm'"):
+        run_cli("condense", "method=dmm")
+
+
+def test_a_reader_that_goes_away_is_no_error():
+    code = f"{sys.executable} -m dcond list datasets | head -n 0"
+    done = subprocess.run(
+        ["sh", "-c", code], capture_output=True, text=True, env={"PYTHONPATH": SOURCE}
+    )
+    assert done.stderr == ""
+
+
+def gone_away():
+    read, write = os.pipe()
+    os.close(read)
+    return os.fdopen(write, "w")
+
+
+@pytest.mark.parametrize(
+    ("stdout", "told"),
+    [
+        (gone_away, ""),
+        (
+            partial(open, "/dev/full", "w"),
+            "the results could not be printed: [Errno 28] No space left on device",
+        ),
+        (
+            partial(open, "out.txt", "w", encoding="ascii"),
+            "the results could not be printed: 'ascii' codec can't ",
+        ),
+    ],
+    ids=["no reader", "full", "ascii"],
+)
+@pytest.mark.parametrize("sweep", [False, True])
+def test_a_run_is_done_whoever_reads_its_tables(
+    stdout, told, sweep, condense, results, monkeypatch
+):
+    with stdout() as file:
+        monkeypatch.setattr(sys, "stdout", file)
+        done = condense(
+            *(("-m", "ipc=1,2") if sweep else ()), "evaluation.repeats=2", "evaluation.epochs=1"
+        )
+    assert done.code == 0
+    assert [result["status"] for result in results()] == ["done"] * (1 + sweep)
+    assert all(result["evaluation"] and result["error"] is None for result in results())
+    assert told in done.err
+    assert (
+        sweep or "Traceback" not in done.err
+    )  # Hydra logs its jobs there too, and logging says so
+
+
+def test_ctrl_c_is_one_line(monkeypatch, run_cli):
+    def stop(words):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dcond.cli.list.main", stop)
+    done = run_cli("list", "methods")
+    assert (done.code, done.err) == (130, "dcond: interrupted\n")
+
+
+ENDING = """
+import atexit, os, signal, sys
+from dcond.cli.main import command
+atexit.register(os.kill, os.getpid(), signal.SIGINT)
+sys.argv = ["dcond", "--version"]
+command()
+"""
+
+
+def test_ctrl_c_after_the_work_changes_nothing():
+    done = subprocess.run(
+        [sys.executable, "-c", ENDING], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

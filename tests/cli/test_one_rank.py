@@ -1,0 +1,96 @@
+"""What one process of several does by itself: who leads, what is refused, its last words."""
+
+import signal
+
+import pytest
+
+from dcond.cli.torchrun import _last_words, is_main_process, under_torchrun
+from dcond.distributed import Ranks, use_group
+from dcond.errors import DataError, DcondError
+from dcond.methods.dm import DM
+from dcond.run.signals import Interrupted
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Set what torchrun sets."""
+
+    def as_rank(rank):
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+        for name, value in {
+            "WORLD_SIZE": 2,
+            "RANK": rank,
+            "LOCAL_WORLD_SIZE": 2,
+            "LOCAL_RANK": rank,
+        }.items():
+            monkeypatch.setenv(name, str(value))
+
+    return as_rank
+
+
+def test_who_leads(started, monkeypatch):
+    assert is_main_process()
+    assert not under_torchrun()
+    monkeypatch.setenv("WORLD_SIZE", "8")  # some clusters set it without torchrun
+    assert is_main_process()
+    started(0)
+    assert under_torchrun()
+    assert is_main_process()
+    started(1)
+    assert not is_main_process()
+
+
+def test_other_commands_are_for_one_process(started, run_cli):
+    started(0)
+    done = run_cli("list", "methods")
+    assert (done.code, done.out, done.err) == (
+        2,
+        "",
+        "dcond: list runs in one process; leave out torchrun.\n",
+    )
+
+
+def test_a_method_that_cannot_be_divided_is_refused_by_name(monkeypatch, condense, half_written):
+    monkeypatch.setattr(DM, "shares_classes", False)
+    with use_group(Ranks(0, 2)):
+        line = condense("device=cpu").line
+    assert line == (
+        "method=dm does not divide its classes among processes; leave out torchrun, or start several runs side by side."
+    )
+    assert half_written() == []
+    assert condense("device=cpu", "evaluate=false").code == 0  # in one process nothing is refused
+
+
+class Ending:
+    """A group whose rank 0 may have said why it ends."""
+
+    def __init__(self, rank, spoken):
+        self.rank, self.count, self.first, self.spoken, self.said = rank, 2, rank == 0, spoken, []
+
+    def say(self, words):
+        self.said.append(words)
+
+    def first_has_spoken(self):
+        return self.spoken
+
+
+@pytest.fixture(autouse=True)
+def _signals_stay(monkeypatch):
+    monkeypatch.setattr("dcond.cli.torchrun.signal.signal", lambda *_: None)
+
+
+def test_the_last_words_of_a_process():
+    fault = DataError("no data\nat all")
+    leader = Ending(0, spoken=False)
+    _last_words(leader, fault)  # and the error goes on
+    assert leader.said == ["no data"]
+    with pytest.raises(DcondError, match=r"^process 1 of 2: no data"):
+        _last_words(Ending(1, spoken=False), fault)
+    for error, status in ((fault, 1), (RuntimeError(), 1), (Interrupted(signal.SIGTERM), 143)):
+        with pytest.raises(SystemExit) as end:
+            _last_words(Ending(1, spoken=True), error)
+        assert end.value.code == status
+    fault = RuntimeError()  # a bug keeps its traceback
+    silent = Ending(1, spoken=False)
+    _last_words(silent, fault)
+    assert silent.said == ["RuntimeError"]

@@ -1,0 +1,191 @@
+"""Going on with a run, and never writing over one that is done."""
+
+import shlex
+import signal
+from unittest.mock import Mock
+
+import pytest
+
+from dcond import artefact
+from dcond.run.signals import Interrupted
+
+
+def content(run):
+    """Every file of a run with its bytes."""
+    return {
+        path.relative_to(run).as_posix(): path.read_bytes()
+        for path in run.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_a_stopped_run_says_so_and_goes_on_to_the_same_images(stopped, condense, results, folder):
+    assert results()[0]["status"] == "interrupted"
+    assert results()[0]["cost"]["steps"] == 2
+    overrides = (stopped / ".hydra" / "overrides.yaml").read_bytes()
+    assert condense("evaluate=false", f"resume={stopped}").code == 0
+    assert results()[0]["status"] == "done"
+    assert (stopped / ".hydra" / "overrides.yaml").read_bytes() == overrides
+    assert condense("evaluate=false", "hydra.run.dir=whole").code == 0
+    whole, resumed = (artefact_images(run) for run in (folder / "whole", stopped))
+    assert whole == resumed
+
+
+def last_line(text):
+    return text.splitlines()[-1]
+
+
+def test_the_last_line_of_a_stopped_run_is_the_way_back(condense, signalled, run_cli, results):
+    with signalled():
+        line = last_line(condense("evaluate=false", "hydra.run.dir=a run").err)
+    assert line.startswith(
+        "interrupted by SIGTERM; its checkpoint is kept. Go on with: dcond condense "
+    )
+    assert run_cli(*shlex.split(line.partition("dcond ")[2])).code == 0
+    assert [result["status"] for result in results()] == ["done"]
+
+
+def test_no_way_back_is_named_where_there_is_none(condense, finished, run_cli, quick, monkeypatch):
+    """Before the first checkpoint, though one of an earlier run lies there; without steps; in an evaluation."""
+    stop = Mock(side_effect=Interrupted(signal.SIGINT))
+    monkeypatch.setattr("dcond.evaluate.EvaluationProtocol.evaluate", stop)
+    assert last_line(run_cli("evaluate", str(finished), *quick).err) == "interrupted by SIGINT"
+    assert last_line(run_cli("condense", "method=random", *quick).err) == "interrupted by SIGINT"
+    (finished / "result.json").unlink()
+    monkeypatch.setattr("dcond.data.Digits.load", stop)
+    assert last_line(condense("hydra.run.dir=run").err) == "interrupted by SIGINT"
+    assert stop.call_count == 3
+
+
+def test_the_way_back_is_named_until_the_evaluation_is_done(condense, monkeypatch):
+    monkeypatch.setattr(
+        "dcond.evaluate.EvaluationProtocol.evaluate", Mock(side_effect=Interrupted(signal.SIGINT))
+    )
+    assert last_line(condense("hydra.run.dir=run").err).endswith(
+        "Go on with: dcond condense resume=run"
+    )
+
+
+def test_a_sweep_names_its_own_way_back_only(condense, signalled):
+    with signalled():
+        lines = condense("-m", "evaluate=false", "hydra.sweep.dir=s").err.splitlines()
+    assert lines[-2:] == [
+        "interrupted by SIGTERM",
+        "dcond: the sweep was stopped. The same command with hydra.sweep.dir=s leaves what is done as it is and goes "
+        "on with the rest.",
+    ]
+
+
+def artefact_images(run):
+    return artefact.load(run).images.numpy().tobytes()
+
+
+def test_resume_needs_no_other_word(stopped, run_cli, results):
+    """Method, data set and sizes come from the checkpoint, not from the defaults."""
+    assert run_cli("condense", f"resume={stopped}").code == 0
+    assert (results()[0]["method"], results()[0]["ipc"]) == ("dm", 1)
+    assert results()[0]["evaluation"] is None
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("ipc=2", "was started with ipc=1, the command line says ipc=2;"),
+        ("method=m3d", "was started with method=dm, the command line says method=m3d;"),
+        ("method.lr=3", "was started with method.lr=1.0, the command line says method.lr=3;"),
+        (
+            "loop.checkpoint_every_s=1",  # ${checkpoint.every_s} in the run
+            "was started with loop.checkpoint_every_s=60, the command line says loop.checkpoint_every_s=1;",
+        ),
+        ("pool=tiny", "was started with pool=convnet, the command line says pool=tiny;"),
+    ],
+)
+def test_a_changed_word_is_named(word, said, stopped, run_cli):
+    before = content(stopped)
+    line = run_cli("condense", "method=dm", f"resume={stopped}", word).line
+    assert line == f"{stopped} {said} leave the word out to go on, or start a new run."
+    after = content(stopped)
+    assert after.pop("condense.log") == before.pop("condense.log")
+    assert after == before
+
+
+def test_words_that_agree_are_taken_as_they_are_meant(stopped, run_cli):
+    words = (
+        "method='dm'",
+        "method.lr=${oc.decode:'1.0'}",
+        "checkpoint.every_s=60.0",
+        "loop.checkpoint_every_s=60",
+    )
+    done = run_cli("condense", f"resume={stopped}", *words)
+    assert done.code == 0, done.err
+
+
+def test_nothing_to_resume(run_cli, folder):
+    line = run_cli("condense", "resume=nowhere").line
+    assert (
+        line == "nothing to resume: nowhere is no folder; give the one of a run that was stopped."
+    )
+    assert list(folder.iterdir()) == []
+    (folder / "empty").mkdir()
+    line = run_cli("condense", "resume=empty").line
+    assert (
+        line
+        == "nothing to resume: empty/checkpoint.pt does not exist. Give the run folder that holds it."
+    )
+    line = run_cli("condense", "resume=", "method=dm").line  # an unset variable of a shell
+    assert (
+        line
+        == "resume= names no folder; give the one of a run that was stopped, or leave the word out."
+    )
+    assert [*folder.rglob("*")] == [
+        folder / "empty"
+    ]  # no log either, which a report would take for a run
+
+
+def test_a_damaged_checkpoint(stopped, run_cli):
+    file = stopped / "checkpoint.pt"
+    file.write_bytes(file.read_bytes()[:-200])
+    line = run_cli("condense", f"resume={stopped}").line
+    assert line.startswith(f"{file} is damaged or no dcond checkpoint (")
+    assert line.endswith("Start the run again.")
+
+
+def test_resume_cannot_be_swept(stopped, run_cli):
+    done = run_cli("condense", "-m", f"resume={stopped}", "seed=0,1")
+    assert done.code == 1
+    assert "resume=RUN_FOLDER goes on with one run and cannot be swept; leave out -m." in done.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("hydra.run.dir=run", "ipc=2"),
+        ("resume=run",),
+        ("-m", "hydra.sweep.dir=.", "hydra.sweep.subdir=run", "seed=0"),
+    ],
+)
+def test_a_finished_run_is_never_overwritten(words, finished, condense):
+    before = content(finished)
+    done = condense(*words)
+    assert done.code == 1
+    what = " of these settings without evaluation, never" if "-m" in words else ", which is never"
+    assert (
+        done.err.splitlines()[-1]
+        == f"dcond: {finished} holds a finished run{what} overwritten; choose another folder."
+    )
+    assert content(finished) == before
+
+
+def test_evaluate_does_not_write_over_a_run_either(finished, run_cli):
+    before = content(finished)
+    line = run_cli("evaluate", f"synthetic={finished}", f"hydra.run.dir={finished}").line
+    assert "holds a finished run, which is never overwritten" in line
+    after = content(finished)
+    after.pop("evaluate.log", None)
+    assert after == before
+
+
+def test_a_failed_run_may_be_started_again_in_its_folder(condense, folder, results):
+    assert condense("hydra.run.dir=run", "ipc=0").code == 1
+    assert condense("hydra.run.dir=run", "evaluate=false").code == 0
+    assert results()[0]["status"] == "done"

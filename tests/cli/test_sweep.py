@@ -1,0 +1,192 @@
+"""Sweeps: what a repeated one leaves alone, what goes on, what is told at the end, and what a sweeper may choose by."""
+
+import re
+import shutil
+import signal
+import sys
+from importlib.metadata import metadata
+
+import pytest
+
+from dcond import artefact
+from dcond.paths import conf_dir
+from helpers.results_of import statuses
+
+SWEEP = ("-m", "evaluate=false", "hydra.sweep.dir=sweep")
+
+
+@pytest.fixture
+def swept(condense, folder, kept):
+    """A sweep of one job that must fail between two that are done."""
+    if not (kept / "sweep").exists():
+        done = condense(
+            "-m", "evaluate=false", f"hydra.sweep.dir={kept / 'sweep'}", "method.lr=1,0,2"
+        )
+        assert done.code == 1
+    return shutil.copytree(kept / "sweep", folder / "sweep")
+
+
+def test_the_end_names_the_job_that_failed_its_words_and_its_error(condense, folder):
+    done = condense(*SWEEP, "ipc=1,0")
+    assert done.code == 1
+    at_once, job, last = done.err.splitlines()[-3:]  # and no line of Hydra's
+    assert at_once == "dcond: ipc=0 is out of range; allowed: whole numbers from 1."
+    assert job == "job 1 (ipc=0): failed: ipc=0 is out of range; allowed: whole numbers from 1."
+    assert last == (
+        "dcond: 1 of 2 jobs are not done. The same command with hydra.sweep.dir=sweep leaves what is done as it is and "
+        "goes on with the rest."
+    )
+    assert statuses(folder / "sweep") == {"0": "done", "1": "failed"}
+
+
+def test_repeated_it_leaves_finished_jobs_alone_and_runs_failed_ones_again(swept, condense):
+    before = (swept / "0" / "result.json").stat().st_mtime_ns
+    (swept / "2" / "result.json").unlink()  # killed after its last step
+    done = condense(*SWEEP, "method.lr=1,0,2")
+    assert done.code == 1
+    assert "sweep/0 is finished, left as it is\n" in done.err
+    assert "sweep/2 goes on from step 3\n" in done.err
+    assert done.err.splitlines()[-2].startswith("job 1 (method.lr=0): failed: method.lr=0")
+    assert (swept / "0" / "result.json").stat().st_mtime_ns == before
+    assert statuses(swept) == {"0": "done", "1": "failed", "2": "done"}
+
+
+def test_all_done_is_told_too(swept, condense):
+    for job in ("1", "2"):
+        shutil.rmtree(swept / job)
+    done = condense(*SWEEP, "method.lr=1")
+    assert done.code == 0, done.err
+    assert done.out.endswith("\n1 jobs done -> sweep\n")
+
+
+def test_other_words_in_the_same_folder_are_refused(swept, condense):
+    (swept / "2" / "result.json").unlink()
+    words = (swept / "2" / ".hydra" / "overrides.yaml").read_bytes()
+    done = condense(*SWEEP, "method.lr=3,1,4")
+    assert done.code == 1
+    assert (
+        f"dcond: {swept}/0 holds a finished run of other settings, never overwritten; choose another folder."
+        in done.err
+    )
+    assert (
+        f"dcond: {swept}/2 was started with other settings; choose another hydra.sweep.dir, or remove that folder."
+    ) in done.err
+    assert statuses(swept) == {"0": "done", "1": "done"}  # the one that had failed before it began
+    assert (swept / "2" / ".hydra" / "overrides.yaml").read_bytes() == words
+
+
+def test_a_finished_job_without_what_is_asked_for_now_is_refused(condense):
+    words = ("-m", "hydra.sweep.dir=sweep", "evaluation.repeats=1")
+    assert condense(*words, "baselines=false").code == 0
+    assert condense(*words, "baselines=false", "evaluate=false").code == 0
+    done = condense(*words)
+    assert done.code == 1
+    assert (
+        "sweep/0 holds a finished run of these settings without baselines, never overwritten; choose"
+        in done.err
+    )
+
+
+def test_a_stopped_job_goes_on_to_the_same_images(stopped, condense, folder):
+    stopped.rename(folder / "sweep")
+    words = ("-m", "evaluate=false", "hydra.sweep.dir=.", "hydra.sweep.subdir=sweep")
+    done = condense(*words)
+    assert done.code == 0, done.err
+    assert "sweep goes on from step 2\n" in done.err
+    assert condense("evaluate=false", "hydra.run.dir=whole").code == 0
+    whole, resumed = (artefact.load(run).images.numpy().tobytes() for run in ("whole", "sweep"))
+    assert whole == resumed
+
+
+def test_any_other_fault_of_a_job_stops_no_other_either(condense, folder, monkeypatch):
+    from dcond.methods.dm import DM
+
+    def broken(self, real, synthetic, state):
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(DM, "step", broken)
+    done = condense(*SWEEP, "seed=0,1")
+    assert done.code == 1
+    assert [line for line in done.err.splitlines() if line.startswith("job ")] == [
+        f"job {job} (seed={job}): failed: out of luck" for job in (0, 1)
+    ]
+    assert "Traceback" not in done.err
+    assert "Traceback" in (folder / "sweep" / "0" / "condense.log").read_text()
+
+
+def test_a_stopped_sweep_says_how_to_go_on(condense, folder, monkeypatch):
+    from dcond.run.loop import Run
+
+    advance = Run._advance
+
+    def signalled(self, state):
+        self.stop._handle(signal.SIGTERM, None)
+        return advance(self, state)
+
+    monkeypatch.setattr(Run, "_advance", signalled)
+    done = condense(*SWEEP, "seed=0,1")
+    assert done.code == 128 + signal.SIGTERM
+    assert done.err.splitlines()[-1].startswith(
+        "dcond: the sweep was stopped. The same command with hydra.sweep.dir="
+    )
+
+
+# --- choosing settings
+# ----------------------------------------------------------------------------------------------
+
+
+def test_tuning_data_hold_no_test_image(toy):
+    from dcond.evaluate.full_data import tuning_data
+
+    def rows(split):
+        return {image.numpy().tobytes() for image in split.images}
+
+    tuned = tuning_data(toy)
+    assert rows(tuned.test) | rows(tuned.train) == rows(toy.train)
+    assert not rows(tuned.test) & rows(tuned.train)
+    assert len(tuned.test) == round(0.1 * len(toy.train))
+
+
+def test_a_run_on_held_out_images_says_so_and_returns_their_accuracy(condense, results):
+    from dcond.cli.sweep import objective
+
+    done = condense(
+        "test_on=held_out", "baselines=false", "evaluation.repeats=1", "hydra.run.dir=run"
+    )
+    assert done.code == 0, done.err
+    assert "average held-out accuracy" in done.out
+    assert "test accuracy" not in done.out
+    (result,) = results()
+    assert objective(result) == result["evaluation"]["average"]
+    assert objective(result | {"config": {"test_on": "test"}}) is None
+    assert condense("test_on=all").line == "test_on='all' is unknown; allowed: test, held_out."
+
+
+def test_a_sweeper_never_chooses_by_the_test_set():
+    from omegaconf import OmegaConf
+
+    from dcond.cli import sweep
+    from dcond.errors import ConfigError
+
+    def check(test_on, sweeper):
+        cfg = OmegaConf.create({"resume": None, "test_on": test_on, "evaluate": True})
+        sweep.check(cfg, {"hydra/sweeper": sweeper})
+
+    check("test", "basic")
+    check("held_out", "optuna")
+    with pytest.raises(ConfigError, match="a sweeper that chooses settings needs test_on=held_out"):
+        check("test", "optuna")
+
+
+def test_a_missing_package_is_named(condense, monkeypatch):
+    monkeypatch.setitem(sys.modules, "hydra_plugins.hydra_ray_launcher", None)
+    assert condense("-m", "sweep=ray").line.endswith(
+        "If its package is not installed: pip install 'dcond[ray]'."
+    )
+
+
+def test_every_sweep_names_an_extra_that_there_is():
+    extras = metadata("dcond").get_all("Provides-Extra")
+    for file in (conf_dir() / "sweep").glob("*.yaml"):
+        (extra,) = re.findall(r"dcond\[(\w+)\]", file.read_text())
+        assert extra in extras, file

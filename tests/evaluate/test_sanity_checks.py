@@ -1,0 +1,115 @@
+"""Warnings about sets that were read wrongly, and silence about those that were not."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dcond.evaluate import EvalResult, NetworkResult
+from dcond.evaluate.sanity_checks import check_input_statistics, check_test_split, near_chance
+from dcond.evaluate.whole import fingerprint_of_test
+from dcond.types import RealData, Split, SyntheticSet
+from dcond.whitening import fit_whitening
+
+
+def real_rows(toy, read_as="pixels", **settings) -> SyntheticSet:
+    rows = torch.cat([rows[:2] for rows in toy.class_rows])
+    given = {"images": toy.pixels(rows), "mean": toy.mean, "std": toy.std} | settings
+    labels = toy.train.labels[rows]
+    return SyntheticSet(
+        labels=labels, class_names=toy.class_names, ipc=2, metadata={"read_as": read_as}, **given
+    )
+
+
+def test_real_images_are_not_odd(toy):
+    assert check_input_statistics(real_rows(toy), toy) is None
+    whitening = fit_whitening(toy.train.images)
+    assert (
+        check_input_statistics(
+            real_rows(toy, "zca", whitening=whitening, mean=(0.0,), std=(1.0,)), toy
+        )
+        is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("count", "read"), [(120, 120), (1000, 1000), (1001, 501), (1999, 1000), (2001, 667)]
+)
+def test_at_most_a_thousand_real_images_are_read(count, read, toy, monkeypatch):
+    rows = torch.arange(count) % 120
+    many = replace(toy, train=toy.train.part(rows))
+    seen, pixels = [], RealData.pixels
+    monkeypatch.setattr(
+        RealData, "pixels", lambda self, rows: seen.append(len(rows)) or pixels(self, rows)
+    )
+    assert check_input_statistics(real_rows(toy), many) is None
+    assert seen[-1] == read
+
+
+def test_other_test_images_than_the_set_was_made_without(toy):
+    """Other images, other labels, or one image fewer; a set that does not say is not doubted."""
+    made = replace(real_rows(toy), metadata={"test_images": fingerprint_of_test(toy)})
+    assert check_test_split(made, toy) is None
+    assert check_test_split(real_rows(toy), replace(toy, test=toy.train)) is None
+    brighter = Split(toy.test.images + 1, toy.test.labels)
+    relabelled = Split(toy.test.images, toy.test.labels.flip(0))
+    for test in (brighter, relabelled, toy.test.part(torch.arange(len(toy.test) - 1)), toy.train):
+        assert "may have been condensed from some of them" in check_test_split(
+            made, replace(toy, test=test)
+        )
+
+
+def test_normalised_images_read_as_pixels(toy):
+    images = real_rows(toy).dataset().tensors[0]
+    words = check_input_statistics(real_rows(toy, images=images), toy)
+    assert words.startswith("to networks these images have mean -")
+    assert "pass synthetic.normalised=true if they are stored as (x - mean) / std" in words
+    assert words.endswith(".")
+
+
+def test_pixels_read_as_normalised(toy):
+    images = toy.spec.denormalise(real_rows(toy).images)
+    words = check_input_statistics(real_rows(toy, "normalised", images=images), toy)
+    assert "pass synthetic.normalised=false if they are pixels in [0, 1]" in words
+
+
+def test_pixels_read_as_whitened(toy):
+    whitening = fit_whitening(toy.train.images)
+    images = whitening.undo(real_rows(toy).dataset().tensors[0] * 4)
+    words = check_input_statistics(
+        real_rows(toy, "zca", images=images, whitening=whitening, mean=(0.0,), std=(1.0,)), toy
+    )
+    assert "leave out synthetic.zca=true" in words
+
+
+def found(accuracy: float) -> EvalResult:
+    return EvalResult("quick", {"MLP": NetworkResult((accuracy,), 0.01, 1, 1.0)})
+
+
+@pytest.mark.parametrize(
+    ("ours", "random", "warns"),
+    [
+        (0.34, 0.8, True),
+        (0.34, None, True),
+        (0.36, 0.3, False),
+        (0.40, 0.8, False),
+        (0.2, 0.5, True),
+    ],
+)
+def test_near_chance(ours, random, warns, toy):
+    words = near_chance(
+        found(ours), None if random is None else found(random), real_rows(toy, "normalised")
+    )
+    assert (words is not None) == warns
+    if warns:
+        assert words.startswith(
+            f"average test accuracy {100 * ours:.1f} % is near chance (33.3 %), as with images of"
+        )
+        assert "synthetic.normalised=false" in words
+        assert words.endswith(", or synthetic.factor=2 if each holds four small ones.")
+
+
+def test_a_set_that_was_not_imported_has_another_cure(toy):
+    assert "check that it was made from this data set" in near_chance(
+        found(0.3), None, real_rows(toy, "")
+    )

@@ -1,0 +1,155 @@
+"""Networks trained at once are those trained in turn: the same streams, the same weights, the same choices."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dcond.augment import DiffAug
+from dcond.evaluate import EvaluationProtocol, Teacher
+from dcond.evaluate.full_data import hold_out
+from dcond.models import Recipe
+from dcond.rng import generator
+from dcond.training.steps import training_batch, training_batches
+from helpers.stacks import NETWORKS, settings, train
+
+FAMILIES = ["color", "crop", "cutout", "flip", "scale", "rotate"]
+SCHEDULES = {  # 50 steps: 25 epochs of a batch of 4 and one of 2
+    "sgd": {
+        "lr": 0.02,
+        "drops": (0.4, 0.8),
+        "drop": 0.5,
+        "forget_at_drop": True,
+        "augment": DiffAug(FAMILIES),
+    },
+    "adamw": {
+        "lr": 0.002,
+        "optimiser": "adamw",
+        "drops": (0.5,),
+        "augment": DiffAug(FAMILIES, "idc"),
+    },
+}
+
+
+def check_equal(
+    how: EvaluationProtocol,
+    inner: Recipe,
+    sets,
+    toy,
+    stacks,
+    *,
+    dtype=torch.float64,
+    tolerance=1e-9,
+    taught=None,
+):
+    wanted, networks = train(replace(how, stack=False), inner, sets, toy, dtype, taught=taught)
+    assert not stacks
+    found, _ = train(replace(how, stack=True), inner, sets, toy, dtype, taught=taught)
+    (stack,) = stacks
+    for r, network in enumerate(networks):
+        for name, value in network.named_parameters():
+            torch.testing.assert_close(stack.parameters[name][r], value, rtol=0, atol=tolerance)
+        for name, value in network.named_buffers():
+            torch.testing.assert_close(stack.buffers[name][r], value, rtol=0, atol=tolerance)
+    assert (found.accuracies, found.best, found.searched) == (
+        wanted.accuracies,
+        wanted.best,
+        wanted.searched,
+    )
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda recipe: recipe.name)
+def test_the_networks_are_those_of_one_after_another(network, schedule, sets, toy, stacks):
+    """On a set each, with drops, augmentation and CutMix."""
+    check_equal(settings(cutmix_p=0.5, **SCHEDULES[schedule]), network, sets, toy, stacks)
+
+
+def test_so_they_are_in_float32(sets, toy, stacks):
+    def single(repeat):
+        return replace(sets(repeat), images=sets(repeat).images.float())
+
+    how = settings(cutmix_p=0.5, **SCHEDULES["sgd"])
+    check_equal(how, NETWORKS[0], single, toy, stacks, dtype=torch.float32, tolerance=1e-5)
+
+
+def test_one_set_for_all_with_soft_labels_and_looks_at_the_test_set(sets, toy, stacks):
+    soft = torch.rand(6, 3, generator=generator(0, "soft"), dtype=torch.float64).softmax(1)
+    one = replace(sets(0), labels=soft, factor=2)
+    how = settings(epochs=10, cutmix_p=0.5, best_every=3, weight_decay=0.01)
+    check_equal(how, NETWORKS[4], lambda repeat: one, toy, stacks)
+    assert len(stacks[0].images) == 1
+
+
+def test_hard_labels_and_plain_images(sets, toy, stacks):
+    check_equal(settings(), NETWORKS[0], sets, toy, stacks)
+
+
+@pytest.fixture
+def taught(toy, tmp_path):
+    """A teacher in float64, so that what it says of one batch and of several together is the same but for 1e-12."""
+    found = Teacher(network=NETWORKS[1], epochs=2, lr=0.1).load_or_train(toy, tmp_path)
+    return replace(found, network=found.network.double())
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_labels_by_a_teacher(schedule, sets, toy, stacks, taught):
+    """On packed sets, with augmentation and CutMix."""
+    how = settings(
+        cutmix_p=0.5, **SCHEDULES[schedule], teacher=Teacher(network=NETWORKS[1], epochs=2)
+    )
+    check_equal(
+        how, NETWORKS[0], lambda repeat: replace(sets(repeat), factor=2), toy, stacks, taught=taught
+    )
+
+
+def test_rates_searched_on_labels_by_a_teacher(sets, toy, stacks, taught):
+    teacher = Teacher(network=NETWORKS[1], epochs=2)
+    how = settings(epochs=5, lr="search", search_rates=(0.001, 0.05), repeats=1, teacher=teacher)
+    given = {"held_out": hold_out(how, toy), "taught": taught}
+    wanted, _ = train(replace(how, stack=False), NETWORKS[1], sets, toy, **given)
+    found, _ = train(replace(how, stack=True), NETWORKS[1], sets, toy, **given)
+    assert len(stacks) == 1
+    assert (found.searched, found.lr, found.accuracies) == (
+        wanted.searched,
+        wanted.lr,
+        wanted.accuracies,
+    )
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_a_search_over_rates_is_one_stack(schedule, sets, toy, stacks):
+    """A rate for each network through the drops, all from one start."""
+    rates = (0.0001, 0.01, 0.002)
+    how = settings(**SCHEDULES[schedule] | {"lr": "search", "search_rates": rates}, repeats=1)
+    held_out = hold_out(how, toy)
+    wanted, networks = train(replace(how, stack=False), NETWORKS[0], sets, toy, held_out=held_out)
+    found, _ = train(replace(how, stack=True), NETWORKS[0], sets, toy, held_out=held_out)
+    (stack,) = stacks
+    for r, network in enumerate(networks[:3]):
+        for name, value in network.named_parameters():
+            torch.testing.assert_close(stack.parameters[name][r], value, rtol=0, atol=1e-9)
+    assert (found.searched, found.lr) == (wanted.searched, wanted.lr)
+    assert list(found.searched) == sorted(rates)
+
+
+def test_every_network_draws_from_its_own_stream():
+    """Batches, one by one and together: what is drawn leaves the generators in the same state."""
+    images, labels = (
+        torch.rand(4, 5, 3, 8, 8, generator=generator(0, "x")),
+        torch.arange(20).view(4, 5) % 3,
+    )
+    for mode in ("single", "idc"):
+        alone, together = ([generator(r, mode) for r in range(4)] for _ in range(2))
+        for _ in range(10):
+            batch = training_batches(images, labels, DiffAug(FAMILIES, mode), 0.5, together)
+            for r, rng in enumerate(alone):
+                one = training_batch(images[r], labels[r], DiffAug(FAMILIES, mode), 0.5, rng)
+                torch.testing.assert_close(batch.images[r], one.images)
+                logits = torch.randn(5, 3, generator=generator(r, "logits"))
+                mixed = () if batch.partners is None else (batch.partners[r], batch.weight[r])
+                ours = type(batch)(batch.images[r], batch.labels[r], *mixed).cross_entropy(logits)
+                torch.testing.assert_close(ours, one.cross_entropy(logits))
+        assert all(
+            torch.equal(a.get_state(), b.get_state()) for a, b in zip(alone, together, strict=True)
+        )

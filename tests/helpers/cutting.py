@@ -1,0 +1,159 @@
+"""Runs of the command as processes, to be cut at random moments and looked at afterwards."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import dcond
+from dcond import artefact
+from dcond.errors import DcondError
+from dcond.run import checkpoint
+
+# Every step is followed by a checkpoint, so that many moments of a run lie within the writing of
+# one.
+TINY = (
+    "debug=tiny",
+    "threads=1",
+    "checkpoint.every_s=0",
+    "engine=exact",
+    "model.width=8",
+    "seed=3",
+)
+SOURCE = str(Path(dcond.__file__).parents[1])
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a process ended: its exit status (below 0: killed by that signal) and its stderr."""
+
+    code: int
+    err: str
+    struck: bool = True  # the signal came before the end
+
+    @property
+    def last(self) -> str:
+        return (self.err.splitlines() or [""])[-1]
+
+
+class Command:
+    """Starts ``dcond`` in a folder of its own, with settings of no shell but this one."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        kept = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("DCOND_", "HYDRA_"))
+        }
+        self.env = {**kept, "PYTHONPATH": SOURCE, "OMP_NUM_THREADS": "1"}
+
+    def start(
+        self,
+        *words: object,
+        before: tuple[str, ...] = (),
+        program: tuple[str, ...] = ("-m", "dcond"),
+        **more: object,
+    ) -> subprocess.Popen:
+        """Start it; ``before`` are the words of what starts it in its turn, ``program`` what Python is to run."""
+        command = [*before, sys.executable, *program, *map(str, words)]
+        pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, cwd=self.folder, env=self.env, **(pipes | more))
+
+    def run(self, *words: object, **more: object) -> Ended:
+        return self.ended(self.start(*words, **more))
+
+    def condense(self, run: Path, *words: object, **more: object) -> subprocess.Popen:
+        return self.start("condense", *TINY, *words, f"hydra.run.dir={run}", **more)
+
+    @staticmethod
+    def ended(process: subprocess.Popen, struck: bool = True) -> Ended:
+        try:
+            _, err = process.communicate(timeout=300)
+        finally:
+            process.kill()
+        return Ended(process.returncode, err or "", struck)
+
+
+def images(run: Path) -> bytes:
+    return artefact.load(run).images.numpy().tobytes()
+
+
+def steps(run: Path) -> list[int]:
+    path = run / "metrics.jsonl"
+    return (
+        [json.loads(line)["step"] for line in path.read_text().splitlines()]
+        if path.exists()
+        else []
+    )
+
+
+def done(run: Path) -> bool:
+    path = run / "result.json"
+    return path.exists() and json.loads(path.read_text())["status"] == "done"
+
+
+@dataclass
+class Whole:
+    """A run that was never broken, and how long it took."""
+
+    command: Command
+    words: tuple[object, ...]
+    run: Path
+    images: bytes
+    life_s: float  # from its start to its end
+    loop_s: (
+        float | None
+    )  # from its first checkpoint to its end; None for a method that takes no steps
+
+    def cut(self, run: Path, rng: random.Random, signum: int, *, in_loop: bool) -> Ended:
+        """Start or resume a run and send it a signal at a random moment, of its loop (if any) or of its whole life."""
+        before, window_s = _stamp(run), self.loop_s if in_loop else None
+        process = self.command.start(*self.next_words(run))
+        while window_s is not None and process.poll() is None and _stamp(run) == before:
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, self.life_s if window_s is None else window_s))
+        struck = process.poll() is None
+        process.send_signal(signum)
+        return self.command.ended(process, struck)
+
+    def next_words(self, run: Path) -> tuple[object, ...]:
+        if (run / checkpoint.NAME).exists():
+            return ("condense", f"resume={run}")
+        return ("condense", *TINY, *self.words, f"hydra.run.dir={run}")
+
+    def problems(self, run: Path) -> list[str]:
+        """Say what of a cut run's files is not whole; an absent file is."""
+        found = []
+        try:
+            if (run / checkpoint.NAME).exists():
+                checkpoint.load(run)
+            if (run / "synthetic.safetensors").exists() and images(run) != self.images:
+                found.append("other images")
+            if (run / "result.json").exists():
+                json.loads((run / "result.json").read_text())
+        except (DcondError, ValueError) as error:
+            found.append(str(error))
+        return found
+
+    def problems_at_the_end(self, run: Path) -> list[str]:
+        """Say in what a run that was cut, resumed and finished differs from the whole one."""
+        found = self.problems(run)
+        if not done(run):
+            found.append("not done")
+        if images(run) != self.images:
+            found.append("other images")
+        if steps(run) != steps(self.run):
+            found.append(f"records of steps {steps(run)}")
+        return found + [path.name for path in run.glob(".*.tmp")]
+
+
+def _stamp(run: Path) -> object:
+    try:
+        return (run / checkpoint.NAME).stat().st_ino, (run / checkpoint.NAME).stat().st_mtime_ns
+    except OSError:
+        return None

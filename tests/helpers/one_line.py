@@ -1,0 +1,47 @@
+"""What the command promises of any words: it is done, or says in one line why not, and leaves nothing half-made."""
+
+import contextlib
+import io
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from dcond.cli import main as cli
+from helpers.tidying import tidied
+
+
+def called(words: Sequence[str], fill: Callable[[Path], None], before_the_work: bool = True) -> int:
+    """Call the command in a folder of its own, hold it to its promise, and return its exit status.
+
+    Args:
+        words: of the command.
+        fill: makes what stands in the folder.
+        before_the_work: the words are refused before a set is made; else one may be there, whole,
+            and only its evaluation have failed.
+    """
+    out, err, before = io.StringIO(), io.StringIO(), sys.argv
+    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), tidied():
+        fill(Path(folder))
+        there = {path.name for path in Path(folder).iterdir()}
+        sys.argv = ["dcond", *words]
+        try:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                code = cli.main(list(words))
+        except SystemExit as end:
+            code = end.code or 0
+        finally:
+            sys.argv = before
+        lines = err.getvalue().splitlines()
+        assert code in (0, 1, 2), (words, lines)
+        assert "Traceback" not in err.getvalue(), (words, err.getvalue())
+        if code == 1:
+            assert [line for line in lines if line.startswith("dcond: ")] == lines[-1:], (
+                words,
+                lines,
+            )
+            assert [path.name for path in Path(folder).rglob(".*") if path.is_file()] == [], words
+            new = [path for path in Path(folder).iterdir() if path.name not in there]
+            made = [path for path in new for _ in path.rglob("synthetic.safetensors")]
+            assert not (before_the_work and made), words
+    return int(code)

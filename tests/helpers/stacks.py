@@ -1,0 +1,67 @@
+"""Networks that are trained at once or in turn, kept for a look at their weights."""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from dcond.evaluate import EvaluationProtocol
+from dcond.models import MLP, ConvNet, Pool, Recipe, ResNet, ViT
+
+NETWORKS = [
+    ConvNet(name="ConvNet", width=8, depth=2),
+    MLP(name="MLP", hidden=(12,)),
+    ResNet(name="ResNet", blocks=(1, 1), width=4),
+    ViT(name="ViT", depth=2, width=12),
+    ConvNet(name="ConvNet-BN", width=8, depth=2, norm="batch"),
+]
+
+
+class Cast(nn.Module):
+    """Computes in the precision of its weights, whatever the test images come in."""
+
+    def __init__(self, inner: nn.Module):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return self.inner(x.to(next(self.parameters()).dtype))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept(Recipe):
+    """Another recipe's networks in float64 or float32, kept for a look at their weights."""
+
+    inner: Recipe
+    dtype: torch.dtype = torch.float64
+    built: list = field(default_factory=list, compare=False, repr=False)
+
+    def module(self, spec):
+        return Cast(self.inner.module(spec))
+
+    def build(self, spec, rng, device="cpu"):
+        self.built.append(super().build(spec, rng, device).to(self.dtype))
+        return self.built[-1]
+
+
+def settings(**given) -> EvaluationProtocol:
+    return EvaluationProtocol(
+        **({"name": "x", "epochs": 25, "batch": 4, "repeats": 3, "drops": (), "lr": 0.02} | given)
+    )
+
+
+def train(
+    how: EvaluationProtocol,
+    inner: Recipe,
+    sets,
+    toy,
+    dtype=torch.float64,
+    held_out=None,
+    taught=None,
+):
+    """Return what was found and the networks that were built on the way."""
+    recipe = Kept(name=inner.name, inner=inner, dtype=dtype)
+    found = how.evaluate(
+        sets, Pool(networks={inner.name: recipe}), toy.test, 0, held_out=held_out, taught=taught
+    )
+    return found.networks[inner.name], recipe.built

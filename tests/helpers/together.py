@@ -1,0 +1,15 @@
+"""What torchrun starts in tests: the commands of a JSON list one after another, so that torch is imported once."""
+
+import json
+import sys
+
+from hydra.core.global_hydra import GlobalHydra
+
+from dcond.cli import main as cli
+from dcond.cli.torchrun import exit_process
+
+status = 0
+for words in json.loads(sys.argv[1]):
+    status = status or cli.main(words)
+    GlobalHydra.instance().clear()
+exit_process(status)

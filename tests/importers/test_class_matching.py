@@ -1,0 +1,150 @@
+"""Classes are matched by name: equal names first, then looser ones where only one can be meant; never by order."""
+
+import unicodedata
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dcond import artefact
+from dcond.errors import DataError
+from dcond.importers import Source
+from dcond.importers.class_matching import class_order
+from dcond.types import SyntheticSet
+
+
+def order(names, own, toy) -> list[int]:
+    return class_order(Path("x"), tuple(names), replace(toy, class_names=tuple(own))).tolist()
+
+
+@pytest.mark.parametrize(
+    ("names", "own", "expected"),
+    [
+        ("aAb", "aAb", [0, 1, 2]),
+        ("Aba", "aAb", [1, 2, 0]),
+        (["c", "c#", "c++"], ["c", "c++", "c#"], [0, 2, 1]),
+        (["-1", "1"], ["1", "-1"], [1, 0]),
+        (["C", "Dog pen"], ["dog_pen", "c"], [1, 0]),
+        (["ant", "c", "c++"], ["c", "c++", "Ant"], [2, 0, 1]),  # each name as loosely as it takes
+        (
+            ["crane", "bird", "crane"],
+            ["crane", "bird", "crane"],
+            [0, 1, 2],
+        ),  # words.txt calls two classes alike
+        (["00002", "00000", "00001"], "abc", [2, 0, 1]),
+        (["new1", "new0"], ["0", "1"], [1, 0]),
+    ],
+)
+def test_who_is_who(names, own, expected, toy):
+    assert order(names, own, toy) == expected
+
+
+def test_accents_written_in_two_ways_are_one_name(toy):
+    """macOS takes names of folders apart."""
+    own = ("été", "ete", "abc")
+    assert order([unicodedata.normalize("NFD", name) for name in own[::-1]], own, toy) == [2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("names", "own"),
+    [
+        (["c", "c#"], ["c", "c++"]),  # loosely c# is c++, and c as well
+        (["crane", "bird", "crane"], ["crane", "crane", "bird"]),
+        (["0", "1", "2"], ["1", "2", "3"]),  # by number 1 would be the class that is called 2
+        (["a", "b"], ["a", "b", "c"]),
+        (["+", "a"], ["-", "a"]),
+    ],
+)
+def test_who_might_be_another_is_refused(names, own, toy):
+    with pytest.raises(DataError, match=r"by name nor numbered from 0; rename them, or"):
+        order(names, own, toy)
+
+
+def test_many_names_are_shortened(toy):
+    with pytest.raises(DataError) as error:
+        order("abcd", ["ant", "bee"], toy)
+    assert "x: its 4 classes (a, b, c, ...) are neither the 2 of 'toy' (ant, bee) by name" in str(
+        error.value
+    )
+
+
+def test_those_without_a_partner_are_named_first(toy):
+    with pytest.raises(DataError) as error:
+        order("abcde", "abcdf", toy)
+    assert "its 5 classes (e, a, b, ...) are neither the 5 of 'toy' (f, a, b, ...) by name" in str(
+        error.value
+    )
+
+
+# --- dcond's own
+# --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def made(tmp_path, known, toy):
+    """Save a set of the toy's images under other names of its classes; return what was saved."""
+
+    def save(names, labels=known.labels) -> SyntheticSet:
+        synthetic = SyntheticSet(
+            known.pixels, labels, tuple(names), 2, toy.mean, toy.std, metadata={"method": "dm"}
+        )
+        artefact.save(synthetic, tmp_path / "synthetic.safetensors")
+        return synthetic
+
+    return save
+
+
+def test_an_artefact_whose_classes_stand_in_another_order(made, tmp_path, known, load, mnist):
+    made(["low", "left", "right"])
+    got = load(tmp_path)
+    assert got.class_names == mnist.class_names == ("left", "right", "low")
+    assert torch.equal(got.labels, known.labels)
+    assert torch.equal(got.images, known.pixels[[2, 3, 4, 5, 0, 1]])
+
+
+def test_soft_labels_go_with_their_classes(made, tmp_path, known, load):
+    soft = torch.rand(6, 3, generator=torch.Generator().manual_seed(2)).softmax(1)
+    made(["low", "left", "right"], soft)
+    got = load(tmp_path)
+    assert torch.equal(got.labels, soft[[2, 3, 4, 5, 0, 1]][:, [1, 2, 0]])
+    assert torch.equal(got.images, known.pixels[[2, 3, 4, 5, 0, 1]])
+
+
+def test_an_artefact_of_equal_names_is_left_as_it_is(made, tmp_path, mnist):
+    made(mnist.class_names)
+    source = Source(path=str(tmp_path))
+    content = source.read()
+    assert source.fitted(content, mnist) is content
+
+
+def test_an_artefact_of_other_classes_is_refused(made, tmp_path, load):
+    made(["ant", "bee", "wasp"])
+    with pytest.raises(DataError) as error:
+        load(tmp_path, option="against")
+    assert str(error.value) == (
+        f"{tmp_path}: its 3 classes (ant, bee, wasp) are neither the 3 of 'mnist' (left, right, low) by name nor "
+        "numbered from 0; rename them, or evaluate it on the data set it was made from (dataset=NAME)."
+    )
+
+
+def test_an_artefact_is_renamed_as_others_are(made, tmp_path, load, mnist):
+    for names in (mnist.class_names, mnist.class_names[::-1]):
+        made(names)
+        assert load(tmp_path, method="mine").metadata["method"] == "mine"
+        assert load(tmp_path).metadata["method"] == "dm"
+
+
+@pytest.mark.parametrize("names", ["aAb", ["c", "c++", "c#"], ["-1", "1", "0"]])
+def test_what_is_exported_to_npz_is_read_again(names, tmp_path, known, load, mnist):
+    real = replace(mnist, class_names=tuple(names))
+    np.savez(
+        tmp_path / "x.npz",
+        images=known.pixels,
+        labels=known.labels,
+        class_names=np.array(real.class_names),
+    )
+    got = load(tmp_path / "x.npz", real)
+    assert torch.equal(got.labels, known.labels)
+    assert torch.allclose(got.images, known.pixels)

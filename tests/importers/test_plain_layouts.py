@@ -1,0 +1,102 @@
+"""Layouts of no public code: arrays in an npz, folders of images."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dcond.errors import ArtefactError, DataError, UnsupportedError
+
+
+@pytest.mark.parametrize("shape", ["n h w", "n h w c", "n c h w"])
+@pytest.mark.parametrize("kind", ["float32", "float64", "uint8"])
+def test_npz(shape, kind, tmp_path, known, load):
+    images = known.pixels.numpy()
+    images = {"n h w": images[:, 0], "n h w c": images.transpose(0, 2, 3, 1), "n c h w": images}[
+        shape
+    ]
+    images = (images * 255).astype(np.uint8) if kind == "uint8" else images.astype(kind)
+    np.savez(tmp_path / "x.npz", images=images, labels=known.labels.numpy())
+    got = load(tmp_path / "x.npz")
+    assert known.same(got, tolerance=1 / 255 if kind == "uint8" else 1e-6)
+    assert (got.mean, got.std) == ((0.25,), (0.22,))  # the data set's own
+
+
+def test_npz_says_its_factor_and_classes(tmp_path, known, load):
+    names = np.array(["low", "left", "right"])
+    np.savez(
+        tmp_path / "x.npz",
+        images=known.pixels,
+        labels=known.labels,
+        class_names=names,
+        factor=np.array(2),
+    )
+    got = load(tmp_path / "x.npz")
+    assert got.factor == 2
+    assert torch.equal(got.labels, known.labels)
+    assert torch.allclose(
+        got.images, known.pixels[[2, 3, 4, 5, 0, 1]]
+    )  # "left" comes first in the data set
+
+
+def test_npz_outside_the_box_stops(tmp_path, known, load):
+    np.savez(tmp_path / "x.npz", images=known.normalised, labels=known.labels)
+    with pytest.raises(UnsupportedError, match="does not say whether"):
+        load(tmp_path / "x.npz")
+    np.savez(tmp_path / "x.npz", images=known.pixels * 255, labels=known.labels)
+    with pytest.raises(DataError, match=r"pixels count from 0 to 1, or as uint8\.$"):
+        load(tmp_path / "x.npz", normalised=False)
+
+
+def test_npz_beyond_the_range_of_float32(tmp_path, known, load):
+    images = known.pixels.double().numpy()
+    images[0, 0, 0, 0] = 1e300
+    np.savez(tmp_path / "x.npz", images=images, labels=known.labels)
+    with pytest.raises(DataError, match="images must be uint8 or finite floating point"):
+        load(tmp_path / "x.npz", normalised=False)
+
+
+def test_npz_that_lacks_something(tmp_path, known, load):
+    np.savez(tmp_path / "x.npz", x=known.pixels)
+    with pytest.raises(
+        ArtefactError,
+        match=r"lacks images, labels; an npz of a synthetic set holds images and labels",
+    ):
+        load(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [("00000", "00001", "00002"), ("new000", "new001", "new002"), ("left", "Right", "LOW"), "012"],
+)
+def test_image_folder(folders, tmp_path, known, load):
+    """RDED, SRe2L, and folders by name: 8 bits, classes by name or number whatever the order of the folders."""
+    for row, (pixels, label) in enumerate(zip(known.pixels, known.labels, strict=True)):
+        file = tmp_path / folders[label] / f"class{label}_id{row:03d}.png"
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray((pixels[0] * 255).byte().numpy()).save(file)
+    got = load(tmp_path)
+    assert known.same(got, tolerance=1 / 255)
+    assert got.factor == 1
+    with pytest.raises(
+        DataError, match=r"holds 8-bit pixels, which leave out synthetic\.normalised=true\.$"
+    ):
+        load(tmp_path, normalised=True)
+
+
+def test_image_folder_of_unknown_classes(tmp_path, load):
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / name / "x.png")
+    with pytest.raises(DataError) as error:
+        load(tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path}: its 3 classes (a, b, c) are neither the 3 of 'mnist' (left, right, low) by name nor "
+        "numbered from 0; rename them, or evaluate it on the data set it was made from (dataset=NAME)."
+    )
+    Image.new("L", (9, 8)).save(tmp_path / "a" / "y.png")
+    with pytest.raises(
+        DataError,
+        match=r"images differ in size: .* Bring them to the size of the data set first\.$",
+    ):
+        load(tmp_path)

@@ -1,0 +1,253 @@
+"""What is refused: code in files, unknown layouts, labels and sizes that do not fit; one line each, nothing run."""
+
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from dcond.errors import ArtefactError, ConfigError, DataError, DcondError
+from dcond.importers import Source
+
+
+class Sesame:
+    """Opens when unpickled."""
+
+    def __reduce__(self):
+        return os.makedirs, ("opened",)
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize(
+    "content",
+    [
+        Sesame(),
+        {"data": [[torch.zeros(6, 1, 8, 8), Sesame()]]},
+        {"data": [[torch.zeros(6, 1, 8, 8), torch.zeros(6)]], "accs_all_exps": Sesame()},
+        [torch.zeros(6, 1, 8, 8), Sesame()],
+        {"synthetic_images": torch.zeros(3, 2, 1, 8, 8), "init": Sesame()},
+    ],
+)
+def test_code_in_a_torch_file_is_refused_by_name_and_not_run(content, legacy, tmp_path, load):
+    torch.save(content, tmp_path / "x.pt", _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(ArtefactError) as error:
+        load(tmp_path / "x.pt")
+    assert str(error.value) == (
+        f"{tmp_path / 'x.pt'} was refused: to load it would run code from outside (os.makedirs). dcond reads tensors, "
+        "lists, dicts and numbers only; where you trust the file, open it elsewhere and save images and labels as npz."
+    )
+    assert not (tmp_path / "opened").exists()
+
+
+def test_code_in_the_files_beside(tmp_path, load, known):
+    torch.save(known.normalised, tmp_path / "images_best.pt")
+    torch.save(Sesame(), tmp_path / "labels_best.pt")
+    with pytest.raises(ArtefactError, match=r"labels_best\.pt was refused"):
+        load(tmp_path, normalised=True)
+    torch.save(known.labels, tmp_path / "labels_best.pt")
+    torch.save(Sesame(), tmp_path / "lr_best.pt")
+    with pytest.raises(ArtefactError, match=r"lr_best\.pt was refused"):
+        load(tmp_path, normalised=True)
+    assert not (tmp_path / "opened").exists()
+
+
+def test_code_in_a_numpy_value_is_not_run_either(tmp_path, load):
+    """Numpy values are read as placeholders, so what is in them is looked at by the same rules."""
+    torch.save({"data": [], "accs_all_exps": np.array([Sesame()])}, tmp_path / "x.pt")
+    with pytest.raises(ArtefactError, match="was refused"):
+        load(tmp_path / "x.pt")
+    np.savez(tmp_path / "x.npz", images=np.array([Sesame()]), labels=np.zeros(1))
+    with pytest.raises(ArtefactError, match="cannot be read as an npz file"):
+        load(tmp_path / "x.npz")
+    assert not (tmp_path / "opened").exists()
+
+
+@pytest.mark.parametrize("name", ["x.pt", "x.npz", "x.safetensors", "x.pkl"])
+def test_a_bare_pickle(name, tmp_path, load):
+    (tmp_path / name).write_bytes(pickle.dumps(Sesame()))
+    with pytest.raises(ArtefactError) as error:
+        load(tmp_path / name)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "opened").exists()
+
+
+def test_a_whole_network_is_refused_by_the_name_of_its_class(tmp_path, load):
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "x.pt")
+    with pytest.raises(
+        ArtefactError, match=r"would run code from outside \(torch\.nn\.modules\.linear\.Linear\)"
+    ):
+        load(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "text", "bytes"])
+@pytest.mark.parametrize("suffix", [".pt", ".npz"])
+def test_a_damaged_file(suffix, damage, tmp_path, load, known):
+    path = tmp_path / f"x{suffix}"
+    if suffix == ".pt":
+        torch.save([known.pixels, known.labels], path)
+    else:
+        np.savez(path, images=known.pixels, labels=known.labels)
+    content = path.read_bytes()
+    path.write_bytes(
+        {
+            "truncated": content[: len(content) // 2],
+            "empty": b"",
+            "text": b"hello",
+            "bytes": bytes(range(256)),
+        }[damage]
+    )
+    with pytest.raises(ArtefactError) as error:
+        load(path, factor=1)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (
+            {"weights": torch.zeros(2)},
+            "holds a dict with 'weights', no known layout; allowed: a dcond artefact, .pt or",
+        ),
+        (3.0, "holds a float, no known layout;"),
+        ({"data": []}, "holds a dict with 'data', no known layout;"),
+        ([torch.zeros(2)], "holds a list, no known layout;"),
+        (
+            [torch.zeros(6, 8, 8), torch.zeros(6)],
+            "(IDC, NCFM): images must be (n, c, h, w); got (6, 8, 8).",
+        ),
+        (
+            [torch.zeros(6, 1, 8, 8), torch.zeros(5)],
+            "6 images but labels (5,); there must be one label per image,",
+        ),
+    ],
+)
+def test_unknown_contents(content, words, tmp_path, load):
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(ArtefactError) as error:
+        load(tmp_path / "x.pt")
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        (
+            {"images": np.zeros((0, 1, 8, 8), np.float32)},
+            "(npz): images must be (n, c, h, w); got (0, 1, 8, 8).",
+        ),
+        ({"factor": np.array("two")}, "factor is 'two'; save one whole number of 1 or more."),
+        ({"factor": np.array(np.inf)}, "factor is inf; save one whole number of 1 or more."),
+        ({"factor": np.array([2, 2])}, "factor is [2, 2]; save one whole number of 1 or more."),
+        ({"factor": np.array(0)}, "factor is 0; save one whole number of 1 or more."),
+    ],
+)
+def test_an_npz_that_cannot_be(changed, words, tmp_path, load, known):
+    np.savez(
+        tmp_path / "x.npz",
+        **{"images": known.pixels.numpy(), "labels": known.labels.numpy()} | changed,
+    )
+    with pytest.raises(ArtefactError) as error:
+        load(tmp_path / "x.npz")
+    assert words in str(error.value)
+
+
+def test_folders_that_hold_nothing_or_too_much(tmp_path, load, known):
+    with pytest.raises(ArtefactError, match="holds no synthetic set; allowed: a dcond artefact,"):
+        load(tmp_path)
+    for name in ("data.pt", "images_best.pt"):
+        torch.save(known.pixels, tmp_path / name)
+    with pytest.raises(
+        ArtefactError, match=r"holds images_best\.pt and data\.pt; give one of these files\.$"
+    ):
+        load(tmp_path)
+    (tmp_path / "x.tar").write_bytes(b"")
+    with pytest.raises(ArtefactError, match=r"is of no known kind \(\.tar\); allowed:"):
+        load(tmp_path / "x.tar")
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "words"),
+    [
+        (
+            torch.rand(6, 1, 9, 8),
+            torch.arange(6) // 2,
+            "holds images of (1, 9, 8) (channels, height, width), data set",
+        ),
+        (
+            torch.rand(6, 3, 8, 8),
+            torch.arange(6) // 2,
+            "evaluate it on the data set it was made from (dataset=NAME).",
+        ),
+        (
+            torch.rand(6, 1, 8, 8),
+            torch.arange(6),
+            "has labels from 0 to 5; data set 'mnist' has 3 classes, numbered 0 to 2",
+        ),
+        (torch.rand(6, 1, 8, 8), torch.arange(6) // 2 - 1, "has labels from -1 to 1;"),
+        (
+            torch.rand(6, 1, 8, 8),
+            torch.tensor([0, 0, 0, 1, 2, 2]),
+            "holds 1 to 3 images per class of 'mnist';",
+        ),
+        (torch.rand(4, 1, 8, 8), torch.tensor([0, 0, 1, 1]), "holds 0 to 2 images per class"),
+        (torch.rand(6, 1, 8, 8), torch.rand(6), "labels (n,) must be whole numbers."),
+        (torch.rand(6, 1, 8, 8), torch.eye(6), "has labels for 6 classes, data set 'mnist' has 3."),
+        (
+            torch.rand(4, 1, 8, 8),
+            torch.ones(4, 3) / 3,
+            "soft labels must be finite, and their number a multiple of 3",
+        ),
+        (
+            torch.full((6, 1, 8, 8), torch.nan),
+            torch.arange(6) // 2,
+            "images must be uint8 or finite floating point;",
+        ),
+        (torch.ones(6, 1, 8, 8, dtype=torch.int64), torch.arange(6) // 2, "got torch.int64."),
+    ],
+)
+def test_sets_that_do_not_fit(images, labels, words, tmp_path, load):
+    torch.save([images, labels], tmp_path / "data.pt")
+    with pytest.raises(DataError) as error:
+        load(tmp_path, factor=1)
+    assert str(error.value).startswith(str(tmp_path / "data.pt"))
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"factor": 0}, "synthetic.factor=0 is out of range; allowed: whole numbers from 1."),
+        ({"number": -1}, "synthetic.number=-1 is out of range; from 0."),
+        ({"mean": [0.5]}, "synthetic.mean and synthetic.std go together; give both."),
+        (
+            {"zca": True, "normalised": True},
+            "synthetic.zca=true stands in place of synthetic.normalised, mean and std;",
+        ),
+        (
+            {"normalised": False, "mean": [0.5], "std": [1]},
+            "synthetic.normalised=false has no use for synthetic.mean",
+        ),
+        ({"factor": 0, "option": "against"}, "against.factor=0 is out of range;"),
+    ],
+)
+def test_options_that_cannot_be(options, words):
+    with pytest.raises(ConfigError) as error:
+        Source(path="x", **options)
+    assert str(error.value).startswith(words)
+
+
+def test_statistics_of_another_number_of_channels(tmp_path, known, load):
+    torch.save({"data": [[known.normalised, known.labels]]}, tmp_path / "x.pt")
+    for mean, std in (([0.1, 0.1, 0.1], [1, 1, 1]), ([0.1], [0])):
+        with pytest.raises(
+            DcondError,
+            match=r"synthetic\.mean and \.std must hold 1 number\(s\) each, std above 0\.$",
+        ):
+            load(tmp_path / "x.pt", mean=mean, std=std)

@@ -1,0 +1,107 @@
+"""Progress lines where there is no terminal, the bar where there is one."""
+
+import io
+import logging
+import time
+from contextlib import suppress
+
+import pytest
+from rich.console import Console
+
+from dcond.run import progress
+from dcond.run.progress import Bar, LogProgress, format_duration, log_if_slow, reporter
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0.0 s"),
+        (3.14159, "3.1 s"),
+        (59.94, "59.9 s"),
+        (59.96, "1:00 min"),
+        (60, "1:00 min"),
+        (245.4, "4:05 min"),
+        (3599.4, "59:59 min"),
+        (3599.6, "1:00:00 h"),
+        (7650, "2:07:30 h"),
+        (360000, "100:00:00 h"),
+    ],
+)
+def test_durations_as_a_person_reads_them(seconds, words):
+    assert format_duration(seconds) == words
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock that stands still until it is told to move."""
+    now = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+
+    def move(seconds):
+        now[0] += seconds
+
+    return move
+
+
+def test_a_line_now_and_then_with_the_time_that_is_left(clock, caplog):
+    caplog.set_level(logging.INFO)
+    with LogProgress("condense", 100, every_s=10) as bar:
+        bar.update(10, "loss 3")
+        clock(9)
+        bar.update(20, "loss 2")
+        assert caplog.messages == []
+        clock(1)
+        bar.update(25, "loss 1")
+        bar.update(26, "loss 1")
+        clock(30)
+        bar.update(50, "loss 0.5")
+    assert caplog.messages == [
+        "condense 25/100  loss 1  eta 30.0 s",
+        "condense 50/100  loss 0.5  eta 40.0 s",
+    ]
+
+
+def test_the_time_left_of_a_resumed_run_is_reckoned_from_where_it_went_on(clock, caplog):
+    caplog.set_level(logging.INFO)
+    with LogProgress("condense", 1000, done=900, every_s=10) as bar:
+        clock(20)
+        bar.update(900, "nothing done yet")
+        bar.update(950, "loss 1")
+    assert caplog.messages == ["condense 950/1000  loss 1  eta 20.0 s"]
+
+
+def test_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch):
+    for terminal, kind in ((True, Bar), (False, LogProgress)):
+        shown = Console(file=io.StringIO(), force_terminal=terminal, width=100)
+        monkeypatch.setattr(progress, "console", lambda shown=shown: shown)
+        assert isinstance(reporter("condense", 10), kind)
+
+
+def test_the_bar_shows_count_note_and_time(monkeypatch):
+    file = io.StringIO()
+    shown = Console(file=file, force_terminal=True, width=120)
+    monkeypatch.setattr(progress, "console", lambda: shown)
+    with Bar("condense", 40, done=10) as bar:
+        bar.update(30, "[/MLP] loss 0.25")
+    text = file.getvalue()
+    for word in ("condense", "30/40", "[/MLP] loss 0.25", "eta"):
+        assert word in text
+
+
+def test_what_takes_a_while_says_what_it_is_once(caplog):
+    with caplog.at_level(logging.INFO), log_if_slow("reading 100 % of it", after_s=0.01):
+        for _ in range(500):
+            if caplog.messages:
+                break
+            time.sleep(0.01)
+    assert caplog.messages == ["reading 100 % of it"]
+
+
+def test_what_ends_or_fails_at_once_says_nothing(caplog):
+    with caplog.at_level(logging.INFO):
+        with log_if_slow("reading", after_s=0.2):
+            pass
+        with suppress(OSError), log_if_slow("reading", after_s=0.2):
+            raise OSError
+        time.sleep(0.4)
+    assert caplog.messages == []

@@ -1,0 +1,155 @@
+"""Signals: held back where something must not be cut, at once elsewhere, and put back afterwards."""
+
+import os
+import pickle
+import signal
+import threading
+
+import pytest
+
+from dcond.errors import CheckpointError
+from dcond.run.signals import CAUGHT, Interrupted, handle_signals
+
+pytestmark = pytest.mark.usefixtures("terminal")
+
+
+@pytest.mark.parametrize("signum", CAUGHT)
+def test_outside_a_deferred_block_a_signal_raises_at_once(signum):
+    with handle_signals(), pytest.raises(Interrupted) as error:
+        os.kill(os.getpid(), signum)
+    assert error.value.signum == signum
+
+
+def test_inside_one_it_waits_for_the_check():
+    with handle_signals() as stop:
+        with stop.deferred():
+            assert not stop.requested
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert stop.requested
+        with pytest.raises(Interrupted):
+            stop.check()
+        assert not stop.requested
+        stop.check()  # said once
+
+
+def test_the_handlers_before_are_put_back():
+    before = [signal.getsignal(signum) for signum in CAUGHT]
+    with handle_signals():
+        assert all(signal.getsignal(signum) not in before for signum in CAUGHT)
+    assert [signal.getsignal(signum) for signum in CAUGHT] == before
+
+
+def test_a_closing_terminal_says_so_more_than_once_and_is_heard_once():
+    """The kernel tells a terminal's processes, and a shell its jobs."""
+    with handle_signals() as stop:
+        with stop.deferred():
+            os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGHUP)
+        with pytest.raises(Interrupted):
+            stop.check()
+    os.kill(os.getpid(), signal.SIGHUP)  # while the run says that it was interrupted
+
+
+def test_under_nohup_the_end_of_a_terminal_is_none_of_the_run():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with handle_signals() as stop, stop.deferred():
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_an_interruption_is_no_ordinary_exception():
+    assert not issubclass(
+        Interrupted, Exception
+    )  # `except Exception` in a library must not swallow it
+
+
+def cut(error, signum=signal.SIGHUP):
+    """As an extension module whose import is cut: what interrupted it is gone, its own error stands there."""
+    with handle_signals() as stop, stop.as_interrupted():
+        try:
+            os.kill(os.getpid(), signum)
+        except Interrupted:
+            raise error from None
+
+
+@pytest.mark.parametrize(
+    "error", [ImportError("initialization failed"), SystemError("error without exception set")]
+)
+def test_a_library_that_says_something_else_of_an_interruption_does_not_hide_it(error):
+    with pytest.raises(Interrupted) as found:
+        cut(error)
+    assert (found.value.signum, found.value.__cause__) == (signal.SIGHUP, error)
+
+
+def test_what_went_wrong_while_an_interrupted_run_was_kept_is_told():
+    with pytest.raises(CheckpointError):
+        cut(CheckpointError("the disk is full"))
+
+
+def test_an_error_that_no_signal_caused_stays_what_it_is():
+    with pytest.raises(ImportError), handle_signals() as stop, stop.as_interrupted():
+        raise ImportError
+
+
+def test_in_another_thread_nothing_is_caught_and_nothing_breaks():
+    found = []
+
+    def work():
+        with handle_signals() as stop, stop.deferred():
+            found.append(stop.requested)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [False]
+
+
+def warned(seen):
+    with handle_signals() as stop, stop.deferred():
+        os.kill(os.getpid(), signal.SIGUSR2)
+        assert stop.requested
+        assert seen == []
+        stop.check()
+
+
+def test_a_warning_stops_the_run_first_and_is_handed_on_then():
+    """As submitit does: its handler of SIGUSR2 puts the job back into the queue and exits."""
+    seen = []
+
+    def requeue(signum, frame):
+        seen.append(signum)
+        raise SystemExit(144)
+
+    before = signal.signal(signal.SIGUSR2, requeue)
+    try:
+        with pytest.raises(SystemExit) as end:
+            warned(seen)
+        assert signal.getsignal(signal.SIGUSR2) is requeue
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert (seen, end.value.code) == ([signal.SIGUSR2], 144)
+
+
+def test_a_launchers_own_handler_of_sigterm_stays():
+    seen = []
+    before = signal.signal(signal.SIGTERM, lambda signum, frame: seen.append(signum))
+    try:
+        with handle_signals() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            stop.check()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == [signal.SIGTERM]
+
+
+def test_nobody_listens_to_warnings_by_default():
+    before = signal.getsignal(signal.SIGUSR1)
+    with handle_signals():
+        assert signal.getsignal(signal.SIGUSR1) == before
+
+
+def test_an_interruption_passes_between_processes():
+    assert pickle.loads(pickle.dumps(Interrupted(signal.SIGTERM))).signum == signal.SIGTERM
