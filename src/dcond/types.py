@@ -5,7 +5,7 @@ d features, ipc images stored per class, f multi-formation factor. "Pixel space"
 "normalised" is (x - mean) / std.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NamedTuple, Protocol, Self
@@ -230,6 +230,46 @@ class SyntheticSet:
                 f"a synthetic set needs images (n, c, h, w) and n labels; got images {tuple(self.images.shape)} "
                 f"and labels {tuple(self.labels.shape)}."
             )
+
+    @classmethod
+    def from_images(
+        cls,
+        images: Tensor,
+        like: "RealData | SyntheticSet",
+        *,
+        ipc: int | None = None,
+        factor: int = 1,
+        labels: Tensor | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> Self:
+        """Make a set of images, class-major unless ``labels`` say otherwise.
+
+        Args:
+            images: float32 (n, c, h, w) in [0, 1], before decoding.
+            like: the data whose classes and normalisation the set has.
+            ipc: images stored per class; n / k if None.
+            factor: multi-formation factor of the images.
+            labels: int64 (n,); class c repeated ipc times, for every c, if None.
+            metadata: see :mod:`dcond.artefact`.
+
+        Example:
+            >>> SyntheticSet.from_images(torch.rand(10, 1, 8, 8), digits)  # ipc 1
+        """
+        classes = len(like.class_names)
+        ipc = len(images) // classes if ipc is None else ipc
+        if labels is None:
+            labels = torch.arange(classes, device=images.device).repeat_interleave(ipc)
+        return cls(
+            images=images,
+            labels=labels,
+            class_names=like.class_names,
+            ipc=ipc,
+            mean=like.mean,
+            std=like.std,
+            factor=factor,
+            whitening=like.spec.whitening,
+            metadata=dict(metadata or {}),
+        )
 
     @property
     def spec(self) -> ImageSpec:
