@@ -11,15 +11,15 @@ from pathlib import Path
 from rich.console import RenderableType
 
 from dcond.errors import DataError
-from dcond.evaluate.baselines import random_subset
-from dcond.evaluate.comparison import compare
-from dcond.evaluate.full_data import evaluate_whole, hold_out
-from dcond.evaluate.protocol import EvaluationProtocol, Sets, check_fits
-from dcond.evaluate.results import EvalResult
-from dcond.evaluate.sanity_checks import check_input_statistics, check_test_split, near_chance
-from dcond.evaluate.scores import scores
-from dcond.evaluate.teacher import TrainedTeacher
-from dcond.evaluate.whole import check_whole_fits
+from dcond.evaluation.baselines import random_subset
+from dcond.evaluation.comparison import compare
+from dcond.evaluation.full_data import evaluate_whole, hold_out
+from dcond.evaluation.protocol import EvaluationProtocol, Sets, check_fits
+from dcond.evaluation.results import EvalResult
+from dcond.evaluation.sanity_checks import check_input_statistics, check_test_split, near_chance
+from dcond.evaluation.scores import scores
+from dcond.evaluation.teacher import TrainedTeacher
+from dcond.evaluation.whole import check_whole_fits
 from dcond.init.initialisers import check_ipc
 from dcond.models import Pool
 from dcond.run.progress import ProgressDisplay, progress_display

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dcond.paths import write_atomically
+from dcond.paths import write_atomically, write_text
 
 LONGEST = 6400  # pixels per side of a picture of the images: 100 images of 64
 
@@ -67,7 +67,7 @@ class Recorder(NullRecorder):
         text = "".join(
             f"{line}\n" for line in lines if (step := _step(line)) is not None and step <= after_step
         )
-        write_atomically(self._path, lambda file: file.write_text(text, encoding="utf-8"))
+        write_text(self._path, text)
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """Record named numbers at a step."""

@@ -15,9 +15,9 @@ from typing import Any, Literal, Self
 from pydantic import TypeAdapter, ValidationError
 
 from dcond.errors import ConfigError
-from dcond.evaluate.comparison import Difference
-from dcond.evaluate.results import EvalResult
-from dcond.paths import write_atomically
+from dcond.evaluation.comparison import Difference
+from dcond.evaluation.results import EvalResult
+from dcond.paths import write_text
 
 NAME = "result.json"
 TEST, HELD_OUT = "test", "held_out"  # the images that accuracies are taken on
@@ -122,7 +122,7 @@ class RunResult:
     def write(self, folder: Path) -> None:
         """Write ``result.json`` into a run folder, atomically."""
         text = json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n"
-        write_atomically(folder / NAME, lambda file: file.write_text(text, encoding="utf-8"))
+        write_text(folder / NAME, text)
 
     @classmethod
     def read(cls, folder: Path) -> Self:

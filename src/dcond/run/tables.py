@@ -10,8 +10,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dcond.evaluate.comparison import Comparison, Difference
-from dcond.evaluate.results import EvalResult, NetworkResult
+from dcond.evaluation.comparison import Comparison, Difference
+from dcond.evaluation.results import EvalResult, NetworkResult
 
 BASELINE_TITLES = {"random": "random", "random_decoded": "random, shrunken"}
 SCORES = {"hlr": "HLR", "ior": "IOR", "lrs": "LRS", "ars": "ARS"}
@@ -104,7 +104,7 @@ def score_table(scores: dict[str, Any], full: EvalResult | None) -> Table:
     """Make the table of scores: a row per network, a column per score that exists, times 100.
 
     Args:
-        scores: as :func:`dcond.evaluate.scores.scores` returns them.
+        scores: as :func:`dcond.evaluation.scores.scores` returns them.
         full: results on the whole real set, where there are.
     """
     table = _table("scores x 100: HLR lower is better, the others higher")
