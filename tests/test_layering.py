@@ -103,7 +103,12 @@ def test_what_is_imported_is_declared():
     )["project"]
     words = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     declared = {re.split(r"[\[<>=]", word)[0] for word in words}
-    called = {"annotated_types": "annotated-types", "hydra": "hydra-core", "sklearn": "scikit-learn", "PIL": "pillow"}
+    called = {
+        "annotated_types": "annotated-types",
+        "hydra": "hydra-core",
+        "sklearn": "scikit-learn",
+        "PIL": "pillow",
+    }
     assert {called.get(name, name) for name in outside} <= declared
 
 
