@@ -46,10 +46,6 @@ CASES = [
         "experiment=dm/cifar1000",
         "experiment='dm/cifar1000' is unknown. Did you mean 'dm/cifar100'? All there are: ...",
     ),
-    (
-        "method=hmdc +model@learners.networks.md=mlp ~method.batch_real",
-        "learners.networks.md: that name is the distillation loss's; give another.",
-    ),
     ("~init", "~init leaves nothing to use; leave the word out, or give init another value."),
     (
         "~method=dm",
@@ -150,7 +146,7 @@ CASES = [
     ("augment.flip=3", "method.augment.flip=3 must be true or false."),
     ("model.depth=abc", "method.network.depth='abc' must be a whole number or null."),
     ("evaluation.epochs=0", "evaluation.epochs=0 is out of range; ..."),
-    ("evaluation.drops=3", "evaluation.drops=3 must be a list, in brackets."),
+    ("evaluation.lr_milestones=3", "evaluation.lr_milestones=3 must be a list, in brackets."),
     ("pool.networks=null", "pool.networks=null must be names and values, in braces."),
     ("pool.networks.ConvNet=3", "pool.networks.ConvNet=3 is not a network; ..."),
     ("dataset=npz", "dataset=npz needs dataset.path; add it to the command, as dataset.path=..."),

@@ -180,7 +180,7 @@ def test_a_row_of_degms_ablation_differs_from_the_others_in_its_switches_alone(r
     assert (cfg.method.levels, cfg.method.distance, cfg.method.inner) == DEGM[row]
     assert (cfg.dataset.name, cfg.ipc, list(cfg.pool.networks)) == (dataset, ipc, ["ConvNet"])
     assert cfg.method.steps == 1000 * ipc
-    assert (cfg.method.inner_momentum, cfg.method.lr, cfg.method.pixel_box) == (0.5, 0.1, "free")
+    assert (cfg.method.momentum_network, cfg.method.lr, cfg.method.pixel_box) == (0.5, 0.1, "free")
     assert (cfg.init.clip, cfg.augment.ops) == (False, [])
     assert cfg.evaluation.name == ("degm1000_mnist" if dataset == "mnist" else "degm300")
 
@@ -207,8 +207,8 @@ def test_the_published_setting_of_hmdc(ipc):
     cfg = composed(*words_for("experiment", f"hmdc/cifar10_ipc{ipc}"))
     method = cfg.method
     assert (cfg.dataset.name, cfg.dataset.stats, cfg.ipc) == ("cifar10", "legacy", ipc)
-    assert (method.steps, method.outer, method.inner_steps) == (10_000, 100, 17)
-    assert (method.refresh, method.gbm_every) == (10, 10)
+    assert (method.steps, method.steps_per_network, method.inner_steps) == (10_000, 100, 17)
+    assert (method.select_every, method.gbm_every) == (10, 10)
     assert (method.lr, method.momentum, method.space, method.schedule) == (
         0.005,
         0.5,
@@ -221,7 +221,7 @@ def test_the_published_setting_of_hmdc(ipc):
         method.batch_train,
         cfg.evaluation.batch,
     } == {128}
-    assert (method.factor, method.choice, method.gbm, method.distillation) == (
+    assert (method.factor, method.real_selection, method.gbm, method.distillation) == (
         2,
         "kmeans",
         True,
@@ -234,7 +234,7 @@ def test_the_published_setting_of_hmdc(ipc):
     }
     assert cfg.augment == cfg.evaluation.augment
     assert (cfg.augment.mode, len(cfg.augment.ops)) == ("idc", 6)
-    assert (cfg.evaluation.epochs, cfg.evaluation.repeats, list(cfg.evaluation.drops)) == (
+    assert (cfg.evaluation.epochs, cfg.evaluation.repeats, list(cfg.evaluation.lr_milestones)) == (
         2000,
         3,
         [],

@@ -14,7 +14,7 @@ from dcond.evaluation.whole import whole_set
 from dcond.models import MLP, Pool
 from dcond.rng import generator
 
-PROTOCOL = EvaluationProtocol(name="quick", epochs=1, repeats=2, drops=(), best_every=1)
+PROTOCOL = EvaluationProtocol(name="quick", epochs=1, repeats=2, lr_milestones=(), best_every=1)
 POOL = Pool(
     networks={
         "one": MLP(name="one", hidden=(12,), lr=0.05),

@@ -146,8 +146,11 @@ def test_a_network_that_takes_no_cutmix_is_trained_without(stack, toy, chosen, m
             {"weight_decay": float("nan")},
             "evaluation.weight_decay=nan is out of range; allowed: 0 or more.",
         ),
-        ({"drop": -1.0}, "evaluation.drop=-1.0 is out of range; allowed: above 0, up to 1."),
-        ({"drop": 1.5}, "evaluation.drop=1.5 is out of range; allowed: above 0, up to 1."),
+        (
+            {"lr_gamma": -1.0},
+            "evaluation.lr_gamma=-1.0 is out of range; allowed: above 0, up to 1.",
+        ),
+        ({"lr_gamma": 1.5}, "evaluation.lr_gamma=1.5 is out of range; allowed: above 0, up to 1."),
         (
             {"lr": float("inf")},
             "evaluation.lr=inf must be a number greater than 0, or null, or search.",
@@ -158,8 +161,8 @@ def test_a_network_that_takes_no_cutmix_is_trained_without(stack, toy, chosen, m
         ),
         ({"lr": 0.0}, "evaluation.lr=0.0 must be a number greater than 0, or null, or search."),
         (
-            {"drops": (0.5, 1.0)},
-            "evaluation.drops=[0.5, 1.0]: fractions of the epochs lie between 0 and 1.",
+            {"lr_milestones": (0.5, 1.0)},
+            "evaluation.lr_milestones=[0.5, 1.0]: fractions of the epochs lie between 0 and 1.",
         ),
     ],
 )
