@@ -93,7 +93,7 @@ def check_value(key: str, value: object, annotation: Any) -> None:
         return
     if not all(_is_plain(kind) for kind in kinds):
         return
-    if isinstance(value, list | tuple | Mapping):
+    if isinstance(value, Sequence | Mapping) and not isinstance(value, str):
         named = isinstance(value, Mapping)
         if any(named == (_container(kind) in _NAMED) for kind in kinds if _container(kind)):
             return  # what a container holds is judged by the part that takes it
