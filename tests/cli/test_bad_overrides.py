@@ -124,7 +124,7 @@ CASES = [
     ("ipc=[1]", "ipc=[1] is out of range; ..."),
     (
         "ipc=125",
-        "ipc=125 needs 125 images per class; class '0' of digits has 124. Lower ipc, or take init=noise.",
+        "ipc=125 needs 125 images per class; class '0' of digits has 124. Use a smaller ipc, or init=noise.",
     ),
     ("seed=-1", "seed=-1 is out of range; allowed: whole numbers from 0."),
     ("seed=abc", "seed='abc' is out of range; ..."),
