@@ -6,7 +6,7 @@ import math
 import pytest
 
 from dcond.evaluate import EvalResult, NetworkResult
-from dcond.evaluate.comparison import compare
+from dcond.evaluate.results import compare
 
 
 def found(one, two) -> EvalResult:

@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from dcond.evaluate import EvalResult, NetworkResult
-from dcond.evaluate.comparison import compare
+from dcond.evaluate.results import compare
 from dcond.evaluate.scores import scores
 from dcond.run.score_table import comparison_table, score_table
 

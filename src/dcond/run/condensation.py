@@ -131,8 +131,7 @@ class Condensation:
 
     def _data(self) -> "RealData":
         """Read the real images, and refuse those that the evaluation could not do with."""
-        from dcond.evaluate.full_data import hold_out, tuning_data
-        from dcond.evaluate.whole import fingerprint_of_test
+        from dcond.evaluate.full_data import fingerprint_of_test, hold_out, tuning_data
         from dcond.run.evaluation import check_memory
 
         with self.ranks.first_before_others():
@@ -257,7 +256,7 @@ class Condensation:
             teacher = self.protocol.teacher
             self._needs = {
                 "held_out": hold_out(self.protocol, real),
-                "taught": None if teacher is None else teacher.load_or_train(real, self.cache),
+                "teacher": None if teacher is None else teacher.load_or_train(real, self.cache),
             }
         found = self.protocol.evaluate(
             lambda repeat: synthetic, self.pool, real.test, self.seed, **self._needs

@@ -12,12 +12,11 @@ from rich.console import RenderableType
 
 from dcond.errors import DataError
 from dcond.evaluate import EvalResult, EvaluationProtocol, random_subset
-from dcond.evaluate.comparison import compare
-from dcond.evaluate.full_data import evaluate_whole, hold_out
-from dcond.evaluate.protocol import Sets, check_fits
+from dcond.evaluate.full_data import Sets, check_full_data_fits, evaluate_full_data, hold_out
+from dcond.evaluate.protocol import check_fits
+from dcond.evaluate.results import compare
 from dcond.evaluate.sanity_checks import check_input_statistics, check_test_split, near_chance
 from dcond.evaluate.scores import scores
-from dcond.evaluate.whole import check_whole_fits
 from dcond.init.initialisers import check_ipc
 from dcond.models import Pool
 from dcond.run.progress import Reporter, reporter
@@ -104,9 +103,9 @@ def evaluate_with_baselines(
 def check_memory(real: RealData, protocol: EvaluationProtocol, *, full: bool) -> None:
     """Raise :class:`DataError` where the whole real set is to be trained on and does not fit in memory."""
     if full:
-        check_whole_fits(real, "scores.full=true")
+        check_full_data_fits(real, "scores.full=true")
     if protocol.teacher is not None:
-        check_whole_fits(real, "teacher=...")
+        check_full_data_fits(real, "teacher=...")
 
 
 def _normalisation(synthetic: SyntheticSet, real: RealData) -> str | None:
@@ -158,7 +157,7 @@ class _PlannedTrainings:
         draws = self._draws()
         trials |= {name: self._trial(sets) for name, sets in draws.items()}
         if self.wanted.full:
-            trials["full"] = lambda count: evaluate_whole(
+            trials["full"] = lambda count: evaluate_full_data(
                 self.protocol, self.pool, self.real, self.seed, self.wanted.cache, progress=count
             )
             soft = self.synthetic.labels.ndim == 2
@@ -184,7 +183,7 @@ class _PlannedTrainings:
             self.seed,
             progress=count,
             held_out=self.held_out,
-            taught=self.taught,
+            teacher=self.taught,
         )
 
     def _draws(self) -> dict[str, Sets]:

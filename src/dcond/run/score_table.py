@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dcond.evaluate import EvalResult
-from dcond.evaluate.comparison import Comparison, Difference
+from dcond.evaluate.results import Comparison, Difference
 from dcond.run.tables import percent
 
 SCORES = {"hlr": "HLR", "ior": "IOR", "lrs": "LRS", "ars": "ARS"}
