@@ -24,7 +24,7 @@ LEVELS = [
     {"matching"},
     {"training"},
     {"importers", "init"},
-    {"evaluate", "methods"},
+    {"evaluation", "methods"},
     {"run"},
     {"report"},
     {"cli"},

@@ -64,3 +64,9 @@ def remove_leftovers(folder: Path) -> None:
     """Remove temporary files of killed processes; no other process may write in the folder."""
     for file in folder.glob(f".*{_TEMPORARY}"):
         file.unlink(missing_ok=True)
+
+
+def relative_to_cwd(path: Path) -> Path:
+    """Return a path relative to the current folder if it lies below it: short enough to print."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

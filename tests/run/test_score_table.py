@@ -4,9 +4,9 @@ import io
 
 from rich.console import Console
 
-from dcond.evaluate import EvalResult, NetworkResult
-from dcond.evaluate.results import compare
-from dcond.evaluate.scores import scores
+from dcond.evaluation import EvalResult, NetworkResult
+from dcond.evaluation.results import compare
+from dcond.evaluation.scores import scores
 from dcond.run.score_table import comparison_table, score_table
 
 

@@ -1,1 +1,1 @@
-"""The one loop: progress, records, checkpoints, signals and the non-finite guard stand here and nowhere else."""
+"""One run on built parts: condensing, evaluating, and the files of a run folder."""

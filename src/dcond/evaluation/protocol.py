@@ -10,12 +10,12 @@ from typing import Any, Literal
 import torch
 
 from dcond.errors import ConfigError, DataError, require
-from dcond.evaluate.accuracy import accuracy
-from dcond.evaluate.full_data import HeldOut, Sets
-from dcond.evaluate.results import EvalResult, NetworkResult
-from dcond.evaluate.sharding import TrainingGrid
-from dcond.evaluate.teacher import Teacher, TrainedTeacher
-from dcond.evaluate.vmap_training import (
+from dcond.evaluation.accuracy import accuracy
+from dcond.evaluation.full_data import HeldOut, Sets
+from dcond.evaluation.results import EvalResult, NetworkResult
+from dcond.evaluation.sharding import TrainingGrid
+from dcond.evaluation.teacher import Teacher, TrainedTeacher
+from dcond.evaluation.vmap_training import (
     BENCHMARK_EPOCHS,
     Pairs,
     Stack,
@@ -98,7 +98,7 @@ class EvaluationProtocol(Schedule):
             seed: seed of the run. The networks of repeat r start from the same weights whatever
                 set they are trained on, so results can be compared in pairs.
             progress: called with the network and repeat that just ended.
-            held_out: data to search learning rates on (:func:`~dcond.evaluate.full_data.hold_out`);
+            held_out: data to search learning rates on (:func:`~dcond.evaluation.full_data.hold_out`);
                 required if ``lr`` is "search".
             teacher: the trained teacher (:meth:`Teacher.load_or_train`); required if the protocol
                 has a teacher.

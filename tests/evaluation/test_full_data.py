@@ -8,8 +8,8 @@ import torch
 
 from dcond.augment import DiffAug
 from dcond.errors import DataError
-from dcond.evaluate import EvaluationProtocol, full_data
-from dcond.evaluate.full_data import evaluate_full_data, full_training_set
+from dcond.evaluation import EvaluationProtocol, full_data
+from dcond.evaluation.full_data import evaluate_full_data, full_training_set
 from dcond.models import MLP, Pool
 from dcond.rng import generator
 

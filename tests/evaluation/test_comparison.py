@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from dcond.evaluate import EvalResult, NetworkResult
-from dcond.evaluate.results import compare
+from dcond.evaluation import EvalResult, NetworkResult
+from dcond.evaluation.results import compare
 
 
 def found(one, two) -> EvalResult:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from dcond.errors import require
-from dcond.evaluate.results import EvalResult
+from dcond.evaluation.results import EvalResult
 
 
 def hlr(real_hard: float, synthetic_hard: float) -> float:

@@ -20,10 +20,10 @@ import dcond
 from dcond.cache import cache_file, read_entry, write_entry
 from dcond.distributed import current
 from dcond.errors import DivergedError
-from dcond.evaluate.accuracy import accuracy
-from dcond.evaluate.full_data import fingerprint, full_training_set
-from dcond.evaluate.sanity_checks import at_chance
-from dcond.evaluate.vmap_training import TrainingJob
+from dcond.evaluation.accuracy import accuracy
+from dcond.evaluation.full_data import fingerprint, full_training_set
+from dcond.evaluation.sanity_checks import at_chance
+from dcond.evaluation.vmap_training import TrainingJob
 from dcond.models import Network, Recipe
 from dcond.rng import generator, seeded_layers
 from dcond.settings import PositiveFloat, settings

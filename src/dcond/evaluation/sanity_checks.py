@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from dcond.evaluate.full_data import fingerprint_of_test
-from dcond.evaluate.results import EvalResult
+from dcond.evaluation.full_data import fingerprint_of_test
+from dcond.evaluation.results import EvalResult
 from dcond.types import RealData, SyntheticSet
 
 MAX_STD_RATIO = 2.5  # a wrong normalisation changes the std by 1 / std: 3 to 5 for natural images

@@ -2,7 +2,9 @@
 
 import statistics
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from dcond.stats import interval95
 
@@ -25,8 +27,10 @@ class NetworkResult:
     lr: float
     epochs: int
     wall_s: float
-    best: tuple[float, ...] | None = None
-    searched: dict[float, float] | None = None
+    best: Annotated[
+        tuple[float, ...] | None, Field(validation_alias="best_over_epochs_on_test")
+    ] = None
+    searched: Annotated[dict[float, float] | None, Field(validation_alias="lr_search")] = None
 
     @property
     def mean(self) -> float:
@@ -62,11 +66,13 @@ class EvalResult:
         protocol: name of the protocol.
         networks: result of each network, by name.
         teacher: description of the teacher that labelled the batches, if any.
+        tested_on: "test", or "held_out" training images; None if it is that of the run.
     """
 
     protocol: str
     networks: dict[str, NetworkResult]
     teacher: dict[str, Any] | None = None
+    tested_on: str | None = None
 
     @property
     def average(self) -> float:
@@ -80,12 +86,13 @@ class EvalResult:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the object of ``result.json``."""
+        networks = {name: result.as_dict() for name, result in self.networks.items()}
         return {
             "protocol": self.protocol,
-            "networks": {name: result.as_dict() for name, result in self.networks.items()},
+            "networks": networks,
             "average": self.average,
             "teacher": self.teacher,
-        }
+        } | ({} if self.tested_on is None else {"tested_on": self.tested_on})
 
 
 @dataclass(frozen=True)

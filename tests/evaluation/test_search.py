@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from dcond.errors import ConfigError, DataError
-from dcond.evaluate import EvaluationProtocol
-from dcond.evaluate.full_data import (
+from dcond.evaluation import EvaluationProtocol
+from dcond.evaluation.full_data import (
     HELD_OUT_MAX,
     HeldOut,
     full_training_set,

@@ -18,13 +18,13 @@ from dcond.cache import cache_file, read_entry, write_entry
 from dcond.data.split import stratified_split
 from dcond.distributed import current
 from dcond.errors import DataError
-from dcond.evaluate.results import EvalResult, NetworkResult
+from dcond.evaluation.results import EvalResult, NetworkResult
 from dcond.memory import free_bytes
 from dcond.models import Pool
 from dcond.types import RealData, Split, SyntheticSet
 
 if TYPE_CHECKING:
-    from dcond.evaluate.protocol import EvaluationProtocol
+    from dcond.evaluation.protocol import EvaluationProtocol
 
 log = logging.getLogger(__name__)
 
