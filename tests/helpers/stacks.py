@@ -60,11 +60,11 @@ def train(
     toy,
     dtype=torch.float64,
     held_out=None,
-    taught=None,
+    teacher=None,
 ):
     """Return what was found and the networks that were built on the way."""
     recipe = Kept(name=inner.name, inner=inner, dtype=dtype)
     found = how.evaluate(
-        sets, Pool(networks={inner.name: recipe}), toy.test, 0, held_out=held_out, taught=taught
+        sets, Pool(networks={inner.name: recipe}), toy.test, 0, held_out=held_out, teacher=teacher
     )
     return found.networks[inner.name], recipe.built
