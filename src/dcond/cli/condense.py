@@ -15,6 +15,7 @@ from dcond.cli.instantiate import (
     relative_to_cwd,
     write_result_on_exit,
 )
+from dcond.cli.overrides import unquote_path
 from dcond.cli.protocol_name import label_modified_protocol
 from dcond.cli.run_config import (
     dataset_name,
@@ -48,7 +49,7 @@ def check_resume(argv: list[str]) -> None:
         from dcond.run import checkpoint
         from dcond.run import result as results
 
-        folder = Path(value.strip("'\""))
+        folder = Path(unquote_path(value))
         if not value:
             raise CheckpointError(
                 "resume= names no folder; give the one of a run that was stopped, or leave the word out."

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from dcond.cli.config_groups import group_options
 from dcond.cli.hydra_app import hydra_main
-from dcond.cli.hydra_flags import positional_arguments
 from dcond.cli.instantiate import (
     build,
     cache_folder,
@@ -24,7 +22,14 @@ from dcond.cli.instantiate import (
     relative_to_cwd,
     write_result_on_exit,
 )
-from dcond.cli.overrides import check_groups
+from dcond.cli.overrides import (
+    check_overrides,
+    group_options,
+    positional_arguments,
+    quote_path,
+    quote_paths,
+    unquote_path,
+)
 from dcond.cli.protocol_name import label_modified_protocol
 from dcond.cli.run_config import (
     OF_THE_EVALUATION,
@@ -61,11 +66,10 @@ def main(argv: list[str]) -> int:
     """Run the sub-command with the words after it; without ``dataset=``, on the data set the artefact names."""
     words = []
     if is_main_process():
-        words = expand_path_arguments(argv)
-        check_groups(
-            words, "evaluate"
-        )  # before the set is looked for: which it is may hang on such a word
-        words += infer_dataset_override(words)
+        words = quote_paths(expand_path_arguments(argv))
+        if not {"-h", "--help"} & set(argv):
+            check_overrides(words, "evaluate")  # before the set is read
+            words += infer_dataset_override(words)
     hydra_main(evaluate, "evaluate", words)
     return 0
 
@@ -79,8 +83,7 @@ def expand_path_arguments(argv: list[str]) -> list[str]:
     if any(re.match(r"\+*synthetic(\.path)?=", word) for word in words):
         return words
     for word in positional_arguments(words, "evaluate")[:1]:
-        quoted = word.replace("'", r"\'")
-        words[words.index(word)] = f"synthetic.path='{quoted}'"
+        words[words.index(word)] = f"synthetic.path={quote_path(word)}"
     return words
 
 
@@ -96,14 +99,13 @@ def infer_dataset_override(argv: list[str]) -> list[str]:
     """
     given = dict(word.split("=", 1) for word in argv if "=" in word)
     said = given.get("synthetic.path", "null")
-    quoted = re.fullmatch("""(?P<mark>['"])(?P<path>.+)(?P=mark)""", said)
-    if "dataset" in given or said in ("", "null") or ("," in said and quoted is None):
+    if "dataset" in given or said in ("", "null") or unquote_path(said) == said:
         return []
     from dcond import artefact
     from dcond.data.base import NAME
     from dcond.importers.source import is_artefact
 
-    path = Path(quoted["path"].replace(r"\'", "'") if quoted else said).expanduser()
+    path = Path(unquote_path(said)).expanduser()
     if not is_artefact(path):
         raise ConfigError(f"{path} does not name the data set it was made from; say dataset=NAME.")
     metadata = artefact.load(path).metadata
