@@ -11,6 +11,7 @@
 import torch
 
 import dcond
+from dcond.data import Digits
 
 # %% [markdown]
 # ## Condense
@@ -53,8 +54,6 @@ print(f"training loss {loss.item():.3f}")
 # ## Test it on real images
 
 # %%
-from dcond.data import Digits  # noqa: E402
-
 real = Digits().load("cpu")
 pixels = real.test.images.float() / 255
 predicted = network(run.synthetic.spec.normalise(pixels)).argmax(1)

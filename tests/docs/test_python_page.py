@@ -1,4 +1,4 @@
-"""The Python code of the documentation runs: docs/python.md block by block, and the example script."""
+"""The Python code of docs/python.md and the example script run."""
 
 import re
 import runpy
