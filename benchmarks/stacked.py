@@ -18,8 +18,8 @@ from made_up import made_up, synthetic_set, write
 
 from dcond.augment import DiffAug
 from dcond.device import resolve_device, tune_malloc
-from dcond.evaluate import EvaluationProtocol
-from dcond.evaluate.vmap_training import Stack, TrainingJob
+from dcond.evaluation import EvaluationProtocol
+from dcond.evaluation.vmap_training import Stack, TrainingJob
 from dcond.models import ConvNet
 
 DEVICE = resolve_device("auto")

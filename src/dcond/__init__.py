@@ -1,27 +1,34 @@
-"""dcond condenses an image data set into a few synthetic images per class and measures what they are worth.
+"""dcond condenses an image data set into a few synthetic images per class, and measures their worth.
 
-The promised Python surface is small: :func:`load` reads an artefact, and the
-:class:`~dcond.types.SyntheticSet` it returns offers ``dataset()`` for any training loop.
+The supported Python interface: :func:`condense` and :func:`evaluate` do what the commands of the same
+name do, :func:`load` reads an artefact, and :class:`SyntheticSet` offers ``dataset()`` for any training
+loop. Importing dcond imports neither torch nor Hydra.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["SyntheticSet", "__version__", "load"]
+__all__ = ["DcondError", "SyntheticSet", "__version__", "condense", "evaluate", "load"]
 
 if TYPE_CHECKING:
     from dcond.artefact import load as load
+    from dcond.cli.condense import condense as condense
+    from dcond.cli.evaluate import evaluate as evaluate
+    from dcond.errors import DcondError as DcondError
     from dcond.types import SyntheticSet as SyntheticSet
+
+_MODULES = {
+    "DcondError": "dcond.errors",
+    "SyntheticSet": "dcond.types",
+    "condense": "dcond.cli.condense",
+    "evaluate": "dcond.cli.evaluate",
+    "load": "dcond.artefact",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """Import torch only when an attribute that needs it is asked for: the command line's help stays instant."""
-    if name == "load":
-        from dcond.artefact import load
-
-        return load
-    if name == "SyntheticSet":
-        from dcond.types import SyntheticSet
-
-        return SyntheticSet
-    raise AttributeError(f"module 'dcond' has no attribute {name!r}")
+    """Import what is asked for, and only then."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'dcond' has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)

@@ -1,4 +1,4 @@
-"""Where the packaged configuration lives, and how files are written so that a crash never leaves half of one."""
+"""The folder of the packaged configuration, and atomic writing of files."""
 
 import os
 import tempfile
@@ -9,10 +9,13 @@ _TEMPORARY = ".tmp"
 
 
 def conf_dir() -> Path:
-    """Folder of the packaged configs: inside the wheel, or the checkout's ``conf/`` when installed editable."""
+    """Return the packaged configs: inside the wheel, or the checkout's ``conf/`` if editable.
+
+    Raises:
+        FileNotFoundError: neither exists; the installation is incomplete.
+    """
     here = Path(__file__).resolve().parent
-    # An editable install leaves a frozen copy of conf/ in site-packages; only these two places are
-    # ever right.
+    # An editable install leaves an outdated copy of conf/ in site-packages: look nowhere else.
     for folder in (here / "conf", here.parents[1] / "conf"):
         if (folder / "condense.yaml").is_file():
             return folder
@@ -21,11 +24,25 @@ def conf_dir() -> Path:
     )
 
 
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let ``write`` fill a temporary file beside ``path``, flush it to disk, then rename it onto ``path``.
+def write_text(path: Path, text: str) -> None:
+    """Write text as UTF-8, atomically (see :func:`write_atomically`)."""
+    write_bytes(path, text.encode())
 
-    A reader sees the old file or the new one, never a part; a failure leaves the old one and no
-    debris. Only a killed process leaves its temporary file.
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write bytes atomically (see :func:`write_atomically`)."""
+    write_atomically(path, lambda file: file.write_bytes(content))
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a temporary file beside ``path``, flush it and rename it to ``path``.
+
+    Readers see the old file or the new one, never a part of it. A failure leaves the old file and
+    removes the temporary one; only a killed process leaves it behind.
+
+    Args:
+        path: the file to create or replace.
+        write: fills the file that it is given.
     """
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY)
     os.close(handle)
@@ -36,7 +53,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             os.fsync(file.fileno())
         mask = os.umask(0)
         os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # mkstemp made it private; the result is an ordinary file
+        temporary.chmod(0o666 & ~mask)  # mkstemp creates private files
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -44,6 +61,12 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what :func:`write_atomically` could not, being killed; nobody else may be writing in the folder."""
+    """Remove temporary files of killed processes; no other process may write in the folder."""
     for file in folder.glob(f".*{_TEMPORARY}"):
         file.unlink(missing_ok=True)
+
+
+def relative_to_cwd(path: Path) -> Path:
+    """Return a path relative to the current folder if it lies below it: short enough to print."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

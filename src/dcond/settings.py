@@ -42,6 +42,7 @@ _BOUNDS: dict[type, tuple[str, str]] = {
     Le: ("le", "up to {}"),
     Lt: ("lt", "below {}"),
 }
+_SCALARS = (bool, int, float, str, list)
 _NAMED = (dict, Mapping)
 _NAMES: dict[Any, str] = {
     int: "a whole number",
@@ -81,7 +82,7 @@ def settings(cls: type[T]) -> type[T]:
 def check_value(key: str, value: object, annotation: Any) -> None:
     """Raise :class:`ConfigError` unless a value is what an annotation of plain types allows.
 
-    Parts (classes of dcond or of a user) and annotations of other kinds are not judged here.
+    A part of dcond may not be a plain value. Annotations of other kinds are not judged here.
 
     Args:
         key: the setting's full name, for the message.
@@ -92,6 +93,9 @@ def check_value(key: str, value: object, annotation: Any) -> None:
     if value is None and type(None) in kinds:
         return
     if not all(_is_plain(kind) for kind in kinds):
+        if isinstance(value, _SCALARS) and all(_is_plain(kind) or _is_part(kind) for kind in kinds):
+            allowed = ", ".join(dict.fromkeys(map(_describe, kinds)))
+            raise ConfigError(f"{key}={yaml_repr(value)} must be {allowed}.")
         return
     if isinstance(value, list | tuple | Mapping):
         named = isinstance(value, Mapping)
@@ -145,6 +149,10 @@ def _choices(kind: Any) -> tuple[Any, ...]:
 
 def _is_plain(kind: Any) -> bool:
     return bool(_choices(kind)) or _container(kind) is not None or _bare(kind) in _NAMES
+
+
+def _is_part(kind: Any) -> bool:
+    return str(getattr(kind, "__module__", "")).startswith("dcond.")
 
 
 def _describe(kind: Any) -> str:

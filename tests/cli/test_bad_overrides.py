@@ -358,7 +358,7 @@ def test_files_of_weights_are_read_before_any_data_is(words, run_cli):
 def test_memory_for_a_teacher_is_looked_at_where_the_pool_is_trained_on_the_way(
     condense, monkeypatch, results
 ):
-    monkeypatch.setattr("dcond.evaluate.whole.free_bytes", lambda device: 1)
+    monkeypatch.setattr("dcond.evaluation.whole.free_bytes", lambda device: 1)
     words = ("evaluate=false", "teacher=convnet", "scores.full=true")
     assert condense(*words).code == 0
     assert (

@@ -48,7 +48,7 @@ def test_the_last_line_of_a_stopped_run_is_the_way_back(condense, signalled, run
 def test_no_way_back_is_named_where_there_is_none(condense, finished, run_cli, quick, monkeypatch):
     """Before the first checkpoint, though one of an earlier run lies there; without steps; in an evaluation."""
     stop = Mock(side_effect=Interrupted(signal.SIGINT))
-    monkeypatch.setattr("dcond.evaluate.EvaluationProtocol.evaluate", stop)
+    monkeypatch.setattr("dcond.evaluation.EvaluationProtocol.evaluate", stop)
     assert last_line(run_cli("evaluate", str(finished), *quick).err) == "interrupted by SIGINT"
     assert last_line(run_cli("condense", "method=random", *quick).err) == "interrupted by SIGINT"
     (finished / "result.json").unlink()
@@ -59,7 +59,7 @@ def test_no_way_back_is_named_where_there_is_none(condense, finished, run_cli, q
 
 def test_the_way_back_is_named_until_the_evaluation_is_done(condense, monkeypatch):
     monkeypatch.setattr(
-        "dcond.evaluate.EvaluationProtocol.evaluate", Mock(side_effect=Interrupted(signal.SIGINT))
+        "dcond.evaluation.EvaluationProtocol.evaluate", Mock(side_effect=Interrupted(signal.SIGINT))
     )
     assert last_line(condense("hydra.run.dir=run").err).endswith(
         "Go on with: dcond condense resume=run"

@@ -136,7 +136,7 @@ def test_a_stopped_sweep_says_how_to_go_on(condense, folder, monkeypatch):
 
 
 def test_tuning_data_hold_no_test_image(toy):
-    from dcond.evaluate.full_data import tuning_data
+    from dcond.evaluation.full_data import tuning_data
 
     def rows(split):
         return {image.numpy().tobytes() for image in split.images}

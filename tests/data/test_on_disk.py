@@ -53,7 +53,7 @@ def test_mean_and_std_of_a_folder_on_disk_are_kept_until_an_image_changes(
     (file,) = (tmp_path / "data" / "statistics").iterdir()
     assert file.name.startswith("bugs_")
     assert json.loads(file.read_text())["images"] == 120
-    assert "bugs: taking mean and std of 120 images, once" in caplog.text
+    assert "bugs: measuring mean and std of 120 images, once" in caplog.text
     assert (
         "bugs: 120 training images, 0.0 MB, on disk, read when wanted (as dataset.keep says)"
         in caplog.text

@@ -11,9 +11,9 @@ from dcond.data import Digits, ImageFolder, Npz, write_prepared
 from dcond.data import placement as keeping
 from dcond.data.prepared import check_prepared
 from dcond.errors import ConfigError, DataError
-from dcond.evaluate import full_data as full
-from dcond.evaluate.accuracy import accuracy
-from dcond.evaluate.whole import fingerprint
+from dcond.evaluation import full_data as full
+from dcond.evaluation.accuracy import accuracy
+from dcond.evaluation.whole import fingerprint
 from dcond.models import MLP
 from dcond.rng import Streams
 from dcond.types import Split

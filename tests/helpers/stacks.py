@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from dcond.evaluate import EvaluationProtocol
+from dcond.evaluation import EvaluationProtocol
 from dcond.models import MLP, ConvNet, Pool, Recipe, ResNet, ViT
 
 NETWORKS = [

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from dcond.evaluate import EvaluationProtocol
+from dcond.evaluation import EvaluationProtocol
 from dcond.models import MLP, Pool
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from dcond.evaluate import EvaluationProtocol, random_subset
+from dcond.evaluation import EvaluationProtocol, random_subset
 from dcond.models import MLP, ConvNet, Pool
 from dcond.paths import conf_dir
 from dcond.rng import Streams

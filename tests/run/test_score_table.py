@@ -4,10 +4,10 @@ import io
 
 from rich.console import Console
 
-from dcond.evaluate import EvalResult, NetworkResult
-from dcond.evaluate.comparison import compare
-from dcond.evaluate.scores import scores
-from dcond.run.score_table import comparison_table, score_table
+from dcond.evaluation import EvalResult, NetworkResult
+from dcond.evaluation.comparison import compare
+from dcond.evaluation.scores import scores
+from dcond.run.tables import comparison_table, score_table
 
 
 def found(conv, mlp) -> EvalResult:

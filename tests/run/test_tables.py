@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from dcond.evaluate import EvalResult, NetworkResult
+from dcond.evaluation import EvalResult, NetworkResult
 from dcond.run.tables import cross_architecture, percent
 
 

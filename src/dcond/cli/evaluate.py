@@ -1,147 +1,154 @@
-"""``dcond evaluate``: train a pool of unlike networks on a synthetic set and test them."""
+"""``dcond evaluate`` and ``dcond.evaluate``: train a pool of networks on a set and test them."""
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
 
+from dcond.cli import sweep
+from dcond.cli.compose import composed, write_hydra_files
 from dcond.cli.config_groups import group_options
 from dcond.cli.hydra_app import hydra_main
 from dcond.cli.hydra_flags import positional_arguments
-from dcond.cli.instantiate import (
-    build,
-    cache_folder,
-    cpu_threads,
-    get_bool,
-    get_int,
-    locked_run_folder,
-    prefetch_weights,
-    relative_to_cwd,
-    write_result_on_exit,
-)
 from dcond.cli.overrides import check_groups
-from dcond.cli.protocol_name import label_modified_protocol
 from dcond.cli.run_config import (
-    OF_THE_EVALUATION,
+    CONDENSING_ONLY,
+    NO_EFFECT,
+    config_hash,
     dataset_name,
-    extras,
+    label_modified_protocol,
     learned_lr,
     parse_provenance,
-    parts_of,
+    requested_extras,
+    result_affecting_config,
     selected_options,
-    storage_stats,
     to_jsonable,
 )
 from dcond.cli.torchrun import is_main_process
 from dcond.errors import ConfigError
 from dcond.log import print_results
+from dcond.paths import relative_to_cwd
 
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
+if TYPE_CHECKING:  # torch takes seconds to import, and --help does not need it
     from dcond.importers.raw_set import RawSet
     from dcond.importers.source import Source
+    from dcond.run.evaluation import Evaluated
+    from dcond.run.result import RunResult
     from dcond.types import RealData, SyntheticSet
 
 log = logging.getLogger(__name__)
 
-KEPT = (
-    "seed",
-    "synthetic",
-    *OF_THE_EVALUATION,
-)  # a data set's own network, which condenses, is not used
+IN_MEMORY = "a set in memory"
+# How a set was read does not depend on where it is, on its name, or on which argument gave it.
+_NOT_READING = ("_target_", "path", "method", "option")
 
 
 def main(argv: list[str]) -> int:
-    """Run the sub-command with the words after it; without ``dataset=``, on the data set the artefact names."""
-    words = []
+    """Run the sub-command with its arguments; without ``dataset=`` on the artefact's data set."""
+    overrides = []
     if is_main_process():
-        words = expand_path_arguments(argv)
-        check_groups(
-            words, "evaluate"
-        )  # before the set is looked for: which it is may hang on such a word
-        words += infer_dataset_override(words)
-    hydra_main(evaluate, "evaluate", words)
+        overrides = expand_path_arguments(argv)
+        check_groups(overrides, "evaluate")  # first: the set may depend on such an override
+        overrides += infer_dataset_override(overrides)
+    hydra_main(run_job, "evaluate", overrides)
     return 0
 
 
-def expand_path_arguments(argv: list[str]) -> list[str]:
-    """Return the words with ``synthetic=FILE`` as ``synthetic.path=FILE``, ``against`` too: beside it stand options.
+def evaluate(
+    synthetic: "SyntheticSet | Path | str",
+    dataset: str | None = None,
+    pool: str | None = None,
+    seed: int | None = None,
+    *,
+    against: "SyntheticSet | Path | str | None" = None,
+    overrides: Sequence[str] = (),
+    folder: Path | str | None = None,
+    progress: bool = True,
+) -> "Evaluated":
+    """Evaluate a set as ``dcond evaluate`` does.
 
-    A word that is neither setting nor flag is the path of the set, as ``dcond export`` takes it.
-    """
-    words = [re.sub(r"^(synthetic|against)=(?!\{)", r"\1.path=", word) for word in argv]
-    if any(re.match(r"\+*synthetic(\.path)?=", word) for word in words):
-        return words
-    for word in positional_arguments(words, "evaluate")[:1]:
-        quoted = word.replace("'", r"\'")
-        words[words.index(word)] = f"synthetic.path='{quoted}'"
-    return words
-
-
-def infer_dataset_override(argv: list[str]) -> list[str]:
-    """Return ``["dataset=NAME"]`` from the artefact's metadata where the words name an artefact but no data set.
-
-    It must stand on the command line, since a data set brings its own default pool and protocol.
-    Data of a user's go by the name they had when they were condensed.
+    Args:
+        synthetic: a set, or the path of an artefact, a run folder, or a public layout.
+        dataset: option of the group ``dataset``; that of the set's metadata if None.
+        pool: option of the group ``pool``; the data set's default if None.
+        seed: of the networks and of the random baselines.
+        against: another set to compare with, on networks that start alike.
+        overrides: further settings, as on the command line.
+        folder: gets ``result.json`` and the configuration; None writes none.
+        progress: show a progress bar on a terminal, log lines elsewhere.
 
     Raises:
-        ArtefactError: the artefact cannot be read.
-        ConfigError: it names a data set that is not packaged.
+        DcondError: a wrong setting, an unusable set, data that does not fit; one line.
+
+    Example:
+        >>> evaluated = dcond.evaluate("outputs/condense/RUN", pool="tiny")
+        >>> evaluated.result.evaluation.networks["mlp"].mean
     """
-    given = dict(word.split("=", 1) for word in argv if "=" in word)
-    said = given.get("synthetic.path", "null")
-    quoted = re.fullmatch("""(?P<mark>['"])(?P<path>.+)(?P=mark)""", said)
-    if "dataset" in given or said in ("", "null") or ("," in said and quoted is None):
-        return []
-    from dcond import artefact
-    from dcond.data.base import NAME
-    from dcond.importers.source import is_artefact
+    from dcond.run.context import locked_run_folder, write_result_on_exit
 
-    path = Path(quoted["path"].replace(r"\'", "'") if quoted else said).expanduser()
-    if not is_artefact(path):
-        raise ConfigError(f"{path} does not name the data set it was made from; say dataset=NAME.")
-    metadata = artefact.load(path).metadata
-    name = metadata.get("dataset", "")
-    choice = metadata.get("dataset_choice", name)
-    if choice not in group_options("dataset"):
-        raise ConfigError(
-            f"the artefact names the data set {choice!r}, which is not packaged; say dataset=NAME."
-        )
-    renamed = any(word.lstrip("+").startswith("dataset.name=") for word in argv)
-    if choice == name or renamed or not re.fullmatch(NAME, name):  # anybody may have written it
-        return [f"dataset={choice}"]
-    return [f"dataset={choice}", f"dataset.name='{name}'"]
+    named = {"dataset": dataset, "pool": pool, "seed": seed}
+    words = [f"{key}={value}" for key, value in named.items() if value is not None]
+    words += [f"synthetic.path={_quoted_path(synthetic)}"]
+    if against is not None:
+        words += [f"against.path={_quoted_path(against)}"]
+    words += overrides
+    if not any(word.startswith("dataset=") for word in words):
+        words += _dataset_override(_metadata(synthetic), words)
+    folder = None if folder is None else Path(folder)
+    with composed("evaluate", words) as (cfg, choices):
+        label_modified_protocol(cfg, choices, config_name="evaluate")
+    result = new_result(cfg, choices)
+    sets = {"synthetic": synthetic, "against": against}
+
+    def run() -> "Evaluated":
+        loaded = {
+            option: LoadedSet.read(cfg, option, given)
+            for option, given in sets.items()
+            if given is not None
+        }
+        return _evaluate(cfg, choices, result, loaded, show_progress=progress)
+
+    if folder is None:
+        evaluated = run()
+        result.status = "done"
+        return evaluated
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked_run_folder(folder), write_result_on_exit(result, folder):
+        write_hydra_files(folder, cfg, words)
+        return run()
 
 
-def evaluate(cfg: DictConfig) -> None:
-    """Run one configuration in the folder Hydra made for it."""
-    from hydra.core.hydra_config import HydraConfig
-    from omegaconf import OmegaConf
-
-    from dcond.cli import sweep
-    from dcond.run import result as results
+def run_job(cfg: DictConfig) -> None:
+    """Run one configuration in the folder that Hydra made for it."""
+    from dcond.cli.instantiate import get
+    from dcond.run.context import cpu_threads, locked_run_folder, write_result_on_exit
+    from dcond.run.result import RunResult
     from dcond.run.signals import handle_signals
+    from dcond.settings import PositiveInt
 
-    folder = Path(HydraConfig.get().runtime.output_dir)
+    hydra_cfg = HydraConfig.get()
+    folder, choices = Path(hydra_cfg.runtime.output_dir), dict(hydra_cfg.runtime.choices)
     if not sweep.is_job():
-        results.refuse_finished(folder)
+        RunResult.refuse_finished(folder)
     if OmegaConf.is_missing(cfg.synthetic, "path") or cfg.synthetic.path in (None, ""):
-        raise ConfigError(
-            "say what to evaluate: dcond evaluate synthetic=FILE (or the run folder that holds it)."
-        )
-    name = HydraConfig.get().runtime.choices.get("dataset")
-    if name is None:
-        raise ConfigError("where several artefacts are evaluated, say on what: dataset=NAME.")
-    label_modified_protocol(cfg, HydraConfig.get().runtime.choices)
-    result = _new_result(cfg, HydraConfig.get().runtime.choices)
-    if sweep.is_job() and results.finished(folder) is not None:
-        _given(cfg, result)
+        raise ConfigError("no set to evaluate; give one: dcond evaluate FILE_OR_RUN_FOLDER.")
+    if choices.get("dataset") is None:
+        raise ConfigError("several artefacts are evaluated on one data set; add dataset=NAME.")
+    label_modified_protocol(
+        cfg,
+        choices,
+        config_name=str(hydra_cfg.job.config_name),
+        searchpath=sweep.searchpath_overrides(),
+    )
+    result = new_result(cfg, choices)
+    if sweep.is_job() and RunResult.read_finished(folder) is not None:
+        _identify(cfg, result, _read_sets(cfg))
         sweep.load_finished_job(folder, result, evaluated=True)
         return
     with (
@@ -149,134 +156,210 @@ def evaluate(cfg: DictConfig) -> None:
         locked_run_folder(folder),
         write_result_on_exit(result, folder),
         stop.as_interrupted(),
-        cpu_threads(cfg),
     ):
-        tables = _evaluate(cfg, name, result)
-    print_results(*tables, f"-> {relative_to_cwd(folder)}")
+        threads = get(cfg, "threads", PositiveInt | None)
+        with cpu_threads(sweep.threads() if threads is None else threads):
+            evaluated = _evaluate(cfg, choices, result, None)
+    print_results(*evaluated.parts, f"-> {relative_to_cwd(folder)}")
 
 
-def _evaluate(cfg: DictConfig, name: str, result: dict[str, Any]) -> "list[RenderableType]":
-    """Evaluate a set on the data set that is chosen by this name; figures go into ``result``, tables are returned."""
+def new_result(cfg: DictConfig, choices: dict[str, Any]) -> "RunResult":
+    """Return the result of an evaluation as it starts, with its choices and settings."""
+    from dcond.run.result import RunResult
+
+    affecting = result_affecting_config(cfg, aside=NO_EFFECT | CONDENSING_ONLY)
+    settings = {key: part for key, part in to_jsonable(affecting).items() if part is not None}
+    # Recorded of the set: how it was read, where that was given.
+    reading = {
+        key: value
+        for key, value in settings.pop("synthetic").items()
+        if key not in _NOT_READING and (value or (key, value) == ("normalised", False))
+    }
+    if reading:
+        settings["synthetic"] = reading
+    return RunResult.start(choices=selected_options(affecting, choices), config=settings)
+
+
+def _evaluate(
+    cfg: DictConfig,
+    choices: dict[str, Any],
+    result: "RunResult",
+    loaded: "dict[str, LoadedSet] | None",
+    *,
+    show_progress: bool = True,
+) -> "Evaluated":
+    """Evaluate a set on the chosen data set, and complete the result.
+
+    Args:
+        cfg: the composed configuration.
+        choices: the chosen option of every config group.
+        result: as it starts.
+        loaded: the set and the one to compare with; read as ``cfg`` says if None.
+        show_progress: show a progress bar or log lines.
+    """
+    from dcond.cli.instantiate import build, build_plan, get, prefetch_weights
     from dcond.device import peak_memory_bytes, reset_peak_memory, resolve_device
     from dcond.distributed import current
-    from dcond.run.evaluation import EvaluationPlan, evaluate_with_baselines
+    from dcond.run.condensation import storage_stats
+    from dcond.run.evaluation import Evaluator
     from dcond.run.progress import log_if_slow
+    from dcond.settings import NonNegativeInt
 
-    seed = result["seed"] = get_int(cfg, "seed", 0)
-    baselines, full, unaugmented = (
-        get_bool(cfg, key) for key in ("baselines", "scores.full", "scores.unaugmented")
-    )
+    result.seed = get(cfg, "seed", NonNegativeInt)
     device = resolve_device(str(cfg.device))
     reset_peak_memory(device)
-    pool, protocol = build(cfg.pool, "pool"), build(cfg.evaluation, "evaluation")
-    given, rival = _given(cfg, result)  # before any data is read
-    prefetch_weights(pool, protocol)
+    plan = build_plan(cfg, choices, sanity_checks=True)
+    loaded = _read_sets(cfg) if loaded is None else loaded
+    _identify(cfg, result, loaded)
+    prefetch_weights(plan.pool, plan.protocol)
+    name = choices["dataset"]
     dataset = build(cfg.dataset, f"dataset={name}")
-    result |= {"dataset": dataset_name(cfg, name), "device": str(device)}
-    result["cost"]["processes"] = current().count
-    with log_if_slow(f"reading {result['dataset']}"), current().first_before_others():
+    result.dataset, result.device = dataset_name(cfg, name), str(device)
+    result.cost.processes = current().count
+    with log_if_slow(f"reading {result.dataset}"), current().first_before_others():
         real = dataset.load(device)
-    pool.check(real.spec)
-    synthetic = given.fitted(real)
-    result |= _described(given, synthetic)
-    title = f"{result['method']} on {real.name}, {synthetic.ipc} image(s) per class"
-    wanted = EvaluationPlan(
-        baselines=baselines,
-        full=full,
-        unaugmented=unaugmented,
-        cache=cache_folder(cfg),
-        against=None if rival is None else rival.fitted(real).to(device),
-        doubt=True,
-    )
-    tables = evaluate_with_baselines(
-        protocol, pool, real, synthetic.to(device), seed, result, title=title, wanted=wanted
-    )
-    result["cost"]["peak_memory_bytes"] = peak_memory_bytes(device)
-    return tables
-
-
-def _new_result(cfg: DictConfig, choices: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the result as it begins, with what it keeps of the configuration."""
-    from dcond.run import result as results
-
-    numbers = parts_of(cfg, KEPT)
-    return results.new(choices=selected_options(numbers, choices), config=_settings(numbers))
-
-
-def _settings(numbers: DictConfig) -> dict[str, Any]:
-    """Return what the result keeps of the configuration: the parts there are, and how the set was to be read if told.
-
-    Where the set lies says nothing of it, so a copy elsewhere is the same set.
-    """
-    settings = {name: part for name, part in to_jsonable(numbers).items() if part is not None}
-    aside = ("_target_", "path", "method", "option")
-    read = {name: value for name, value in settings.pop("synthetic").items() if name not in aside}
-    told = {
-        name: value
-        for name, value in read.items()
-        if value or (name, value) == ("normalised", False)
-    }
-    return settings | ({"synthetic": told} if told else {})
+    synthetic = loaded["synthetic"].fitted(real)
+    result.method = synthetic.metadata.get("method", "unknown")
+    result.source, result.ipc = loaded["synthetic"].origin(synthetic), synthetic.ipc
+    for key, value in storage_stats(synthetic).items():
+        setattr(result, key, value)
+    if "against" in loaded:
+        plan = plan.with_against(loaded["against"].fitted(real).to(device))
+    title = f"{result.method} on {real.name}, {synthetic.ipc} image(s) per class"
+    evaluator = Evaluator(plan, real, show_progress=show_progress)
+    evaluated = evaluator.evaluate(synthetic.to(device), result, title=title)
+    result.cost.peak_memory_bytes = peak_memory_bytes(device)
+    return evaluated
 
 
 @dataclass(frozen=True)
 class LoadedSet:
-    """A set as the command line names it, and what was read there: by that it is known, wherever it lies."""
+    """A set and how it was read. Its content identifies it, wherever the file is."""
 
     source: "Source"
     content: "SyntheticSet | RawSet"
 
     @classmethod
-    def read(cls, cfg: DictConfig, option: str) -> "LoadedSet":
-        """Read what ``synthetic`` or ``against`` names."""
+    def read(cls, cfg: DictConfig, option: str, given: Any = None) -> "LoadedSet":
+        """Read what ``synthetic`` or ``against`` names; a set in memory is taken as it is."""
+        from dcond.cli.instantiate import build
+        from dcond.types import SyntheticSet
+
         source = build(cfg[option], option)
-        return cls(source, source.read())
+        return cls(source, given if isinstance(given, SyntheticSet) else source.read())
 
     @cached_property
     def hash(self) -> str:
-        """A short hash of images, labels and what the file says of how they are used."""
+        """A short hash of images, labels and the metadata that decides how they are used."""
         from dcond.artefact import GUARDED, checksum
 
-        said = {name: repr(getattr(self.content, name, None)) for name in GUARDED}
+        metadata = {name: repr(getattr(self.content, name, None)) for name in GUARDED}
         tensors = {"images": self.content.images.detach(), "labels": self.content.labels.detach()}
         if whitening := getattr(self.content, "whitening", None):
             tensors |= {"zca_mean": whitening.mean, "zca_matrix": whitening.matrix}
-        return checksum(said, tensors)[:16]
+        return checksum(metadata, {name: each.cpu() for name, each in tensors.items()})[:16]
 
     def fitted(self, real: "RealData") -> "SyntheticSet":
-        """Return it as dcond has it."""
+        """Return the set for a data set: pixels, class-major, in its order of classes."""
         return self.source.fitted(self.content, real)
 
+    def origin(self, synthetic: "SyntheticSet") -> Any:
+        """Return where the set came from, how it was read, and the run that made it."""
+        from dcond.run.result import Origin
 
-def _given(cfg: DictConfig, result: dict[str, Any]) -> tuple[LoadedSet, LoadedSet | None]:
-    """Read the set and the one to compare it with; ``result`` tells by them which configuration it is of."""
-    from omegaconf import OmegaConf
-
-    from dcond.run import result as results
-
-    ours = LoadedSet.read(cfg, "synthetic")
-    theirs = None if cfg.against.path is None else LoadedSet.read(cfg, "against")
-    numbers, against = parts_of(cfg, KEPT), cfg.against.copy()
-    numbers.synthetic.path, against.path = ours.hash, theirs and theirs.hash
-    result["config_sha256"] = results.sha256(OmegaConf.to_yaml(numbers, sort_keys=True))
-    rival = theirs and results.sha256(OmegaConf.to_yaml(against, sort_keys=True))[:16]
-    result["extras"] = extras(cfg) | {"against": rival}
-    return ours, theirs
+        metadata = synthetic.metadata
+        return Origin(
+            path=self.source.path,
+            content=self.hash,
+            layout=metadata.get("layout", "dcond"),
+            read_as=metadata.get("read_as", "pixels"),
+            learned_lr=learned_lr(metadata),
+            **parse_provenance(metadata),
+        )
 
 
-def _described(given: LoadedSet, synthetic: "SyntheticSet") -> dict[str, Any]:
-    """Return the fields of ``result.json`` that say what the set is, where it came from and how it was read."""
-    known = synthetic.metadata
-    return {
-        "method": known.get("method", "unknown"),
-        "source": {
-            "path": given.source.path,
-            "content": given.hash,
-            "layout": known.get("layout", "dcond"),
-            "read_as": known.get("read_as", "pixels"),
-            "learned_lr": learned_lr(known),
-            **parse_provenance(known),
-        },
-        "ipc": synthetic.ipc,
-        **storage_stats(synthetic),
-    }
+def _read_sets(cfg: DictConfig) -> dict[str, LoadedSet]:
+    options = ["synthetic", *([] if cfg.against.path is None else ["against"])]
+    return {option: LoadedSet.read(cfg, option) for option in options}
+
+
+def _identify(cfg: DictConfig, result: "RunResult", loaded: dict[str, LoadedSet]) -> None:
+    """Give a result the hash of its configuration, in which sets stand by their content."""
+    affecting = result_affecting_config(cfg, aside=NO_EFFECT | CONDENSING_ONLY)
+    affecting.synthetic.path = loaded["synthetic"].hash
+    result.config_sha256 = config_hash(affecting)
+    rival = None
+    if "against" in loaded:
+        against = cfg.against.copy()
+        against.path = loaded["against"].hash
+        rival = config_hash(against)[:16]
+    result.extras = requested_extras(cfg) | {"against": rival}
+
+
+def expand_path_arguments(argv: list[str]) -> list[str]:
+    """Rewrite ``synthetic=FILE`` and ``against=FILE`` to their ``.path`` form.
+
+    A positional argument is the path of the set.
+    """
+    words = [re.sub(r"^(synthetic|against)=(?!\{)", r"\1.path=", word) for word in argv]
+    if any(re.match(r"\+*synthetic(\.path)?=", word) for word in words):
+        return words
+    for word in positional_arguments(words, "evaluate")[:1]:
+        words[words.index(word)] = f"synthetic.path={_quoted_path(word)}"
+    return words
+
+
+def infer_dataset_override(argv: list[str]) -> list[str]:
+    """Return ``["dataset=NAME"]`` from the artefact's metadata if the arguments name no data set.
+
+    It must be an override, since a data set brings its default pool and protocol. A user's own data
+    keeps the name that it had when it was condensed.
+
+    Raises:
+        ArtefactError: the artefact cannot be read.
+        ConfigError: its data set is not packaged.
+    """
+    given = dict(word.split("=", 1) for word in argv if "=" in word)
+    path = given.get("synthetic.path", "null")
+    quoted = re.fullmatch("""(?P<mark>['"])(?P<path>.+)(?P=mark)""", path)
+    several = "," in path and quoted is None
+    if "dataset" in given or path in ("", "null") or several:
+        return []
+    unquoted = quoted["path"].replace(r"\'", "'") if quoted else path
+    return _dataset_override(_metadata(unquoted), argv)
+
+
+def _metadata(synthetic: "SyntheticSet | Path | str") -> dict[str, str]:
+    """Return the metadata of a set, or of the artefact at a path."""
+    from dcond import artefact
+    from dcond.importers.source import is_artefact
+    from dcond.types import SyntheticSet
+
+    if isinstance(synthetic, SyntheticSet):
+        return synthetic.metadata
+    path = Path(synthetic).expanduser()
+    if not is_artefact(path):
+        raise ConfigError(f"{path} does not name the data set it was made from; add dataset=NAME.")
+    return artefact.load(path).metadata
+
+
+def _dataset_override(metadata: dict[str, str], argv: list[str]) -> list[str]:
+    from dcond.data.base import NAME
+
+    name = metadata.get("dataset", "")
+    choice = metadata.get("dataset_choice", name)
+    if choice not in group_options("dataset"):
+        raise ConfigError(
+            f"the set was made from the data set {choice!r}, which is not packaged; add "
+            "dataset=NAME."
+        )
+    renamed = any(word.lstrip("+").startswith("dataset.name=") for word in argv)
+    if choice == name or renamed or not re.fullmatch(NAME, name):  # the file may come from anywhere
+        return [f"dataset={choice}"]
+    return [f"dataset={choice}", f"dataset.name='{name}'"]
+
+
+def _quoted_path(path: "SyntheticSet | Path | str") -> str:
+    """Quote a path for Hydra's override grammar."""
+    text = str(path) if isinstance(path, str | Path) else IN_MEMORY
+    return "'" + text.replace("'", r"\'") + "'"

@@ -81,12 +81,12 @@ def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
 
 def _hydra_subdir(resume: str | None, folder: str | None) -> str | None:
     """Return where Hydra keeps its YAML files in a run folder: nowhere if that would overwrite those of a run."""
-    from dcond.run import result as results
     from dcond.run.lock import in_use
+    from dcond.run.result import RunResult
 
     kept = Path(folder or ".")
     begun = (
-        results.finished(kept) is not None or (kept / "checkpoint.pt").exists()
+        RunResult.read_finished(kept) is not None or (kept / "checkpoint.pt").exists()
     )  # the job itself says so
     return None if begun or resume or in_use(kept) else ".hydra"
 

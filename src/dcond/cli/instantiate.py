@@ -1,45 +1,137 @@
-"""What the jobs of the Hydra applications share: building parts, checking settings, the result file."""
+"""From a composed configuration to built parts: checked settings, then Hydra's ``instantiate``."""
 
-import errno
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+import inspect
+import pkgutil
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from dcond import errors
-from dcond.cli.settings import validate_targets
-from dcond.errors import ConfigError, DcondError, first_line, yaml_repr
-from dcond.run.context import oom_as_user_error
+from dcond.device import resolve_device
+from dcond.distributed import current
+from dcond.errors import ConfigError, DcondError, did_you_mean, first_line, require, yaml_repr
+from dcond.models import Pool, Recipe
+from dcond.run.condensation import Condensation
+from dcond.run.evaluation import EvaluationPlan
+from dcond.run.result import HELD_OUT, TEST, RunResult
+from dcond.run.signals import Stop
+from dcond.settings import NonNegativeInt, PositiveFloat, PositiveInt, check_value
+from dcond.types import SyntheticSet
 
-log = logging.getLogger(__name__)
+_NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
-def build(node: Any, what: str) -> Any:
+def build_condensation(
+    cfg: DictConfig,
+    choices: Mapping[str, str],
+    result: RunResult,
+    *,
+    folder: Path | None,
+    stop: Stop | None = None,
+    config: str = "",
+    show_progress: bool = True,
+) -> Condensation:
+    """Build every part of a condensation; raise for a wrong setting before any data is read.
+
+    Args:
+        cfg: the composed configuration.
+        choices: the chosen option of every config group.
+        result: the run's, with its names and settings.
+        folder: of the run's files; None writes none.
+        stop: caught signals.
+        config: what checkpoints save of the configuration.
+        show_progress: show a progress bar or log lines.
+
+    Raises:
+        ConfigError: a setting is unknown, missing, or out of range.
+    """
+    ipc, seed = get(cfg, "ipc", PositiveInt), get(cfg, "seed", NonNegativeInt)
+    max_steps = get(cfg, "max_steps", NonNegativeInt | None)
+    max_seconds = get(cfg, "max_seconds", PositiveFloat | None)
+    evaluate, tensorboard = get(cfg, "evaluate", bool), get(cfg, "tensorboard", bool)
+    test_on = str(cfg.test_on)
+    if test_on not in (TEST, HELD_OUT):
+        raise ConfigError(f"test_on={test_on!r} is unknown; allowed: {TEST}, {HELD_OUT}.")
+    device = resolve_device(str(cfg.device))
+    loop = build(cfg.loop, "loop")
+    method = build(cfg.method, f"method={choices['method']}")
+    init = build(cfg.init, f"init={choices['init']}")
+    plan = build_plan(cfg, choices, tested_on=test_on)
+    dataset = build(cfg.dataset, f"dataset={choices['dataset']}")
+    prefetch_weights(method, init)
+    if evaluate or loop.evaluate_every > 0:
+        prefetch_weights(plan.pool, plan.protocol)
+    return Condensation(
+        method=method,
+        init=init,
+        data=dataset,
+        ipc=ipc,
+        seed=seed,
+        device=device,
+        folder=folder,
+        plan=plan if evaluate or loop.evaluate_every > 0 else None,
+        evaluate=evaluate,
+        test_on=test_on,
+        loop=loop,
+        max_steps=max_steps,
+        max_seconds=max_seconds,
+        tensorboard=tensorboard,
+        stop=stop or Stop(),
+        config=config,
+        result=result,
+        show_progress=show_progress,
+    )
+
+
+def build_plan(
+    cfg: DictConfig,
+    choices: Mapping[str, str],
+    *,
+    tested_on: str = TEST,
+    against: SyntheticSet | None = None,
+    sanity_checks: bool = False,
+) -> EvaluationPlan:
+    """Build the networks and the protocol of an evaluation, and what else it trains.
+
+    Raises:
+        ConfigError: a setting is unknown, missing, or out of range.
+    """
+    evaluate = bool(OmegaConf.select(cfg, "evaluate", default=True))
+    return EvaluationPlan(
+        pool=build(cfg.pool, f"pool={choices.get('pool')}"),
+        protocol=build(cfg.evaluation, f"evaluation={choices.get('evaluation')}"),
+        seed=get(cfg, "seed", NonNegativeInt),
+        cache=cache_folder(cfg),
+        baselines=get(cfg, "baselines", bool),
+        full=get(cfg, "scores.full", bool) and evaluate,
+        unaugmented=get(cfg, "scores.unaugmented", bool),
+        against=against,
+        sanity_checks=sanity_checks,
+        tested_on=tested_on,
+    )
+
+
+def build(node: Any, option: str) -> Any:
     """Instantiate a part from its configuration.
 
     Args:
-        node: the part's configuration.
-        what: how the command line calls it: ``method=dm``, or ``loop``.
+        node: the part's configuration, with a ``_target_``.
+        option: how the command line chooses it: ``method=dm``, or ``loop``.
 
     Raises:
-        ConfigError: the node names an unknown setting, lacks one, or has one of a wrong type.
-        DcondError: whatever the part itself refuses, as it said it.
+        ConfigError: a setting is unknown, missing, or of a wrong type or range.
+        DcondError: the part itself refused its settings.
     """
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
-    from omegaconf.errors import OmegaConfBaseException
-
-    group = what.partition("=")[0]
+    group = option.partition("=")[0]
     if not isinstance(node, DictConfig):
-        raise ConfigError(
-            f"{group}={yaml_repr(node)} leaves nothing to use; leave the word out, or choose another."
-        )
+        raise ConfigError(f"{group}={yaml_repr(node)} is not a part of a run; choose an option.")
     for missing in sorted(OmegaConf.missing_keys(node)):
-        raise ConfigError(f"{what} needs {missing}; add it to the command, as {missing}=...")
+        raise ConfigError(f"{option} needs {missing}; add {missing}=... to the command.")
     try:
         validate_targets(OmegaConf.to_container(node, resolve=True), group)
         return instantiate(node, _convert_="all")
@@ -49,21 +141,67 @@ def build(node: Any, what: str) -> Any:
             if isinstance(cause, DcondError):
                 raise cause from None
             if isinstance(cause, ModuleNotFoundError):
-                absent = str(cause.name).partition(".")[0]
+                package = str(cause.name).partition(".")[0]
                 raise ConfigError(
-                    f"{what} needs the package {absent!r}, which is not installed."
+                    f"{option} needs the package {package!r}, which is not installed."
                 ) from error
             cause = cause.__cause__
         reason = first_line(error.__cause__ or error)
-        raise ConfigError(f"{what} cannot be made from its settings: {reason}") from error
+        raise ConfigError(f"{option} cannot be built from its settings: {reason}") from error
     except OmegaConfBaseException as error:
-        raise ConfigError(f"{what}: {first_line(error)}") from error
+        raise ConfigError(f"{option}: {first_line(error)}") from error
+
+
+def validate_targets(node: Any, where: str) -> None:
+    """Check the settings of every ``_target_`` in a node against its signature, inner ones first.
+
+    Args:
+        node: plain containers, interpolations resolved.
+        where: the node's key on the command line, such as ``method``.
+
+    Raises:
+        ConfigError: a setting is unknown, missing, or of a wrong type or range.
+    """
+    if isinstance(node, list):
+        for index, part in enumerate(node):
+            validate_targets(part, f"{where}.{index}")
+    if not isinstance(node, Mapping):
+        return
+    for key, part in node.items():
+        validate_targets(part, f"{where}.{key}")
+    if "_target_" in node:
+        settings = {key: value for key, value in node.items() if not key.startswith("_")}
+        complete = "_args_" not in node and not node.get("_partial_")
+        _validate_target(str(node["_target_"]), settings, where, complete=complete)
+
+
+def _validate_target(target: str, settings: dict[str, Any], where: str, *, complete: bool) -> None:
+    try:
+        part = pkgutil.resolve_name(target)
+    except Exception as error:  # importing a user's module may fail in any way
+        raise ConfigError(
+            f"{where}: {target} cannot be imported ({first_line(error)}). Install its package, "
+            "or add its folder to PYTHONPATH."
+        ) from error
+    try:
+        parameters = dict(inspect.signature(part).parameters)
+    except (TypeError, ValueError):  # no signature: instantiating it gives the error
+        return
+    takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    parameters = {name: each for name, each in parameters.items() if each.kind in _NAMED}
+    for key, value in settings.items():
+        known = key in parameters or takes_any
+        hint = "" if known else did_you_mean(key, parameters)
+        require(known, f"{where}.{key} is unknown; {target} takes {', '.join(parameters)}.{hint}")
+        if key in parameters:
+            check_value(f"{where}.{key}", value, parameters[key].annotation)
+    for name, parameter in parameters.items():
+        needed = complete and parameter.default is parameter.empty
+        require(name in settings or not needed, f"{where}.{name} is missing; {target} needs it.")
 
 
 def prefetch_weights(*parts: Any) -> None:
-    """Have published weights, and those of files, before anything is computed: of every network in some parts."""
-    from dcond.models import Pool, Recipe
-
+    """Download or find the weights of every network in some parts, before anything is computed."""
     for part in parts:
         if isinstance(part, Pool | Recipe):
             part.fetch()
@@ -71,157 +209,24 @@ def prefetch_weights(*parts: Any) -> None:
             prefetch_weights(*(getattr(part, field.name) for field in fields(part)))
 
 
-def get_int(cfg: DictConfig, key: str, least: int) -> int:
-    """Return an integer setting.
+def get(cfg: DictConfig, key: str, annotation: Any) -> Any:
+    """Return a setting that belongs to no part, checked against a type of :mod:`dcond.settings`.
 
     Raises:
-        ConfigError: it is no integer, or less than ``least``.
-    """
-    errors.whole_number(key, cfg[key], least)
-    return int(cfg[key])
-
-
-def get_positive(cfg: DictConfig, key: str) -> float:
-    """Return a setting that is a number greater than 0.
-
-    Raises:
-        ConfigError: it is none.
-    """
-    value = cfg[key]
-    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
-        raise ConfigError(
-            f"{key}={yaml_repr(value)} is out of range; it must be a number greater than 0."
-        )
-    return float(value)
-
-
-def cache_folder(cfg: DictConfig) -> Path:
-    """Return where figures are kept that later runs can use.
-
-    Raises:
-        ConfigError: ``paths.outputs`` is no folder's name.
-    """
-    outputs = OmegaConf.select(cfg, "paths.outputs") if isinstance(cfg.paths, DictConfig) else None
-    if not isinstance(outputs, str):
-        raise ConfigError(
-            f"paths.outputs={yaml_repr(outputs)} is out of range; it must be the name of a folder."
-        )
-    return Path(outputs) / "cache"
-
-
-def get_bool(cfg: DictConfig, key: str) -> bool:
-    """Return a setting that is true or false.
-
-    Raises:
-        ConfigError: it is neither.
+        ConfigError: the value is not of this type, or out of range.
     """
     value = OmegaConf.select(cfg, key)
-    if not isinstance(value, bool):
-        raise ConfigError(f"{key}={value!r} is unknown; allowed: true, false.")
+    check_value(key, value, annotation)
     return value
 
 
-def relative_to_cwd(path: Path) -> Path:
-    """Return a path as seen from the current folder, where it lies below that: short enough not to be wrapped."""
-    here = Path.cwd()
-    return path.relative_to(here) if path.is_relative_to(here) else path
-
-
-@contextmanager
-def cpu_threads(cfg: DictConfig) -> Iterator[None]:
-    """Use ``threads`` CPU threads for the length of a block, and keep memory from step to step from here on.
-
-    Where ``threads`` is null, a job of a sweep uses what its launcher gives it, and each of several
-    processes on one machine its share of the cores.
+def cache_folder(cfg: DictConfig) -> Path:
+    """Return the folder of results that later runs can reuse.
 
     Raises:
-        ConfigError: it is neither null nor a whole number of 1 or more.
+        ConfigError: ``paths.outputs`` is not the name of a folder.
     """
-    import torch
-
-    from dcond.cli import sweep
-    from dcond.device import share_of_cores, tune_malloc
-
-    tune_malloc()
-    before = torch.get_num_threads()
-    threads = sweep.threads() or share_of_cores()
-    torch.set_num_threads(threads if cfg.threads is None else get_int(cfg, "threads", 1))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-@contextmanager
-def locked_run_folder(folder: Path) -> Iterator[None]:
-    """Keep a run folder to this process for the length of a block; of several processes of one run, rank 0 does.
-
-    What an unfinished run said of itself there is forgotten.
-
-    Raises:
-        ConfigError: another process has it, or has finished its run there.
-    """
-    from dcond.distributed import current
-    from dcond.run import result as results
-    from dcond.run.lock import lock_folder
-
-    if not current().first:
-        yield
-        return
-    with lock_folder(folder):
-        results.refuse_finished(folder)  # again: it may have been finished since the first look
-        results.forget_unfinished(folder)
-        yield
-
-
-@contextmanager
-def write_result_on_exit(result: dict[str, Any], folder: Path) -> Iterator[None]:
-    """Write ``result.json`` however the block ends; log what ended it. Of several processes, rank 0 does.
-
-    Raises:
-        DcondError: also for a failed write (disk full, read-only folder), in one line.
-    """
-    from dcond.distributed import current
-    from dcond.run import result as results
-    from dcond.run.signals import Interrupted
-
-    if not current().first:
-        yield
-        return
-    try:
-        with oom_as_user_error(result["config"] or {}):
-            yield
-        result["status"] = "done"
-    except BaseException as error:
-        result["status"] = "interrupted" if isinstance(error, Interrupted) else "failed"
-        result["error"] = first_line(error)
-        if isinstance(error, Interrupted):
-            log.warning(
-                "; ".join([str(error), *getattr(error, "__notes__", ())])
-            )  # which say how to go on
-        else:  # the console gets its line when the command ends
-            known = isinstance(error, DcondError)
-            log.error("%s", error, exc_info=None if known else error, extra={"file_only": True})
-        try:
-            results.write(result, folder)
-        except OSError as second:
-            log.warning("result.json could not be written: %s", second)
-        if isinstance(error, OSError):
-            raise DcondError(_disk_words(error, folder)) from error
-        raise
-    try:
-        results.write(result, folder)
-    except OSError as error:
-        raise DcondError(
-            f"cannot write {folder / results.NAME}: {error.strerror or error}."
-        ) from error
-
-
-def _disk_words(error: OSError, folder: Path) -> str:
-    reason = error.strerror or error
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
-        return f"cannot write in {folder}: {reason}. Free some space or choose another folder."
-    if not folder.is_dir():
-        return f"cannot write {folder}: it is gone. Start again, in a folder that stays."
-    what = error.filename or f"in {folder}"
-    return f"cannot read or write {what}: {reason}. See that it is there and can be read, then start again."
+    outputs = OmegaConf.select(cfg, "paths.outputs") if isinstance(cfg.paths, DictConfig) else None
+    if not isinstance(outputs, str):
+        raise ConfigError(f"paths.outputs={yaml_repr(outputs)} must be the name of a folder.")
+    return Path(outputs) / "cache"

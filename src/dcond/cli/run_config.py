@@ -1,188 +1,151 @@
-"""What a run keeps of its configuration: in its result, in its checkpoints and in TensorBoard."""
+"""What a run records of its configuration: for its result, its checkpoints and its set."""
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hydra
+from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from dcond.cli.trust import check_trusted_targets
-from dcond.errors import CheckpointError
-from dcond.run.result import flat
+from dcond.errors import CheckpointError, yaml_repr
+from dcond.paths import conf_dir, relative_to_cwd
+from dcond.run.result import flat_settings, sha256
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # torch takes seconds to import
     from dcond.run.checkpoint import Checkpoint
-    from dcond.types import SyntheticSet
 
-OF_THE_EVALUATION = ("dataset", "pool", "evaluation", "teacher")
-
-
-def result_affecting_config(cfg: DictConfig) -> DictConfig:
-    """Return what of the configuration can change a number: not where, how often logged, nor on what."""
-    where_and_when = {
-        "paths",
-        "name",
-        "resume",
-        "device",
-        "threads",
-        "tensorboard",
-        "checkpoint",
-        "loop",
+# The settings of `dcond condense` and `dcond evaluate` that change no number of their results: where
+# files are, what is computed beside the result, how and when it is reported.
+NO_EFFECT = frozenset(
+    {
+        *("paths", "name", "resume", "device", "threads", "tensorboard", "loop"),
+        *("evaluate", "baselines", "scores", "against"),
     }
-    aside = where_and_when | {"evaluate", "baselines", "scores"}
-    return parts_of(cfg, [str(key) for key in cfg if key not in aside])
+)
+CONDENSING_ONLY = frozenset({"model", "learners"})  # in an evaluation, what a data set's file sets
+EXTRAS = ("baselines", "scores.full", "scores.unaugmented")
+# Settings of a protocol that are reported beside its name, or change no accuracy.
+_NOT_IN_PROTOCOL_NAME = ("name", "repeats", "teacher", "test_batch", "best_every", "stack")
 
 
-def parts_of(cfg: DictConfig, names: Sequence[str]) -> DictConfig:
-    """Return a copy of some parts of the configuration, without what cannot change a number in them."""
-    parts = OmegaConf.masked_copy(cfg, [name for name in names if name in cfg])
-    with open_dict(parts):
-        if isinstance(parts.dataset, DictConfig):
-            parts.dataset.pop("keep", None)  # where the images stay
-    return parts
+def result_affecting_config(cfg: DictConfig, *, aside: frozenset[str] = NO_EFFECT) -> DictConfig:
+    """Return a copy of the configuration without the settings that change no number."""
+    names = [str(key) for key in cfg if key not in aside]
+    affecting = OmegaConf.masked_copy(cfg, names)
+    with open_dict(affecting):
+        if isinstance(affecting.dataset, DictConfig):
+            affecting.dataset.pop("keep", None)  # where the images are held
+    return affecting
 
 
-def extras(cfg: DictConfig) -> dict[str, Any]:
-    """Return what is asked for beside the set's own accuracies: it changes none of them, hence no configuration."""
-    return {
-        name: OmegaConf.select(cfg, name) is True
-        for name in ("baselines", "scores.full", "scores.unaugmented")
-    }
+def config_hash(cfg: DictConfig) -> str:
+    """Return the SHA-256 that identifies a configuration."""
+    return sha256(OmegaConf.to_yaml(cfg, sort_keys=True))
 
 
-def selected_options(numbers: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
-    """Return the names chosen for the parts of a configuration, those that are left out left out."""
-    names = {
-        place.rpartition("@")[2]: name for place, name in choices.items()
-    }  # pool@learners is that of learners
-    names |= choices
-    return {part: names[part] for part in map(str, numbers) if names.get(part)}
+def requested_extras(cfg: DictConfig) -> dict[str, Any]:
+    """Return what is computed beside the set's own accuracies."""
+    return {name: OmegaConf.select(cfg, name) is True for name in EXTRAS}
+
+
+def selected_options(affecting: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
+    """Return the option chosen for each part of a configuration that has one."""
+    # pool@learners is the group of the part `learners`.
+    names = {place.rpartition("@")[2]: name for place, name in choices.items()} | dict(choices)
+    return {part: names[part] for part in map(str, affecting) if names.get(part)}
 
 
 def dataset_name(cfg: DictConfig, choice: str) -> str:
-    """Return how tables, folders and results call the data set: by its own name; by the choice where it has none."""
+    """Return the data set's own name; the chosen option where it has none."""
     name = OmegaConf.select(cfg, "dataset.name")
     return choice if name is None else str(name)
 
 
-def dump_provenance(result: Mapping[str, Any]) -> str:
-    """Write the settings that made a set, for its metadata: not on what it was evaluated, nor where the data lies."""
-    kept = {
-        kind: {key: value for key, value in result[kind].items() if key not in OF_THE_EVALUATION}
-        for kind in ("choices", "config")
-    }
-    return json.dumps(kept)
+def to_jsonable(cfg: DictConfig) -> dict[str, Any]:
+    """Return a configuration as JSON can hold it, interpolations unresolved, inf and nan as text."""
+    content: dict[str, Any] = _to_jsonable(OmegaConf.to_container(cfg))
+    return content
 
 
-def storage_stats(synthetic: "SyntheticSet") -> dict[str, int]:
-    """Return the fields of ``result.json`` that tell how much a set holds."""
-    stored = len(synthetic.images)
-    return {
-        "factor": synthetic.factor,
-        "images_stored": stored,
-        "images_decoded": stored * synthetic.factor**2,
-        "bytes_stored": synthetic.images.numel() * synthetic.images.element_size(),
-    }
+def _to_jsonable(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _to_jsonable(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [_to_jsonable(part) for part in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return value if isinstance(value, float) and math.isfinite(value) else str(value)
 
 
 def parse_provenance(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Return seed, hash, choices and settings of the run that made a set, null where its metadata does not say."""
-    known = {name: _parsed(metadata.get(name)) for name in ("seed", "made_with")}
-    seed, kept = known["seed"], known["made_with"] if isinstance(known["made_with"], dict) else {}
-    parts = {
-        kind: part if isinstance(part := kept.get(kind), dict) else None
-        for kind in ("choices", "config")
-    }
+    """Return seed, hash, choices and settings of the run that made a set.
+
+    None for what the metadata does not say in a usable form: anyone may have written the file.
+    """
+    seed, made_with = _parse(metadata.get("seed")), _parse(metadata.get("made_with"))
+    parts = made_with if isinstance(made_with, dict) else {}
     return {
         "seed": seed if type(seed) is int else None,
         "config_sha256": metadata.get("config_sha256"),
-        **parts,
+        **{
+            kind: part if isinstance(part := parts.get(kind), dict) else None
+            for kind in ("choices", "config")
+        },
     }
 
 
 def learned_lr(metadata: Mapping[str, str]) -> float | None:
-    """Return the learning rate that was learnt along with a set; null where its metadata names none that can be."""
-    rate = _parsed(metadata.get("learned_lr"))
+    """Return the learning rate that was learned with a set; None without a usable one."""
+    rate = _parse(metadata.get("learned_lr"))
     return rate if isinstance(rate, float) and rate > 0 else None
 
 
-def _parsed(text: str | None) -> Any:
-    """Parse what an artefact says of itself; null where it is no JSON, since anybody may have written it.
+def _parse(text: str | None) -> Any:
+    """Parse JSON; None if it is not, text for a number that is not finite."""
 
-    What is no finite number is text.
-    """
+    def number(text: str) -> float | str:
+        value = float(text)
+        return value if math.isfinite(value) else text
+
     try:
-        return json.loads(text or "null", parse_constant=str, parse_float=_number)
+        return json.loads(text or "null", parse_constant=str, parse_float=number)
     except (ValueError, RecursionError):
         return None
 
 
-def _number(text: str) -> float | str:
-    return number if math.isfinite(number := float(text)) else text
-
-
-def to_jsonable(cfg: DictConfig) -> dict[str, Any]:
-    """Return a configuration as JSON can hold it, interpolations as written; ``.inf`` and ``.nan`` become words."""
-    content: dict[str, Any] = _plain(OmegaConf.to_container(cfg))
-    return content
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_plain(part) for part in value]
-    fits = (
-        value is None
-        or isinstance(value, bool | int | str)
-        or (isinstance(value, float) and math.isfinite(value))
-    )
-    return value if fits else str(value)
-
-
-def tensorboard_hparams(result: dict[str, Any]) -> dict[str, str | int | float | bool]:
-    """Return what TensorBoard's hyper-parameter view shows of a run: its choices and its method's own values."""
-    own = flat({"method": result["config"]["method"]})
-    shown = {
-        name: value
-        for name, value in own.items()
-        if value is not None
-        and not name.rpartition(".")[2].startswith("_")
-        and not str(value).startswith("${")
-    }
-    return {**result["choices"], **shown, "ipc": result["ipc"], "seed": result["seed"]}
-
-
-def dump_config(cfg: DictConfig, choices: dict[str, str]) -> str:
-    """Return the configuration and the names chosen in it, as kept in a checkpoint."""
-    return OmegaConf.to_yaml(OmegaConf.create({"config": cfg, "choices": choices}))
+def dump_config(cfg: DictConfig, choices: Mapping[str, str]) -> str:
+    """Return the configuration and its choices as YAML, for checkpoints."""
+    return OmegaConf.to_yaml(OmegaConf.create({"config": cfg, "choices": dict(choices)}))
 
 
 def load_resume_config(
-    cfg: DictConfig, choices: Mapping[str, Any], words: Sequence[str], folder: Path
+    cfg: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str], folder: Path
 ) -> tuple[DictConfig, dict[str, str], "Checkpoint"]:
     """Return the configuration saved in a run's checkpoint, its choices, and the checkpoint.
 
     Args:
-        cfg: that of the command line.
-        choices: likewise.
-        words: the command line's own.
-        folder: the run's.
+        cfg: of the command line.
+        choices: of the command line.
+        overrides: as typed.
+        folder: of the run.
 
     Raises:
-        CheckpointError: there is no checkpoint, it wants code that neither dcond nor the command
-            line names, or a word on the command line contradicts the saved configuration.
+        CheckpointError: there is no checkpoint; it names code that neither dcond nor the command
+            line names; or an override contradicts the saved configuration.
     """
-    from dcond.run import checkpoint
+    from dcond.run import checkpoint  # imports torch
 
-    moment = checkpoint.load(folder)
-    saved = OmegaConf.create(moment.config)
-    config = OmegaConf.create(saved.config)  # a root of its own, for interpolations start there
+    saved_checkpoint = checkpoint.load(folder)
+    saved = OmegaConf.create(saved_checkpoint.config)
+    config = OmegaConf.create(saved.config)  # its own root: interpolations start there
     check_trusted_targets(config, cfg, folder)
-    for word in words:
-        key = word.partition("=")[0].lstrip("+~")
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~")
         if key == "resume":
             continue
         is_choice = key in saved.choices
@@ -190,9 +153,89 @@ def load_resume_config(
         now = choices.get(key) if is_choice else OmegaConf.select(cfg, key)
         if before != now:
             raise CheckpointError(
-                f"{folder} was started with {key}={before}, the command line says {key}={now}; "
-                "leave the word out to go on, or start a new run."
+                f"{folder} was started with {key}={before}, the command line has {key}={now}; "
+                "omit it to resume, or start a new run."
             )
     config.resume = cfg.resume
     OmegaConf.set_struct(config, True)
-    return config, dict(saved.choices), moment
+    return config, dict(saved.choices), saved_checkpoint
+
+
+def check_trusted_targets(saved: DictConfig, given: DictConfig, folder: Path) -> None:
+    """Refuse a checkpoint that names code of its own: it may come from anywhere, and it would run.
+
+    Args:
+        saved: the configuration in the checkpoint.
+        given: that of the command line.
+        folder: for the error.
+
+    Raises:
+        CheckpointError: a ``_target_`` that neither the command line nor a packaged file has.
+    """
+    foreign = _targets(OmegaConf.to_container(saved)) - _packaged_targets()
+    foreign -= _targets(OmegaConf.to_container(given))
+    if foreign:
+        raise CheckpointError(
+            f"{relative_to_cwd(folder)} asks to run code that is not dcond's: "
+            f"{', '.join(sorted(foreign))}. If you trust it, add the overrides that name it to "
+            "resume=, such as --config-dir DIR method=class_mean."
+        )
+
+
+def _targets(node: Any) -> set[str]:
+    """Return every ``_target_`` in plain containers."""
+    parts = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    own = {str(node["_target_"])} if isinstance(node, dict) and "_target_" in node else set()
+    return own.union(*map(_targets, parts))
+
+
+def _packaged_targets() -> set[str]:
+    texts = (file.read_text(encoding="utf-8") for file in conf_dir().rglob("*.yaml"))
+    return {target for text in texts for target in re.findall(r"\b_target_: *([\w.]+)", text)}
+
+
+def label_modified_protocol(
+    cfg: DictConfig,
+    choices: Mapping[str, Any],
+    *,
+    config_name: str = "condense",
+    searchpath: Sequence[str] = (),
+) -> None:
+    """Append the changed settings to a protocol's name: ``quick with epochs=10, lr=0.1``.
+
+    A name that was given explicitly stays. Hydra must be initialised.
+
+    Args:
+        cfg: changed in place.
+        choices: the chosen option of every config group.
+        config_name: of the primary configuration.
+        searchpath: overrides of ``hydra.searchpath``, where the protocol's file may be.
+    """
+    choice, ours = choices.get("evaluation"), OmegaConf.select(cfg, "evaluation")
+    if choice is None or not isinstance(ours, DictConfig):
+        return
+    if not GlobalHydra.instance().is_initialized():  # in a process of a launcher
+        return
+    path = str(GlobalHydra.instance().config_loader().get_search_path())
+    packaged = _compose_protocol(config_name, choice, tuple(searchpath), path)
+    if packaged is None or packaged.get("name") != (name := ours.get("name")):
+        return
+    before, now = (flat_settings(to_jsonable(each)) for each in (packaged, ours))
+    changed = [
+        f"{key}={value if isinstance(value, str) else yaml_repr(value)}"
+        for key, value in now.items()
+        if key.split(".")[0] not in _NOT_IN_PROTOCOL_NAME and value != before.get(key, ...)
+    ]
+    changed += [f"~{key}" for key in map(str, packaged) if key not in ours]
+    if changed:
+        ours.name = f"{name!s} with {', '.join(changed)}"
+
+
+@cache  # one composition for the many jobs of a sweep
+def _compose_protocol(
+    config_name: str, choice: str, overrides: tuple[str, ...], path: str
+) -> DictConfig | None:
+    """Return the protocol as its file states it; ``path`` is the search path, for the cache."""
+    composed = hydra.compose(config_name, [f"evaluation={choice}", *overrides])
+    evaluation = OmegaConf.select(composed, "evaluation")
+    return evaluation if isinstance(evaluation, DictConfig) else None

@@ -13,14 +13,16 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from dcond.cli.instantiate import relative_to_cwd
+from dcond.cli.run_config import config_hash, result_affecting_config
 from dcond.errors import CheckpointError, ConfigError, DcondError
 from dcond.log import print_results
+from dcond.paths import relative_to_cwd
 from dcond.run.result import HELD_OUT
 
 if TYPE_CHECKING:
     from dcond.report.record import RunRecord
     from dcond.run.checkpoint import Checkpoint
+    from dcond.run.result import RunResult
 
 log = logging.getLogger(__name__)
 
@@ -65,84 +67,85 @@ def check(cfg: DictConfig, choices: dict[str, str]) -> None:
         )
 
 
-def objective(result: dict[str, Any]) -> float | None:
-    """Return the average accuracy of a result on held-out training images; None where it is on the test set."""
-    if result["evaluation"] is None or result["config"]["test_on"] != HELD_OUT:
-        return None
-    return float(result["evaluation"]["average"])
+def searchpath_overrides() -> list[str]:
+    """Return the run's overrides of ``hydra.searchpath``."""
+    return [each for each in HydraConfig.get().overrides.hydra if "hydra.searchpath" in each]
+
+
+def objective(result: "RunResult") -> float | None:
+    """Return the average accuracy on held-out training images; None if it is on the test set."""
+    evaluation, config = result.evaluation, result.config or {}
+    return None if evaluation is None or config["test_on"] != HELD_OUT else evaluation.average
 
 
 def load_finished_job(
-    folder: Path, asked: dict[str, Any], *, evaluated: bool
-) -> dict[str, Any] | None:
-    """Return the result of a job that an earlier start of the sweep finished; None where it has to run.
+    folder: Path, requested: "RunResult", *, evaluated: bool
+) -> "RunResult | None":
+    """Return the result of a job that an earlier start of the sweep finished; None to run it.
 
     Args:
-        folder: the job's own.
-        asked: the result as it begins, of what is asked for now.
+        folder: of the job.
+        requested: the result of what is asked for now, as it starts.
         evaluated: whether an evaluation is asked for.
 
     Raises:
-        ConfigError: the folder holds a finished run of something else.
+        ConfigError: the folder holds a finished run with other settings.
     """
-    from dcond.run import result as results
-
-    found = results.finished(folder)
-    if found is None:
+    finished = type(requested).read_finished(folder)
+    if finished is None:
         return None
-    same = found.get("config_sha256") == asked["config_sha256"]
     lacking = (
-        ["evaluation"] if evaluated and found.get("evaluation") is None else _lacking(found, asked)
+        ["evaluation"]
+        if evaluated and finished.evaluation is None
+        else _lacking_extras(finished, requested)
     )
+    same = finished.config_sha256 == requested.config_sha256
     if not same or lacking:
         what = f"these settings without {', '.join(lacking)}" if same else "other settings"
         raise ConfigError(
             f"{folder} holds a finished run of {what}, never overwritten; choose another folder."
         )
-    log.info("%s is finished, left as it is", relative_to_cwd(folder))
-    return found
+    log.info("%s is finished and was skipped", relative_to_cwd(folder))
+    return finished
 
 
-def _lacking(found: dict[str, Any], asked: dict[str, Any]) -> list[str]:
-    """Name the extras that a finished run was not asked for; a result that does not say its extras lacks none."""
-    there, words = found.get("extras"), {"against": "this against"}
-    if there is None:
-        return []
+def _lacking_extras(finished: "RunResult", requested: "RunResult") -> list[str]:
+    """Name the requested extras that a finished run lacks."""
+    present, requested_extras = finished.extras or {}, requested.extras or {}
+    names = {"against": "this against"}
     return [
-        words.get(name, name)
-        for name, value in asked["extras"].items()
-        if value and there.get(name) != value
+        names.get(name, name)
+        for name, value in requested_extras.items()
+        if value and present.get(name) != value
     ]
 
 
-def load_unfinished_checkpoint(folder: Path, numbers: str) -> "Checkpoint | None":
-    """Return the checkpoint of a job that an earlier start of the sweep did not finish; None where there is none.
+def load_unfinished_checkpoint(folder: Path, requested: DictConfig) -> "Checkpoint | None":
+    """Return the checkpoint of a job that an earlier start of the sweep left unfinished.
 
     Args:
-        folder: the job's own.
-        numbers: the configuration that is asked for now, as :func:`dcond.cli.run_config.result_affecting_config`
-            reduces it; YAML.
+        folder: of the job.
+        requested: :func:`~dcond.cli.run_config.result_affecting_config` of what is asked for now.
+
+    Returns:
+        None if there is no checkpoint.
 
     Raises:
         CheckpointError: the checkpoint is damaged, or was made with other settings.
     """
-    from dcond.cli.run_config import result_affecting_config
-    from dcond.run import checkpoint
+    from dcond.run import checkpoint  # imports torch
 
     if not (folder / checkpoint.NAME).exists():
         return None
-    moment = checkpoint.load(folder)
-    if (
-        OmegaConf.to_yaml(
-            result_affecting_config(OmegaConf.create(moment.config).config), sort_keys=True
-        )
-        != numbers
-    ):
+    saved = checkpoint.load(folder)
+    config = result_affecting_config(OmegaConf.create(saved.config).config)
+    if config_hash(config) != config_hash(requested):
         raise CheckpointError(
-            f"{folder} was started with other settings; choose another hydra.sweep.dir, or remove that folder."
+            f"{folder} was started with other settings; choose another hydra.sweep.dir, or remove "
+            "that folder."
         )
-    log.info("%s goes on from step %d", relative_to_cwd(folder), moment.step)
-    return moment
+    log.info("%s resumes at step %d", relative_to_cwd(folder), saved.step)
+    return saved
 
 
 @contextmanager

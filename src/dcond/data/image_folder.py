@@ -12,7 +12,7 @@ from dcond.data.folder_listing import list_folder
 from dcond.data.prepared import Prepared, write_prepared
 from dcond.data.split import check_split_seed
 from dcond.data.statistics import Statistics
-from dcond.data.statistics_cache import kept_statistics
+from dcond.data.statistics_cache import cached_statistics
 from dcond.errors import require
 from dcond.types import Split
 
@@ -68,7 +68,7 @@ class ImageFolder(Dataset):
         if isinstance(train.images, Tensor) or self.stats == "legacy":
             return measure()
         assert isinstance(data.train_images, DecodedImages)
-        return kept_statistics(
+        return cached_statistics(
             Path(self.data_dir).expanduser(), self.name, self.stats, data.train_images, measure
         )
 

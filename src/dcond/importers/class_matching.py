@@ -45,7 +45,7 @@ def class_order(path: Path, names: tuple[str, ...], real: RealData) -> Tensor:
 def in_class_order(path: Path, synthetic: SyntheticSet, real: RealData) -> SyntheticSet:
     """Return a set with its classes, rows and labels alike, in the data set's order; itself where the names are equal.
 
-    A set of another number of classes is left to :func:`dcond.evaluate.protocol.check_fits`, which
+    A set of another number of classes is left to :func:`dcond.evaluation.protocol.check_fits`, which
     knows sizes too.
 
     Raises:

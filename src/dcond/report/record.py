@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dcond.report.settings_diff import PARTS_OF_A_BLOCK, networks
-from dcond.run.result import HELD_OUT, NAME, TEST, flat
+from dcond.run.result import HELD_OUT, NAME, TEST, flat_settings
 
 STATUSES = ("done", "failed", "interrupted")
 BASELINES = ("random", "random_decoded", "full")
@@ -139,7 +139,7 @@ def _settings(raw: dict[str, Any]) -> dict[str, str]:
         for name, part in config.items()
         if part is not None or name not in PARTS_OF_A_BLOCK
     }
-    given = flat(there) | choices
+    given = flat_settings(there) | choices
     words = {
         _text(name): _word(value)
         for name, value in given.items()

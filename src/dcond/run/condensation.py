@@ -1,289 +1,388 @@
-"""One condensation: data, first images, the loop, the artefact, the cross-architecture table."""
+"""One condensation on built parts: data, first images, the loop, the artefact, the evaluation."""
 
+import json
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from omegaconf import DictConfig
+import torch
 
-from dcond.cli.instantiate import (
-    build,
-    cache_folder,
-    get_bool,
-    get_int,
-    get_positive,
-    prefetch_weights,
-    relative_to_cwd,
+from dcond import artefact
+from dcond.data import Dataset
+from dcond.device import (
+    float32_convolutions,
+    peak_memory_bytes,
+    reset_peak_memory,
+    resolve_device,
 )
-from dcond.cli.run_config import dump_provenance, storage_stats, tensorboard_hparams
-from dcond.errors import UnsupportedError, one_of
-from dcond.run.result import ACCURACY, HELD_OUT
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
-
-    from dcond.methods.base import Method
-    from dcond.run.checkpoint import Checkpoint
-    from dcond.run.signals import Stop
-    from dcond.types import RealData, SyntheticSet
+from dcond.distributed import current
+from dcond.errors import UnsupportedError
+from dcond.evaluation.full_data import tuning_data
+from dcond.evaluation.whole import fingerprint_of_test
+from dcond.init.initialisers import Initialiser
+from dcond.methods.base import Method
+from dcond.paths import relative_to_cwd
+from dcond.rng import Streams
+from dcond.run.checkpoint import Checkpoint
+from dcond.run.evaluation import EvaluationPlan, Evaluator
+from dcond.run.loop import LoopSettings, Run
+from dcond.run.progress import format_duration, log_if_slow
+from dcond.run.recorder import NullRecorder, Recorder, grid, save_png
+from dcond.run.result import ACCURACY, HELD_OUT, TEST, RunResult, flat_settings
+from dcond.run.signals import Stop
+from dcond.run.tables import Tables
+from dcond.types import RealData, SyntheticSet
 
 log = logging.getLogger(__name__)
 
-SWITCHES = ("evaluate", "baselines", "tensorboard", "scores.full", "scores.unaugmented")
+EVALUATION_SETTINGS = ("dataset", "pool", "evaluation", "teacher")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Condensed(Tables):
+    """A condensed set, its result, and its tables (none without an evaluation).
+
+    Example:
+        >>> run = dcond.condense(method="dm", dataset="digits", ipc=1)
+        >>> run.synthetic.dataset()  # a TensorDataset for any training loop
+        >>> print(run)  # the cross-architecture table
+    """
+
+    synthetic: SyntheticSet
+    result: RunResult
+    folder: Path | None = None
+
+
+@dataclass(kw_only=True)
 class Condensation:
-    """One condensation from its configuration to its result."""
+    """One condensation, from its built parts to its result.
 
-    def __init__(
-        self,
-        cfg: DictConfig,
-        choices: dict[str, str],
-        text: str,
-        folder: Path,
-        result: dict[str, Any],
-        stop: "Stop",
-    ):
-        from dcond.device import reset_peak_memory, resolve_device
-        from dcond.distributed import current
-        from dcond.rng import Streams
+    Args:
+        method: makes the set.
+        init: makes the first images.
+        data: the real images, or what loads them.
+        ipc: images stored per class.
+        seed: of all random streams.
+        device: where to compute; None: CUDA, else MPS, else the CPU.
+        folder: of the run's files; None writes none.
+        plan: how the set is evaluated; None: not at all.
+        evaluate: evaluate at the end; with False, ``plan`` only serves ``loop.evaluate_every``.
+        test_on: "test", or "held_out": condense without a tenth of the training images, and test
+            on those.
+        loop: how often to record, checkpoint and evaluate.
+        max_steps: stop before the method's own number of steps.
+        max_seconds: stop when the steps have taken this long.
+        tensorboard: write event files into the folder.
+        stop: signals that were caught.
+        config: YAML, saved in every checkpoint.
+        result: completed by :meth:`run`; names, choices and settings come with it.
+        show_progress: show a progress bar or log lines.
 
-        self.cfg, self.choices, self.text = cfg, choices, text
-        self.folder, self.result, self.stop = folder, result, stop
-        self.resumable = False
-        self.cache = cache_folder(cfg)
-        # Everything that can be wrong in the configuration is built before any data is read.
-        self.ipc = self.result["ipc"] = get_int(cfg, "ipc", 1)
-        self.seed = self.result["seed"] = get_int(cfg, "seed", 0)
-        self.rng, self.ranks = Streams(self.seed), current()
-        self.result["cost"]["processes"] = self.ranks.count
-        self.max_steps = None if cfg.max_steps is None else get_int(cfg, "max_steps", 0)
-        self.max_seconds = None if cfg.max_seconds is None else get_positive(cfg, "max_seconds")
-        self.device = resolve_device(str(cfg.device))
+    Raises:
+        ConfigError: the device is not available.
+        UnsupportedError: several processes, and the method does not support them.
+    """
+
+    method: Method
+    init: Initialiser
+    data: Dataset | RealData
+    ipc: int = 1
+    seed: int = 0
+    device: torch.device | None = None
+    folder: Path | None = None
+    plan: EvaluationPlan | None = None
+    evaluate: bool = True
+    test_on: str = TEST
+    loop: LoopSettings = field(default_factory=LoopSettings)
+    max_steps: int | None = None
+    max_seconds: float | None = None
+    tensorboard: bool = True
+    stop: Stop = field(default_factory=Stop)
+    config: str = ""
+    result: RunResult = field(default_factory=RunResult.start)
+    show_progress: bool = True
+    resumable: bool = False  # whether the folder holds a checkpoint of this run
+
+    def __post_init__(self) -> None:
+        result, self.ranks = self.result, current()
+        if self.device is None:
+            self.device = resolve_device("auto")
         reset_peak_memory(self.device)
-        self.evaluate, self.baselines, self.tensorboard, self.full, self.unaugmented = (
-            get_bool(cfg, key) for key in SWITCHES
-        )
-        self.test_on = str(cfg.test_on)
-        one_of("test_on", self.test_on, ACCURACY)
-        self.loop = build(cfg.loop, "loop")
-        self.method: Method = build(cfg.method, f"method={choices['method']}")
-        self._check_shares()
-        self.start = build(cfg.init, f"init={choices['init']}")
-        self.pool = build(cfg.pool, f"pool={choices['pool']}")
-        self.protocol = build(cfg.evaluation, f"evaluation={choices['evaluation']}")
-        self.dataset = build(cfg.dataset, f"dataset={choices['dataset']}")
-        self._needs: dict[str, Any] | None = None
-        self.trains = (
-            self.evaluate or self.loop.evaluate_every > 0
-        )  # the pool, at the end or on the way
-        prefetch_weights(
-            self.method, self.start, *((self.pool, self.protocol) if self.trains else ())
-        )
-
-    def _check_shares(self) -> None:
-        """Refuse several processes for a method that cannot be divided among them."""
-        if (
-            self.ranks.count > 1
-            and self.method.steps > 0
-            and not getattr(self.method, "shares_classes", False)
-        ):
+        result.ipc, result.seed, result.device = self.ipc, self.seed, str(self.device)
+        result.method = result.method or type(self.method).__name__.lower()
+        result.cost.processes = self.ranks.count
+        self.rng = Streams(self.seed)
+        divides = getattr(self.method, "shares_classes", False)
+        if self.ranks.count > 1 and self.method.steps > 0 and not divides:
             raise UnsupportedError(
-                f"method={self.choices['method']} does not divide its classes among processes; "
-                "leave out torchrun, or start several runs side by side."
+                f"method={result.method} does not divide its classes among processes; "
+                "run it without torchrun, or start several runs side by side."
             )
 
-    def run(self, moment: "Checkpoint | None") -> "list[RenderableType]":
-        """Do all of it; return what is to be printed when the result is on disk."""
-        from dcond import artefact
-        from dcond.device import peak_memory_bytes
-        from dcond.run.progress import log_if_slow
-        from dcond.run.recorder import NullRecorder, Recorder, grid, save_png
+    def run(self, checkpoint: Checkpoint | None = None) -> Condensed:
+        """Condense and evaluate; go on from a checkpoint if there is one.
 
-        self.resumable = moment is not None
-        start = f"choosing the first images (init={self.choices['init']})"
-        with log_if_slow(f"reading {self.result['dataset']}, {start}"):
-            real = self._data()
+        Raises:
+            DcondError: the data, the run or the disk failed; one line.
+            Interrupted: a caught signal asked to stop; the last finished step has a checkpoint.
+        """
+        self.resumable = checkpoint is not None
+        chosen = (self.result.choices or {}).get("init", type(self.init).__name__)
+        with log_if_slow(f"reading {self.result.dataset}, choosing the first images ({chosen})"):
+            real = self._real_data()
             synthetic = self._first_images(real)
         self._describe(synthetic)
-        after_step, done = moment.step if moment else 0, False
-        recorder = (
-            Recorder(self.folder, after_step=after_step, tensorboard=self.tensorboard)
-            if self.ranks.first
-            else NullRecorder()
-        )
-        recorder.settings(tensorboard_hparams(self.result))
+        recorder = self._recorder(checkpoint)
+        parts: Sequence[Any] = ()
+        done = False
         try:
-            self._condense(real, synthetic, recorder, moment)
-            if self.ranks.first:
-                path = artefact.save(synthetic, self.folder / "synthetic.safetensors")
-                save_png(grid(synthetic.images, synthetic.ipc), self.folder / "grid.png")
-                log.info("condensed set: %s", relative_to_cwd(path))
-            tables = self._evaluate(real, synthetic) if self.evaluate else []
+            self._condense(real, synthetic, recorder, checkpoint)
+            self._save(synthetic)
+            if self.evaluator is not None and self.evaluate:
+                title = f"{self.result.method} on {real.name}, {synthetic.ipc} image(s) per class"
+                parts = self.evaluator.evaluate(synthetic, self.result, title=title).parts
             done = True
         finally:
-            self.result["cost"]["peak_memory_bytes"] = peak_memory_bytes(self.device)
-            recorder.outcome(self._shown_results(), self.result["cost"]["steps"] or 0, done=done)
+            self.result.cost.peak_memory_bytes = peak_memory_bytes(self._device)
+            recorder.outcome(_tensorboard_results(self.result), self.steps_done, done=done)
             recorder.close()
-        return tables
+        if parts and self.folder is not None:
+            parts = [*parts, f"-> {relative_to_cwd(self.folder)}"]
+        return Condensed(parts=parts, synthetic=synthetic, result=self.result, folder=self.folder)
 
-    def _data(self) -> "RealData":
-        """Read the real images, and refuse those that the evaluation could not do with."""
-        from dcond.evaluate.full_data import hold_out, tuning_data
-        from dcond.evaluate.whole import fingerprint_of_test
-        from dcond.run.evaluation import check_memory
+    @property
+    def steps_done(self) -> int:
+        """Steps of the method so far."""
+        return self.result.cost.steps or 0
 
-        with self.ranks.first_before_others():
-            real: RealData = self.dataset.load(self.device)
-        self.test_images = fingerprint_of_test(real)
+    @property
+    def _device(self) -> torch.device:
+        assert self.device is not None  # set in __post_init__
+        return self.device
+
+    def _real_data(self) -> RealData:
+        """Load the data; raise before any step for data that the evaluation cannot use."""
+        if isinstance(self.data, RealData):
+            real = self.data.to(self._device)
+        else:
+            with self.ranks.first_before_others():
+                real = self.data.load(self._device)
+        self.result.dataset = self.result.dataset or real.name
+        self._test_images = fingerprint_of_test(real)
         if self.test_on == HELD_OUT:
             real = tuning_data(real)
-        if self.trains:
-            self.pool.check(real.spec)
-            check_memory(real, self.protocol, full=self.full and self.evaluate)
-            hold_out(
-                self.protocol, real
-            )  # too few images to search a rate on are told before any step
+        self.evaluator: Evaluator | None = None
+        if self.plan is not None:
+            self.evaluator = Evaluator(self.plan, real, show_progress=self.show_progress)
         return real
 
-    def _shown_results(self) -> dict[str, float]:
-        """Return the final figures that are known, for the same view."""
-        found, cost = self.result["evaluation"], self.result["cost"]
-        shown = {f"cost/{name}": float(value) for name, value in cost.items() if value is not None}
-        if found is not None:
-            shown |= {
-                f"evaluate/{name}": network["mean"] for name, network in found["networks"].items()
-            }
-            shown["evaluate/average"] = found["average"]
-        return shown
-
-    def _first_images(self, real: "RealData") -> "SyntheticSet":
-        import torch
-
-        from dcond.types import SyntheticSet
-
-        began = time.perf_counter()
-        images, choice = (
-            self.start(real, self.ipc, self.method.factor, self.rng),
-            self.choices["dataset"],
-        )
-        self.result["cost"]["start_wall_s"] = time.perf_counter() - began
-        return SyntheticSet(
-            images=images,
-            labels=torch.arange(len(real.class_names), device=self.device).repeat_interleave(
-                self.ipc
-            ),
-            class_names=real.class_names,
+    def _first_images(self, real: RealData) -> SyntheticSet:
+        start = time.perf_counter()
+        images = self.init(real, self.ipc, self.method.factor, self.rng)
+        self.result.cost.start_wall_s = time.perf_counter() - start
+        return SyntheticSet.from_images(
+            images,
+            real,
             ipc=self.ipc,
-            mean=real.mean,
-            std=real.std,
             factor=self.method.factor,
-            metadata={
-                "method": self.choices["method"],
-                "dataset": self.result["dataset"],
-                "seed": str(self.seed),
-                "config_sha256": self.result["config_sha256"],
-                "evaluation": self.protocol.name,
-                "made_with": dump_provenance(self.result),
-                "test_images": self.test_images,
-            }
-            | (
-                {} if choice == self.result["dataset"] else {"dataset_choice": choice}
-            ),  # an evaluation must know
+            metadata=self._metadata(),
         )
 
-    def _describe(self, synthetic: "SyntheticSet") -> None:
-        self.result |= {"device": str(self.device), **storage_stats(synthetic)}
-        stored, decoded = self.result["images_stored"], self.result["images_decoded"]
+    def _metadata(self) -> dict[str, str]:
+        """Return what the artefact records: names, seed, settings, protocol, test images."""
+        result = self.result
+        metadata = {
+            "method": str(result.method),
+            "dataset": str(result.dataset),
+            "seed": str(self.seed),
+            "config_sha256": result.config_sha256 or "",
+            "evaluation": "" if self.plan is None else self.plan.protocol.name,
+            "made_with": dump_provenance(result),
+            "test_images": self._test_images,
+        }
+        choice = (result.choices or {}).get("dataset")
+        if choice is not None and choice != result.dataset:  # which option loads the data
+            metadata["dataset_choice"] = choice
+        return metadata
+
+    def _describe(self, synthetic: SyntheticSet) -> None:
+        result = self.result
+        for name, value in storage_stats(synthetic).items():
+            setattr(result, name, value)
+        stored, decoded = result.images_stored, result.images_decoded
         content = f"{stored} images" if decoded == stored else f"{stored} images holding {decoded}"
         log.info(
-            "%s on %s, ipc %d: %s, seed %s, %s%s -> %s",
-            self.choices["method"],
-            self.result["dataset"],
+            "%s on %s, ipc %d: %s, seed %s, %s%s%s",
+            result.method,
+            result.dataset,
             synthetic.ipc,
             content,
             self.seed,
             self.device,
             f", {self.ranks.count} processes" if self.ranks.count > 1 else "",
-            relative_to_cwd(self.folder),
+            "" if self.folder is None else f" -> {relative_to_cwd(self.folder)}",
         )
 
-    def _condense(
-        self, real: "RealData", synthetic: "SyntheticSet", recorder: Any, moment: Any
-    ) -> None:
-        from dcond.device import float32_convolutions
-        from dcond.run.loop import Run
-        from dcond.run.progress import format_duration
+    def _recorder(self, checkpoint: Checkpoint | None) -> NullRecorder:
+        if self.folder is None or not self.ranks.first:
+            return NullRecorder()
+        after_step = checkpoint.step if checkpoint else 0
+        recorder = Recorder(self.folder, after_step=after_step, tensorboard=self.tensorboard)
+        recorder.settings(_tensorboard_hparams(self.result))
+        return recorder
 
+    def _condense(
+        self,
+        real: RealData,
+        synthetic: SyntheticSet,
+        recorder: NullRecorder,
+        checkpoint: Checkpoint | None,
+    ) -> None:
         engine = getattr(self.method, "engine", None)
         exact = engine is not None and engine.precision == "float32"
+
+        def evaluate(images: SyntheticSet, step: int) -> None:
+            self._evaluate_unfinished(images, recorder, step)
+
         run = Run(
             method=self.method,
             real=real,
             synthetic=synthetic,
             rng=self.rng,
             folder=self.folder,
-            config=self.text,
+            config=self.config,
             loop=self.loop,
             recorder=recorder,
             stop=self.stop,
-            evaluate=lambda images, step: self._evaluate_on_the_way(real, images, recorder, step),
+            evaluate=None if self.evaluator is None else evaluate,
             max_steps=self.max_steps,
             max_seconds=self.max_seconds,
+            show_progress=self.show_progress,
         )
+        cost = self.result.cost
         try:
             with float32_convolutions() if exact else nullcontext():
-                run.condense(moment)
+                run.condense(checkpoint)
         finally:
-            self.result["cost"]["start_wall_s"] += run.start_wall_s
-            self.resumable = run.resumable or moment is not None
-            self.result["cost"] |= {
-                "condense_wall_s": run.wall_s,
-                "steps": run.step,
-                "step_s_median": run.step_s_median,
-            }
+            cost.start_wall_s = (cost.start_wall_s or 0) + run.start_wall_s
+            self.resumable = run.resumable or checkpoint is not None
+            cost.condense_wall_s, cost.steps = run.wall_s, run.step
+            cost.step_s_median = run.step_s_median
         if run.steps:
             log.info("%d steps in %s", run.step, format_duration(run.wall_s))
 
-    def _evaluate_on_the_way(
-        self, real: "RealData", synthetic: "SyntheticSet", recorder: Any, step: int
+    def _evaluate_unfinished(
+        self, synthetic: SyntheticSet, recorder: NullRecorder, step: int
     ) -> None:
-        """Evaluate the unfinished set; its own random streams leave the run untouched."""
-        from dcond.evaluate.full_data import hold_out
-
-        if self._needs is None:  # once: a teacher is known by a hash of every real image
-            teacher = self.protocol.teacher
-            self._needs = {
-                "held_out": hold_out(self.protocol, real),
-                "taught": None if teacher is None else teacher.load_or_train(real, self.cache),
-            }
-        found = self.protocol.evaluate(
-            lambda repeat: synthetic, self.pool, real.test, self.seed, **self._needs
-        )
+        """Evaluate an unfinished set; its random streams are its own, so the run is unaffected."""
+        assert self.evaluator is not None
+        found = self.evaluator.train(lambda repeat: synthetic)
         values = {f"evaluate/{name}": network.mean for name, network in found.networks.items()}
         recorder.scalars({**values, "evaluate/average": found.average}, step)
         log.info("step %d: average %s %.1f %%", step, ACCURACY[self.test_on], 100 * found.average)
 
-    def _evaluate(self, real: "RealData", synthetic: "SyntheticSet") -> "list[RenderableType]":
-        from dcond.run.evaluation import EvaluationPlan, evaluate_with_baselines
+    def _save(self, synthetic: SyntheticSet) -> None:
+        if self.folder is None or not self.ranks.first:
+            return
+        path = artefact.save(synthetic, self.folder / "synthetic.safetensors")
+        save_png(grid(synthetic.images, synthetic.ipc), self.folder / "grid.png")
+        log.info("condensed set: %s", relative_to_cwd(path))
 
-        title = f"{self.choices['method']} on {real.name}, {synthetic.ipc} image(s) per class"
-        tables = evaluate_with_baselines(
-            self.protocol,
-            self.pool,
-            real,
-            synthetic,
-            self.seed,
-            self.result,
-            title=title,
-            wanted=EvaluationPlan(
-                baselines=self.baselines,
-                full=self.full,
-                unaugmented=self.unaugmented,
-                cache=self.cache,
-                tested_on=self.test_on,
-            ),
-        )
-        return [*tables, f"-> {relative_to_cwd(self.folder)}"]
+
+def storage_stats(synthetic: SyntheticSet) -> dict[str, int]:
+    """Return the fields of a result that say how much a set stores."""
+    stored = len(synthetic.images)
+    return {
+        "factor": synthetic.factor,
+        "images_stored": stored,
+        "images_decoded": stored * synthetic.factor**2,
+        "bytes_stored": synthetic.images.numel() * synthetic.images.element_size(),
+    }
+
+
+def dump_provenance(result: RunResult) -> str:
+    """Write the settings that made a set, for its metadata: not those of its evaluation."""
+    parts = {"choices": result.choices or {}, "config": result.config or {}}
+    return json.dumps(
+        {
+            kind: {key: value for key, value in part.items() if key not in EVALUATION_SETTINGS}
+            for kind, part in parts.items()
+        }
+    )
+
+
+def _tensorboard_hparams(result: RunResult) -> dict[str, str | int | float | bool]:
+    """Return the choices and the method's own values, for TensorBoard's view of settings."""
+    own = flat_settings({"method": (result.config or {}).get("method")})
+    shown = {
+        name: value
+        for name, value in own.items()
+        if value is not None
+        and not name.rpartition(".")[2].startswith("_")
+        and not str(value).startswith("${")
+    }
+    names = {"ipc": result.ipc or 0, "seed": result.seed or 0}
+    return {**(result.choices or {}), **shown, **names}
+
+
+def _tensorboard_results(result: RunResult) -> dict[str, float]:
+    """Return the final figures that are known, for the same view."""
+    shown = {
+        f"cost/{name}": float(value)
+        for name, value in vars(result.cost).items()
+        if value is not None
+    }
+    if (evaluation := result.evaluation) is not None:
+        networks = evaluation.networks.items()
+        shown |= {f"evaluate/{name}": network.mean for name, network in networks}
+        shown["evaluate/average"] = evaluation.average
+    return shown
+
+
+def condense(
+    real: RealData,
+    *,
+    method: Method,
+    init: Initialiser,
+    ipc: int = 1,
+    seed: int = 0,
+    device: torch.device | None = None,
+    max_steps: int | None = None,
+    show_progress: bool = True,
+) -> Condensed:
+    """Condense real images by a method that was built in Python; nothing is written.
+
+    Args:
+        real: the images, see :mod:`dcond.data`.
+        method: makes the set.
+        init: makes the first images, see :mod:`dcond.init`.
+        ipc: images stored per class.
+        seed: of all random streams.
+        device: where to compute; None: CUDA, else MPS, else the CPU.
+        max_steps: stop before the method's own number of steps.
+        show_progress: show a progress bar or log lines.
+
+    Raises:
+        DcondError: the data or a setting cannot be used, or the run diverged.
+
+    Example:
+        >>> real = Digits(name="digits").load()
+        >>> condense(real, method=Selection(), init=FromReal(rule=Herding()), ipc=10).synthetic
+    """
+    condensation = Condensation(
+        method=method,
+        init=init,
+        data=real,
+        ipc=ipc,
+        seed=seed,
+        device=device,
+        max_steps=max_steps,
+        show_progress=show_progress,
+    )
+    condensed = condensation.run()
+    condensed.result.status = "done"
+    return condensed

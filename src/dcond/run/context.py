@@ -1,25 +1,100 @@
-"""What a user is told where memory ran out: which settings bound it."""
+"""What surrounds a run of the command line: threads, the locked folder, its result on exit."""
 
+import errno
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from dcond.errors import DcondError, first_line, yaml_repr
-from dcond.run.result import flat
+import torch
 
-# On a CPU, PyTorch and the libraries below it have no class of their own for it, only words.
-_SIGNS = (
+from dcond.device import share_of_cores, tune_malloc
+from dcond.distributed import current
+from dcond.errors import DcondError, first_line, yaml_repr
+from dcond.run.lock import lock_folder
+from dcond.run.result import NAME, RunResult, flat_settings
+from dcond.run.signals import Interrupted
+
+log = logging.getLogger(__name__)
+
+# PyTorch's CPU allocator and the libraries below it have no class of their own for this error.
+_OOM_MESSAGES = (
     "can't allocate memory",
     "bad_alloc",
     "could not create a memory",
     "could not create a primitive",
 )
-_BOUNDS = (
-    "chunk",
-    "batch_real",
-    "batch_train",
-    "batch",
-)  # settings that bound the memory, wherever they stand
+_MEMORY_SETTINGS = ("chunk", "batch_real", "batch_train", "batch")
+
+
+@contextmanager
+def cpu_threads(threads: int | None) -> Iterator[None]:
+    """Use a number of CPU threads for the length of a block, and reuse freed memory from then on.
+
+    Args:
+        threads: None: PyTorch's choice, or this process's share of the cores where several
+            processes of one run share the machine.
+    """
+    tune_malloc()
+    before = torch.get_num_threads()
+    torch.set_num_threads(share_of_cores() if threads is None else threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def locked_run_folder(folder: Path) -> Iterator[None]:
+    """Lock a run folder for the length of a block (rank 0 only); remove an unfinished result.
+
+    Raises:
+        ConfigError: another process holds the lock, or has finished its run there.
+    """
+    if not current().first:
+        yield
+        return
+    with lock_folder(folder):
+        RunResult.refuse_finished(folder)  # it may have been finished since the first check
+        (folder / NAME).unlink(missing_ok=True)
+        yield
+
+
+@contextmanager
+def write_result_on_exit(result: RunResult, folder: Path) -> Iterator[None]:
+    """Write ``result.json`` however the block ends, and log the error that ended it (rank 0 only).
+
+    Raises:
+        DcondError: also for a failed write (disk full, read-only folder), in one line.
+    """
+    if not current().first:
+        yield
+        return
+    try:
+        with oom_as_user_error(result.config or {}):
+            yield
+        result.status = "done"
+    except BaseException as error:
+        interrupted = isinstance(error, Interrupted)
+        result.status = "interrupted" if interrupted else "failed"
+        result.error = first_line(error)
+        if interrupted:  # its notes say how to resume
+            log.warning("; ".join([str(error), *getattr(error, "__notes__", ())]))
+        else:  # the console gets its line when the command ends
+            known = isinstance(error, DcondError)
+            log.error("%s", error, exc_info=None if known else error, extra={"file_only": True})
+        try:
+            result.write(folder)
+        except OSError as second:
+            log.warning("%s could not be written: %s", NAME, second)
+        if isinstance(error, OSError):
+            raise DcondError(_disk_message(error, folder)) from error
+        raise
+    try:
+        result.write(folder)
+    except OSError as error:
+        raise DcondError(f"cannot write {folder / NAME}: {error.strerror or error}.") from error
 
 
 @contextmanager
@@ -27,39 +102,49 @@ def oom_as_user_error(settings: dict[str, Any]) -> Iterator[None]:
     """Turn every way of running out of memory into one line.
 
     Args:
-        settings: the run's, as in its result.
+        settings: those of the run, as in its result.
 
     Raises:
-        DcondError: memory ran out; names the settings that bound it, with their values.
+        DcondError: out of memory; names the settings that bound the memory, with their values.
     """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        words = first_line(error)
-        if not _is_shortage(error, words):
+        reason = first_line(error)
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(
+            message in reason for message in _OOM_MESSAGES
+        ):
             raise
         raise DcondError(
-            f"out of memory ({words[:200]}). Start again with a smaller {_bounds(settings)}."
+            f"out of memory ({reason[:200]}). Start again with a smaller "
+            f"{_memory_settings(settings)}."
         ) from error
 
 
-def _is_shortage(error: BaseException, words: str) -> bool:
-    import torch
-
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        sign in words for sign in _SIGNS
-    )
-
-
-def _bounds(settings: dict[str, Any]) -> str:
+def _memory_settings(settings: dict[str, Any]) -> str:
+    """Name the settings that bound the memory; those of the method and the engine first."""
     values = {
-        name: value for name, value in flat(settings).items() if name.rpartition(".")[2] in _BOUNDS
+        name: value
+        for name, value in flat_settings(settings).items()
+        if name.rpartition(".")[2] in _MEMORY_SETTINGS
     }
-    names = sorted(
-        values, key=lambda name: not name.startswith(("method.", "engine."))
-    )  # the likeliest first
+    names = sorted(values, key=lambda name: not name.startswith(("method.", "engine.")))
     last = "or ipc" if "method" in settings else "or a pool of smaller networks"
     now = {
-        name: "" if values[name] is None else f" (now {yaml_repr(values[name])})" for name in names
+        name: "" if value is None else f" (now {yaml_repr(value)})"
+        for name, value in values.items()
     }
     return ", ".join([*(name + now[name] for name in names), last])
+
+
+def _disk_message(error: OSError, folder: Path) -> str:
+    reason = error.strerror or error
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+        return f"cannot write in {folder}: {reason}. Free some space or choose another folder."
+    if not folder.is_dir():
+        return f"cannot write {folder}: the folder has been removed. Start again."
+    what = error.filename or f"in {folder}"
+    return (
+        f"cannot read or write {what}: {reason}. Check that it exists and can be read, "
+        "then start again."
+    )

@@ -1,259 +1,290 @@
-"""Evaluation as both ``condense`` and ``evaluate`` do it: the set, the baselines, the tables, the result's fields."""
+"""Evaluating a set: the pool on the set itself, on its baselines, and for its scores."""
 
 import functools
 import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from rich.console import RenderableType
 
 from dcond.errors import DataError
-from dcond.evaluate import EvalResult, EvaluationProtocol, random_subset
-from dcond.evaluate.comparison import compare
-from dcond.evaluate.full_data import evaluate_whole, hold_out
-from dcond.evaluate.protocol import Sets, check_fits
-from dcond.evaluate.sanity_checks import check_input_statistics, check_test_split, near_chance
-from dcond.evaluate.scores import scores
-from dcond.evaluate.whole import check_whole_fits
+from dcond.evaluation.baselines import random_subset
+from dcond.evaluation.comparison import compare
+from dcond.evaluation.full_data import evaluate_whole, hold_out
+from dcond.evaluation.protocol import EvaluationProtocol, Sets, check_fits
+from dcond.evaluation.results import EvalResult
+from dcond.evaluation.sanity_checks import check_input_statistics, check_test_split, near_chance
+from dcond.evaluation.scores import scores
+from dcond.evaluation.teacher import TrainedTeacher
+from dcond.evaluation.whole import check_whole_fits
 from dcond.init.initialisers import check_ipc
 from dcond.models import Pool
-from dcond.run.progress import Reporter, reporter
-from dcond.run.result import ACCURACY, TEST
-from dcond.run.score_table import comparison_table, score_table
-from dcond.run.tables import BASELINE_TITLES, cross_architecture, percent
+from dcond.run.progress import ProgressDisplay, progress_display
+from dcond.run.result import ACCURACY, TEST, AgainstResult, Baselines, RunResult
+from dcond.run.tables import (
+    BASELINE_TITLES,
+    Tables,
+    comparison_table,
+    cross_architecture,
+    percent,
+    score_table,
+)
 from dcond.types import RealData, SyntheticSet
 
 log = logging.getLogger(__name__)
 
-Trial = Callable[["_Counter"], EvalResult]  # one set under one protocol
+Training = Callable[[Callable[[str], None]], EvalResult]  # given a progress callback
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationPlan:
-    """What is trained besides the set itself.
+    """How a set is evaluated, and what is trained besides the set itself.
 
     Args:
-        baselines: random real images in the same storage.
-        full: the whole real set, for HLR and LRS.
-        unaugmented: set and random images without augmentation too, for ARS.
-        cache: where the whole set's figures and teachers are kept.
-        against: another set to compare with.
-        doubt: warn of signs that the set was read wrongly, or made from the test images.
-        tested_on: what accuracies are taken on, a key of :data:`~dcond.run.result.ACCURACY`.
+        protocol: how every network is trained.
+        pool: the networks.
+        seed: of the networks and of the random baselines.
+        cache: folder of full-data results and teachers, which later runs reuse.
+        baselines: also train on random real images in the same storage.
+        full: also on the whole training set, for HLR and LRS.
+        unaugmented: also on the set and on random images without augmentation, for ARS.
+        against: another set to compare with, on networks that start alike.
+        sanity_checks: warn of signs that the set was read wrongly, or made from the test images.
+        tested_on: "test" or "held_out", see :data:`~dcond.run.result.ACCURACY`.
     """
 
-    baselines: bool
-    full: bool
-    unaugmented: bool
+    protocol: EvaluationProtocol
+    pool: Pool
+    seed: int
     cache: Path
+    baselines: bool = True
+    full: bool = False
+    unaugmented: bool = False
     against: SyntheticSet | None = None
-    doubt: bool = False
+    sanity_checks: bool = False
     tested_on: str = TEST
 
+    def with_against(self, against: SyntheticSet) -> "EvaluationPlan":
+        """Return the same plan with another set to compare with."""
+        return replace(self, against=against)
 
-def evaluate_with_baselines(
-    protocol: EvaluationProtocol,
-    pool: Pool,
-    real: RealData,
-    synthetic: SyntheticSet,
-    seed: int,
-    result: dict[str, Any],
-    *,
-    title: str,
-    wanted: EvaluationPlan,
-) -> list[RenderableType]:
-    """Train the pool on the set and on what else is wanted; fill ``result``.
 
-    Returns:
-        The tables and the last line, to be printed when the result is on disk.
+@dataclass(frozen=True, kw_only=True)
+class Evaluated(Tables):
+    """An evaluated set, its result and its tables."""
+
+    synthetic: SyntheticSet
+    result: RunResult
+
+
+class Evaluator:
+    """A plan for one data set; what its evaluations share (held-out rows, teacher) is made once.
+
+    Args:
+        plan: what to evaluate.
+        real: the data; tested on its test split.
+        show_progress: show a progress bar or log lines.
+
+    Raises:
+        DataError: the data does not fit the plan: too few images to search a learning rate, or
+            too many for memory.
+        ConfigError: a network of the pool cannot take the images.
     """
-    check_fits(synthetic, real)
-    if wanted.against is not None:
-        check_fits(wanted.against, real)
-    check_memory(real, protocol, full=wanted.full)
-    for look in (check_input_statistics, check_test_split) if wanted.doubt else ():
-        if warning := look(synthetic, real):
-            log.warning("%s", warning)
-    start = time.perf_counter()  # a teacher that is not kept yet is trained first
-    trials = _PlannedTrainings(protocol, pool, real, synthetic, seed, wanted).all()
-    found: dict[str, EvalResult] = {}
-    with reporter("evaluate", len(trials) * len(pool.networks) * protocol.repeats) as bar:
-        count = _Counter(bar)
-        for name, trial in trials.items():
-            count.what = name
-            found[name] = trial(count)
-    result["cost"]["evaluate_wall_s"] = time.perf_counter() - start
-    if "hard_labels" not in found and synthetic.labels.ndim == 1 and protocol.teacher is None:
-        found["hard_labels"] = found["condensed"]
-    result["normalisation"] = _normalisation(synthetic, real)
-    _fill(result, found, wanted.tested_on)
-    accuracy = ACCURACY[wanted.tested_on]
-    tables = _tables(title, found, result, accuracy)
-    ours = found["condensed"]
-    if wanted.against is not None:
-        tables.append(_compared(synthetic, wanted.against, found, result))
-    if wanted.doubt and (warning := near_chance(ours, found.get("random"), synthetic)):
-        log.warning("%s", warning)
-    each = ", ".join(f"{name} {percent(network)}" for name, network in ours.networks.items())
-    return [*tables, f"average {accuracy} {100 * ours.average:.1f} % ({each})"]
+
+    def __init__(self, plan: EvaluationPlan, real: RealData, *, show_progress: bool = True):
+        self.plan, self.real, self.show_progress = plan, real, show_progress
+        plan.pool.check(real.spec)
+        if plan.full:
+            check_whole_fits(real, "scores.full=true")
+        if plan.protocol.teacher is not None:
+            check_whole_fits(real, "teacher=...")
+        self.held_out = hold_out(plan.protocol, real)
+
+    @cached_property
+    def teacher(self) -> TrainedTeacher | None:
+        """The network that labels the batches, loaded or trained on first use."""
+        teacher = self.plan.protocol.teacher
+        return None if teacher is None else teacher.load_or_train(self.real, self.plan.cache)
+
+    def train(
+        self,
+        sets: Sets,
+        progress: Callable[[str], None] = lambda note: None,
+        *,
+        protocol: EvaluationProtocol | None = None,
+    ) -> EvalResult:
+        """Train the pool on ``sets(repeat)`` and test it, by the plan's protocol or another one."""
+        return (protocol or self.plan.protocol).evaluate(
+            sets,
+            self.plan.pool,
+            self.real.test,
+            self.plan.seed,
+            progress=progress,
+            held_out=self.held_out,
+            taught=self.teacher,
+        )
+
+    def evaluate(self, synthetic: SyntheticSet, result: RunResult, *, title: str) -> Evaluated:
+        """Train everything that is planned, complete ``result``, and return the tables.
+
+        Args:
+            synthetic: the set, on the device that computes.
+            result: gets accuracies, baselines, scores and costs.
+            title: of the table.
+
+        Raises:
+            DataError: the set does not fit the data.
+        """
+        plan, real = self.plan, self.real
+        for each in filter(None, (synthetic, plan.against)):
+            check_fits(each, real)
+        if plan.sanity_checks:
+            _warn(check_input_statistics(synthetic, real), check_test_split(synthetic, real))
+        start = time.perf_counter()  # includes the training of a teacher
+        results = self._train_all(synthetic)
+        result.cost.evaluate_wall_s = time.perf_counter() - start
+        if "hard_labels" not in results and synthetic.labels.ndim == 1 and self.teacher is None:
+            results["hard_labels"] = results["condensed"]
+        result.normalisation = _normalisation(synthetic, real)
+        result.evaluation = replace(results["condensed"], tested_on=plan.tested_on)
+        result.baselines = Baselines(
+            **{name: results.get(name) for name in ("random", "random_decoded", "full")}
+        )
+        result.score_inputs = _score_inputs(results) or None
+        result.scores = scores(results)
+        parts = self._tables(synthetic, results, result, title)
+        if plan.sanity_checks:
+            _warn(near_chance(results["condensed"], results.get("random"), synthetic))
+        return Evaluated(parts=parts, synthetic=synthetic, result=result)
+
+    def _train_all(self, synthetic: SyntheticSet) -> dict[str, EvalResult]:
+        trainings = self._trainings(synthetic)
+        each = len(self.plan.pool.networks) * self.plan.protocol.repeats
+        results: dict[str, EvalResult] = {}
+        display = progress_display("evaluate", len(trainings) * each, show=self.show_progress)
+        with display as bar:
+            count = _Counter(bar)
+            for count.name, training in trainings.items():
+                results[count.name] = training(count)
+        return results
+
+    def _trainings(self, synthetic: SyntheticSet) -> dict[str, Training]:
+        """Return what is to be trained, by name; the set itself is ``condensed``."""
+        plan = self.plan
+
+        def training(sets: Sets, protocol: EvaluationProtocol | None = None) -> Training:
+            return lambda progress: self.train(sets, progress, protocol=protocol)
+
+        if self.teacher is not None and synthetic.labels.ndim == 2:
+            log.info("the teacher's labels replace the stored soft labels")
+        trainings = {"condensed": training(lambda repeat: synthetic)}
+        if (against := plan.against) is not None:
+            trainings["against"] = training(lambda repeat: against)
+        draws = self._draws(synthetic)
+        trainings |= {name: training(sets) for name, sets in draws.items()}
+        if plan.full:
+            trainings["full"] = lambda progress: evaluate_whole(
+                plan.protocol, plan.pool, self.real, plan.seed, plan.cache, progress=progress
+            )
+            soft = synthetic.labels.ndim == 2
+            if soft or self.teacher is not None:  # HLR is defined on hard labels
+                hard = replace(synthetic, labels=synthetic.labels.argmax(1)) if soft else synthetic
+                trainings["hard_labels"] = training(
+                    lambda repeat: hard, plan.protocol.without_teacher()
+                )
+        if plan.unaugmented and "random" in draws:
+            if plan.protocol.augments:
+                plain = plan.protocol.without_augmentation()
+                trainings["condensed_unaugmented"] = training(lambda repeat: synthetic, plain)
+                trainings["random_unaugmented"] = training(draws["random"], plain)
+            else:
+                log.warning("no ARS: protocol %s has no augmentation", plan.protocol.name)
+        return trainings
+
+    def _draws(self, synthetic: SyntheticSet) -> dict[str, Sets]:
+        """Return the random baselines; every network of a repeat trains on the same draw."""
+        if not self.plan.baselines or not _has_ipc(self.real, synthetic.ipc):
+            return {}
+        factors = {"random": 1} | (
+            {"random_decoded": synthetic.factor} if synthetic.factor > 1 else {}
+        )
+        return {
+            name: functools.cache(
+                functools.partial(
+                    random_subset, self.real, synthetic, self.plan.seed, factor=factor
+                )
+            )
+            for name, factor in factors.items()
+        }
+
+    def _tables(
+        self,
+        synthetic: SyntheticSet,
+        results: dict[str, EvalResult],
+        result: RunResult,
+        title: str,
+    ) -> list[RenderableType]:
+        condensed, accuracy = results["condensed"], ACCURACY[self.plan.tested_on]
+        random = {name: results[name] for name in BASELINE_TITLES if name in results}
+        parts: list[RenderableType] = [cross_architecture(title, condensed, random, accuracy)]
+        known = result.scores
+        # IOR alone is the gain of the first table.
+        if known is not None and (known["hlr"] is not None or known["ars"] is not None):
+            parts.append(score_table(known, results.get("full")))
+        if self.plan.against is not None:
+            parts.append(_compare(synthetic, self.plan.against, results, result))
+        each = ", ".join(f"{name} {percent(found)}" for name, found in condensed.networks.items())
+        return [*parts, f"average {accuracy} {100 * condensed.average:.1f} % ({each})"]
 
 
-def check_memory(real: RealData, protocol: EvaluationProtocol, *, full: bool) -> None:
-    """Raise :class:`DataError` where the whole real set is to be trained on and does not fit in memory."""
-    if full:
-        check_whole_fits(real, "scores.full=true")
-    if protocol.teacher is not None:
-        check_whole_fits(real, "teacher=...")
+def _compare(
+    synthetic: SyntheticSet,
+    against: SyntheticSet,
+    results: dict[str, EvalResult],
+    result: RunResult,
+) -> RenderableType:
+    """Complete ``result.comparison`` and return its table."""
+    first, second = (each.metadata.get("method", "unknown") for each in (synthetic, against))
+    comparison = compare(results["condensed"], results["against"])
+    result.comparison = AgainstResult(
+        against=second,
+        ipc=against.ipc,
+        factor=against.factor,
+        evaluation=results["against"],
+        networks=comparison.networks,
+        average=comparison.average,
+    )
+    if first == second:
+        first, second = f"{first} (synthetic)", f"{second} (against)"
+    return comparison_table((first, second), results["condensed"], results["against"], comparison)
+
+
+def _score_inputs(results: dict[str, EvalResult]) -> dict[str, EvalResult]:
+    """Return the accuracies that only scores use."""
+    inputs = {name: found for name, found in results.items() if name.endswith("_unaugmented")}
+    if results.get("hard_labels", results["condensed"]) is not results["condensed"]:
+        inputs["hard_labels"] = results["hard_labels"]
+    return inputs
 
 
 def _normalisation(synthetic: SyntheticSet, real: RealData) -> str | None:
-    """Say how networks see the set, and the random images beside it; None: by the data set's own mean and std."""
+    """Describe the normalisation of the set; None where it is that of the data set."""
     if synthetic.whitening is not None:
         return "zca"
-    ours, own = (
+    ours, theirs = (
         "mean=[{}] std=[{}]".format(
-            *(",".join(f"{x:.4g}" for x in values) for values in (of.mean, of.std))
+            *(",".join(f"{x:.4g}" for x in values) for values in (each.mean, each.std))
         )
-        for of in (synthetic, real)
+        for each in (synthetic, real)
     )
-    return None if ours == own else ours
+    return None if ours == theirs else ours
 
 
-class _PlannedTrainings:
-    """Says what is to be trained, by name."""
-
-    def __init__(
-        self,
-        protocol: EvaluationProtocol,
-        pool: Pool,
-        real: RealData,
-        synthetic: SyntheticSet,
-        seed: int,
-        wanted: EvaluationPlan,
-    ):
-        self.protocol, self.pool, self.real, self.seed, self.wanted = (
-            protocol,
-            pool,
-            real,
-            seed,
-            wanted,
-        )
-        self.synthetic = synthetic
-        self.held_out = hold_out(protocol, real)
-        self.taught = (
-            None if protocol.teacher is None else protocol.teacher.load_or_train(real, wanted.cache)
-        )
-        if self.taught is not None and synthetic.labels.ndim == 2:
-            log.info("the teacher's labels take the place of the soft labels that are stored")
-
-    def all(self) -> dict[str, Trial]:
-        """Return every trial; the set itself is ``condensed``."""
-        trials = {"condensed": self._trial(lambda repeat: self.synthetic)}
-        if self.wanted.against is not None:
-            against = self.wanted.against
-            trials["against"] = self._trial(lambda repeat: against)
-        draws = self._draws()
-        trials |= {name: self._trial(sets) for name, sets in draws.items()}
-        if self.wanted.full:
-            trials["full"] = lambda count: evaluate_whole(
-                self.protocol, self.pool, self.real, self.seed, self.wanted.cache, progress=count
-            )
-            soft = self.synthetic.labels.ndim == 2
-            if soft or self.taught is not None:  # HLR is of hard labels
-                hard = (
-                    replace(self.synthetic, labels=self.synthetic.labels.argmax(1))
-                    if soft
-                    else self.synthetic
-                )
-                trials["hard_labels"] = self._trial(
-                    lambda repeat: hard, self.protocol.without_teacher()
-                )
-        if self.wanted.unaugmented and "random" in draws:
-            trials |= self._unaugmented(draws["random"])
-        return trials
-
-    def _trial(self, sets: Sets, protocol: EvaluationProtocol | None = None) -> Trial:
-        chosen = protocol or self.protocol
-        return lambda count: chosen.evaluate(
-            sets,
-            self.pool,
-            self.real.test,
-            self.seed,
-            progress=count,
-            held_out=self.held_out,
-            taught=self.taught,
-        )
-
-    def _draws(self) -> dict[str, Sets]:
-        """Return the random baselines."""
-        draws: dict[str, Sets] = {}
-        if self.wanted.baselines and _enough(self.real, self.synthetic.ipc):
-            for name, factor in {"random": 1, "random_decoded": self.synthetic.factor}.items():
-                if name == "random" or factor > 1:
-                    draw = functools.partial(
-                        random_subset, self.real, self.synthetic, self.seed, factor=factor
-                    )
-                    draws[name] = functools.cache(
-                        draw
-                    )  # every network of a repeat trains on the same draw
-        return draws
-
-    def _unaugmented(self, random: Sets) -> dict[str, Trial]:
-        if not self.protocol.augments:
-            log.warning("no ARS: protocol %s has no augmentation to leave out", self.protocol.name)
-            return {}
-        bare = self.protocol.without_augmentation()
-        return {
-            "condensed_unaugmented": self._trial(lambda repeat: self.synthetic, bare),
-            "random_unaugmented": self._trial(random, bare),
-        }
-
-
-def _fill(result: dict[str, Any], found: dict[str, EvalResult], tested_on: str) -> None:
-    result["evaluation"] = found["condensed"].as_dict() | {"tested_on": tested_on}
-    for name in result["baselines"]:
-        if name in found:
-            result["baselines"][name] = found[name].as_dict()
-    inputs = {name: found[name].as_dict() for name in found if name.endswith("_unaugmented")}
-    if found.get("hard_labels", found["condensed"]) is not found["condensed"]:
-        inputs["hard_labels"] = found["hard_labels"].as_dict()
-    result["score_inputs"] = inputs or None
-    result["scores"] = scores(found)
-
-
-def _tables(
-    title: str, found: dict[str, EvalResult], result: dict[str, Any], accuracy: str
-) -> list[RenderableType]:
-    random = {name: found[name] for name in BASELINE_TITLES if name in found}
-    tables: list[RenderableType] = [cross_architecture(title, found["condensed"], random, accuracy)]
-    known = result["scores"]
-    if known is not None and (
-        known["hlr"] is not None or known["ars"] is not None
-    ):  # IOR alone is the gain above
-        tables.append(score_table(known, found.get("full")))
-    return tables
-
-
-def _compared(
-    ours: SyntheticSet, theirs: SyntheticSet, found: dict[str, EvalResult], result: dict[str, Any]
-) -> RenderableType:
-    comparison = compare(found["condensed"], found["against"])
-    first, second = (each.metadata.get("method", "unknown") for each in (ours, theirs))
-    result["comparison"] = {
-        "against": second,
-        "ipc": theirs.ipc,
-        "factor": theirs.factor,
-        "evaluation": found["against"].as_dict(),
-    } | comparison.as_dict()
-    names = (first, second) if first != second else (f"{first} (synthetic)", f"{second} (against)")
-    return comparison_table(names, found["condensed"], found["against"], comparison)
-
-
-def _enough(real: RealData, ipc: int) -> bool:
-    """Tell whether every class has ``ipc`` real images to draw; a set made from noise may hold more."""
+def _has_ipc(real: RealData, ipc: int) -> bool:
+    """Return whether every class has ``ipc`` real images; a set made from noise may hold more."""
     try:
         check_ipc(real, ipc)
     except DataError:
@@ -266,12 +297,17 @@ def _enough(real: RealData, ipc: int) -> bool:
     return True
 
 
+def _warn(*warnings: str | None) -> None:
+    for warning in filter(None, warnings):
+        log.warning("%s", warning)
+
+
 class _Counter:
     """Counts finished trainings for the progress display."""
 
-    def __init__(self, bar: Reporter):
-        self.bar, self.done, self.what = bar, 0, ""
+    def __init__(self, display: ProgressDisplay):
+        self._display, self._done, self.name = display, 0, ""
 
     def __call__(self, note: str) -> None:
-        self.done += 1
-        self.bar.update(self.done, f"{self.what}: {note}")
+        self._done += 1
+        self._display.update(self._done, f"{self.name}: {note}")

@@ -1,11 +1,13 @@
-"""A run folder belongs to one process at a time."""
+"""One process at a time per run folder."""
 
-import fcntl
+import errno
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from dcond.errors import ConfigError
 from dcond.paths import remove_leftovers
@@ -15,64 +17,60 @@ NAME = "run.lock"
 
 @contextmanager
 def lock_folder(folder: Path) -> Iterator[None]:
-    """Keep every other process out of a run folder for the length of a block; clear what a killed one left unfinished.
+    """Lock a run folder for the length of a block; remove what a killed process left unfinished.
 
-    The kernel gives the lock back however the process ends, so that nothing has to be removed after
-    SIGKILL. Where a file system has no locks, nothing is guarded.
+    The kernel releases the lock however the process ends. The lock file stays: it is empty, or
+    names a process that was killed. On a file system without locks nothing is guarded.
 
     Raises:
-        ConfigError: another process has it.
+        ConfigError: another process holds the lock.
         OSError: the folder cannot be written to.
     """
-    handle = _locked(folder)
-    with suppress(OSError):  # only words; a full disk is told where something is lost by it
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+    file = folder / NAME
+    lock = FileLock(file, blocking=False)
     try:
+        with _allow_no_locks():
+            lock.acquire()
+    except Timeout:
+        owner = _read(file) or "another process"
+        raise ConfigError(
+            f"{folder} is in use by {owner}; wait until that run ends, or choose another folder."
+        ) from None
+    try:
+        with suppress(OSError):  # a full disk is reported where data would be lost
+            file.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
         remove_leftovers(folder)
         yield
     finally:
         with suppress(OSError):  # the folder has vanished, or is read-only by now
-            (
-                folder / NAME
-            ).unlink()  # while it is locked: who waits for it sees below that it is gone
-        os.close(handle)
+            file.write_text("", encoding="utf-8")
+        lock.release()
 
 
 def in_use(folder: Path) -> bool:
-    """Tell whether another process has claimed a folder."""
+    """Return whether another process has locked a folder."""
+    if not (folder / NAME).exists():
+        return False
     try:
-        handle = os.open(folder / NAME, os.O_RDWR)
+        with FileLock(folder / NAME, blocking=False):
+            return False
+    except Timeout:
+        return True
     except OSError:
         return False
+
+
+@contextmanager
+def _allow_no_locks() -> Iterator[None]:
     try:
-        return not _lock(handle)
-    finally:
-        os.close(handle)
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
 
 
-def _locked(folder: Path) -> int:
-    path = folder / NAME
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        if not _lock(handle):
-            owner = os.pread(handle, 200, 0).decode(errors="replace") or "another process"
-            os.close(handle)
-            raise ConfigError(
-                f"{folder} is in use by {owner}; wait until that run ends, or choose another folder."
-            )
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(handle), path.stat()):
-                return handle
-        os.close(handle)  # its owner ended between the two calls, and took the file with it
-
-
-def _lock(handle: int) -> bool:
-    """Try to lock a file; tell whether nobody else has."""
+def _read(file: Path) -> str:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # a file system without locks
-        return True
-    return True
+        return file.read_text(encoding="utf-8", errors="replace")[:200]
+    except OSError:
+        return ""

@@ -1,4 +1,4 @@
-"""The loop that runs every method."""
+"""The loop that runs every method: records, checkpoints, signals, the non-finite guard."""
 
 import logging
 import math
@@ -12,102 +12,97 @@ import torch
 from torch import Tensor
 
 from dcond.distributed import Ranks, current
-from dcond.errors import CheckpointError, DivergedError, require
+from dcond.errors import CheckpointError, DivergedError
 from dcond.measure import wait_for
 from dcond.methods.base import Method, State
 from dcond.rng import Streams, seeded_layers
 from dcond.run import checkpoint
 from dcond.run.checkpoint import Checkpoint
-from dcond.run.progress import reporter
-from dcond.run.recorder import Recorder, grid
+from dcond.run.progress import progress_display
+from dcond.run.recorder import NullRecorder, grid
 from dcond.run.signals import Stop
+from dcond.settings import NonNegativeFloat, NonNegativeInt, PositiveInt, settings
 from dcond.types import RealData, SyntheticSet
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class LoopSettings:
-    """How often the loop does what; none of it changes a number of the run.
+    """How often the loop records, checkpoints and evaluates; none of it changes the images.
 
     Args:
         record_every: steps between two records of the metrics; the device is only waited for then.
         checkpoint_every_s: seconds between two checkpoints.
-        images_every: steps between two pictures for TensorBoard; 0 for first and last only.
-        evaluate_every: steps between two evaluations of the unfinished set; 0 for none.
-        progress_every_s: seconds between two progress lines where there is no terminal.
+        images_every: steps between two pictures for TensorBoard; 0: first and last only.
+        evaluate_every: steps between two evaluations of the unfinished set; 0: none.
+        progress_every_s: seconds between two progress lines without a terminal.
     """
 
-    record_every: int = 10
-    checkpoint_every_s: float = 60.0
-    images_every: int = 0
-    evaluate_every: int = 0
-    progress_every_s: float = 10.0
-
-    def __post_init__(self) -> None:
-        require(
-            self.record_every >= 1,
-            f"loop.record_every={self.record_every} is out of range; allowed: 1 or more.",
-        )
-        for name in ("images_every", "evaluate_every", "checkpoint_every_s", "progress_every_s"):
-            require(
-                getattr(self, name) >= 0,
-                f"loop.{name}={getattr(self, name)} is out of range; allowed: 0 or more.",
-            )
+    record_every: PositiveInt = 10
+    checkpoint_every_s: NonNegativeFloat = 60.0
+    images_every: NonNegativeInt = 0
+    evaluate_every: NonNegativeInt = 0
+    progress_every_s: NonNegativeFloat = 10.0
 
 
 @dataclass
 class Run:
-    """One condensation: what is moved, what moves it, and where it is kept.
+    """The steps of one condensation, on images that exist.
 
     Where several processes share it, all of them take every step and every decision alike; rank 0
-    keeps and records.
+    saves and records.
+
+    Args:
+        folder: of checkpoints; None saves none.
+        config: YAML, saved in every checkpoint.
+        evaluate: called with the set and the step, every ``loop.evaluate_every`` steps.
+        max_steps: stop before the method's own number of steps.
+        max_seconds: stop after the first step that ends later than this.
+        start_wall_s: seconds before the first step: an initialiser may have trained a network.
+        wall_s: seconds of all steps.
+        step_times: seconds per step; on CUDA the mean of the steps between two waits.
+        resumable: whether the folder holds a checkpoint of this run.
     """
 
     method: Method
     real: RealData
     synthetic: SyntheticSet
     rng: Streams
-    folder: Path
-    config: str  # YAML, kept in every checkpoint
-    loop: LoopSettings
-    recorder: Recorder
-    stop: Stop
-    evaluate: Callable[[SyntheticSet, int], None] | None = None  # periodic evaluation
-    max_steps: int | None = None  # stop earlier than the method would
-    max_seconds: float | None = None  # stop after the step that ends later than this
+    folder: Path | None = None
+    config: str = ""
+    loop: LoopSettings = field(default_factory=LoopSettings)
+    recorder: NullRecorder = field(default_factory=NullRecorder)
+    stop: Stop = field(default_factory=Stop)
+    evaluate: Callable[[SyntheticSet, int], None] | None = None
+    max_steps: int | None = None
+    max_seconds: float | None = None
+    show_progress: bool = True
     step: int = 0
-    start_wall_s: float = (
-        0.0  # what the method did before its first step: a rule may have trained a network
-    )
-    wall_s: float = 0.0  # of all steps
-    step_times: list[float] = field(
-        default_factory=list
-    )  # on CUDA each the mean of the steps between two waits
+    start_wall_s: float = 0.0
+    wall_s: float = 0.0
+    step_times: list[float] = field(default_factory=list)
     ranks: Ranks = field(default_factory=current)
-    resumable: bool = False  # whether the folder holds a checkpoint of this run
+    resumable: bool = False
     _saved_at: float = 0.0
-    _pending: list[float] = field(
-        default_factory=list
-    )  # times of steps that a device may not have computed yet
-    _unchecked: list[dict[str, Tensor]] = field(
-        default_factory=list
-    )  # metrics that no guard has looked at
+    # Seconds of steps that the device may not have computed yet.
+    _pending: list[float] = field(default_factory=list)
+    # Metrics that have not been checked for non-finite values.
+    _unchecked: list[dict[str, Tensor]] = field(default_factory=list)
 
     def condense(self, resume_from: Checkpoint | None = None) -> None:
         """Run all steps; the result is in ``synthetic.images``.
 
         Raises:
-            CheckpointError: the checkpoint holds other images than the data give.
-            DivergedError: a loss or the images stopped being finite; the last good checkpoint
-                stays.
-            Interrupted: a signal asked to stop; a checkpoint of the last finished step is kept.
+            CheckpointError: the checkpoint's images have another shape than the data gives.
+            DivergedError: a loss or the images became non-finite; the last good checkpoint stays.
+            Interrupted: a signal asked to stop; the last finished step has a checkpoint.
         """
         if self.steps > 0:
             self.ranks.divide(len(self.synthetic.class_names))
         start = time.perf_counter()
         state = self.method.init(self.real, self.synthetic, self.rng)
-        self.ranks.share_([self.synthetic.images])  # what a rule chose by a network that it trained
+        self.ranks.share_([self.synthetic.images])  # init may have chosen them by a trained network
         self.ranks.share_streams_(self.rng)
         self.start_wall_s = time.perf_counter() - start
         if resume_from is not None:
@@ -115,26 +110,30 @@ class Run:
         elif self.steps > 0:
             self._save(state)  # from here on the run can always be resumed
         self._picture()
-        if not self.finished:  # of no steps there is no progress to show
-            with (
-                reporter("condense", self.steps, self.step, self.loop.progress_every_s) as bar,
-                self.stop.deferred(),
-            ):
+        if not self.finished:
+            display = progress_display(
+                "condense",
+                self.steps,
+                self.step,
+                self.loop.progress_every_s,
+                show=self.show_progress,
+            )
+            with display as bar, self.stop.deferred():
                 while not self.finished:
                     metrics = self._advance(state)
                     self._housekeeping(state, metrics, bar.update)
         self._picture(final=True)
 
     def _advance(self, state: State) -> dict[str, Tensor]:
-        """Do one step of the method and keep its time."""
+        """Do one step of the method and measure its time."""
         start = time.perf_counter()
         with seeded_layers(self.rng.seed, f"step/{self.step}", self.synthetic.images.device):
             metrics = self.method.step(self.real, self.synthetic, state)
         self.step += 1
         computed = self._wait()
-        (took,) = self.ranks.largest(time.perf_counter() - start)
-        self.wall_s += took
-        self._pending.append(took)
+        (seconds,) = self.ranks.largest(time.perf_counter() - start)
+        self.wall_s += seconds
+        self._pending.append(seconds)
         if computed:
             self.step_times += [statistics.fmean(self._pending)] * len(self._pending)
             self._pending.clear()
@@ -142,64 +141,57 @@ class Run:
         return metrics
 
     def _wait(self) -> bool:
-        """Wait for the device where a record is due; tell whether all steps are computed, as they always are on a CPU.
+        """Wait for the device if a record is due; return whether all steps are computed.
 
-        Other devices take their work and return: between two waits the time of a step is that of
-        handing it over.
+        Devices other than a CPU return before the work is done: between two waits the time of a
+        step is that of launching it.
         """
         device = self.synthetic.images.device
-        due = (
-            device.type == "cpu"
-            or self.step % self.loop.record_every == 0
-            or self.step >= self.steps
-        )
-        if due:
-            wait_for(device)
-        return due
+        record_due = self.step % self.loop.record_every == 0 or self.step >= self.steps
+        if device.type != "cpu" and not record_due:
+            return False
+        wait_for(device)
+        return True
 
     def _housekeeping(
         self, state: State, metrics: dict[str, Tensor], show: Callable[[int, str], None]
     ) -> None:
+        """Record, evaluate and save what is due after a step; stop on a signal."""
         last = self.finished
-        due = self.wall_s - self._saved_at >= self.loop.checkpoint_every_s
-        if last or due or self.step % self.loop.record_every == 0:
-            self._guard()  # which also adds up the metrics of all processes
+        save_due = last or self.wall_s - self._saved_at >= self.loop.checkpoint_every_s
+        if save_due or self._every(self.loop.record_every):
+            self._guard()  # also sums the metrics over all processes
             values = {f"condense/{name}": float(value) for name, value in metrics.items()}
             self.recorder.scalars({**values, "condense/wall_s": self.wall_s}, self.step)
             show(self.step, f"loss {values['condense/loss']:.4g}")
-        if (
-            self.evaluate
-            and self.loop.evaluate_every
-            and self.step % self.loop.evaluate_every == 0
-            and not last
-        ):
+        if self.evaluate and not last and self._every(self.loop.evaluate_every):
             self.evaluate(self.synthetic, self.step)
-        if (
-            last or due
-        ):  # with the evaluation of this step, which a run that goes on from here does not repeat
+        if save_due:  # after the evaluation of this step, so that a resumed run does not repeat it
             self._save(state)
-        if self.loop.images_every and self.step % self.loop.images_every == 0 and not last:
+        if not last and self._every(self.loop.images_every):
             self._picture()
-        if self.stop.stop_requested_on_any_rank(
-            self.ranks
-        ):  # looked at last: a signal during the evaluation must not cost the step
+        # Checked last: a signal during the evaluation must not cost the step.
+        if self.stop.stop_requested_on_any_rank(self.ranks):
             self._save(state)
             self.stop.check()
 
-    def _guard(self) -> None:
-        """Stop before anything non-finite is recorded or kept; looks at every step since the last look.
+    def _every(self, steps: int) -> bool:
+        return steps > 0 and self.step % steps == 0
 
-        A loss may become finite again, since images are clipped to [0, 1], so a look at the last
-        one is not enough.
+    def _guard(self) -> None:
+        """Raise before anything non-finite is recorded or saved; checks every step since the last.
+
+        The last step alone is not enough: images are clipped to [0, 1], so that a loss may become
+        finite again.
         """
-        seen, self._unchecked = self._unchecked, []
-        self.ranks.sum_([value for metrics in seen for value in metrics.values()])
-        for step, metrics in enumerate(seen, self.step - len(seen) + 1):
+        unchecked, self._unchecked = self._unchecked, []
+        self.ranks.sum_([value for metrics in unchecked for value in metrics.values()])
+        for step, metrics in enumerate(unchecked, self.step - len(unchecked) + 1):
             for name, value in metrics.items():
                 if not math.isfinite(value):
                     raise self._diverged(f"{name} is", step, metrics)
         if not bool(torch.isfinite(self.synthetic.images).all()):
-            raise self._diverged("images are", self.step, seen[-1] if seen else {})
+            raise self._diverged("images are", self.step, unchecked[-1] if unchecked else {})
 
     def _diverged(self, what: str, step: int, metrics: dict[str, Tensor]) -> DivergedError:
         loss = float(metrics["loss"]) if metrics else None
@@ -211,60 +203,57 @@ class Run:
 
     def _save(self, state: State) -> None:
         self._guard()
+        self._saved_at = self.wall_s
+        if self.folder is None:
+            return
         if self.ranks.first:
-            images = self.synthetic.images.detach()
-            moment = Checkpoint(
-                self.step,
-                self.config,
-                images,
-                state.state_dict(),
-                self.rng.state_dict(),
-                self.wall_s,
-            )
-            # first: a run killed in between repeats steps, and loses no record
+            # Records first: a run killed in between repeats steps, and loses no record.
             self.recorder.flush()
-            checkpoint.save(moment, self.folder)
-        self._saved_at, self.resumable = self.wall_s, True
+            saved = Checkpoint(
+                step=self.step,
+                config=self.config,
+                images=self.synthetic.images.detach(),
+                state=state.state_dict(),
+                rng=self.rng.state_dict(),
+                wall_s=self.wall_s,
+            )
+            checkpoint.save(saved, self.folder)
+        self.resumable = True
 
-    def _restore(self, moment: Checkpoint, state: State) -> None:
-        before, now = tuple(moment.images.shape), tuple(self.synthetic.images.shape)
+    def _restore(self, saved: Checkpoint, state: State) -> None:
+        before, now = tuple(saved.images.shape), tuple(self.synthetic.images.shape)
         if before != now:
             raise CheckpointError(
-                f"{self.folder} was started with images {before}, the data now give {now}; "
-                "bring the data set back as it was, or start a new run."
+                f"{self.folder} was started with images {before}, the data now gives {now}; "
+                "restore the data set, or start a new run."
             )
         with torch.no_grad():
-            self.synthetic.images.copy_(moment.images)
-        state.load_state_dict(moment.state)
-        self.rng.load_state_dict(moment.rng)
-        self.step, self.wall_s, self._saved_at = moment.step, moment.wall_s, moment.wall_s
+            self.synthetic.images.copy_(saved.images)
+        state.load_state_dict(saved.state)
+        self.rng.load_state_dict(saved.rng)
+        self.step, self.wall_s, self._saved_at = saved.step, saved.wall_s, saved.wall_s
         self.resumable = True
         log.info("resumed at step %d of %d", self.step, self.steps)
 
     def _picture(self, final: bool = False) -> None:
         if final or self.step < self.steps:
-            self.recorder.image(
-                "synthetic", grid(self.synthetic.images, self.synthetic.ipc), self.step
-            )
+            picture = grid(self.synthetic.images, self.synthetic.ipc)
+            self.recorder.image("synthetic", picture, self.step)
 
     @property
     def steps(self) -> int:
-        """How many steps the run takes."""
-        return (
-            self.method.steps if self.max_steps is None else min(self.method.steps, self.max_steps)
-        )
+        """How many steps the run takes at most."""
+        steps = self.method.steps
+        return steps if self.max_steps is None else min(steps, self.max_steps)
 
     @property
     def finished(self) -> bool:
-        """Tell whether all steps are taken, or the time for them is spent."""
-        return self.step >= self.steps or (
-            self.max_seconds is not None and self.wall_s >= self.max_seconds
-        )
+        """Whether all steps are taken, or ``max_seconds`` have passed."""
+        timed_out = self.max_seconds is not None and self.wall_s >= self.max_seconds
+        return self.step >= self.steps or timed_out
 
     @property
     def step_s_median(self) -> float | None:
-        """Median seconds per step in this process; null where no step was taken."""
-        times = (
-            self.step_times or self._pending
-        )  # of a run on a device that ended before its first wait
+        """Median seconds per step in this process; None if no step was taken."""
+        times = self.step_times or self._pending  # a device run may end before its first wait
         return statistics.median(times) if times else None

@@ -1,7 +1,8 @@
-"""One record call, two sinks: ``metrics.jsonl`` is the truth, TensorBoard a view of it."""
+"""Metrics of a run: ``metrics.jsonl`` is the record, TensorBoard a view of it."""
 
 import json
 import os
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,18 +11,40 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dcond.paths import write_atomically
+from dcond.paths import write_atomically, write_text
 
-LONGEST = 6400  # pixels, a side of a picture of the images: 100 images of 64
+LONGEST = 6400  # pixels per side of a picture of the images: 100 images of 64
 
 
-class Recorder:
-    """Writes metrics of one run into its folder.
+class NullRecorder:
+    """Records nothing: for a run without a folder, and for all processes but rank 0."""
+
+    def scalars(self, values: dict[str, float], step: int) -> None:
+        """Record named numbers at a step."""
+
+    def image(self, name: str, picture: Tensor, step: int) -> None:
+        """Record a picture (c, h, w) in [0, 1]; TensorBoard only."""
+
+    def settings(self, values: Mapping[str, str | float | int | bool]) -> None:
+        """Record the run's settings for TensorBoard's hyper-parameter view."""
+
+    def outcome(self, results: Mapping[str, float], step: int, *, done: bool) -> None:
+        """Record the final figures, and whether the run finished; TensorBoard only."""
+
+    def flush(self) -> None:
+        """Write all records to disk."""
+
+    def close(self) -> None:
+        """Flush and close."""
+
+
+class Recorder(NullRecorder):
+    """Writes the metrics of one run into its folder.
 
     Args:
         folder: the run folder.
-        after_step: where a resumed run goes on; records of later steps are dropped, so no step is
-            counted twice.
+        after_step: the step that a resumed run starts from; later records are dropped, so that no
+            step is counted twice.
         tensorboard: also write event files.
     """
 
@@ -32,26 +55,21 @@ class Recorder:
         self._file = self._path.open("a", encoding="utf-8")
         self._writer: Any = None
         if tensorboard:
-            from torch.utils.tensorboard import (
-                SummaryWriter,  # slow to import, and not everybody wants it
-            )
+            from torch.utils.tensorboard import SummaryWriter  # slow to import, and optional
 
-            # What was recorded here from this step on is hidden; all of it where a new run takes
-            # over the folder.
-            self._writer = SummaryWriter(
-                str(folder), purge_step=after_step + 1 if after_step else 0
-            )
+            _wait_for_next_second(folder)
+            # Hides what was recorded from this step on; everything, where a new run starts.
+            purge_step = after_step + 1 if after_step else 0
+            self._writer = SummaryWriter(str(folder), purge_step=purge_step)
 
     def _truncate(self, after_step: int) -> None:
         lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
-        kept = [
-            line for line in lines if (step := _step_of(line)) is not None and step <= after_step
-        ]
-
-        def fill(file: Path) -> None:
-            file.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-
-        write_atomically(self._path, fill)
+        text = "".join(
+            f"{line}\n"
+            for line in lines
+            if (step := _step(line)) is not None and step <= after_step
+        )
+        write_text(self._path, text)
 
     def scalars(self, values: dict[str, float], step: int) -> None:
         """Record named numbers at a step."""
@@ -60,17 +78,17 @@ class Recorder:
             for name, value in values.items():
                 self._writer.add_scalar(name, value, step)
 
-    def image(self, name: str, grid: Tensor, step: int) -> None:
+    def image(self, name: str, picture: Tensor, step: int) -> None:
         """Record a picture (c, h, w) in [0, 1]; TensorBoard only."""
         if self._writer is not None:
-            self._writer.add_image(name, grid, step)
+            self._writer.add_image(name, picture, step)
 
     def settings(self, values: Mapping[str, str | float | int | bool]) -> None:
-        """Record the run's settings for TensorBoard's hyper-parameter view, where it is shown as running from now on.
+        """Record the run's settings for TensorBoard's hyper-parameter view, as a running session.
 
-        ``add_hparams`` would also write which columns the view has, and TensorBoard takes those of
-        any one run for all of them; without, it collects the columns of every run, so that runs of
-        unlike methods stand side by side.
+        ``add_hparams`` would also write the columns of the view, and TensorBoard takes those of any
+        one run for all. Without them it collects the columns of every run, so that runs of
+        different methods can be compared.
         """
         if self._writer is not None:
             from tensorboard.plugins.hparams.summary_v2 import hparams_pb
@@ -78,53 +96,44 @@ class Recorder:
             self._writer.file_writer.add_summary(hparams_pb(dict(values)))
 
     def outcome(self, results: Mapping[str, float], step: int, *, done: bool) -> None:
-        """Record the final figures and whether the run came to its end; TensorBoard only."""
+        """Record the final figures, and whether the run finished; TensorBoard only."""
         if self._writer is not None:
             for name, value in results.items():
                 self._writer.add_scalar(name, value, step)
             self._writer.file_writer.add_summary(_session_end(done))
 
     def flush(self) -> None:
-        """Bring all records to disk."""
+        """Write all records to disk."""
         self._file.flush()
         os.fsync(self._file.fileno())
         if self._writer is not None:
             self._writer.flush()
 
     def close(self) -> None:
-        """Flush and close both sinks."""
+        """Flush and close both files."""
         self._file.close()
         if self._writer is not None:
             self._writer.close()
 
 
-class NullRecorder(Recorder):
-    """What the other processes of a run record: nothing."""
+def _wait_for_next_second(folder: Path) -> None:
+    """Wait until a new event file gets a later second in its name than the existing ones.
 
-    def __init__(self) -> None:
-        pass
-
-    def scalars(self, values: dict[str, float], step: int) -> None:
-        """Record nothing, and so on."""
-
-    def image(self, name: str, grid: Tensor, step: int) -> None:
-        """Nothing."""
-
-    def settings(self, values: Mapping[str, str | float | int | bool]) -> None:
-        """Nothing."""
-
-    def outcome(self, results: Mapping[str, float], step: int, *, done: bool) -> None:
-        """Nothing."""
-
-    def flush(self) -> None:
-        """Nothing."""
-
-    def close(self) -> None:
-        """Nothing."""
+    TensorBoard reads event files in the order of their names, SECONDS.HOST.PID.COUNT, where within
+    one second ``.10`` sorts before ``.9``: it would hide the new records instead of the old ones.
+    """
+    seconds = [
+        int(found[1])
+        for file in folder.glob("events.out.tfevents.*")
+        if (found := re.match(r"events\.out\.tfevents\.(\d+)\.", file.name))
+    ]
+    remaining = max(seconds, default=0) + 1 - time.time()
+    if 0 < remaining <= 1:  # more: written by a machine whose clock is ahead
+        time.sleep(remaining)
 
 
-def _step_of(line: str) -> int | None:
-    """Return the step of a record; None where a crash, or a damaged disk, left no whole one."""
+def _step(line: str) -> int | None:
+    """Return the step of a record; None if a crash or a damaged disk left only part of it."""
     try:
         step = json.loads(line)["step"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -133,13 +142,15 @@ def _step_of(line: str) -> int | None:
 
 
 def _session_end(done: bool) -> Any:
-    """Return the summary that ends a run in the hyper-parameter view; TensorBoard's own maker needs TensorFlow."""
+    """Return the summary that ends a session of the hyper-parameter view.
+
+    TensorBoard's own function for it needs TensorFlow.
+    """
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
-    end = plugin_data_pb2.SessionEndInfo(
-        status=api_pb2.STATUS_SUCCESS if done else api_pb2.STATUS_FAILURE, end_time_secs=time.time()
-    )
+    status = api_pb2.STATUS_SUCCESS if done else api_pb2.STATUS_FAILURE
+    end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=time.time())
     content = metadata.create_summary_metadata(
         plugin_data_pb2.HParamsPluginData(session_end_info=end)
     )
@@ -158,8 +169,8 @@ def grid(images: Tensor, ipc: int, limit: int = 100) -> Tensor:
     Args:
         images: in pixel space, class-major.
         ipc: images per class.
-        limit: at most this many rows and columns, and fewer of images that would make it longer
-            than :data:`LONGEST` pixels; the rest is left out.
+        limit: largest number of rows and of columns; fewer if the picture would exceed
+            :data:`LONGEST` pixels per side. The other images are not shown.
     """
     from torchvision.utils import make_grid
 

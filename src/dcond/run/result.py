@@ -1,141 +1,229 @@
-"""``result.json``: one object per run, written whole or not at all; figures that do not exist are null."""
+"""The result of a run: a typed record that writes and reads ``result.json``.
+
+A field without a value is null in the file. Accuracies are fractions.
+"""
 
 import hashlib
 import json
 import platform
 import subprocess
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Self
+
+from pydantic import TypeAdapter, ValidationError
 
 from dcond.errors import ConfigError
-from dcond.paths import write_atomically
+from dcond.evaluation.comparison import Difference
+from dcond.evaluation.results import EvalResult
+from dcond.paths import write_text
 
 NAME = "result.json"
-TEST, HELD_OUT = (
-    "test",
-    "held_out",
-)  # what accuracies are taken on, as test_on=... and evaluation.tested_on say
+TEST, HELD_OUT = "test", "held_out"  # the images that accuracies are taken on
 ACCURACY = {TEST: "test accuracy", HELD_OUT: "held-out accuracy"}
+PACKAGES = ("dcond", "torch", "torchvision", "timm", "numpy", "scikit-learn", "hydra-core")
 
 
-def new(**known: Any) -> dict[str, Any]:
-    """Return a result with every field of the contract, null where ``known`` does not say."""
-    result: dict[str, Any] = {
-        "status": "failed",
-        "error": None,
-        "method": None,
-        "dataset": None,
-        "ipc": None,
-        "factor": None,
-        "seed": None,
-        "source": None,
-        "device": None,
-        "config_sha256": None,
-        "choices": None,
-        "config": None,
-        "extras": None,
-        "git_commit": git_commit(),
-        "versions": versions(),
-        "images_stored": None,
-        "images_decoded": None,
-        "bytes_stored": None,
-        "cost": {
-            "start_wall_s": None,
-            "condense_wall_s": None,
-            "steps": None,
-            "step_s_median": None,
-            "evaluate_wall_s": None,
-            "peak_memory_bytes": None,
-            "processes": None,
-        },
-        "normalisation": None,
-        "evaluation": None,
-        "baselines": {"random": None, "random_decoded": None, "full": None},
-        "scores": None,
-        "score_inputs": None,
-        "comparison": None,
-    }
-    return result | known
+@dataclass(kw_only=True)
+class Cost:
+    """What a run took: seconds (``_s``), bytes, steps, processes."""
+
+    start_wall_s: float | None = None  # choosing the first images, preparing the method
+    condense_wall_s: float | None = None
+    steps: int | None = None
+    step_s_median: float | None = None
+    evaluate_wall_s: float | None = None
+    peak_memory_bytes: int | None = None
+    processes: int | None = None
 
 
-def write(result: dict[str, Any], folder: Path) -> None:
-    """Write ``result.json`` into a run folder."""
-    text = json.dumps(result, indent=2, allow_nan=False) + "\n"
+@dataclass(kw_only=True)
+class Origin:
+    """Where an evaluated set came from, how it was read, and the run that made it.
 
-    def fill(file: Path) -> None:
-        file.write_text(text, encoding="utf-8")
+    ``content`` is a hash of what the file holds; ``seed`` to ``config`` are those of the run that
+    made the set, null where the file does not record them.
+    """
 
-    write_atomically(folder / NAME, fill)
-
-
-def finished(folder: Path) -> dict[str, Any] | None:
-    """Return the result in a folder if it is that of a finished run."""
-    try:
-        found: dict[str, Any] = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        return found if found["status"] == "done" else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def refuse_finished(folder: Path) -> None:
-    """Raise :class:`ConfigError` if the folder already holds a finished result: it is never overwritten."""
-    if finished(folder) is not None:
-        raise ConfigError(
-            f"{folder} holds a finished run, which is never overwritten; choose another folder."
-        )
+    path: str | None = None
+    content: str | None = None
+    layout: str | None = None
+    read_as: str | None = None
+    learned_lr: float | None = None
+    seed: int | None = None
+    config_sha256: str | None = None
+    choices: dict[str, Any] | None = None
+    config: dict[str, Any] | None = None
 
 
-def forget_unfinished(folder: Path) -> None:
-    """Remove what an earlier start said of itself when it was stopped: from here on, the run is running."""
-    if finished(folder) is None:
-        (folder / NAME).unlink(missing_ok=True)
+@dataclass(kw_only=True)
+class Baselines:
+    """The same protocol on real images: ``random`` ipc per class, ``random_decoded`` ipc · factor²
+    shrunken ones in the same storage, ``full`` the whole training set.
+    """  # noqa: D205
+
+    random: EvalResult | None = None
+    random_decoded: EvalResult | None = None
+    full: EvalResult | None = None
 
 
-def flat(config: dict[str, Any], prefix: str = "") -> dict[str, str | int | float | bool | None]:
-    """Return the values of nested settings by their dotted names, as the command line calls them; lists as text."""
-    found: dict[str, str | int | float | bool | None] = {}
+@dataclass(kw_only=True)
+class AgainstResult:
+    """Paired differences between the set and another one, on networks that start alike."""
+
+    against: str
+    ipc: int
+    factor: int
+    evaluation: EvalResult
+    networks: dict[str, Difference]
+    average: Difference
+
+
+@dataclass(kw_only=True)
+class RunResult:
+    """Everything a run reports; the fields are those of ``result.json``, in their order."""
+
+    status: Literal["done", "failed", "interrupted"] = "failed"
+    error: str | None = None
+    method: str | None = None
+    dataset: str | None = None
+    ipc: int | None = None
+    factor: int | None = None
+    seed: int | None = None
+    source: Origin | None = None
+    device: str | None = None
+    config_sha256: str | None = None
+    choices: dict[str, Any] | None = None
+    config: dict[str, Any] | None = None
+    extras: dict[str, Any] | None = None
+    git_commit: str | None = None
+    versions: dict[str, str | None] | None = None
+    images_stored: int | None = None
+    images_decoded: int | None = None
+    bytes_stored: int | None = None
+    cost: Cost = field(default_factory=Cost)
+    normalisation: str | None = None
+    evaluation: EvalResult | None = None
+    baselines: Baselines = field(default_factory=Baselines)
+    scores: dict[str, Any] | None = None
+    score_inputs: dict[str, EvalResult] | None = None
+    comparison: AgainstResult | None = None
+
+    @classmethod
+    def start(cls, **known: Any) -> Self:
+        """Return the result of a run that begins now, with the versions and commit in use."""
+        return cls(git_commit=git_commit(), versions=installed_versions(), **known)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the object of ``result.json``."""
+        return {part.name: _plain(getattr(self, part.name)) for part in fields(self)}
+
+    def write(self, folder: Path) -> None:
+        """Write ``result.json`` into a run folder, atomically."""
+        text = json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n"
+        write_text(folder / NAME, text)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Read the ``result.json`` of a run folder.
+
+        Raises:
+            OSError: the file cannot be read.
+            ValueError: it is not JSON, or not a result of dcond; one line.
+        """
+        raw = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        if not isinstance(raw, dict) or not {"status", "method"} <= raw.keys():
+            raise ValueError("not a result of dcond")
+        try:
+            return TypeAdapter(cls).validate_python(raw)
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise ValueError(f"not a result of dcond: {key}: {first['msg']}") from None
+
+    @classmethod
+    def read_finished(cls, folder: Path) -> Self | None:
+        """Return the result in a folder if it is that of a finished run."""
+        try:
+            result = cls.read(folder)
+        except (OSError, ValueError):
+            return None
+        return result if result.status == "done" else None
+
+    @classmethod
+    def refuse_finished(cls, folder: Path) -> None:
+        """Raise :class:`ConfigError` if the folder holds a finished run: none is overwritten."""
+        if cls.read_finished(folder) is not None:
+            raise ConfigError(
+                f"{folder} holds a finished run, which is never overwritten; choose another folder."
+            )
+
+
+def _plain(value: Any) -> Any:
+    """Return a field as JSON has it."""
+    if isinstance(value, EvalResult | Difference):
+        return value.as_dict()
+    if isinstance(value, Baselines | AgainstResult):
+        return {part.name: _plain(getattr(value, part.name)) for part in fields(value)}
+    if isinstance(value, Cost | Origin):
+        return asdict(value)
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    return value
+
+
+def flat_settings(
+    config: dict[str, Any], prefix: str = ""
+) -> dict[str, str | int | float | bool | None]:
+    """Return nested settings by their dotted names, as the command line spells them.
+
+    Lists and empty mappings become JSON text.
+    """
+    flat: dict[str, str | int | float | bool | None] = {}
     for key, value in config.items():
         if isinstance(value, dict) and value:
-            found |= flat(value, f"{prefix}{key}.")
+            flat |= flat_settings(value, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = json.dumps(value) if isinstance(value, dict | list) else value
-    return found
+            flat[f"{prefix}{key}"] = json.dumps(value) if isinstance(value, dict | list) else value
+    return flat
 
 
 def sha256(text: str) -> str:
-    """Return the hash that names a configuration."""
+    """Return the SHA-256 (hex) of a configuration's text."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def versions() -> dict[str, str | None]:
-    """Return the versions that could change a number."""
-    found: dict[str, str | None] = {"python": platform.python_version()}
-    for package in ("dcond", "torch", "torchvision", "timm", "numpy", "scikit-learn", "hydra-core"):
+def installed_versions() -> dict[str, str | None]:
+    """Return the versions of Python and of the packages that could change a number."""
+    versions: dict[str, str | None] = {"python": platform.python_version()}
+    for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
-            found[package] = None
-    return found
+            versions[package] = None
+    return versions
 
 
 def git_commit() -> str | None:
-    """Return the commit of the checkout this code runs from, with ``+changes`` if it was edited; null elsewhere."""
+    """Return the commit of the checkout that this code runs from; ``+changes`` if it was edited.
+
+    None outside of a checkout.
+    """
     root = Path(__file__).resolve().parents[3]
     if not (root / ".git").exists():
         return None
     try:
         commit = _git(root, "rev-parse", "HEAD")
-        return commit + (
-            "+changes" if _git(root, "status", "--porcelain", "--untracked-files=no") else ""
-        )
+        edited = _git(root, "status", "--porcelain", "--untracked-files=no")
     except (OSError, subprocess.SubprocessError):
         return None
+    return commit + ("+changes" if edited else "")
 
 
-def _git(root: Path, *words: str) -> str:
+def _git(root: Path, *arguments: str) -> str:
     done = subprocess.run(
-        ["git", "--no-optional-locks", *words],
+        ["git", "--no-optional-locks", *arguments],
         cwd=root,
         capture_output=True,
         text=True,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from dcond.distributed import current
-from dcond.evaluate.vmap_training import Pairs, TrainingJob
+from dcond.evaluation.vmap_training import Pairs, TrainingJob
 
 
 class Spread:

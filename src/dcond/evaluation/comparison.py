@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from dcond.evaluate.results import EvalResult
+from dcond.evaluation.results import EvalResult
 from dcond.stats import interval95
 
 

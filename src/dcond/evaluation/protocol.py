@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from dcond.errors import ConfigError, DataError, require, whole_number
-from dcond.evaluate.accuracy import accuracy
-from dcond.evaluate.results import EvalResult, NetworkResult
-from dcond.evaluate.sharding import Spread
-from dcond.evaluate.teacher import Teacher, TrainedTeacher
-from dcond.evaluate.vmap_training import (
+from dcond.evaluation.accuracy import accuracy
+from dcond.evaluation.results import EvalResult, NetworkResult
+from dcond.evaluation.sharding import Spread
+from dcond.evaluation.teacher import Teacher, TrainedTeacher
+from dcond.evaluation.vmap_training import (
     STEPS,
     Pairs,
     Stack,

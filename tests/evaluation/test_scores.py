@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from dcond.errors import ConfigError
-from dcond.evaluate import EvalResult, NetworkResult
-from dcond.evaluate.scores import ars, hlr, ior, lrs, score, scores
+from dcond.evaluation import EvalResult, NetworkResult
+from dcond.evaluation.scores import ars, hlr, ior, lrs, score, scores
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "scores.npz", allow_pickle=False)
 

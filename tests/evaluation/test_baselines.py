@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dcond.evaluate import random_subset
+from dcond.evaluation import random_subset
 from dcond.types import RealData, Split, SyntheticSet
 
 

@@ -2,7 +2,9 @@
 
 import statistics
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from dcond.stats import interval95
 
@@ -19,8 +21,10 @@ class NetworkResult:
     lr: float
     epochs: int
     wall_s: float
-    best: tuple[float, ...] | None = None
-    searched: dict[float, float] | None = None
+    best: Annotated[
+        tuple[float, ...] | None, Field(validation_alias="best_over_epochs_on_test")
+    ] = None
+    searched: Annotated[dict[float, float] | None, Field(validation_alias="lr_search")] = None
 
     @property
     def mean(self) -> float:
@@ -52,11 +56,20 @@ class NetworkResult:
 
 @dataclass(frozen=True)
 class EvalResult:
-    """Results of every network of a pool on one set under one protocol; ``teacher`` tells what labelled the batches."""
+    """Results of every network of a pool on one set under one protocol.
+
+    Args:
+        protocol: its name.
+        networks: by the network's name.
+        teacher: what labelled the batches: network, accuracy, temperature; None for the set's own
+            labels.
+        tested_on: "test", or "held_out" training images; None where it is that of the run.
+    """
 
     protocol: str
     networks: dict[str, NetworkResult]
     teacher: dict[str, Any] | None = None
+    tested_on: str | None = None
 
     @property
     def average(self) -> float:
@@ -76,4 +89,4 @@ class EvalResult:
             "networks": networks,
             "average": self.average,
             "teacher": self.teacher,
-        }
+        } | ({} if self.tested_on is None else {"tested_on": self.tested_on})

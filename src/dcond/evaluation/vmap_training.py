@@ -11,7 +11,7 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 
 from dcond.augment import DiffAug
 from dcond.errors import first_line
-from dcond.evaluate.accuracy import accuracies
+from dcond.evaluation.accuracy import accuracies
 from dcond.measure import fastest
 from dcond.memory import to_device
 from dcond.models import Recipe

@@ -8,9 +8,9 @@ import torch
 
 from dcond.augment import DiffAug
 from dcond.errors import DataError
-from dcond.evaluate import EvaluationProtocol, whole
-from dcond.evaluate.full_data import evaluate_whole
-from dcond.evaluate.whole import whole_set
+from dcond.evaluation import EvaluationProtocol, whole
+from dcond.evaluation.full_data import evaluate_whole
+from dcond.evaluation.whole import whole_set
 from dcond.models import MLP, Pool
 from dcond.rng import generator
 

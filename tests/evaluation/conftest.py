@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from dcond.evaluate import protocol
-from dcond.evaluate import vmap_training as stacked
+from dcond.evaluation import protocol
+from dcond.evaluation import vmap_training as stacked
 from dcond.types import SyntheticSet
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from dcond.evaluate.accuracy import accuracies, accuracy
+from dcond.evaluation.accuracy import accuracies, accuracy
 from dcond.models import ConvNet
 from dcond.rng import generator
 from dcond.types import Split

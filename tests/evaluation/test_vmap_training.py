@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from dcond.augment import DiffAug
-from dcond.evaluate import EvaluationProtocol, Teacher
-from dcond.evaluate.full_data import hold_out
+from dcond.evaluation import EvaluationProtocol, Teacher
+from dcond.evaluation.full_data import hold_out
 from dcond.models import Recipe
 from dcond.rng import generator
 from dcond.training.steps import training_batch, training_batches

@@ -22,10 +22,10 @@ from torch import Tensor
 import dcond
 from dcond.distributed import current
 from dcond.errors import DivergedError, require
-from dcond.evaluate.accuracy import accuracy
-from dcond.evaluate.sanity_checks import at_chance
-from dcond.evaluate.vmap_training import TrainingJob
-from dcond.evaluate.whole import fingerprint, whole_set
+from dcond.evaluation.accuracy import accuracy
+from dcond.evaluation.sanity_checks import at_chance
+from dcond.evaluation.vmap_training import TrainingJob
+from dcond.evaluation.whole import fingerprint, whole_set
 from dcond.models import Network, Recipe
 from dcond.paths import write_atomically
 from dcond.rng import generator, seeded_layers

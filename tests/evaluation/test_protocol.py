@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 from dcond.augment import cutmix
 from dcond.errors import ConfigError, DataError
-from dcond.evaluate import EvaluationProtocol
-from dcond.evaluate.protocol import check_fits
+from dcond.evaluation import EvaluationProtocol
+from dcond.evaluation.protocol import check_fits
 from dcond.models import MLP, ConvNet, Pool
 from dcond.rng import generator
 from dcond.training.steps import training_step

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dcond.evaluate import EvalResult, NetworkResult
-from dcond.evaluate.sanity_checks import check_input_statistics, check_test_split, near_chance
-from dcond.evaluate.whole import fingerprint_of_test
+from dcond.evaluation import EvalResult, NetworkResult
+from dcond.evaluation.sanity_checks import check_input_statistics, check_test_split, near_chance
+from dcond.evaluation.whole import fingerprint_of_test
 from dcond.types import RealData, Split, SyntheticSet
 from dcond.whitening import fit_whitening
 

@@ -5,9 +5,9 @@ import torch
 
 from dcond.augment import DiffAug
 from dcond.distributed import Ranks, use_group
-from dcond.evaluate import EvaluationProtocol
-from dcond.evaluate.full_data import evaluate_whole, hold_out
-from dcond.evaluate.sharding import Spread
+from dcond.evaluation import EvaluationProtocol
+from dcond.evaluation.full_data import evaluate_whole, hold_out
+from dcond.evaluation.sharding import Spread
 from dcond.models import MLP, ConvNet, Pool
 from dcond.types import SyntheticSet
 from helpers.lockstep import lockstep

@@ -9,7 +9,7 @@ from torch import nn
 
 from dcond.augment import DiffAug
 from dcond.errors import ConfigError, DivergedError
-from dcond.evaluate import EvaluationProtocol, Teacher
+from dcond.evaluation import EvaluationProtocol, Teacher
 from dcond.models import MLP, Pool
 from dcond.rng import generator
 from dcond.training.steps import (

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from dcond.evaluate import EvalResult, NetworkResult
-from dcond.evaluate.comparison import compare
+from dcond.evaluation import EvalResult, NetworkResult
+from dcond.evaluation.comparison import compare
 
 
 def found(one, two) -> EvalResult:

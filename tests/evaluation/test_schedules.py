@@ -8,7 +8,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from dcond.cli.instantiate import build
-from dcond.evaluate import EvaluationProtocol
+from dcond.evaluation import EvaluationProtocol
 from dcond.paths import conf_dir
 from helpers.watched import evaluate, quick, same, watched
 

@@ -15,9 +15,9 @@ import dcond
 from dcond.data.split import stratified_split
 from dcond.distributed import current
 from dcond.errors import DataError
-from dcond.evaluate.protocol import EvaluationProtocol, HeldOut
-from dcond.evaluate.results import EvalResult, NetworkResult
-from dcond.evaluate.whole import fingerprint, whole_set
+from dcond.evaluation.protocol import EvaluationProtocol, HeldOut
+from dcond.evaluation.results import EvalResult, NetworkResult
+from dcond.evaluation.whole import fingerprint, whole_set
 from dcond.models import Pool
 from dcond.paths import write_atomically
 from dcond.types import RealData, Split

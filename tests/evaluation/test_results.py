@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from dcond.evaluate.results import EvalResult, NetworkResult
+from dcond.evaluation.results import EvalResult, NetworkResult
 from dcond.stats import interval95
 
 T_TABLE = {

@@ -4,8 +4,8 @@ import math
 
 import torch
 
-from dcond.evaluate.results import EvalResult
-from dcond.evaluate.whole import fingerprint_of_test
+from dcond.evaluation.results import EvalResult
+from dcond.evaluation.whole import fingerprint_of_test
 from dcond.types import RealData, SyntheticSet
 
 SPREAD = 2.5  # a wrong normalisation changes the spread by 1 / std, 3 to 5 for natural images

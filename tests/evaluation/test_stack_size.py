@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from dcond.errors import ConfigError
-from dcond.evaluate import protocol
-from dcond.evaluate import vmap_training as stacked
+from dcond.evaluation import protocol
+from dcond.evaluation import vmap_training as stacked
 from dcond.models import MLP, Recipe
 from helpers.stacks import NETWORKS, settings, train
 

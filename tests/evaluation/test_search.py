@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from dcond.errors import ConfigError, DataError
-from dcond.evaluate import EvaluationProtocol
-from dcond.evaluate.full_data import MOST, held_out_rows, hold_out
-from dcond.evaluate.protocol import HeldOut
-from dcond.evaluate.whole import whole_set
+from dcond.evaluation import EvaluationProtocol
+from dcond.evaluation.full_data import MOST, held_out_rows, hold_out
+from dcond.evaluation.protocol import HeldOut
+from dcond.evaluation.whole import whole_set
 from dcond.models import MLP, Pool
 from dcond.rng import generator
 from dcond.training.steps import training_step

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dcond.errors import require
-from dcond.evaluate.results import EvalResult
+from dcond.evaluation.results import EvalResult
 
 Accuracies = Mapping[str, float]  # by what was trained on; see score
 

@@ -1,0 +1,78 @@
+"""Results that are expensive to compute, cached in files from run to run.
+
+An entry is one file whose name holds a hash of everything that its content depends on. An entry
+that is missing or damaged is computed again; one that cannot be written costs a warning:
+
+    file = cache_file(data_dir / "statistics", "cifar10", key)
+    result = read_entry(file, parse)
+    if result is None:
+        result = compute()
+        write_entry(file, json.dumps(result), "mean and std")
+"""
+
+import hashlib
+import logging
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from dcond.paths import write_bytes
+
+log = logging.getLogger(__name__)
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+# What json, torch.load, load_state_dict and conversions raise for content that is not an entry.
+_DAMAGED = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    RuntimeError,
+    pickle.UnpicklingError,
+)
+
+
+def cache_file(folder: Path, name: str, key: str | bytes, suffix: str = ".json") -> Path:
+    """Return the path of an entry, ``<folder>/<name>_<16 hex digits of SHA-256(key)><suffix>``.
+
+    Args:
+        folder: of the cache; it need not exist.
+        name: start of the file name, for the reader.
+        key: everything that the content depends on, the version of dcond included.
+        suffix: of the file.
+    """
+    content = key.encode() if isinstance(key, str) else key
+    return folder / f"{name}_{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
+
+
+def read_entry(source: S, parse: Callable[[S], T]) -> T | None:
+    """Return ``parse(source)``, or None if the entry is missing or damaged.
+
+    Args:
+        source: the entry's path, or its text where that was read elsewhere.
+        parse: reads the entry.
+    """
+    try:
+        return parse(source)
+    except _DAMAGED:
+        return None
+
+
+def write_entry(file: Path, content: str | bytes, what: str) -> None:
+    """Write an entry atomically and create its folder; a failure is only a warning.
+
+    Args:
+        file: see :func:`cache_file`.
+        content: text is written as UTF-8.
+        what: names the content in the warning.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(file, content.encode() if isinstance(content, str) else content)
+    except OSError as error:
+        log.warning("cannot cache %s in %s: %s", what, file, error.strerror or error)

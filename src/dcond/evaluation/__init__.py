@@ -1,0 +1,31 @@
+"""Training the networks of a pool on a set, and testing them.
+
+The names below are imported on first use: results can be read without importing torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dcond.evaluation.baselines import random_subset as random_subset
+    from dcond.evaluation.protocol import EvaluationProtocol as EvaluationProtocol
+    from dcond.evaluation.results import EvalResult as EvalResult
+    from dcond.evaluation.results import NetworkResult as NetworkResult
+    from dcond.evaluation.teacher import Teacher as Teacher
+
+__all__ = ["EvalResult", "EvaluationProtocol", "NetworkResult", "Teacher", "random_subset"]
+
+_MODULES = {
+    "EvalResult": "results",
+    "EvaluationProtocol": "protocol",
+    "NetworkResult": "results",
+    "Teacher": "teacher",
+    "random_subset": "baselines",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, and only then."""
+    if name not in _MODULES:
+        raise AttributeError(f"module 'dcond.evaluation' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"dcond.evaluation.{_MODULES[name]}"), name)

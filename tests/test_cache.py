@@ -1,0 +1,48 @@
+"""Cached results: found again by their key, computed again if damaged, optional if not writable."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from dcond.cache import cache_file, read_entry, write_entry
+
+
+def parse(file: Path) -> float:
+    return float(json.loads(file.read_text(encoding="utf-8"))["value"])
+
+
+def test_an_entry_is_read_back(tmp_path):
+    file = cache_file(tmp_path / "new" / "folder", "digits", "key")
+    write_entry(file, json.dumps({"value": 0.5}), "the value")
+    assert read_entry(file, parse) == 0.5
+
+
+def test_the_name_of_an_entry_holds_the_hash_of_its_key(tmp_path):
+    digest = hashlib.sha256(b"key").hexdigest()[:16]
+    assert cache_file(tmp_path, "digits", "key", ".pt") == tmp_path / f"digits_{digest}.pt"
+    assert cache_file(tmp_path, "digits", b"key", ".pt") == tmp_path / f"digits_{digest}.pt"
+    assert cache_file(tmp_path, "digits", "other") != cache_file(tmp_path, "digits", "key")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe", b"{", b"[]", b"3", b'{"value": "x"}'])
+def test_a_missing_or_damaged_entry_is_none(tmp_path, content):
+    file = cache_file(tmp_path, "digits", "key")
+    if content is not None:
+        file.write_bytes(content)
+    assert read_entry(file, parse) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>", b"PK\x03\x04half"])
+def test_a_damaged_file_of_weights_is_none(tmp_path, content):
+    file = tmp_path / "teacher.pt"
+    file.write_bytes(content)
+    assert read_entry(file, lambda path: torch.load(path, weights_only=True)) is None
+
+
+def test_an_entry_that_cannot_be_written_is_a_warning(tmp_path, caplog):
+    (tmp_path / "blocked").write_text("a file, not a folder")
+    write_entry(cache_file(tmp_path / "blocked", "digits", "key"), b"content", "the value")
+    assert "cannot cache the value in" in caplog.text
