@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from dcond.cli.run_config import config_hash, result_affecting_config
-from dcond.errors import CheckpointError, ConfigError, DcondError
+from dcond.errors import CheckpointError, ConfigError, DcondError, first_line
 from dcond.log import print_results
 from dcond.paths import relative_to_cwd
 from dcond.report.collect import collect
