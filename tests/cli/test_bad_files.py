@@ -260,7 +260,7 @@ def test_evaluate_refuses_another_data_set(finished, run_cli, birds):
         (
             {},
             {"dataset": "moths"},
-            "the artefact names the data set 'moths', which is not packaged; say dataset=NAME.",
+            "the set was made from the data set 'moths', which is not packaged; add dataset=NAME.",
         ),
     ],
 )

@@ -150,6 +150,6 @@ def test_optuna_repeats_its_choices_and_finds_its_jobs(run_process, folder):
     assert run_process(*words, "hydra.sweeper.n_trials=2").code == 0
     done = run_process(*words, "hydra.sweeper.n_trials=3")
     assert done.code == 0, done.err
-    assert "s/0 is finished, left as it is" in done.err
-    assert "s/1 is finished, left as it is" in done.err
+    assert "s/0 is finished and was skipped" in done.err
+    assert "s/1 is finished and was skipped" in done.err
     assert done.out.endswith("3 jobs done -> s\n")

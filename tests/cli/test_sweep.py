@@ -44,7 +44,7 @@ def test_repeated_it_leaves_finished_jobs_alone_and_runs_failed_ones_again(swept
     (swept / "2" / "result.json").unlink()  # killed after its last step
     done = condense(*SWEEP, "method.lr=1,0,2")
     assert done.code == 1
-    assert "sweep/0 is finished, left as it is\n" in done.err
+    assert "sweep/0 is finished and was skipped\n" in done.err
     assert "sweep/2 goes on from step 3\n" in done.err
     assert done.err.splitlines()[-2].startswith("job 1 (method.lr=0): failed: method.lr=0")
     assert (swept / "0" / "result.json").stat().st_mtime_ns == before
