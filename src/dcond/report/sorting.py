@@ -68,10 +68,10 @@ def label_external_sets(outcomes: Iterable[RunRecord]) -> tuple[RunRecord, ...]:
     names: dict[str, str] = {}
     for run in given:
         if run.elsewhere:
-            number = run.settings.get("synthetic.number")
+            index = run.settings.get("synthetic.index")
             end = str(PurePath(*PurePath(run.elsewhere).parts[-2:]))
             names.setdefault(
-                run.content or run.elsewhere, end if number is None else f"{end}[{number}]"
+                run.content or run.elsewhere, end if index is None else f"{end}[{index}]"
             )
     shared = {name for name, count in Counter(names.values()).items() if count > 1}
 
