@@ -190,15 +190,15 @@ def _tell(*, ended: bool = False) -> str:
         found = collect([folder])
     except ConfigError:  # no job came as far as having a folder
         return ""
-    stopped = [(each.folder, _why(each)) for each in found.outcomes if each.status != "done"]
+    stopped = [(each.folder, _why(each)) for each in found.runs if each.status != "done"]
     stopped += [
         (each, "no result: it failed before its run began, or was killed")
         for each in found.unfinished
     ]
-    count = len(found.outcomes) + len(found.unfinished)
+    count = len(found.runs) + len(found.unfinished)
     words = {
         each: _words(each)
-        for each in (*(outcome.folder for outcome in found.outcomes), *found.unfinished)
+        for each in (*(outcome.folder for outcome in found.runs), *found.unfinished)
     }
     shared = set.intersection(*map(set, words.values())) if words else set()
     for job, why in stopped:
