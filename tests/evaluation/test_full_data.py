@@ -13,7 +13,7 @@ from dcond.evaluation.full_data import evaluate_full_data, full_training_set
 from dcond.models import MLP, Pool
 from dcond.rng import generator
 
-PROTOCOL = EvaluationProtocol(name="quick", epochs=1, repeats=2, drops=(), best_every=1)
+PROTOCOL = EvaluationProtocol(name="quick", epochs=1, repeats=2, lr_milestones=(), best_every=1)
 POOL = Pool(
     networks={
         "one": MLP(name="one", hidden=(12,), lr=0.05),

@@ -149,8 +149,11 @@ def test_a_network_that_takes_no_cutmix_is_trained_without(stack, toy, chosen, m
             {"weight_decay": float("nan")},
             "EvaluationProtocol.weight_decay=nan must be a number.",
         ),
-        ({"drop": -1.0}, "evaluation.drop=-1.0 is out of range; allowed: above 0, up to 1."),
-        ({"drop": 1.5}, "evaluation.drop=1.5 is out of range; allowed: above 0, up to 1."),
+        (
+            {"lr_gamma": -1.0},
+            "evaluation.lr_gamma=-1.0 is out of range; allowed: above 0, up to 1.",
+        ),
+        ({"lr_gamma": 1.5}, "evaluation.lr_gamma=1.5 is out of range; allowed: above 0, up to 1."),
         (
             {"lr": float("inf")},
             "EvaluationProtocol.lr=inf is out of range; allowed: numbers above 0, search, null.",
@@ -164,8 +167,8 @@ def test_a_network_that_takes_no_cutmix_is_trained_without(stack, toy, chosen, m
             "EvaluationProtocol.lr=0.0 is out of range; allowed: numbers above 0, search, null.",
         ),
         (
-            {"drops": (0.5, 1.0)},
-            "evaluation.drops=[0.5, 1.0]: fractions of the epochs lie between 0 and 1.",
+            {"lr_milestones": (0.5, 1.0)},
+            "evaluation.lr_milestones=[0.5, 1.0]: fractions of the epochs lie between 0 and 1.",
         ),
     ],
 )

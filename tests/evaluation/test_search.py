@@ -28,7 +28,7 @@ def searching(**settings) -> EvaluationProtocol:
         "name": "quick",
         "epochs": 30,
         "repeats": 2,
-        "drops": (),
+        "lr_milestones": (),
         "lr": "search",
         "search_rates": RATES,
     } | settings
@@ -190,7 +190,7 @@ def test_a_set_that_contains_the_held_out_images_goes_without_them_meanwhile(toy
 
 
 def test_looks_at_the_test_set_change_no_number_and_are_kept_apart(toy, chosen, pool):
-    settings = {"lr": 0.05, "epochs": 7, "batch": 4, "drops": (0.5,)}
+    settings = {"lr": 0.05, "epochs": 7, "batch": 4, "lr_milestones": (0.5,)}
     never, some, every = (
         searching(**settings, best_every=n).evaluate(lambda r: chosen, pool, toy.test, 0)
         for n in (0, 3, 1)
@@ -211,9 +211,9 @@ def test_looks_at_the_test_set_change_no_number_and_are_kept_apart(toy, chosen, 
 def test_the_best_is_that_of_the_epochs(toy, chosen, pool):
     """With one look, at the end of epoch 2 of 3: the larger of that accuracy and the last."""
     short, whole = (
-        searching(lr=0.05, epochs=epochs, drops=(), best_every=0 if epochs == 2 else 2).evaluate(
-            lambda r: chosen, pool, toy.test, 0
-        )
+        searching(
+            lr=0.05, epochs=epochs, lr_milestones=(), best_every=0 if epochs == 2 else 2
+        ).evaluate(lambda r: chosen, pool, toy.test, 0)
         for epochs in (2, 3)
     )
     for name in pool.networks:

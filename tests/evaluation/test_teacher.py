@@ -22,7 +22,7 @@ from dcond.training.steps import (
 from dcond.whitening import fit_whitening
 
 NETWORK = MLP(name="MLP", hidden=(12,), lr=0.1)
-TEACHER = Teacher(network=NETWORK, epochs=8, batch=20, drops=(0.5,))
+TEACHER = Teacher(network=NETWORK, epochs=8, batch=20, lr_milestones=(0.5,))
 FAMILIES = ["color", "crop", "cutout", "flip", "scale", "rotate"]
 
 
@@ -240,7 +240,10 @@ def test_images_of_another_normalisation_are_labelled_as_its_own(whitened, teach
             {"optimiser": "adam"},
             "teacher.optimiser='adam' is unknown; allowed: sgd, adamw. Did you mean 'adamw'?",
         ),
-        ({"drops": (1.0,)}, "teacher.drops=[1.0]: fractions of the epochs lie between 0 and 1."),
+        (
+            {"lr_milestones": (1.0,)},
+            "teacher.lr_milestones=[1.0]: fractions of the epochs lie between 0 and 1.",
+        ),
     ],
 )
 def test_bad_values_are_refused(words, message):
@@ -256,7 +259,7 @@ def test_bad_values_are_refused(words, message):
 def test_students_learn_from_it_whatever_the_labels_of_the_set(teacher, toy, chosen):
     """Also with packed images and a searched rate."""
     wrong = replace(chosen, labels=(chosen.labels + 1) % 3)
-    alone = EvaluationProtocol(name="x", epochs=40, repeats=2, drops=(), lr=0.1)
+    alone = EvaluationProtocol(name="x", epochs=40, repeats=2, lr_milestones=(), lr=0.1)
     pool = Pool(networks={"one": NETWORK})
     assert alone.evaluate(lambda repeat: wrong, pool, toy.test, 0).average < 0.3
     found = replace(alone, teacher=TEACHER).evaluate(
@@ -271,7 +274,7 @@ def test_students_learn_from_it_whatever_the_labels_of_the_set(teacher, toy, cho
 
 def test_it_is_the_same_result_again(teacher, toy, chosen):
     protocol = EvaluationProtocol(
-        name="x", epochs=3, repeats=2, drops=(), cutmix_p=0.5, teacher=TEACHER
+        name="x", epochs=3, repeats=2, lr_milestones=(), cutmix_p=0.5, teacher=TEACHER
     )
     pool = Pool(networks={"one": NETWORK})
     twice = [

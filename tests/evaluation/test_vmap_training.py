@@ -17,15 +17,15 @@ FAMILIES = ["color", "crop", "cutout", "flip", "scale", "rotate"]
 SCHEDULES = {  # 50 steps: 25 epochs of a batch of 4 and one of 2
     "sgd": {
         "lr": 0.02,
-        "drops": (0.4, 0.8),
-        "drop": 0.5,
-        "forget_at_drop": True,
+        "lr_milestones": (0.4, 0.8),
+        "lr_gamma": 0.5,
+        "reset_optimizer_at_drop": True,
         "augment": DiffAug(FAMILIES),
     },
     "adamw": {
         "lr": 0.002,
         "optimiser": "adamw",
-        "drops": (0.5,),
+        "lr_milestones": (0.5,),
         "augment": DiffAug(FAMILIES, "idc"),
     },
 }

@@ -46,7 +46,10 @@ class Kept(Recipe):
 
 def settings(**given) -> EvaluationProtocol:
     return EvaluationProtocol(
-        **({"name": "x", "epochs": 25, "batch": 4, "repeats": 3, "drops": (), "lr": 0.02} | given)
+        **(
+            {"name": "x", "epochs": 25, "batch": 4, "repeats": 3, "lr_milestones": (), "lr": 0.02}
+            | given
+        )
     )
 
 
