@@ -157,7 +157,7 @@ def test_one_set_from_elsewhere_needs_no_note_and_two_of_a_file_have_their_numbe
     write_result, report
 ):
     for number, content in enumerate(("aaaaaaaaaaaa", "bbbbbbbbbbbb")):
-        settings = {"synthetic.number": number}
+        settings = {"synthetic.index": number}
         run = {"source": elsewhere("dm/res.pt", content), "settings": settings, "method": "res"}
         write_result(f"{number}", {"A": 0.5}, **run)
         notes = {0: [""], 1: ["synthetic=dm/res.pt[0]", "synthetic=dm/res.pt[1]"]}

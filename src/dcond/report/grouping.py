@@ -237,7 +237,7 @@ def label_external_sets(runs: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
     for run in runs:
         if run.external_path:
             end = str(PurePath(*PurePath(run.external_path).parts[-2:]))
-            index = run.settings.get("synthetic.number")
+            index = run.settings.get("synthetic.index")
             labels.setdefault(
                 run.content or run.external_path, end if index is None else f"{end}[{index}]"
             )
