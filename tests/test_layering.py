@@ -17,7 +17,7 @@ SOURCE = Path(dcond.__file__).parent
 # "dcond" itself stands for the version.
 LEVELS = [
     {"errors", "log", "memory", "paths", "rng", "stats", "whitening"},
-    {"distributed", "multi_formation", "settings"},
+    {"cache", "distributed", "multi_formation", "settings"},
     {"types"},
     {"device", "measure"},
     {"artefact", "augment", "data", "models"},
@@ -103,7 +103,12 @@ def test_what_is_imported_is_declared():
     )["project"]
     words = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     declared = {re.split(r"[\[<>=]", word)[0] for word in words}
-    called = {"annotated_types": "annotated-types", "hydra": "hydra-core", "sklearn": "scikit-learn", "PIL": "pillow"}
+    called = {
+        "annotated_types": "annotated-types",
+        "hydra": "hydra-core",
+        "sklearn": "scikit-learn",
+        "PIL": "pillow",
+    }
     assert {called.get(name, name) for name in outside} <= declared
 
 

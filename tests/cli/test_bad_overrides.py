@@ -46,10 +46,6 @@ CASES = [
         "experiment=idc/mnist1",
         "experiment='idc/mnist1' is unknown; allowed: ... Did you mean 'idc/mnist'?",
     ),
-    (
-        "method=hmdc +model@learners.networks.md=mlp ~method.batch_real",
-        "learners.networks.md: that name is the distillation loss's; give another.",
-    ),
     ("~init", "~init leaves nothing to use; leave the word out, or give init another value."),
     (
         "~method=dm",
@@ -128,7 +124,7 @@ CASES = [
     ("ipc=[1]", "ipc=[1] is out of range; ..."),
     (
         "ipc=125",
-        "ipc=125 needs 125 images per class; class '0' of digits has 124. Lower ipc, or take init=noise.",
+        "ipc=125 needs 125 images per class; class '0' of digits has 124. Use a smaller ipc, or init=noise.",
     ),
     ("seed=-1", "seed=-1 is out of range; allowed: whole numbers from 0."),
     ("seed=abc", "seed='abc' is out of range; ..."),
@@ -150,7 +146,7 @@ CASES = [
     ("augment.flip=3", "method.augment.flip=3 must be true or false."),
     ("model.depth=abc", "method.network.depth='abc' must be a whole number or null."),
     ("evaluation.epochs=0", "evaluation.epochs=0 is out of range; ..."),
-    ("evaluation.drops=3", "evaluation.drops=3 must be a list, in brackets."),
+    ("evaluation.lr_milestones=3", "evaluation.lr_milestones=3 must be a list, in brackets."),
     ("pool.networks=null", "pool.networks=null must be names and values, in braces."),
     ("pool.networks.ConvNet=3", "pool.networks.ConvNet=3 is not a network; ..."),
     ("dataset=npz", "dataset=npz needs dataset.path; add it to the command, as dataset.path=..."),
@@ -358,7 +354,7 @@ def test_files_of_weights_are_read_before_any_data_is(words, run_cli):
 def test_memory_for_a_teacher_is_looked_at_where_the_pool_is_trained_on_the_way(
     condense, monkeypatch, results
 ):
-    monkeypatch.setattr("dcond.evaluation.whole.free_bytes", lambda device: 1)
+    monkeypatch.setattr("dcond.evaluation.full_data.free_bytes", lambda device: 1)
     words = ("evaluate=false", "teacher=convnet", "scores.full=true")
     assert condense(*words).code == 0
     assert (

@@ -229,14 +229,14 @@ def test_every_published_row_is_pinned_and_every_ipc_is_in_its_command():
 def test_a_row_of_degms_ablation_differs_from_the_others_in_its_switches_only(row):
     cfg = composed(f"experiment=degm/{row}", "dataset=svhn", "ipc=10")
     assert (cfg.method.levels, cfg.method.distance, cfg.method.inner) == DEGM[row]
-    assert (cfg.method.inner_momentum, cfg.init.clip, cfg.augment.ops) == (0.5, False, [])
+    assert (cfg.method.momentum_network, cfg.init.clip, cfg.augment.ops) == (0.5, False, [])
 
 
 def test_the_published_setting_of_hmdc():
     cfg = composed("experiment=hmdc", "ipc=10")
     method = cfg.method
-    assert (method.outer, method.inner_steps) == (100, 17)
-    assert (method.refresh, method.gbm_every) == (10, 10)
+    assert (method.steps_per_network, method.inner_steps) == (100, 17)
+    assert (method.select_every, method.gbm_every) == (10, 10)
     assert (method.momentum, method.space, method.schedule) == (0.5, "normalised", "constant")
     assert {
         method.batch_real,
@@ -244,14 +244,14 @@ def test_the_published_setting_of_hmdc():
         method.batch_train,
         cfg.evaluation.batch,
     } == {128}
-    assert (method.choice, method.gbm, method.distillation) == ("kmeans", True, "mean")
+    assert (method.real_selection, method.gbm, method.distillation) == ("kmeans", True, "mean")
     assert (cfg.init.rule.embedding.train_steps, cfg.init.shrink) == (0, "aligned")
     assert {name: network.lr for name, network in cfg.learners.networks.items()} == {
         "ConvNet": 0.01,
         "ViTTiny": 0.001,
     }
     assert cfg.augment == cfg.evaluation.augment
-    assert (cfg.evaluation.repeats, list(cfg.evaluation.drops)) == (3, [])
+    assert (cfg.evaluation.repeats, list(cfg.evaluation.lr_milestones)) == (3, [])
     assert method.mix_softmax == "target"
     pretrained = [network for name, network in cfg.pool.networks.items() if name != "ConvNet"]
     assert {network.input_stats for network in [*pretrained, cfg.learners.networks.ViTTiny]} == {

@@ -3,10 +3,10 @@
 import json
 
 import pytest
+from dcond.cli.protocol_name import label_modified_protocol
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
-from dcond.cli.protocol_name import label_modified_protocol
 from dcond.paths import conf_dir
 
 
@@ -57,14 +57,14 @@ def test_what_is_told_beside_it_is_no_change(called, word):
         (["evaluation.epochs=10"], "quick with epochs=10"),
         (["evaluation.lr=search"], "quick with lr=search"),
         (
-            ["evaluation.epochs=10", "evaluation.drops=[0.4,0.8]"],
-            "quick with epochs=10, drops=[0.4, 0.8]",
+            ["evaluation.epochs=10", "evaluation.lr_milestones=[0.4,0.8]"],
+            "quick with epochs=10, lr_milestones=[0.4, 0.8]",
         ),
         (["evaluation.augment=null"], "quick with augment=null"),
         (["evaluation.augment.ops=[flip]"], 'quick with augment.ops=["flip"]'),
-        (["~evaluation.drops"], "quick with ~drops"),
+        (["~evaluation.lr_milestones"], "quick with ~lr_milestones"),
         (["evaluation.optimiser=adamw"], "quick with optimiser=adamw"),
-        (["evaluation.forget_at_drop=true"], "quick with forget_at_drop=true"),
+        (["evaluation.reset_optimizer_at_drop=true"], "quick with reset_optimizer_at_drop=true"),
         (["experiment=cpu/table"], "quick with epochs=200"),
         (["evaluation=dsa1000", "evaluation.epochs=301"], "dsa1000 with epochs=301"),
         (["evaluation.epochs=10", "evaluation.name=mine"], "mine"),

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
+from dcond.cli.settings import check_type, validate_targets
 from omegaconf import OmegaConf
 
 from dcond.cli.instantiate import build
-from dcond.cli.settings import check_type, validate_targets
 from dcond.errors import ConfigError
 from dcond.types import ImageSpec
 

@@ -242,22 +242,34 @@ def test_a_checkpoint_of_other_images_is_refused_in_words(make_run, tmp_path):
     with pytest.raises(CheckpointError) as error:
         make_run(synthetic=other).condense(checkpoint.load(tmp_path))
     assert str(error.value) == (
-        f"{tmp_path} was started with images (4, 1, 3, 3), the data now give (6, 1, 3, 3); "
-        "bring the data set back as it was, or start a new run."
+        f"{tmp_path} was started with images (4, 1, 3, 3), the data now gives (6, 1, 3, 3); "
+        "restore the data set, or start a new run."
     )
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"record_every": 0}, "loop.record_every=0 is out of range; allowed: 1 or more."),
-        ({"images_every": -1}, "loop.images_every=-1 is out of range; allowed: 0 or more."),
-        ({"evaluate_every": -2}, "loop.evaluate_every=-2 is out of range; allowed: 0 or more."),
+        (
+            {"record_every": 0},
+            "LoopSettings.record_every=0 is out of range; allowed: whole numbers from 1.",
+        ),
+        (
+            {"images_every": -1},
+            "LoopSettings.images_every=-1 is out of range; allowed: whole numbers from 0.",
+        ),
+        (
+            {"evaluate_every": -2},
+            "LoopSettings.evaluate_every=-2 is out of range; allowed: whole numbers from 0.",
+        ),
         (
             {"checkpoint_every_s": -0.5},
-            "loop.checkpoint_every_s=-0.5 is out of range; allowed: 0 or more.",
+            "LoopSettings.checkpoint_every_s=-0.5 is out of range; allowed: numbers from 0.",
         ),
-        ({"progress_every_s": -1}, "loop.progress_every_s=-1 is out of range; allowed: 0 or more."),
+        (
+            {"progress_every_s": -1},
+            "LoopSettings.progress_every_s=-1 is out of range; allowed: numbers from 0.",
+        ),
     ],
 )
 def test_intervals_that_cannot_be_are_refused(settings, words):
@@ -267,7 +279,7 @@ def test_intervals_that_cannot_be_are_refused(settings, words):
 
 
 def test_of_no_steps_there_is_no_progress_to_show(make_run, drift, monkeypatch):
-    monkeypatch.setattr("dcond.run.loop.reporter", None)
+    monkeypatch.setattr("dcond.run.loop.progress_display", None)
     run = make_run(drift(steps=0))
     run.condense()
     assert run.step == 0

@@ -9,7 +9,13 @@ import pytest
 from rich.console import Console
 
 from dcond.run import progress
-from dcond.run.progress import Bar, LogProgress, format_duration, log_if_slow, reporter
+from dcond.run.progress import (
+    LogProgress,
+    ProgressBar,
+    format_duration,
+    log_if_slow,
+    progress_display,
+)
 
 
 @pytest.mark.parametrize(
@@ -71,17 +77,17 @@ def test_the_time_left_of_a_resumed_run_is_reckoned_from_where_it_went_on(clock,
 
 
 def test_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch):
-    for terminal, kind in ((True, Bar), (False, LogProgress)):
+    for terminal, kind in ((True, ProgressBar), (False, LogProgress)):
         shown = Console(file=io.StringIO(), force_terminal=terminal, width=100)
         monkeypatch.setattr(progress, "console", lambda shown=shown: shown)
-        assert isinstance(reporter("condense", 10), kind)
+        assert isinstance(progress_display("condense", 10), kind)
 
 
 def test_the_bar_shows_count_note_and_time(monkeypatch):
     file = io.StringIO()
     shown = Console(file=file, force_terminal=True, width=120)
     monkeypatch.setattr(progress, "console", lambda: shown)
-    with Bar("condense", 40, done=10) as bar:
+    with ProgressBar("condense", 40, done=10) as bar:
         bar.update(30, "[/MLP] loss 0.25")
     text = file.getvalue()
     for word in ("condense", "30/40", "[/MLP] loss 0.25", "eta"):

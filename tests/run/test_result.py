@@ -3,87 +3,98 @@
 import json
 import os
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from dcond.errors import ConfigError
+from dcond.evaluation.comparison import compare
+from dcond.evaluation.results import EvalResult, NetworkResult
 from dcond.run import result
+from dcond.run.result import AgainstResult, Baselines, Origin, RunResult
+
+WITH_DEFAULT = ("status", "cost", "baselines")
 
 
-def test_every_field_of_the_contract_is_there_and_null_where_nothing_is_known():
-    empty = result.new()
-    assert empty["status"] == "failed"  # until something else is known
-    assert empty.keys() == {
-        *(
-            "status",
-            "error",
-            "method",
-            "dataset",
-            "ipc",
-            "factor",
-            "seed",
-            "device",
-            "config_sha256",
-            "git_commit",
-        ),
-        *("choices", "config", "extras"),
-        *(
-            "versions",
-            "images_stored",
-            "images_decoded",
-            "bytes_stored",
-            "cost",
-            "evaluation",
-            "baselines",
-            "scores",
-        ),
-        *("score_inputs", "comparison", "source", "normalisation"),
-    }
-    assert empty["cost"] == dict.fromkeys(
-        (
-            "start_wall_s",
-            "condense_wall_s",
-            "steps",
-            "step_s_median",
-            "evaluate_wall_s",
-            "peak_memory_bytes",
-            "processes",
-        )
-    )
+def test_every_field_of_the_contract_is_written_and_null_without_a_value():
+    empty = RunResult().as_dict()
+    assert list(empty) == [
+        *("status", "error", "method", "dataset", "ipc", "factor", "seed", "source", "device"),
+        *("config_sha256", "choices", "config", "extras", "git_commit", "versions"),
+        *("images_stored", "images_decoded", "bytes_stored", "cost", "normalisation"),
+        *("evaluation", "baselines", "scores", "score_inputs", "comparison"),
+    ]
+    assert empty["status"] == "failed"  # until the run ends
+    assert list(empty["cost"]) == [
+        *("start_wall_s", "condense_wall_s", "steps", "step_s_median", "evaluate_wall_s"),
+        *("peak_memory_bytes", "processes"),
+    ]
     assert empty["baselines"] == dict.fromkeys(("random", "random_decoded", "full"))
-    unknown = {
-        "method",
-        "dataset",
-        "ipc",
-        "factor",
-        "seed",
-        "device",
-        "images_stored",
-        "evaluation",
-        "scores",
-        "error",
-    }
-    unknown |= {"choices", "config", "extras", "normalisation"}
-    assert all(empty[name] is None for name in unknown)
+    assert set(empty["cost"].values()) == {None}
+    assert all(value is None for name, value in empty.items() if name not in WITH_DEFAULT)
 
 
-def test_what_is_known_is_said_and_the_next_result_is_a_fresh_one():
-    known = result.new(method="dm", ipc=10)
-    assert (known["method"], known["ipc"], known["dataset"]) == ("dm", 10, None)
-    known["cost"]["steps"] = 5
-    assert result.new()["cost"]["steps"] is None
+def test_a_result_starts_with_versions_and_what_is_known():
+    known = RunResult.start(method="dm", ipc=10)
+    assert (known.method, known.ipc, known.dataset) == ("dm", 10, None)
+    assert known.versions["torch"]
+    known.cost.steps = 5
+    assert RunResult().cost.steps is None
+
+
+def test_what_is_written_is_read_again(tmp_path):
+    network = NetworkResult((0.5, 0.7), 0.01, 300, 2.5, best=(0.6, 0.8), searched={0.1: 0.4})
+    found = EvalResult("quick", {"MLP": network})
+    other = EvalResult("quick", {"MLP": NetworkResult((0.4, 0.5), 0.01, 300, 2.5)})
+    comparison = compare(found, other)
+    result = RunResult.start(
+        method="dm",
+        source=Origin(path="x.pt", content="ab", config={"lr": 0.1}),
+        evaluation=replace(found, tested_on="held_out"),
+        baselines=Baselines(random=other),
+        score_inputs={"hard_labels": other},
+        comparison=AgainstResult(
+            against="m3d",
+            ipc=1,
+            factor=2,
+            evaluation=other,
+            networks=comparison.networks,
+            average=comparison.average,
+        ),
+        status="done",
+    )
+    result.write(tmp_path)
+    assert RunResult.read(tmp_path) == result
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[]", "not a result of dcond"),
+        ('{"status": "done"}', "not a result of dcond"),
+        ('{"status": "over", "method": "dm"}', "status: Input should be 'done', 'failed'"),
+        ('{"status": "done", "method": "dm", "ipc": "x"}', "ipc: Input should be a valid integer"),
+        ('{"status": "done", "method": "dm", "cost": 3}', "cost: Input should be"),
+        ("half {", "Expecting value"),
+    ],
+)
+def test_a_file_of_something_else_is_refused_in_one_line(tmp_path, content, message):
+    (tmp_path / "result.json").write_text(content)
+    with pytest.raises(ValueError, match="^[^\\n]*$") as error:
+        RunResult.read(tmp_path)
+    assert message in str(error.value)
 
 
 def test_versions_of_what_could_change_a_number():
-    versions = result.versions()
+    versions = result.installed_versions()
     assert {"dcond", "torch", "python", "numpy", "timm", "torchvision"} <= versions.keys()
     assert versions["torch"].split("+")[0].count(".") == 2
     assert versions["python"].startswith("3.")
 
 
 def test_the_file_is_plain_json(tmp_path):
-    result.write(result.new(method="dm"), tmp_path)
+    RunResult(method="dm").write(tmp_path)
     text = (tmp_path / "result.json").read_text()
     assert text.endswith("}\n")
     assert json.loads(text)["method"] == "dm"
@@ -91,19 +102,19 @@ def test_the_file_is_plain_json(tmp_path):
 
 
 def test_a_figure_that_is_no_number_is_never_written(tmp_path):
-    result.write(result.new(method="before"), tmp_path)
-    bad = result.new()
-    bad["cost"]["condense_wall_s"] = float("nan")
+    RunResult(method="before").write(tmp_path)
+    bad = RunResult()
+    bad.cost.condense_wall_s = float("nan")
     with pytest.raises(ValueError, match="Out of range float values"):
-        result.write(bad, tmp_path)
+        bad.write(tmp_path)
     assert json.loads((tmp_path / "result.json").read_text())["method"] == "before"
     assert os.listdir(tmp_path) == ["result.json"]
 
 
 def test_a_finished_run_is_never_overwritten(tmp_path):
-    result.write(result.new(status="done"), tmp_path)
+    RunResult(status="done", method="dm").write(tmp_path)
     with pytest.raises(ConfigError) as error:
-        result.refuse_finished(tmp_path)
+        RunResult.refuse_finished(tmp_path)
     assert str(error.value) == (
         f"{tmp_path} holds a finished run, which is never overwritten; choose another folder."
     )
@@ -114,12 +125,12 @@ def test_a_finished_run_is_never_overwritten(tmp_path):
 )
 def test_an_unfinished_or_unreadable_result_may_be_replaced(tmp_path, content):
     (tmp_path / "result.json").write_text(content)
-    result.refuse_finished(tmp_path)
+    RunResult.refuse_finished(tmp_path)
 
 
 def test_an_empty_folder_may_be_used(tmp_path):
-    result.refuse_finished(tmp_path)
-    result.refuse_finished(tmp_path / "not there yet")
+    RunResult.refuse_finished(tmp_path)
+    RunResult.refuse_finished(tmp_path / "not there yet")
 
 
 def test_settings_are_named_as_on_the_command_line():
@@ -133,7 +144,7 @@ def test_settings_are_named_as_on_the_command_line():
             "empty": {},
         },
     }
-    assert result.flat(config) == {
+    assert result.flat_settings(config) == {
         "ipc": 1,
         "method.lr": 0.5,
         "method.rule._target_": "a.B",

@@ -13,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dcond.device import resolve_device
-from dcond.distributed import current
 from dcond.errors import ConfigError, DcondError, did_you_mean, first_line, require, yaml_repr
 from dcond.models import Pool, Recipe
 from dcond.run.condensation import Condensation
@@ -175,9 +174,7 @@ def validate_targets(node: Any, where: str) -> None:
         _validate_target(str(node["_target_"]), settings, where, complete=complete)
 
 
-def _validate_target(
-    target: str, settings: dict[str, Any], where: str, *, complete: bool
-) -> None:
+def _validate_target(target: str, settings: dict[str, Any], where: str, *, complete: bool) -> None:
     try:
         part = pkgutil.resolve_name(target)
     except Exception as error:  # importing a user's module may fail in any way
@@ -194,16 +191,12 @@ def _validate_target(
     for key, value in settings.items():
         known = key in parameters or takes_any
         hint = "" if known else did_you_mean(key, parameters)
-        require(
-            known, f"{where}.{key} is unknown; {target} takes {', '.join(parameters)}.{hint}"
-        )
+        require(known, f"{where}.{key} is unknown; {target} takes {', '.join(parameters)}.{hint}")
         if key in parameters:
             check_value(f"{where}.{key}", value, parameters[key].annotation)
     for name, parameter in parameters.items():
         needed = complete and parameter.default is parameter.empty
-        require(
-            name in settings or not needed, f"{where}.{name} is missing; {target} needs it."
-        )
+        require(name in settings or not needed, f"{where}.{name} is missing; {target} needs it.")
 
 
 def prefetch_weights(*parts: Any) -> None:

@@ -13,16 +13,16 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from dcond.paths import relative_to_cwd
 from dcond.cli.run_config import config_hash, result_affecting_config
 from dcond.errors import CheckpointError, ConfigError, DcondError
 from dcond.log import print_results
+from dcond.paths import relative_to_cwd
 from dcond.run.result import HELD_OUT
 
 if TYPE_CHECKING:
-    from dcond.run.result import RunResult
     from dcond.report.record import RunRecord
     from dcond.run.checkpoint import Checkpoint
+    from dcond.run.result import RunResult
 
 log = logging.getLogger(__name__)
 

@@ -21,8 +21,7 @@ from dcond.device import (
 )
 from dcond.distributed import current
 from dcond.errors import UnsupportedError
-from dcond.evaluation.full_data import tuning_data
-from dcond.evaluation.whole import fingerprint_of_test
+from dcond.evaluation.full_data import fingerprint_of_test, tuning_data
 from dcond.init.initialisers import Initialiser
 from dcond.methods.base import Method
 from dcond.paths import relative_to_cwd
@@ -143,9 +142,7 @@ class Condensation:
             self._condense(real, synthetic, recorder, checkpoint)
             self._save(synthetic)
             if self.evaluator is not None and self.evaluate:
-                title = (
-                    f"{self.result.method} on {real.name}, {synthetic.ipc} image(s) per class"
-                )
+                title = f"{self.result.method} on {real.name}, {synthetic.ipc} image(s) per class"
                 parts = self.evaluator.evaluate(synthetic, self.result, title=title).parts
             done = True
         finally:
@@ -154,9 +151,7 @@ class Condensation:
             recorder.close()
         if parts and self.folder is not None:
             parts = [*parts, f"-> {relative_to_cwd(self.folder)}"]
-        return Condensed(
-            parts=parts, synthetic=synthetic, result=self.result, folder=self.folder
-        )
+        return Condensed(parts=parts, synthetic=synthetic, result=self.result, folder=self.folder)
 
     @property
     def steps_done(self) -> int:
@@ -218,9 +213,7 @@ class Condensation:
         for name, value in storage_stats(synthetic).items():
             setattr(result, name, value)
         stored, decoded = result.images_stored, result.images_decoded
-        content = (
-            f"{stored} images" if decoded == stored else f"{stored} images holding {decoded}"
-        )
+        content = f"{stored} images" if decoded == stored else f"{stored} images holding {decoded}"
         log.info(
             "%s on %s, ipc %d: %s, seed %s, %s%s%s",
             result.method,
@@ -289,9 +282,7 @@ class Condensation:
         found = self.evaluator.train(lambda repeat: synthetic)
         values = {f"evaluate/{name}": network.mean for name, network in found.networks.items()}
         recorder.scalars({**values, "evaluate/average": found.average}, step)
-        log.info(
-            "step %d: average %s %.1f %%", step, ACCURACY[self.test_on], 100 * found.average
-        )
+        log.info("step %d: average %s %.1f %%", step, ACCURACY[self.test_on], 100 * found.average)
 
     def _save(self, synthetic: SyntheticSet) -> None:
         if self.folder is None or not self.ranks.first:
@@ -349,3 +340,48 @@ def _tensorboard_results(result: RunResult) -> dict[str, float]:
         shown |= {f"evaluate/{name}": network.mean for name, network in networks}
         shown["evaluate/average"] = evaluation.average
     return shown
+
+
+def condense(
+    real: RealData,
+    *,
+    method: Method,
+    init: Initialiser,
+    ipc: int = 1,
+    seed: int = 0,
+    device: torch.device | None = None,
+    max_steps: int | None = None,
+    show_progress: bool = True,
+) -> Condensed:
+    """Condense real images by a method that was built in Python; nothing is written.
+
+    Args:
+        real: the images, see :mod:`dcond.data`.
+        method: makes the set.
+        init: makes the first images, see :mod:`dcond.init`.
+        ipc: images stored per class.
+        seed: of all random streams.
+        device: where to compute; None: CUDA, else MPS, else the CPU.
+        max_steps: stop before the method's own number of steps.
+        show_progress: show a progress bar or log lines.
+
+    Raises:
+        DcondError: the data or a setting cannot be used, or the run diverged.
+
+    Example:
+        >>> real = Digits(name="digits").load()
+        >>> condense(real, method=Selection(), init=FromReal(rule=Herding()), ipc=10).synthetic
+    """
+    condensation = Condensation(
+        method=method,
+        init=init,
+        data=real,
+        ipc=ipc,
+        seed=seed,
+        device=device,
+        max_steps=max_steps,
+        show_progress=show_progress,
+    )
+    condensed = condensation.run()
+    condensed.result.status = "done"
+    return condensed

@@ -1,5 +1,6 @@
 """One process at a time per run folder."""
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
     """Lock a run folder for the length of a block; remove what a killed process left unfinished.
 
     The kernel releases the lock however the process ends. The lock file stays: it is empty, or
-    names the last owner.
+    names a process that was killed. On a file system without locks nothing is guarded.
 
     Raises:
         ConfigError: another process holds the lock.
@@ -28,7 +29,8 @@ def lock_folder(folder: Path) -> Iterator[None]:
     file = folder / NAME
     lock = FileLock(file, blocking=False)
     try:
-        lock.acquire()
+        with _allow_no_locks():
+            lock.acquire()
     except Timeout:
         owner = _read(file) or "another process"
         raise ConfigError(
@@ -56,6 +58,15 @@ def in_use(folder: Path) -> bool:
         return True
     except OSError:
         return False
+
+
+@contextmanager
+def _allow_no_locks() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+            raise
 
 
 def _read(file: Path) -> str:

@@ -65,7 +65,9 @@ class Recorder(NullRecorder):
     def _truncate(self, after_step: int) -> None:
         lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
         text = "".join(
-            f"{line}\n" for line in lines if (step := _step(line)) is not None and step <= after_step
+            f"{line}\n"
+            for line in lines
+            if (step := _step(line)) is not None and step <= after_step
         )
         write_text(self._path, text)
 
