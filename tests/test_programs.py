@@ -1,4 +1,4 @@
-"""Scripts and benchmarks, most of which take too long to be run here, can at least be loaded."""
+"""Scripts and benchmarks can be loaded; most take too long to run here."""
 
 import runpy
 from pathlib import Path
@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOR_MKDOCS = (
-    ROOT / "scripts" / "site_hooks.py"
-)  # loaded where the site is built, with what that needs
+FOR_MKDOCS = ROOT / "scripts" / "site_hooks.py"  # needs mkdocs; tested by building the site
 PROGRAMS = sorted(
     {*(ROOT / "scripts").glob("*.py"), *(ROOT / "benchmarks").glob("*.py")} - {FOR_MKDOCS}
 )

@@ -1,4 +1,4 @@
-"""What `SECURITY.md` promises, where no nearer test holds it; and that the page names tests that there are."""
+"""Guarantees of `SECURITY.md` without a test elsewhere; the page names existing tests."""
 
 import ast
 import io
@@ -63,26 +63,25 @@ NEEDED = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", Fals
 
 
 class Sesame:
-    """Opens when unpickled: makes the folder "opened" in the current one."""
+    """Create the folder "opened" in the current folder when unpickled."""
 
     def __reduce__(self):
         return os.mkdir, ("opened",)
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch):
-    """An empty current folder, in which nothing may have opened in the end."""
+def empty_folder(tmp_path, monkeypatch):
+    """Run in an empty folder and fail if the folder "opened" exists at the end."""
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     assert not (tmp_path / "opened").exists()
 
 
 # --- the source
-# ---------------------------------------------------------------------------------------------------
 
 
-def faults(tree: ast.AST) -> list[str]:
-    """Name every call and import in a module that this project does without."""
+def forbidden(tree: ast.AST) -> list[str]:
+    """Return the calls and imports of a module that this project forbids."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
@@ -95,26 +94,26 @@ def faults(tree: ast.AST) -> list[str]:
         if not isinstance(node, ast.Call):
             continue
         name = ast.unparse(node.func)
-        words = {word.arg: ast.unparse(word.value) for word in node.keywords}
+        arguments = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
         if (
             name in UNSAFE_CALLS
             or name.rpartition(".")[2] in UNSAFE_METHODS
-            or words.get("shell", "False") != "False"
+            or arguments.get("shell", "False") != "False"
         ):
             found.append(ast.unparse(node))
-        if name in NEEDED and words.get(NEEDED[name][0]) != str(NEEDED[name][1]):
+        if name in NEEDED and arguments.get(NEEDED[name][0]) != str(NEEDED[name][1]):
             found.append(ast.unparse(node))
         if (
             name.startswith("subprocess.")
             and node.args
             and isinstance(node.args[0], ast.Constant | ast.JoinedStr)
         ):
-            found.append(ast.unparse(node))  # a command in one string is for a shell
+            found.append(ast.unparse(node))  # a command string needs a shell
     return found
 
 
-def test_no_shell_no_pickle_no_unpacking_no_download_of_our_own():
-    found = {path.name: faults(ast.parse(path.read_text(encoding="utf-8"))) for path in FILES}
+def test_no_shell_no_pickle_no_unpacking_no_download():
+    found = {path.name: forbidden(ast.parse(path.read_text(encoding="utf-8"))) for path in FILES}
     assert len(found) > 50
     assert {name: lines for name, lines in found.items() if lines} == {}
 
@@ -135,35 +134,39 @@ def test_no_shell_no_pickle_no_unpacking_no_download_of_our_own():
         "import requests",
     ],
 )
-def test_the_test_sees_what_it_looks_for(code):
-    assert faults(ast.parse(code))
+def test_forbidden_code_is_detected(code):
+    assert forbidden(ast.parse(code))
 
 
 # --- files from outside
-# -------------------------------------------------------------------------------------------
 
 
-def test_an_object_array_in_a_users_npz_is_refused_and_not_run(here):
+def test_an_object_array_in_a_users_npz_is_rejected_and_not_run(empty_folder):
     fields = {
         name: np.zeros(3, np.uint8) for name in ("train_labels", "test_images", "test_labels")
     }
-    np.savez(here / "x.npz", train_images=np.array([Sesame()] * 3), **fields)
+    np.savez(empty_folder / "x.npz", train_images=np.array([Sesame()] * 3), **fields)
     with pytest.raises(DataError, match=r"x\.npz"):
-        Npz(path=str(here / "x.npz")).load()
+        Npz(path=str(empty_folder / "x.npz")).load()
 
 
-@pytest.mark.parametrize("asked", [{}, {"weights_only": False}], ids=["default", "unsafe"])
-def test_pretrained_weights_are_read_as_tensors_whatever_timm_asks_for(asked, here, monkeypatch):
-    """The versions of timm that are allowed differ in what they ask of torch."""
+@pytest.mark.parametrize("requested", [{}, {"weights_only": False}], ids=["default", "unsafe"])
+def test_pretrained_weights_are_read_as_tensors_whatever_timm_requests(
+    requested, empty_folder, monkeypatch
+):
+    """The supported versions of timm pass different arguments to torch.load."""
     from timm.models import _helpers
 
     real = torch.load
     monkeypatch.setattr(
-        _helpers, "_torch_load", lambda path, **words: real(path, **{**words, **asked})
+        _helpers, "_torch_load", lambda path, **arguments: real(path, **{**arguments, **requested})
     )
-    torch.save({"head.weight": Sesame()}, here / "weights.pth")
+    torch.save({"head.weight": Sesame()}, empty_folder / "weights.pth")
     recipe = Timm(
-        name="T", architecture="test_vit", pretrained=True, checkpoint=str(here / "weights.pth")
+        name="T",
+        architecture="test_vit",
+        pretrained=True,
+        checkpoint=str(empty_folder / "weights.pth"),
     )
     with pytest.raises(ConfigError, match="the pretrained weights of 'test_vit' cannot be read"):
         recipe.build(ImageSpec(3, 32, 32, 10, (0.5,) * 3, (0.5,) * 3), torch.Generator())
@@ -171,24 +174,23 @@ def test_pretrained_weights_are_read_as_tensors_whatever_timm_asks_for(asked, he
 
 
 @pytest.mark.parametrize("name", ["../../secret.png", "/etc/secret.png", "sub/x.JPEG", "..", ""])
-def test_an_annotation_file_names_files_of_its_own_folder_only(name, here):
+def test_an_annotation_file_may_only_name_files_in_its_own_folder(name, empty_folder):
     from PIL import Image
 
     for file in ("train/n01/0.png", "val/images/0.png", "val/images/sub/x.JPEG", "secret.png"):
-        (here / "tiny" / file).parent.mkdir(parents=True, exist_ok=True)
-        Image.new("RGB", (8, 8)).save(here / "tiny" / file)
-    (here / "tiny" / "val" / "val_annotations.txt").write_text(f"0.png\tn01\n{name}\tn01\n")
-    dataset = Archive(name="tiny", url="x", data_dir=".", path=str(here / "tiny"), size=8)
+        (empty_folder / "tiny" / file).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(empty_folder / "tiny" / file)
+    (empty_folder / "tiny" / "val" / "val_annotations.txt").write_text(f"0.png\tn01\n{name}\tn01\n")
+    dataset = Archive(name="tiny", url="x", data_dir=".", path=str(empty_folder / "tiny"), size=8)
     with pytest.raises(DataError, match=rf"line 2 names {name!r}, which is no file of .*images; "):
         dataset.load()
 
 
 # --- downloads
-# ----------------------------------------------------------------------------------------------------
 
 
-def archive_that_escapes() -> bytes:
-    """A tar.gz of one file that would land two folders up."""
+def escaping_archive() -> bytes:
+    """Return a tar.gz whose file would be written outside the target folder."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w:gz") as tar:
         member = tarfile.TarInfo("../../../opened")
@@ -201,27 +203,27 @@ def archive_that_escapes() -> bytes:
     "dataset",
     ["cifar10", "cifar100", "fashion_mnist", "kmnist", "mnist", "stl10", "svhn", "imagenette"],
 )
-def test_a_download_with_another_checksum_is_refused_unopened(dataset, here, monkeypatch):
+def test_a_download_with_a_wrong_checksum_is_rejected_unopened(dataset, empty_folder, monkeypatch):
     utils = pytest.importorskip("torchvision.datasets.utils")
     fetched = []
 
     def deliver(url, filename, *_):
         fetched.append(url)
-        Path(filename).write_bytes(archive_that_escapes())
+        Path(filename).write_bytes(escaping_archive())
 
     monkeypatch.setattr(utils, "_urlretrieve", deliver)
     monkeypatch.setattr(utils, "_get_redirect_url", lambda url, max_hops: url)
     with pytest.raises(DataError, match=f"{dataset} could not be fetched"):
-        packaged(dataset, here).load()
+        packaged(dataset, empty_folder).load()
     assert fetched
-    left = [path.name for path in here.rglob("*") if path.is_file()]
+    left = [path.name for path in empty_folder.rglob("*") if path.is_file()]
     assert all(any(name in url for url in fetched) for name in left), (
         left
-    )  # as delivered, and nothing out of it
+    )  # only the downloaded files
 
 
-def test_a_planted_cifar_batch_is_not_unpickled(here, monkeypatch):
-    """torchvision unpickles CIFAR's own files; one with another checksum never gets that far."""
+def test_a_planted_cifar_batch_is_not_unpickled(empty_folder, monkeypatch):
+    """torchvision unpickles CIFAR's files, but checks their checksums first."""
     utils = pytest.importorskip("torchvision.datasets.utils")
 
     def offline(*_, **__):
@@ -229,16 +231,16 @@ def test_a_planted_cifar_batch_is_not_unpickled(here, monkeypatch):
 
     monkeypatch.setattr(utils, "_urlretrieve", offline)
     monkeypatch.setattr(utils, "_get_redirect_url", lambda url, max_hops: url)
-    folder = here / "raw" / "cifar10" / "cifar-10-batches-py"
+    folder = empty_folder / "raw" / "cifar10" / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     for name in ("batches.meta", "test_batch", *(f"data_batch_{number}" for number in range(1, 6))):
         (folder / name).write_bytes(pickle.dumps(Sesame()))
     with pytest.raises(DataError, match="cifar10 could not be fetched"):
-        packaged("cifar10", here).load()
+        packaged("cifar10", empty_folder).load()
 
 
 def packaged(name: str, data_dir: Path) -> TorchvisionSet | Archive:
-    """Make a packaged data set that reads and writes in ``data_dir``."""
+    """Build a packaged data set that reads and writes in ``data_dir``."""
     from hydra.utils import instantiate
 
     cfg = OmegaConf.load(conf_dir() / "dataset" / f"{name}.yaml")
@@ -246,8 +248,8 @@ def packaged(name: str, data_dir: Path) -> TorchvisionSet | Archive:
     return instantiate(cfg, _convert_="all")
 
 
-def test_what_is_fetched_comes_from_torchvision_by_names_that_the_tests_above_know():
-    """A new source must be looked at: torchvision has sets without checksums, and some that it unpickles."""
+def test_downloads_are_limited_to_the_data_sets_tested_above():
+    """A new source needs a review: torchvision has sets without checksums and unpickles some."""
     nodes = [OmegaConf.load(file) for file in sorted((conf_dir() / "dataset").glob("*.yaml"))]
     sources = {node.source for node in nodes if "source" in node}
     assert sources == {"CIFAR10", "CIFAR100", "FashionMNIST", "KMNIST", "MNIST", "STL10", "SVHN"}
@@ -255,16 +257,15 @@ def test_what_is_fetched_comes_from_torchvision_by_names_that_the_tests_above_kn
 
 
 # --- the page
-# -----------------------------------------------------------------------------------------------------
 
 
-def test_every_promise_names_a_test_that_there_is():
+def test_every_guarantee_names_an_existing_test():
     text = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
-    held = text.partition("## What is held")[2].partition("\n## ")[0]
-    promises = re.split(r"^- ", held, flags=re.MULTILINE)[1:]
-    assert len(promises) >= 5
-    for promise in promises:
-        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", promise)
-        assert named, f"no test holds: {promise}"
+    section = text.partition("## What is guaranteed")[2].partition("\n## ")[0]
+    guarantees = re.split(r"^- ", section, flags=re.MULTILINE)[1:]
+    assert len(guarantees) >= 5
+    for guarantee in guarantees:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", guarantee)
+        assert named, f"no test named for: {guarantee}"
         for file, test in named:
             assert f"def {test}(" in (ROOT / file).read_text(encoding="utf-8"), f"{file}::{test}"

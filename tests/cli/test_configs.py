@@ -11,7 +11,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from dcond.cli.config_groups import group_options
+from dcond.cli.overrides import group_options
 from dcond.cli.instantiate import build
 from dcond.cli.list import KINDS, entries
 from dcond.paths import conf_dir
