@@ -137,10 +137,14 @@ def made(name: str, network: ConvNet) -> Method:
         return HMDC(pool=pool, augment=AUGMENT, **common)
     common["network"] = network
     if name == "degm":
-        degm = {"levels": "both", "distance": "rowwise_angle_and_magnitude", "inner_momentum": 0.5}
-        return GradientMatching(augment=None, outer=1, inner_epochs=1, **common, **degm)
+        degm = {
+            "levels": "both",
+            "distance": "rowwise_angle_and_magnitude",
+            "momentum_network": 0.5,
+        }
+        return GradientMatching(augment=None, steps_per_network=1, inner_epochs=1, **common, **degm)
     if name == "dsa":
-        return GradientMatching(augment=AUGMENT, outer=1, inner_epochs=1, **common)
+        return GradientMatching(augment=AUGMENT, steps_per_network=1, inner_epochs=1, **common)
     if name == "idc":
         return IDC(augment=AUGMENT, train_augment=AUGMENT, **common)
     return {"dm": DM, "m3d": M3D}[name](augment=AUGMENT, **common)

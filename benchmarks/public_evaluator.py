@@ -30,7 +30,7 @@ TABLE = Path("benchmarks/cpu/public_evaluator.csv")
 EPOCHS, NETWORKS, WIDTH = 300, 5, 32
 THEIRS = "evaluate_synset of github VICO-UoE/DatasetCondensation 53f63a6"
 WORDS = (
-    "dataset=fashion_mnist synthetic.normalised=true evaluation=dsa1000 evaluation.epochs=301 evaluation.drops=[0.505] "
+    "dataset=fashion_mnist synthetic.normalised=true evaluation=dsa1000 evaluation.epochs=301 evaluation.lr_milestones=[0.505] "
     f"evaluation.repeats={NETWORKS} pool=convnet pool.networks.ConvNet.width={WIDTH} baselines=false threads=1"
 )
 

@@ -23,8 +23,8 @@ HMDC = {  # what HMDC is without its parts
     "hmdc": "method=hmdc",
 }
 SMALL = (  # two small networks and short runs
-    "pool@learners=convnet_vit_small method.steps={steps} method.outer=4 method.inner_steps=4 method.lr=0.1 "
-    "method.schedule=linear method.choice=random method.batch_real=64 method.batch_train=64"
+    "pool@learners=convnet_vit_small method.steps={steps} method.steps_per_network=4 method.inner_steps=4 method.lr=0.1 "
+    "method.schedule=linear method.real_selection=random method.batch_real=64 method.batch_train=64"
 )
 DIGITS = "threads=1 baselines=false tensorboard=false"
 FAMILY = "method=degm init=real"  # the noise of the published runs wants thousands of steps
@@ -171,7 +171,7 @@ STUDIES = {
     ),
     "hmdc_outer": Study(  # networks that learn for longer before new ones come
         {
-            f"{name}_o{outer}": f"{HMDC[name]} method.outer={outer}"
+            f"{name}_o{outer}": f"{HMDC[name]} method.steps_per_network={outer}"
             for outer in (20, 80)
             for name in ("hmdc_convnet", "hmdc_two", "hmdc")
         },

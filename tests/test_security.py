@@ -168,7 +168,7 @@ def test_pretrained_weights_are_read_as_tensors_whatever_timm_requests(
         pretrained=True,
         checkpoint=str(empty_folder / "weights.pth"),
     )
-    with pytest.raises(ConfigError, match="the pretrained weights of 'test_vit' could not be read"):
+    with pytest.raises(ConfigError, match="the pretrained weights of 'test_vit' cannot be read"):
         recipe.build(ImageSpec(3, 32, 32, 10, (0.5,) * 3, (0.5,) * 3), torch.Generator())
     assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
 

@@ -1,8 +1,8 @@
-"""``python -m dcond`` is ``dcond``."""
+"""``python -m dcond`` runs ``dcond``."""
 
 try:
     from dcond.cli.main import command
-except KeyboardInterrupt:  # before anything could be told in one line
+except KeyboardInterrupt:  # during the imports, before main can handle it
     raise SystemExit(130) from None
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The one family of errors that are the user's to mend.
+"""Errors that the user can fix, and helpers for their messages.
 
-Every message says what is wrong, the value, what is allowed and the way out, in one line.
+A message says in one line what is wrong, the value, what is allowed, and what to do.
 """
 
 import difflib
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 class DcondError(Exception):
-    """A fault the user can mend; the command line prints it as one line and exits with 1."""
+    """An error that the user can fix; the command line prints it as one line and exits with 1."""
 
 
 class ConfigError(DcondError):
@@ -16,69 +16,73 @@ class ConfigError(DcondError):
 
 
 class UsageError(ConfigError):
-    """A flag that there is not; the exit status is 2, as of every wrong usage."""
+    """Wrong flags; the command line exits with 2."""
 
 
 class DataError(DcondError):
-    """A data set cannot be read, or holds something that cannot be used."""
+    """A data set cannot be read or used."""
 
 
 class ArtefactError(DcondError):
-    """A synthetic set's file cannot be read or written, or is not one."""
+    """The file of a synthetic set cannot be read or written, or has another format."""
 
 
 class CheckpointError(DcondError):
-    """A run cannot be resumed from this folder."""
+    """A run cannot be resumed from a folder."""
 
 
 class DivergedError(DcondError):
-    """A loss, or a network's weights, stopped being finite."""
+    """A loss, or the weights of a network, became non-finite."""
 
 
 class LostError(DcondError):
-    """Another process of the same run ended before its time."""
+    """Another process of the same run ended unexpectedly."""
 
 
 class UnsupportedError(DcondError):
-    """A combination that dcond does not offer, and says so instead of guessing."""
+    """A combination of settings that dcond does not support."""
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of what an error says, or its kind where it says nothing."""
+    """Return the first line of an error's message, or its type where the message is empty."""
     return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
-def did_you_mean(word: str, allowed: Iterable[str]) -> str:
-    """Return ``" Did you mean 'x'?"`` for the allowed word nearest to ``word``, or an empty string."""
-    close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.5)
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """Return ``" Did you mean 'x'?"`` for the allowed name nearest to ``name``, or an empty string.
+
+    Private names, which begin with an underscore, are never suggested.
+    """
+    public = [str(option) for option in allowed if not str(option).startswith("_")]
+    close = difflib.get_close_matches(name, public, n=1)
     return f" Did you mean '{close[0]}'?" if close else ""
 
 
 def require(condition: bool, message: str) -> None:
-    """Raise :class:`ConfigError` with ``message`` unless ``condition`` holds (for checks of settings)."""
+    """Raise :class:`ConfigError` with ``message`` unless ``condition`` holds."""
     if not condition:
         raise ConfigError(message)
 
 
 def one_of(what: str, value: str, allowed: Iterable[str]) -> None:
-    """Raise :class:`ConfigError` unless ``value`` is among ``allowed``; the nearest allowed word is suggested."""
+    """Raise :class:`ConfigError` unless ``value`` is among ``allowed``, and suggest the nearest."""
     names = list(allowed)
     if value not in names:
         raise ConfigError(
-            f"{what}={value!r} is unknown; allowed: {', '.join(names)}.{did_you_mean(str(value), names)}"
+            f"{what}={value!r} is unknown; allowed: {', '.join(names)}."
+            f"{did_you_mean(str(value), names)}"
         )
 
 
 def whole_number(what: str, value: object, least: int = 1) -> None:
-    """Raise :class:`ConfigError` unless ``value`` is an integer of ``least`` or more; true and false are none."""
-    good = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    require(
-        good, f"{what}={yaml_repr(value)} is out of range; allowed: whole numbers from {least}."
-    )
+    """Raise :class:`ConfigError` unless ``value`` is an integer from ``least``, not a bool."""
+    is_valid = isinstance(value, int) and not isinstance(value, bool) and value >= least
+    allowed = f"allowed: whole numbers from {least}"
+    require(is_valid, f"{what}={yaml_repr(value)} is out of range; {allowed}.")
 
 
 def yaml_repr(value: object) -> str:
-    """Write a value as YAML does where Python differs."""
+    """Return the representation of a value in YAML where Python's differs."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return repr(value)

@@ -1,4 +1,4 @@
-"""Where output goes: people read stderr through Rich on a terminal, plain lines in a file or a pipe."""
+"""Logging and printing: Rich on a terminal, plain lines in a file or a pipe."""
 
 import logging
 import os
@@ -13,8 +13,8 @@ from rich.text import Text
 log = logging.getLogger(__name__)
 
 
-class _Lasting:
-    """A stream that, once nobody takes what is written (the terminal was closed), leads nowhere."""
+class _SafeStream:
+    """A stream whose output goes to the null device once writing fails (a closed terminal)."""
 
     def __init__(self, stream: IO[str]):
         self._stream = stream
@@ -36,23 +36,26 @@ class _Lasting:
             redirect_to_devnull(self._stream)
 
 
-class LastingConsole(Console):
-    """A console that goes on in silence where its terminal has gone away: a run under nohup outlives it."""
+class SafeConsole(Console):
+    """A console that ignores a closed terminal, so that a run under nohup continues."""
 
     @property  # type: ignore[misc]
     def file(self) -> IO[str]:
-        """Where it writes to."""
-        return cast(IO[str], _Lasting(super().file))
+        """The stream that the console writes to."""
+        return cast(IO[str], _SafeStream(super().file))
 
 
 @cache
 def console() -> Console:
-    """The console of messages and progress (stderr); results go to stdout."""
-    return LastingConsole(stderr=True)
+    """Return the console for messages and progress (stderr); results go to stdout."""
+    return SafeConsole(stderr=True)
 
 
 class _TerminalHandler(logging.Handler):
-    """Time and message above a progress bar; the terminal breaks long lines, so that a path is copied in one piece."""
+    """Print time and message above a progress bar.
+
+    Long lines are left to the terminal to wrap, so that a path can be copied in one piece.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print a record."""
@@ -64,10 +67,9 @@ class _TerminalHandler(logging.Handler):
 
 
 def console_handler() -> logging.Handler:
-    """Make the console's log handler; named in ``conf/hydra/job_logging/dcond.yaml``.
+    """Return the log handler of the console, named in ``conf/hydra/job_logging/dcond.yaml``.
 
-    Rich wraps at 80 columns where there is no terminal, which breaks grep: plain lines are used
-    there.
+    Without a terminal it writes plain lines, since Rich would wrap them at 80 columns.
     """
     handler: logging.Handler = logging.StreamHandler()
     if console().is_terminal:
@@ -77,29 +79,27 @@ def console_handler() -> logging.Handler:
 
 
 def print_results(*parts: RenderableType) -> None:
-    """Print results, text as it is; a stdout that takes nothing is let go, for what has been done is done."""
-    paper = _Paper()
+    """Print results; ignore a closed or full stdout, since they are already saved."""
+    stdout = _StdoutConsole()
     try:
         for part in parts:
-            paper.print(
+            stdout.print(
                 Text(part) if isinstance(part, str) else part, soft_wrap=isinstance(part, str)
             )
     except (OSError, UnicodeError) as error:
-        if not isinstance(
-            error, BrokenPipeError
-        ):  # the reader (head, less) went away: nobody to tell
+        if not isinstance(error, BrokenPipeError):  # the reader (head, less) has ended
             log.warning("the results could not be printed: %s", error)
         redirect_to_devnull(sys.stdout)
 
 
-class _Paper(Console):
+class _StdoutConsole(Console):
     def on_broken_pipe(self) -> None:
-        """Leave it to the caller: Rich by itself would end the process."""
-        raise  # called where it is handled
+        """Raise the error again; Rich would end the process."""
+        raise  # Rich calls this in its except clause
 
 
 def redirect_to_devnull(stream: IO[str]) -> None:
-    """Send what is still to be written nowhere: Python would try again at its end."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+    """Discard what a stream still writes, such as its buffer when Python ends."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, stream.fileno())
+    os.close(devnull)

@@ -97,7 +97,7 @@ def check_value(key: str, value: object, annotation: Any) -> None:
             allowed = ", ".join(dict.fromkeys(map(_describe, kinds)))
             raise ConfigError(f"{key}={yaml_repr(value)} must be {allowed}.")
         return
-    if isinstance(value, list | tuple | Mapping):
+    if isinstance(value, Sequence | Mapping) and not isinstance(value, str):
         named = isinstance(value, Mapping)
         if any(named == (_container(kind) in _NAMED) for kind in kinds if _container(kind)):
             return  # what a container holds is judged by the part that takes it

@@ -207,24 +207,24 @@ def test_a_draw_that_does_not_fit_is_refused():
             {"ops": ["colour"]},
             "augment.ops='colour' is unknown; allowed: color, crop, .* Did you mean 'color'",
         ),
-        ({"ops": "color_crop"}, "augment.ops='color_crop' is one word; write a list"),
+        ({"ops": "color_crop"}, "DiffAug.ops='color_crop' must be a list, in brackets"),
         ({"ops": ["crop", "crop"]}, r"augment.ops=\['crop', 'crop'\] names a family twice"),
         (
             {"ops": [], "mode": "singel"},
-            "augment.mode='singel' is unknown; .* Did you mean 'single'",
+            "DiffAug.mode='singel' is unknown; .* Did you mean 'single'",
         ),
         (
             {"ops": [], "brightness": -1},
-            "augment.brightness=-1 is out of range; it must be 0 or more",
+            "DiffAug.brightness=-1 is out of range; allowed: numbers from 0",
         ),
         (
             {"ops": [], "crop": 1.5},
-            r"augment.crop=1.5 is out of range; it is a fraction in \[0, 1\]",
+            r"DiffAug.crop=1.5 is out of range; allowed: numbers from 0, up to 1",
         ),
-        ({"ops": [], "scale": 0.8}, "augment.scale=0.8 is out of range; it must be 1 or more"),
+        ({"ops": [], "scale": 0.8}, "DiffAug.scale=0.8 is out of range; allowed: numbers from 1"),
         (
             {"ops": [], "rotate": -3},
-            "augment.rotate=-3 is out of range; it must be 0 degrees or more",
+            "DiffAug.rotate=-3 is out of range; allowed: numbers from 0",
         ),
     ],
 )

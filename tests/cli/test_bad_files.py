@@ -89,8 +89,8 @@ def test_too_few_images_to_hold_any_out(word, birds, condense, folder, results):
     birds(train_images=np.zeros((3, 8, 8, 3), np.uint8), train_labels=np.arange(3))
     done = condense("dataset=npz", "dataset.path=birds.npz", "dataset.name=birds", word)
     assert done.err.splitlines()[-1] == (
-        "dcond: no training image of birds can be held out: of its 3 a tenth is none, or every class would lose its "
-        "last. Add images, or leave out evaluation.lr=search and test_on=held_out."
+        "dcond: birds has 3 training images, too few to hold out a tenth and keep one per class. "
+        "Add images, or omit evaluation.lr=search and test_on=held_out."
     )
     assert results()[0]["cost"]["steps"] is None
 
@@ -117,7 +117,7 @@ def test_an_npz_that_cannot_be_read(damage, birds, condense_birds, half_written)
 def test_ipc_larger_than_a_class(birds, condense_birds, half_written):
     birds(train_labels=np.array([0] * 6 + [1] * 4 + [2] * 2))
     assert condense_birds("ipc=3").line == (
-        "ipc=3 needs 3 images per class; class 'wren' of npz has 2. Lower ipc, or take init=noise."
+        "ipc=3 needs 3 images per class; class 'wren' of npz has 2. Use a smaller ipc, or init=noise."
     )
     assert half_written() == []
 

@@ -88,7 +88,7 @@ def test_help_of_evaluate_shows_nothing_of_condensing(run_cli):
 def test_help_names_families_and_where_all_their_members_are(run_cli):
     shown = lines_of_help(run_cli("condense", "--help").out)
     assert re.fullmatch(
-        r"cpu/\.\.\., .*m3d/\.\.\.; dcond list experiments shows all \d+", shown["experiment"]
+        r"cpu/\.\.\., .*m3d; dcond list experiments shows all \d+", shown["experiment"]
     )
     assert {"method", "init", "experiment", "tuned"} <= shown.keys()
     assert not {"paths", "protocol"} & shown.keys()

@@ -1,15 +1,17 @@
-"""Every YAML composes, every ``_target_`` takes what stands below it, and what is written in a file has its effect."""
+"""Every YAML file composes, its keys fit its ``_target_``, and its values take effect."""
 
+import csv
 import importlib
 import inspect
 import re
 from functools import cache
+from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from dcond.cli.config_groups import group_options
+from dcond.cli.overrides import group_options
 from dcond.cli.instantiate import build
 from dcond.cli.list import KINDS, entries
 from dcond.paths import conf_dir
@@ -22,13 +24,13 @@ CASES = [(group, name) for group in (*PARTS, *ON_TOP) for name in group_options(
 
 
 @cache
-def composed(*words: str, config: str = "condense") -> DictConfig:
+def composed(*overrides: str, config: str = "condense") -> DictConfig:
     with initialize_config_dir(version_base="1.3", config_dir=str(CONF)):
-        return compose(config_name=config, overrides=list(words))
+        return compose(config_name=config, overrides=list(overrides))
 
 
-def words_for(group: str, name: str) -> list[str]:
-    """The words that choose a file: a tuned one comes with its method and data set."""
+def overrides_for(group: str, name: str) -> list[str]:
+    """Return the overrides that select a file; a tuned one belongs to its method and data set."""
     if group == "tuned":
         method, dataset = name.split("-")
         return [f"method={method}", f"dataset={dataset}"]
@@ -37,7 +39,7 @@ def words_for(group: str, name: str) -> list[str]:
 
 
 def bind(node: object, where: str, faults: list[str]) -> None:
-    """Bind every ``_target_`` below a node to the settings beside it; collect what does not fit."""
+    """Bind the settings of every ``_target_`` below a node to its signature; collect the faults."""
     if isinstance(node, list):
         for index, part in enumerate(node):
             bind(part, f"{where}[{index}]", faults)
@@ -58,47 +60,48 @@ def bind(node: object, where: str, faults: list[str]) -> None:
 
 @pytest.mark.parametrize(("group", "name"), CASES)
 def test_it_composes_and_binds(group, name):
-    cfg = composed(*words_for(group, name))
-    assert set(cfg) == set(composed())  # a mistyped key at the top would be a new one
+    cfg = composed(*overrides_for(group, name))
+    assert set(cfg) == set(composed())  # a mistyped top-level key would be new
     faults: list[str] = []
     for part in (*PARTS, "loop"):
-        if cfg[part] is not None:  # no teacher, if none is named
+        if cfg[part] is not None:  # teacher is null by default
             bind(OmegaConf.to_container(cfg[part], resolve=True), part, faults)
     assert faults == []
 
 
 @pytest.mark.parametrize(("group", "name"), [case for case in CASES if case[0] in PARTS])
-def test_it_can_be_made(group, name):
-    cfg = composed(*words_for(group, name))
+def test_it_can_be_built(group, name):
+    cfg = composed(*overrides_for(group, name))
     assert type(build(cfg[group], f"{group}={name}")).__module__.startswith("dcond.")
 
 
 @pytest.mark.parametrize(("group", "name"), [case for case in CASES if case[0] in ON_TOP])
-def test_what_it_says_is_what_comes_out(group, name):
-    cfg = composed(*words_for(group, name))
-    said = OmegaConf.load(CONF / group / f"{name}.yaml")
-    said.pop("defaults", None)
+def test_the_values_of_a_file_take_effect(group, name):
+    cfg = composed(*overrides_for(group, name))
+    stated = OmegaConf.load(CONF / group / f"{name}.yaml")
+    stated.pop("defaults", None)
     lost = [
         key
-        for key, value in leaves(said)
+        for key, value in leaves(stated)
         if OmegaConf.select(cfg, key) != value and "${" not in str(value)
     ]
     assert lost == []
-    assert list(leaves(said))
+    assert list(leaves(stated))
 
 
 def leaves(node: DictConfig, prefix: str = "") -> list[tuple[str, object]]:
     """Every setting of a file by its full key."""
-    found: list[tuple[str, object]] = []
+    result: list[tuple[str, object]] = []
     for key, value in OmegaConf.to_container(node, resolve=False).items():
         full = f"{prefix}{key}"
-        found += (
+        result += (
             leaves(OmegaConf.create(value), f"{full}.")
             if isinstance(value, dict) and value
             else [(full, value)]
         )
     return [
-        (key, OmegaConf.create(value) if isinstance(value, list) else value) for key, value in found
+        (key, OmegaConf.create(value) if isinstance(value, list) else value)
+        for key, value in result
     ]
 
 
@@ -119,7 +122,7 @@ def test_the_primary_configs_compose(config):
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(CONF).as_posix())
-def test_the_first_comment_describes_and_the_package_stands_where_hydra_looks(file):
+def test_the_first_comment_is_a_description_and_the_package_comes_first(file):
     first, second = [*file.read_text(encoding="utf-8").splitlines(), ""][:2]
     assert first.startswith("# ")
     described = second if first.startswith("# @package") else first
@@ -127,7 +130,7 @@ def test_the_first_comment_describes_and_the_package_stands_where_hydra_looks(fi
     assert "# @package" not in "\n".join(file.read_text(encoding="utf-8").splitlines()[1:])
 
 
-def test_papers_are_written_alike():
+def test_papers_are_cited_in_one_format():
     papers = [
         entry.paper for group in KINDS.values() for entry in entries(CONF / group) if entry.paper
     ]
@@ -148,11 +151,11 @@ def test_every_group_is_listed():
         "tuned",
         "debug",
         "protocol",
-    }  # the last is what evaluations begin with
+    }  # the last holds the settings shared by all evaluations
 
 
 def test_a_pair_finds_its_tuned_settings_and_the_command_line_wins(tmp_path):
-    """The order of the defaults list, on files of our own."""
+    """The order of the defaults list, tested with a config folder of its own."""
     (tmp_path / "own" / "tuned").mkdir(parents=True)
     (tmp_path / "own" / "tuned" / "dm-kmnist.yaml").write_text(
         "# @package _global_\n# x\nmethod:\n  lr: 7.0\n"
@@ -163,83 +166,92 @@ def test_a_pair_finds_its_tuned_settings_and_the_command_line_wins(tmp_path):
     assert composed(search, "method=dm", "dataset=mnist").method.lr != 7.0
 
 
-DEGM = {  # the rows of the ablation: levels, distance, inner
+# --- published rows: their commands are in docs/experiments.md, their values in published_settings.csv
+DEGM = {  # rows of the ablation: levels, distance, inner
     "dc": ("intra", "rowwise_cosine", "fixed"),
     "m": ("both", "rowwise_cosine", "fixed"),
     "md": ("both", "rowwise_angle_and_magnitude", "fixed"),
     "mda": ("both", "rowwise_angle_and_magnitude", "measured"),
 }
-PUBLISHED_SETS = ("cifar10", "cifar100", "fashion_mnist", "mnist", "svhn")
+
+
+def commands_of_rows() -> dict[str, list[str]]:
+    """Return the overrides of each row of the table in docs/experiments.md, lists included."""
+    page = (CONF.parent / "docs" / "experiments.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (.+) \| `dcond condense (?:-m )?(.+)` \|$", page, re.MULTILINE)
+    return {row: overrides.split() for row, overrides in rows}
+
+
+def pinned_settings() -> list[dict[str, str]]:
+    with Path(__file__).with_name("published_settings.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def settings_of(cfg: DictConfig) -> dict[str, str]:
+    """Return the values that published_settings.csv pins."""
+    values = {
+        "ipc": cfg.ipc,
+        "dataset": cfg.dataset.name,
+        "stats": cfg.dataset.stats,
+        "method": cfg.method._target_.rpartition(".")[2],
+        "steps": cfg.method.steps,
+        "lr": cfg.method.lr,
+        "factor": cfg.method.factor,
+        "distance": cfg.method.get("distance", ""),
+        "pixel_box": cfg.method.pixel_box,
+        "augment": " ".join(cfg.augment.ops),
+        "protocol": cfg.evaluation.name,
+        "epochs": cfg.evaluation.epochs,
+        "networks": len(cfg.pool.networks),
+    }
+    return {key: str(value) for key, value in values.items()}
+
+
+@pytest.mark.parametrize(
+    "pinned", pinned_settings(), ids=lambda pinned: f"{pinned['row']}, ipc {pinned['ipc']}"
+)
+def test_the_command_of_a_published_row_has_the_pinned_settings(pinned):
+    overrides = [word for word in commands_of_rows()[pinned["row"]] if "," not in word]
+    cfg = composed(*overrides, f"ipc={pinned['ipc']}")
+    assert {"row": pinned["row"], **settings_of(cfg)} == pinned
+
+
+def test_every_published_row_is_pinned_and_every_ipc_is_in_its_command():
+    rows = commands_of_rows()
+    assert {pinned["row"] for pinned in pinned_settings()} == rows.keys()
+    for pinned in pinned_settings():
+        listed = [word for word in rows[pinned["row"]] if word.startswith("ipc=")]
+        ipcs = listed[0].removeprefix("ipc=").split(",") if listed else []
+        assert pinned["ipc"] in ipcs or not listed, pinned["row"]
 
 
 @pytest.mark.parametrize("row", DEGM)
-@pytest.mark.parametrize("dataset", PUBLISHED_SETS)
-@pytest.mark.parametrize("ipc", [1, 10, 50])
-def test_a_row_of_degms_ablation_differs_from_the_others_in_its_switches_alone(row, dataset, ipc):
-    cfg = composed(*words_for("experiment", f"degm/{row}_{dataset}_ipc{ipc}"))
+def test_a_row_of_degms_ablation_differs_from_the_others_in_its_switches_only(row):
+    cfg = composed(f"experiment=degm/{row}", "dataset=svhn", "ipc=10")
     assert (cfg.method.levels, cfg.method.distance, cfg.method.inner) == DEGM[row]
-    assert (cfg.dataset.name, cfg.ipc, list(cfg.pool.networks)) == (dataset, ipc, ["ConvNet"])
-    assert cfg.method.steps == 1000 * ipc
-    assert (cfg.method.inner_momentum, cfg.method.lr, cfg.method.pixel_box) == (0.5, 0.1, "free")
-    assert (cfg.init.clip, cfg.augment.ops) == (False, [])
-    assert cfg.evaluation.name == ("degm1000_mnist" if dataset == "mnist" else "degm300")
+    assert (cfg.method.momentum_network, cfg.init.clip, cfg.augment.ops) == (0.5, False, [])
 
 
-@pytest.mark.parametrize(("method", "evaluation"), [("dc", "dc300"), ("dsa", "dsa1000")])
-@pytest.mark.parametrize("dataset", PUBLISHED_SETS)
-def test_the_published_settings_of_dc_and_dsa(method, evaluation, dataset):
-    cfg = composed(*words_for("experiment", f"{method}/{dataset}"))
-    for ipc in (1, 10):
-        assert OmegaConf.merge(cfg, {"ipc": ipc}).method.steps == 1000 * ipc
-    assert (cfg.dataset.name, cfg.dataset.stats, cfg.method.pixel_box) == (
-        dataset,
-        "legacy",
-        "free",
-    )
-    assert cfg.evaluation.name == (
-        "dc1000_mnist" if (method, dataset) == ("dc", "mnist") else evaluation
-    )
-    assert bool(cfg.augment.ops) == (method == "dsa")
-
-
-@pytest.mark.parametrize("ipc", [1, 10, 50])
-def test_the_published_setting_of_hmdc(ipc):
-    cfg = composed(*words_for("experiment", f"hmdc/cifar10_ipc{ipc}"))
+def test_the_published_setting_of_hmdc():
+    cfg = composed("experiment=hmdc", "ipc=10")
     method = cfg.method
-    assert (cfg.dataset.name, cfg.dataset.stats, cfg.ipc) == ("cifar10", "legacy", ipc)
-    assert (method.steps, method.outer, method.inner_steps) == (10_000, 100, 17)
-    assert (method.refresh, method.gbm_every) == (10, 10)
-    assert (method.lr, method.momentum, method.space, method.schedule) == (
-        0.005,
-        0.5,
-        "normalised",
-        "constant",
-    )
+    assert (method.steps_per_network, method.inner_steps) == (100, 17)
+    assert (method.select_every, method.gbm_every) == (10, 10)
+    assert (method.momentum, method.space, method.schedule) == (0.5, "normalised", "constant")
     assert {
         method.batch_real,
         method.batch_synthetic,
         method.batch_train,
         cfg.evaluation.batch,
     } == {128}
-    assert (method.factor, method.choice, method.gbm, method.distillation) == (
-        2,
-        "kmeans",
-        True,
-        "mean",
-    )
+    assert (method.real_selection, method.gbm, method.distillation) == ("kmeans", True, "mean")
     assert (cfg.init.rule.embedding.train_steps, cfg.init.shrink) == (0, "aligned")
     assert {name: network.lr for name, network in cfg.learners.networks.items()} == {
         "ConvNet": 0.01,
         "ViTTiny": 0.001,
     }
     assert cfg.augment == cfg.evaluation.augment
-    assert (cfg.augment.mode, len(cfg.augment.ops)) == ("idc", 6)
-    assert (cfg.evaluation.epochs, cfg.evaluation.repeats, list(cfg.evaluation.drops)) == (
-        2000,
-        3,
-        [],
-    )
-    assert len(cfg.pool.networks) == 7
+    assert (cfg.evaluation.repeats, list(cfg.evaluation.lr_milestones)) == (3, [])
     assert method.mix_softmax == "target"
     pretrained = [network for name, network in cfg.pool.networks.items() if name != "ConvNet"]
     assert {network.input_stats for network in [*pretrained, cfg.learners.networks.ViTTiny]} == {
@@ -247,44 +259,35 @@ def test_the_published_setting_of_hmdc(ipc):
     }
 
 
-@pytest.mark.parametrize(("dataset", "stats"), [("cifar10", "legacy"), ("cifar100", "pixel")])
-def test_the_published_setting_of_m3d(dataset, stats):
-    cfg = composed(*words_for("experiment", f"m3d/{dataset}"))
-    assert (cfg.dataset.name, cfg.dataset.stats) == (dataset, stats)
+def test_the_published_setting_of_m3d():
+    cfg = composed("experiment=m3d", "dataset=cifar100", "dataset.stats=pixel")
     assert (cfg.init.rule.order, cfg.init.pack, cfg.init.shrink) == ("first", True, "nearest")
-    assert (cfg.method.steps, cfg.method.steps_per_network, cfg.method.kernel) == (
-        10_000,
-        5,
-        "gaussian",
-    )
-    assert (cfg.evaluation.name, list(cfg.pool.networks)) == ("m3d1000", ["ConvNet"])
+    assert (cfg.method.steps_per_network, cfg.method.kernel) == (5, "gaussian")
 
 
 @pytest.mark.parametrize(
-    ("name", "lr_img", "side", "distance", "factor"),
+    ("name", "lr_img", "side", "train_images"),
     [
-        ("cifar10", 5e-3, 32 / 32, "conv_squared", 2),
-        ("cifar100", 5e-3, 32 / 32, "conv_squared", 2),
-        ("svhn", 5e-3, 32 / 32, "conv_squared", 2),
-        ("svhn_factor1_ipc1", 5e-3, 32 / 32, "conv_squared", 1),
-        ("mnist", 1e-4, 28 / 28, "conv_l1", 2),
-        ("mnist_factor1", 1e-4, 28 / 28, "conv_l1", 1),
-        ("fashion_mnist", 1e-4, 28 / 32, "conv_l1", 2),
+        ("idc", 5e-3, 32 / 32, 2000),
+        ("idc/svhn", 5e-3, 32 / 32, 500),
+        ("idc/svhn_factor1_ipc1", 5e-3, 32 / 32, 500),
+        ("idc/mnist", 1e-4, 28 / 28, 500),
+        ("idc/mnist_factor1", 1e-4, 28 / 28, 500),
+        ("idc/fashion_mnist", 1e-4, 28 / 32, 500),
     ],
 )
-def test_idcs_rates_are_those_of_the_public_rule(name, lr_img, side, distance, factor):
-    cfg = composed(*words_for("experiment", f"idc/{name}"))
-    assert cfg.method.lr == pytest.approx(lr_img / 10 * side**2)  # times ipc in the method
-    assert (cfg.method.distance, cfg.method.factor) == (distance, factor)
-    mixed = (cfg.method.cutmix_p, cfg.evaluation.cutmix_p)
-    assert mixed == {"mnist": (0, 0), "svhn_factor1_ipc1": (0.5, 0)}.get(name, (0.5, 0.5))
-    assert ("cutout" in cfg.augment.ops) == (name != "mnist")
-    assert ("cutout" in cfg.evaluation.augment.ops) == (name == "svhn_factor1_ipc1")
+def test_idcs_rates_follow_the_rule_of_the_public_code(name, lr_img, side, train_images):
+    cfg = composed(f"experiment={name}")
+    assert cfg.method.lr == pytest.approx(lr_img / 10 * side**2)  # the method multiplies by ipc
+    assert cfg.method.train_images == train_images
+    own = {"idc/mnist": (0, 0), "idc/svhn_factor1_ipc1": (0.5, 0)}
+    assert (cfg.method.cutmix_p, cfg.evaluation.cutmix_p) == own.get(name, (0.5, 0.5))
+    assert ("cutout" in cfg.evaluation.augment.ops) == (name == "idc/svhn_factor1_ipc1")
     assert "cutout" not in cfg.method.train_augment.ops
 
 
 def test_lists_compare_as_lists():
-    """``leaves`` keeps lists comparable to a composed configuration."""
+    """``leaves`` returns lists that compare equal to those of a composed configuration."""
     assert leaves(OmegaConf.create({"a": {"b": [1, 2]}, "c": 3})) == [
         ("a.b", ListConfig([1, 2])),
         ("c", 3),

@@ -78,7 +78,7 @@ def test_a_wrong_normalisation_is_told_with_its_cure(digits, evaluate):
     torch.save([(images - 0.3) / 0.38, labels], "data.pt")
     done, _ = evaluate("synthetic=data.pt", "synthetic.factor=1", "synthetic.normalised=false")
     assert done.code == 0, done.err
-    assert "perhaps they are not stored as read: pass synthetic.normalised=true" in done.err
+    assert "they may be stored in another form: pass synthetic.normalised=true" in done.err
 
 
 def test_accuracy_near_chance_is_told_with_its_cure(digits, evaluate):
@@ -90,8 +90,8 @@ def test_accuracy_near_chance_is_told_with_its_cure(digits, evaluate):
     )
     assert result["evaluation"]["average"] < 0.14
     assert (
-        "is near chance (10.0 %), as with images of another normalisation: pass synthetic.normalised=true"
-        in done.err
+        "is near chance (10.0 %); the images may have another normalisation: "
+        "pass synthetic.normalised=true" in done.err
     )
 
 

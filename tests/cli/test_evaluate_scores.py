@@ -80,7 +80,7 @@ def test_scores_of_all_kinds(two_files, evaluate, folder):
     (folder / "e" / "result.json").unlink()
     done, again = evaluate(*words)
     assert again["baselines"]["full"] == result["baselines"]["full"]
-    assert "kept figure of" in done.err
+    assert "cached result of" in done.err
 
 
 def test_soft_labels_are_scored_by_hard_ones_where_the_score_is_of_these(digits, evaluate):
@@ -175,11 +175,11 @@ def test_a_teacher_is_asked_for_once_however_often_a_run_is_evaluated(
         ),
         (
             ("teacher=convnet", "teacher.temperature=0"),
-            "teacher.temperature=0 is out of range; greater than 0.",
+            "Teacher.temperature=0 is out of range; allowed: numbers above 0.",
         ),
         (
             ("teacher=convnet", "teacher.temperature=warm"),
-            "evaluation.teacher.temperature='warm' must be a number.",
+            "Teacher.temperature='warm' must be a number.",
         ),
         (
             ("teacher=convnet", "model@teacher.network=mlp", "teacher.network.width=3"),

@@ -97,11 +97,11 @@ def test_a_resumed_run_says_what_it_was_started_with(stopped, run_cli):
 
 def test_numbers_that_json_does_not_know_become_words():
     cfg = OmegaConf.create(
-        {"lr": float("inf"), "drops": [float("nan"), 0.5], "missing": "???", 3: None}
+        {"lr": float("inf"), "lr_milestones": [float("nan"), 0.5], "missing": "???", 3: None}
     )
     assert kept.to_jsonable(cfg) == {
         "lr": "inf",
-        "drops": ["nan", 0.5],
+        "lr_milestones": ["nan", 0.5],
         "missing": "???",
         "3": None,
     }

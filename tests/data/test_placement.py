@@ -13,7 +13,7 @@ from dcond.data.prepared import check_prepared
 from dcond.errors import ConfigError, DataError
 from dcond.evaluation import full_data as full
 from dcond.evaluation.accuracy import accuracy
-from dcond.evaluation.whole import fingerprint
+from dcond.evaluation.full_data import fingerprint
 from dcond.models import MLP
 from dcond.rng import Streams
 from dcond.types import Split

@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from dcond.cli import data, evaluate, export, report
-from dcond.cli.config_groups import group_options
+from dcond.cli.overrides import group_options
 from dcond.cli.list import KINDS
 from dcond.cli.main import COMMANDS
 from dcond.paths import conf_dir

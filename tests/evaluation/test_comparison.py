@@ -6,7 +6,7 @@ import math
 import pytest
 
 from dcond.evaluation import EvalResult, NetworkResult
-from dcond.evaluation.comparison import compare
+from dcond.evaluation.results import compare
 
 
 def found(one, two) -> EvalResult:

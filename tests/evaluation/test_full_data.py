@@ -8,13 +8,12 @@ import torch
 
 from dcond.augment import DiffAug
 from dcond.errors import DataError
-from dcond.evaluation import EvaluationProtocol, whole
-from dcond.evaluation.full_data import evaluate_whole
-from dcond.evaluation.whole import whole_set
+from dcond.evaluation import EvaluationProtocol, full_data
+from dcond.evaluation.full_data import evaluate_full_data, full_training_set
 from dcond.models import MLP, Pool
 from dcond.rng import generator
 
-PROTOCOL = EvaluationProtocol(name="quick", epochs=1, repeats=2, drops=(), best_every=1)
+PROTOCOL = EvaluationProtocol(name="quick", epochs=1, repeats=2, lr_milestones=(), best_every=1)
 POOL = Pool(
     networks={
         "one": MLP(name="one", hidden=(12,), lr=0.05),
@@ -38,15 +37,15 @@ def trained(monkeypatch):
 
 
 def test_every_training_image_with_its_label(toy):
-    whole = whole_set(toy)
+    whole = full_training_set(toy)
     assert torch.equal(whole.images, toy.pixels(torch.arange(120)))
     assert torch.equal(whole.labels, toy.train.labels)
     assert (whole.mean, whole.std, whole.factor) == (toy.mean, toy.std, 1)
 
 
 def test_it_is_the_protocol_on_that_set(toy, tmp_path):
-    whole = whole_set(toy)
-    found = evaluate_whole(PROTOCOL, POOL, toy, 3, tmp_path)
+    whole = full_training_set(toy)
+    found = evaluate_full_data(PROTOCOL, POOL, toy, 3, tmp_path)
     plain = PROTOCOL.evaluate(lambda repeat: whole, POOL, toy.test, 3)
     for name in POOL.networks:
         assert found.networks[name].accuracies == plain.networks[name].accuracies
@@ -55,9 +54,9 @@ def test_it_is_the_protocol_on_that_set(toy, tmp_path):
 
 def test_a_second_time_nothing_is_trained(toy, tmp_path, trained):
     notes = []
-    first = evaluate_whole(PROTOCOL, POOL, toy, 0, tmp_path / "cache")
+    first = evaluate_full_data(PROTOCOL, POOL, toy, 0, tmp_path / "cache")
     assert trained == ["one", "two"]
-    again = evaluate_whole(PROTOCOL, POOL, toy, 0, tmp_path / "cache", progress=notes.append)
+    again = evaluate_full_data(PROTOCOL, POOL, toy, 0, tmp_path / "cache", progress=notes.append)
     assert trained == ["one", "two"]
     assert again == first
     assert notes == ["one 1/2", "one 2/2", "two 1/2", "two 2/2"]
@@ -66,9 +65,9 @@ def test_a_second_time_nothing_is_trained(toy, tmp_path, trained):
 
 def test_rates_that_were_searched_are_kept_too(toy, tmp_path):
     protocol = replace(PROTOCOL, lr="search", search_rates=(0.01, 0.1))
-    first = evaluate_whole(protocol, POOL, toy, 0, tmp_path)
+    first = evaluate_full_data(protocol, POOL, toy, 0, tmp_path)
     assert set(first.networks["one"].searched) == {0.01, 0.1}
-    assert evaluate_whole(protocol, POOL, toy, 0, tmp_path) == first
+    assert evaluate_full_data(protocol, POOL, toy, 0, tmp_path) == first
 
 
 @pytest.mark.parametrize(
@@ -81,23 +80,23 @@ def test_rates_that_were_searched_are_kept_too(toy, tmp_path):
     ],
 )
 def test_another_protocol_is_trained_anew(protocol, toy, tmp_path, trained):
-    evaluate_whole(PROTOCOL, POOL, toy, 0, tmp_path)
-    evaluate_whole(protocol, POOL, toy, 0, tmp_path)
+    evaluate_full_data(PROTOCOL, POOL, toy, 0, tmp_path)
+    evaluate_full_data(protocol, POOL, toy, 0, tmp_path)
     assert trained == ["one", "two"] * 2
 
 
 def test_so_is_another_seed_another_network_and_other_data(toy, tmp_path, trained):
-    evaluate_whole(PROTOCOL, POOL, toy, 0, tmp_path)
+    evaluate_full_data(PROTOCOL, POOL, toy, 0, tmp_path)
     trained.clear()
-    evaluate_whole(PROTOCOL, POOL, toy, 1, tmp_path)
+    evaluate_full_data(PROTOCOL, POOL, toy, 1, tmp_path)
     assert trained == ["one", "two"]
     trained.clear()
     wider = Pool(networks=POOL.networks | {"two": replace(POOL.networks["two"], hidden=(9,))})
-    evaluate_whole(PROTOCOL, wider, toy, 0, tmp_path)
+    evaluate_full_data(PROTOCOL, wider, toy, 0, tmp_path)
     assert trained == ["two"]
     trained.clear()
     other = replace(toy, train=replace(toy.train, images=toy.train.images.flip(0)))
-    evaluate_whole(PROTOCOL, POOL, other, 0, tmp_path)
+    evaluate_full_data(PROTOCOL, POOL, other, 0, tmp_path)
     assert trained == ["one", "two"]
 
 
@@ -107,25 +106,25 @@ def test_so_is_a_network_from_a_file_of_other_weights(toy, tmp_path, trained):
         torch.save(plain.build(toy.spec, generator(seed, "x")).state_dict(), file)
         for _ in range(2):
             pool = Pool(networks={"one": replace(plain, weights=str(file))})
-            evaluate_whole(PROTOCOL, pool, toy, 0, tmp_path)
+            evaluate_full_data(PROTOCOL, pool, toy, 0, tmp_path)
     assert trained == ["one", "one"]
 
 
 def test_an_augmentation_is_known_by_its_settings(toy, tmp_path, trained):
     for strength in (0.1, 0.2, 0.1):
         protocol = replace(PROTOCOL, augment=DiffAug(["crop"], crop=strength))
-        evaluate_whole(protocol, Pool(networks={"one": POOL.networks["one"]}), toy, 0, tmp_path)
+        evaluate_full_data(protocol, Pool(networks={"one": POOL.networks["one"]}), toy, 0, tmp_path)
     assert trained == ["one", "one"]
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"accuracies": 3}'])
 def test_a_damaged_figure_is_made_again(content, toy, tmp_path, trained):
     pool = Pool(networks={"one": POOL.networks["one"]})
-    first = evaluate_whole(PROTOCOL, pool, toy, 0, tmp_path)
+    first = evaluate_full_data(PROTOCOL, pool, toy, 0, tmp_path)
     (file,) = tmp_path.glob("*.json")
     file.write_text(content)
     assert (
-        evaluate_whole(PROTOCOL, pool, toy, 0, tmp_path).networks["one"].accuracies
+        evaluate_full_data(PROTOCOL, pool, toy, 0, tmp_path).networks["one"].accuracies
         == first.networks["one"].accuracies
     )
     assert trained == ["one", "one"]
@@ -134,19 +133,19 @@ def test_a_damaged_figure_is_made_again(content, toy, tmp_path, trained):
 
 def test_a_figure_that_cannot_be_kept_is_still_given(toy, tmp_path, caplog):
     (tmp_path / "cache").write_text("in the way")
-    found = evaluate_whole(PROTOCOL, POOL, toy, 0, tmp_path / "cache")
+    found = evaluate_full_data(PROTOCOL, POOL, toy, 0, tmp_path / "cache")
     assert len(found.networks) == 2
-    assert "the whole set's figure could not be kept in" in caplog.text
+    assert "cannot cache accuracies on the full data in" in caplog.text
 
 
 def test_a_whole_set_that_does_not_fit_is_refused_with_the_way_out(toy, monkeypatch):
     needed = 3 * 4 * 120 * 64
-    monkeypatch.setattr(whole, "free_bytes", lambda device: needed)
-    whole.check_whole_fits(toy, "scores.full=true")
-    monkeypatch.setattr(whole, "free_bytes", lambda device: None)  # not known
-    whole.check_whole_fits(toy, "scores.full=true")
-    monkeypatch.setattr(whole, "free_bytes", lambda device: needed - 1)
+    monkeypatch.setattr(full_data, "free_bytes", lambda device: needed)
+    full_data.check_full_data_fits(toy, "scores.full=true")
+    monkeypatch.setattr(full_data, "free_bytes", lambda device: None)  # not known
+    full_data.check_full_data_fits(toy, "scores.full=true")
+    monkeypatch.setattr(full_data, "free_bytes", lambda device: needed - 1)
     with pytest.raises(
-        DataError, match=r"all 120 real images of toy, .* 0\.0 GB are free\. Leave out scores\.full"
+        DataError, match=r"all 120 real images of toy and .* 0\.0 GB are free\. Omit scores\.full"
     ):
-        whole.check_whole_fits(toy, "scores.full=true")
+        full_data.check_full_data_fits(toy, "scores.full=true")

@@ -119,11 +119,14 @@ def test_a_network_that_takes_no_cutmix_is_trained_without(stack, toy, chosen, m
     ("settings", "words"),
     [
         ({"epochs": 0}, "evaluation.epochs=0 is out of range; allowed: whole numbers from 1."),
-        ({"repeats": 0}, "evaluation.repeats=0 is out of range; allowed: whole numbers from 1."),
-        ({"batch": 1.5}, "evaluation.batch=1.5 is out of range; allowed: whole numbers from 1."),
+        (
+            {"repeats": 0},
+            "EvaluationProtocol.repeats=0 is out of range; allowed: whole numbers from 1.",
+        ),
+        ({"batch": 1.5}, "EvaluationProtocol.batch=1.5 must be a whole number."),
         (
             {"test_batch": 0},
-            "evaluation.test_batch=0 is out of range; allowed: whole numbers from 1.",
+            "EvaluationProtocol.test_batch=0 is out of range; allowed: whole numbers from 1.",
         ),
         (
             {"optimiser": "adam"},
@@ -144,22 +147,28 @@ def test_a_network_that_takes_no_cutmix_is_trained_without(stack, toy, chosen, m
         ),
         (
             {"weight_decay": float("nan")},
-            "evaluation.weight_decay=nan is out of range; allowed: 0 or more.",
+            "EvaluationProtocol.weight_decay=nan must be a number.",
         ),
-        ({"drop": -1.0}, "evaluation.drop=-1.0 is out of range; allowed: above 0, up to 1."),
-        ({"drop": 1.5}, "evaluation.drop=1.5 is out of range; allowed: above 0, up to 1."),
+        (
+            {"lr_gamma": -1.0},
+            "evaluation.lr_gamma=-1.0 is out of range; allowed: above 0, up to 1.",
+        ),
+        ({"lr_gamma": 1.5}, "evaluation.lr_gamma=1.5 is out of range; allowed: above 0, up to 1."),
         (
             {"lr": float("inf")},
-            "evaluation.lr=inf must be a number greater than 0, or null, or search.",
+            "EvaluationProtocol.lr=inf is out of range; allowed: numbers above 0, search, null.",
         ),
         (
             {"search_rates": (float("inf"),)},
-            "evaluation.search_rates=[inf]: at least one, each greater than 0.",
+            "evaluation.search_rates=[inf] must be a list of one or more numbers above 0.",
         ),
-        ({"lr": 0.0}, "evaluation.lr=0.0 must be a number greater than 0, or null, or search."),
         (
-            {"drops": (0.5, 1.0)},
-            "evaluation.drops=[0.5, 1.0]: fractions of the epochs lie between 0 and 1.",
+            {"lr": 0.0},
+            "EvaluationProtocol.lr=0.0 is out of range; allowed: numbers above 0, search, null.",
+        ),
+        (
+            {"lr_milestones": (0.5, 1.0)},
+            "evaluation.lr_milestones=[0.5, 1.0]: fractions of the epochs lie between 0 and 1.",
         ),
     ],
 )
@@ -192,7 +201,7 @@ def test_a_set_of_other_images_or_classes_is_refused_in_words(shape, names, word
         check_fits(synthetic, toy)
     assert str(error.value) == (
         f"the synthetic set has {words}; evaluate it on the data set it was made from (dataset=NAME), with the "
-        "words that shaped that then (dataset.size and the like)."
+        "same options (dataset.size and the like)."
     )
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from dcond.evaluation import EvalResult, NetworkResult
+from dcond.evaluation.full_data import fingerprint_of_test
 from dcond.evaluation.sanity_checks import check_input_statistics, check_test_split, near_chance
-from dcond.evaluation.whole import fingerprint_of_test
 from dcond.types import RealData, Split, SyntheticSet
 from dcond.whitening import fit_whitening
 
@@ -62,7 +62,7 @@ def test_other_test_images_than_the_set_was_made_without(toy):
 def test_normalised_images_read_as_pixels(toy):
     images = real_rows(toy).dataset().tensors[0]
     words = check_input_statistics(real_rows(toy, images=images), toy)
-    assert words.startswith("to networks these images have mean -")
+    assert words.startswith("the normalised images have mean -")
     assert "pass synthetic.normalised=true if they are stored as (x - mean) / std" in words
     assert words.endswith(".")
 
@@ -79,7 +79,7 @@ def test_pixels_read_as_whitened(toy):
     words = check_input_statistics(
         real_rows(toy, "zca", images=images, whitening=whitening, mean=(0.0,), std=(1.0,)), toy
     )
-    assert "leave out synthetic.zca=true" in words
+    assert "omit synthetic.zca=true" in words
 
 
 def found(accuracy: float) -> EvalResult:
@@ -103,10 +103,10 @@ def test_near_chance(ours, random, warns, toy):
     assert (words is not None) == warns
     if warns:
         assert words.startswith(
-            f"average test accuracy {100 * ours:.1f} % is near chance (33.3 %), as with images of"
+            f"average test accuracy {100 * ours:.1f} % is near chance (33.3 %); the images may have"
         )
         assert "synthetic.normalised=false" in words
-        assert words.endswith(", or synthetic.factor=2 if each holds four small ones.")
+        assert words.endswith(", or synthetic.factor=2 if each image holds four small ones.")
 
 
 def test_a_set_that_was_not_imported_has_another_cure(toy):

@@ -94,7 +94,10 @@ def test_momentum_is_forgotten_at_a_drop_only_where_asked(toy, chosen):
     for forget in (True, False):
         recipe = watched()
         evaluate(
-            quick(epochs=4, drops=(0.5,), drop=1.0, forget_at_drop=forget), chosen, toy, recipe
+            quick(epochs=4, lr_milestones=(0.5,), lr_gamma=1.0, reset_optimizer_at_drop=forget),
+            chosen,
+            toy,
+            recipe,
         )
         finals.append(recipe.built[0][0].state_dict())
     assert not same(*finals)  # the rate is the same, so the momentum is what differs

@@ -61,10 +61,10 @@ def test_golden_weights():
 
 def test_per_cent_is_refused():
     with pytest.raises(
-        ConfigError, match=r"^accuracy 51\.2 is no fraction; scores take 0 to 1, not per cent\.$"
+        ConfigError, match=r"^accuracy=51\.2 is out of range; allowed: fractions from 0 to 1\.$"
     ):
         ior(51.2, 0.3)
-    with pytest.raises(ConfigError, match="is no fraction"):
+    with pytest.raises(ConfigError, match="out of range"):
         hlr(0.8, -0.1)
 
 

@@ -8,9 +8,13 @@ import torch.nn.functional as F
 
 from dcond.errors import ConfigError, DataError
 from dcond.evaluation import EvaluationProtocol
-from dcond.evaluation.full_data import MOST, held_out_rows, hold_out
-from dcond.evaluation.protocol import HeldOut
-from dcond.evaluation.whole import whole_set
+from dcond.evaluation.full_data import (
+    HELD_OUT_MAX,
+    HeldOut,
+    full_training_set,
+    held_out_rows,
+    hold_out,
+)
 from dcond.models import MLP, Pool
 from dcond.rng import generator
 from dcond.training.steps import training_step
@@ -24,7 +28,7 @@ def searching(**settings) -> EvaluationProtocol:
         "name": "quick",
         "epochs": 30,
         "repeats": 2,
-        "drops": (),
+        "lr_milestones": (),
         "lr": "search",
         "search_rates": RATES,
     } | settings
@@ -103,7 +107,7 @@ def test_a_tie_takes_the_smallest_rate(toy, chosen, pool):
 def test_searching_needs_held_out_images(toy, chosen, pool):
     with pytest.raises(
         ConfigError,
-        match=r"^evaluation\.lr=search needs held-out training data; give a rate, or null\.$",
+        match=r"^evaluation\.lr=search needs held-out training data; pass a rate or null\.$",
     ):
         searching().evaluate(lambda r: chosen, pool, toy.test, 0)
 
@@ -113,14 +117,20 @@ def test_searching_needs_held_out_images(toy, chosen, pool):
     [
         (
             {"lr": "serch"},
-            "evaluation.lr=serch must be a number greater than 0, or null, or search.",
+            "EvaluationProtocol.lr='serch' is unknown; allowed: numbers above 0, search, null. Did you mean 'search'?",
         ),
-        ({"search_rates": ()}, "evaluation.search_rates=[]: at least one, each greater than 0."),
+        (
+            {"search_rates": ()},
+            "evaluation.search_rates=[] must be a list of one or more numbers above 0.",
+        ),
         (
             {"search_rates": (0.1, 0.0)},
-            "evaluation.search_rates=[0.1, 0.0]: at least one, each greater than 0.",
+            "evaluation.search_rates=[0.1, 0.0] must be a list of one or more numbers above 0.",
         ),
-        ({"best_every": -1}, "evaluation.best_every=-1 is out of range; allowed: 0 or more."),
+        (
+            {"best_every": -1},
+            "EvaluationProtocol.best_every=-1 is out of range; allowed: whole numbers from 0.",
+        ),
     ],
 )
 def test_settings_that_cannot_be(settings, words):
@@ -139,7 +149,7 @@ def test_a_tenth_of_every_class_the_same_in_every_run(toy):
     assert len(kept) == 108
     again, _ = held_out_rows(toy)
     assert torch.equal(split.images, again.images)
-    rest = whole_set(toy, kept)
+    rest = full_training_set(toy, kept)
     held = {image.numpy().tobytes() for image in split.images}
     assert not held & {image.numpy().tobytes() for image in (rest.images * 255).round().byte()}
 
@@ -148,7 +158,7 @@ def test_at_most_five_thousand():
     labels = torch.arange(3).repeat_interleave(20_000)
     big = Split(torch.zeros(60_000, 1, 1, 1, dtype=torch.uint8), labels)
     split, kept = held_out_rows(RealData("big", big, big, ("a", "b", "c"), (0.0,), (1.0,)))
-    assert len(split) == MOST == 5000
+    assert len(split) == HELD_OUT_MAX == 5000
     assert len(kept) == 55_000
 
 
@@ -161,9 +171,9 @@ def test_a_set_that_contains_the_held_out_images_goes_without_them_meanwhile(toy
             asked.append(len(images))
 
     protocol = Counting(name="x", epochs=1, repeats=1, lr="search", search_rates=(0.1,))
-    held_out = hold_out(protocol, toy, whole=True)
+    held_out = hold_out(protocol, toy, full_data=True)
     assert isinstance(held_out, HeldOut)
-    whole = whole_set(toy)
+    whole = full_training_set(toy)
     protocol.evaluate(
         lambda r: whole,
         Pool(networks={"one": pool.networks["one"]}),
@@ -180,7 +190,7 @@ def test_a_set_that_contains_the_held_out_images_goes_without_them_meanwhile(toy
 
 
 def test_looks_at_the_test_set_change_no_number_and_are_kept_apart(toy, chosen, pool):
-    settings = {"lr": 0.05, "epochs": 7, "batch": 4, "drops": (0.5,)}
+    settings = {"lr": 0.05, "epochs": 7, "batch": 4, "lr_milestones": (0.5,)}
     never, some, every = (
         searching(**settings, best_every=n).evaluate(lambda r: chosen, pool, toy.test, 0)
         for n in (0, 3, 1)
@@ -201,9 +211,9 @@ def test_looks_at_the_test_set_change_no_number_and_are_kept_apart(toy, chosen, 
 def test_the_best_is_that_of_the_epochs(toy, chosen, pool):
     """With one look, at the end of epoch 2 of 3: the larger of that accuracy and the last."""
     short, whole = (
-        searching(lr=0.05, epochs=epochs, drops=(), best_every=0 if epochs == 2 else 2).evaluate(
-            lambda r: chosen, pool, toy.test, 0
-        )
+        searching(
+            lr=0.05, epochs=epochs, lr_milestones=(), best_every=0 if epochs == 2 else 2
+        ).evaluate(lambda r: chosen, pool, toy.test, 0)
         for epochs in (2, 3)
     )
     for name in pool.networks:
@@ -236,7 +246,7 @@ def test_what_cannot_be_held_out_is_told(counts, toy):
     few = replace(toy, train=Split(torch.zeros(len(labels), 1, 8, 8, dtype=torch.uint8), labels))
     with pytest.raises(
         DataError,
-        match=rf"no training image of toy can be held out: of its {len(labels)} a tenth is",
+        match=rf"toy has {len(labels)} training images, too few to hold out a tenth",
     ):
         held_out_rows(few)
 

@@ -6,8 +6,8 @@ import torch
 from dcond.augment import DiffAug
 from dcond.distributed import Ranks, use_group
 from dcond.evaluation import EvaluationProtocol
-from dcond.evaluation.full_data import evaluate_whole, hold_out
-from dcond.evaluation.sharding import Spread
+from dcond.evaluation.full_data import evaluate_full_data, hold_out
+from dcond.evaluation.sharding import TrainingGrid
 from dcond.models import MLP, ConvNet, Pool
 from dcond.types import SyntheticSet
 from helpers.lockstep import lockstep
@@ -30,8 +30,8 @@ def test_turns_go_on_from_row_to_row_so_no_process_does_two_more_than_another(co
     taken = {}
     for rank in range(count):
         with use_group(Ranks(rank, count)):
-            spread = Spread(["a", "b", "c"], 3, lambda group: iter(()))
-            taken[rank] = [(row, column) for row in range(3) for column in spread.own(row)]
+            grid = TrainingGrid(["a", "b", "c"], 3, lambda group: iter(()))
+            taken[rank] = [(row, column) for row in range(3) for column in grid.own_columns(row)]
     assert sorted(place for own in taken.values() for place in own) == [
         (row, column) for row in range(3) for column in range(3)
     ]
@@ -78,7 +78,7 @@ def test_a_kept_figure_counts_where_rank_0_finds_it(toy, tmp_path):
     protocol = EvaluationProtocol(name="t", epochs=1, repeats=2)
 
     def work(rank):
-        return evaluate_whole(protocol, POOL, toy, 0, tmp_path / str(rank.rank))
+        return evaluate_full_data(protocol, POOL, toy, 0, tmp_path / str(rank.rank))
 
     first, again = lockstep(2, work), lockstep(2, work)
     assert first[0].as_dict() == first[1].as_dict()

@@ -43,7 +43,7 @@ def test_a_network_that_cannot_be_stacked_is_trained_in_turn_and_says_so(sets, t
     assert len(built) == 6  # three for the stack, then one after another
     (note,) = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert note.getMessage().startswith(
-        "these networks cannot be stacked, so they are trained in turn: vmap"
+        "these networks cannot be stacked, training one after another: vmap"
     )
 
 
@@ -64,7 +64,7 @@ def test_what_does_not_fit_in_memory_is_begun_anew_in_smaller_stacks(sets, caplo
     assert found == [(float(r), 1.0) for r in range(5)]
     assert tried == [list("01234"), list("012"), list("01"), list("23"), ["4"]]
     messages = [record.getMessage() for record in caplog.records]
-    assert messages[0] == "5 networks at once do not fit in the device's memory; going on with 3"
+    assert messages[0] == "5 networks do not fit in the device's memory; training 3"
 
 
 def test_one_network_that_fails_alone_fails(sets):
@@ -77,7 +77,7 @@ def test_one_network_that_fails_alone_fails(sets):
 
 def test_elsewhere_it_is_measured_once_per_architecture(sets, monkeypatch):
     """On a stand-in for another device: what is measured is a step's worth of images, in both ways."""
-    monkeypatch.setattr(stacked, "_measured", {})
+    monkeypatch.setattr(stacked, "_stack_sizes", {})
     tried = []
 
     def briefly(group):
@@ -101,7 +101,7 @@ def test_elsewhere_it_is_measured_once_per_architecture(sets, monkeypatch):
 
 
 def test_a_network_that_cannot_be_stacked_is_found_out_by_measuring(sets, monkeypatch):
-    monkeypatch.setattr(stacked, "_measured", {})
+    monkeypatch.setattr(stacked, "_stack_sizes", {})
 
     def briefly(group):
         raise RuntimeError("vmap: not this one")
@@ -113,7 +113,7 @@ def test_a_network_that_cannot_be_stacked_is_found_out_by_measuring(sets, monkey
 
 def test_what_measures_leaves_the_results_alone(sets, toy, stacks, monkeypatch):
     """Whatever is measured trains networks of its own; the real ones begin after it."""
-    monkeypatch.setattr(stacked, "_measured", {})
+    monkeypatch.setattr(stacked, "_stack_sizes", {})
     how = settings(epochs=3)
     wanted, _ = train(replace(how, stack=False), NETWORKS[1], sets, toy)
     choose = stacked.choose_stack_size
@@ -131,4 +131,7 @@ def test_what_measures_leaves_the_results_alone(sets, toy, stacks, monkeypatch):
 def test_a_word_that_is_no_way_is_refused():
     with pytest.raises(ConfigError) as error:
         settings(stack="always")
-    assert str(error.value) == "evaluation.stack='always' is unknown; allowed: auto, true, false."
+    assert (
+        str(error.value)
+        == "EvaluationProtocol.stack='always' is unknown; allowed: true, false, auto."
+    )

@@ -22,12 +22,12 @@ from dcond.training.steps import (
 from dcond.whitening import fit_whitening
 
 NETWORK = MLP(name="MLP", hidden=(12,), lr=0.1)
-TEACHER = Teacher(network=NETWORK, epochs=8, batch=20, drops=(0.5,))
+TEACHER = Teacher(network=NETWORK, epochs=8, batch=20, lr_milestones=(0.5,))
 FAMILIES = ["color", "crop", "cutout", "flip", "scale", "rotate"]
 
 
 @pytest.fixture
-def taught(toy, tmp_path):
+def teacher(toy, tmp_path):
     return TEACHER.load_or_train(toy, tmp_path)
 
 
@@ -106,22 +106,24 @@ def test_batches_of_several_networks_are_labelled_as_each_alone(chosen):
 # --------------------------------------------------------------------------------------------------
 
 
-def test_it_knows_the_real_images_and_tells_of_itself(taught):
-    assert taught.facts["accuracy"] > 0.9
+def test_it_knows_the_real_images_and_tells_of_itself(teacher):
+    assert teacher.facts["accuracy"] > 0.9
     told = {"temperature": 4.0, "network": "MLP", "lr": 0.1, "epochs": 8, "seed": 0}
-    assert taught.facts.items() >= told.items()
-    assert not taught.network.training
+    assert teacher.facts.items() >= told.items()
+    assert not teacher.network.training
 
 
-def weights(taught):
-    return torch.cat([value.flatten() for value in taught.network.state_dict().values()])
+def weights(teacher):
+    return torch.cat([value.flatten() for value in teacher.network.state_dict().values()])
 
 
-def test_it_is_the_same_wherever_it_is_trained(taught, toy, tmp_path):
+def test_it_is_the_same_wherever_it_is_trained(teacher, toy, tmp_path):
     before = torch.random.get_rng_state()
-    assert torch.equal(weights(taught), weights(TEACHER.load_or_train(toy, tmp_path / "elsewhere")))
+    assert torch.equal(
+        weights(teacher), weights(TEACHER.load_or_train(toy, tmp_path / "elsewhere"))
+    )
     assert not torch.equal(
-        weights(taught), weights(replace(TEACHER, seed=1).load_or_train(toy, tmp_path))
+        weights(teacher), weights(replace(TEACHER, seed=1).load_or_train(toy, tmp_path))
     )
     assert torch.equal(before, torch.random.get_rng_state())
 
@@ -137,17 +139,17 @@ def trained(monkeypatch):
     return times
 
 
-def test_it_is_kept_and_used_again_at_any_temperature(taught, toy, tmp_path, trained):
+def test_it_is_kept_and_used_again_at_any_temperature(teacher, toy, tmp_path, trained):
     again = replace(TEACHER, temperature=20.0).load_or_train(toy, tmp_path)
     assert trained == []
-    assert torch.equal(weights(again), weights(taught))
-    assert again.facts == taught.facts | {"temperature": 20.0}
+    assert torch.equal(weights(again), weights(teacher))
+    assert again.facts == teacher.facts | {"temperature": 20.0}
     assert again.temperature == 20.0
     (file,) = tmp_path.glob("*")
     assert file.name.startswith("teacher_toy_MLP_")
 
 
-def test_other_settings_and_other_data_are_another_teacher(taught, toy, tmp_path, trained):
+def test_other_settings_and_other_data_are_another_teacher(teacher, toy, tmp_path, trained):
     other = replace(toy, train=replace(toy.train, images=toy.train.images.flip(0)))
     replace(TEACHER, epochs=7).load_or_train(toy, tmp_path)
     replace(TEACHER, network=replace(NETWORK, hidden=(13,))).load_or_train(toy, tmp_path)
@@ -167,20 +169,20 @@ def test_so_is_one_from_a_file_of_other_weights(toy, tmp_path, trained):
     assert len(trained) == 2
 
 
-def test_a_damaged_file_is_made_again(taught, toy, tmp_path, trained):
+def test_a_damaged_file_is_made_again(teacher, toy, tmp_path, trained):
     (file,) = tmp_path.glob("*")
     for content in (b"", b"PK\x03\x04", file.read_bytes()[:-200]):
         file.write_bytes(content)
-        assert torch.equal(weights(TEACHER.load_or_train(toy, tmp_path)), weights(taught))
+        assert torch.equal(weights(TEACHER.load_or_train(toy, tmp_path)), weights(teacher))
     torch.save({"weights": {"x": torch.zeros(1)}, "facts": {}}, file)
-    assert torch.equal(weights(TEACHER.load_or_train(toy, tmp_path)), weights(taught))
+    assert torch.equal(weights(TEACHER.load_or_train(toy, tmp_path)), weights(teacher))
     assert len(trained) == 4
 
 
 def test_a_teacher_that_cannot_be_kept_still_teaches(toy, tmp_path, caplog):
     (tmp_path / "cache").write_text("in the way")
     assert TEACHER.load_or_train(toy, tmp_path / "cache").facts["accuracy"] > 0.9
-    assert "the teacher could not be kept in" in caplog.text
+    assert "cannot cache the teacher in" in caplog.text
 
 
 def test_one_that_diverges_is_told_and_not_kept(toy, tmp_path):
@@ -192,12 +194,12 @@ def test_one_that_diverges_is_told_and_not_kept(toy, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_that_was_kept_diverged_is_made_again(taught, toy, tmp_path, trained):
+def test_one_that_was_kept_diverged_is_made_again(teacher, toy, tmp_path, trained):
     (file,) = tmp_path.glob("*")
     content = torch.load(file, weights_only=True)
     next(iter(content["weights"].values())).view(-1)[0] = torch.nan
     torch.save(content, file)
-    assert torch.equal(weights(TEACHER.load_or_train(toy, tmp_path)), weights(taught))
+    assert torch.equal(weights(TEACHER.load_or_train(toy, tmp_path)), weights(teacher))
     assert len(trained) == 1
 
 
@@ -208,7 +210,7 @@ def test_one_that_knows_next_to_nothing_is_told_whenever_it_teaches(toy, tmp_pat
     for _ in range(2):
         shown = f"{100 * TEACHER.load_or_train(other, tmp_path).facts['accuracy']:.1f} %"
     assert [line for line in caplog.messages if "near chance" in line] == 2 * [
-        f"teacher MLP: test accuracy {shown} is near chance (33.3 %), so its labels say next to nothing; "
+        f"teacher MLP: test accuracy {shown} is near chance (33.3 %), so its labels carry little information; "
         "try another teacher.lr, or more teacher.epochs"
     ]
     TEACHER.load_or_train(toy, tmp_path)
@@ -216,11 +218,11 @@ def test_one_that_knows_next_to_nothing_is_told_whenever_it_teaches(toy, tmp_pat
 
 
 @pytest.mark.parametrize("whitened", [False, True])
-def test_images_of_another_normalisation_are_labelled_as_its_own(whitened, taught, toy, chosen):
+def test_images_of_another_normalisation_are_labelled_as_its_own(whitened, teacher, toy, chosen):
     whitening = fit_whitening(toy.train.images) if whitened else None
     other = replace(chosen, mean=(0.1,), std=(0.7,), whitening=whitening)
     ours, theirs = (
-        taught.soft_labels(one.spec)
+        teacher.soft_labels(one.spec)
         .of(TrainingBatch(one.spec.normalise(one.images), one.labels))
         .labels
         for one in (chosen, other)
@@ -231,14 +233,17 @@ def test_images_of_another_normalisation_are_labelled_as_its_own(whitened, taugh
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ({"temperature": 0}, "teacher.temperature=0 is out of range; greater than 0."),
-        ({"lr": -1.0}, "teacher.lr=-1.0 must be a number greater than 0, or null."),
+        ({"temperature": 0}, "Teacher.temperature=0 is out of range; allowed: numbers above 0."),
+        ({"lr": -1.0}, "Teacher.lr=-1.0 is out of range; allowed: numbers above 0, null."),
         ({"epochs": 0}, "teacher.epochs=0 is out of range; allowed: whole numbers from 1."),
         (
             {"optimiser": "adam"},
             "teacher.optimiser='adam' is unknown; allowed: sgd, adamw. Did you mean 'adamw'?",
         ),
-        ({"drops": (1.0,)}, "teacher.drops=[1.0]: fractions of the epochs lie between 0 and 1."),
+        (
+            {"lr_milestones": (1.0,)},
+            "teacher.lr_milestones=[1.0]: fractions of the epochs lie between 0 and 1.",
+        ),
     ],
 )
 def test_bad_values_are_refused(words, message):
@@ -251,34 +256,35 @@ def test_bad_values_are_refused(words, message):
 # ---------------------------------------------------------------------------------------------
 
 
-def test_students_learn_from_it_whatever_the_labels_of_the_set(taught, toy, chosen):
+def test_students_learn_from_it_whatever_the_labels_of_the_set(teacher, toy, chosen):
     """Also with packed images and a searched rate."""
     wrong = replace(chosen, labels=(chosen.labels + 1) % 3)
-    alone = EvaluationProtocol(name="x", epochs=40, repeats=2, drops=(), lr=0.1)
+    alone = EvaluationProtocol(name="x", epochs=40, repeats=2, lr_milestones=(), lr=0.1)
     pool = Pool(networks={"one": NETWORK})
     assert alone.evaluate(lambda repeat: wrong, pool, toy.test, 0).average < 0.3
     found = replace(alone, teacher=TEACHER).evaluate(
-        lambda repeat: wrong, pool, toy.test, 0, taught=taught
+        lambda repeat: wrong, pool, toy.test, 0, teacher=teacher
     )
     assert found.average > 0.7
-    assert found.as_dict()["teacher"] == taught.facts
+    assert found.as_dict()["teacher"] == teacher.facts
     assert (
-        alone.evaluate(lambda repeat: chosen, pool, toy.test, 0, taught=taught).teacher is None
+        alone.evaluate(lambda repeat: chosen, pool, toy.test, 0, teacher=teacher).teacher is None
     )  # not asked for
 
 
-def test_it_is_the_same_result_again(taught, toy, chosen):
+def test_it_is_the_same_result_again(teacher, toy, chosen):
     protocol = EvaluationProtocol(
-        name="x", epochs=3, repeats=2, drops=(), cutmix_p=0.5, teacher=TEACHER
+        name="x", epochs=3, repeats=2, lr_milestones=(), cutmix_p=0.5, teacher=TEACHER
     )
     pool = Pool(networks={"one": NETWORK})
     twice = [
-        protocol.evaluate(lambda repeat: chosen, pool, toy.test, 0, taught=taught) for _ in range(2)
+        protocol.evaluate(lambda repeat: chosen, pool, toy.test, 0, teacher=teacher)
+        for _ in range(2)
     ]
     assert twice[0].networks["one"].accuracies == twice[1].networks["one"].accuracies
 
 
 def test_a_protocol_without_its_teacher_trained_is_refused(toy, chosen):
     protocol = EvaluationProtocol(name="x", epochs=1, teacher=TEACHER)
-    with pytest.raises(ConfigError, match="a protocol with a teacher needs it trained"):
+    with pytest.raises(ConfigError, match="a protocol with a teacher needs a trained one"):
         protocol.evaluate(lambda repeat: chosen, Pool(networks={"one": NETWORK}), toy.test, 0)

@@ -17,15 +17,15 @@ FAMILIES = ["color", "crop", "cutout", "flip", "scale", "rotate"]
 SCHEDULES = {  # 50 steps: 25 epochs of a batch of 4 and one of 2
     "sgd": {
         "lr": 0.02,
-        "drops": (0.4, 0.8),
-        "drop": 0.5,
-        "forget_at_drop": True,
+        "lr_milestones": (0.4, 0.8),
+        "lr_gamma": 0.5,
+        "reset_optimizer_at_drop": True,
         "augment": DiffAug(FAMILIES),
     },
     "adamw": {
         "lr": 0.002,
         "optimiser": "adamw",
-        "drops": (0.5,),
+        "lr_milestones": (0.5,),
         "augment": DiffAug(FAMILIES, "idc"),
     },
 }
@@ -40,11 +40,11 @@ def check_equal(
     *,
     dtype=torch.float64,
     tolerance=1e-9,
-    taught=None,
+    teacher=None,
 ):
-    wanted, networks = train(replace(how, stack=False), inner, sets, toy, dtype, taught=taught)
+    wanted, networks = train(replace(how, stack=False), inner, sets, toy, dtype, teacher=teacher)
     assert not stacks
-    found, _ = train(replace(how, stack=True), inner, sets, toy, dtype, taught=taught)
+    found, _ = train(replace(how, stack=True), inner, sets, toy, dtype, teacher=teacher)
     (stack,) = stacks
     for r, network in enumerate(networks):
         for name, value in network.named_parameters():
@@ -86,27 +86,32 @@ def test_hard_labels_and_plain_images(sets, toy, stacks):
 
 
 @pytest.fixture
-def taught(toy, tmp_path):
+def teacher(toy, tmp_path):
     """A teacher in float64, so that what it says of one batch and of several together is the same but for 1e-12."""
     found = Teacher(network=NETWORKS[1], epochs=2, lr=0.1).load_or_train(toy, tmp_path)
     return replace(found, network=found.network.double())
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
-def test_labels_by_a_teacher(schedule, sets, toy, stacks, taught):
+def test_labels_by_a_teacher(schedule, sets, toy, stacks, teacher):
     """On packed sets, with augmentation and CutMix."""
     how = settings(
         cutmix_p=0.5, **SCHEDULES[schedule], teacher=Teacher(network=NETWORKS[1], epochs=2)
     )
     check_equal(
-        how, NETWORKS[0], lambda repeat: replace(sets(repeat), factor=2), toy, stacks, taught=taught
+        how,
+        NETWORKS[0],
+        lambda repeat: replace(sets(repeat), factor=2),
+        toy,
+        stacks,
+        teacher=teacher,
     )
 
 
-def test_rates_searched_on_labels_by_a_teacher(sets, toy, stacks, taught):
-    teacher = Teacher(network=NETWORKS[1], epochs=2)
-    how = settings(epochs=5, lr="search", search_rates=(0.001, 0.05), repeats=1, teacher=teacher)
-    given = {"held_out": hold_out(how, toy), "taught": taught}
+def test_rates_searched_on_labels_by_a_teacher(sets, toy, stacks, teacher):
+    recipe = Teacher(network=NETWORKS[1], epochs=2)
+    how = settings(epochs=5, lr="search", search_rates=(0.001, 0.05), repeats=1, teacher=recipe)
+    given = {"held_out": hold_out(how, toy), "teacher": teacher}
     wanted, _ = train(replace(how, stack=False), NETWORKS[1], sets, toy, **given)
     found, _ = train(replace(how, stack=True), NETWORKS[1], sets, toy, **given)
     assert len(stacks) == 1

@@ -46,7 +46,10 @@ class Kept(Recipe):
 
 def settings(**given) -> EvaluationProtocol:
     return EvaluationProtocol(
-        **({"name": "x", "epochs": 25, "batch": 4, "repeats": 3, "drops": (), "lr": 0.02} | given)
+        **(
+            {"name": "x", "epochs": 25, "batch": 4, "repeats": 3, "lr_milestones": (), "lr": 0.02}
+            | given
+        )
     )
 
 
@@ -57,11 +60,11 @@ def train(
     toy,
     dtype=torch.float64,
     held_out=None,
-    taught=None,
+    teacher=None,
 ):
     """Return what was found and the networks that were built on the way."""
     recipe = Kept(name=inner.name, inner=inner, dtype=dtype)
     found = how.evaluate(
-        sets, Pool(networks={inner.name: recipe}), toy.test, 0, held_out=held_out, taught=taught
+        sets, Pool(networks={inner.name: recipe}), toy.test, 0, held_out=held_out, teacher=teacher
     )
     return found.networks[inner.name], recipe.built

@@ -28,7 +28,7 @@ def watched(name="MLP", lr=0.05) -> WatchedMLP:
 
 def quick(**settings) -> EvaluationProtocol:
     return EvaluationProtocol(
-        **({"name": "quick", "epochs": 5, "repeats": 2, "drops": ()} | settings)
+        **({"name": "quick", "epochs": 5, "repeats": 2, "lr_milestones": ()} | settings)
     )
 
 

@@ -74,7 +74,7 @@ def test_packed_images_hold_factor_squared_different_real_ones(flat, shrink):
 
 
 def test_more_images_per_class_than_there_are_is_refused_in_words(toy):
-    words = r"ipc=31 needs 31 images per class; class 'right' of toy has 30\. Lower ipc, or take init=noise\."
+    words = r"ipc=31 needs 31 images per class; class 'right' of toy has 30\. Use a smaller ipc, or init=noise\."
     for attempt in (
         lambda: check_ipc(toy, 31),
         lambda: FromReal(rule=Random())(toy, 31, 1, Streams(0)),
@@ -89,7 +89,7 @@ def test_packing_more_than_a_class_has_says_so_and_repeats(toy, caplog):
         images = FromReal(rule=Random())(toy, 8, 2, Streams(0))  # 32 of 30
     assert images.shape == (24, 1, 8, 8)
     assert caplog.messages == [
-        "packing takes 32 images per class; class 'right' has 30: some are used more than once"
+        "packing uses 32 images per class; class 'right' has 30: some are used more than once"
     ]
 
 
@@ -103,11 +103,11 @@ def test_enough_images_are_no_news(toy, caplog):
     [
         (
             lambda: Noise(space="normalized"),
-            "init.space='normalized' is unknown; allowed: normalised, pixel.",
+            "Noise.space='normalized' is unknown; allowed: normalised, pixel.",
         ),
         (
             lambda: FromReal(rule=Random(), shrink="box"),
-            "init.shrink='box' is unknown; allowed: antialias, nearest, aligned.",
+            "FromReal.shrink='box' is unknown; allowed: antialias, nearest, aligned.",
         ),
     ],
 )

@@ -143,8 +143,8 @@ def test_the_embedding_of_an_image_does_not_depend_on_its_batch(toy):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"train_steps": -1}, "train_steps=-1 is out of range; allowed: 0 or more."),
-        ({"batch": 0}, "batch=0 is out of range; allowed: 1 or more."),
+        ({"train_steps": -1}, "Embedding.train_steps=-1 is out of range; allowed: whole numbers from 0."),
+        ({"batch": 0}, "Embedding.batch=0 is out of range; allowed: whole numbers from 1."),
     ],
 )
 def test_settings_of_the_embedding_that_cannot_be_are_refused(settings, words):

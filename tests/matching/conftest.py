@@ -5,4 +5,4 @@ import pytest
 
 @pytest.fixture
 def narrow_vgg(monkeypatch):
-    monkeypatch.setattr("dcond.models.vgg.WIDTHS", ((8,), (8,), (8, 8), (8, 8), (8, 8)))
+    monkeypatch.setattr("dcond.models.classic.VGG_WIDTHS", ((8,), (8,), (8, 8), (8, 8), (8, 8)))

@@ -29,16 +29,13 @@ SMALL = {
     "train_steps": 10,
     "width": 16,
     "batch_real": 16,
-    "outer": 3,
     "inner_epochs": 2,
-}
-SMALL |= {
-    "steps_per_network": 5,
     "train_images": 32,
     "batch_train": 32,
     "inner_steps": 2,
     "heads": 2,
 }
+STEPS_PER_NETWORK = {"idc": 5, "m3d": 5}  # 3 for the others
 SHALLOW = {"depth": 1}  # where a depth is set at all: null takes it from the image's size
 
 
@@ -73,9 +70,10 @@ class Parts:
 def make_parts(name: str, *words: str, **settings) -> Parts:
     """Compose ``method=name`` with more words; ``settings`` replace values by their last name, where there is one."""
     cfg = copy.deepcopy(_composed((f"method={name}", *words)))
+    small = SMALL | {"steps_per_network": STEPS_PER_NETWORK.get(name, 3)}
     with open_dict(cfg):
         for part in (cfg.model, cfg.method, cfg.init):
-            _replace(part, SMALL | settings)
+            _replace(part, small | settings)
     return Parts(build(cfg.method, name), build(cfg.init, "init"))
 
 

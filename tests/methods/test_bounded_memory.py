@@ -66,7 +66,7 @@ def in_parts(monkeypatch):
 @pytest.mark.parametrize("method", STEPPING)
 def test_a_step_made_class_by_class_is_the_one_made_at_once(method, toy, condense, monkeypatch):
     words = (
-        ["init=real", "method.choice=random"] if method == "hmdc" else []
+        ["init=real", "method.real_selection=random"] if method == "hmdc" else []
     )  # k-means draws class after class
     once = condense(method, toy, *words, **SMALL, chunk=16)
     in_parts(monkeypatch)

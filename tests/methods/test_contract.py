@@ -24,7 +24,7 @@ METHODS = sorted(path.stem for path in (conf_dir() / "method").glob("*.yaml"))
 POOL = Pool(
     networks={"ConvNet": ConvNet(name="ConvNet", width=16), "MLP": MLP(name="MLP", hidden=(32,))}
 )
-PROTOCOL = EvaluationProtocol(name="test", epochs=40, repeats=2, drops=())
+PROTOCOL = EvaluationProtocol(name="test", epochs=40, repeats=2, lr_milestones=())
 
 OPTIMISING = [
     name

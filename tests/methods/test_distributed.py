@@ -16,7 +16,7 @@ ALONE = set()  # methods that take steps and do not divide their classes; torchr
 TOLERANCE = 5e-6  # of a pixel in [0, 1], after these few steps; found: 0, for DEGM 7e-7
 FEW = {
     "steps": 4,
-    "outer": 2,
+    "steps_per_network": 2,
     "steps_per_network": 2,
     "inner_epochs": 1,
     "batch_real": 8,
@@ -82,11 +82,16 @@ def test_so_do_two_and_one_per_class(method, count, shared, five):
         ("degm", [], {"levels": "interleaved"}),
         ("dsa", [], {"inner": "measured"}),
         ("m3d", [], {"sweep": "sequential", "batch_synthetic": 4}),
-        ("idc", [], {"sweep": "sequential", "early": 1}),
+        ("idc", [], {"sweep": "sequential", "warmup_epochs": 1}),
         (
             "hmdc",
             [],
-            {"choice": "random", "gbm": False, "unit_gradients": False, "distillation": "none"},
+            {
+                "real_selection": "random",
+                "gbm": False,
+                "unit_gradients": False,
+                "distillation": "none",
+            },
         ),
     ],
 )

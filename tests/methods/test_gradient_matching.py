@@ -40,7 +40,7 @@ def test_the_shipped_tables_sum_as_derived():
 )
 def test_the_inner_rules_train_as_long_as_they_say(rule, wanted, condense, toy, monkeypatch):
     epochs = count_epochs(monkeypatch)
-    condense("degm", toy, steps=3, outer=3, inner_epochs=7, inner=rule)
+    condense("degm", toy, steps=3, steps_per_network=3, inner_epochs=7, inner=rule)
     assert epochs == wanted
 
 
@@ -50,7 +50,7 @@ def test_the_inner_rules_train_as_long_as_they_say(rule, wanted, condense, toy, 
 def test_the_measured_rule_stops_at_the_first_rise(losses, wanted, condense, toy, monkeypatch):
     epochs, left = count_epochs(monkeypatch), iter(losses)
     monkeypatch.setattr(GradientMatching, "_loss", staticmethod(lambda *args: next(left)))
-    condense("degm", toy, steps=2, outer=2, inner="measured")
+    condense("degm", toy, steps=2, steps_per_network=2, inner="measured")
     assert epochs == [wanted]
 
 
@@ -77,7 +77,7 @@ def test_each_of_degms_switches_changes_the_images_and_none_of_them_is_dc(conden
         "levels": "intra",
         "distance": "rowwise",
         "inner": "fixed",
-        "inner_momentum": 0.0,
+        "momentum_network": 0.0,
     }
     assert condense("degm", toy, **plain).bytes == condense("dc", toy, steps=4).bytes
     switches = [
@@ -98,7 +98,7 @@ def test_levels_may_take_turns_by_network(condense, toy, monkeypatch):
         return plain(*args, within=within, across=across)
 
     monkeypatch.setattr(ClassGradients, "match", match)
-    condense("degm", toy, steps=5, outer=2, inner="fixed", levels="interleaved")
+    condense("degm", toy, steps=5, steps_per_network=2, inner="fixed", levels="interleaved")
     assert turns == ["within", "within", "across", "across", "within"]
 
 
@@ -125,7 +125,7 @@ def test_k_image_steps_and_k_minus_one_trainings_per_network(condense, toy, monk
     monkeypatch.setattr(ClassGradients, "match", match)
     monkeypatch.setattr(GradientMatching, "_train", train)
     monkeypatch.setattr(ConvNet, "reset", reset)
-    condense("dc", toy, steps=7, outer=3, inner_epochs=1)
+    condense("dc", toy, steps=7, steps_per_network=3, inner_epochs=1)
     once = ["image", "train", "image", "train", "image"]
     assert seen == [*once, "new", *once, "new", "image"]
 
@@ -145,9 +145,9 @@ def test_batch_norm_networks_are_matched_with_frozen_statistics(condense, toy):
     ("setting", "words"),
     [
         ({"distance": "mse"}, "method.distance='mse' is unknown"),
-        ({"inner_momentum": 1.0}, "method.inner_momentum=1.0; allowed"),
+        ({"momentum_network": 1.0}, "method.momentum_network=1.0; allowed"),
         ({"lr_network": 0.0}, "method.lr_network=0.0 must be greater than 0"),
-        ({"outer": 0}, "method.outer=0 is out of range"),
+        ({"steps_per_network": 0}, "method.steps_per_network=0 is out of range"),
         (
             {"levels": "inner"},
             "method.levels='inner' is unknown; allowed: intra, inter, both, interleaved",

@@ -25,7 +25,7 @@ def test_one_network_is_plain_gradient_matching(parts, run_made, toy, tmp_path):
     plain = {
         "cutmix_real": 0,
         "cutmix_synthetic": 0,
-        "choice": "random",
+        "real_selection": "random",
         "unit_gradients": False,
         "factor": 1,
     }
@@ -61,8 +61,8 @@ def test_every_switch_changes_the_images(parts, run_made, toy, tmp_path):
         {"unit_gradients": False},
         {"distillation": "none"},
         {"mix_softmax": "target"},
-        {"choice": "random"},
-        {"refresh": 1},
+        {"real_selection": "random"},
+        {"select_every": 1},
         {"cutmix_real": 0.0},
         {"cutmix_synthetic": 0.0},
         {"cutmix_train": 0.0},
@@ -82,11 +82,11 @@ def test_every_switch_changes_the_images(parts, run_made, toy, tmp_path):
 @pytest.mark.parametrize("architecture", ["test_vit", "test_resnet", "test_convnext"])
 def test_any_network_of_timm_condenses_with_a_convnet(architecture, parts, toy):
     theirs = Timm(name="T", architecture=architecture, input_size=32, lr=0.01)
-    pool = Pool(networks={"C": ConvNet(name="C", width=4), "T": theirs})
+    pool = Pool(networks={"C": ConvNet(name="C", width=4), "distillation": theirs})
     made = parts("hmdc", "init=mix", batch_real=4)
     made = dataclasses.replace(made, method=dataclasses.replace(made.method, pool=pool))
     metrics, state, before, after = step_once(made, toy)
-    assert list(metrics) == ["loss", "loss_C", "loss_T", "loss_md"]
+    assert list(metrics) == ["loss", "loss_C", "loss_distillation", "loss/distillation"]
     assert all(value > 0 for value in metrics.values())
     assert (after - before).abs().amax((1, 2, 3)).min() > 0
     weights = [parameter.detach().clone() for parameter in state.learners.networks[1].parameters()]
@@ -103,7 +103,13 @@ def test_three_networks_have_a_loss_each_and_one_of_distillation(parts, toy):
     for form in ("mean", "pairwise"):
         made = parts("hmdc", THREE, f"method.distillation={form}", width=8)
         metrics = step_once(made, toy)[0]
-        assert list(metrics) == ["loss", "loss_ConvNet", "loss_ResNet", "loss_ViT", "loss_md"]
+        assert list(metrics) == [
+            "loss",
+            "loss_ConvNet",
+            "loss_ResNet",
+            "loss_ViT",
+            "loss/distillation",
+        ]
         total = sum(value for name, value in metrics.items() if name != "loss")
         torch.testing.assert_close(metrics["loss"], total)
         assert all(value > 0 for value in metrics.values())
@@ -136,11 +142,11 @@ def test_the_linear_schedule_falls_by_equal_steps_to_nothing(
 def balanced_plainly(seen, every, reduce):
     """Follow A and w_cj = min_i A_ci / A_cj entry by entry, from (steps under these networks, gradients) to Σ_j w g."""
     sums, peaks = [], {}
-    for outer, gradients in seen:
+    for step, gradients in seen:
         losses, classes = gradients.shape[:2]
-        if outer == 0:
+        if step == 0:
             peaks = {(c, j): 1e-6 for c in range(classes) for j in range(losses)}
-        if outer % every == 0:
+        if step % every == 0:
             for c, j in peaks:
                 peak = max(abs(value) for value in gradients[j, c].flatten().tolist())
                 peaks[c, j] = peaks[c, j] + peak if reduce == "sum" else max(peaks[c, j], peak)
@@ -161,17 +167,17 @@ def test_losses_are_weighed_by_the_peaks_sampled_so_far(
     plain = HMDC._balanced
 
     def balanced(self, gradients, state):
-        seen.append((state.outer, gradients.clone()))
+        seen.append((state.network_steps, gradients.clone()))
         got.append(plain(self, gradients, state))
         return got[-1]
 
     monkeypatch.setattr(HMDC, "_balanced", balanced)
     run_made(
-        parts("hmdc", f"method.gbm_reduce={reduce}", steps=8, outer=5, gbm_every=2),
+        parts("hmdc", f"method.gbm_reduce={reduce}", steps=8, steps_per_network=5, gbm_every=2),
         toy,
         tmp_path / "run",
     )
-    assert [outer for outer, _ in seen] == [0, 1, 2, 3, 4, 0, 1, 2]
+    assert [step for step, _ in seen] == [0, 1, 2, 3, 4, 0, 1, 2]
     wanted = balanced_plainly(seen, 2, reduce)
     for ours, plainly in zip(got, wanted, strict=True):
         torch.testing.assert_close(ours, plainly, rtol=1e-4, atol=1e-5 * float(plainly.abs().max()))
@@ -193,8 +199,8 @@ def test_half_precision_of_the_first_order_passes_changes_little(condense, toy):
     [
         ({"schedule": "cosine"}, "method.schedule='cosine' is unknown; allowed: constant, linear."),
         (
-            {"choice": "k_means"},
-            "method.choice='k_means' is unknown; allowed: kmeans, random. Did you mean 'kmeans'?",
+            {"real_selection": "k_means"},
+            "method.real_selection='k_means' is unknown; allowed: kmeans, random. Did you mean 'kmeans'?",
         ),
         ({"gbm_reduce": "mean"}, "method.gbm_reduce='mean' is unknown; allowed: sum, max."),
         (
@@ -204,8 +210,14 @@ def test_half_precision_of_the_first_order_passes_changes_little(condense, toy):
         ({"mix_softmax": "tap"}, "method.mix_softmax='tap' is unknown; allowed: source, target."),
         ({"lr_alignment": 0.0}, "method.lr_alignment=0.0 must be greater than 0."),
         ({"cutmix_real": 1.5}, "method.cutmix_real=1.5 is out of range; allowed: 0 to 1."),
-        ({"outer": 0}, "method.outer=0 is out of range; allowed: whole numbers from 1."),
-        ({"refresh": 0}, "method.refresh=0 is out of range; allowed: whole numbers from 1."),
+        (
+            {"steps_per_network": 0},
+            "method.steps_per_network=0 is out of range; allowed: whole numbers from 1.",
+        ),
+        (
+            {"select_every": 0},
+            "method.select_every=0 is out of range; allowed: whole numbers from 1.",
+        ),
     ],
 )
 def test_settings_that_cannot_be_are_refused(setting, words):

@@ -38,7 +38,7 @@ def choices(monkeypatch):
 
     def choose(self, real, state):
         states.append(state)
-        made.append((state.outer, set()))
+        made.append((state.network_steps, set()))
         return plain_choose(self, real, state)
 
     def embed(network, *rest):
@@ -54,7 +54,9 @@ def test_the_choice_is_kept_between_refreshes_and_networks_take_turns(
     parts, run_made, toy, tmp_path, choices
 ):
     run_made(
-        parts("hmdc", "init=noise", "method.refresh=2", steps=9, outer=5), toy, tmp_path / "run"
+        parts("hmdc", "init=noise", "method.select_every=2", steps=9, steps_per_network=5),
+        toy,
+        tmp_path / "run",
     )
     once = [(0, {0}), (2, {1}), (4, {0})]
     assert choices == [*once, *once[:2]]
@@ -63,9 +65,11 @@ def test_the_choice_is_kept_between_refreshes_and_networks_take_turns(
 def test_networks_that_live_no_longer_than_a_choice_leave_it_to_the_first(
     parts, run_made, toy, tmp_path, choices
 ):
-    """The turns are counted from the start of each set of networks: with outer <= refresh no other ever embeds."""
+    """The turns are counted from the start of each set of networks: with steps_per_network <= select_every no other ever embeds."""
     run_made(
-        parts("hmdc", "init=noise", "method.refresh=10", steps=13, outer=4), toy, tmp_path / "run"
+        parts("hmdc", "init=noise", "method.select_every=10", steps=13, steps_per_network=4),
+        toy,
+        tmp_path / "run",
     )
     assert choices == [(0, {0})] * 4
 
@@ -90,7 +94,7 @@ def test_networks_are_trained_between_image_steps_and_start_anew_after_outer_one
         return plain_balanced(self, gradients, state)
 
     monkeypatch.setattr(HMDC, "_balanced", balanced)
-    run_made(parts("hmdc", steps=5, outer=2), toy, tmp_path / "run")
+    run_made(parts("hmdc", steps=5, steps_per_network=2), toy, tmp_path / "run")
     assert seen == ["train", "renew", "train", "renew"]
     start = module.balance.START
     assert [value == pytest.approx(start) for value in accumulators] == [
@@ -109,7 +113,7 @@ def test_batch_norm_is_frozen_on_the_real_batch_while_gradients_are_matched(
     plain = {
         "cutmix_real": 0,
         "cutmix_synthetic": 0,
-        "choice": "random",
+        "real_selection": "random",
         "unit_gradients": False,
         "factor": 1,
     }
@@ -154,7 +158,7 @@ def test_batch_norm_learns_statistics_once_in_a_step_and_goes_on_learning_after_
     words = (
         "pool@learners=convnet_resnet_vit",
         "learners.networks.ConvNet.norm=batch",
-        "method.choice=random",
+        "method.real_selection=random",
     )
     _, state, _, _ = step_once(parts("hmdc", *words, width=8), toy)
     norms = [

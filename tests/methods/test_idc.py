@@ -144,8 +144,11 @@ def test_a_network_without_convolutions_is_refused_before_the_first_step(condens
         ({"steps_per_network": 2.5}, "method.steps_per_network=2.5 is out of range"),
         ({"train_images": 0}, "method.train_images=0 is out of range"),
         ({"batch_train": 0}, "method.batch_train=0 is out of range"),
-        ({"early": -1}, "method.early=-1 is out of range; allowed: whole numbers from 0."),
-        ({"early": 0.5}, "method.early=0.5 is out of range"),
+        (
+            {"warmup_epochs": -1},
+            "method.warmup_epochs=-1 is out of range; allowed: whole numbers from 0.",
+        ),
+        ({"warmup_epochs": 0.5}, "method.warmup_epochs=0.5 is out of range"),
         ({"lr": 0.0}, "lr=0.0 must be greater than 0"),
         ({"lr_network": 0.0}, "method.lr_network=0.0 must be greater than 0."),
         ({"momentum_network": 1.0}, "method.momentum_network=1.0; allowed: 0 <= m < 1."),

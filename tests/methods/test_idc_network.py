@@ -84,9 +84,9 @@ def test_a_network_and_its_optimiser_serve_for_steps_per_network_steps(real, mat
     assert not state.optimiser.state  # the momentum of the last network is forgotten
 
 
-@pytest.mark.parametrize("early", [0, 2])
+@pytest.mark.parametrize("warmup_epochs", [0, 2])
 def test_a_new_network_is_trained_for_early_epochs_before_it_is_matched(
-    early, real, matched, trained_on
+    warmup_epochs, real, matched, trained_on
 ):
-    run(real, start(real), 2, early=early, steps_per_network=1)
-    assert sum(len(images) for images, _ in trained_on) == 2 * early * CLASSES * PER_CLASS
+    run(real, start(real), 2, warmup_epochs=warmup_epochs, steps_per_network=1)
+    assert sum(len(images) for images, _ in trained_on) == 2 * warmup_epochs * CLASSES * PER_CLASS

@@ -19,7 +19,7 @@ from dcond.paths import conf_dir
 
 VALUES = Path(__file__).parents[1] / "values.json"
 FILES = sorted((conf_dir() / "method").glob("*.yaml"))
-FIXED = {"hmdc": ("init=real", "method.choice=random"), "degm": ("method.inner=fixed",)}
+FIXED = {"hmdc": ("init=real", "method.real_selection=random"), "degm": ("method.inner=fixed",)}
 METHODS = [path.stem for path in FILES if yaml.safe_load(path.read_text()).get("steps")]
 
 

@@ -113,17 +113,17 @@ def test_depth_too_large_names_the_largest(make_spec):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"depth": 0}, "C: depth=0 is out of range; allowed: whole numbers from 1"),
-        ({"width": "wide"}, "C: width='wide' is out of range; allowed: whole numbers from 1"),
-        ({"norm": "instnce"}, "C: norm='instnce' is unknown; .*Did you mean 'instance'"),
+        ({"depth": 0}, "ConvNet.depth=0 is out of range; allowed: whole numbers from 1"),
+        ({"width": "wide"}, "ConvNet.width='wide' must be a whole number"),
+        ({"norm": "instnce"}, "ConvNet.norm='instnce' is unknown; .*Did you mean 'instance'"),
         (
             {"activation": "swish"},
-            "C: activation='swish' is unknown; allowed: relu, leaky_relu, silu, sigmoid",
+            "ConvNet.activation='swish' is unknown; allowed: relu, leaky_relu, silu, sigmoid",
         ),
-        ({"pooling": "mean"}, "C: pooling='mean' is unknown; allowed: avg, max, none"),
+        ({"pooling": "mean"}, "ConvNet.pooling='mean' is unknown; allowed: avg, max, none"),
         (
             {"norm": "group", "width": 6},
-            "C: width=6 does not divide into the 4 groups of norm=group",
+            "C: width=6 is not a multiple of 4, the number of groups of norm=group",
         ),
     ],
 )

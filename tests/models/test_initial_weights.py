@@ -102,7 +102,7 @@ def test_a_file_of_another_network_is_told_before_any_work(make_spec, saved, tmp
     Pool(networks={"Mine": recipe}).fetch()  # a state_dict it is
     with pytest.raises(
         ConfigError,
-        match=r"Mine: .*w.pt is of another network \(stages.*: 4.* in the file, 8.* in M",
+        match=r"Mine: .*w.pt belongs to another network \(stages.*: 4.* in the file, 8.* in M",
     ):
         recipe.build(make_spec(side=16, classes=5), rng())
     with pytest.raises(ConfigError, match=r"in the file, none in Mine|none in the file"):
@@ -125,7 +125,7 @@ def test_a_file_that_cannot_be_read_is_one_line(content, tmp_path):
 @pytest.mark.parametrize("content", [[], {}, {"epoch": 3}, torch.zeros(3)])
 def test_a_file_of_something_else_is_refused(content, tmp_path):
     torch.save(content, tmp_path / "w.pt")
-    with pytest.raises(ConfigError, match=r"is no state_dict of tensors; save it with"):
+    with pytest.raises(ConfigError, match=r"is not a state_dict of tensors; save it with"):
         MLP(name="MLP", weights=str(tmp_path / "w.pt")).fetch()
 
 

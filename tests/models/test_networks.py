@@ -230,7 +230,7 @@ def test_he_out_initialisation(make_spec):
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: MLP(name="M", hidden=()), "M: hidden is empty; name at least one width"),
+        (lambda: MLP(name="M", hidden=()), "M: hidden is empty; give at least one width"),
         (
             lambda: MLP(name="M", hidden=(0,)),
             "M: hidden width=0 is out of range; allowed: whole numbers from 1",
@@ -242,36 +242,42 @@ def test_he_out_initialisation(make_spec):
         ),
         (
             lambda: ResNet(name="R", width=2.5),
-            "R: width=2.5 is out of range; allowed: whole numbers from 1",
+            "ResNet.width=2.5 must be a whole number",
         ),
         (
             lambda: ResNet(name="R", norm="instanc"),
-            "R: norm='instanc' is unknown; .*Did you mean 'instance'",
+            "ResNet.norm='instanc' is unknown; .*Did you mean 'instance'",
         ),
         (
             lambda: ResNet(name="R", downsample="pool"),
-            "R: downsample='pool' is unknown; allowed: stride, avg_pool",
+            "ResNet.downsample='pool' is unknown; allowed: stride, avg_pool",
         ),
-        (lambda: ResNet(name="R", head="max"), "R: head='max' is unknown; allowed: mean, flatten"),
-        (lambda: ResNet(name="R", stem="big"), "R: stem='big' is unknown; allowed: plain, by_size"),
+        (
+            lambda: ResNet(name="R", head="max"),
+            "ResNet.head='max' is unknown; allowed: mean, flatten",
+        ),
+        (
+            lambda: ResNet(name="R", stem="big"),
+            "ResNet.stem='big' is unknown; allowed: plain, by_size",
+        ),
         (
             lambda: ResNet(name="R", initialisation="he"),
-            "R: initialisation='he' is unknown; allowed: default, he_out",
+            "ResNet.initialisation='he' is unknown; allowed: default, he_out",
         ),
         (
             lambda: ResNet(name="R", norm="group", width=6),
-            "R: width=6 does not divide into the 4 groups",
+            "R: width=6 is not a multiple of 4",
         ),
         (
             lambda: VGG11(name="V", norm="layer"),
-            "V: norm='layer' is unknown; allowed: instance, batch, group, none",
+            "VGG11.norm='layer' is unknown; allowed: instance, batch, group, none",
         ),
         (
             lambda: AlexNet(name="A", norm="layer"),
-            "A: norm='layer' is unknown; allowed: none, batch, instance, group",
+            "AlexNet.norm='layer' is unknown; allowed: none, batch, instance, group",
         ),
-        (lambda: LeNet(name="L", lr=0), "L: lr=0 must be a number greater than 0"),
-        (lambda: LeNet(name="L", lr="abc"), "L: lr='abc' must be a number greater than 0"),
+        (lambda: LeNet(name="L", lr=0), "LeNet.lr=0 is out of range; allowed: numbers above 0"),
+        (lambda: LeNet(name="L", lr="abc"), "LeNet.lr='abc' must be a number"),
     ],
 )
 def test_bad_settings(make, words):

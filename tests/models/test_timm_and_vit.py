@@ -67,9 +67,9 @@ def test_vit_initialisation_keeps_the_variance(make_spec):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"patch": 0}, "V: patch=0 is out of range; allowed: whole numbers from 1"),
-        ({"depth": 0}, "V: depth=0 is out of range; allowed: whole numbers from 1"),
-        ({"width": 64, "heads": 3}, "V: width=64 does not divide into 3 heads"),
+        ({"patch": 0}, "ViT.patch=0 is out of range; allowed: whole numbers from 1"),
+        ({"depth": 0}, "ViT.depth=0 is out of range; allowed: whole numbers from 1"),
+        ({"width": 64, "heads": 3}, "V: width=64 is not a multiple of heads=3"),
     ],
 )
 def test_bad_vit_settings(settings, words):
@@ -179,7 +179,7 @@ def test_weights_that_cannot_be_read_say_what_to_do(tmp_path, make_spec):
     recipe = Timm(
         name="T", architecture="test_vit", pretrained=True, checkpoint=str(tmp_path / "none.pth")
     )
-    words = "T: the pretrained weights of 'test_vit' could not be read .*fetch them once .* or set pretrained=false"
+    words = "T: the pretrained weights of 'test_vit' cannot be read .*fetch them once .* or set pretrained=false"
     with pytest.raises(ConfigError, match=words):
         recipe.build(make_spec(), rng())
 
@@ -196,7 +196,7 @@ def test_caches_know_a_checkpoint_by_its_content(weights, tmp_path):
     copy.unlink()
     with pytest.raises(
         ConfigError,
-        match=r"^T: checkpoint=.*copy\.pth cannot be read \(No such file or directory\); name",
+        match=r"^T: checkpoint=.*copy\.pth cannot be read \(No such file or directory\); give",
     ):
         Timm(**words, checkpoint=str(copy)).by_content()
 
@@ -218,9 +218,7 @@ def test_weights_are_fetched_ahead_where_any_are_needed(weights, tmp_path, monke
         for name, path in (("A", weights[0]), ("B", str(tmp_path / "no.pth")))
     )
     Pool(networks={"A": there}).fetch()
-    with pytest.raises(
-        ConfigError, match="B: the pretrained weights of 'test_vit' could not be read"
-    ):
+    with pytest.raises(ConfigError, match="B: the pretrained weights of 'test_vit' cannot be read"):
         Pool(networks={"A": there, "B": missing}).fetch()
     monkeypatch.setattr(
         timm, "create_model", lambda *args, **kwargs: pytest.fail("nothing is needed")
@@ -253,7 +251,7 @@ def test_pretrained_takes_grey_or_colour_only(weights, make_spec):
         ),
         (
             {"architecture": "test_vit", "input_size": 0},
-            "T: input_size=0 is out of range",
+            "Timm.input_size=0 is out of range",
         ),
         (
             {"architecture": "test_vit", "checkpoint": "a.pth"},

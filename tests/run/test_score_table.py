@@ -5,7 +5,7 @@ import io
 from rich.console import Console
 
 from dcond.evaluation import EvalResult, NetworkResult
-from dcond.evaluation.comparison import compare
+from dcond.evaluation.results import compare
 from dcond.evaluation.scores import scores
 from dcond.run.tables import comparison_table, score_table
 

@@ -1,4 +1,4 @@
-"""Differentiable augmentation and CutMix: parameters drawn from a passed generator, applied by pure functions."""
+"""Differentiable augmentation and CutMix: drawn from a generator, applied by pure functions."""
 
 from dcond.augment.diffaug import DiffAug, Draw, Step
 

@@ -1,4 +1,4 @@
-"""CutMix: paste one box of another image into every image of a batch, and mix the two losses by area.
+"""CutMix: paste one box of another image into every image of a batch; mix the two losses by area.
 
 The loss of a mixed batch is weight * loss(y) + (1 - weight) * loss(y[partner]).
 
@@ -18,10 +18,10 @@ from dcond.memory import to_device
 
 @dataclass(frozen=True, eq=False)
 class Mix:
-    """One box for the whole batch, rows [top, bottom) and columns [left, right), and every image's partner."""
+    """One box for a batch, rows [top, bottom) and columns [left, right), and the images' partners."""
 
     partner: Tensor  # (n,), int64 on the CPU: a permutation
-    size: tuple[int, int]
+    size: tuple[int, int]  # height and width of the images
     top: int
     bottom: int
     left: int
@@ -29,18 +29,21 @@ class Mix:
 
     @property
     def weight(self) -> float:
-        """The share of each image that stays its own: lambda' = 1 - box area / (h w)."""
-        return 1 - (self.bottom - self.top) * (self.right - self.left) / (
-            self.size[0] * self.size[1]
-        )
+        """Weight of the images' own labels: lambda' = 1 - box area / (h w)."""
+        area = (self.bottom - self.top) * (self.right - self.left)
+        return 1 - area / (self.size[0] * self.size[1])
 
 
 def draw(shape: torch.Size, probability: float, rng: torch.Generator) -> Mix | None:
-    """Draw a mix for a batch of this shape (n, c, h, w), or None with 1 - ``probability``.
+    """Draw a mix for a batch (n, c, h, w), or None with probability 1 - ``probability``.
 
     The box has sides sqrt(1 - lambda) of the image's, lambda ~ Beta(1, 1) = U(0, 1), and a uniform
-    centre; what sticks out is clipped. ``rng`` is on the CPU and the only source; a probability of
-    0 draws nothing.
+    centre; it is clipped at the border.
+
+    Args:
+        shape: of the batch.
+        probability: of a mix; 0 draws no random number.
+        rng: a generator on the CPU, the only source of randomness.
     """
     if probability <= 0 or torch.rand((), generator=rng).item() >= probability:
         return None
@@ -51,7 +54,7 @@ def draw(shape: torch.Size, probability: float, rng: torch.Generator) -> Mix | N
 
 
 def apply(x: Tensor, mix: Mix) -> Tensor:
-    """Mix a batch (n, c, h, w), normalised or not; differentiable in x, which is kept."""
+    """Return the mixed batch (n, c, h, w), normalised or not; differentiable in x."""
     if len(x) != len(mix.partner) or x.shape[2:] != mix.size:
         raise ValueError(
             f"a mix of {len(mix.partner)} images of size {mix.size} does not fit {tuple(x.shape)}"
@@ -63,21 +66,19 @@ def apply(x: Tensor, mix: Mix) -> Tensor:
 
 
 def nothing(n: int, size: tuple[int, int]) -> Mix:
-    """Return the mix that leaves n images of this size (h, w) as they are."""
+    """Return the mix that does not change n images of this size (h, w)."""
     return Mix(torch.arange(n), size, 0, 0, 0, 0)
 
 
 def apply_each(x: Tensor, mixes: Sequence[Mix]) -> Tensor:
-    """Mix the batches of r networks (r, n, c, h, w) in one go: each as :func:`apply` does with its own mix."""
-    edges = to_device(
-        torch.tensor([(mix.top, mix.bottom, mix.left, mix.right) for mix in mixes]), x.device
-    )
-    top, bottom, left, right = edges.T[..., None]  # (r, 1) each
-    rows, cols = (torch.arange(side, device=x.device) for side in x.shape[3:])
-    box = ((rows >= top) & (rows < bottom))[:, :, None] & ((cols >= left) & (cols < right))[
-        :, None, :
-    ]
-    return torch.where(box[:, None, None], chosen(x, partners(mixes, x.device)), x)
+    """Mix the batches of r networks (r, n, c, h, w) at once, each as :func:`apply` by its mix."""
+    device = x.device
+    edges = torch.tensor([(mix.top, mix.bottom, mix.left, mix.right) for mix in mixes])
+    top, bottom, left, right = to_device(edges, device).T[..., None]  # (r, 1) each
+    rows, cols = (torch.arange(side, device=device) for side in x.shape[3:])
+    in_rows, in_cols = (rows >= top) & (rows < bottom), (cols >= left) & (cols < right)
+    box = in_rows[:, None, None, :, None] & in_cols[:, None, None, None, :]
+    return torch.where(box, chosen(x, partners(mixes, device)), x)
 
 
 def partners(mixes: Sequence[Mix], device: torch.device) -> Tensor:
@@ -91,7 +92,7 @@ def chosen(x: Tensor, rows: Tensor) -> Tensor:
 
 
 def _interval(side: int, area: float, rng: torch.Generator) -> tuple[int, int]:
-    """Draw where the box, sqrt(area) of the side long, begins and ends: a uniform centre, clipped at the border."""
+    """Draw begin and end of a box of sqrt(area) of the side: a uniform centre, clipped."""
     centre = int(torch.randint(side, (1,), generator=rng))
     half = int(side * math.sqrt(area)) // 2
     return max(centre - half, 0), min(centre + half, side)

@@ -1,35 +1,30 @@
-"""Differentiable augmentation: draw the parameters once, apply them to as many batches as should share them."""
+"""Differentiable augmentation: draw parameters once, apply them to all batches that share them."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge
 from torch import Tensor
 
 from dcond.augment import ops as operations
 from dcond.errors import one_of, require
 from dcond.memory import to_device
+from dcond.settings import Fraction, NonNegativeFloat, settings
 
+FAMILIES = ("color", "crop", "cutout", "flip", "scale", "rotate")
 OPERATIONS: MappingProxyType[str, Callable[..., Tensor]] = MappingProxyType(
-    {
-        "color": operations.color,
-        "crop": operations.crop,
-        "cutout": operations.cutout,
-        "flip": operations.flip,
-        "scale": operations.scale,
-        "rotate": operations.rotate,
-    }
+    {name: getattr(operations, name) for name in FAMILIES}
 )
-MODES = ("single", "idc")
-FAMILIES = ("batch", "image")  # for what of a training batch one is chosen
-EXCLUSIVE = ("crop", "scale", "rotate")  # mode "idc" takes one of these
+EXCLUSIVE = ("crop", "scale", "rotate")  # mode "idc" applies one of these
 
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One family, the groups it touches (int64, ascending), and its parameters, one entry per touched group."""
+    """One family, the groups it changes (int64, ascending), and its parameters, one per group."""
 
     family: str
     groups: Tensor
@@ -38,7 +33,7 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """What one call of :meth:`DiffAug.draw` decided: stages in order, each of steps that touch disjoint groups."""
+    """The result of :meth:`DiffAug.draw`: stages in order, each of steps with disjoint groups."""
 
     groups: int
     size: tuple[int, int]
@@ -49,103 +44,84 @@ class Draw:
         if (begin, end) == (0, self.groups):
             return self
         stages = ([_part_of(step, begin, end) for step in stage] for stage in self.stages)
-        return _draw_of(end - begin, self.size, stages)
+        return _make_draw(end - begin, self.size, stages)
 
 
+@settings
 class DiffAug:
-    """Differentiable Siamese augmentation on normalised images, and IDC's variant of it.
+    """Differentiable Siamese augmentation of normalised images, and IDC's variant of it.
 
     Mode "single": one family per group, uniform over ``ops``. Mode "idc": flip, colour, one of
-    {crop, scale, rotate}, cutout, in this order, each where listed.
+    {crop, scale, rotate}, cutout, in this order, those that are listed.
 
     Paper: DSA, arXiv 2102.08259, section 3; IDC, arXiv 2205.14959. The public codes seed the global
-    generator at every call; here a passed generator is the only source, and groups may draw unlike
-    families in one call.
+    generator at every call; here a passed generator is the only source, and groups may draw
+    different families in one call.
 
     Args:
-        ops: families among color, crop, cutout, flip, scale, rotate; none = identity.
+        ops: families among color, crop, cutout, flip, scale, rotate; an empty list is the identity.
         mode: "single" or "idc".
-        flip: False takes "flip" out of ``ops``, for data whose classes change when mirrored.
-        family: where a family is chosen, network training chooses one per "batch", or one per
-            "image", as the DC family's does on MNIST. A Siamese draw chooses one per group in any
-            case.
-        brightness: width of the uniform brightness change around 0, normalised units; >= 0.
-        saturation: largest saturation factor, uniform from 0; >= 0.
-        contrast: smallest contrast factor, uniform over a width of 1; >= 0.
-        crop: largest shift as a fraction of the side, in [0, 1].
-        cutout: side of the box as a fraction of the side, in [0, 1].
-        scale: largest scale; the factor is uniform from 1/scale; >= 1.
-        rotate: largest angle in degrees, either way; >= 0.
+        flip: False removes "flip" from ``ops``, for data whose classes change when mirrored.
+        family: in network training, a chosen family is drawn once per "batch", or per "image" as
+            in the DC family's code for MNIST. A Siamese draw always chooses per group.
+        brightness: width of the uniform brightness change around 0, in normalised units.
+        saturation: largest saturation factor; the factor is uniform from 0.
+        contrast: smallest contrast factor; the factor is uniform over a width of 1.
+        crop: largest shift as a fraction of the side.
+        cutout: side of the box as a fraction of the side.
+        scale: largest scale; the factor is uniform from 1/scale.
+        rotate: largest angle in degrees, in both directions.
 
     Raises:
-        ConfigError: unknown family or mode, or a value out of its range.
+        ConfigError: an unknown or repeated family or mode, or a value out of its range.
+
+    Example:
+        >>> augment = DiffAug(["color", "crop"], "single")
+        >>> draw = augment.draw(groups=10, size=(32, 32), rng=torch.Generator())
+        >>> real, synthetic = augment.apply(real, draw), augment.apply(synthetic, draw)
     """
 
-    def __init__(
-        self,
-        ops: Iterable[str],
-        mode: str = "single",
-        flip: bool = True,
-        *,
-        family: str = "batch",
-        brightness: float = 1.0,
-        saturation: float = 2.0,
-        contrast: float = 0.5,
-        crop: float = 0.125,
-        cutout: float = 0.5,
-        scale: float = 1.2,
-        rotate: float = 15.0,
-    ):
-        require(
-            not isinstance(ops, str),
-            f"augment.ops={ops!r} is one word; write a list such as [color, crop].",
-        )
-        listed = tuple(ops)
-        for name in listed:
+    ops: Sequence[str] = field(kw_only=False)
+    mode: Literal["single", "idc"] = field(default="single", kw_only=False)
+    flip: bool = True
+    family: Literal["batch", "image"] = "batch"
+    brightness: NonNegativeFloat = 1.0
+    saturation: NonNegativeFloat = 2.0
+    contrast: NonNegativeFloat = 0.5
+    crop: Fraction = 0.125
+    cutout: Fraction = 0.5
+    scale: Annotated[float, Ge(1)] = 1.2
+    rotate: NonNegativeFloat = 15.0
+
+    def __post_init__(self) -> None:
+        for name in self.ops:
             one_of("augment.ops", name, OPERATIONS)
         require(
-            len(set(listed)) == len(listed),
-            f"augment.ops={list(listed)} names a family twice; name each once.",
+            len(set(self.ops)) == len(self.ops),
+            f"augment.ops={list(self.ops)} names a family twice; name each once.",
         )
-        one_of("augment.mode", mode, MODES)
-        one_of("augment.family", family, FAMILIES)
-        for name, value in (
-            ("brightness", brightness),
-            ("saturation", saturation),
-            ("contrast", contrast),
-        ):
-            require(value >= 0, f"augment.{name}={value} is out of range; it must be 0 or more.")
-        for name, value in (("crop", crop), ("cutout", cutout)):
-            require(
-                0 <= value <= 1,
-                f"augment.{name}={value} is out of range; it is a fraction in [0, 1].",
-            )
-        require(scale >= 1, f"augment.scale={scale} is out of range; it must be 1 or more.")
-        require(
-            rotate >= 0, f"augment.rotate={rotate} is out of range; it must be 0 degrees or more."
-        )
-        self.ops = tuple(name for name in listed if flip or name != "flip")
-        self.mode, self.family = mode, family
-        self.brightness, self.saturation, self.contrast = brightness, saturation, contrast
-        self.crop, self.cutout, self.scale, self.rotate = crop, cutout, scale, rotate
+        ops = tuple(name for name in self.ops if self.flip or name != "flip")
+        object.__setattr__(self, "ops", ops)
 
     def draw(
         self, groups: int, size: tuple[int, int], rng: torch.Generator, shared_family: bool = False
     ) -> Draw:
-        """Draw parameters for ``groups`` groups of images of ``size`` (h, w).
+        """Draw parameters for groups of images.
 
         Args:
-            groups: how many parameter sets: classes for a Siamese draw, images for a draw per
+            groups: number of parameter sets: classes for a Siamese draw, images for a draw per
                 image.
             size: height and width of the images in pixels.
             rng: a generator on the CPU, the only source of randomness.
-            shared_family: where a family is chosen, choose one for all groups (network training)
-                instead of one each.
+            shared_family: choose one family for all groups (network training), not one for each.
         """
-        return _draw_of(groups, size, self._stages(groups, size, rng, shared_family))
+        return _make_draw(groups, size, self._stages(groups, size, rng, shared_family))
 
     def apply(self, x: Tensor, draw: Draw) -> Tensor:
-        """Augment normalised images (g, b, c, h, w) by a draw for g groups; differentiable in x, which is kept."""
+        """Return normalised images (g, b, c, h, w) augmented by a draw for g groups.
+
+        Differentiable in x, which is not changed.
+        """
         if x.shape[0] != draw.groups or x.shape[3:] != draw.size:
             raise ValueError(
                 f"a draw for {draw.groups} groups of size {draw.size} does not fit {tuple(x.shape)}"
@@ -155,62 +131,58 @@ class DiffAug:
         return x
 
     def per_image(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Augment a training batch (n, c, h, w), normalised: parameters per image, chosen family as ``family`` says."""
-        draw = self.draw(
-            len(x), (x.shape[2], x.shape[3]), rng, shared_family=self.family == "batch"
-        )
+        """Augment a normalised training batch (n, c, h, w), with parameters for each image."""
+        size = (x.shape[2], x.shape[3])
+        draw = self.draw(len(x), size, rng, shared_family=self.family == "batch")
         return self.apply(x[:, None], draw)[:, 0]
 
     def per_network(self, x: Tensor, rngs: Sequence[torch.Generator]) -> Tensor:
-        """Augment the training batches of r networks (r, n, c, h, w), normalised, in one go.
+        """Augment the normalised training batches of r networks (r, n, c, h, w) at once.
 
-        Each gets what :meth:`per_image` makes of it with its own of the r generators.
+        Equals :meth:`per_image` of each batch with its own of the r generators.
         """
         n, size = x.shape[1], (x.shape[3], x.shape[4])
         drawn = [self._stages(n, size, rng, shared_family=self.family == "batch") for rng in rngs]
-        stages = [_in_a_row(stage, n) for stage in zip(*drawn, strict=True)]
-        return self.apply(x.flatten(0, 1)[:, None], _draw_of(len(rngs) * n, size, stages)).view_as(
-            x
-        )
+        stages = [_concatenate(stage, n) for stage in zip(*drawn, strict=True)]
+        draw = _make_draw(len(rngs) * n, size, stages)
+        return self.apply(x.flatten(0, 1)[:, None], draw).view_as(x)
 
     def _stages(
         self, groups: int, size: tuple[int, int], rng: torch.Generator, shared_family: bool
     ) -> list[list[Step]]:
-        """Draw the steps of every stage; some may touch nothing."""
+        """Draw the steps of every stage; some may change no group."""
         everyone = torch.arange(groups)
         if self.mode == "single":
             return [self._choose(self.ops, everyone, size, rng, shared_family)]
-        return [
-            [self._step("flip", everyone, size, rng)] if "flip" in self.ops else [],
-            [self._step("color", everyone, size, rng)] if "color" in self.ops else [],
-            self._choose(
-                [name for name in self.ops if name in EXCLUSIVE], everyone, size, rng, shared_family
-            ),
-            [self._step("cutout", everyone, size, rng)] if "cutout" in self.ops else [],
-        ]
+        exclusive = [name for name in self.ops if name in EXCLUSIVE]
+        stages = []
+        for family in ("flip", "color", "exclusive", "cutout"):
+            if family == "exclusive":
+                stages.append(self._choose(exclusive, everyone, size, rng, shared_family))
+            elif family in self.ops:
+                stages.append([self._step(family, everyone, size, rng)])
+        return stages
 
     def _choose(
         self,
-        families: Iterable[str],
+        names: Sequence[str],
         everyone: Tensor,
         size: tuple[int, int],
         rng: torch.Generator,
         shared: bool,
     ) -> list[Step]:
-        """Choose a family for each group, uniformly, and draw the steps of those that were chosen."""
-        names = list(families)
+        """Choose a family for each group, uniformly, and draw the steps of the chosen ones."""
         if not names:
             return []
-        choice = torch.randint(len(names), (1 if shared else len(everyone),), generator=rng).expand(
-            len(everyone)
-        )
+        count = len(everyone)
+        choice = torch.randint(len(names), (1 if shared else count,), generator=rng).expand(count)
         chosen = ((name, everyone[choice == i]) for i, name in enumerate(names))
         return [self._step(name, groups, size, rng) for name, groups in chosen if len(groups)]
 
     def _step(
         self, family: str, groups: Tensor, size: tuple[int, int], rng: torch.Generator
     ) -> Step:
-        if family == "flip":  # half of the groups, without a parameter
+        if family == "flip":  # for half of the groups
             return Step(family, groups[torch.rand(len(groups), generator=rng) < 0.5], ())
         return Step(family, groups, self._parameters(family, len(groups), size, rng))
 
@@ -220,7 +192,7 @@ class DiffAug:
         def uniform(low: float, high: float) -> Tensor:
             return torch.rand(count, generator=rng) * (high - low) + low
 
-        def integers(low: int, high: int) -> Tensor:  # both ends included
+        def integers(low: int, high: int) -> Tensor:  # both ends are included
             return torch.randint(low, high + 1, (count,), generator=rng)
 
         match family:
@@ -235,8 +207,7 @@ class DiffAug:
                 return integers(-reach[0], reach[0]), integers(-reach[1], reach[1])
             case "cutout":
                 box = [int(self.cutout * side + 0.5) for side in size]
-                # An even box is centred on one of side + 1 pixel corners, an odd one on one of
-                # `side` pixels.
+                # An even box is centred on one of side + 1 pixel corners, an odd one on a pixel.
                 starts = [
                     integers(0, side - q % 2) - q // 2 for side, q in zip(size, box, strict=True)
                 ]
@@ -248,55 +219,48 @@ class DiffAug:
                 return (uniform(-limit, limit),)
 
 
-def _draw_of(groups: int, size: tuple[int, int], stages: Iterable[list[Step]]) -> Draw:
-    """Return the draw of these stages, without what touches nothing."""
-    touching = (tuple(step for step in stage if len(step.groups)) for stage in stages)
-    return Draw(groups, size, tuple(stage for stage in touching if stage))
+def _make_draw(groups: int, size: tuple[int, int], stages: Iterable[list[Step]]) -> Draw:
+    """Return the draw of these stages, without steps that change no group."""
+    active = (tuple(step for step in stage if len(step.groups)) for stage in stages)
+    return Draw(groups, size, tuple(stage for stage in active if stage))
 
 
 def _part_of(step: Step, begin: int, end: int) -> Step:
-    """Return a step of the groups from ``begin`` up to ``end``, counted from there; it may touch none."""
+    """Return a step for the groups from ``begin`` up to ``end``, renumbered from 0."""
     inside = (step.groups >= begin) & (step.groups < end)
-    return Step(
-        step.family,
-        step.groups[inside] - begin,
-        tuple(values[inside] for values in step.parameters),
-    )
+    parameters = tuple(values[inside] for values in step.parameters)
+    return Step(step.family, step.groups[inside] - begin, parameters)
 
 
-def _in_a_row(stage: Sequence[list[Step]], groups: int) -> list[Step]:
-    """Join a stage of several draws, each for so many groups, into one for all of these groups in a row."""
-    families: dict[str, list[tuple[Tensor, tuple[Tensor, ...]]]] = {}
+def _concatenate(stage: Sequence[list[Step]], groups: int) -> list[Step]:
+    """Join one stage of several draws for ``groups`` groups each into a stage for all groups."""
+    families: dict[str, list[tuple[Tensor, ...]]] = {}
     for index, steps in enumerate(stage):
         for step in steps:
-            families.setdefault(step.family, []).append(
-                (step.groups + index * groups, step.parameters)
-            )
+            columns = (step.groups + index * groups, *step.parameters)
+            families.setdefault(step.family, []).append(columns)
     joined = []
     for family, parts in families.items():
-        touched, parameters = zip(*parts, strict=True)
-        joined.append(
-            Step(family, torch.cat(touched), tuple(map(torch.cat, zip(*parameters, strict=True))))
-        )
+        changed, *parameters = map(torch.cat, zip(*parts, strict=True))
+        joined.append(Step(family, changed, tuple(parameters)))
     return joined
 
 
 def _apply_stage(x: Tensor, stage: tuple[Step, ...]) -> Tensor:
-    """Apply steps that touch disjoint groups; each computes on its own groups only."""
+    """Apply steps with disjoint groups; each computes on its own groups only."""
     if len(stage) == 1 and len(stage[0].groups) == len(x):
         return _operate(stage[0], x)
-    touched = [to_device(step.groups, x.device) for step in stage]
+    changed = [to_device(step.groups, x.device) for step in stage]
     results = [
         _operate(step, x.index_select(0, groups))
-        for step, groups in zip(stage, touched, strict=True)
+        for step, groups in zip(stage, changed, strict=True)
     ]
     if len(results) == 1:
-        return x.index_copy(0, touched[0], results[0])
-    untouched = torch.ones(len(x), dtype=torch.bool).index_fill(
-        0, torch.cat([s.groups for s in stage]), False
-    )
-    rest = to_device(untouched.nonzero()[:, 0], x.device)
-    order = torch.cat([*touched, rest]).argsort()
+        return x.index_copy(0, changed[0], results[0])
+    unchanged = torch.ones(len(x), dtype=torch.bool)
+    unchanged[torch.cat([step.groups for step in stage])] = False
+    rest = to_device(unchanged.nonzero()[:, 0], x.device)
+    order = torch.cat([*changed, rest]).argsort()
     return torch.cat([*results, x.index_select(0, rest)]).index_select(0, order)
 
 

@@ -2,11 +2,10 @@
 
 Images are normalised, (g, b, c, h, w): the b images of a group share one parameter, so a Siamese
 draw per class has g = classes, a draw per image b = 1. Parameters are tensors (g,) on the images'
-device; what enters from outside an image is 0, the mean colour. All are differentiable in the
+device; pixels from outside an image are 0, the mean colour. All are differentiable in the
 images.
 
-Source: DSA (arXiv 2102.08259) and its authors' code, whose two grid operations leave
-``align_corners`` False as here.
+Source: DSA (arXiv 2102.08259) and its authors' code; ``align_corners`` is False in both.
 """
 
 import torch
@@ -21,11 +20,11 @@ def color(x: Tensor, add: Tensor, saturation: Tensor, contrast: Tensor) -> Tenso
     x <- x + add; x <- (x - mu_ch) * saturation + mu_ch; x <- (x - mu) * contrast + mu.
     Neutral values are 0, 1, 1; saturation is the identity for one channel.
     """
-    add, saturation, contrast = (_spread(value, x) for value in (add, saturation, contrast))
+    add, saturation, contrast = (_per_group(value, x) for value in (add, saturation, contrast))
     pixel_mean = x.mean(2, keepdim=True)
     image_mean = pixel_mean.mean((3, 4), keepdim=True)
-    # Saturation moves neither mean and brightness moves both by `add`, so the three maps fold into
-    # scale and shift.
+    # Saturation changes neither mean and brightness shifts both by `add`, so the three maps fold
+    # into one scale and shift.
     shift = contrast * (1 - saturation) * pixel_mean + (1 - contrast) * image_mean + add
     return torch.addcmul(shift, x, contrast * saturation)
 
@@ -44,13 +43,13 @@ def crop(x: Tensor, shift_rows: Tensor, shift_cols: Tensor) -> Tensor:
 
 
 def cutout(x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor) -> Tensor:
-    """Set rows top .. top + height - 1 and columns left .. left + width - 1 (int64) to 0, clipped at the border."""
+    """Set height rows from top and width columns from left (int64) to 0, clipped at the border."""
     g, _, _, h, w = x.shape
     rows, cols = torch.arange(h, device=x.device), torch.arange(w, device=x.device)
     in_rows = (rows >= top[:, None]) & (rows < (top + height)[:, None])
     in_cols = (cols >= left[:, None]) & (cols < (left + width)[:, None])
-    kept = ~(in_rows[:, :, None] & in_cols[:, None, :])
-    return x * kept.view(g, 1, 1, h, w).to(x.dtype)
+    outside = ~(in_rows[:, :, None] & in_cols[:, None, :])
+    return x * outside.view(g, 1, 1, h, w).to(x.dtype)
 
 
 def flip(x: Tensor) -> Tensor:
@@ -59,23 +58,22 @@ def flip(x: Tensor) -> Tensor:
 
 
 def scale(x: Tensor, scale_x: Tensor, scale_y: Tensor) -> Tensor:
-    """Resample at (x * scale_x, y * scale_y), coordinates in [-1, 1]: above 1 shrinks. Bilinear."""
+    """Resample at (x * scale_x, y * scale_y), coordinates in [-1, 1], bilinear; above 1 shrinks."""
     zero = torch.zeros_like(scale_x)
     return _resample(x, torch.stack([scale_x, zero, zero, zero, scale_y, zero], dim=1))
 
 
 def rotate(x: Tensor, angle: Tensor) -> Tensor:
-    """Resample at (x cos - y sin, x sin + y cos), angle in radians, coordinates in [-1, 1]. Bilinear."""
+    """Resample at (x cos - y sin, x sin + y cos), bilinear; radians, coordinates in [-1, 1]."""
     cos, sin, zero = angle.cos(), angle.sin(), torch.zeros_like(angle)
     return _resample(x, torch.stack([cos, -sin, zero, sin, cos, zero], dim=1))
 
 
 def _resample(x: Tensor, affine: Tensor) -> Tensor:
-    """Sample x bilinearly at affine(output position), 0 outside; ``affine`` is (g, 6), rows of 2 x 3 matrices."""
+    """Sample x bilinearly at affine(position), 0 outside; ``affine`` (g, 6): 2 x 3 matrices."""
     g, b, c, h, w = x.shape
     grid = F.affine_grid(affine.to(x.dtype).view(g, 2, 3), [g, 1, h, w], align_corners=False)
-    # A group's images share the grid, so they can travel as channels of one image: the weights are
-    # computed once.
+    # Images of a group share the grid: as channels of one image their weights are computed once.
     planes = x.reshape(g, b * c, h, w)
     sampled = F.grid_sample(
         planes, grid, mode="bilinear", padding_mode="zeros", align_corners=False
@@ -83,5 +81,5 @@ def _resample(x: Tensor, affine: Tensor) -> Tensor:
     return sampled.view_as(x)
 
 
-def _spread(value: Tensor, x: Tensor) -> Tensor:
+def _per_group(value: Tensor, x: Tensor) -> Tensor:
     return value.to(x.dtype).view(-1, 1, 1, 1, 1)

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from dcond.cli import sweep
 from dcond.cli.compose import composed, write_hydra_files
 from dcond.cli.hydra_app import hydra_main
+from dcond.cli.overrides import unquote_path
 from dcond.cli.run_config import (
     config_hash,
     dataset_name,
@@ -190,7 +191,7 @@ def check_resume(argv: list[str]) -> None:
         key, _, value = override.partition("=")
         if key != "resume" or value == "null":
             continue
-        folder = Path(value.strip("'\""))
+        folder = Path(unquote_path(value))
         if not value:
             raise CheckpointError(
                 "resume= names no folder; give the folder of an unfinished run, or omit it."

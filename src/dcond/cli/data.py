@@ -86,7 +86,7 @@ def make_dataset(name: str, settings: list[str]) -> "Dataset":
     from omegaconf.errors import OmegaConfBaseException
 
     from dcond.cli.instantiate import build
-    from dcond.cli.overrides import check_override_syntax, hydra_error_message
+    from dcond.cli.overrides import check_override_syntax, hydra_error_message, quote_paths
 
     check_override_syntax(settings)
     if not any(
@@ -95,7 +95,9 @@ def make_dataset(name: str, settings: list[str]) -> "Dataset":
         one_of("data set", name, _packaged())
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-            node = compose(config_name="data", overrides=[f"dataset={name}", *settings]).dataset
+            node = compose(
+                config_name="data", overrides=[f"dataset={name}", *quote_paths(settings)]
+            ).dataset
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(hydra_error_message(error)) from error
     for word in settings:

@@ -13,10 +13,15 @@ from omegaconf import DictConfig, OmegaConf
 
 from dcond.cli import sweep
 from dcond.cli.compose import composed, write_hydra_files
-from dcond.cli.config_groups import group_options
 from dcond.cli.hydra_app import hydra_main
-from dcond.cli.hydra_flags import positional_arguments
-from dcond.cli.overrides import check_groups
+from dcond.cli.overrides import (
+    check_overrides,
+    group_options,
+    positional_arguments,
+    quote_path,
+    quote_paths,
+    unquote_path,
+)
 from dcond.cli.run_config import (
     CONDENSING_ONLY,
     NO_EFFECT,
@@ -53,9 +58,10 @@ def main(argv: list[str]) -> int:
     """Run the sub-command with its arguments; without ``dataset=`` on the artefact's data set."""
     overrides = []
     if is_main_process():
-        overrides = expand_path_arguments(argv)
-        check_groups(overrides, "evaluate")  # first: the set may depend on such an override
-        overrides += infer_dataset_override(overrides)
+        overrides = quote_paths(expand_path_arguments(argv))
+        if not {"-h", "--help"} & set(argv):
+            check_overrides(overrides, "evaluate")  # before the set is read
+            overrides += infer_dataset_override(overrides)
     hydra_main(run_job, "evaluate", overrides)
     return 0
 
@@ -94,9 +100,9 @@ def evaluate(
 
     named = {"dataset": dataset, "pool": pool, "seed": seed}
     words = [f"{key}={value}" for key, value in named.items() if value is not None]
-    words += [f"synthetic.path={_quoted_path(synthetic)}"]
+    words += [f"synthetic.path={_path(synthetic)}"]
     if against is not None:
-        words += [f"against.path={_quoted_path(against)}"]
+        words += [f"against.path={_path(against)}"]
     words += overrides
     if not any(word.startswith("dataset=") for word in words):
         words += _dataset_override(_metadata(synthetic), words)
@@ -305,7 +311,7 @@ def expand_path_arguments(argv: list[str]) -> list[str]:
     if any(re.match(r"\+*synthetic(\.path)?=", word) for word in words):
         return words
     for word in positional_arguments(words, "evaluate")[:1]:
-        words[words.index(word)] = f"synthetic.path={_quoted_path(word)}"
+        words[words.index(word)] = f"synthetic.path={quote_path(word)}"
     return words
 
 
@@ -321,12 +327,10 @@ def infer_dataset_override(argv: list[str]) -> list[str]:
     """
     given = dict(word.split("=", 1) for word in argv if "=" in word)
     path = given.get("synthetic.path", "null")
-    quoted = re.fullmatch("""(?P<mark>['"])(?P<path>.+)(?P=mark)""", path)
-    several = "," in path and quoted is None
+    several = unquote_path(path) == path  # a single path is quoted
     if "dataset" in given or path in ("", "null") or several:
         return []
-    unquoted = quoted["path"].replace(r"\'", "'") if quoted else path
-    return _dataset_override(_metadata(unquoted), argv)
+    return _dataset_override(_metadata(unquote_path(path)), argv)
 
 
 def _metadata(synthetic: "SyntheticSet | Path | str") -> dict[str, str]:
@@ -359,7 +363,5 @@ def _dataset_override(metadata: dict[str, str], argv: list[str]) -> list[str]:
     return [f"dataset={choice}", f"dataset.name='{name}'"]
 
 
-def _quoted_path(path: "SyntheticSet | Path | str") -> str:
-    """Quote a path for Hydra's override grammar."""
-    text = str(path) if isinstance(path, str | Path) else IN_MEMORY
-    return "'" + text.replace("'", r"\'") + "'"
+def _path(given: "SyntheticSet | Path | str") -> str:
+    return quote_path(str(given) if isinstance(given, str | Path) else IN_MEMORY)

@@ -1,192 +1,159 @@
-"""Running a task under Hydra, with what goes wrong told in one line."""
+"""Run a task under Hydra, through its public interfaces, with errors as one line."""
 
 import functools
 import os
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import hydra
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
-from dcond.cli.hydra_flags import reorder_overrides
-from dcond.cli.overrides import check_choices, hydra_error_message
-from dcond.cli.torchrun import run_on_all_ranks, under_torchrun
-from dcond.cli.unknown import check_added
-from dcond.errors import ConfigError, DcondError
+from dcond.cli import overrides, sweep
+from dcond.cli.torchrun import is_main_process, run_on_all_ranks, under_torchrun
+from dcond.errors import ConfigError, DcondError, yaml_repr
 from dcond.paths import conf_dir
+from dcond.run.lock import in_use
+from dcond.run.result import RunResult
 
-Task = Callable[[DictConfig], float | None]  # what it returns is for a sweeper
+Task = Callable[[DictConfig], float | None]  # returns the value that a sweeper maximises, or None
+
+_HELP_WIDTH = 100
 
 
-class _Fault(BaseException):
-    """Carries a user's fault past Hydra, which would add lines of its own."""
+class _UserError(BaseException):
+    """Carries a :class:`DcondError` through Hydra, which reports each ``Exception`` itself."""
 
     def __init__(self, error: DcondError):
         self.error = error
 
 
 def hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
-    """Run a task under Hydra with the words after the sub-command, in all processes where there are several.
+    """Run a task under Hydra with the arguments after the sub-command, or print its help.
+
+    Under torchrun the task runs in all processes.
+
+    Args:
+        task: Function of the composed configuration.
+        config_name: The sub-command, which is also the name of its primary configuration.
+        argv: The arguments after the sub-command.
 
     Raises:
-        DcondError: whatever was wrong with the words, the configuration, the run or the disk, in
-            one line.
+        DcondError: An error of the arguments, the configuration, the run or the disk, as one line.
     """
-    if under_torchrun():
+    if {"-h", "--help"} & set(argv):
+        if is_main_process():
+            print(help_text(config_name, overrides.split_flags(argv, config_name).flags), end="")
+    elif under_torchrun():
         run_on_all_ranks(task, lambda task: _hydra_main(task, config_name, argv), argv)
     else:
         _hydra_main(task, config_name, argv)
 
 
 def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
-    import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    from dcond.cli.sweep import report_sweep_outcome
-
-    words = reorder_overrides(argv, config_name)
-    check_choices(argv, config_name)
-    sys.argv = [sys.argv[0], *words]
+    argv = overrides.quote_paths(argv)
+    arguments = overrides.split_flags(argv, config_name)
+    if "--shell-completion" not in arguments.flags:
+        overrides.check_overrides(argv, config_name)
     try:
-        asked = {"--help", "-h", "--hydra-help"} & set(argv)
         with (
-            report_sweep_outcome(),
-            _hydra_raises(),
-            _jobs_told_once(),
-            _groups_listed_once() if asked else nullcontext(),
+            sweep.report_sweep_outcome(),
+            _hydra_environment([*arguments.overrides, *arguments.flags]),
         ):
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(
-                _translated(task)
+                _as_hydra_task(task)
             )()
-    except _Fault as fault:
-        raise fault.error from fault.error.__cause__
+    except _UserError as carrier:
+        raise carrier.error from carrier.error.__cause__
     except (HydraException, OmegaConfBaseException) as error:
-        if isinstance(error.__cause__, DcondError):  # a job of a sweep
-            raise error.__cause__ from None
-        raise ConfigError(hydra_error_message(error, argv, config_name)) from error
-    except (OSError, ValueError) as error:  # Hydra could not make or fill the run folder
-        if "Config group override" in str(error):
-            raise ConfigError(hydra_error_message(error)) from error
-        reason = (
-            error if isinstance(error, OSError) else error.__cause__
-        )  # of its log, logging says ValueError
+        raise ConfigError(overrides.hydra_error_message(error, argv, config_name)) from error
+    except (OSError, ValueError) as error:
+        if "Config group override" in str(error):  # GROUP=0, for example
+            raise ConfigError(overrides.hydra_error_message(error)) from error
+        # Hydra could not create the run folder, or logging (ValueError) its file there.
+        reason = error if isinstance(error, OSError) else error.__cause__
         if not isinstance(reason, OSError):
             raise
         way_out = "Free some space or choose another folder with paths.outputs=FOLDER."
         raise DcondError(f"cannot write {reason.filename}: {reason.strerror}. {way_out}") from error
 
 
-def _hydra_subdir(resume: str | None, folder: str | None) -> str | None:
-    """Return where Hydra keeps its YAML files in a run folder: nowhere if that would overwrite those of a run."""
-    from dcond.run.lock import in_use
-    from dcond.run.result import RunResult
-
-    kept = Path(folder or ".")
-    begun = (
-        RunResult.read_finished(kept) is not None or (kept / "checkpoint.pt").exists()
-    )  # the job itself says so
-    return None if begun or resume or in_use(kept) else ".hydra"
-
-
-# Here, and not when a command starts: the process of a job, too, must know them before it has
-# anything else of dcond.
-OmegaConf.register_new_resolver("dcond.run_dir", lambda resume, new: resume or new, replace=True)
-OmegaConf.register_new_resolver("dcond.hydra_subdir", _hydra_subdir, replace=True)
-
-
 @contextmanager
-def _groups_listed_once() -> Iterator[None]:
-    """Let Hydra list the choices for --help as it finds them; it would copy all it knows for each, a second in all."""
-    from hydra.core.object_type import ObjectType
-
-    try:
-        from hydra._internal.config_loader_impl import ConfigLoaderImpl
-
-        listed = ConfigLoaderImpl.get_group_options
-    except (
-        ImportError,
-        AttributeError,
-    ):  # Hydra's own affair, which may change: help is then as slow as it is
-        yield
-        return
-
-    def options(
-        self: Any,
-        group_name: str,
-        results_filter: Any = ObjectType.CONFIG,
-        *more: Any,
-        **named: Any,
-    ) -> Any:
-        if more or named:  # a configuration may bring a search path of its own
-            return listed(self, group_name, results_filter, *more, **named)
-        return self.repository.get_group_options(group_name, results_filter)
-
-    ConfigLoaderImpl.get_group_options = options  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        ConfigLoaderImpl.get_group_options = listed  # type: ignore[method-assign]
-
-
-@contextmanager
-def _hydra_raises() -> Iterator[None]:
-    """Let Hydra raise what it would print: its own words for it run over several lines, or are a traceback."""
-    before = os.environ.get("HYDRA_FULL_ERROR")
+def _hydra_environment(arguments: list[str]) -> Iterator[None]:
+    """Set the arguments that Hydra reads, and let it raise errors instead of printing them."""
+    argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = [argv[0], *arguments]
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         yield
     finally:
+        sys.argv = argv
         os.environ.pop("HYDRA_FULL_ERROR")
-        if before is not None:
-            os.environ["HYDRA_FULL_ERROR"] = before
+        if full_error is not None:
+            os.environ["HYDRA_FULL_ERROR"] = full_error
 
 
-@contextmanager
-def _jobs_told_once() -> Iterator[None]:
-    """Let Hydra raise a job's error without a line of its own: the job has told it by then."""
-    from hydra.core.utils import JobReturn, JobStatus
-
-    told: property = vars(JobReturn)["return_value"]
-
-    def raised(self: JobReturn) -> Any:
-        if self.status is JobStatus.FAILED:
-            raise self._return_value
-        return told.__get__(self)
-
-    JobReturn.return_value = property(raised, told.fset)  # type: ignore[assignment, method-assign]
-    try:
-        yield
-    finally:
-        JobReturn.return_value = told  # type: ignore[assignment, method-assign]
-
-
-def _translated(task: Task) -> Task:
-    """Take a user's fault past Hydra; in a sweep tell any fault at once and hand it to Hydra, which goes on."""
+def _as_hydra_task(task: Task) -> Task:
+    """Wrap a task for ``hydra.main``, which needs a function with the task's name and module."""
 
     @functools.wraps(task)
     def run(cfg: DictConfig) -> float | None:
-        from omegaconf.errors import OmegaConfBaseException
-
-        from dcond.cli import sweep
-
-        try:
-            try:
-                check_added(cfg)
-                return task(cfg)
-            except OmegaConfBaseException as error:
-                raise ConfigError(hydra_error_message(error)) from error
-        except Exception as error:
-            if not sweep.is_job():
-                if isinstance(error, DcondError):
-                    raise _Fault(error) from error
-                raise
-            words = (
-                str(error) if isinstance(error, DcondError) else f"{type(error).__name__}: {error}"
-            )
-            print(f"dcond: {words}", file=sys.stderr)
-            raise sweep.JobError(words) from error
+        return _run_task(task, cfg)
 
     return run
+
+
+# At module level: a job's process unpickles it by importing this module, which registers the
+# resolvers below.
+def _run_task(task: Task, cfg: DictConfig) -> float | None:
+    """Run a task; a job of a sweep reports its error and returns None so that others still run."""
+    try:
+        try:
+            overrides.check_added(cfg)
+            return task(cfg)
+        except OmegaConfBaseException as error:
+            raise ConfigError(overrides.hydra_error_message(error)) from error
+    except Exception as error:
+        if sweep.is_job():
+            sweep.report_failed_job(error)
+            return None
+        if isinstance(error, DcondError):
+            raise _UserError(error) from error
+        raise
+
+
+def _hydra_subdir(resume: str | None, folder: str | None) -> str | None:
+    """Return the sub-folder for Hydra's files; None where they would overwrite those of a run."""
+    run = Path(folder or ".")
+    has_run = RunResult.read_finished(run) is not None or (run / "checkpoint.pt").exists()
+    return None if has_run or resume or in_use(run) else ".hydra"
+
+
+OmegaConf.register_new_resolver("dcond.run_dir", lambda resume, new: resume or new, replace=True)
+OmegaConf.register_new_resolver("dcond.hydra_subdir", _hydra_subdir, replace=True)
+
+
+def help_text(command: str, flags: list[str]) -> str:
+    """Return the text of ``dcond COMMAND --help``, read from the configuration files."""
+    groups = overrides.groups(command)
+    folders = [conf_dir(), *overrides.config_folders(flags)]
+    lines = []
+    for group in groups:
+        options = overrides.group_options(group, folders, command)
+        families = sorted({x.partition("/")[0] + "/..." if "/" in x else x for x in options})
+        more = f"; dcond list {group}s shows all {len(options)}" if families != options else ""
+        lines.append(f"{group}: {', '.join(families)}{more}")
+    primary: Any = OmegaConf.to_container(overrides.primary_config(command))
+    settings = [
+        f"{key}={value if isinstance(value, str) else yaml_repr(value)}"
+        for key, value in primary.items()
+        if key not in {*groups, "name"} and not isinstance(value, dict | list)
+    ]
+    template = (conf_dir() / f"{command}.txt").read_text(encoding="utf-8")
+    plain = textwrap.fill(" ".join(settings), _HELP_WIDTH, break_long_words=False)
+    return template.format(choices="\n".join(lines), settings=plain)

@@ -13,7 +13,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dcond.device import resolve_device
-from dcond.distributed import current
 from dcond.errors import ConfigError, DcondError, did_you_mean, first_line, require, yaml_repr
 from dcond.models import Pool, Recipe
 from dcond.run.condensation import Condensation

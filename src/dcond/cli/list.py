@@ -1,4 +1,4 @@
-"""``dcond list``: what ``conf/`` offers, read from the first comment of each file; nothing is imported to tell it."""
+"""``dcond list``: the options in ``conf/``, described by the first comment of each file."""
 
 import argparse
 import sys
@@ -8,7 +8,7 @@ from typing import NamedTuple
 from dcond.errors import one_of
 from dcond.paths import conf_dir
 
-KINDS = {  # the word on the command line, and the folder of conf/
+KINDS = {  # argument on the command line: folder of conf/
     "methods": "method",
     "datasets": "dataset",
     "models": "model",
@@ -23,9 +23,9 @@ KINDS = {  # the word on the command line, and the folder of conf/
 }
 EPILOG = """\
 examples:
-  dcond list methods                what method=NAME may be
-  dcond list datasets | grep grey   plain lines in a pipe: name, what it is, paper
-  dcond list experiments            published rows and studies, for experiment=NAME
+  dcond list methods                the options of method=NAME
+  dcond list datasets | grep grey   plain lines in a pipe: name, description, paper
+  dcond list experiments            published results and studies, for experiment=NAME
 """
 
 
@@ -33,35 +33,35 @@ class Entry(NamedTuple):
     """One file of a group."""
 
     name: str
-    what: str
+    description: str
     paper: str
 
 
 def main(argv: list[str]) -> int:
-    """Run ``dcond list`` with the words after it and return the exit code.
+    """Run ``dcond list`` with the arguments after it and return the exit status.
 
     Raises:
-        ConfigError: an unknown kind.
+        ConfigError: An unknown kind.
     """
     parser = argparse.ArgumentParser(
         prog="dcond list",
-        description="Show what there is of a kind: its name, one line about it, and the paper it is from.",
+        description="List the options of a kind: name, a one-line description, and the paper.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("kind", metavar="KIND", help=", ".join(KINDS))
     kind = parser.parse_args(argv).kind
     one_of("kind", kind, KINDS)
-    found = entries(conf_dir() / KINDS[kind])
+    options = entries(conf_dir() / KINDS[kind])
     if sys.stdout.isatty():
-        _show(kind, found)
+        _print_table(kind, options)
     else:
-        _print(found)
+        _print_lines(options)
     return 0
 
 
 def entries(folder: Path) -> list[Entry]:
-    """Return an entry per YAML file of a group, sub-folders included, by name."""
+    """Return an entry per YAML file of a group, sub-folders included, sorted by name."""
     files = {
         file.relative_to(folder).with_suffix("").as_posix(): file for file in folder.rglob("*.yaml")
     }
@@ -69,26 +69,25 @@ def entries(folder: Path) -> list[Entry]:
 
 
 def _entry(name: str, file: Path) -> Entry:
-    """Split ``# One line. Paper: Name, arXiv 0000.00000``; either part may be missing.
+    """Parse the first comment, ``# Description. Paper: Name, arXiv 0000.00000``.
 
-    It is the first line, or the second where the first is the ``# @package`` that Hydra reads from
-    nowhere else.
+    Either part may be missing. A first line ``# @package ...`` is skipped.
     """
     with file.open(encoding="utf-8") as lines:
         first = next((line for line in lines if not line.startswith("# @")), "")
     comment = first.removeprefix("#") if first.startswith("#") else ""
-    what, _, paper = comment.partition("Paper:")
-    return Entry(name, what.strip(), paper.strip())
+    description, _, paper = comment.partition("Paper:")
+    return Entry(name, description.strip(), paper.strip())
 
 
-def _print(found: list[Entry]) -> None:
-    """Print a line per entry, never wrapped: programs read it."""
-    name_width, what_width = (max((len(entry[i]) for entry in found), default=0) for i in (0, 1))
-    for entry in found:
-        print(f"{entry.name:<{name_width}}  {entry.what:<{what_width}}  {entry.paper}".rstrip())
+def _print_lines(options: list[Entry]) -> None:
+    """Print a line per entry in columns, never wrapped, for other programs to read."""
+    widths = [max((len(option[i]) for option in options), default=0) for i in range(2)]
+    for name, description, paper in options:
+        print(f"{name:<{widths[0]}}  {description:<{widths[1]}}  {paper}".rstrip())
 
 
-def _show(kind: str, found: list[Entry]) -> None:
+def _print_table(kind: str, options: list[Entry]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -96,8 +95,8 @@ def _show(kind: str, found: list[Entry]) -> None:
 
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column(kind, style="bold", no_wrap=True)
-    table.add_column("what")
+    table.add_column("description")
     table.add_column("paper")
-    for entry in found:
-        table.add_row(*(Text(part) for part in entry))
+    for option in options:
+        table.add_row(*(Text(part) for part in option))
     Console().print(table)

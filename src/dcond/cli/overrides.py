@@ -1,129 +1,437 @@
-"""The words of the command line: checked before Hydra takes them, and what Hydra says of them told in one line."""
+"""Command-line arguments of the Hydra commands: flags, paths, config groups and their errors."""
 
+import itertools
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from dcond.cli.config_groups import group_options, groups, primary_config
-from dcond.cli.unknown import unknown_key
-from dcond.errors import ConfigError, did_you_mean
+from omegaconf import DictConfig, OmegaConf
+
+from dcond.errors import ConfigError, UsageError, did_you_mean
 from dcond.paths import conf_dir
 
-_CAN_BE_NONE = ("teacher", "tuned", "experiment", "sweep", "debug")
-_LIST_UP_TO = 30  # names that a message can hold
-_SUGGEST = 4
+# Hydra's documented flags, each long name followed by its short one.
+_SWITCHES = (
+    "--help -h --hydra-help --multirun -m --resolve --run -r --shell-completion -sc --version"
+)
+_VALUE_FLAGS = "--cfg -c --config-dir -cd --config-name -cn --config-path -cp --experimental-rerun"
+_VALUE_FLAGS += " --info -i --package -p"
+_FLAGS = [*_SWITCHES.split(), *_VALUE_FLAGS.split()]
+_EXCLUSIVE = ("--run", "--multirun", "--cfg", "--info", "--shell-completion")
+_INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+_FLAG_VALUES = {"--cfg": ("job", "hydra", "all"), "--info": _INFO}
+_COMPLETION = re.compile("(install|uninstall|query)=(bash|fish|zsh)")
+
+# Groups of the primary configuration that a command does not offer: one option only, or not used.
+_HIDDEN_GROUPS = {"condense": {"paths"}, "evaluate": {"paths", "model"}}
+# optuna chooses by held-out accuracy, which an evaluation does not have.
+_HIDDEN_OPTIONS = {("evaluate", "sweep"): {"optuna"}}
+_OPTIONAL_GROUPS = {"teacher", "tuned", "experiment", "sweep", "debug"}
+_MAX_LISTED = 30  # names in an error message
+_MAX_SUGGESTED = 4
+_MAX_COMPOSED = 32  # jobs of a sweep in which an unknown key is looked for
+
+_OVERRIDE = re.compile(r"(?P<prefix>\+{0,2}|~)(?P<key>[^=+~][^=]*)(?P<value>=.*)?", re.DOTALL)
+_PATH_KEY = re.compile(
+    r"\+{0,2}(synthetic|against|resume|paths\.\w+|hydra\.(run|sweep)\.(dir|subdir)"
+    r"|.+\.(path|weights|checkpoint|data_dir))"
+)
+_QUOTED = re.compile(r"(?P<mark>['\"])(?:\\.|(?!(?P=mark))[^\\])*(?P=mark)", re.DOTALL)
+_SWEEP_PART = re.compile(rf"(?:{_QUOTED.pattern}(?=,|$)|[^,])+", re.DOTALL)
+_SWEEP_FUNCTION = re.compile(r"(choice|glob|sort|shuffle|tag)\(.*\)", re.DOTALL)
 
 
-def check_choices(argv: list[str], command: str) -> None:
-    """Raise :class:`ConfigError` for ``group=name`` where the command has no such group, or the group no such file.
+class Arguments(NamedTuple):
+    """The arguments of a Hydra command; ``flags`` includes the values of flags."""
 
-    Hydra refuses such a word too, but without a suggestion. A sweep's lists are checked word by
-    word; anything cleverer is left to Hydra, and so are all names where own folders of configs are
-    given.
+    overrides: list[str]
+    flags: list[str]
+
+
+# --- Flags ---------------------------------------------------------------------------------------
+
+
+def split_flags(argv: Sequence[str], command: str) -> Arguments:
+    """Split arguments into overrides and flags, with long names; Hydra expects overrides first.
+
+    Raises:
+        UsageError: An unknown flag, a flag without its value, or flags that exclude each other.
     """
-    check_override_syntax(argv)
-    check_groups(argv, command)
-    check_deletions(argv, command)
-    if any(
-        word.startswith(("--config-dir", "-cd", "--config-path", "-cp", "hydra.searchpath"))
-        for word in argv
-    ):
-        return
-    for word in argv:
-        key, _, value = word.partition("=")
-        group = key.removeprefix("+").partition("@")[0]  # pool@learners takes the names of pool
-        folder = conf_dir() / group
-        if word.startswith("-") or not value or not group.isidentifier() or not folder.is_dir():
+    overrides: list[str] = []
+    flags: list[str] = []
+    rest = list(argv)
+    while rest:
+        argument = rest.pop(0)
+        if not argument.startswith("-"):
+            overrides.append(argument)
             continue
-        allowed = group_options(group, command=command)
-        for name in value.split(","):
-            if (
-                name.replace("_", "").replace("-", "").replace("/", "").isalnum()
-                and name not in allowed
-            ):
-                none = name == "null" and group in _CAN_BE_NONE
-                hint = (
-                    f" For none, leave the word out, or write ~{group}."
-                    if none
-                    else _nearest(name, allowed)
-                )
-                among = f"; allowed: {', '.join(allowed)}." if len(allowed) <= _LIST_UP_TO else "."
-                more = "" if len(allowed) <= _LIST_UP_TO else f" All there are: dcond list {group}s"
-                raise ConfigError(f"{group}={name!r} is unknown{among}{hint}{more}")
+        name, has_value, value = argument.partition("=")
+        if name not in _FLAGS or (has_value and name in _SWITCHES.split()):
+            raise UsageError(_unknown_flag(name, command))
+        if not name.startswith("--"):
+            name = _FLAGS[_FLAGS.index(name) - 1]
+        flags.append(name)
+        if name in _SWITCHES.split():
+            continue
+        if not has_value:
+            is_omitted = name == "--info" and (not rest or rest[0] not in _INFO)
+            value = "all" if is_omitted else "".join(rest[:1])
+            rest = rest if is_omitted else rest[1:]
+        allowed = _FLAG_VALUES.get(name, ())
+        if not value or (allowed and value not in allowed):
+            raise UsageError(f"{name} needs a value{': ' if allowed else ''}{', '.join(allowed)}.")
+        flags.append(value)
+    exclusive = [flag for flag in _EXCLUSIVE if flag in flags]
+    if len(exclusive) > 1:
+        raise UsageError(f"{' and '.join(exclusive)} exclude each other; omit one.")
+    if "--shell-completion" in flags and not _COMPLETION.fullmatch(" ".join(overrides)):
+        raise UsageError(
+            "--shell-completion needs install=SHELL or uninstall=SHELL: bash, fish, zsh."
+        )
+    return Arguments(overrides, flags)
 
 
-def _nearest(name: str, allowed: list[str]) -> str:
-    """Suggest names that begin as one does, whole or after their family's; else the nearest, if there is one."""
-    starts = (
-        [each for each in allowed if f"/{each}".find(f"/{name}") >= 0]
-        if any("/" in each for each in allowed)
-        else []
-    )
-    if not starts:
-        return did_you_mean(name, allowed)
-    first = sorted(sorted(starts, key=lambda each: (len(each), each))[:_SUGGEST])
-    return (
-        f" Did you mean {' or '.join([', '.join(first[:-1]), first[-1]] if first[1:] else first)}?"
-    )
+def _unknown_flag(flag: str, command: str) -> str:
+    """Return the message for an unknown flag, which may be a setting written as a flag."""
+    key = flag.lstrip("-").replace("-", "_")
+    if key.partition(".")[0] in _top_level_keys(command):
+        return f"{flag} is not a flag; write {key}=VALUE."
+    hint = did_you_mean(flag, _FLAGS) or " Settings are written KEY=VALUE."
+    return f"{flag} is not a flag.{hint} See dcond {command} --help."
 
 
-def check_groups(argv: list[str], command: str) -> None:
-    """Raise :class:`ConfigError` for ``group=name`` of a packaged group that the command has no use for."""
-    offered = groups(command)
-    why = ", since the set is made already" if command == "evaluate" else ""
-    for word in argv:
-        group, is_setting, _ = word.lstrip("+").partition("=")
-        packaged = group.isidentifier() and group != "paths" and (conf_dir() / group).is_dir()
-        if is_setting and packaged and group not in offered:
-            raise ConfigError(
-                f"{group} is no choice of dcond {command}{why}; there are: {', '.join(offered)}."
-            )
+def positional_arguments(argv: Sequence[str], command: str) -> list[str]:
+    """Return the arguments that are neither overrides nor flags nor values of flags.
+
+    An existing path that holds ``=`` or begins with ``+`` or ``~`` is positional too, unless it
+    reads as an override of a key of the command.
+
+    Raises:
+        UsageError: As :func:`split_flags`.
+    """
+
+    def is_positional(argument: str) -> bool:
+        if not argument or ("=" not in argument and argument[0] not in "+~"):
+            return bool(argument)
+        override = _OVERRIDE.fullmatch(argument)
+        key = override["key"] if override else ""
+        top = re.split(r"[.@/]", key)[0]
+        return top not in {*_top_level_keys(command), "hydra"} and _exists(argument)
+
+    return [
+        argument for argument in split_flags(argv, command).overrides if is_positional(argument)
+    ]
 
 
-def check_deletions(argv: list[str], command: str) -> None:
-    """Raise :class:`ConfigError` for ``~KEY`` of a choice or a setting that every run of the command needs."""
-    needed = {*groups(command), *map(str, primary_config(command))} - {
-        *_CAN_BE_NONE,
-        "defaults",
-        "hydra",
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):  # too long, or a null byte
+        return False
+
+
+# --- Paths ---------------------------------------------------------------------------------------
+
+
+def quote_path(path: str) -> str:
+    r"""Quote a path for Hydra's override grammar; a path that is quoted already stays as it is.
+
+    Example:
+        >>> quote_path("runs/a=b, it's")
+        "'runs/a=b, it\\'s'"
+    """
+    if _QUOTED.fullmatch(path):
+        return path
+    escaped = re.sub(r"(\\*)'", r"\1\1\\'", path)
+    return "'" + re.sub(r"(\\+)$", r"\1\1", escaped) + "'"
+
+
+def unquote_path(value: str) -> str:
+    """Return the path in a quoted value; a value that is not quoted stays as it is."""
+    if not _QUOTED.fullmatch(value):
+        return value
+    mark, inner = value[0], value[1:-1]
+    inner = re.sub(rf"(\\+){mark}", lambda found: found[1][: len(found[1]) // 2] + mark, inner)
+    return re.sub(r"(\\+)$", lambda found: found[1][: len(found[1]) // 2], inner)
+
+
+def quote_paths(argv: Sequence[str]) -> list[str]:
+    """Return the arguments with the values of path settings quoted, so that a path may be any text.
+
+    Values that are quoted already, ``null``, and for ``synthetic`` and ``against`` a mapping in
+    braces stay as they are. Under ``-m`` a comma separates values, each of which is quoted.
+    """
+    sweep = bool({"-m", "--multirun"} & set(argv))
+    return [_quote_setting(argument, sweep) for argument in argv]
+
+
+def _quote_setting(argument: str, sweep: bool) -> str:
+    key, _, value = argument.partition("=")
+    is_mapping = value.startswith("{") and value.endswith("}") and "." not in key
+    if not _PATH_KEY.fullmatch(key) or value in ("", "null") or is_mapping:
+        return argument
+    if not sweep or key.startswith("hydra."):
+        return f"{key}={quote_path(value)}"
+    if _SWEEP_FUNCTION.fullmatch(value):
+        return argument
+    parts = [part[0] for part in _SWEEP_PART.finditer(value)]
+    return f"{key}={','.join(part if part == 'null' else quote_path(part) for part in parts)}"
+
+
+# --- Config groups -------------------------------------------------------------------------------
+
+
+@cache
+def primary_config(command: str) -> DictConfig:
+    """Return the primary configuration of a command as written in its file."""
+    cfg = OmegaConf.load(conf_dir() / f"{command}.yaml")
+    assert isinstance(cfg, DictConfig)
+    return cfg
+
+
+def groups(command: str) -> list[str]:
+    """Return the config groups for which a command takes ``GROUP=NAME``."""
+    defaults = primary_config(command).defaults
+    entries = (str(key) for entry in defaults if isinstance(entry, Mapping) for key in entry)
+    names = (key.removeprefix("optional ") for key in entries if not key.startswith("override "))
+    return sorted({name for name in names if "@" not in name} - _HIDDEN_GROUPS[command])
+
+
+def group_options(group: str, folders: Iterable[Path] = (), command: str = "condense") -> list[str]:
+    """Return the options of a group, those in sub-folders included.
+
+    Args:
+        group: Name of the group, such as ``method``.
+        folders: Folders of configuration files; by default the packaged one.
+        command: The command for which the options are meant.
+    """
+    found = {
+        path.relative_to(folder / group).with_suffix("").as_posix()
+        for folder in folders or (conf_dir(),)
+        for path in (folder / group).rglob("*.yaml")
     }
-    for word in argv:
-        key = word.removeprefix("~").partition("=")[0]
-        if word.startswith("~") and key in needed:
-            raise ConfigError(
-                f"{word} leaves nothing to use; leave the word out, or give {key} another value."
-            )
+    return sorted(found - _HIDDEN_OPTIONS.get((command, group), set()))
 
 
-def check_override_syntax(argv: list[str]) -> None:
-    """Raise :class:`ConfigError` for a word without a name before its ``=``, such as ``=3`` and ``+=``."""
-    for word in argv:
-        if re.match(r"[+~]*=", word):
-            raise ConfigError(f"{word!r} names no setting; write KEY=VALUE without a space.")
+def config_folders(flags: Sequence[str]) -> list[Path]:
+    """Return the folders given by ``--config-dir``."""
+    return [Path(value) for flag, value in itertools.pairwise(flags) if flag == "--config-dir"]
+
+
+def _top_level_keys(command: str) -> set[str]:
+    return {*groups(command), *map(str, primary_config(command))} - {"defaults", "hydra"}
+
+
+# --- Checks before Hydra reads the overrides -----------------------------------------------------
+
+
+def check_overrides(argv: Sequence[str], command: str) -> None:
+    """Check syntax, config groups, options and deletions, for which Hydra suggests nothing.
+
+    Options are not checked where the arguments add folders of configuration files.
+
+    Raises:
+        ConfigError: An argument is not an override, names a group or an option that the command
+            does not have, or deletes a setting that the command needs.
+    """
+    overrides, flags = split_flags(argv, command)
+    check_override_syntax(overrides)
+    own = {"--config-dir", "--config-path"} & set(flags) or any(
+        override.startswith("hydra.searchpath") for override in overrides
+    )
+    for override in overrides:
+        prefix, key, value = _parse(override)
+        group = key.partition("@")[0]  # pool@learners takes the options of pool
+        if prefix == "~" and key in _top_level_keys(command) - _OPTIONAL_GROUPS:
+            raise ConfigError(f"{override} removes a required setting; drop it or change {key}.")
+        is_group = group.isidentifier() and (conf_dir() / group).is_dir()
+        if prefix == "~" or not is_group or not value:
+            continue
+        if group == key and group != "paths" and group not in groups(command):
+            allowed = ", ".join(groups(command))
+            raise ConfigError(f"{group} is not an option of dcond {command}; allowed: {allowed}.")
+        if not own:
+            for name in value.split(","):
+                _check_option(group, name, command)
+
+
+def _check_option(group: str, name: str, command: str) -> None:
+    options = group_options(group, command=command)
+    if name in options or not re.fullmatch(r"[\w/-]+", name):  # the rest is left to Hydra
+        return
+    if name == "null" and group in _OPTIONAL_GROUPS:
+        hint = f" For none, omit it or write ~{group}."
+    else:
+        family = sorted((x for x in options if f"/{name}" in f"/{x}"), key=lambda x: (len(x), x))
+        is_family = family and any("/" in option for option in options)
+        hint = (
+            _suggest(sorted(family[:_MAX_SUGGESTED])) if is_family else did_you_mean(name, options)
+        )
+    if len(options) > _MAX_LISTED:
+        raise ConfigError(f"{group}={name!r} is unknown; see dcond list {group}s.{hint}")
+    raise ConfigError(f"{group}={name!r} is unknown; allowed: {', '.join(options)}.{hint}")
+
+
+def check_override_syntax(overrides: Sequence[str]) -> None:
+    """Raise :class:`ConfigError` for an override without ``=`` or without a key, such as ``=3``."""
+    for override in overrides:
+        parts = _OVERRIDE.fullmatch(override)
+        if parts is None or (parts["value"] is None and parts["prefix"] != "~"):
+            raise ConfigError(f"{override!r} is not an override; write KEY=VALUE without spaces.")
+
+
+def check_added(cfg: DictConfig) -> None:
+    """Raise :class:`ConfigError` where ``+KEY=VALUE`` adds a key that nothing reads.
+
+    A key below a part, such as ``method``, is checked when the part is built.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    hydra_cfg = HydraConfig.get()
+    command = str(hydra_cfg.job.config_name)
+    if not (conf_dir() / f"{command}.yaml").is_file():  # a configuration of the user
+        return
+    base = primary_config(command)
+    known = {str(name).rpartition("@")[2] for name in hydra_cfg.runtime.choices} | set(base)
+    text = OmegaConf.to_yaml(cfg) + OmegaConf.to_yaml(hydra_cfg)
+    for override in OverridesParser.create().parse_overrides(list(hydra_cfg.overrides.task)):
+        key = override.key_or_group
+        is_added = override.is_add() or override.is_force_add()
+        if not is_added or override.package or "/" in key:
+            continue
+        top, _, below = key.partition(".")
+        section = base.get(top)
+        is_plain = isinstance(section, DictConfig) and "_target_" not in section
+        if is_plain and below and below not in section:
+            allowed = ", ".join(f"{top}.{name}" for name in section)
+            raise ConfigError(f"{key} is not a setting; allowed: {allowed}.")
+        if top not in known and not re.search(rf"\$\{{[^}}]*\b{re.escape(top)}\b", text):
+            hint = _suggest(_places(cfg, top)) or " Nothing reads it."
+            raise ConfigError(f"{top} is not a setting.{hint}")
+
+
+def _parse(override: str) -> tuple[str, str, str]:
+    """Split an override into prefix, key and value; all empty where it is not one."""
+    parts = _OVERRIDE.fullmatch(override)
+    return (parts["prefix"], parts["key"], (parts["value"] or "")[1:]) if parts else ("", "", "")
+
+
+# --- Errors of Hydra as one line -----------------------------------------------------------------
 
 
 def hydra_error_message(error: Exception, argv: Sequence[str] = (), command: str = "") -> str:
-    """Say in one line what Hydra or OmegaConf says in many.
+    """Return the message of an error of Hydra or OmegaConf as one line.
 
     Args:
-        error: theirs.
-        argv: the words of the command line.
-        command: the sub-command, where it can show its configuration.
+        error: The error.
+        argv: The arguments of the command.
+        command: The sub-command; empty where its configuration cannot be shown.
     """
-    words = " ".join(str(error).partition("Config search path")[0].split())
-    if words.startswith("Config group override"):
-        return f"a part is chosen by a name: {words!r}."
+    message = " ".join(str(error).partition("Config search path")[0].split()).rstrip(".")
     if isinstance(override := getattr(error, "override", None), str):
         return (
-            f"{override!r} is no setting; write KEY=VALUE without spaces, in quotes where the value holds a comma, "
-            "brackets or spaces: 'KEY=[A, B]'."
+            f"{override!r} is not a valid override; write KEY=VALUE, in quotes where the value "
+            "has commas, brackets or spaces: 'KEY=[A, B]'."
         )
-    if several := re.match(r"Ambiguous value for argument '(.+?)' 1\. ", words):
-        return f"{several[1]} names several values; add -m to run one after another, or write KEY=[A,B] for a list."
-    if unknown := unknown_key(error, argv, command):
-        return unknown
+    if several := re.match(r"Ambiguous value for argument '(.+?)' 1\. ", message):
+        return (
+            f"{several[1]} has several values; add -m for a sweep, or write KEY=[A,B] for a list."
+        )
+    if unknown := re.match(r"Could not override '(.+?)'", message):
+        return _unknown_key_message(unknown[1], argv, command)
     hint = ""
-    plugin = re.match(r".*Could not find 'hydra/(?:launcher|sweeper)/([a-z]+)", words)
-    if plugin is not None:
+    if plugin := re.match(r".*Could not find 'hydra/(?:launcher|sweeper)/([a-z]+)", message):
         extra = {"submitit": "slurm"}.get(plugin[1], plugin[1])
         hint = f" If its package is not installed: pip install 'dcond[{extra}]'."
-    return f"{words.rstrip('.')}.{hint}"
+    return f"{message}.{hint}"
+
+
+def _unknown_key_message(key: str, argv: Sequence[str], command: str) -> str:
+    """Return the message for a key that the configuration does not have, with a suggestion."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    top = key.partition(".")[0]
+    if not command or top == "hydra":
+        return f"{key} is not a setting."
+    overrides, flags = split_flags(argv, command)
+    try:
+        for selected in itertools.islice(_selections(overrides, command), _MAX_COMPOSED):
+            cfg, choices = _composed(command, selected, flags)
+            problem = _explain_missing(cfg, key)
+            if problem is not None:
+                name = choices.get(top)
+                owner = f" of {top}={name}" if name and key != top else ""
+                shown = [x for x in flags if x != "--multirun"]
+                package = ["--package", top] if owner else []
+                line = shlex.join(["dcond", command, *selected, *shown, "--cfg", "job", *package])
+                return f"{key} is not a setting{owner}.{problem} All settings: {line}"
+    except (HydraException, OmegaConfBaseException, ValueError):
+        pass  # the chosen configurations cannot be composed, so nothing is known of their keys
+    return f"{key} is not a setting."
+
+
+def _selections(overrides: Sequence[str], command: str) -> Iterator[list[str]]:
+    """Yield the overrides that choose options, once for every combination in a sweep."""
+    choices = [
+        [f"{prefix}{key}={name}" for name in value.split(",")]
+        for prefix, key, value in map(_parse, overrides)
+        if value and prefix != "~" and (key in groups(command) or "@" in key)
+    ]
+    yield from map(list, itertools.product(*choices))
+
+
+def _composed(
+    command: str, selected: Sequence[str], flags: Sequence[str]
+) -> tuple[DictConfig, dict[str, str]]:
+    """Compose a configuration; return it and the options chosen in it."""
+    from hydra import compose, initialize_config_dir
+
+    search = ",".join(f"file://{folder.absolute()}" for folder in config_folders(flags))
+    own = [f"hydra.searchpath=[{search}]"] if search else []
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        cfg = compose(command, [*selected, *own], return_hydra_config=True)
+    return cfg, dict(cfg.hydra.runtime.choices)
+
+
+def _explain_missing(cfg: DictConfig, key: str) -> str | None:
+    """Return a hint for a key that a configuration does not have; None where it has the key."""
+    names = list(_names(OmegaConf.to_container(cfg)))
+    parts = key.split(".")
+    for depth, part in enumerate(parts):
+        if ".".join(parts[: depth + 1]) in names:
+            continue
+        above = ".".join(parts[:depth])
+        siblings = [name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == above]
+        if above and not siblings:
+            return f" {above} has no sub-keys."
+        if near := re.search("'(.+)'", did_you_mean(part, siblings)):
+            return _suggest([".".join([*parts[:depth], near[1], *parts[depth + 1 :]])])
+        if above.endswith(".networks"):
+            return f" To add a network: +model@{key}=NAME."
+        return "" if above else _suggest(_places(cfg, part))
+    return None
+
+
+def _names(node: Any, above: str = "") -> Iterator[str]:
+    """Yield the dotted names of all keys of nested mappings."""
+    for name, part in node.items() if isinstance(node, dict) else ():
+        yield f"{above}{name}"
+        yield from _names(part, f"{above}{name}.")
+
+
+def _places(cfg: DictConfig, key: str) -> list[str]:
+    """Return the full names of the settings with a given last part, those of the method first."""
+    names = [name for name in _names(OmegaConf.to_container(cfg)) if name.endswith(f".{key}")]
+    names = [name for name in names if not name.startswith("hydra.") and not key.startswith("_")]
+    return sorted(names, key=lambda x: (not x.startswith("method."), x.count(".")))[:_MAX_SUGGESTED]
+
+
+def _suggest(names: Sequence[str]) -> str:
+    """Return ``" Did you mean A, B or C?"``, or an empty string where there are no names."""
+    listed = " or ".join([*([", ".join(names[:-1])] if names[1:] else []), *names[-1:]])
+    return f" Did you mean {listed}?" if names else ""

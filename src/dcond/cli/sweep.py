@@ -1,69 +1,67 @@
-"""Sweeps: what a job finds in its folder when a sweep is repeated, and what is told when all jobs have ended."""
+"""Sweeps: jobs of an earlier start, failed jobs, and the outcome of all jobs."""
 
+import json
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import CompactHydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from dcond.cli.run_config import config_hash, result_affecting_config
-from dcond.errors import CheckpointError, ConfigError, DcondError
+from dcond.errors import CheckpointError, ConfigError, DcondError, first_line
 from dcond.log import print_results
 from dcond.paths import relative_to_cwd
+from dcond.report.collect import collect
 from dcond.run.result import HELD_OUT
 
 if TYPE_CHECKING:
-    from dcond.report.record import RunRecord
     from dcond.run.checkpoint import Checkpoint
     from dcond.run.result import RunResult
 
 log = logging.getLogger(__name__)
 
-
-class JobError(CompactHydraException):
-    """What ended a job, in words only: not every exception can pass from a job's process to the sweep's."""
+_FAILED_JOBS = "failed_jobs.jsonl"  # in the sweep's folder, while the sweep runs
 
 
 class SweepFolderCallback(Callback):
-    """Keeps the folder of the sweep that this process started: only Hydra knows it; named in ``conf/``."""
+    """Store the folder of the sweep that this process started; named in ``conf/``."""
 
     folder: Path | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Keep it."""
+        """Store the folder and remove the list of failed jobs of an earlier start."""
         SweepFolderCallback.folder = Path(str(config.hydra.sweep.dir))
+        with suppress(OSError):
+            (SweepFolderCallback.folder / _FAILED_JOBS).unlink()
 
 
 def is_job() -> bool:
-    """Tell whether the run at work is a job of a sweep."""
+    """Return whether the current run is a job of a sweep."""
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
 def threads() -> int | None:
-    """Return the CPU threads that the launcher gives a job, where it leaves setting them to the job (submitit)."""
+    """Return the CPU threads that the launcher grants a job (submitit), or None."""
     launcher = HydraConfig.get().launcher
-    given = OmegaConf.select(launcher, "cpus_per_task") if is_job() else None
-    return None if given is None else int(given)
+    count = OmegaConf.select(launcher, "cpus_per_task") if is_job() else None
+    return None if count is None else int(count)
 
 
 def check(cfg: DictConfig, choices: dict[str, str]) -> None:
-    """Raise :class:`ConfigError` for what makes no sense in a job of a sweep."""
+    """Raise :class:`ConfigError` for settings that a job of a sweep cannot have."""
     if cfg.resume is not None:
-        raise ConfigError(
-            "resume=RUN_FOLDER goes on with one run and cannot be swept; leave out -m."
-        )
+        raise ConfigError("resume=RUN_FOLDER continues a single run; omit -m.")
     chooses = choices.get("hydra/sweeper", "basic") != "basic"
     if chooses and not (cfg.test_on == HELD_OUT and cfg.evaluate):
         raise ConfigError(
-            f"a sweeper that chooses settings needs test_on={HELD_OUT} and evaluate=true: it is told accuracies on "
-            "held-out training images only, never on the test set."
+            f"a sweeper that chooses settings needs test_on={HELD_OUT} and evaluate=true: it "
+            "receives accuracies on held-out training images, never on the test set."
         )
 
 
@@ -148,81 +146,100 @@ def load_unfinished_checkpoint(folder: Path, requested: DictConfig) -> "Checkpoi
     return saved
 
 
+def report_failed_job(error: Exception) -> None:
+    """Print the error of a job at once, and add it to the failed jobs of its sweep.
+
+    The job may run in another process than the sweep, hence the file.
+    """
+    message = first_line(error)
+    if not isinstance(error, DcondError):
+        message = f"{type(error).__name__}: {message}"
+    print(f"dcond: {message}", file=sys.stderr)
+    hydra_cfg = HydraConfig.get()
+    folder = Path(hydra_cfg.runtime.output_dir).absolute()
+    line = json.dumps([str(folder), list(hydra_cfg.overrides.task), f"failed: {message}"])
+    file = Path(str(hydra_cfg.sweep.dir)) / _FAILED_JOBS
+    with suppress(OSError), file.open("a", encoding="utf-8") as lines:
+        lines.write(f"{line}\n")  # in one write, since other jobs write there too
+
+
 @contextmanager
 def report_sweep_outcome() -> Iterator[None]:
-    """Name every job that is not done when a sweep ends, however it ends, and say how to go on.
+    """When a sweep ends, print each job that is not done, and how to continue.
 
     Raises:
-        DcondError: a job is not done; its own error is on stderr by then.
+        DcondError: A job is not done; its own error has been printed.
     """
     try:
         yield
     except Exception as error:
-        stopped = _tell()
-        if not stopped:
+        message = _report_jobs()
+        if not message:
             raise
-        if not isinstance(error, JobError):  # the launcher's own, say, or the sweeper's
-            print(f"dcond: {error}", file=sys.stderr)
-        raise DcondError(stopped) from error
-    except BaseException:  # Ctrl-C, SIGTERM: the exit status tells which
-        if SweepFolderCallback.folder is not None:
-            print(
-                f"dcond: the sweep was stopped. {_again(SweepFolderCallback.folder)}",
-                file=sys.stderr,
-            )
+        print(f"dcond: {error}", file=sys.stderr)  # an error of the launcher or the sweeper
+        raise DcondError(message) from error
+    except BaseException:  # Ctrl-C or SIGTERM
+        if (folder := SweepFolderCallback.folder) is not None:
+            print(f"dcond: the sweep was stopped. {_how_to_continue(folder)}", file=sys.stderr)
         raise
     else:
-        stopped = _tell(ended=True)
-        if stopped:
-            raise DcondError(stopped)
+        if message := _report_jobs(completed=True):
+            raise DcondError(message)
     finally:
         SweepFolderCallback.folder = None
 
 
-def _tell(*, ended: bool = False) -> str:
-    """Print what became of the jobs; return the last word on it, empty where all are done or there was no sweep."""
-    from dcond.report.collect import collect
-
+def _report_jobs(*, completed: bool = False) -> str:
+    """Print what became of the jobs; return the final message, empty where all are done."""
     folder = SweepFolderCallback.folder
     if folder is None or not folder.is_dir():
         return ""
-    try:
+    folder = folder.absolute()
+    jobs, reasons = _jobs(folder)
+    common = set.intersection(*map(set, jobs.values())) if jobs else set()
+    for job, reason in reasons.items():
+        own = " ".join(override for override in jobs[job] if override not in common)
+        name = job.relative_to(folder) if job.is_relative_to(folder) else job
+        print(f"job {name}{own and f' ({own})'}: {reason}", file=sys.stderr)
+    if reasons:
+        return f"{len(reasons)} of {len(jobs)} jobs are not done. {_how_to_continue(folder)}"
+    if completed and jobs:
+        print_results(f"{len(jobs)} jobs done -> {relative_to_cwd(folder)}")
+    return ""
+
+
+def _jobs(folder: Path) -> tuple[dict[Path, list[str]], dict[Path, str]]:
+    """Return the overrides of every job of a sweep, and why jobs are not done, by their folder."""
+    jobs: dict[Path, list[str]] = {}
+    reasons: dict[Path, str] = {}
+    with suppress(ConfigError):  # raised where no job has a result or a folder
         found = collect([folder])
-    except ConfigError:  # no job came as far as having a folder
-        return ""
-    stopped = [(each.folder, _why(each)) for each in found.outcomes if each.status != "done"]
-    stopped += [
-        (each, "no result: it failed before its run began, or was killed")
-        for each in found.unfinished
-    ]
-    count = len(found.outcomes) + len(found.unfinished)
-    words = {
-        each: _words(each)
-        for each in (*(outcome.folder for outcome in found.outcomes), *found.unfinished)
-    }
-    shared = set.intersection(*map(set, words.values())) if words else set()
-    for job, why in stopped:
-        own = " ".join(word for word in words[job] if word not in shared)
-        print(f"job {job.relative_to(folder)}{own and f' ({own})'}: {why}", file=sys.stderr)
-    if not stopped:
-        if ended:
-            print_results(f"{count} jobs done -> {relative_to_cwd(folder.absolute())}")
-        return ""
-    return f"{len(stopped)} of {count} jobs are not done. {_again(folder)}"
+        jobs = {run.folder: _saved_overrides(run.folder) for run in found.outcomes}
+        for run in found.outcomes:
+            if run.status != "done":
+                reasons[run.folder] = (
+                    f"failed: {run.error}" if run.status == "failed" else run.error
+                )
+        for job in found.unfinished:
+            jobs[job] = _saved_overrides(job)
+            reasons[job] = "no result: it failed before its run began, or was killed"
+    with suppress(OSError):
+        file = folder / _FAILED_JOBS
+        for line in file.read_text(encoding="utf-8").splitlines():
+            name, overrides, reason = json.loads(line)
+            jobs[Path(name)], reasons[Path(name)] = overrides, reason
+        file.unlink()
+    return jobs, reasons
 
 
-def _again(folder: Path) -> str:
+def _how_to_continue(folder: Path) -> str:
     shown = relative_to_cwd(folder.absolute())
-    return f"The same command with hydra.sweep.dir={shown} leaves what is done as it is and goes on with the rest."
+    return f"The same command with hydra.sweep.dir={shown} keeps finished jobs and runs the rest."
 
 
-def _why(outcome: "RunRecord") -> str:
-    return f"failed: {outcome.error}" if outcome.status == "failed" else outcome.error
-
-
-def _words(job: Path) -> list[str]:
-    """Return the words of the command line that a job was started with."""
+def _saved_overrides(job: Path) -> list[str]:
+    """Return the overrides that a job was started with."""
     try:
-        return [str(word) for word in OmegaConf.load(job / ".hydra" / "overrides.yaml")]
+        return [str(override) for override in OmegaConf.load(job / ".hydra" / "overrides.yaml")]
     except OSError:
         return []

@@ -1,4 +1,7 @@
-"""Several processes that torchrun started, as one run: rank 0 reads the words, the others follow it in silence."""
+"""One run in several processes started by torchrun.
+
+Rank 0 reads the arguments and prints; the others receive its configuration.
+"""
 
 import functools
 import json
@@ -18,33 +21,32 @@ if TYPE_CHECKING:
 
     from dcond.distributed import TorchRanks
 
-_TOLD = {
+_TORCHRUN_VARIABLES = {
     "RANK",
     "WORLD_SIZE",
     "LOCAL_RANK",
     "LOCAL_WORLD_SIZE",
     "MASTER_ADDR",
-}  # some clusters set part of them
+}  # some clusters set only some of them
 
-Task = Callable[["DictConfig"], Any]  # what it returns is for Hydra, in rank 0
+Task = Callable[["DictConfig"], Any]  # rank 0 returns the result to Hydra
 
 
 def under_torchrun() -> bool:
-    """Tell whether torchrun started more than this process; torch is not imported to know it."""
-    return os.environ.keys() >= _TOLD and int(os.environ["WORLD_SIZE"]) > 1
+    """Return whether torchrun started several processes, without importing torch."""
+    return os.environ.keys() >= _TORCHRUN_VARIABLES and int(os.environ["WORLD_SIZE"]) > 1
 
 
 def is_main_process() -> bool:
-    """Tell whether this process reads the words and speaks: it is alone, or rank 0."""
+    """Return whether this process reads the arguments and prints: a single process, or rank 0."""
     return not under_torchrun() or os.environ["RANK"] == "0"
 
 
 def exit_process(status: int) -> NoReturn:
-    """End this process at once, its output written.
+    """Flush all output and end this process without the shutdown of the interpreter.
 
-    Not through Python's own end: there gloo's threads are sometimes caught while their library is
-    taken down, and a run that is finished and saved ends with SIGABRT ("terminate called without an
-    active exception", PyTorch 2.15).
+    During that shutdown gloo's threads sometimes abort a process whose run is finished and saved
+    (SIGABRT, "terminate called without an active exception", PyTorch 2.15).
     """
     logging.shutdown()
     sys.stdout.flush()
@@ -56,13 +58,13 @@ def run_on_all_ranks(task: Task, lead: Callable[[Task], None], argv: list[str]) 
     """Run a task in all processes.
 
     Args:
-        task: takes the configuration.
-        lead: makes the configuration and runs the task it is given, in rank 0 only.
-        argv: the words after the sub-command.
+        task: Function of the configuration.
+        lead: Composes the configuration and runs the task passed to it; called in rank 0 only.
+        argv: The arguments after the sub-command.
 
     Raises:
-        UnsupportedError: the words ask for a sweep.
-        DcondError: what went wrong; outside of rank 0 only what that has not said.
+        UnsupportedError: The arguments ask for a sweep.
+        DcondError: The error of this process; outside of rank 0 only if rank 0 has not reported it.
     """
     from dcond.distributed import TorchRanks, use_group
 
@@ -75,7 +77,7 @@ def run_on_all_ranks(task: Task, lead: Callable[[Task], None], argv: list[str]) 
             else:
                 _follow(ranks, task)
         except BaseException as error:
-            _last_words(ranks, error)
+            _end_all_ranks(ranks, error)
             raise
         ranks.close()
 
@@ -83,55 +85,55 @@ def run_on_all_ranks(task: Task, lead: Callable[[Task], None], argv: list[str]) 
 def _refuse_sweeps(argv: list[str]) -> None:
     if {"-m", "--multirun"} & set(argv):
         raise UnsupportedError(
-            "-m sweeps over jobs of one process each; leave out torchrun, or start one job of it at a time."
+            "-m starts jobs of one process each; omit torchrun, or start one at a time without -m."
         )
 
 
 def _lead(ranks: "TorchRanks", task: Task, lead: Callable[[Task], None]) -> None:
-    told = False
+    was_sent = False
 
     @functools.wraps(task)
-    def telling(cfg: "DictConfig") -> Any:
+    def send_and_run(cfg: "DictConfig") -> Any:
         from hydra.core.hydra_config import HydraConfig
         from omegaconf import OmegaConf
 
-        nonlocal told
-        told = True
+        nonlocal was_sent
+        was_sent = True
         ranks.from_first(json.dumps([OmegaConf.to_yaml(cfg), OmegaConf.to_yaml(HydraConfig.get())]))
         return task(cfg)
 
     try:
-        lead(telling)
+        lead(send_and_run)
     except SystemExit as end:
         if end.code:
             raise
-    if not told:  # --help, --cfg and the like
+    if not was_sent:  # --cfg and other flags that only print
         ranks.from_first("")
 
 
 def _follow(ranks: "TorchRanks", task: Task) -> None:
-    """Run the task with rank 0's configuration, folder and all: nothing here may be made anew, such as a time."""
-    given = ranks.from_first("")
-    if not given:
+    """Run the task with the configuration of rank 0, in which times and folders are resolved."""
+    received = ranks.from_first("")
+    if not received:
         return
     from hydra.core.hydra_config import HydraConfig
     from hydra.core.utils import setup_globals
     from omegaconf import OmegaConf
 
     setup_globals()
-    config, hydra = (OmegaConf.create(text) for text in json.loads(given))
+    config, hydra = (OmegaConf.create(text) for text in json.loads(received))
     OmegaConf.set_struct(config, True)
     HydraConfig.instance().cfg = cast(Any, OmegaConf.create({"hydra": hydra}))
-    with _silence():
+    with _silenced():
         task(cast("DictConfig", config))
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def _silenced() -> Iterator[None]:
     logging.disable(logging.CRITICAL)
     with (
-        open(os.devnull, "w", encoding="utf-8") as nowhere,
-        redirect_stdout(nowhere),
+        open(os.devnull, "w", encoding="utf-8") as devnull,
+        redirect_stdout(devnull),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")
@@ -141,14 +143,15 @@ def _silence() -> Iterator[None]:
             logging.disable(logging.NOTSET)
 
 
-def _last_words(ranks: "TorchRanks", error: BaseException) -> None:
-    """Tell the other processes why this one ends, and let rank 0 tell the user, if it can.
+def _end_all_ranks(ranks: "TorchRanks", error: BaseException) -> None:
+    """Send the error of this process to the others; rank 0 reports it to the user if it can.
 
     Raises:
-        DcondError: rank 0 has not, so this process does.
-        SystemExit: it has.
+        DcondError: Rank 0 has not reported an error, so this process does.
+        SystemExit: Rank 0 has reported it.
     """
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # torchrun ends all once one has
+    # torchrun sends a signal to every process once one has ended.
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
     ranks.say(first_line(error))
     if ranks.first:
@@ -160,5 +163,5 @@ def _last_words(ranks: "TorchRanks", error: BaseException) -> None:
 
 
 def _status(error: Any) -> int:
-    """Return the exit status of a process that ends by an error or a signal, as the command line has it."""
+    """Return the exit status of a process that ends by an error or a signal."""
     return 128 + int(error.signum) if hasattr(error, "signum") else 1

@@ -1,6 +1,6 @@
-"""Training the networks of a pool on a set, and testing them.
+"""Evaluation: train several network architectures on a set and measure their accuracy.
 
-The names below are imported on first use: results can be read without importing torch.
+The names below are imported on first use, so that results can be read without importing torch.
 """
 
 import importlib
@@ -25,7 +25,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for, and only then."""
+    """Import a public name on first use."""
     if name not in _MODULES:
         raise AttributeError(f"module 'dcond.evaluation' has no attribute {name!r}")
     return getattr(importlib.import_module(f"dcond.evaluation.{_MODULES[name]}"), name)

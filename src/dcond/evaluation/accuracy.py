@@ -1,4 +1,4 @@
-"""Accuracy on test images, of one network or of several at once."""
+"""Accuracy of one network, or of several stacked ones, on test images."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from dcond.types import ImageSpec, Split
 
 
 def accuracy(network: nn.Module, spec: ImageSpec, test: Split, batch: int = 1000) -> float:
-    """Return the fraction of test images (uint8) that the network, in evaluation mode, labels correctly."""
+    """Return the fraction of test images classified correctly; sets the network to eval mode."""
     return accuracies(network.eval(), spec, test, batch)[0]
 
 
@@ -18,20 +18,19 @@ def accuracy(network: nn.Module, spec: ImageSpec, test: Split, batch: int = 1000
 def accuracies(
     logits: Callable[[Tensor], Tensor], spec: ImageSpec, test: Split, batch: int
 ) -> list[float]:
-    """Return the fraction of test images (uint8) that each of r networks labels correctly.
+    """Return the fraction of test images that each of r networks classifies correctly.
 
-    Where a logit is not finite, nothing was said: a network that diverged is right on no image,
-    while the largest of its logits would be the first, and so the share of class 0 its accuracy.
+    Non-finite logits count as wrong predictions; argmax alone would assign them to class 0.
 
     Args:
-        logits: maps normalised images to logits (r, n, k), or (n, k) of one network.
-        spec: of the images.
-        test: images and labels.
-        batch: images per pass, of up to 64 x 64 pixels: fewer of larger ones.
+        logits: maps normalised images (n, c, h, w) to logits (r, n, k), or (n, k) of one network.
+        spec: shape and normalisation of the images.
+        test: uint8 images and labels.
+        batch: images per forward pass at up to 64 x 64 pixels; fewer for larger images.
     """
     correct = torch.zeros((), dtype=torch.long, device=test.device)
     for images, labels in test.batches(scaled_batch_size(batch, spec.height, spec.width)):
-        found = logits(spec.normalise(images.float() / 255))
-        right = (found.argmax(-1) == labels) & found.isfinite().all(-1)
-        correct = correct + right.sum(-1)
+        predicted = logits(spec.normalise(images.float() / 255))
+        hits = (predicted.argmax(-1) == labels) & predicted.isfinite().all(-1)
+        correct = correct + hits.sum(-1)
     return [count / len(test) for count in correct.view(-1).tolist()]

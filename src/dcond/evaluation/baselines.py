@@ -1,6 +1,4 @@
-"""Random baselines: what the same storage is worth without condensing."""
-
-import torch
+"""Random baselines: random real images that use the same storage as a synthetic set."""
 
 from dcond.init import FromReal, Random
 from dcond.rng import Streams, derive
@@ -10,27 +8,17 @@ from dcond.types import RealData, SyntheticSet
 def random_subset(
     real: RealData, synthetic: SyntheticSet, seed: int, repeat: int, *, factor: int
 ) -> SyntheticSet:
-    """Return random real images in the storage of ``synthetic``: a fresh draw for every repeat.
+    """Return random real images in the storage of ``synthetic``; each repeat draws anew.
+
+    The labels are hard, also if those of ``synthetic`` are soft.
 
     Args:
-        real: where the images come from.
-        synthetic: whose ipc and normalisation are taken over.
-        seed: of the run.
-        repeat: which draw.
-        factor: 1 stores ipc whole images per class; f stores ipc·f² shrunken ones
-            ("random_decoded").
+        real: source of the images.
+        synthetic: set whose ipc and normalisation are used.
+        seed: seed of the run.
+        repeat: index of the draw.
+        factor: 1 stores ipc images per class; f stores ipc·f² shrunken ones ("random_decoded").
     """
     rng = Streams(derive(seed, f"baseline/{factor}/{repeat}"))
     images = FromReal(rule=Random())(real, synthetic.ipc, factor, rng)
-    return SyntheticSet(
-        images=images,
-        labels=torch.arange(len(real.class_names)).repeat_interleave(
-            synthetic.ipc
-        ),  # hard, also where ours are soft
-        class_names=synthetic.class_names,
-        ipc=synthetic.ipc,
-        mean=synthetic.mean,
-        std=synthetic.std,
-        factor=factor,
-        whitening=synthetic.whitening,
-    )
+    return SyntheticSet.from_images(images, synthetic, ipc=synthetic.ipc, factor=factor)

@@ -1,75 +1,154 @@
-"""The whole real set under the protocol, kept from run to run; and the part of it that learning rates are chosen on."""
+"""The full real training set: as a training set, its cached accuracies, and its held-out part."""
 
-import dataclasses
 import hashlib
 import json
 import logging
+import math
 from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 import dcond
+from dcond.cache import cache_file, read_entry, write_entry
 from dcond.data.split import stratified_split
 from dcond.distributed import current
 from dcond.errors import DataError
-from dcond.evaluation.protocol import EvaluationProtocol, HeldOut
 from dcond.evaluation.results import EvalResult, NetworkResult
-from dcond.evaluation.whole import fingerprint, whole_set
+from dcond.memory import free_bytes
 from dcond.models import Pool
-from dcond.paths import write_atomically
-from dcond.types import RealData, Split
+from dcond.types import RealData, Split, SyntheticSet
+
+if TYPE_CHECKING:
+    from dcond.evaluation.protocol import EvaluationProtocol
 
 log = logging.getLogger(__name__)
 
-SHARE, MOST = 0.1, 5000  # of the training images, held out for learning rates
-SPLIT_SEED = 0  # of its own: every run chooses on the same images
+Sets = Callable[[int], SyntheticSet]  # maps a repeat to the set that its networks are trained on
+
+HELD_OUT_FRACTION, HELD_OUT_MAX = 0.1, 5000  # of the training images
+HELD_OUT_SEED = 0  # independent of the run's seed: every run holds out the same images
+HASH_BATCH = 256  # images per read
+HASHED_TEST_IMAGES = 32
+
+
+def full_training_set(real: RealData, rows: Tensor | None = None) -> SyntheticSet:
+    """Return the real training images, or the given rows (int64), as a set to train networks on."""
+    rows = torch.arange(len(real.train)) if rows is None else rows
+    ipc = max(1, len(rows) // len(real.class_names))
+    labels = real.train.labels[rows.to(real.device)]
+    return SyntheticSet.from_images(real.pixels(rows), real, ipc=ipc, labels=labels)
+
+
+def check_full_data_fits(real: RealData, option: str) -> None:
+    """Check that networks can be trained on the full training set within the free memory.
+
+    Training holds the images three times as float32. No other part of an evaluation needs memory
+    for all real images, so this is checked before anything is computed.
+
+    Args:
+        real: the images.
+        option: the command-line option that requires them, for the message.
+
+    Raises:
+        DataError: the free memory is too small.
+    """
+    free = free_bytes(real.device)
+    needed = 3 * 4 * math.prod(real.train.images.shape)
+    if free is not None and needed > free:
+        raise DataError(
+            f"{option} trains on all {len(real.train):,} real images of {real.name} and needs "
+            f"{needed / 1e9:.1f} GB of memory; {free / 1e9:.1f} GB are free. Omit {option}."
+        )
+
+
+def fingerprint(real: RealData) -> str:
+    """Return a SHA-256 of all images and labels, the data set's name, mean and std."""
+    digest = hashlib.sha256(repr((real.name, real.mean, real.std)).encode())
+    for split in (real.train, real.test):
+        for images, _ in split.batches(HASH_BATCH):
+            _update(digest, images)
+        _update(digest, split.labels)
+    return digest.hexdigest()
+
+
+def fingerprint_of_test(real: RealData) -> str:
+    """Return a short hash of the test split: its labels and 32 evenly spaced images."""
+    test = real.test
+    rows = torch.linspace(0, len(test) - 1, HASHED_TEST_IMAGES).round().long()
+    digest = hashlib.sha256()
+    _update(digest, test.labels)
+    _update(digest, test.take(rows))
+    return digest.hexdigest()[:16]
+
+
+def _update(digest: Any, values: Tensor) -> None:
+    digest.update(np.ascontiguousarray(values.cpu().numpy()).data)
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """Training data on which learning rates are chosen.
+
+    Args:
+        split: uint8 images and labels to measure accuracies on.
+        sets: what networks are trained on during the search; None: the set itself. Used for real
+            sets, which would otherwise contain the held-out images.
+    """
+
+    split: Split
+    sets: Sets | None = None
 
 
 def hold_out(
-    protocol: EvaluationProtocol, real: RealData, *, whole: bool = False
+    protocol: "EvaluationProtocol", real: RealData, *, full_data: bool = False
 ) -> HeldOut | None:
-    """Return what a protocol that searches its learning rates does so on; None for any other.
+    """Return the held-out data of a protocol that searches its learning rates, else None.
 
     Args:
         protocol: how networks are trained.
-        real: whose training images are held out.
-        whole: the set to be trained on is the real one: it goes without the held-out images
-            meanwhile.
+        real: data set whose training images are held out.
+        full_data: whether the networks are trained on the real set itself; during the search it
+            then excludes the held-out images.
     """
     if protocol.lr != "search":
         return None
-    split, kept = held_out_rows(real)
-    return HeldOut(split, (lambda repeat: whole_set(real, kept)) if whole else None)
+    split, rest = held_out_rows(real)
+    return HeldOut(split, (lambda repeat: full_training_set(real, rest)) if full_data else None)
 
 
 def held_out_rows(real: RealData) -> tuple[Split, Tensor]:
-    """Return a tenth of the training images, at most 5,000, each class with its share, and the rows of the others.
+    """Split off a stratified tenth of the training images, at most 5,000.
+
+    Returns:
+        The held-out images and labels, and the rows (int64) of the remaining images.
 
     Raises:
-        DataError: there are too few for a single one.
+        DataError: there are too few images to hold out one.
     """
     labels = real.train.labels.cpu().numpy()
-    count = min(round(SHARE * len(labels)), MOST)
-    kept, held = (torch.from_numpy(rows) for rows in stratified_split(labels, count, SPLIT_SEED))
-    if len(held) == 0:
+    count = min(round(HELD_OUT_FRACTION * len(labels)), HELD_OUT_MAX)
+    rest, held_out = map(torch.from_numpy, stratified_split(labels, count, HELD_OUT_SEED))
+    if len(held_out) == 0:
         raise DataError(
-            f"no training image of {real.name} can be held out: of its {len(labels)} a tenth is none, or every class "
-            "would lose its last. Add images, or leave out evaluation.lr=search and test_on=held_out."
+            f"{real.name} has {len(labels)} training images, too few to hold out a tenth and keep "
+            "one per class. Add images, or omit evaluation.lr=search and test_on=held_out."
         )
-    return real.train.part(held), kept
+    return real.train.part(held_out), rest
 
 
 def tuning_data(real: RealData) -> RealData:
-    """Return data to choose settings with: the held-out training images stand for the test set, which is left out."""
-    held_out, kept = held_out_rows(real)
-    return dataclasses.replace(real, train=real.train.part(kept), test=held_out)
+    """Return data for choosing settings: the held-out training images replace the test set."""
+    held_out, rest = held_out_rows(real)
+    return replace(real, train=real.train.part(rest), test=held_out)
 
 
-def evaluate_whole(
-    protocol: EvaluationProtocol,
+def evaluate_full_data(
+    protocol: "EvaluationProtocol",
     pool: Pool,
     real: RealData,
     seed: int,
@@ -77,84 +156,65 @@ def evaluate_whole(
     *,
     progress: Callable[[str], None] = lambda note: None,
 ) -> EvalResult:
-    """Train the pool on the whole training set and test it; every network's figures are kept in ``folder``.
+    """Train the pool on the full training set and test it, with a cache in ``folder``.
 
-    On its hard labels, as the scores want it, whatever teacher the protocol has. A kept figure is
-    taken for the same protocol, network, data set, seed and version of dcond only.
+    Training uses the hard labels, as the scores require, whatever the protocol's teacher. A cached
+    result is used for the same protocol, network, data set, seed and version of dcond only.
+
+    Args:
+        protocol: how networks are trained.
+        pool: the architectures.
+        real: the data set.
+        seed: seed of the run.
+        folder: cache folder, one JSON file per network; created if missing.
+        progress: called with the network and repeat that just ended.
     """
     results: dict[str, NetworkResult] = {}
-    data, protocol = fingerprint(real), protocol.without_teacher()
+    protocol = protocol.without_teacher()
+    settings, data = protocol.settings("stack", "teacher"), fingerprint(real)
     for name, recipe in pool.networks.items():
-        network = recipe.by_content()
-        key = f"{dcond.__version__}/{protocol.settings('stack', 'teacher')}/{name}/{network!r}/{data}/{seed}"
-        file = (
-            folder / f"full_{real.name}_{name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
-        )
-        kept = _parsed(current().from_first(_read(file)))  # one decision for all processes
-        if kept is not None:
-            log.info("whole %s, %s: kept figure of %s", real.name, name, file)
+        key = f"{dcond.__version__}/{settings}/{name}/{recipe.by_content()!r}/{data}/{seed}"
+        file = cache_file(folder, f"full_{real.name}_{name}", key)
+        cached = read_entry(current().from_first(_read(file)), _parse)  # all ranks: that of rank 0
+        if cached is not None:
+            log.info("full data %s, %s: cached result of %s", real.name, name, file)
             for repeat in range(protocol.repeats):
                 progress(f"{name} {repeat + 1}/{protocol.repeats}")
-            results[name] = kept
+            results[name] = cached
             continue
-        results[name] = _train(
-            protocol, Pool(networks={name: recipe}), real, seed, progress
-        ).networks[name]
+        one = Pool(networks={name: recipe})
+        results |= _train(protocol, one, real, seed, progress).networks
         if current().first:
-            _write(results[name], file)
+            content = json.dumps(asdict(results[name]), indent=2) + "\n"
+            write_entry(file, content, "accuracies on the full data")
     return EvalResult(protocol.name, results)
 
 
 def _train(
-    protocol: EvaluationProtocol,
+    protocol: "EvaluationProtocol",
     pool: Pool,
     real: RealData,
     seed: int,
     progress: Callable[[str], None],
 ) -> EvalResult:
-    whole, held_out = whole_set(real), hold_out(protocol, real, whole=True)
+    full, held_out = full_training_set(real), hold_out(protocol, real, full_data=True)
     return protocol.evaluate(
-        lambda repeat: whole, pool, real.test, seed, progress=progress, held_out=held_out
+        lambda repeat: full, pool, real.test, seed, progress=progress, held_out=held_out
     )
 
 
 def _read(file: Path) -> str:
-    """Return what a file holds; nothing where there is none."""
-    try:
-        return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return ""
+    return read_entry(file, lambda path: path.read_text(encoding="utf-8")) or ""
 
 
-def _parsed(text: str) -> NetworkResult | None:
-    """Return a kept figure; one that is missing or damaged is made again."""
-    try:
-        entry: dict[str, Any] = json.loads(text)
-        best, searched = entry["best"], entry["searched"]
-        return NetworkResult(
-            tuple(map(float, entry["accuracies"])),
-            float(entry["lr"]),
-            int(entry["epochs"]),
-            float(entry["wall_s"]),
-            None if best is None else tuple(map(float, best)),
-            None
-            if searched is None
-            else {float(lr): float(value) for lr, value in searched.items()},
-        )
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def _write(result: NetworkResult, file: Path) -> None:
-    text = json.dumps(dataclasses.asdict(result), indent=2) + "\n"
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, lambda path: _fill(path, text))
-    except OSError as error:  # the figure itself is known: the next run makes it again
-        log.warning(
-            "the whole set's figure could not be kept in %s: %s", file, error.strerror or error
-        )
-
-
-def _fill(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def _parse(text: str) -> NetworkResult:
+    entry: dict[str, Any] = json.loads(text)
+    best, searched = entry["best"], entry["searched"]
+    return NetworkResult(
+        accuracies=tuple(map(float, entry["accuracies"])),
+        lr=float(entry["lr"]),
+        epochs=int(entry["epochs"]),
+        wall_s=float(entry["wall_s"]),
+        best=best and tuple(map(float, best)),
+        searched=searched and {float(lr): float(value) for lr, value in searched.items()},
+    )

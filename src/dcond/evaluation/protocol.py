@@ -1,21 +1,22 @@
-"""The evaluation protocol: train every network of a pool from scratch on a set, test once, after the last epoch."""
+"""The evaluation protocol: train networks from scratch on a set and test them once, at the end."""
 
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from dcond.errors import ConfigError, DataError, require, whole_number
+from dcond.errors import ConfigError, DataError, require
 from dcond.evaluation.accuracy import accuracy
+from dcond.evaluation.full_data import HeldOut, Sets
 from dcond.evaluation.results import EvalResult, NetworkResult
-from dcond.evaluation.sharding import Spread
+from dcond.evaluation.sharding import TrainingGrid
 from dcond.evaluation.teacher import Teacher, TrainedTeacher
 from dcond.evaluation.vmap_training import (
-    STEPS,
+    BENCHMARK_EPOCHS,
     Pairs,
     Stack,
     TrainingJob,
@@ -24,80 +25,56 @@ from dcond.evaluation.vmap_training import (
 )
 from dcond.models import Pool, Recipe
 from dcond.rng import seeded_layers
+from dcond.settings import NonNegativeInt, PositiveFloat, PositiveInt, settings
 from dcond.training.schedule import Schedule
 from dcond.training.steps import SoftLabels
 from dcond.types import RealData, Split, SyntheticSet
 
-Sets = Callable[[int], SyntheticSet]  # the set that repeat r trains on
 
-
-@dataclass(frozen=True, eq=False)
-class HeldOut:
-    """Training data that learning rates are chosen on.
-
-    Args:
-        split: uint8 images and labels that accuracies are taken on.
-        sets: what is trained on meanwhile; None: the set itself. For real sets that contain the
-            held-out images.
-    """
-
-    split: Split
-    sets: Sets | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
+@settings
 class EvaluationProtocol(Schedule):
-    """How a network is trained on a synthetic set, and tested. Nothing is chosen by looking at the test set.
+    """How networks are trained on a set and tested; no choice depends on the test set.
 
-    Labels may be soft, probabilities (n, k): the loss is then -Σ y·log p. The schedule's arguments
-    are :class:`Schedule`'s.
+    Labels may be soft, probabilities (n, k); the loss is then -Σ y·log p.
 
     Args:
-        name: how results call the protocol.
+        name: name of the protocol in results.
         repeats: networks trained per architecture, each from its own seed.
-        lr: learning rate of every network; None takes each one's own from the pool; "search" the
-            best of ``search_rates`` on held-out training data, for every network and every set by
-            itself.
-        search_rates: what is searched, one training each.
-        test_batch: test images per forward pass, of up to 64 x 64 pixels: fewer of larger ones.
-        best_every: epochs between looks at the test set for ``best_over_epochs_on_test``, a
-            separate figure that some papers print; 0 for none.
-        stack: train the repeats of a network, or the rates of a search, at once: true, false, or
-            auto: in turn on a CPU, elsewhere whichever is measured to be faster. Changes no result
-            beyond rounding.
-        teacher: what labels every batch instead of the set's own labels; None for none.
+        lr: learning rate of all networks; None for each network's own rate from the pool;
+            "search" for the best of ``search_rates`` on held-out training data, for every network
+            and set separately.
+        search_rates: learning rates of a search, one training each.
+        test_batch: test images per forward pass at up to 64 x 64 pixels; fewer for larger images.
+        best_every: epochs between tests for ``best_over_epochs_on_test``, a separate figure that
+            some papers report; 0 for none.
+        stack: train the repeats of a network, or the rates of a search, at once. "auto": one after
+            another on a CPU, elsewhere whichever is faster. Changes results by rounding only.
+        teacher: labels every batch in place of the set's own labels; None for none.
+
+    The other arguments are those of :class:`~dcond.training.schedule.Schedule`.
+
+    Example:
+        >>> protocol = EvaluationProtocol(name="short", epochs=100, repeats=3)
+        >>> result = protocol.evaluate(lambda repeat: synthetic, pool, real.test, seed=0)
+        >>> result.average  # mean accuracy over the networks, a fraction
     """
 
     name: str
-    repeats: int = 5
-    lr: float | str | None = None
+    repeats: PositiveInt = 5
+    lr: PositiveFloat | Literal["search"] | None = None
     search_rates: tuple[float, ...] = (0.001, 0.005, 0.01, 0.05, 0.1)
-    test_batch: int = 1000
-    best_every: int = 0
-    stack: bool | str = "auto"
+    test_batch: PositiveInt = 1000
+    best_every: NonNegativeInt = 0
+    stack: bool | Literal["auto"] = "auto"
     teacher: Teacher | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for field in ("repeats", "test_batch"):
-            whole_number(f"evaluation.{field}", getattr(self, field))
-        good = self.lr in (None, "search") or (
-            not isinstance(self.lr, str) and 0 < self.lr < math.inf
-        )
+        rates = list(self.search_rates)
         require(
-            good, f"evaluation.lr={self.lr} must be a number greater than 0, or null, or search."
+            len(rates) > 0 and all(0 < rate < math.inf for rate in rates),
+            f"evaluation.search_rates={rates} must be a list of one or more numbers above 0.",
         )
-        good = len(self.search_rates) > 0 and all(0 < rate < math.inf for rate in self.search_rates)
-        require(
-            good,
-            f"evaluation.search_rates={list(self.search_rates)}: at least one, each greater than 0.",
-        )
-        require(
-            self.best_every >= 0,
-            f"evaluation.best_every={self.best_every} is out of range; allowed: 0 or more.",
-        )
-        good = isinstance(self.stack, bool) or self.stack == "auto"
-        require(good, f"evaluation.stack={self.stack!r} is unknown; allowed: auto, true, false.")
 
     def evaluate(
         self,
@@ -108,70 +85,72 @@ class EvaluationProtocol(Schedule):
         *,
         progress: Callable[[str], None] = lambda note: None,
         held_out: HeldOut | None = None,
-        taught: TrainedTeacher | None = None,
+        teacher: TrainedTeacher | None = None,
     ) -> EvalResult:
-        """Train ``repeats`` networks of every recipe and test each once; processes that share a run share the networks.
+        """Train ``repeats`` networks per architecture and test each once, after the last epoch.
+
+        The processes of a distributed run share the trainings.
 
         Args:
-            sets: ``sets(r)`` is what repeat r trains on: the same set each time, or a fresh random
-                subset.
+            sets: ``sets(r)`` is the set of repeat r: the same each time, or a new random subset.
             pool: the architectures.
             test: uint8 test images and labels.
-            seed: of the run; the networks of repeat r start alike whatever set they train on, so
-                sets are compared in pairs.
-            progress: told the network and repeat that just ended.
-            held_out: where learning rates are searched; needed for that only.
-            taught: the protocol's teacher, trained (:meth:`Teacher.load_or_train`); needed where it has
-                one only.
+            seed: seed of the run. The networks of repeat r start from the same weights whatever
+                set they are trained on, so results can be compared in pairs.
+            progress: called with the network and repeat that just ended.
+            held_out: data to search learning rates on (:func:`~dcond.evaluation.full_data.hold_out`);
+                required if ``lr`` is "search".
+            teacher: the trained teacher (:meth:`Teacher.load_or_train`); required if the protocol
+                has a teacher.
 
         Raises:
-            ConfigError: one of the two is needed and not given.
+            ConfigError: ``held_out`` or ``teacher`` is required and missing.
         """
-        require(
-            self.teacher is None or taught is not None,
-            "a protocol with a teacher needs it trained: taught=….",
-        )
-        labels = taught if self.teacher is not None else None
-        spread = Spread(
-            [*pool.networks], self.repeats, lambda group: self._train_and_test_all(group, test)
-        )
+        if self.teacher is None:
+            teacher = None
+        elif teacher is None:
+            raise ConfigError("a protocol with a teacher needs a trained one; pass teacher=….")
+        grid = TrainingGrid([*pool.networks], self.repeats, partial(self._train_all, test=test))
         rates = []
         for row, (name, recipe) in enumerate(pool.networks.items()):
             start = time.perf_counter()
-            rates.append(self._rate(name, recipe, sets, held_out, seed, labels))
-            spread.take(
-                row, partial(_training, name, recipe, sets, seed, rates[-1][0], labels), progress
-            )
-            spread.wall_s[row] = time.perf_counter() - start
-        results: dict[str, NetworkResult] = {}
-        for name, (lr, searched), pairs in zip(
-            pool.networks, rates, spread.gathered(), strict=True
-        ):
+            rates.append(self._learning_rate(name, recipe, sets, held_out, seed, teacher))
+            job = partial(_job, name, recipe, sets, seed, rates[-1][0], teacher)
+            grid.run_row(row, job, progress)
+            grid.wall_s[row] = time.perf_counter() - start
+        networks: dict[str, NetworkResult] = {}
+        for name, (lr, searched), pairs in zip(pool.networks, rates, grid.gather(), strict=True):
             accuracies, best = zip(*pairs, strict=True)
-            looks, wall_s = best if self.best_every else None, spread.wall_s[len(results)]
-            results[name] = NetworkResult(accuracies, lr, self.epochs, wall_s, looks, searched)
-        return EvalResult(self.name, results, None if labels is None else labels.facts)
+            networks[name] = NetworkResult(
+                accuracies=accuracies,
+                lr=lr,
+                epochs=self.epochs,
+                wall_s=grid.wall_s[len(networks)],
+                best=best if self.best_every else None,
+                searched=searched,
+            )
+        return EvalResult(self.name, networks, None if teacher is None else teacher.facts)
 
     def without_teacher(self) -> "EvaluationProtocol":
-        """Return the same protocol on the labels of the set."""
+        """Return the same protocol with the labels of the set."""
         return replace(self, teacher=None)
 
     def without_augmentation(self) -> "EvaluationProtocol":
-        """Return the same protocol on plain images: no augmentation, no CutMix."""
+        """Return the same protocol without augmentation and CutMix."""
         return replace(self, augment=None, cutmix_p=0.0)
 
-    def _rate(
+    def _learning_rate(
         self,
         name: str,
         recipe: Recipe,
         sets: Sets,
         held_out: HeldOut | None,
         seed: int,
-        labels: TrainedTeacher | None,
+        teacher: TrainedTeacher | None,
     ) -> tuple[float, dict[float, float] | None]:
-        """Return the learning rate of a network on a set, and the held-out accuracies it was chosen by.
+        """Return a network's learning rate and, if searched, the held-out accuracy of each rate.
 
-        Every rate gets the same start; the smallest wins where they tie.
+        All rates start from the same weights; on a tie the smallest rate wins.
         """
         if self.lr is None:
             return recipe.lr, None
@@ -179,103 +158,95 @@ class EvaluationProtocol(Schedule):
             return self.lr, None
         if held_out is None:
             raise ConfigError(
-                "evaluation.lr=search needs held-out training data; give a rate, or null."
+                "evaluation.lr=search needs held-out training data; pass a rate or null."
             )
-        quiet = replace(self, best_every=0)
-        synthetic = held_out.sets(0) if held_out.sets is not None else sets(0)
-        stream, rates = f"evaluation/{name}/search", sorted(self.search_rates)
-        split, soft = held_out.split, _soft_labels(synthetic, labels)
-        spread = Spread([name], len(rates), lambda group: quiet._train_and_test_all(group, split))
-        spread.take(
-            0, lambda number: TrainingJob(recipe, synthetic, seed, stream, rates[number], soft)
-        )
-        tried = {rate: last for rate, (last, _) in zip(rates, spread.gathered()[0], strict=True)}
+        synthetic = (held_out.sets or sets)(0)
+        rates, soft = sorted(self.search_rates), _soft_labels(synthetic, teacher)
+        train = partial(replace(self, best_every=0)._train_all, test=held_out.split)
+        grid = TrainingGrid([name], len(rates), train)
+        stream = f"evaluation/{name}/search"
+        grid.run_row(0, lambda i: TrainingJob(recipe, synthetic, seed, stream, rates[i], soft))
+        tried = {rate: last for rate, (last, _) in zip(rates, grid.gather()[0], strict=True)}
         return max(tried, key=lambda rate: tried[rate]), tried
 
-    def _train_and_test_all(
-        self, trainings: Sequence[TrainingJob], test: Split
-    ) -> Iterator[tuple[float, float]]:
-        """Yield what :meth:`_train_and_test` finds of every network, trained in turn or several at once."""
-        brief = replace(self, epochs=STEPS, best_every=0)
+    def _train_all(self, jobs: Sequence[TrainingJob], test: Split) -> Iterator[tuple[float, float]]:
+        """Yield the result of :meth:`_train` for every job, in turn or in stacks."""
+        short = replace(self, epochs=BENCHMARK_EPOCHS, best_every=0)
         one = test.part(torch.zeros(1, dtype=torch.long))
-        device = test.device
-        at_once = choose_stack_size(
-            self.stack,
-            trainings,
-            device,
-            self.batch,
-            lambda group: brief._train_and_test(group, one),
+        size = choose_stack_size(
+            self.stack, jobs, test.device, self.batch, lambda group: short._train(group, one)
         )
-        yield from in_stacks(trainings, at_once, lambda group: self._train_and_test(group, test))
+        yield from in_stacks(jobs, size, lambda group: self._train(group, test))
 
-    def _train_and_test(self, group: Sequence[TrainingJob], test: Split) -> Pairs:
-        """Return each network's accuracy after the last epoch, and the largest of those that ``best_every`` asks for.
-
-        Several networks are trained as one stack.
-        """
+    def _train(self, group: Sequence[TrainingJob], test: Split) -> Pairs:
+        """Train one network, or several as a stack; return last and best accuracy of each."""
         device = test.device
-        how = self if group[0].recipe.cutmix else replace(self, cutmix_p=0.0)
+        protocol = self if group[0].recipe.cutmix else replace(self, cutmix_p=0.0)
         if len(group) > 1:
             stack = Stack(group, device)
-            return self._schedule(
+            return self._train_and_test(
                 stack.groups(),
-                lambda optimiser: stack.epoch(optimiser, how.batch, how.augment, how.cutmix_p),
+                lambda optimiser: stack.epoch(
+                    optimiser, protocol.batch, protocol.augment, protocol.cutmix_p
+                ),
                 lambda: stack.accuracies(test, self.test_batch),
             )
-        (training,) = group
-        network, rng = training.begin(device)
-        images, labels = training.inputs(device)
-        with seeded_layers(training.seed, training.stream, device):
-            return self._schedule(
-                [{"params": list(network.parameters()), "lr": training.lr}],
-                lambda optimiser: how.epoch(network, optimiser, images, labels, rng, training.soft),
-                lambda: [accuracy(network, training.synthetic.spec, test, self.test_batch)],
+        (job,) = group
+        network, rng = job.begin(device)
+        images, labels = job.inputs(device)
+        with seeded_layers(job.seed, job.stream, device):
+            return self._train_and_test(
+                [{"params": list(network.parameters()), "lr": job.lr}],
+                lambda optimiser: protocol.epoch(network, optimiser, images, labels, rng, job.soft),
+                lambda: [accuracy(network, job.synthetic.spec, test, self.test_batch)],
             )
 
-    def _schedule(
+    def _train_and_test(
         self,
         groups: list[dict[str, Any]],
         epoch: Callable[[torch.optim.Optimizer], None],
-        tested: Callable[[], list[float]],
+        accuracies: Callable[[], list[float]],
     ) -> Pairs:
-        """Train and test: at the end, and where ``best_every`` asks for it."""
-        looks = []
+        """Run the schedule; test after the last epoch, and every ``best_every`` epochs."""
+        tested = []
 
-        def look(done: int) -> None:
+        def after_epoch(done: int) -> None:
             if self.best_every and done % self.best_every == 0:
-                looks.append(tested())
+                tested.append(accuracies())
 
-        self.run(groups, epoch, look)
-        last = tested()
-        return list(zip(last, map(max, zip(*looks, last, strict=True)), strict=True))
+        self.run(groups, epoch, after_epoch)
+        last = accuracies()
+        return list(zip(last, map(max, zip(*tested, last, strict=True)), strict=True))
 
 
-def _training(
+def _job(
     name: str,
     recipe: Recipe,
     sets: Sets,
     seed: int,
     lr: float,
-    taught: TrainedTeacher | None,
+    teacher: TrainedTeacher | None,
     repeat: int,
 ) -> TrainingJob:
-    synthetic = sets(repeat)
-    return TrainingJob(
-        recipe, synthetic, seed, f"evaluation/{name}/{repeat}", lr, _soft_labels(synthetic, taught)
-    )
+    synthetic, stream = sets(repeat), f"evaluation/{name}/{repeat}"
+    return TrainingJob(recipe, synthetic, seed, stream, lr, _soft_labels(synthetic, teacher))
 
 
-def _soft_labels(synthetic: SyntheticSet, taught: TrainedTeacher | None) -> SoftLabels | None:
-    return None if taught is None else taught.soft_labels(synthetic.spec)
+def _soft_labels(synthetic: SyntheticSet, teacher: TrainedTeacher | None) -> SoftLabels | None:
+    return None if teacher is None else teacher.soft_labels(synthetic.spec)
 
 
 def check_fits(synthetic: SyntheticSet, real: RealData) -> None:
-    """Raise :class:`DataError` unless the set can be tested on this data: same image size, channels and classes."""
-    ours, theirs = synthetic.spec, real.spec
-    for what in ("channels", "height", "width", "classes"):
-        if getattr(ours, what) != getattr(theirs, what):
+    """Check that a set has the image size, channels and number of classes of a data set.
+
+    Raises:
+        DataError: they differ.
+    """
+    for name in ("channels", "height", "width", "classes"):
+        ours, theirs = getattr(synthetic.spec, name), getattr(real.spec, name)
+        if ours != theirs:
             raise DataError(
-                f"the synthetic set has {what}={getattr(ours, what)}, data set {real.name!r} has "
-                f"{getattr(theirs, what)}; evaluate it on the data set it was made from (dataset=NAME), with the "
-                "words that shaped that then (dataset.size and the like)."
+                f"the synthetic set has {name}={ours}, data set {real.name!r} has {theirs}; "
+                "evaluate it on the data set it was made from (dataset=NAME), with the same "
+                "options (dataset.size and the like)."
             )

@@ -1,4 +1,4 @@
-"""What an evaluation found; accuracies are fractions everywhere but on screen."""
+"""Evaluation results and paired comparisons; accuracies are fractions in [0, 1]."""
 
 import statistics
 from dataclasses import dataclass
@@ -13,8 +13,14 @@ from dcond.stats import interval95
 class NetworkResult:
     """Last-epoch test accuracies of one network, one per repeat.
 
-    ``best`` are the largest of several looks at the test set, as some papers print: an extra, in no
-    mean or score. ``searched`` are held-out accuracies by learning rate, where that was searched.
+    Args:
+        accuracies: fractions in [0, 1].
+        lr: initial learning rate.
+        epochs: number of training epochs.
+        wall_s: seconds of training and testing.
+        best: largest test accuracy over the tested epochs, per repeat, as some papers report it;
+            not used in any mean or score.
+        searched: held-out accuracy by learning rate, if the rate was searched.
     """
 
     accuracies: tuple[float, ...]
@@ -33,12 +39,12 @@ class NetworkResult:
 
     @property
     def ci95(self) -> float | None:
-        """Half width of the mean's 95 % interval."""
+        """Half width of the 95 % interval of the mean; None for one repeat."""
         return interval95(list(self.accuracies))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry of ``result.json``."""
-        values = list(self.accuracies)
+        values, searched = list(self.accuracies), self.searched
         return {
             "accuracies": values,
             "mean": self.mean,
@@ -47,23 +53,20 @@ class NetworkResult:
             "lr": self.lr,
             "epochs": self.epochs,
             "wall_s": self.wall_s,
-            "lr_search": None
-            if self.searched is None
-            else {f"{lr:g}": value for lr, value in self.searched.items()},
-            "best_over_epochs_on_test": None if self.best is None else list(self.best),
+            "lr_search": searched and {f"{lr:g}": value for lr, value in searched.items()},
+            "best_over_epochs_on_test": self.best and list(self.best),
         }
 
 
 @dataclass(frozen=True)
 class EvalResult:
-    """Results of every network of a pool on one set under one protocol.
+    """Results of a pool of networks on one set under one protocol.
 
     Args:
-        protocol: its name.
-        networks: by the network's name.
-        teacher: what labelled the batches: network, accuracy, temperature; None for the set's own
-            labels.
-        tested_on: "test", or "held_out" training images; None where it is that of the run.
+        protocol: name of the protocol.
+        networks: result of each network, by name.
+        teacher: description of the teacher that labelled the batches, if any.
+        tested_on: "test", or "held_out" training images; None if it is that of the run.
     """
 
     protocol: str
@@ -78,7 +81,7 @@ class EvalResult:
 
     @property
     def wall_s(self) -> float:
-        """Seconds spent training and testing."""
+        """Seconds of training and testing, all networks together."""
         return sum(result.wall_s for result in self.networks.values())
 
     def as_dict(self) -> dict[str, Any]:
@@ -90,3 +93,61 @@ class EvalResult:
             "average": self.average,
             "teacher": self.teacher,
         } | ({} if self.tested_on is None else {"tested_on": self.tested_on})
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Accuracy of one set minus that of another, per repeat."""
+
+    differences: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Mean difference."""
+        return statistics.fmean(self.differences)
+
+    @property
+    def ci95(self) -> float | None:
+        """Half width of the 95 % interval of the mean paired difference; None for one repeat."""
+        return interval95(list(self.differences))
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.ci95 is not None and abs(self.mean) > self.ci95
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry of ``result.json``."""
+        return {
+            "differences": list(self.differences),
+            "mean": self.mean,
+            "ci95": self.ci95,
+            "clear": self.clear,
+        }
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Paired differences of two sets, per network and of the pool's average."""
+
+    networks: dict[str, Difference]
+    average: Difference
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the object of ``result.json``."""
+        networks = {name: difference.as_dict() for name, difference in self.networks.items()}
+        return {"networks": networks, "average": self.average.as_dict()}
+
+
+def compare(first: EvalResult, second: EvalResult) -> Comparison:
+    """Return the paired differences first - second.
+
+    Both results must come from the same protocol, pool and seed: the networks of a repeat then
+    start from the same weights, so that their common variation cancels.
+    """
+    networks = {}
+    for name, result in first.networks.items():
+        pairs = zip(result.accuracies, second.networks[name].accuracies, strict=True)
+        networks[name] = Difference(tuple(a - b for a, b in pairs))
+    repeats = zip(*(difference.differences for difference in networks.values()), strict=True)
+    return Comparison(networks, Difference(tuple(map(statistics.fmean, repeats))))

@@ -1,88 +1,84 @@
-"""Signs that a set was read wrongly, or is tested on what it was made from: spread, accuracy near chance, the split."""
+"""Warnings about sets that were probably read wrongly or made from the test images."""
 
 import math
 
 import torch
 
+from dcond.evaluation.full_data import fingerprint_of_test
 from dcond.evaluation.results import EvalResult
-from dcond.evaluation.whole import fingerprint_of_test
 from dcond.types import RealData, SyntheticSet
 
-SPREAD = 2.5  # a wrong normalisation changes the spread by 1 / std, 3 to 5 for natural images
-SHIFT = 2.0  # in standard deviations of real images
-NEAR = 0.05  # of the way from chance to 1
-SAMPLE = 1000  # real images to compare with, at most, spread over the training split
+MAX_STD_RATIO = 2.5  # a wrong normalisation changes the std by 1 / std: 3 to 5 for natural images
+MAX_MEAN_SHIFT = 2.0  # in standard deviations of real images
+NEAR_CHANCE = 0.05  # of the interval from chance to 1
+SAMPLE = 1000  # real images to compare with
 
-CURES = {
-    "pixels": "pass synthetic.normalised=true if they are stored as (x - mean) / std, synthetic.zca=true if whitened",
-    "normalised": "pass synthetic.normalised=false if they are pixels in [0, 1], synthetic.zca=true if whitened",
-    "zca": "leave out synthetic.zca=true and pass synthetic.normalised=true or false if they are not whitened",
+HINTS = {
+    "pixels": "pass synthetic.normalised=true if they are stored as (x - mean) / std, or "
+    "synthetic.zca=true if they are whitened",
+    "normalised": "pass synthetic.normalised=false if they are pixels in [0, 1], or "
+    "synthetic.zca=true if they are whitened",
+    "zca": "omit synthetic.zca=true and pass synthetic.normalised=true or false if they are not "
+    "whitened",
 }
 
 
 def check_input_statistics(synthetic: SyntheticSet, real: RealData) -> str | None:
-    """Return a warning if the images, as networks see them, differ in mean or spread from real ones by far.
+    """Return a warning if the normalised images differ strongly from real ones in mean or std.
 
-    Both normalised alike; ratio of standard deviations beyond 2.5, or means apart by 2 standard
-    deviations.
+    The limits are a ratio of standard deviations of 2.5 and means 2 standard deviations apart.
     """
-    step = math.ceil(len(real.train) / SAMPLE)
-    spec = synthetic.spec
+    spec, step = synthetic.spec, math.ceil(len(real.train) / SAMPLE)
     with torch.no_grad():
         ours = spec.normalise(synthetic.images.to(real.device))
         theirs = spec.normalise(real.pixels(torch.arange(0, len(real.train), step)))
     ratio = float(ours.std() / theirs.std())
     shift = float((ours.mean() - theirs.mean()).abs() / theirs.std())
-    if 1 / SPREAD <= ratio <= SPREAD and shift <= SHIFT:
+    if 1 / MAX_STD_RATIO <= ratio <= MAX_STD_RATIO and shift <= MAX_MEAN_SHIFT:
         return None
     return (
-        f"to networks these images have mean {float(ours.mean()):.2f} and spread {float(ours.std()):.2f}, real ones "
-        f"{float(theirs.mean()):.2f} and {float(theirs.std()):.2f}; perhaps they are not stored as read: "
-        f"{_cure(synthetic)}."
+        f"the normalised images have mean {float(ours.mean()):.2f} and std {float(ours.std()):.2f},"
+        f" real ones {float(theirs.mean()):.2f} and {float(theirs.std()):.2f}; they may be stored "
+        f"in another form: {_hint(synthetic)}."
     )
 
 
 def check_test_split(synthetic: SyntheticSet, real: RealData) -> str | None:
-    """Return a warning if the set says that other test images were held back when it was made.
+    """Return a warning if the set was made with another test split than that of ``real``.
 
-    As where a folder without a test split of its own has got more files since, or is split by
+    This happens if a folder without a test split has got more files since, or is split with
     another seed.
     """
     if synthetic.metadata.get("test_images") in (None, fingerprint_of_test(real)):
         return None
     return (
-        "the test images are not those that were held back when this set was made, so it may have been condensed from "
-        "some of them; give the data set as it was then (dataset.split_seed and the like), or condense anew."
+        "the test images differ from those of the run that made this set, so it may have been "
+        "condensed from some of them; use the same data set (dataset.split_seed and the like), or "
+        "condense again."
     )
 
 
 def at_chance(accuracy: float, classes: int) -> bool:
-    """Tell whether an accuracy is at most a twentieth of the way from chance to 1."""
+    """Return whether an accuracy is at most chance + 0.05 · (1 - chance)."""
     chance = 1 / classes
-    return accuracy <= chance + NEAR * (1 - chance)
+    return accuracy <= chance + NEAR_CHANCE * (1 - chance)
 
 
 def near_chance(ours: EvalResult, random: EvalResult | None, synthetic: SyntheticSet) -> str | None:
-    """Return a warning if a set teaches networks next to nothing, and less than random images do."""
+    """Return a warning if a set's accuracy is near chance and below that of random images."""
     classes = len(synthetic.class_names)
-    if not at_chance(ours.average, classes) or (
-        random is not None and ours.average >= random.average
-    ):
+    worse = random is None or ours.average < random.average
+    if not (at_chance(ours.average, classes) and worse):
         return None
     imported = "read_as" in synthetic.metadata
-    packed = (
-        ", or synthetic.factor=2 if each holds four small ones"
-        if imported and synthetic.factor == 1
-        else ""
-    )
+    packed = ", or synthetic.factor=2 if each image holds four small ones"
     return (
-        f"average test accuracy {100 * ours.average:.1f} % is near chance ({100 / classes:.1f} %), as with images of "
-        f"another normalisation: {_cure(synthetic)}{packed}."
+        f"average test accuracy {100 * ours.average:.1f} % is near chance ({100 / classes:.1f} %); "
+        f"the images may have another normalisation: {_hint(synthetic)}"
+        f"{packed if imported and synthetic.factor == 1 else ''}."
     )
 
 
-def _cure(synthetic: SyntheticSet) -> str:
-    read_as = synthetic.metadata.get("read_as", "")
-    return CURES.get(
-        read_as, "check that it was made from this data set (dataset=NAME), class by class"
-    )
+def _hint(synthetic: SyntheticSet) -> str:
+    default = "check that it was made from this data set (dataset=NAME), class by class"
+    return HINTS.get(synthetic.metadata.get("read_as", ""), default)

@@ -1,4 +1,4 @@
-"""Trainings spread over the processes of a run, and what they found brought together; one process does all of them."""
+"""Distribute the trainings of an evaluation over the processes of a run and gather the results."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -8,13 +8,13 @@ from dcond.distributed import current
 from dcond.evaluation.vmap_training import Pairs, TrainingJob
 
 
-class Spread:
-    """A table of trainings that processes take in turn, along one row after the other.
+class TrainingGrid:
+    """A grid of trainings, distributed round robin over the processes, row by row.
 
     Args:
-        networks: a row each.
-        columns: trainings of each.
-        train: yields what is found of each of some trainings of one network.
+        networks: names of the networks, one row each.
+        columns: trainings per network.
+        train: yields the result (last, best accuracy) of each of several trainings of one network.
     """
 
     def __init__(
@@ -23,48 +23,40 @@ class Spread:
         columns: int,
         train: Callable[[Sequence[TrainingJob]], Iterator[tuple[float, float]]],
     ):
-        self._ranks, self._networks, self._columns, self._train = (
-            current(),
-            networks,
-            columns,
-            train,
-        )
-        self._found = torch.zeros(len(networks), columns, 2, dtype=torch.float64)
-        self.wall_s = [0.0] * len(networks)  # for the caller to fill in
+        self._ranks, self._networks, self._columns = current(), networks, columns
+        self._train = train
+        self._results = torch.zeros(len(networks), columns, 2, dtype=torch.float64)
+        self.wall_s = [0.0] * len(networks)  # set by the caller
 
-    def own(self, row: int) -> list[int]:
-        """Return the columns of a row that are this process's."""
-        turns = range(row * self._columns, (row + 1) * self._columns)
-        return [
-            column
-            for column, turn in enumerate(turns)
-            if turn % self._ranks.count == self._ranks.rank
-        ]
+    def own_columns(self, row: int) -> list[int]:
+        """Return the columns of a row that this process trains."""
+        first, ranks = row * self._columns, self._ranks
+        return [i for i in range(self._columns) if (first + i) % ranks.count == ranks.rank]
 
-    def take(
+    def run_row(
         self,
         row: int,
-        training: Callable[[int], TrainingJob],
+        job: Callable[[int], TrainingJob],
         progress: Callable[[str], None] = lambda note: None,
     ) -> None:
-        """Do this process's part of a row.
+        """Do this process's trainings of a row.
 
         Args:
-            row: which.
-            training: makes that of a column.
-            progress: told how many of the row have ended; those of other processes count when the
-                own ones have.
+            row: index of the network.
+            job: returns the training of a column.
+            progress: called with the number of finished trainings; those of other processes are
+                counted once the own ones have finished.
         """
-        own, name = self.own(row), self._networks[row]
-        found = self._train([training(column) for column in own]) if own else iter(())
-        for done, (column, pair) in enumerate(zip(own, found, strict=True), 1):
-            self._found[row, column] = torch.tensor(pair, dtype=torch.float64)
+        own, name = self.own_columns(row), self._networks[row]
+        results = self._train([job(column) for column in own]) if own else iter(())
+        for done, (column, pair) in enumerate(zip(own, results, strict=True), 1):
+            self._results[row, column] = torch.tensor(pair, dtype=torch.float64)
             progress(f"{name} {done}/{self._columns}")
         for done in range(len(own), self._columns):
             progress(f"{name} {done + 1}/{self._columns}")
 
-    def gathered(self) -> list[Pairs]:
-        """Return what all processes found, row by row; ``wall_s`` becomes the longest of theirs."""
-        self._ranks.sum_([self._found])
+    def gather(self) -> list[Pairs]:
+        """Return the results of all processes, row by row; ``wall_s`` becomes the maximum."""
+        self._ranks.sum_([self._results])
         self.wall_s = self._ranks.largest(*self.wall_s)
-        return [[(last, best) for last, best in row] for row in self._found.tolist()]
+        return [[(last, best) for last, best in row] for row in self._results.tolist()]

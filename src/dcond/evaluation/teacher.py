@@ -1,16 +1,13 @@
-"""A teacher: a network trained on the real training set, whose soft labels students of a synthetic set learn.
+"""A teacher: a network trained on the real training set whose soft labels students learn.
 
-Every batch gets the teacher's softmax(z / T) after its augmentation, CutMix included, and the
-student with logits s learns it by T²·CE(s / T, ·). Source: Hinton et al., arXiv 1503.02531; labels
-on the fly, for each augmented batch, as RDED's evaluation (arXiv 2312.03526) makes them, which
-leaves out the T².
+Every batch gets the teacher's labels softmax(z / T) after its augmentation, CutMix included, and
+the student with logits s is trained on T²·CE(s / T, labels). Source: Hinton et al., arXiv
+1503.02531. Labels are made for each augmented batch as in RDED's evaluation (arXiv 2312.03526),
+which omits the factor T².
 """
 
-import hashlib
 import io
 import logging
-import math
-import pickle
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,15 +17,16 @@ import torch
 from torch import Tensor
 
 import dcond
+from dcond.cache import cache_file, read_entry, write_entry
 from dcond.distributed import current
-from dcond.errors import DivergedError, require
+from dcond.errors import DivergedError
 from dcond.evaluation.accuracy import accuracy
+from dcond.evaluation.full_data import fingerprint, full_training_set
 from dcond.evaluation.sanity_checks import at_chance
 from dcond.evaluation.vmap_training import TrainingJob
-from dcond.evaluation.whole import fingerprint, whole_set
 from dcond.models import Network, Recipe
-from dcond.paths import write_atomically
 from dcond.rng import generator, seeded_layers
+from dcond.settings import PositiveFloat, settings
 from dcond.training.schedule import Schedule
 from dcond.training.steps import SoftLabels
 from dcond.types import ImageSpec, RealData
@@ -41,10 +39,10 @@ class TrainedTeacher:
     """A trained teacher.
 
     Args:
-        network: in evaluation mode.
-        spec: of the images it was trained on.
-        temperature: of its labels.
-        facts: what ``result.json`` says of it.
+        network: the network, in eval mode.
+        spec: shape and normalisation of the images it was trained on.
+        temperature: T of its labels.
+        facts: its entry in ``result.json``.
     """
 
     network: Network
@@ -53,107 +51,97 @@ class TrainedTeacher:
     facts: dict[str, Any]
 
     def soft_labels(self, spec: ImageSpec) -> SoftLabels:
-        """Return its labels of images that are normalised as ``spec`` says; it sees them by its own constants."""
-        weights = next(self.network.parameters())
+        """Return its labels for images normalised by ``spec``; it renormalises them by its own."""
+        dtype = next(self.network.parameters()).dtype
 
         def logits(images: Tensor) -> Tensor:
             own = images if spec == self.spec else self.spec.normalise(spec.denormalise(images))
-            found: Tensor = self.network(own.to(weights.dtype))
-            return found.to(images.dtype)
+            values: Tensor = self.network(own.to(dtype))
+            return values.to(images.dtype)
 
         return SoftLabels(logits, self.temperature)
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Teacher(Schedule):
-    """How a teacher is trained, and how soft its labels are; the schedule's arguments are :class:`Schedule`'s.
+    """How a teacher is trained, and the temperature of its labels.
 
     Args:
-        network: what it is.
-        temperature: T; logits are divided by it.
-        lr: learning rate; None takes the network's own.
-        seed: its own: every run, set and seed of one protocol learns from the same teacher.
+        network: recipe of the network.
+        temperature: T by which logits are divided; larger values give softer labels.
+        lr: learning rate; None for the network's own.
+        seed: seed of the teacher, independent of the run's: all runs of a protocol share one.
+
+    The other arguments are those of :class:`~dcond.training.schedule.Schedule`.
     """
 
     where: ClassVar[str] = "teacher"
 
     network: Recipe
-    temperature: float = 4.0
-    lr: float | None = None
+    temperature: PositiveFloat = 4.0
+    lr: PositiveFloat | None = None
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(
-            self.temperature > 0,
-            f"teacher.temperature={self.temperature} is out of range; greater than 0.",
-        )
-        good = self.lr is None or 0 < self.lr < math.inf
-        require(good, f"teacher.lr={self.lr} must be a number greater than 0, or null.")
-
     def load_or_train(self, real: RealData, folder: Path) -> TrainedTeacher:
-        """Return the teacher, trained on the training images; its weights are kept in ``folder`` and used again.
+        """Return the teacher, trained on the real training images or read from the cache.
 
-        They are taken for the same settings but the temperature, the same data set and version of
+        Cached weights are used for the same settings (at any temperature), data set and version of
         dcond only.
 
+        Args:
+            real: the data set.
+            folder: cache folder; created if missing.
+
         Raises:
-            DivergedError: its weights are no longer finite; nothing is kept.
+            DivergedError: the weights became non-finite; nothing is cached.
         """
-        settings = replace(self, network=self.network.by_content()).settings("temperature")
-        key = f"{dcond.__version__}/{settings}/{fingerprint(real)}"
-        file = (
-            folder
-            / f"teacher_{real.name}_{self.network.name}_{hashlib.sha256(key.encode()).hexdigest()[:16]}.pt"
-        )
-        with current().first_before_others():  # the others find what the first has kept
-            network, facts = self._kept_or_trained(real, file)
+        own = replace(self, network=self.network.by_content()).settings("temperature")
+        key = f"{dcond.__version__}/{own}/{fingerprint(real)}"
+        file = cache_file(folder, f"teacher_{real.name}_{self.network.name}", key, ".pt")
+        with current().first_before_others():  # the others read what rank 0 has cached
+            network, facts = self._load_or_train(real, file)
         if at_chance(facts["accuracy"], len(real.class_names)):
             log.warning(
-                "teacher %s: test accuracy %.1f %% is near chance (%.1f %%), so its labels say next to nothing; "
-                "try another teacher.lr, or more teacher.epochs",
+                "teacher %s: test accuracy %.1f %% is near chance (%.1f %%), so its labels carry "
+                "little information; try another teacher.lr, or more teacher.epochs",
                 self.network.name,
                 100 * facts["accuracy"],
                 100 / len(real.class_names),
             )
         network.eval().requires_grad_(False)
-        return TrainedTeacher(
-            network, real.spec, self.temperature, {"temperature": self.temperature} | facts
-        )
+        facts = {"temperature": self.temperature} | facts
+        return TrainedTeacher(network, real.spec, self.temperature, facts)
 
-    def _kept_or_trained(self, real: RealData, file: Path) -> tuple[Network, dict[str, Any]]:
+    def _load_or_train(self, real: RealData, file: Path) -> tuple[Network, dict[str, Any]]:
         network = self._untrained(real)
-        facts = _read(file, network)
-        if facts is None:
-            network = self._untrained(real)  # what could not be read may have been read in part
-            facts = self._train(network, real)
-            _write({"weights": network.state_dict(), "facts": facts}, file)
-        else:
-            log.info("teacher %s: kept weights of %s", self.network.name, file)
+        facts = read_entry(file, lambda path: _load(path, network))
+        if facts is not None:
+            log.info("teacher %s: cached weights of %s", self.network.name, file)
+            return network, facts
+        network = self._untrained(real)  # a damaged file may have been loaded in part
+        facts = self._train(network, real)
+        buffer = io.BytesIO()
+        torch.save({"weights": network.state_dict(), "facts": facts}, buffer)
+        write_entry(file, buffer.getvalue(), "the teacher")
         return network, facts
 
     def _untrained(self, real: RealData) -> Network:
         return self.network.build(real.spec, generator(self.seed, "teacher"), real.device)
 
     def _train(self, network: Network, real: RealData) -> dict[str, Any]:
-        """Train the network and return what is to be told of it."""
-        log.info(
-            "teacher %s: %d epochs on %d real images",
-            self.network.name,
-            self.epochs,
-            len(real.train),
-        )
+        """Train the network and return its facts."""
+        name, epochs = self.network.name, self.epochs
+        log.info("teacher %s: %d epochs on %d real images", name, epochs, len(real.train))
         start = time.perf_counter()
         lr = self.network.lr if self.lr is None else self.lr
-        images, labels = TrainingJob(
-            self.network, whole_set(real), self.seed, "teacher", lr
-        ).inputs(real.device)
+        job = TrainingJob(self.network, full_training_set(real), self.seed, "teacher", lr)
+        images, labels = job.inputs(real.device)
         rng = generator(self.seed, "teacher/batches")
 
         def check(epoch: int) -> None:
             if not _finite(network):
                 raise DivergedError(
-                    f"teacher {self.network.name}: its weights are not finite after epoch {epoch} of {self.epochs} "
+                    f"teacher {name}: its weights are not finite after epoch {epoch} of {epochs} "
                     f"(lr {lr:g}); try a smaller teacher.lr."
                 )
 
@@ -164,51 +152,31 @@ class Teacher(Schedule):
                 check,
             )
         tested = accuracy(network, real.spec, real.test)
-        log.info("teacher %s: test accuracy %.1f %%", self.network.name, 100 * tested)
-        wall_s = time.perf_counter() - start
-        told = {
-            "network": self.network.name,
+        log.info("teacher %s: test accuracy %.1f %%", name, 100 * tested)
+        return {
+            "network": name,
             "accuracy": tested,
             "lr": lr,
-            "epochs": self.epochs,
+            "epochs": epochs,
             "seed": self.seed,
+            "wall_s": time.perf_counter() - start,
         }
-        return told | {"wall_s": wall_s}
 
 
-def _read(file: Path, network: Network) -> dict[str, Any] | None:
-    """Load kept weights into the network; return what is kept beside them, or None where there are none to use."""
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-        network.load_state_dict(content["weights"])
-        facts: dict[str, Any] = dict(content["facts"])
-        facts["accuracy"] = float(facts["accuracy"])
-    except (
-        OSError,
-        RuntimeError,
-        pickle.UnpicklingError,
-        EOFError,
-        KeyError,
-        TypeError,
-        ValueError,
-    ):
-        return None
-    return facts if _finite(network) else None
+def _load(file: Path, network: Network) -> dict[str, Any]:
+    """Load cached weights into the network; return the facts.
+
+    Raises:
+        ValueError: the weights are not finite; other errors for a missing or damaged file.
+    """
+    content = torch.load(file, map_location="cpu", weights_only=True)
+    network.load_state_dict(content["weights"])
+    facts: dict[str, Any] = dict(content["facts"])
+    facts["accuracy"] = float(facts["accuracy"])
+    if not _finite(network):
+        raise ValueError("weights are not finite")
+    return facts
 
 
 def _finite(network: Network) -> bool:
     return all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())
-
-
-def _write(content: dict[str, Any], file: Path) -> None:
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, lambda path: _fill(path, buffer.getvalue()))
-    except OSError as error:  # it is trained: the next run does so again
-        log.warning("the teacher could not be kept in %s: %s", file, error.strerror or error)
-
-
-def _fill(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Where the first synthetic images come from: noise, or chosen real images, whole or packed."""
+"""Initialisation of the synthetic images: noise, or selected real images, whole or packed."""
 
 from dcond.init.initialisers import FromReal, Initialiser, Noise
 from dcond.init.rules import Embedding, Herding, KCenter, KMeans, Random, Rule

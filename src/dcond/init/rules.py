@@ -1,47 +1,47 @@
-"""Rules that choose real images of every class: at random, by herding, k-center or k-means."""
+"""Rules that select real images of every class: at random, by herding, k-center or k-means."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Callable, Iterator
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from dcond.errors import one_of, require
 from dcond.matching.batches import ClassFeatures, class_features
 from dcond.matching.kmeans import k_means, padded_by_class
 from dcond.memory import to_device
 from dcond.models import Recipe
 from dcond.rng import Streams, seeded_layers
+from dcond.settings import NonNegativeInt, PositiveInt, settings
 from dcond.training.steps import training_step
 from dcond.types import RealData, draw_rows
 
 
 class Rule(Protocol):
-    """Chooses rows of the training split."""
+    """Selects rows of the training split."""
 
     def __call__(self, real: RealData, count: int, rng: Streams) -> list[Tensor]:
-        """Return for each class ``count`` rows (int64), all different where the class has enough images."""
+        """Return ``count`` rows (int64) of each class, distinct if the class has enough images."""
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Random:
-    """A random draw; ``order="first"`` takes the first images of each class instead (what the IDC family does)."""
+    """A random draw.
 
-    order: str = "random"
+    Args:
+        order: "random"; or "first", the first images of each class, as the IDC family does.
+    """
 
-    def __post_init__(self) -> None:
-        one_of("order", self.order, ("random", "first"))
+    order: Literal["random", "first"] = "random"
 
     def __call__(self, real: RealData, count: int, rng: Streams) -> list[Tensor]:
-        """Choose at random, or the first."""
+        """Return rows of each class, see :class:`Rule`."""
         if self.order == "first":
-            return [_in_turn(rows, count) for rows in real.class_rows]
+            return [_cycle(rows, count) for rows in real.class_rows]
         return [draw_rows(rows, count, rng.initialisation) for rows in real.class_rows]
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Embedding:
     """Features of the real images under one network, for rules that need distances.
 
@@ -49,22 +49,15 @@ class Embedding:
         network: the recipe of the network.
         train_steps: SGD steps on the real training images before embedding; 0 embeds with random
             weights.
-        batch: images per training step, and the unit of the embedding passes.
+        batch: images per training step; embedding takes four times as many at once.
     """
 
     network: Recipe
-    train_steps: int = 300
-    batch: int = 256
-
-    def __post_init__(self) -> None:
-        require(
-            self.train_steps >= 0,
-            f"train_steps={self.train_steps} is out of range; allowed: 0 or more.",
-        )
-        require(self.batch >= 1, f"batch={self.batch} is out of range; allowed: 1 or more.")
+    train_steps: NonNegativeInt = 300
+    batch: PositiveInt = 256
 
     def __call__(self, real: RealData, rng: Streams) -> Iterator[ClassFeatures]:
-        """Yield the features of all training images, some classes at a time, float32 on the data's device."""
+        """Yield float32 features of all training images on the device, some classes at a time."""
         network = self.network.build(real.spec, rng.networks, real.device)
         optimiser = torch.optim.SGD(
             network.parameters(), lr=self.network.lr, momentum=0.9, weight_decay=5e-4
@@ -73,29 +66,45 @@ class Embedding:
             for _ in range(self.train_steps):
                 rows = torch.randint(len(real.train), (self.batch,), generator=rng.real)
                 labels = real.train.labels[to_device(rows, real.device)]
-                training_step(
-                    network, optimiser, real.normalised(rows), labels, rng=rng.augmentation
-                )
+                images = real.normalised(rows)
+                training_step(network, optimiser, images, labels, rng=rng.augmentation)
         return class_features(network, real, 4 * self.batch)
 
+    def select(
+        self, real: RealData, count: int, rng: Streams, select: Callable[[Tensor, int], Tensor]
+    ) -> list[Tensor]:
+        """Return the rows of each class that ``select(features, n)`` picks.
 
-@dataclass(frozen=True, kw_only=True)
+        A class with fewer than ``count`` images repeats its own in turn.
+        """
+        selected = []
+        for batch in self(real, rng):
+            for places in batch.places:
+                features = batch.features[places.to(batch.features.device)]
+                picks = select(features, min(count, len(places))).cpu()
+                selected.append(_cycle(batch.rows[places[picks]], count))
+        return selected
+
+
+@settings
 class Herding:
-    """Greedy herding: the next image brings the mean of the chosen features closest to the class mean.
+    """Greedy herding: the next image brings the mean of the selected features closest to the mean.
 
-    i_t = argmin_i ‖ μ - (z_i + Σ_chosen z) / t ‖.   Paper: Welling, Herding dynamical weights (ICML 2009).
+    i_t = argmin_i ‖ μ - (z_i + Σ_selected z) / t ‖ with μ the mean of the class's features.
+
+    Paper: Welling, Herding dynamical weights (ICML 2009).
     """
 
     embedding: Embedding
 
     def __call__(self, real: RealData, count: int, rng: Streams) -> list[Tensor]:
-        """Choose greedily, the class mean in view."""
-        return _per_class(self.embedding(real, rng), count, herd)
+        """Return rows of each class, see :class:`Rule`."""
+        return self.embedding.select(real, count, rng, herd)
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class KCenter:
-    """Greedy k-center: start nearest the class mean, then always the image farthest from those chosen.
+    """Greedy k-center: start nearest the class mean, then add the image farthest from the selected.
 
     Paper: Sener and Savarese, Active learning for CNNs: a core-set approach, arXiv 1708.00489.
     """
@@ -103,52 +112,42 @@ class KCenter:
     embedding: Embedding
 
     def __call__(self, real: RealData, count: int, rng: Streams) -> list[Tensor]:
-        """Choose greedily, the farthest next."""
-        return _per_class(self.embedding(real, rng), count, k_center)
+        """Return rows of each class, see :class:`Rule`."""
+        return self.embedding.select(real, count, rng, k_center)
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class KMeans:
-    """K-means with as many clusters as images wanted; each centroid takes the nearest image not yet taken."""
+    """K-means with ``count`` clusters; each centroid takes the nearest image that is still free.
+
+    Args:
+        embedding: gives the features.
+        iterations: of k-means.
+    """
 
     embedding: Embedding
-    iterations: int = 100
+    iterations: PositiveInt = 100
 
     def __call__(self, real: RealData, count: int, rng: Streams) -> list[Tensor]:
-        """Choose the image nearest each centroid."""
-        chosen = []
-        for found in self.embedding(real, rng):
-            points, mask, _ = padded_by_class(found.features, found.places)
+        """Return rows of each class, see :class:`Rule`."""
+        selected = []
+        for batch in self.embedding(real, rng):
+            points, mask, _ = padded_by_class(batch.features, batch.places)
             centroids = k_means(points, mask, count, rng.initialisation, self.iterations)
-            for places, z, centres in zip(found.places, points, centroids, strict=True):
-                picks = nearest_unused(torch.cdist(centres, z[: len(places)])[: len(places)]).cpu()
-                chosen.append(_in_turn(found.rows[places[picks]], count))
-        return chosen
+            for places, z, centres in zip(batch.places, points, centroids, strict=True):
+                distance = torch.cdist(centres, z[: len(places)])
+                picks = nearest_unused(distance[: len(places)]).cpu()
+                selected.append(_cycle(batch.rows[places[picks]], count))
+        return selected
 
 
-def _per_class(embedded: Iterable[ClassFeatures], count: int, choose: "_Chooser") -> list[Tensor]:
-    """Apply ``choose`` to each class's features; a class with fewer images repeats its own in turn."""
-    chosen = []
-    for found in embedded:
-        for places in found.places:
-            picks = choose(
-                found.features[places.to(found.features.device)], min(count, len(places))
-            ).cpu()
-            chosen.append(_in_turn(found.rows[places[picks]], count))
-    return chosen
-
-
-def _in_turn(rows: Tensor, count: int) -> Tensor:
+def _cycle(rows: Tensor, count: int) -> Tensor:
     """Return ``count`` rows: the given ones, again and again."""
     return rows[torch.arange(count) % len(rows)]
 
 
-class _Chooser(Protocol):
-    def __call__(self, z: Tensor, n: int, /) -> Tensor: ...
-
-
 def herd(z: Tensor, count: int) -> Tensor:
-    """Return ``count`` different rows of z (n, d) by greedy herding, in the order chosen."""
+    """Return ``count`` distinct rows of z (n, d) by greedy herding, in order of selection."""
     mean, total = z.mean(0), torch.zeros_like(z[0])
     free = torch.ones(len(z), dtype=torch.bool, device=z.device)
     picks = []
@@ -162,18 +161,18 @@ def herd(z: Tensor, count: int) -> Tensor:
 
 
 def k_center(z: Tensor, count: int) -> Tensor:
-    """Return ``count`` different rows of z (n, d) by greedy farthest-first traversal from the row nearest the mean."""
+    """Return ``count`` distinct rows of z (n, d), farthest first, from the row nearest the mean."""
     picks = [(z - z.mean(0)).norm(dim=1).argmin()]
     distance = torch.full((len(z),), torch.inf, device=z.device)
     while len(picks) < count:
         distance = torch.minimum(distance, (z - z[picks[-1]]).norm(dim=1))
-        distance[picks[-1]] = -1  # never chosen twice, also among duplicates
+        distance[picks[-1]] = -1  # never selected twice, even among duplicates
         picks.append(distance.argmax())
     return torch.stack(picks)
 
 
 def nearest_unused(distance: Tensor) -> Tensor:
-    """For each row of (centres, n) in turn, the nearest column not yet taken."""
+    """Return for each row of (centres, n), in order, the nearest column that is still free."""
     distance = distance.clone()
     picks = []
     for row in range(len(distance)):

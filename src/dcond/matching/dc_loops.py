@@ -6,7 +6,7 @@ from typing import NamedTuple
 class Loops(NamedTuple):
     """K image updates per network; T epochs of training on the synthetic set between two of them."""
 
-    outer: int
+    steps_per_network: int
     inner_epochs: int
 
 
@@ -26,11 +26,11 @@ def published_loops(ipc: int) -> Loops:
 
     The rule keeps the product: K = min(ipc, 50) and T = max(1, round(500 / K)).
     """
-    outer = min(ipc, 50)
-    return TABLE.get(ipc, Loops(outer, max(1, round(500 / outer))))
+    steps_per_network = min(ipc, 50)
+    return TABLE.get(ipc, Loops(steps_per_network, max(1, round(500 / steps_per_network))))
 
 
-# Epochs after outer step k = 0, 1, 2, 3, as DEGM's scripts ship them, now and with the paper's
+# Epochs after image step k = 0, 1, 2, 3, as DEGM's scripts ship them, now and with the paper's
 # supplement.
 ADAPTED = (50, 40, 30, 20)
 ADAPTED_OLD = (100, 50, 50, 50)
@@ -38,6 +38,6 @@ MOST_EPOCHS = 50  # of the measured rule
 
 
 def adapted_epochs(k: int, *, old: bool = False) -> int:
-    """Return DEGM's shipped number of epochs after outer step k: the table, 10 for k = 4 to 9, 5 from there on."""
+    """Return DEGM's shipped number of epochs after image step k: the table, 10 for k = 4 to 9, 5 from there on."""
     table = ADAPTED_OLD if old else ADAPTED
     return table[k] if k < len(table) else 10 if k < 10 else 5

@@ -32,14 +32,14 @@ log = logging.getLogger(__name__)
 class MatchingState:
     """The network on its way, its gradients and optimiser, and the pixel optimiser.
 
-    iteration: networks before this one. outer: image updates under this one.
+    iteration: networks before this one. network_steps: image updates under this one.
     """
 
     network: Network
     gradients: ClassGradients
     optimiser: torch.optim.SGD
     iteration: int
-    outer: int
+    network_steps: int
     pixels: PixelSGD
     rng: Streams
 
@@ -49,7 +49,7 @@ class MatchingState:
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "iteration": self.iteration,
-            "outer": self.outer,
+            "network_steps": self.network_steps,
             "pixels": self.pixels.state_dict(),
         }
 
@@ -58,7 +58,7 @@ class MatchingState:
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.iteration = state["iteration"]
-        self.outer = state["outer"]
+        self.network_steps = state["network_steps"]
         self.pixels.load_state_dict(state["pixels"])
 
 
@@ -83,12 +83,12 @@ class GradientMatching:
         network: recipe of θ. Batch norm is matched with statistics frozen from real images.
         augment: Siamese augmentation (DSA); empty for DC.
         steps: image updates; the published runs make 1,000 · K.
-        outer: K, image updates per network; None takes the published value.
+        steps_per_network: K, image updates per network; None takes the published value.
         inner_epochs: T, epochs between two updates; None takes the published value.
         lr: of the images, in units of ``space``.
         momentum: of the images.
         lr_network: of θ.
-        inner_momentum: of θ; the first public release used 0.5.
+        momentum_network: of θ; the first public release used 0.5.
         batch_real: real images per class and step.
         batch_train: synthetic images per training step of θ.
         distance: see :mod:`dcond.matching.distances`.
@@ -109,12 +109,12 @@ class GradientMatching:
     engine: Engine
     augment: DiffAug | None
     steps: int
-    outer: int | None = None
+    steps_per_network: int | None = None
     inner_epochs: int | None = None
     lr: float = 0.1
     momentum: float = 0.5
     lr_network: float = 0.01
-    inner_momentum: float = 0.0
+    momentum_network: float = 0.0
     batch_real: int = 256
     batch_train: int = 256
     distance: str = "rowwise"
@@ -131,24 +131,27 @@ class GradientMatching:
         one_of("method.inner", self.inner, ("fixed", "table", "table_old", "measured"))
         require(self.lr_network > 0, f"method.lr_network={self.lr_network} must be greater than 0.")
         require(
-            0 <= self.inner_momentum < 1,
-            f"method.inner_momentum={self.inner_momentum}; allowed: 0 <= m < 1.",
+            0 <= self.momentum_network < 1,
+            f"method.momentum_network={self.momentum_network}; allowed: 0 <= m < 1.",
         )
         for name in ("steps", "batch_real", "batch_train", "factor"):
             whole_number(f"method.{name}", getattr(self, name))
-        for name in ("outer", "inner_epochs"):
+        for name in ("steps_per_network", "inner_epochs"):
             if getattr(self, name) is not None:
                 whole_number(f"method.{name}", getattr(self, name))
 
     def loops(self, ipc: int) -> Loops:
         """Return K and T for this many images per class."""
         published = published_loops(ipc)
-        return Loops(self.outer or published.outer, self.inner_epochs or published.inner_epochs)
+        return Loops(
+            self.steps_per_network or published.steps_per_network,
+            self.inner_epochs or published.inner_epochs,
+        )
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> MatchingState:
         """Make a network, its optimiser and the pixel optimiser."""
         ipc = synthetic.ipc
-        if ipc not in TABLE and not (self.outer and self.inner_epochs):
+        if ipc not in TABLE and not (self.steps_per_network and self.inner_epochs):
             log.info(
                 "no published loops for ipc %d: K = %d image steps, T = %d epochs",
                 ipc,
@@ -167,12 +170,12 @@ class GradientMatching:
     ) -> dict[str, Tensor]:
         """Do one image update, and train the network before the next."""
         rng = state.rng
-        if state.outer == self.loops(synthetic.ipc).outer:
+        if state.network_steps == self.loops(synthetic.ipc).steps_per_network:
             self.network.reset(state.network, real.spec, rng.networks)  # a new random θ
             state.optimiser = self._optimiser(state.network)
-            state.outer = 0
+            state.network_steps = 0
             state.iteration += 1
-        elif state.outer > 0:
+        elif state.network_steps > 0:
             run_on_rank0(lambda: self._train(real, synthetic, state), [state.network], rng)
         batch = real_by_class(real, self.batch_real, rng.real)  # B_c
         decoded = real.spec.normalise(decoded_by_class(synthetic))  # S_c
@@ -185,7 +188,7 @@ class GradientMatching:
         (towards,) = torch.autograd.grad(ours, images, found.gradient)  # through the augmentation
         state.pixels.step(image_gradient(synthetic, decoded, towards))  # through decoding
         state.pixels.project()
-        state.outer += 1
+        state.network_steps += 1
         return found.metrics()
 
     def _match(self, state: MatchingState, real: RealBatch, images: Tensor) -> Matched:
@@ -212,14 +215,14 @@ class GradientMatching:
                 if loss > before:
                     break
         else:
-            for _ in range(self._epochs(synthetic.ipc, state.outer - 1)):
+            for _ in range(self._epochs(synthetic.ipc, state.network_steps - 1)):
                 self._epoch(images, labels, state)
 
-    def _epochs(self, ipc: int, outer: int) -> int:
+    def _epochs(self, ipc: int, k: int) -> int:
         """Return the epochs after so many image steps on a network, where they are not measured."""
         if self.inner == "fixed":
             return self.loops(ipc).inner_epochs
-        return adapted_epochs(outer, old=self.inner == "table_old")
+        return adapted_epochs(k, old=self.inner == "table_old")
 
     def _epoch(self, images: Tensor, labels: Tensor, state: MatchingState) -> None:
         """Train θ for one epoch on images (n, c, h, w), normalised."""
@@ -245,5 +248,5 @@ class GradientMatching:
 
     def _optimiser(self, network: Network) -> torch.optim.SGD:
         return torch.optim.SGD(
-            network.parameters(), lr=self.lr_network, momentum=self.inner_momentum
+            network.parameters(), lr=self.lr_network, momentum=self.momentum_network
         )

@@ -45,7 +45,7 @@ class HMDCState:
     learners: Learners
     gradients: list[ClassGradients]  # of each network
     step: int
-    outer: int  # image steps under these networks
+    network_steps: int  # image steps under these networks
     accumulator: Tensor  # A (k, j) of the gradient balance module, one column per loss
     rows: Tensor  # (k, b), the chosen real images
     pixels: PixelSGD
@@ -56,7 +56,7 @@ class HMDCState:
         return {
             "learners": self.learners.state_dict(),
             "step": self.step,
-            "outer": self.outer,
+            "network_steps": self.network_steps,
             "accumulator": self.accumulator,
             "rows": self.rows,
             "pixels": self.pixels.state_dict(),
@@ -65,7 +65,7 @@ class HMDCState:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned."""
         self.learners.load_state_dict(state["learners"])
-        self.step, self.outer = state["step"], state["outer"]
+        self.step, self.network_steps = state["step"], state["network_steps"]
         self.accumulator = state["accumulator"].to(self.accumulator.device)
         self.rows = state["rows"].to(self.rows.device)
         self.pixels.load_state_dict(state["pixels"])
@@ -99,16 +99,16 @@ class HMDC:
         momentum: of the images.
         schedule: of ``lr``: "constant", or "linear" down to 0 over ``steps``; unit gradients never
             shrink by themselves, so at a constant rate the images never settle.
-        outer: image updates before new networks.
+        steps_per_network: image updates before new networks.
         inner_steps: training steps of the networks, and as many of P and M, between two image
             updates.
         batch_real, batch_synthetic: images per class and step; decoded ones at most.
         batch_train: real images per training step.
         cutmix_real, cutmix_synthetic, cutmix_train: chance of CutMix, in a class's batch or a
             training batch.
-        choice: "kmeans" takes the real images nearest to ``batch_real`` centroids, in the embedding
+        real_selection: "kmeans" takes the real images nearest to ``batch_real`` centroids, in the embedding
             of one network after the other; "random" draws anew in every step.
-        refresh: steps between two choices by k-means; new networks choose anew.
+        select_every: steps between two choices by k-means; new networks choose anew.
         gbm: weigh the losses by the gradient balance module; off: all by 1.
         gbm_every: steps between two samples of it.
         gbm_reduce: the accumulator is the "sum" (public code) or the "max" of the samples.
@@ -133,7 +133,7 @@ class HMDC:
     lr: float = 5e-3
     momentum: float = 0.5
     schedule: str = "constant"
-    outer: int = 100
+    steps_per_network: int = 100
     inner_steps: int = 17
     batch_real: int = 128
     batch_synthetic: int = 128
@@ -141,8 +141,8 @@ class HMDC:
     cutmix_real: float = 0.5
     cutmix_synthetic: float = 0.5
     cutmix_train: float = 0.5
-    choice: str = "kmeans"
-    refresh: int = 10
+    real_selection: str = "kmeans"
+    select_every: int = 10
     gbm: bool = True
     gbm_every: int = 10
     gbm_reduce: str = "sum"
@@ -158,7 +158,7 @@ class HMDC:
     def __post_init__(self) -> None:
         check_pixel_settings(self.lr, self.momentum, self.space, self.pixel_box)
         one_of("method.schedule", self.schedule, ("constant", "linear"))
-        one_of("method.choice", self.choice, ("kmeans", "random"))
+        one_of("method.real_selection", self.real_selection, ("kmeans", "random"))
         one_of("method.gbm_reduce", self.gbm_reduce, balance.REDUCTIONS)
         one_of("method.distillation", self.distillation, (*FORMS, "none"))
         one_of("method.mix_softmax", self.mix_softmax, AXES)
@@ -166,15 +166,19 @@ class HMDC:
             self.lr_alignment > 0,
             f"method.lr_alignment={self.lr_alignment} must be greater than 0.",
         )
-        require(
-            "md" not in self.pool.networks,
-            "learners.networks.md: that name is the distillation loss's; give another.",
-        )
         for name in ("cutmix_real", "cutmix_synthetic", "cutmix_train"):
             chance = getattr(self, name)
             require(0 <= chance <= 1, f"method.{name}={chance} is out of range; allowed: 0 to 1.")
         batches = ("batch_real", "batch_synthetic", "batch_train")
-        for name in ("steps", "outer", "inner_steps", "refresh", "gbm_every", "factor", *batches):
+        for name in (
+            "steps",
+            "steps_per_network",
+            "inner_steps",
+            "select_every",
+            "gbm_every",
+            "factor",
+            *batches,
+        ):
             whole_number(f"method.{name}", getattr(self, name))
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> HMDCState:
@@ -199,11 +203,11 @@ class HMDC:
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: HMDCState) -> dict[str, Tensor]:
         """Do one image update, and train the networks before the next."""
-        if state.outer == self.outer:
+        if state.network_steps == self.steps_per_network:
             state.learners.renew(real, state.rng)
             state.accumulator.fill_(balance.START)
-            state.outer = 0
-        elif state.outer > 0:
+            state.network_steps = 0
+        elif state.network_steps > 0:
             run_on_rank0(lambda: self._train(real, state), state.learners.modules, state.rng)
         batch, images = self._views(real, synthetic, state)  # B_c, S_c
         losses, towards = match_networks(
@@ -226,11 +230,9 @@ class HMDC:
         left = 1 - state.step / self.steps if self.schedule == "linear" else 1.0
         state.pixels.step(gradient.flatten(0, 1) / unit, self.lr * left)
         state.pixels.project()
-        state.step, state.outer = state.step + 1, state.outer + 1
-        names = [*self.pool.networks, "md"][
-            : len(losses)
-        ]  # one network has no distillation, nor has form "none"
-        named = {f"loss_{name}": loss for name, loss in zip(names, losses, strict=True)}
+        state.step, state.network_steps = state.step + 1, state.network_steps + 1
+        names = [*(f"loss_{name}" for name in self.pool.networks), "loss/distillation"]
+        named = dict(zip(names, losses, strict=False))  # without L_MD there is one loss less
         return {"loss": torch.stack(losses).sum(), **named}
 
     def _train(self, real: RealData, state: HMDCState) -> None:
@@ -250,9 +252,9 @@ class HMDC:
     ) -> tuple[RealBatch, Tensor]:
         """Return both sides' class batches (k, b or n, c, h, w), normalised and augmented."""
         rng = state.rng
-        if self.choice == "random":
+        if self.real_selection == "random":
             state.rows = to_device(real.draw_per_class(self.batch_real, rng.real), real.device)
-        elif state.outer % self.refresh == 0:
+        elif state.network_steps % self.select_every == 0:
             run_on_rank0(lambda: self._choose(real, state), [state.rows], rng)
         images = subset_per_class(decoded_by_class(synthetic), self.batch_synthetic, rng.synthetic)
         batch = normalised_by_class(real, current().own(state.rows))
@@ -265,7 +267,7 @@ class HMDC:
     def _choose(self, real: RealData, state: HMDCState) -> None:
         """Choose for every class the images nearest to the centroids, as one network sees them; they take turns."""
         networks = state.learners.networks
-        turn = state.outer // self.refresh % len(networks)
+        turn = state.network_steps // self.select_every % len(networks)
         chosen = []
         for found in class_features(networks[turn], real, EMBEDDED, state.fast):
             nearest = representatives(found.features, found.places, self.batch_real, state.rng.real)
@@ -276,7 +278,7 @@ class HMDC:
         """Return Σ_j w_cj ∂L_j/∂S of gradients (j, k, n, c, h, w)."""
         if not self.gbm:
             return gradients.sum(0)
-        if state.outer % self.gbm_every == 0:
+        if state.network_steps % self.gbm_every == 0:
             state.accumulator = balance.accumulate(
                 state.accumulator, balance.peaks(gradients), self.gbm_reduce
             )

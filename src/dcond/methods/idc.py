@@ -89,7 +89,7 @@ class IDC:
             more.
         factor: multi-formation factor; 1 is the paper's IDC-I.
         steps_per_network: steps before a new random network is taken.
-        early: epochs on the real images before a new network is first matched.
+        warmup_epochs: epochs on the real images before a new network is first matched.
         train_images: real images θ is trained on between two steps, in whole batches; all where
             there are fewer.
         batch_train: real images per training step of θ.
@@ -113,7 +113,7 @@ class IDC:
     batch_synthetic: int = 128
     factor: int = 2
     steps_per_network: int = 100
-    early: int = 0
+    warmup_epochs: int = 0
     train_images: int = 500
     batch_train: int = 64
     lr_network: float = 0.01
@@ -145,7 +145,7 @@ class IDC:
         require(
             self.weight_decay >= 0, f"method.weight_decay={self.weight_decay} must be 0 or more."
         )
-        whole_number("method.early", self.early, least=0)
+        whole_number("method.warmup_epochs", self.warmup_epochs, least=0)
         require(
             0 <= self.cutmix_p <= 1,
             f"method.cutmix_p={self.cutmix_p} is out of range; it is a chance in [0, 1].",
@@ -190,13 +190,13 @@ class IDC:
         return found.metrics()
 
     def _train(self, real: RealData, state: IDCState) -> None:
-        """Train θ before it is matched: a new one for ``early`` epochs, else for a piece of one."""
+        """Train θ before it is matched: a new one for ``warmup_epochs`` epochs, else for a piece of one."""
         if state.uses > 0:
             self._train_on(
                 real, -(-self.train_images // self.batch_train) * self.batch_train, state
             )
         else:
-            for _ in range(self.early):
+            for _ in range(self.warmup_epochs):
                 self._train_on(real, len(real.train), state)
 
     def _train_on(self, real: RealData, count: int, state: IDCState) -> None:

@@ -1,8 +1,7 @@
-"""What every network is, and the recipe that builds it."""
+"""The base classes of networks, of the recipes that build them, and of pools of recipes."""
 
-import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Self
 
@@ -11,15 +10,16 @@ from torch import Tensor, nn
 
 from dcond.errors import require
 from dcond.memory import to_device
-from dcond.models.initial_weights import digest, read_weights, start_from
+from dcond.models.initial_weights import digest, load_weights, read_weights
 from dcond.rng import generator, seeded_globals
+from dcond.settings import PositiveFloat, settings
 from dcond.types import Features, ImageSpec
 
 
 class Network(nn.Module, ABC):
-    """A classifier with two taps. Input: normalised images (n, c, h, w) at the data set's own size.
+    """A classifier with two taps. Input: normalised images (n, c, h, w) at the data set's size.
 
-    Resizing or padding that a network needs happens inside it.
+    A network that needs another size resizes or pads inside.
     """
 
     @abstractmethod
@@ -35,92 +35,91 @@ class Network(nn.Module, ABC):
         """Return logits (n, k)."""
 
     def forward_with_features(self, x: Tensor) -> tuple[Tensor, list[Features]]:
-        """Return what :meth:`forward` and :meth:`features` do, in one pass where the network allows it."""
+        """Return :meth:`forward` and :meth:`features`, in one pass where the network allows it."""
         return self(x), self.features(x)
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Recipe(ABC):
-    """Hyper-parameters of a network, checked when made; :meth:`build` makes networks from it.
+    """Hyper-parameters of a network; :meth:`build` makes networks from them.
 
     Args:
-        name: how messages call it; tables say the pool's key.
-        lr: learning rate for training it on a synthetic set (SGD; METHODS of the evaluation
-            protocol).
-        weights: a file to start from, here and after every reset: a ``state_dict`` of this very
-            network, saved by ``torch.save``, for any classes; the last linear layer is drawn anew.
-            None draws all.
-        cutmix: False trains it without CutMix where an evaluation mixes, as HMDC's does with
+        name: of the network in messages; tables show the key of the pool.
+        lr: learning rate of SGD when the network is trained on a synthetic set.
+        weights: a file of initial weights, also used at every reset: a ``state_dict`` of this
+            network, for any number of classes (the last linear layer is drawn). None draws all.
+        cutmix: False trains it without CutMix where the evaluation uses CutMix, as HMDC does with
             transformers.
+
+    Example:
+        >>> network = ConvNet(name="ConvNet", depth=3).build(real.spec, torch.Generator())
     """
 
     name: str
-    lr: float = 0.01
+    lr: PositiveFloat = 0.01
     weights: str | None = None
     cutmix: bool = True
 
-    def __post_init__(self) -> None:
-        good = isinstance(self.lr, int | float) and 0 < self.lr < math.inf
-        require(good, f"{self.name}: lr={self.lr!r} must be a number greater than 0.")
-
     @abstractmethod
     def module(self, spec: ImageSpec) -> Network:
-        """Make the module for these images; PyTorch's global generator supplies the weights."""
+        """Build the module for these images; PyTorch's global generator draws the weights."""
 
     def fetch(self) -> None:
-        """Bring what :meth:`build` needs and this machine lacks: published weights, or those of a file.
+        """Fetch what :meth:`build` needs: published weights, or those of a file.
 
         Raises:
-            ConfigError: they cannot be had; told before hours of work instead of after.
+            ConfigError: they cannot be fetched or read. Called before hours of work, not after.
         """
         if self.weights is not None:
-            _ = self._given
+            _ = self._initial_weights
 
     def by_content(self) -> Self:
-        """Return the recipe with a hash of what its files hold in the place of their paths: caches know it by that.
+        """Return the recipe with hashes of its files in place of their paths, for cache keys.
 
         Raises:
             ConfigError: a file cannot be read.
         """
-        return self if self.weights is None else replace(self, weights=digest(self._given))
+        if self.weights is None:
+            return self
+        return replace(self, weights=digest(self._initial_weights))
 
     def build(
         self, spec: ImageSpec, rng: torch.Generator, device: torch.device | str = "cpu"
     ) -> Network:
-        """Make a network with weights drawn from ``rng``, or of its file, in train mode, on ``device``.
+        """Build a network in train mode on ``device``, with weights from ``rng`` or from the file.
 
         Raises:
-            ConfigError: the file cannot be read, or is that of another network.
+            ConfigError: the file cannot be read, or belongs to another network.
         """
-        return self._fresh(spec, rng).to(device).train()
+        return self._build_on_cpu(spec, rng).to(device).train()
 
     def reset(self, network: Network, spec: ImageSpec, rng: torch.Generator) -> None:
-        """Give an existing network fresh weights and buffers in place: optimisers that hold its tensors stay valid."""
-        fresh = self._fresh(spec, rng).state_dict()
+        """Draw new weights and buffers in place; optimisers of the network stay valid."""
+        new = self._build_on_cpu(spec, rng).state_dict()
         with torch.no_grad():
             for name, tensor in network.state_dict().items():
-                tensor.copy_(to_device(fresh[name], tensor.device))
+                tensor.copy_(to_device(new[name], tensor.device))
 
-    def _fresh(self, spec: ImageSpec, rng: torch.Generator) -> Network:
+    def _build_on_cpu(self, spec: ImageSpec, rng: torch.Generator) -> Network:
         with seeded_globals(rng):
             network = self.module(spec)
         if self.weights is not None:
-            start_from(network, self._given, self.name, self.weights)
+            load_weights(network, self._initial_weights, self.name, self.weights)
         return network
 
     @cached_property
-    def _given(self) -> dict[str, Tensor]:
-        """The tensors of ``weights``, read once: methods reset their networks as often as in every step."""
+    def _initial_weights(self) -> dict[str, Tensor]:
+        """Tensors of ``weights``, read once: some methods reset their networks at every step."""
         assert self.weights is not None
         return read_weights(self.name, self.weights)
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Pool:
-    """Unlike networks that are trained on the same set.
+    """Networks of different kinds that are trained on the same set.
 
     Args:
-        networks: recipes by key, in table order; the keys are what the command line overrides.
+        networks: recipes by key, in table order; the command line overrides them by key.
 
     Raises:
         ConfigError: no network, or a value that is not a recipe.
@@ -144,6 +143,6 @@ class Pool:
             recipe.fetch()
 
     def check(self, spec: ImageSpec) -> None:
-        """Make every network once: one that these images are too small for is told before they are condensed."""
+        """Build every network once, so that a network that does not fit the images fails early."""
         for recipe in self.networks.values():
             recipe.build(spec, generator(0, "check"))

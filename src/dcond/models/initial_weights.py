@@ -1,4 +1,4 @@
-"""Weights to start from, in a file of the user's."""
+"""Initial weights from a user's file."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,59 +12,62 @@ _HOW = "save it with torch.save(network.state_dict(), FILE), or set weights=null
 
 
 def read_weights(name: str, file: str) -> dict[str, Tensor]:
-    """Return the tensors of a ``state_dict`` file, on the CPU; nothing in it is run.
+    """Return the tensors of a ``state_dict`` file on the CPU; no code in it is run.
 
     Args:
-        name: how tables call the network, for errors.
+        name: of the network, for messages.
         file: as ``torch.save`` writes it.
 
     Raises:
-        ConfigError: no such file, damaged, or it holds something else.
+        ConfigError: the file is missing or damaged, or holds something else.
     """
     try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and the system raise errors of a dozen families
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # pickle, zip and the system raise many kinds of errors
         reason = first_line(error)
         raise ConfigError(f"{name}: weights={file} cannot be read ({reason}); {_HOW}") from error
-    good = isinstance(found, dict) and all(isinstance(tensor, Tensor) for tensor in found.values())
-    require(good and len(found) > 0, f"{name}: weights={file} is no state_dict of tensors; {_HOW}")
-    return dict(found)
+    valid = isinstance(content, dict) and all(isinstance(x, Tensor) for x in content.values())
+    require(
+        valid and len(content) > 0,
+        f"{name}: weights={file} is not a state_dict of tensors; {_HOW}",
+    )
+    return dict(content)
 
 
-def digest(given: Mapping[str, Tensor]) -> str:
+def digest(weights: Mapping[str, Tensor]) -> str:
     """Return the SHA-256 (hex) of every tensor's name, type, shape and bytes, in order of name."""
-    found = hashlib.sha256()
-    for name, tensor in sorted(given.items()):
-        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        found.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return found.hexdigest()
+    sha256 = hashlib.sha256()
+    for name, tensor in sorted(weights.items()):
+        sha256.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        sha256.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return sha256.hexdigest()
 
 
-def start_from(network: nn.Module, given: Mapping[str, Tensor], name: str, file: str) -> None:
-    """Copy weights into a network, but for the last linear layer, whose classes may be others.
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], name: str, file: str) -> None:
+    """Copy weights into a network, except the last linear layer, whose classes may differ.
 
     Args:
-        network: what starts.
-        given: its weights, see :func:`read_weights`.
-        name: as there.
-        file: where they are from, for errors.
+        network: is changed in place.
+        weights: see :func:`read_weights`.
+        name: of the network, for messages.
+        file: path of the weights, for messages.
 
     Raises:
-        ConfigError: a tensor is missing, left over, or of another shape.
+        ConfigError: a tensor is missing, unexpected, or of another shape.
     """
     linear = [key for key, module in network.named_modules() if isinstance(module, nn.Linear)]
     head = {f"{linear[-1]}.{part}" for part in ("weight", "bias")} if linear else set()
     own = network.state_dict()
-    for key in sorted((own.keys() | given.keys()) - head):
-        shapes = [tuple(tensors[key].shape) if key in tensors else None for tensors in (given, own)]
+    for key in sorted((own.keys() | weights.keys()) - head):
+        there, here = (tensors[key].shape if key in tensors else None for tensors in (weights, own))
         require(
-            shapes[0] == shapes[1],
-            f"{name}: weights={file} is of another network ({key}: {_shape(shapes[0])} in the file, "
-            f"{_shape(shapes[1])} in {name}); give the network the settings that it was trained with.",
+            there == here,
+            f"{name}: weights={file} belongs to another network ({key}: {_shape(there)} in the "
+            f"file, {_shape(here)} in {name}); use the settings that the network was trained with.",
         )
     with torch.no_grad():
         for key in own.keys() - head:
-            own[key].copy_(given[key])
+            own[key].copy_(weights[key])
 
 
 def _shape(shape: tuple[int, ...] | None) -> str:

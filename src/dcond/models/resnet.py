@@ -1,19 +1,22 @@
-"""Residual networks of basic blocks at native resolution: ResNet-18, its AP variant, ResNetAP-10, small ones."""
+"""Residual networks of basic blocks: ResNet-18, its AP variant, ResNetAP-10, and small ones."""
 
-from dataclasses import dataclass
 from math import sqrt
+from typing import Literal
 
 from torch import Tensor, nn
 
-from dcond.errors import one_of, require, whole_number
+from dcond.errors import require, whole_number
 from dcond.models.base import Network, Recipe
-from dcond.models.staged import GROUPS, Staged, norm_layer
+from dcond.models.staged import Staged, check_groups, norm_layer
+from dcond.settings import PositiveInt, settings
 from dcond.types import ImageSpec
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class ResNet(Recipe):
-    """A 3×3 stem, stages of basic blocks whose width doubles and side halves from stage to stage, one linear layer.
+    """A 3×3 stem, stages of basic blocks, one linear layer.
+
+    From stage to stage the width doubles and the side halves.
 
     ResNet-18: the defaults. ResNet18_AP: downsample=avg_pool, head=flatten. ResNetAP-10 of IDC:
     blocks [1, 1, 1, 1], downsample=avg_pool, stem=by_size, initialisation=he_out. An image smaller
@@ -27,56 +30,47 @@ class ResNet(Recipe):
         norm: instance (scale and shift per channel), batch or group.
         downsample: strided convolutions (stride), or plain ones followed by 2×2 average pooling
             (avg_pool).
-        head: spatial mean (mean) or the whole map (flatten) before the linear layer.
+        head: before the linear layer, the spatial mean (mean) or the whole map (flatten).
         stem: conv3 for every size (plain); or by_size: conv3 up to 64 px, conv3 and pooling by 2 up
             to 128 px, else conv7 and pooling by 4.
-        initialisation: PyTorch's (default), or convolutions from N(0, 2 / (kernel² · channels out))
-            (he_out).
+        initialisation: PyTorch's (default), or convolutions drawn from
+            N(0, 2 / (kernel² · channels out)) (he_out).
 
     Sources: DC (arXiv 2006.05929) and IDC (arXiv 2205.14959), the authors' code.
     """
 
     blocks: tuple[int, ...] = (2, 2, 2, 2)
-    width: int = 64
-    norm: str = "instance"
-    downsample: str = "stride"
-    head: str = "mean"
-    stem: str = "plain"
-    initialisation: str = "default"
+    width: PositiveInt = 64
+    norm: Literal["instance", "batch", "group"] = "instance"
+    downsample: Literal["stride", "avg_pool"] = "stride"
+    head: Literal["mean", "flatten"] = "mean"
+    stem: Literal["plain", "by_size"] = "plain"
+    initialisation: Literal["default", "he_out"] = "default"
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        object.__setattr__(self, "blocks", tuple(self.blocks))  # a YAML list arrives as a list
+        object.__setattr__(self, "blocks", tuple(self.blocks))  # YAML gives a list
         require(len(self.blocks) > 0, f"{self.name}: blocks is empty; ResNet-18 has [2, 2, 2, 2].")
         for count in self.blocks:
             whole_number(f"{self.name}: blocks per stage", count)
-        whole_number(f"{self.name}: width", self.width)
-        one_of(f"{self.name}: norm", self.norm, ("instance", "batch", "group"))
-        one_of(f"{self.name}: downsample", self.downsample, ("stride", "avg_pool"))
-        one_of(f"{self.name}: head", self.head, ("mean", "flatten"))
-        one_of(f"{self.name}: stem", self.stem, ("plain", "by_size"))
-        one_of(f"{self.name}: initialisation", self.initialisation, ("default", "he_out"))
-        require(
-            self.norm != "group" or self.width % GROUPS == 0,
-            f"{self.name}: width={self.width} does not divide into the {GROUPS} groups of norm=group; "
-            f"take a multiple of {GROUPS}.",
-        )
+        check_groups(self.name, self.norm, self.width)
 
     def module(self, spec: ImageSpec) -> Network:
-        """Make the module for these images."""
+        """Build the module for these images."""
         stem, shrink = self._stem(spec)
         smallest = shrink * 2 ** len(self.blocks)
         canvas = (max(spec.height, smallest), max(spec.width, smallest))
         stages, channels = [stem], self.width
         for index, count in enumerate(self.blocks):
             width = self.width << index
-            firsts = [BasicBlock(channels, width, self.norm, self.downsample if index else "none")]
+            first = BasicBlock(channels, width, self.norm, self.downsample if index else "none")
             rest = [BasicBlock(width, width, self.norm, "none") for _ in range(count - 1)]
-            stages.append(nn.Sequential(*firsts, *rest))
+            stages.append(nn.Sequential(first, *rest))
             channels = width
         neck, pixels = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten()), 1
         if self.head == "flatten":
-            height, width = (self._last_side(side // shrink) for side in canvas)
+            parts = 2 ** (len(self.blocks) - 1)
+            extra = 0 if self.downsample == "avg_pool" else parts - 1  # strides round up
+            height, width = ((side // shrink + extra) // parts for side in canvas)
             neck, pixels = nn.Sequential(nn.Flatten()), height * width
         network = Staged(stages, neck, nn.Linear(channels * pixels, spec.classes), canvas)
         if self.initialisation == "he_out":
@@ -84,25 +78,22 @@ class ResNet(Recipe):
         return network
 
     def _stem(self, spec: ImageSpec) -> tuple[nn.Module, int]:
-        """Return the stem and the factor by which it shrinks the image."""
+        """Return the stem and the factor by which it shrinks the sides."""
         side = max(spec.height, spec.width)
         kernel, shrink = 3, 1
         if self.stem == "by_size" and side > 64:
             kernel, shrink = (3, 2) if side <= 128 else (7, 4)
         convolution = nn.Conv2d(spec.channels, self.width, kernel, padding=kernel // 2, bias=False)
-        pool = [nn.AvgPool2d(shrink)] if shrink > 1 else []
-        return nn.Sequential(
-            convolution, norm_layer(self.norm, self.width), nn.ReLU(), *pool
-        ), shrink
-
-    def _last_side(self, side: int) -> int:
-        for _ in self.blocks[1:]:
-            side = side // 2 if self.downsample == "avg_pool" else -(-side // 2)
-        return side
+        layers: list[nn.Module] = [convolution, norm_layer(self.norm, self.width), nn.ReLU()]
+        if shrink > 1:
+            layers.append(nn.AvgPool2d(shrink))
+        return nn.Sequential(*layers), shrink
 
 
 class BasicBlock(nn.Module):
-    """relu(norm(conv3(relu(norm(conv3(x))))) + shortcut(x)); where the size changes the shortcut is a conv1 and norm.
+    """relu(norm(conv3(relu(norm(conv3(x))))) + shortcut(x)).
+
+    If channels or size change, the shortcut is a 1×1 convolution and a normalisation.
 
     Args:
         channels: of the input.
@@ -135,8 +126,7 @@ class BasicBlock(nn.Module):
 
 
 def he_out(module: nn.Module) -> None:
-    """Draw a convolution's weights from N(0, 2 / (kernel² · channels out)), as IDC's ResNetAP does."""
+    """Draw the weights of convolutions from N(0, 2 / (kernel² · channels out)), as IDC does."""
     if isinstance(module, nn.Conv2d):
-        nn.init.normal_(
-            module.weight, std=sqrt(2 / (module.kernel_size[0] ** 2 * module.out_channels))
-        )
+        fan_out = module.kernel_size[0] ** 2 * module.out_channels
+        nn.init.normal_(module.weight, std=sqrt(2 / fan_out))

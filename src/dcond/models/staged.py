@@ -1,11 +1,11 @@
-"""A convolutional network as a list of stages, a neck and a linear head: the one module behind most recipes."""
+"""A network as a list of stages, a neck and a linear head: the base of most recipes."""
 
 from collections.abc import Sequence
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcond.errors import one_of
+from dcond.errors import require
 from dcond.models.base import Network
 from dcond.types import Features, ImageSpec
 
@@ -13,16 +13,16 @@ GROUPS = 4  # of norm=group, as in the DC authors' networks
 
 
 class Staged(Network):
-    """Zero-pad to a canvas, run the stages, flatten through the neck, classify.
+    """Zero-pad to a canvas, run the stages, flatten by the neck, classify.
 
-    The images are padded in normalised space, so the frame has the data set's mean colour. They sit
-    in the middle; an odd remainder goes to the bottom and right.
+    Images are padded in normalised space, so the frame has the data set's mean colour. They are
+    centred; an odd remainder goes to the bottom and right.
 
     Args:
         stages: each maps (n, c, h, w) to (n, c', h', w'); the output of each is a tap.
         neck: maps the last stage's output to (n, d).
         head: the last linear layer, d to k.
-        canvas: height and width the stages see; none smaller than the image's.
+        canvas: height and width that the stages see, at least those of the image.
     """
 
     def __init__(
@@ -64,12 +64,12 @@ class Staged(Network):
 
 
 def taps_of(maps: Sequence[Tensor]) -> list[Features]:
-    """Return a tap of every map (n, d, h, w); its spatial mean is the semantic part."""
+    """Return a tap for every map (n, d, h, w); its spatial mean is the semantic part."""
     return [Features(spatial.mean((2, 3)), spatial) for spatial in maps]
 
 
 def centre_pad(x: Tensor, canvas: tuple[int, int]) -> Tensor:
-    """Zero-pad (n, c, h, w) to the canvas, the image in the middle."""
+    """Zero-pad (n, c, h, w) to the canvas (height, width), the image in the middle."""
     rows, cols = canvas[0] - x.shape[-2], canvas[1] - x.shape[-1]
     if rows == cols == 0:
         return x
@@ -77,7 +77,7 @@ def centre_pad(x: Tensor, canvas: tuple[int, int]) -> Tensor:
 
 
 def multiple_of(step: int, spec: ImageSpec) -> tuple[int, int]:
-    """Return the smallest canvas that holds the image and whose sides are multiples of ``step``."""
+    """Return the smallest canvas that holds the image and has multiples of ``step`` as sides."""
     return -(-spec.height // step) * step, -(-spec.width // step) * step
 
 
@@ -85,11 +85,19 @@ def norm_layer(kind: str, channels: int) -> nn.Module:
     """Return a normalisation for (n, channels, h, w): none, batch, instance or group.
 
     "instance" is a group norm of one channel per group with scale and shift, as in the DC authors'
-    code: unlike ``nn.InstanceNorm2d`` it has parameters by default.
+    code; ``nn.InstanceNorm2d`` has no parameters by default.
     """
-    one_of("norm", kind, ("none", "batch", "instance", "group"))
     if kind == "none":
         return nn.Identity()
     if kind == "batch":
         return nn.BatchNorm2d(channels)
     return nn.GroupNorm(channels if kind == "instance" else GROUPS, channels)
+
+
+def check_groups(name: str, norm: str, width: int) -> None:
+    """Raise :class:`ConfigError` for norm=group if the width is not a multiple of the groups."""
+    require(
+        norm != "group" or width % GROUPS == 0,
+        f"{name}: width={width} is not a multiple of {GROUPS}, the number of groups of norm=group; "
+        f"take a multiple of {GROUPS}.",
+    )

@@ -3,38 +3,39 @@
 import hashlib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import replace
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcond.errors import ConfigError, UnsupportedError, one_of, require, whole_number
+from dcond.errors import ConfigError, UnsupportedError, require
 from dcond.models.base import Network, Recipe
-from dcond.models.timm_weights import check_architecture, published
+from dcond.models.timm_weights import check_architecture, published_network
+from dcond.settings import PositiveInt, settings
 from dcond.types import Features, ImageSpec
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Timm(Recipe):
-    """Any timm network by name; images are resized to its own input size (bilinear, align_corners False).
+    """Any timm network by name; images are resized to its input size (bilinear, not aligned).
 
-    A grey image is repeated over three channels for pretrained weights; else the network is made
-    with the images' channels. embed: timm's pre-logits, flattened. features: timm's
+    With pretrained weights a grey image is repeated over three channels; otherwise the network has
+    the channels of the images. embed: timm's pre-logits, flattened. features: timm's
     ``forward_intermediates``: every block of a transformer before the last norm, every stage of a
-    convolutional network. (For timm's ResNets the stem's tap lies before its max-pooling, where
-    HMDC's public code taps after it.) semantic: the class token where there is one, else the
-    spatial mean.
+    convolutional network. (For timm's ResNets the tap of the stem is before its max-pooling;
+    HMDC's public code taps after it.) semantic: the class token if there is one, otherwise
+    the spatial mean.
 
     Args:
         architecture: timm's name, with the tag of the weights after a dot.
-        pretrained: start from published weights with a fresh head; timm downloads them once.
+        pretrained: start from published weights with a new head; timm downloads them once.
         checkpoint: a file of weights to read instead of downloading (pretrained only).
         input_size: side in px the images are resized to; None takes the network's own.
-        input_stats: what pretrained weights see: images normalised by the checkpoint's mean and std
-            (checkpoint), or by the data set's as they come (dataset; HMDC's public code). Without
-            pretrained weights always the latter.
+        input_stats: with pretrained weights, images are normalised by the mean and std of the
+            checkpoint (checkpoint) or of the data set (dataset; HMDC's public code). Without
+            pretrained weights by those of the data set.
         fused_attention: True uses PyTorch's fused attention: faster, but it cannot be
             differentiated twice, which gradient matching needs.
 
@@ -46,62 +47,55 @@ class Timm(Recipe):
     architecture: str
     pretrained: bool = False
     checkpoint: str | None = None
-    input_size: int | None = None
-    input_stats: str = "checkpoint"
+    input_size: PositiveInt | None = None
+    input_stats: Literal["checkpoint", "dataset"] = "checkpoint"
     fused_attention: bool = False
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        one_of(f"{self.name}: input_stats", self.input_stats, ("checkpoint", "dataset"))
-        if self.input_size is not None:
-            whole_number(f"{self.name}: input_size", self.input_size)
         require(
             self.pretrained or self.checkpoint is None,
-            f"{self.name}: checkpoint={self.checkpoint} is read only with pretrained=true; set it, or drop checkpoint.",
+            f"{self.name}: checkpoint={self.checkpoint} is read only with pretrained=true; "
+            "set pretrained=true or checkpoint=null.",
         )
-        check_architecture(
-            self.name, self.architecture, self.pretrained and self.checkpoint is None
-        )
+        download = self.pretrained and self.checkpoint is None
+        check_architecture(self.name, self.architecture, download)
 
     def fetch(self) -> None:
-        """Download published weights, or read the file of them, once."""
+        """Download the published weights, or read their file."""
         super().fetch()
         if self.pretrained:
-            published(self.name, self.architecture, classes=1, checkpoint=self.checkpoint)
+            self._pretrained(classes=1)
 
     def by_content(self) -> Self:
-        """Return the recipe with hashes in the place of paths, the checkpoint's too."""
+        """Return the recipe with hashes in place of paths, the checkpoint's too."""
         recipe = super().by_content()
         if self.checkpoint is None:
             return recipe
         try:
             with open(self.checkpoint, "rb") as file:
-                return replace(recipe, checkpoint=hashlib.file_digest(file, "sha256").hexdigest())
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise ConfigError(
-                f"{self.name}: checkpoint={self.checkpoint} cannot be read ({error.strerror}); name a file of weights, "
-                "or set checkpoint=null."
+                f"{self.name}: checkpoint={self.checkpoint} cannot be read ({error.strerror}); "
+                "give a file of weights, or set checkpoint=null."
             ) from error
+        return replace(recipe, checkpoint=digest)
 
     def module(self, spec: ImageSpec) -> Network:
-        """Make the module for these images; pretrained weights are read anew each time."""
-        require(
-            not self.pretrained or spec.channels in (1, 3),
-            f"{self.name}: pretrained weights need images of 1 or 3 channels; these have {spec.channels}. "
-            f"Set pretrained=false.",
-        )
+        """Build the module for these images; pretrained weights are read again each time."""
         body = self._body(spec)
         if not self.fused_attention:
             unfuse_attention(body)
-        size = self.input_size or body.pretrained_cfg["input_size"][-1]
-        if size != body.pretrained_cfg["input_size"][-1] and hasattr(body, "set_input_size"):
+        own_size = body.pretrained_cfg["input_size"][-1]
+        size = self.input_size or own_size
+        if size != own_size and hasattr(body, "set_input_size"):
             body.set_input_size(img_size=(size, size))
         return TimmNetwork(body, Adapt(size, *self._restandardise(body.pretrained_cfg, spec)))
 
     def _restandardise(self, published: Any, spec: ImageSpec) -> tuple[Tensor, Tensor]:
-        """Return the scale and shift, per channel of the input, from the data set's statistics to the network's."""
-        channels = 3 if self.pretrained else spec.channels
+        """Return scale and shift, per input channel, from the data set's to the network's units."""
         if not self.pretrained or self.input_stats == "dataset":
+            channels = 3 if self.pretrained else spec.channels
             return torch.ones(channels), torch.zeros(channels)
         mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
         own_mean, own_std = torch.tensor(published["mean"]), torch.tensor(published["std"])
@@ -110,22 +104,27 @@ class Timm(Recipe):
     def _body(self, spec: ImageSpec) -> Any:
         import timm
 
+        n, k = spec.channels, spec.classes
         if not self.pretrained:
-            return timm.create_model(
-                self.architecture, in_chans=spec.channels, num_classes=spec.classes
-            )
-        return published(
-            self.name, self.architecture, classes=spec.classes, checkpoint=self.checkpoint
+            return timm.create_model(self.architecture, in_chans=n, num_classes=k)
+        require(
+            n in (1, 3),
+            f"{self.name}: pretrained weights need images of 1 or 3 channels; these have {n}. "
+            "Set pretrained=false.",
         )
+        return self._pretrained(k)
+
+    def _pretrained(self, classes: int) -> Any:
+        return published_network(self.name, self.architecture, classes, self.checkpoint)
 
 
 class Adapt(nn.Module):
-    """Turn normalised images into what a timm network wants: scale and shift per channel, then resize.
+    """Prepare normalised images for a timm network: scale and shift each channel, then resize.
 
     Args:
         size: side of the square the images are resized to.
-        scale: one per channel of the output; three of them repeat a grey image.
-        shift: added after scaling; as many.
+        scale: one value per output channel; three values repeat a grey image.
+        shift: is added after scaling; as many values.
     """
 
     scale: Tensor
@@ -146,11 +145,11 @@ class Adapt(nn.Module):
 
 
 class TimmNetwork(Network):
-    """A timm network behind dcond's three calls.
+    """Adapter from a timm network to :class:`Network`.
 
     Args:
         body: the timm network.
-        prepare: maps normalised images at the data set's size to what ``body`` takes.
+        prepare: maps normalised images at the data set's size to the input of ``body``.
     """
 
     def __init__(self, body: Any, prepare: Callable[[Tensor], Tensor]):
@@ -177,19 +176,19 @@ class TimmNetwork(Network):
         maps, taps = self._intermediates(x)
         return self.body.forward_head(maps), self._taps(taps)
 
-    def _intermediates(self, x: Tensor, **words: bool) -> Any:
+    def _intermediates(self, x: Tensor, **options: bool) -> Any:
         call = getattr(self.body, "forward_intermediates", None)
         if call is None:
             raise UnsupportedError(
-                f"timm's {type(self.body).__name__} has no forward_intermediates, so it has no taps; "
-                f"use another network where a method reads features."
+                f"timm's {type(self.body).__name__} has no forward_intermediates, so it has no "
+                "taps; use another network for methods that read features."
             )
         if "return_prefix_tokens" in inspect.signature(call).parameters and self._has_class_token:
-            words["return_prefix_tokens"] = True
-        return call(self.prepare(x), **words)
+            options["return_prefix_tokens"] = True
+        return call(self.prepare(x), **options)
 
-    def _taps(self, found: Any) -> list[Features]:
-        pairs = [tap if isinstance(tap, tuple) else (tap, None) for tap in found]
+    def _taps(self, taps: Any) -> list[Features]:
+        pairs = [tap if isinstance(tap, tuple) else (tap, None) for tap in taps]
         return [
             Features(grid.mean((2, 3)) if tokens is None else tokens[:, 0], grid)
             for grid, tokens in pairs
@@ -206,7 +205,7 @@ class TimmNetwork(Network):
 
 
 def unfuse_attention(body: nn.Module) -> None:
-    """Make every attention of a timm network take the plain path, which can be differentiated twice."""
+    """Use the plain attention of a timm network, which can be differentiated twice."""
     for module in body.modules():
         if hasattr(module, "fused_attn"):
             module.fused_attn = False  # type: ignore[assignment]  # timm's flag: a plain bool

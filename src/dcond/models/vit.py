@@ -1,20 +1,20 @@
 """A vision transformer at native resolution, trained from scratch."""
 
-from dataclasses import dataclass
 from functools import partial
 from math import ceil, log2
 from typing import Any
 
 from torch import nn
 
-from dcond.errors import require, whole_number
+from dcond.errors import require
 from dcond.models.base import Network, Recipe
 from dcond.models.staged import centre_pad, multiple_of
 from dcond.models.timm_network import TimmNetwork, unfuse_attention
+from dcond.settings import PositiveInt, settings
 from dcond.types import ImageSpec
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class ViT(Recipe):
     """timm's pre-norm vision transformer with a class token and learned positions, no dropout.
 
@@ -23,7 +23,7 @@ class ViT(Recipe):
     patches (spatial).
 
     Args:
-        patch: side of a patch in px; None takes it from the shorter side, see :func:`auto_patch`.
+        patch: side of a patch in px; None derives it from the shorter side, see :func:`auto_patch`.
         depth: number of blocks.
         width: size of a token; a multiple of ``heads``.
         heads: attention heads per block.
@@ -31,34 +31,27 @@ class ViT(Recipe):
             differentiated twice, which gradient matching needs.
 
     Initialisation: linear layers from N(0, 1 / inputs), positions from N(0, 1). timm's own (all at
-    0.02, meant for long schedules with AdamW) stays at chance here: 300 SGD steps at a rate of
-    0.003 to 0.1 on 10 or 100 digits.
+    0.02, meant for long schedules with AdamW) stays at chance level in 300 SGD steps at learning
+    rates of 0.003 to 0.1 on 10 or 100 digits.
 
     Source: ViT (arXiv 2010.11929); patch 4 at 32 px is the field's choice for small images.
     """
 
-    patch: int | None = None
-    depth: int = 6
-    width: int = 192
-    heads: int = 3
+    patch: PositiveInt | None = None
+    depth: PositiveInt = 6
+    width: PositiveInt = 192
+    heads: PositiveInt = 3
     fused_attention: bool = False
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.patch is not None:
-            whole_number(f"{self.name}: patch", self.patch)
-        for what in ("depth", "width", "heads"):
-            whole_number(f"{self.name}: {what}", getattr(self, what))
         require(
             self.width % self.heads == 0,
-            f"{self.name}: width={self.width} does not divide into {self.heads} heads; take a multiple.",
+            f"{self.name}: width={self.width} is not a multiple of heads={self.heads}; change one.",
         )
 
     def module(self, spec: ImageSpec) -> Network:
-        """Make the module for these images."""
-        from timm.models.vision_transformer import (
-            VisionTransformer,  # seconds to import; only this network needs it
-        )
+        """Build the module for these images."""
+        from timm.models.vision_transformer import VisionTransformer  # slow to import
 
         patch = self.patch or auto_patch(min(spec.height, spec.width))
         canvas = multiple_of(patch, spec)
@@ -85,8 +78,8 @@ def keep_variance(module: nn.Module) -> None:
 
 
 def auto_patch(side: int) -> int:
-    """Return the patch that makes about 8×8 tokens of a shorter side: 4 at 28 and 32 px, 8 at 64, 16 at 128.
+    """Return the patch for about 8×8 tokens: 4 at a shorter side of 28 and 32 px, 8 at 64.
 
-    Smaller images keep patch 4 down to 16 px (4×4 tokens) and take patch 2 below.
+    Images keep patch 4 down to 16 px (4×4 tokens) and have patch 2 below.
     """
     return max(2 if side < 16 else 4, 1 << max(0, ceil(log2(side)) - 3))

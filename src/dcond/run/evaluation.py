@@ -12,14 +12,12 @@ from rich.console import RenderableType
 
 from dcond.errors import DataError
 from dcond.evaluation.baselines import random_subset
-from dcond.evaluation.comparison import compare
-from dcond.evaluation.full_data import evaluate_whole, hold_out
-from dcond.evaluation.protocol import EvaluationProtocol, Sets, check_fits
-from dcond.evaluation.results import EvalResult
+from dcond.evaluation.full_data import Sets, check_full_data_fits, evaluate_full_data, hold_out
+from dcond.evaluation.protocol import EvaluationProtocol, check_fits
+from dcond.evaluation.results import EvalResult, compare
 from dcond.evaluation.sanity_checks import check_input_statistics, check_test_split, near_chance
 from dcond.evaluation.scores import scores
 from dcond.evaluation.teacher import TrainedTeacher
-from dcond.evaluation.whole import check_whole_fits
 from dcond.init.initialisers import check_ipc
 from dcond.models import Pool
 from dcond.run.progress import ProgressDisplay, progress_display
@@ -98,9 +96,9 @@ class Evaluator:
         self.plan, self.real, self.show_progress = plan, real, show_progress
         plan.pool.check(real.spec)
         if plan.full:
-            check_whole_fits(real, "scores.full=true")
+            check_full_data_fits(real, "scores.full=true")
         if plan.protocol.teacher is not None:
-            check_whole_fits(real, "teacher=...")
+            check_full_data_fits(real, "teacher=...")
         self.held_out = hold_out(plan.protocol, real)
 
     @cached_property
@@ -124,7 +122,7 @@ class Evaluator:
             self.plan.seed,
             progress=progress,
             held_out=self.held_out,
-            taught=self.teacher,
+            teacher=self.teacher,
         )
 
     def evaluate(self, synthetic: SyntheticSet, result: RunResult, *, title: str) -> Evaluated:
@@ -186,7 +184,7 @@ class Evaluator:
         draws = self._draws(synthetic)
         trainings |= {name: training(sets) for name, sets in draws.items()}
         if plan.full:
-            trainings["full"] = lambda progress: evaluate_whole(
+            trainings["full"] = lambda progress: evaluate_full_data(
                 plan.protocol, plan.pool, self.real, plan.seed, plan.cache, progress=progress
             )
             soft = synthetic.labels.ndim == 2

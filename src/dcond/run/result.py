@@ -15,8 +15,7 @@ from typing import Any, Literal, Self
 from pydantic import TypeAdapter, ValidationError
 
 from dcond.errors import ConfigError
-from dcond.evaluation.comparison import Difference
-from dcond.evaluation.results import EvalResult
+from dcond.evaluation.results import Difference, EvalResult
 from dcond.paths import write_text
 
 NAME = "result.json"

@@ -10,8 +10,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dcond.evaluation.comparison import Comparison, Difference
-from dcond.evaluation.results import EvalResult, NetworkResult
+from dcond.evaluation.results import Comparison, Difference, EvalResult, NetworkResult
 
 BASELINE_TITLES = {"random": "random", "random_decoded": "random, shrunken"}
 SCORES = {"hlr": "HLR", "ior": "IOR", "lrs": "LRS", "ars": "ARS"}

@@ -24,9 +24,9 @@ class Schedule:
         optimiser: "sgd" or "adamw".
         momentum: of SGD, from 0 up to 1.
         weight_decay: of the optimiser; >= 0.
-        drops: fractions of the epochs after which the rate is multiplied by ``drop``.
-        drop: that factor, above 0 and at most 1.
-        forget_at_drop: start a new optimiser at each drop, momentum lost, as the DC family's code
+        lr_milestones: fractions of the epochs after which the rate is multiplied by ``lr_gamma``.
+        lr_gamma: that factor, above 0 and at most 1.
+        reset_optimizer_at_drop: start a new optimiser at each drop, momentum lost, as the DC family's code
             does.
         augment: augmentation of the training images; None for none.
         cutmix_p: chance of CutMix per batch.
@@ -39,9 +39,9 @@ class Schedule:
     optimiser: str = "sgd"
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    drops: tuple[float, ...] = (0.5,)
-    drop: float = 0.1
-    forget_at_drop: bool = False
+    lr_milestones: tuple[float, ...] = (0.5,)
+    lr_gamma: float = 0.1
+    reset_optimizer_at_drop: bool = False
     augment: DiffAug | None = None
     cutmix_p: float = 0.0
 
@@ -52,7 +52,7 @@ class Schedule:
         for field, inside, allowed in (
             ("momentum", 0 <= self.momentum < 1, "0 up to, not including, 1"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "0 or more"),
-            ("drop", 0 < self.drop <= 1, "above 0, up to 1"),
+            ("lr_gamma", 0 < self.lr_gamma <= 1, "above 0, up to 1"),
         ):
             require(
                 inside,
@@ -60,10 +60,10 @@ class Schedule:
             )
         inside = 0 <= self.cutmix_p <= 1
         require(inside, f"{self.where}.cutmix_p={self.cutmix_p} is out of range; allowed: 0 to 1.")
-        inside = all(0 < fraction < 1 for fraction in self.drops)
+        inside = all(0 < fraction < 1 for fraction in self.lr_milestones)
         require(
             inside,
-            f"{self.where}.drops={list(self.drops)}: fractions of the epochs lie between 0 and 1.",
+            f"{self.where}.lr_milestones={list(self.lr_milestones)}: fractions of the epochs lie between 0 and 1.",
         )
 
     @property
@@ -97,7 +97,7 @@ class Schedule:
             after: told the number of epochs done, after each.
         """
         optimiser = self.make_optimiser(groups)
-        drops = {max(1, round(fraction * self.epochs)) for fraction in self.drops}
+        drops = {max(1, round(fraction * self.epochs)) for fraction in self.lr_milestones}
         for number in range(self.epochs):
             if number in drops:
                 optimiser = self._dropped(optimiser)
@@ -134,8 +134,8 @@ class Schedule:
     def _dropped(self, optimiser: torch.optim.Optimizer) -> torch.optim.Optimizer:
         """Return the optimiser at the next rate: the same, or a new one."""
         for group in optimiser.param_groups:
-            group["lr"] *= self.drop
-        if not self.forget_at_drop:
+            group["lr"] *= self.lr_gamma
+        if not self.reset_optimizer_at_drop:
             return optimiser
         return self.make_optimiser(
             [{"params": group["params"], "lr": group["lr"]} for group in optimiser.param_groups]
