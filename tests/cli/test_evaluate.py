@@ -191,7 +191,7 @@ def test_a_repeated_sweep_leaves_alone_what_has_all_that_is_asked_for(
     assert run_cli(*words, "against=bad.npz").code == 0
     for fewer in ((), ("baselines=false",), ("against=bad.npz",)):
         done = run_cli(*words, *fewer)
-        assert (done.code, "s/0 is finished, left as it is" in done.err) == (0, True)
+        assert (done.code, "s/0 is finished; skipped" in done.err) == (0, True)
     for more, what in (
         (("against=good.npz",), "this against"),
         (("scores.full=true", "scores.unaugmented=true"), "scores.full, scores.unaugmented"),
