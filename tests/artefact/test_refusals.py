@@ -96,7 +96,9 @@ def write(path, tensors=None, metadata=None) -> Path:
 
 def test_a_file_without_checksum_is_refused(tmp_path, refused):
     file = write(tmp_path / "x.safetensors", metadata={artefact.CHECKSUM: ""})
-    assert refused(file).endswith("content and sha256 checksum differ; copy or create the file again.")
+    assert refused(file).endswith(
+        "content and sha256 checksum differ; copy or create the file again."
+    )
 
 
 def test_a_file_by_another_tool_that_keeps_the_format_is_read(tmp_path):

@@ -293,7 +293,7 @@ def test_weight_files_are_read_before_any_data(words, run_cli):
 def test_memory_for_a_teacher_is_checked_when_the_pool_is_trained_during_the_run(
     condense, monkeypatch, results
 ):
-    monkeypatch.setattr("dcond.evaluate.whole.free_bytes", lambda device: 1)
+    monkeypatch.setattr("dcond.evaluation.whole.free_bytes", lambda device: 1)
     words = ("evaluate=false", "teacher=convnet", "scores.full=true")
     assert condense(*words).code == 0
     assert (

@@ -143,7 +143,7 @@ def test_stopped_sweep_reports_how_to_continue(condense, folder, monkeypatch):
 
 
 def test_tuning_data_has_no_test_image(toy):
-    from dcond.evaluate.full_data import tuning_data
+    from dcond.evaluation.full_data import tuning_data
 
     def rows(split):
         return {image.numpy().tobytes() for image in split.images}

@@ -172,8 +172,8 @@ def validate_targets(node: Any, where: str, unresolved: Any = None) -> None:
         written, place = None, f"{where}.{key}"
         if isinstance(unresolved, DictConfig):
             if OmegaConf.is_interpolation(unresolved, key):
-                text = OmegaConf.to_container(unresolved, resolve=False)[key]
-                place = next(iter(re.findall(r"^\$\{([\w.]+)\}$", text)), place)
+                text = OmegaConf.to_yaml(OmegaConf.masked_copy(unresolved, key)).strip()
+                place = next(iter(re.findall(r"^\w+: \$\{([\w.]+)\}$", text)), place)
             else:
                 written = unresolved[key]
         validate_targets(part, place, written)
