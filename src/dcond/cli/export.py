@@ -7,7 +7,7 @@ import tempfile
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dcond.errors import ArtefactError, ConfigError, UnsupportedError, first_line
 from dcond.paths import write_atomically
@@ -119,7 +119,7 @@ def write_npz(synthetic: "SyntheticSet", out: Path, decoded: bool) -> str:
 
     images, labels = synthetic.decoded() if decoded else (synthetic.images, synthetic.labels)
 
-    arrays = {
+    arrays: dict[str, Any] = {
         "images": images.permute(0, 2, 3, 1).contiguous().numpy(),
         "labels": labels.numpy(),
         "class_names": np.array(synthetic.class_names, dtype=np.str_),
