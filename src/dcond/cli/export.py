@@ -7,7 +7,7 @@ import tempfile
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dcond.errors import ArtefactError, ConfigError, UnsupportedError, first_line
 from dcond.paths import write_atomically
@@ -114,12 +114,12 @@ def write_png(synthetic: "SyntheticSet", out: Path, decoded: bool) -> str:
 
 
 def write_npz(synthetic: "SyntheticSet", out: Path, decoded: bool) -> str:
-    """Write float32 images (n, h, w, c) in [0, 1] and all that their use requires; return a summary."""
+    """Write float32 images (n, h, w, c) in [0, 1] and what their use requires; return a summary."""
     import numpy as np
 
     images, labels = synthetic.decoded() if decoded else (synthetic.images, synthetic.labels)
 
-    arrays = {
+    arrays: dict[str, Any] = {
         "images": images.permute(0, 2, 3, 1).contiguous().numpy(),
         "labels": labels.numpy(),
         "class_names": np.array(synthetic.class_names, dtype=np.str_),
