@@ -54,7 +54,7 @@ print(f"training loss {loss.item():.3f}")
 # ## Test it on real images
 
 # %%
-real = Digits().load("cpu")
+real = Digits().load()
 pixels = real.test.images.float() / 255
 predicted = network(run.synthetic.spec.normalise(pixels)).argmax(1)
 print(f"test accuracy {100 * (predicted == real.test.labels).float().mean():.1f} %")

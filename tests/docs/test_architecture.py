@@ -1,6 +1,7 @@
 """The tree, the way of data and the levels in docs/architecture.md, compared with the source."""
 
 import ast
+import importlib.util
 import re
 from pathlib import Path
 
@@ -60,7 +61,8 @@ def test_the_tree_is_the_source():
     shown, existing = tree_in_page(), tree_in_source()
     missing = [suggestion(entry) for entry in sorted(existing - shown)]
     assert not missing, "add to the tree in docs/architecture.md:\n" + "\n".join(missing)
-    assert not shown - existing, "remove from the tree in docs/architecture.md"
+    gone = sorted(shown - existing)
+    assert not gone, f"remove from the tree in docs/architecture.md: {gone}"
 
 
 def test_the_levels_are_those_of_the_layering_test():
@@ -78,3 +80,13 @@ def test_every_step_of_the_way_of_data_imports_what_the_page_says():
         imported = test_layering.imported(path)
         unused = [other for other in names(uses) if f"dcond.{other}" not in imported]
         assert not unused, f"dcond.{name} does not import {unused}"
+
+
+def test_the_reference_names_existing_modules_and_functions():
+    text = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    entries = re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE)
+    assert len(entries) == len(set(entries)) > 50
+    for entry in entries:
+        parent, _, name = entry.rpartition(".")
+        module = importlib.import_module(parent)
+        assert hasattr(module, name) or importlib.util.find_spec(entry), entry

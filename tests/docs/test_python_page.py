@@ -28,7 +28,7 @@ def test_the_blocks_of_the_page_run_in_order(empty_folder, capsys):
         "my_run"
     }  # only what the page asks for
     assert isinstance(namespace["synthetic"], dcond.SyntheticSet)
-    assert "Did you mean 'm3d'?" in capsys.readouterr().out
+    assert "m4d" in capsys.readouterr().out  # the error that the page shows
 
 
 def test_the_example_script_runs(empty_folder, capsys):

@@ -186,8 +186,9 @@ def _quote_setting(argument: str, sweep: bool) -> str:
 
 @cache
 def primary_config(command: str) -> DictConfig:
-    """Return the primary configuration of a command as written in its file."""
-    cfg = OmegaConf.load(conf_dir() / f"{command}.yaml")
+    """Return the primary configuration of a command as written in its file and the base file."""
+    files = (conf_dir() / "base.yaml", conf_dir() / f"{command}.yaml")
+    cfg = OmegaConf.merge(*map(OmegaConf.load, files))
     assert isinstance(cfg, DictConfig)
     return cfg
 

@@ -140,6 +140,7 @@ class Condensation:
         done = False
         try:
             self._condense(real, synthetic, recorder, checkpoint)
+            synthetic.images.requires_grad_(False)  # the method's optimiser needed gradients
             self._save(synthetic)
             if self.evaluator is not None and self.evaluate:
                 title = f"{self.result.method} on {real.name}, {synthetic.ipc} image(s) per class"
