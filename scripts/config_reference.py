@@ -1,6 +1,6 @@
-"""The configuration reference, made from the comments and values of ``conf/``.
+"""Generate the configuration reference from the comments and values of ``conf/``.
 
-The site makes it anew at every build (`scripts/site_hooks.py`); to read it without the site:
+The site generates it at every build (`scripts/site_hooks.py`). To read it without the site:
 
     python scripts/config_reference.py > configuration.md
 """
@@ -20,16 +20,17 @@ FIRST = (
     "augment",
     "engine",
     "evaluation",
-)  # the rest by name, after
-LISTED = ("experiment",)  # too many to show with their settings: each is a few lines over the rest
-ASIDE = ("hydra",)  # the words of --help and the log's format: no choices of a run
+)  # the others follow by name
+LISTED = ("experiment",)  # listed without their settings
+ASIDE = ("hydra",)  # help texts and log format
 UNCHOSEN = (
     "tuned",
     "protocol",
     "paths",
-)  # no words of the command line: what they are for stands in their files
+)  # not chosen on the command line
 LINE = re.compile(
-    r"(?P<indent> *)(?P<key>[\w-]+):(?: +(?P<value>(?:\"[^\"]*\"|[^#\"])*?))?(?: *# ?(?P<comment>.*))?$"
+    r"(?P<indent> *)(?P<key>[\w-]+):"
+    r"(?: +(?P<value>(?:\"[^\"]*\"|[^#\"])*?))?(?: *# ?(?P<comment>.*))?$"
 )
 DEFAULT = re.compile(
     r" *- (?:(?P<how>override|optional) )?/?(?P<what>[^#]+?)(?: *# ?(?P<comment>.*))?$"
@@ -37,15 +38,16 @@ DEFAULT = re.compile(
 INTRODUCTION = """\
 # Configuration reference
 
-Every group, every file in it and every setting with its default: made from `conf/` whenever this site is built.
+Every group, file and setting with its default, generated from `conf/`.
 
-`GROUP=NAME` chooses a file, `GROUP.KEY=VALUE` sets one value (of a top-level setting: `KEY=VALUE`), `--cfg job` prints
-what would run, and `--config-dir DIR` adds files of your own. `dcond list KIND` tells the first line of each file.
+`GROUP=NAME` selects a file and `GROUP.KEY=VALUE` sets a value (`KEY=VALUE` for a top-level
+setting). `--cfg job` prints the composed configuration, `--config-dir DIR` adds your own files, and
+`dcond list KIND` shows the first line of each file.
 """
 
 
 class Setting(NamedTuple):
-    """One line of a YAML file that says a value or opens a section."""
+    """A line of a YAML file that sets a value or opens a section."""
 
     name: str  # dotted, from the top of the file
     value: str
@@ -53,7 +55,7 @@ class Setting(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """One line of a defaults list."""
+    """A line of a defaults list."""
 
     how: str  # "override", "optional" or empty
     what: str
@@ -61,9 +63,9 @@ class Choice(NamedTuple):
 
 
 class Page(NamedTuple):
-    """One YAML file, read with its comments."""
+    """A YAML file with its comments."""
 
-    comments: list[str]  # the head's, without marks
+    comments: list[str]  # at the top of the file, without #
     defaults: list[Choice]
     settings: list[Setting]
 
@@ -72,7 +74,7 @@ def read(file: Path) -> Page:
     """Read a file of ``conf/`` line by line.
 
     Raises:
-        ValueError: a line of a form that no file of conf/ has had so far.
+        ValueError: a line of an unsupported form.
     """
     page = Page([], [], [])
     parents: list[tuple[int, str]] = []  # indent and key of the open sections
@@ -81,19 +83,18 @@ def read(file: Path) -> Page:
             page.comments.append(line.lstrip("# "))
         elif not line.strip() or line == "defaults:" or line.lstrip().startswith("#"):
             continue
-        elif (found := DEFAULT.fullmatch(line)) is not None:
-            page.defaults.append(Choice(found["how"] or "", found["what"], found["comment"] or ""))
-        elif (found := LINE.fullmatch(line)) is not None:
-            indent = len(found["indent"])
+        elif (match := DEFAULT.fullmatch(line)) is not None:
+            page.defaults.append(Choice(match["how"] or "", match["what"], match["comment"] or ""))
+        elif (match := LINE.fullmatch(line)) is not None:
+            indent = len(match["indent"])
             parents = [(depth, key) for depth, key in parents if depth < indent]
-            name = ".".join([*(key for _, key in parents), found["key"]])
-            page.settings.append(Setting(name, found["value"] or "", found["comment"] or ""))
-            parents.append((indent, found["key"]))
-        elif (
-            not parents or line[: parents[-1][0] + 1].strip()
-        ):  # neither the text of a block nor known
+            name = ".".join([*(key for _, key in parents), match["key"]])
+            page.settings.append(Setting(name, match["value"] or "", match["comment"] or ""))
+            parents.append((indent, match["key"]))
+        elif not parents or line[: parents[-1][0] + 1].strip():  # not the text of a block
             raise ValueError(
-                f"{file}, line {number}: {line!r} is of no known form; teach scripts/config_reference.py."
+                f"{file}, line {number}: {line!r} has an unsupported form; "
+                "extend scripts/config_reference.py."
             )
     return page
 
@@ -106,7 +107,7 @@ def reference() -> str:
 
 
 def anchor(group: str, name: str) -> str:
-    """Return the anchor of a file's section."""
+    """Return the anchor of the section of a file."""
     return re.sub(r"[^a-z0-9]+", "-", f"{group}-{name}".lower())
 
 
@@ -126,15 +127,16 @@ def _key_and_value(choice: Choice) -> tuple[str, str]:
 
 
 def _groups() -> Iterator[str]:
-    found = {
+    folders = {
         path.name: path
         for path in sorted(CONF.iterdir())
         if path.is_dir() and path.name not in ASIDE
     }
-    for group in [*FIRST, *(name for name in found if name not in FIRST)]:
-        files = sorted(found[group].rglob("*.yaml"))
+    for group in [*FIRST, *(name for name in folders if name not in FIRST)]:
+        files = sorted(folders[group].rglob("*.yaml"))
         pages = {
-            file.relative_to(found[group]).with_suffix("").as_posix(): read(file) for file in files
+            file.relative_to(folders[group]).with_suffix("").as_posix(): read(file)
+            for file in files
         }
         yield f"## {group}\n"
         if group in LISTED:
@@ -157,14 +159,14 @@ def _section(group: str, name: str, page: Page) -> Iterator[str]:
         "\n\n".join(comment for comment in page.comments if not comment.startswith("@package"))
         + "\n"
     )
-    taken = [_words(choice) for choice in page.defaults if choice.what != "_self_"]
-    if taken:
-        yield f"Takes {', '.join(taken)}.\n"
+    defaults = [_describe(choice) for choice in page.defaults if choice.what != "_self_"]
+    if defaults:
+        yield f"Defaults: {', '.join(defaults)}.\n"
     yield from _settings(page.settings)
 
 
-def _words(choice: Choice) -> str:
-    """Say a line of a file's defaults list as it would stand on the command line."""
+def _describe(choice: Choice) -> str:
+    """Return a line of a defaults list as it is written on the command line."""
     key, value = _key_and_value(choice)
     if not value:
         return f"all of `{key.rpartition('/')[2]}`"
@@ -174,7 +176,7 @@ def _words(choice: Choice) -> str:
 def _settings(settings: list[Setting]) -> Iterator[str]:
     target = [setting.value for setting in settings if setting.name == "_target_"]
     if target:
-        yield f"Makes a `{target[0]}`.\n"
+        yield f"Builds a `{target[0]}`.\n"
     shown = [
         setting
         for setting in settings
@@ -184,13 +186,13 @@ def _settings(settings: list[Setting]) -> Iterator[str]:
 
 
 def _table(first: str, rows: Iterable[tuple[str, str, str]]) -> Iterator[str]:
-    """Write rows of a name, a value and words about it."""
+    """Yield a table of names, values and descriptions."""
     lines = [
-        f"| {_code(name)} | {_code(value)} | {words.replace('|', '&#124;')} |"
-        for name, value, words in rows
+        f"| {_code(name)} | {_code(value)} | {description.replace('|', '&#124;')} |"
+        for name, value, description in rows
     ]
     if lines:
-        yield "\n".join([f"| {first} | default | what |", "|---|---|---|", *lines]) + "\n"
+        yield "\n".join([f"| {first} | default | meaning |", "|---|---|---|", *lines]) + "\n"
 
 
 def _code(text: str) -> str:

@@ -1,11 +1,11 @@
-"""The default data set: HMDC and M3D on digits at ipc 1 and 10 next to both kinds of random real images, three seeds.
+"""Compare HMDC and M3D with random real images on digits: ipc 1 and 10, three seeds.
 
-    python scripts/digits_table.py      # writes benchmarks/cpu/digits.csv, or goes on with it
+    python scripts/digits_table.py      # write or complete benchmarks/cpu/digits.csv
 
-A row is one network of the pool in one run of ``dcond condense``, whose words are in the CSV;
-``seconds`` is what the whole command took, imports and evaluation included. ``random`` stands
-beside each row, trained by the same run; ``random_decoded`` (four shrunken images in each) has rows
-of its own and none beside it, since digits are condensed without packing.
+A row is one network of the pool in one run of ``dcond condense``, whose command is in the CSV;
+``seconds`` is the duration of the whole command with imports and evaluation. Column ``random`` is
+the accuracy on random images in the same run. ``random_decoded`` (four shrunken images in each
+stored one) has rows of its own.
 """
 
 import csv
@@ -28,9 +28,16 @@ METHODS = {
 }
 
 
-def run(method: str, words: str, folder: Path) -> list[dict[str, object]]:
+def run(method: str, overrides: str, folder: Path) -> list[dict[str, object]]:
     """Run one job and return its rows."""
-    command = [sys.executable, "-m", "dcond", "condense", *words.split(), f"hydra.run.dir={folder}"]
+    command = [
+        sys.executable,
+        "-m",
+        "dcond",
+        "condense",
+        *overrides.split(),
+        f"hydra.run.dir={folder}",
+    ]
     start = time.monotonic()
     subprocess.run(command, check=True, capture_output=True)
     seconds = time.monotonic() - start
@@ -43,23 +50,24 @@ def run(method: str, words: str, folder: Path) -> list[dict[str, object]]:
             "method": method,
             "seed": result["seed"],
             "network": network,
-            "accuracy": found["mean"],
-            "ci95": found["ci95"],
+            "accuracy": figures["mean"],
+            "ci95": figures["ci95"],
             "random": random.get(network, {}).get("mean", ""),
             "random_ci95": random.get(network, {}).get("ci95", ""),
-            "repeats": len(found["accuracies"]),
+            "repeats": len(figures["accuracies"]),
             "condense_s": round(result["cost"]["condense_wall_s"], 1),
             "seconds": round(seconds, 1),
             "torch": result["versions"]["torch"],
             "machine": f"{platform.machine()}, {os.cpu_count()} threads",
             "date": datetime.date.today().isoformat(),
-            "command": f"dcond condense {words}",
+            "command": f"dcond condense {overrides}",
         }
-        for network, found in result["evaluation"]["networks"].items()
+        for network, figures in result["evaluation"]["networks"].items()
     ]
 
 
 def main() -> None:
+    """Run what the table does not have yet."""
     rows: list[dict[str, object]] = []
     if TABLE.is_file():
         with TABLE.open() as file:
@@ -67,12 +75,14 @@ def main() -> None:
     known = {row["command"] for row in rows}
     with tempfile.TemporaryDirectory() as scratch:
         for method, ipc, seed in itertools.product(METHODS, (1, 10), (0, 1, 2)):
-            words = f"{METHODS[method]} ipc={ipc} seed={seed}"
-            if f"dcond condense {words}" not in known:
-                rows += run(method, words, Path(scratch) / f"{method}_{ipc}_{seed}")
-                write(rows)  # after each, so that a sitting that is cut loses one
+            overrides = f"{METHODS[method]} ipc={ipc} seed={seed}"
+            if f"dcond condense {overrides}" not in known:
+                rows += run(method, overrides, Path(scratch) / f"{method}_{ipc}_{seed}")
+                write(rows)  # after each run, so that an interruption loses only one
                 print(f"{method}, ipc {ipc}, seed {seed}: {rows[-1]['seconds']} s", flush=True)
-    print(f"{len(rows)} rows -> {TABLE}; at or below random real images: {len(beaten(rows))}")
+    print(
+        f"{len(rows)} rows -> {TABLE}; not above random real images: {len(not_above_random(rows))}"
+    )
 
 
 def write(rows: list[dict[str, object]]) -> None:
@@ -84,11 +94,11 @@ def write(rows: list[dict[str, object]]) -> None:
         writer.writerows(rows)
 
 
-def beaten(rows: list[dict[str, object]]) -> list[dict[str, object]]:
-    """Return the rows that are no better than random images, whole or shrunken, of the same ipc and seed."""
-    place = ("ipc", "seed", "network")
+def not_above_random(rows: list[dict[str, object]]) -> list[dict[str, object]]:
+    """Return the rows not above both kinds of random images of the same ipc and seed."""
+    key_fields = ("ipc", "seed", "network")
     shrunken = {
-        tuple(str(row[key]) for key in place): row
+        tuple(str(row[key]) for key in key_fields): row
         for row in rows
         if row["method"] == "random_decoded"
     }
@@ -99,7 +109,7 @@ def beaten(rows: list[dict[str, object]]) -> list[dict[str, object]]:
         and float(str(row["accuracy"]))
         <= max(
             float(str(row["random"])),
-            float(str(shrunken[tuple(str(row[key]) for key in place)]["accuracy"])),
+            float(str(shrunken[tuple(str(row[key]) for key in key_fields)]["accuracy"])),
         )
     ]
 

@@ -1,10 +1,10 @@
-"""Half of CIFAR-10's classes, and networks pretrained on the other half, for the study ``hmdc_pretrained``.
+"""Pretrain networks on half of CIFAR-10's classes, for the study ``hmdc_pretrained``.
 
     DCOND_DATA=DIR python scripts/pretrain.py     # eight minutes on two cores
 
-Writes into ``outputs/pretrained``: ``cifar5.npz`` with dog, frog, horse, ship and truck;
+Writes to ``outputs/pretrained``: ``cifar5.npz`` with dog, frog, horse, ship and truck;
 ``MLP.pt``, ``ResNet.pt``, ``ViT.pt`` and the narrower ``ViT_learner.pt``, trained on airplane,
-automobile, bird, cat and deer, whose images the study never sees.
+automobile, bird, cat and deer, which the study does not use.
 """
 
 import logging
@@ -22,8 +22,8 @@ from dcond.evaluation.teacher import Teacher
 from dcond.models import MLP, ResNet, ViT
 
 FOLDER = Path("outputs/pretrained")
-CLASSES = 5  # of the ten, in their order: as many to train on as to condense
-# as conf/model/{mlp,resnet_small,vit_small}.yaml, and conf/pool/convnet_vit_small.yaml
+CLASSES = 5  # to pretrain on, and as many to condense
+# Must equal conf/model/{mlp,resnet_small,vit_small}.yaml and conf/pool/convnet_vit_small.yaml.
 NETWORKS = (
     MLP(name="MLP", lr=0.01, hidden=(128, 128)),
     ResNet(
@@ -41,21 +41,22 @@ NETWORKS = (
 
 
 def half(data: Prepared, first: int) -> Prepared:
-    """Return the images of ``CLASSES`` classes from ``first`` on, labels from 0."""
-    wanted = [
+    """Return the images of ``CLASSES`` classes from ``first`` on, with labels from 0."""
+    masks = [
         (labels >= first) & (labels < first + CLASSES)
         for labels in (data.train_labels, data.test_labels)
     ]
     return Prepared(
-        np.asarray(data.train_images)[wanted[0]],
-        data.train_labels[wanted[0]] - first,
-        np.asarray(data.test_images)[wanted[1]],
-        data.test_labels[wanted[1]] - first,
+        np.asarray(data.train_images)[masks[0]],
+        data.train_labels[masks[0]] - first,
+        np.asarray(data.test_images)[masks[1]],
+        data.test_labels[masks[1]] - first,
         data.class_names[first : first + CLASSES],
     )
 
 
 def main() -> None:
+    """Write the two halves and the weights."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     FOLDER.mkdir(parents=True, exist_ok=True)
     data = read_prepared(Path(os.environ.get("DCOND_DATA", "data")) / "cifar10.npz")

@@ -1,6 +1,6 @@
-"""Put the output of the README's first command, and the picture it makes, into the README.
+"""Run the README's first command and put its output and picture into the README.
 
-python scripts/readme.py            # wants a quiet machine: the output tells the time a run takes
+python scripts/readme.py    # on a quiet machine: the script prints the duration of the run
 """
 
 import json
@@ -19,12 +19,13 @@ BLOCK = re.compile(r"(<!-- output -->\n).*?(<!-- end of output -->)", re.DOTALL)
 
 
 def main() -> None:
+    """Run the command, copy the picture, and replace the output in the README."""
     with tempfile.TemporaryDirectory() as outputs:
         environment = os.environ | {"DCOND_OUTPUTS": outputs, "COLUMNS": "80"}
         start = time.perf_counter()
         command = [sys.executable, "-m", "dcond", "condense"]
         done = subprocess.run(command, check=True, text=True, capture_output=True, env=environment)
-        took = time.perf_counter() - start
+        seconds = time.perf_counter() - start
         (folder,) = Path(outputs).glob("condense/*/*")
         PICTURE.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(folder / "grid.png", PICTURE)
@@ -33,10 +34,11 @@ def main() -> None:
     lines = [line.rstrip() for line in text.splitlines()]
     block = "\n".join(f"    {line}".rstrip() for line in lines)
     README.write_text(
-        BLOCK.sub(lambda found: f"{found[1]}\n{block}\n\n{found[2]}", README.read_text())
+        BLOCK.sub(lambda match: f"{match[1]}\n{block}\n\n{match[2]}", README.read_text())
     )
     print(
-        f"{took:.0f} s in all, {cost['condense_wall_s']:.0f} s of them condensing", file=sys.stderr
+        f"{seconds:.0f} s in total, {cost['condense_wall_s']:.0f} s of them condensing",
+        file=sys.stderr,
     )
 
 

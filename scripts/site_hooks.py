@@ -1,8 +1,8 @@
-"""Hooks of the documentation site (`mkdocs.yml`): pages that lie or are made elsewhere, and links that lead there.
+"""MkDocs hooks (`mkdocs.yml`): add pages from outside `docs/` and rewrite the links to them.
 
-Links are written for a reader of the repository. On the site, what lies outside `docs/` is brought
-along: the root's own pages, the files that pages point to, and for `conf/GROUP/NAME.yaml` its
-section of the configuration reference.
+Links are written for readers of the repository. The site gets copies of what is outside `docs/`:
+the pages of the root folder and the files that pages link to. A link to `conf/GROUP/NAME.yaml`
+leads to its section of the configuration reference.
 """
 
 import posixpath
@@ -14,22 +14,22 @@ import config_reference
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")  # of the root, on the site too
+PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")  # of the root folder, also on the site
 REFERENCE = "configuration.md"
 LINK = re.compile(r"(?<=\]\()(?P<target>[^)#\s:]+)(?P<anchor>#[^)\s]*)?(?=\))")
 ROLE = re.compile(r":(?:class|func|meth|attr|mod|data):<code>~?(?P<name>[\w.]+)</code>")
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Add the configuration reference, the root's pages, and every file outside docs/ that a page links to."""
+    """Add the configuration reference, the root's pages, and linked files outside docs/."""
     files.append(File.generated(config, REFERENCE, content=config_reference.reference()))
     for name in PAGES:
         files.append(File.generated(config, name, abs_src_path=str(ROOT / name)))
     for page in [
         file for file in files if file.is_documentation_page() and file.src_uri != REFERENCE
     ]:
-        for found in LINK.finditer(page.content_string):
-            outside = _in_repository(page.src_uri, found["target"])
+        for link in LINK.finditer(page.content_string):
+            outside = _in_repository(page.src_uri, link["target"])
             place = _on_site(outside)
             if (
                 place.startswith("files/")
@@ -41,14 +41,14 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Turn links of the repository into links of the site."""
+    """Rewrite links of the repository as links of the site."""
     source = page.file.src_uri
     if source == REFERENCE:
         return markdown
 
-    def moved(found: re.Match[str]) -> str:
-        outside = _in_repository(source, found["target"])
-        place, anchor = _on_site(outside), found["anchor"] or _section(outside)
+    def moved(link: re.Match[str]) -> str:
+        outside = _in_repository(source, link["target"])
+        place, anchor = _on_site(outside), link["anchor"] or _section(outside)
         return posixpath.relpath(place, posixpath.dirname(source) or ".") + anchor
 
     return LINK.sub(moved, markdown)
@@ -56,17 +56,17 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
 
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
     """Show the Sphinx roles of docstrings as plain names."""
-    return ROLE.sub(lambda found: f"<code>{found['name'].rpartition('.')[2]}</code>", html)
+    return ROLE.sub(lambda role: f"<code>{role['name'].rpartition('.')[2]}</code>", html)
 
 
 def _in_repository(source: str, target: str) -> str:
-    """Return what a link points to, from the repository's root."""
+    """Return the target of a link, relative to the repository's root."""
     folder = "" if source in PAGES else posixpath.join("docs", posixpath.dirname(source))
     return posixpath.normpath(posixpath.join(folder, target))
 
 
 def _on_site(path: str) -> str:
-    """Return where a file of the repository is found on the site."""
+    """Return the place of a repository file on the site."""
     if path.startswith("docs/"):
         return path.removeprefix("docs/")
     if path in PAGES:
@@ -75,7 +75,7 @@ def _on_site(path: str) -> str:
 
 
 def _section(path: str) -> str:
-    """Return the anchor of a file of conf/ in the reference, empty for all else."""
+    """Return the anchor of a file of conf/ in the reference; empty for other files."""
     parts = Path(path).with_suffix("").parts
     return (
         f"#{config_reference.anchor(parts[1], '-'.join(parts[2:]))}"

@@ -1,20 +1,28 @@
-"""What the studies compare: the words of every method on the command line. ``study.py`` runs them."""
+"""Definitions of the studies: the overrides of every method. ``study.py`` runs them."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Study:
-    """What is compared: for every method its words on the command line, for every ipc the words of all methods."""
+    """What a study compares.
+
+    Args:
+        methods: overrides of each method, by its name in the tables.
+        overrides: overrides of all methods, by ipc.
+        datasets: options of the group ``dataset``.
+        common: overrides of every job.
+        pairs: pairs of methods whose paired difference is reported; the first is claimed better.
+    """
 
     methods: dict[str, str]
-    words: dict[int, str]
+    overrides: dict[int, str]
     datasets: tuple[str, ...] = ("fashion_mnist", "cifar10")
     common: str = "experiment=cpu/table"
-    pairs: tuple[tuple[str, str], ...] = ()  # claims: the first of two is better
+    pairs: tuple[tuple[str, str], ...] = ()
 
 
-HMDC = {  # what HMDC is without its parts
+HMDC = {  # HMDC and its ablations
     "hmdc_convnet": "method=hmdc ~learners.networks.ViT",
     "hmdc_vit": "method=hmdc ~learners.networks.ConvNet",
     "hmdc_two": "method=hmdc method.gbm=false method.distillation=none",
@@ -23,40 +31,45 @@ HMDC = {  # what HMDC is without its parts
     "hmdc": "method=hmdc",
 }
 SMALL = (  # two small networks and short runs
-    "pool@learners=convnet_vit_small method.steps={steps} method.steps_per_network=4 method.inner_steps=4 method.lr=0.1 "
-    "method.schedule=linear method.real_selection=random method.batch_real=64 method.batch_train=64"
+    "pool@learners=convnet_vit_small method.steps={steps} method.steps_per_network=4 "
+    "method.inner_steps=4 method.lr=0.1 method.schedule=linear "
+    "method.real_selection=random method.batch_real=64 method.batch_train=64"
 )
 DIGITS = "threads=1 baselines=false tensorboard=false"
-FAMILY = "method=degm init=real"  # the noise of the published runs wants thousands of steps
-# Networks of scripts/pretrain.py. The ConvNet starts from scratch, as the paper's does.
+FAMILY = "method=degm init=real"  # published runs start from noise, which needs thousands of steps
+# Weights from scripts/pretrain.py. The ConvNet starts from scratch, as in the paper.
 PRETRAINED = "dataset.path=outputs/pretrained/cifar5.npz dataset.flip=true " + " ".join(
     f"pool.networks.{name}.weights=outputs/pretrained/{name}.pt"
     for name in ("MLP", "ResNet", "ViT")
 )
 
 
-def beside_hmdc(
+def compare_with_hmdc(
     ipc: int,
-    beyond: str = "",
+    extra: str = "",
     *,
     vit: str = "",
     times: int = 1,
     datasets: tuple[str, ...] = Study.datasets,
     **steps: int,
 ) -> Study:
-    """Return HMDC and its parts beside others, with the steps these make in the time HMDC takes with two networks.
+    """Return a study of HMDC and its ablations against other methods.
 
-    ``beyond`` are more words for all, ``vit`` for those that condense with a ViT. ``times``
-    multiplies all steps.
+    Args:
+        ipc: images stored per class.
+        extra: more overrides of all methods.
+        vit: more overrides of the methods that condense with a ViT.
+        times: factor of all steps.
+        datasets: options of the group ``dataset``.
+        steps: of each other method: as many as it takes in the time of HMDC with two networks.
     """
     small = SMALL.format(steps=60 * times)
     own = {
-        name: f"{words} {small} {'' if name == 'hmdc_convnet' else vit}"
-        for name, words in HMDC.items()
+        name: f"{overrides} {small} {'' if name == 'hmdc_convnet' else vit}"
+        for name, overrides in HMDC.items()
     }
-    longer = SMALL.format(
-        steps=180 * times
-    )  # a step with the ConvNet alone takes a third of HMDC's time
+    # a step with the ConvNet alone takes a third of HMDC's time
+    longer = SMALL.format(steps=180 * times)
     own["hmdc_convnet_long"] = f"{HMDC['hmdc_convnet']} {longer}"
     return Study(
         {
@@ -68,7 +81,7 @@ def beside_hmdc(
             },
             **own,
         },
-        {ipc: f"engine.compile=false {beyond}"},
+        {ipc: f"engine.compile=false {extra}"},
         datasets=datasets,
         common="experiment=cpu/table +model@pool.networks.ViT=vit_small",
         pairs=(
@@ -97,7 +110,7 @@ STUDIES = {
         },
         dict.fromkeys((1, 10), ""),
     ),
-    "gradient_matching": Study(  # at equal time
+    "gradient_matching": Study(  # equal time
         {
             "dc": f"{FAMILY} method.levels=intra method.distance=rowwise_cosine method.inner=fixed",
             "degm_m": f"{FAMILY} method.distance=rowwise_cosine method.inner=fixed",
@@ -119,7 +132,7 @@ STUDIES = {
             ("degm_mda", "dc"),
         ),
     ),
-    "inner_epochs": Study(  # at equal steps
+    "inner_epochs": Study(  # equal steps
         {
             f"degm_md_t{epochs}": f"{FAMILY} method.inner=fixed method.inner_epochs={epochs}"
             for epochs in (1, 10, 50)
@@ -128,17 +141,17 @@ STUDIES = {
         datasets=("fashion_mnist",),
         pairs=(("degm_md_t1", "degm_md_t50"), ("degm_md_t10", "degm_md_t50")),
     ),
-    "precision": Study(  # the same run in float32 and in the default mixed mode
+    "precision": Study(  # float32 and mixed precision
         {"exact": "engine=exact", "mixed": "engine.precision=bfloat16 engine.compile=false"},
         {10: "method=dsa method.batch_real=128 method.steps=40 method.inner_epochs=5"},
         pairs=(("mixed", "exact"),),
         datasets=("cifar10",),
     ),
-    "precision_features": Study(  # the same for what embeds real images
+    "precision_features": Study(  # the same for methods that embed real images
         {
-            f"{method}_{name}": f"method={method} {words}"
+            f"{method}_{name}": f"method={method} {overrides}"
             for method in ("dm", "m3d")
-            for name, words in (
+            for name, overrides in (
                 ("exact", "engine=exact"),
                 ("mixed", "engine.precision=bfloat16 engine.compile=false"),
             )
@@ -147,7 +160,7 @@ STUDIES = {
         pairs=(("dm_mixed", "dm_exact"), ("m3d_mixed", "m3d_exact")),
         datasets=("cifar10",),
     ),
-    "hmdc_digits": Study(  # beside methods with one network
+    "hmdc_digits": Study(  # and methods with one network
         {
             "dsa": "method=dsa method.steps=300",
             "idc": "method=idc method.factor=1 method.steps=300",
@@ -169,7 +182,7 @@ STUDIES = {
             ("hmdc", "m3d"),
         ),
     ),
-    "hmdc_outer": Study(  # networks that learn for longer before new ones come
+    "hmdc_outer": Study(  # networks that are replaced less often
         {
             f"{name}_o{outer}": f"{HMDC[name]} method.steps_per_network={outer}"
             for outer in (20, 80)
@@ -184,7 +197,7 @@ STUDIES = {
             for name in ("hmdc_two", "hmdc")
         ),
     ),
-    # four and sixteen times the steps: what one network's set loses, and two networks' keeps
+    # four and sixteen times the steps
     "hmdc_steps": Study(
         {
             f"{name}_s{steps}": f"{HMDC[name]} method.steps={steps}"
@@ -196,11 +209,13 @@ STUDIES = {
         common=DIGITS,
         pairs=tuple((f"hmdc_two_s{steps}", f"hmdc_convnet_s{steps}") for steps in (320, 1280)),
     ),
-    "hmdc": beside_hmdc(1, dsa=260, idc=180, dm=700, m3d=650),
-    "hmdc_ipc10": beside_hmdc(10, "evaluation.epochs=100", dsa=80, idc=165, dm=830, m3d=530),
-    "hmdc_long": beside_hmdc(1, times=10, datasets=("cifar10",), dsa=260, idc=180, dm=700, m3d=650),
-    # on networks that know other images already, as the paper's are
-    "hmdc_pretrained": beside_hmdc(
+    "hmdc": compare_with_hmdc(1, dsa=260, idc=180, dm=700, m3d=650),
+    "hmdc_ipc10": compare_with_hmdc(10, "evaluation.epochs=100", dsa=80, idc=165, dm=830, m3d=530),
+    "hmdc_long": compare_with_hmdc(
+        1, times=10, datasets=("cifar10",), dsa=260, idc=180, dm=700, m3d=650
+    ),
+    # on pretrained networks, as in the paper
+    "hmdc_pretrained": compare_with_hmdc(
         1,
         PRETRAINED,
         vit="learners.networks.ViT.weights=outputs/pretrained/ViT_learner.pt",

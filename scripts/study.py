@@ -1,12 +1,13 @@
-"""Studies that compare methods on real images, sized for two CPU cores.
+"""Run the studies that compare methods on real images, sized for two CPU cores.
 
-    DCOND_DATA=DIR python scripts/study.py STUDY run        # goes on after the rows of the CSV; --workers side by side
-    DCOND_DATA=DIR python scripts/study.py STUDY collect    # writes benchmarks/cpu/STUDY.csv from what is done
-    python scripts/study.py STUDY show                      # that CSV as the Markdown tables of the docs
-    DCOND_DATA=DIR python scripts/study.py STUDY time       # writes benchmarks/cpu/STUDY_seconds.csv; quiet machine
+    DCOND_DATA=DIR python scripts/study.py STUDY run      # run what is not in the CSV yet
+    DCOND_DATA=DIR python scripts/study.py STUDY collect  # write benchmarks/cpu/STUDY.csv
+    python scripts/study.py STUDY show                    # print the CSV as Markdown tables
+    DCOND_DATA=DIR python scripts/study.py STUDY time     # write benchmarks/cpu/STUDY_seconds.csv
 
-Every job is one ``dcond condense``; its words are in the CSV. A row is one network trained on one
-set; the seeds are independent sets.
+Every job is one ``dcond condense``, whose command is in the CSV. A row is one network trained on
+one set; every seed makes a set of its own. ``--workers`` sets the number of parallel jobs. ``time``
+needs a quiet machine.
 """
 
 import argparse
@@ -28,83 +29,93 @@ from studies import STUDIES
 from dcond.stats import interval95
 
 SEEDS = (0, 1, 2)
-ALONE = "max_steps=20 max_seconds=null evaluate=false threads=null"  # for the timing
+ALONE = "max_steps=20 max_seconds=null evaluate=false threads=null"  # overrides of a timed job
 
 
 def jobs(
     name: str, only: list[str] | None = None, datasets: list[str] | None = None
 ) -> list[tuple[Path, str]]:
-    """Return every job's run folder and words, the cheap ones of all kinds first."""
-    made = []
+    """Return the run folder and overrides of every job, cheap jobs first."""
+    result = []
     study = STUDIES[name]
-    kinds = (SEEDS, study.words, datasets or study.datasets, only or study.methods)
-    for seed, ipc, dataset, method in itertools.product(*kinds):
+    grid = (SEEDS, study.overrides, datasets or study.datasets, only or study.methods)
+    for seed, ipc, dataset, method in itertools.product(*grid):
         folder = Path("outputs/studies") / name / f"{method}_{dataset}_ipc{ipc}_seed{seed}"
-        made.append((folder, f"{words(name, ipc, dataset, method)} seed={seed}"))
-    return made
+        result.append((folder, f"{overrides(name, ipc, dataset, method)} seed={seed}"))
+    return result
 
 
-def words(name: str, ipc: int, dataset: str, method: str) -> str:
+def overrides(name: str, ipc: int, dataset: str, method: str) -> str:
+    """Return the overrides of a job without its seed."""
     study = STUDIES[name]
-    return " ".join(
-        f"{study.common} dataset={dataset} ipc={ipc} {study.methods[method]} {study.words[ipc]}".split()
+    parts = (
+        study.common,
+        f"dataset={dataset} ipc={ipc}",
+        study.methods[method],
+        study.overrides[ipc],
     )
+    return " ".join(" ".join(parts).split())
 
 
-def table(name: str, what: str = "") -> Path:
-    return Path(f"benchmarks/cpu/{name}{what}.csv")
+def table(name: str, suffix: str = "") -> Path:
+    """Return the path of a study's CSV."""
+    return Path(f"benchmarks/cpu/{name}{suffix}.csv")
 
 
 def status(folder: Path) -> str | None:
+    """Return the status in a folder's result.json; None if there is none."""
     result = folder / "result.json"
     return json.loads(result.read_text())["status"] if result.is_file() else None
 
 
 def recorded(study: str) -> list[dict[str, str]]:
-    """Return the rows that are in the CSV already: a study may be made in several sittings, on several machines."""
+    """Return the rows of the CSV, which several sessions and machines can add to."""
     if not table(study).is_file():
         return []
     with table(study).open() as file:
         return list(csv.DictReader(file))
 
 
-def command(words: str) -> str:
-    return f"dcond condense {words}"
+def command(overrides: str) -> str:
+    """Return the command of a job, as the CSV has it."""
+    return f"dcond condense {overrides}"
 
 
 def run(job: tuple[Path, str]) -> None:
-    folder, words = job
+    """Run a job, or resume it from its checkpoint; skip a finished one."""
+    folder, overrides = job
     if status(folder) == "done":
         return
-    where = (
+    arguments = (
         f"resume={folder}"
         if (folder / "checkpoint.pt").exists()
-        else f"{words} hydra.run.dir={folder}"
+        else f"{overrides} hydra.run.dir={folder}"
     )
     done = subprocess.run(
-        [sys.executable, "-m", "dcond", "condense", *where.split()],
+        [sys.executable, "-m", "dcond", "condense", *arguments.split()],
         capture_output=True,
         text=True,
         check=False,
     )
-    said = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-    print(f"{folder.name}: {'done' if done.returncode == 0 else said[-1]}", flush=True)
+    message = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+    print(f"{folder.name}: {'done' if done.returncode == 0 else message[-1]}", flush=True)
 
 
 def collect(study: str) -> None:
+    """Write the CSV from the finished runs, and keep the rows of runs made elsewhere."""
     rows: list[dict[str, object]] = []
     before = recorded(study)
-    for folder, words in jobs(study):
+    for folder, overrides in jobs(study):
         if status(folder) != "done":
-            kept = [row for row in before if row["command"] == command(words)]
-            rows += [{**row, "ipc": int(row["ipc"])} for row in kept]
-            if not kept:
+            existing = [row for row in before if row["command"] == command(overrides)]
+            rows += [{**row, "ipc": int(row["ipc"])} for row in existing]
+            if not existing:
                 print(f"missing: {folder.name}", file=sys.stderr)
             continue
         file = folder / "result.json"
         result = json.loads(file.read_text())
         name = folder.name.split(f"_{result['dataset']}_")[0]
-        for network, found in result["evaluation"]["networks"].items():
+        for network, figures in result["evaluation"]["networks"].items():
             rows.append(
                 {
                     "dataset": result["dataset"],
@@ -113,13 +124,13 @@ def collect(study: str) -> None:
                     "factor": result["factor"],
                     "seed": result["seed"],
                     "network": network,
-                    "accuracy": found["mean"],
+                    "accuracy": figures["mean"],
                     "steps": result["cost"]["steps"],
                     "condense_s": round(result["cost"]["condense_wall_s"], 1),
                     "torch": result["versions"]["torch"],
                     "machine": f"{platform.machine()}, 1 thread",
                     "date": datetime.date.fromtimestamp(file.stat().st_mtime).isoformat(),
-                    "command": command(words),
+                    "command": command(overrides),
                 }
             )
     order = [*STUDIES[study].methods]
@@ -136,23 +147,24 @@ def collect(study: str) -> None:
 
 
 def cell(values: list[float]) -> str:
-    spread = interval95(values)
+    """Format mean ± half width of the 95 % interval; empty without values."""
+    half_width = interval95(values)
     return (f"{statistics.fmean(values):.1f}" if values else "") + (
-        f" ± {spread:.1f}" if spread else ""
+        f" ± {half_width:.1f}" if half_width else ""
     )
 
 
 def show(study: str) -> None:
-    """Print mean ± half width of the 95 % interval over the seeds, per cent."""
+    """Print the accuracies: mean ± half width of the 95 % interval over the seeds, in per cent."""
     rows = recorded(study)
     networks = list(dict.fromkeys(row["network"] for row in rows))
-    for dataset, ipc in itertools.product(STUDIES[study].datasets, STUDIES[study].words):
+    for dataset, ipc in itertools.product(STUDIES[study].datasets, STUDIES[study].overrides):
         heads = [*networks, "average"]
         print(f"\n| {dataset}, ipc {ipc} | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}")
         for method in STUDIES[study].methods:
-            found = [row for row in rows if (row["dataset"], row["ipc"]) == (dataset, str(ipc))]
+            block = [row for row in rows if (row["dataset"], row["ipc"]) == (dataset, str(ipc))]
             values = [
-                [mean_of(found, method, seed, network) for seed in SEEDS]
+                [mean_of(block, method, seed, network) for seed in SEEDS]
                 for network in [*networks, None]
             ]
             cells = [cell([value for value in own if value is not None]) for own in values]
@@ -162,9 +174,9 @@ def show(study: str) -> None:
 
 
 def show_pairs(study: str) -> None:
-    """Print the differences of the pairs, seed by seed: mean ± half width of the 95 % interval, per cent."""
+    """Print the paired differences: mean ± half width of the 95 % interval, in per cent."""
     rows = recorded(study)
-    blocks = list(itertools.product(STUDIES[study].datasets, STUDIES[study].words))
+    blocks = list(itertools.product(STUDIES[study].datasets, STUDIES[study].overrides))
     heads = [
         f"{dataset}, ipc {ipc}: {what}"
         for dataset, ipc in blocks
@@ -175,10 +187,10 @@ def show_pairs(study: str) -> None:
     for first, second in STUDIES[study].pairs:
         cells = []
         for dataset, ipc in blocks:
-            found = [r for r in rows if (r["dataset"], r["ipc"]) == (dataset, str(ipc))]
+            block = [r for r in rows if (r["dataset"], r["ipc"]) == (dataset, str(ipc))]
             for only in ("ConvNet", None):
                 both = [
-                    [mean_of(found, method, seed, only) for method in (first, second)]
+                    [mean_of(block, method, seed, only) for method in (first, second)]
                     for seed in SEEDS
                 ]
                 gaps = [a - b for a, b in both if a is not None and b is not None]
@@ -192,18 +204,20 @@ def show_pairs(study: str) -> None:
 
 
 def mean_of(rows: list[dict[str, str]], method: str, seed: int, only: str | None) -> float | None:
-    """Return one network's accuracy, or the mean over the networks, per cent; None where the run is missing."""
+    """Return the accuracy of a network, or the mean over all, in per cent; None without a run."""
     chosen = [row for row in rows if (row["method"], row["seed"]) == (method, str(seed))]
-    found = [100 * float(row["accuracy"]) for row in chosen if only in (None, row["network"])]
-    return statistics.fmean(found) if found else None
+    values = [100 * float(row["accuracy"]) for row in chosen if only in (None, row["network"])]
+    return statistics.fmean(values) if values else None
 
 
 def time_steps(study: str) -> None:
-    """Median seconds per step of the methods that take steps, alone on the machine, with all its threads."""
+    """Write the median seconds per step of every method that takes steps, one job at a time."""
     rows = []
     chosen = STUDIES[study]
-    for ipc, dataset, method in itertools.product(chosen.words, chosen.datasets, chosen.methods):
-        alone = f"{words(study, ipc, dataset, method)} {ALONE}"
+    for ipc, dataset, method in itertools.product(
+        chosen.overrides, chosen.datasets, chosen.methods
+    ):
+        alone = f"{overrides(study, ipc, dataset, method)} {ALONE}"
         folder = Path("outputs/studies") / study / f"time_{method}_{dataset}_ipc{ipc}"
         shutil.rmtree(folder, ignore_errors=True)
         run((folder, alone))
@@ -227,8 +241,9 @@ def time_steps(study: str) -> None:
 
 
 def write(rows: list[dict[str, object]], file_name: Path) -> None:
+    """Write rows as CSV; exit if there are none."""
     if not rows:
-        sys.exit(f"nothing is done yet, so there is no {file_name} to write")
+        sys.exit(f"No finished run: {file_name} is not written.")
     file_name.parent.mkdir(parents=True, exist_ok=True)
     with file_name.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
@@ -238,23 +253,25 @@ def write(rows: list[dict[str, object]], file_name: Path) -> None:
 
 
 def main() -> None:
+    """Parse the command line and do one of run, collect, show, time."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("study", choices=STUDIES)
     parser.add_argument("what", choices=("run", "collect", "time", "show"))
+    parser.add_argument("--only", nargs="+", metavar="METHOD", help="run only these methods")
     parser.add_argument(
-        "--only", nargs="+", metavar="METHOD", help="run these methods of the study, and no others"
+        "--datasets", nargs="+", metavar="DATASET", help="run only on these data sets"
     )
-    parser.add_argument(
-        "--datasets", nargs="+", metavar="DATASET", help="run on these data sets, and no others"
-    )
-    parser.add_argument("--workers", type=int, default=2, help="jobs side by side, one thread each")
+    parser.add_argument("--workers", type=int, default=2, help="parallel jobs of one thread each")
     options = parser.parse_args()
     own = STUDIES[options.study]
     for chosen, known in ((options.only, own.methods), (options.datasets, own.datasets)):
         if unknown := set(chosen or ()) - set(known):
-            parser.error(f"{', '.join(sorted(unknown))} not in {options.study}: {', '.join(known)}")
+            parser.error(
+                f"{', '.join(sorted(unknown))} unknown in {options.study}; "
+                f"allowed: {', '.join(known)}"
+            )
     if options.what == "run":
         done = {row["command"] for row in recorded(options.study)}
         wanted = [

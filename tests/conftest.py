@@ -1,5 +1,6 @@
 """Options and fixtures of all tests: ``--runslow``, one CPU thread, a toy data set."""
 
+import json
 import signal
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -71,12 +72,9 @@ def _hand_over(run: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def write_result(tmp_path, monkeypatch) -> Callable[..., Path]:
-    """Write one run's ``result.json`` into a folder of its own; settings go by their dotted names."""
+def write_result(tmp_path) -> Callable[..., Path]:
+    """Write one run's ``result.json`` into its own folder; settings are given by dotted names."""
     from dcond.run import result
-
-    monkeypatch.setattr(result, "git_commit", lambda: None)  # two processes each
-    monkeypatch.setattr(result, "versions", dict)
 
     def write(
         folder: str,
@@ -92,17 +90,14 @@ def write_result(tmp_path, monkeypatch) -> Callable[..., Path]:
     ) -> Path:
         def networks(means: dict[str, float]) -> dict[str, Any]:
             return {
-                name: {"accuracies": [mean], "mean": mean, "lr": 0.01, "epochs": 5}
+                name: {"accuracies": [mean], "lr": 0.01, "epochs": 5, "wall_s": 1.0}
                 for name, mean in means.items()
             }
 
-        run = result.new(
-            **{"status": "done", "method": "dm", "dataset": "digits", "ipc": 1, "seed": 0} | known
-        )
+        run = result.RunResult().as_dict()
+        run |= {"status": "done", "method": "dm", "dataset": "digits", "ipc": 1, "seed": 0} | known
         run["cost"] |= cost or {}
-        run["config_sha256"] = (
-            result.sha256(folder) if "config_sha256" not in known else known["config_sha256"]
-        )
+        run.update({"config_sha256": known.get("config_sha256", result.sha256(folder))})
         if recorded:
             run["choices"] = {
                 "method": run["method"],
@@ -126,9 +121,9 @@ def write_result(tmp_path, monkeypatch) -> Callable[..., Path]:
         if run["source"] is not None:
             _hand_over(run)
         for name, means in (baselines or {}).items():
-            run["baselines"][name] = {"networks": networks(means)}
+            run["baselines"][name] = {"protocol": "quick", "networks": networks(means)}
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
-        result.write(run, tmp_path / folder)
+        (tmp_path / folder / "result.json").write_text(json.dumps(run))
         return tmp_path / folder
 
     return write

@@ -1,8 +1,8 @@
-"""What all errors are made with."""
+"""Errors and helpers for their messages."""
 
 import pytest
 
-from dcond.errors import ConfigError, first_line, whole_number, yaml_repr
+from dcond.errors import ConfigError, did_you_mean, first_line, whole_number, yaml_repr
 
 
 @pytest.mark.parametrize(
@@ -14,12 +14,12 @@ from dcond.errors import ConfigError, first_line, whole_number, yaml_repr
         (OSError(2, "gone"), "[Errno 2] gone"),
     ],
 )
-def test_the_first_line_of_an_error(error, line):
+def test_first_line_of_an_error(error, line):
     assert first_line(error) == line
 
 
 @pytest.mark.parametrize("value", [0, 1.0, True, None, "1", float("nan")])
-def test_what_is_no_whole_number(value):
+def test_invalid_whole_numbers(value):
     with pytest.raises(ConfigError) as caught:
         whole_number("ipc", value)
     assert (
@@ -28,12 +28,12 @@ def test_what_is_no_whole_number(value):
     )
 
 
-def test_whole_numbers_may_begin_elsewhere():
+def test_smallest_whole_number():
     whole_number("ipc", 1)
     whole_number("seed", 0, least=0)
 
 
-def test_values_are_shown_as_yaml_has_them():
+def test_values_are_written_as_in_yaml():
     assert [yaml_repr(value) for value in (None, True, False, "a", 1.5)] == [
         "null",
         "true",
@@ -41,3 +41,15 @@ def test_values_are_shown_as_yaml_has_them():
         "'a'",
         "1.5",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "allowed", "hint"),
+    [
+        ("lrr", ["lr", "steps"], " Did you mean 'lr'?"),
+        ("kernel", ["engine", "lr"], ""),  # not near
+        ("_targe_", ["_target_"], ""),  # private
+    ],
+)
+def test_suggestions_are_near_and_public(name, allowed, hint):
+    assert did_you_mean(name, allowed) == hint

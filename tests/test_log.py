@@ -1,4 +1,4 @@
-"""Messages go to stderr as long as somebody reads it; a terminal that has gone away ends nothing."""
+"""Messages on stderr, also when the terminal is closed."""
 
 import fcntl
 import os
@@ -15,15 +15,15 @@ import pytest
 from rich.progress import Progress
 
 import dcond
-from dcond.log import LastingConsole
+from dcond.log import SafeConsole
 
 SOURCE = str(Path(dcond.__file__).parents[1])
 
 
-def test_a_terminal_that_has_gone_away_ends_nothing(monkeypatch):
+def test_closed_terminal_is_ignored(monkeypatch):
     terminal, theirs = os.openpty()
     tty.setraw(theirs)
-    console = LastingConsole(stderr=True)
+    console = SafeConsole(stderr=True)
     with open(theirs, "w") as stderr, monkeypatch.context() as patched:
         patched.setattr(sys, "stderr", stderr)
         assert console.is_terminal
@@ -34,7 +34,7 @@ def test_a_terminal_that_has_gone_away_ends_nothing(monkeypatch):
             os.close(terminal)
             bar.update(task, completed=1, refresh=True)
             console.print("after")
-        sys.stderr.write("and what others write")
+        sys.stderr.write("text of another writer")
         sys.stderr.flush()
 
 
@@ -46,7 +46,7 @@ logging.warning("condensed set: %s/synthetic.safetensors [red]", "folder/" * 20)
 """
 
 
-def test_a_path_is_one_piece_on_a_terminal_of_80_columns():
+def test_long_path_is_not_wrapped_on_a_terminal():
     ours, theirs = os.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     environment = {"PYTHONPATH": SOURCE, "TERM": "xterm", "NO_COLOR": "1"}
@@ -65,8 +65,8 @@ def test_a_path_is_one_piece_on_a_terminal_of_80_columns():
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
-def test_streams_that_are_closed_from_the_start(closed, tmp_path):
-    """What is opened next would take their place, and be written to by whoever means stderr."""
+def test_streams_closed_from_the_start(closed, tmp_path):
+    """A file opened later must not take the descriptor of a standard stream."""
     program = "import sys; from dcond.cli.main import command\nsys.argv[1:] = ['list', 'methods']\ntry:\n    command()\n"
     program += f"finally:\n    print(open({str(tmp_path / 'x')!r}, 'w').fileno(), file=open('{tmp_path}/fd', 'w'))"
     shell = f'exec "$0" -c "$1" {closed}'

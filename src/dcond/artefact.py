@@ -1,7 +1,6 @@
-"""The artefact: one safetensors file that says by itself how it must be used.
+"""The artefact: a safetensors file with a synthetic set and all that its use requires.
 
-Nothing in it is ever unpickled. Written to a temporary name, flushed, renamed. A checksum guards
-what networks see.
+Nothing in it is unpickled. It is written atomically, with a checksum of what networks see.
 """
 
 import datetime
@@ -25,14 +24,13 @@ from dcond.types import SyntheticSet
 from dcond.whitening import Whitening, restored
 
 FORMAT = "dcond/1"
-CHECKSUM = "sha256"  # metadata; files of before it had one are read without
-# The metadata under the checksum: what decides how pixels reach a network. What only describes the
-# set may be edited.
+CHECKSUM = "sha256"  # key of the metadata
+# Metadata in the checksum: all that decides how pixels reach a network. Descriptions may be edited.
 GUARDED = ("class_names", "ipc", "factor", "align_corners", "mean", "std", "size", "pixel_range")
 
 
 def save(synthetic: SyntheticSet, path: Path | str) -> Path:
-    """Write a synthetic set; ``synthetic.metadata`` is kept and completed.
+    """Write a synthetic set with its metadata, to which format, versions and date are added.
 
     Raises:
         ArtefactError: the file cannot be written (read-only folder, disk full).
@@ -40,10 +38,7 @@ def save(synthetic: SyntheticSet, path: Path | str) -> Path:
     path = Path(path)
     images = synthetic.images.detach().cpu().float().contiguous()
     low, high = (float(x) for x in images.aminmax())
-    kept = {
-        key: value for key, value in synthetic.metadata.items() if key != "pixel_range"
-    }  # an earlier save's
-    metadata = kept | {
+    metadata = synthetic.metadata | {
         "format": FORMAT,
         "class_names": json.dumps(list(synthetic.class_names)),
         "ipc": str(synthetic.ipc),
@@ -56,14 +51,13 @@ def save(synthetic: SyntheticSet, path: Path | str) -> Path:
         "torch_version": str(torch.__version__),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    if low < 0 or high > 1:  # a method left the pixel box on purpose
+    metadata.pop("pixel_range", None)  # of a set that was loaded
+    if low < 0 or high > 1:  # some methods leave [0, 1] on purpose
         metadata["pixel_range"] = json.dumps([low, high])
     tensors = {"images": images, "labels": synthetic.labels.detach().cpu().contiguous()}
     if synthetic.whitening is not None:
-        tensors |= {
-            "zca_mean": synthetic.whitening.mean.cpu(),
-            "zca_matrix": synthetic.whitening.matrix.cpu(),
-        }
+        tensors["zca_mean"] = synthetic.whitening.mean.cpu()
+        tensors["zca_matrix"] = synthetic.whitening.matrix.cpu()
     metadata[CHECKSUM] = checksum(metadata, tensors)
     try:
         write_atomically(path, lambda file: save_file(tensors, file, metadata=metadata))
@@ -75,11 +69,14 @@ def save(synthetic: SyntheticSet, path: Path | str) -> Path:
 
 
 def load(path: Path | str) -> SyntheticSet:
-    """Read a synthetic set; a run folder stands for the artefact in it.
+    """Read a synthetic set from a file, or from the run folder that holds it.
 
     Raises:
-        ArtefactError: the file is missing, unreadable, truncated, not one of ours, holds values
-            that cannot be, or others than were written.
+        ArtefactError: the file is missing, damaged or not an artefact, holds invalid values, or its
+            content differs from its checksum.
+
+    Example:
+        >>> images, labels = dcond.load("outputs/condense/RUN").dataset().tensors
     """
     path = Path(path)
     if path.is_dir():
@@ -94,19 +91,19 @@ def load(path: Path | str) -> SyntheticSet:
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise ArtefactError(
-            f"cannot read {path}: {error}. It is damaged or no safetensors file."
+            f"cannot read {path}: {error}. It is damaged or not a safetensors file."
         ) from error
-    synthetic = _checked(path, metadata, tensors)
-    intact = metadata.get(CHECKSUM) in (None, checksum(metadata, tensors))
-    way_out = (
-        "copy or make it again (whoever changed it on purpose leaves sha256 out of its metadata)."
-    )
-    _require(intact, path, f"its content is not what was written, by its sha256; {way_out}")
+    synthetic = _parse(path, metadata, tensors)
+    intact = metadata.get(CHECKSUM) == checksum(metadata, tensors)
+    _require(intact, path, "content and sha256 checksum differ; copy or create the file again.")
     return synthetic
 
 
 def checksum(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
-    """Return the SHA-256 (hex) of the ``GUARDED`` metadata and, by name, every tensor's type, shape and bytes."""
+    """Return the SHA-256 (hex) of the ``GUARDED`` metadata and of all tensors.
+
+    A tensor counts with its name, type, shape and bytes, in order of name.
+    """
     digest = hashlib.sha256(json.dumps([metadata.get(key) for key in GUARDED]).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -114,7 +111,7 @@ def checksum(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def _checked(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> SyntheticSet:
+def _parse(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> SyntheticSet:
     if metadata.get("format") != FORMAT:
         raise ArtefactError(
             f"{path} has format {metadata.get('format')!r}; this dcond reads {FORMAT!r}."
@@ -124,27 +121,20 @@ def _checked(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -
     field = functools.partial(_field, path, metadata)
     images, labels = tensors["images"], tensors["labels"]
     names, ipc = tuple(field("class_names", _strings)), field("ipc", _count)
-    _check_images(
-        path, images, field("pixel_range", _range) if "pixel_range" in metadata else (0.0, 1.0)
-    )
+    box = field("pixel_range", _range) if "pixel_range" in metadata else (0.0, 1.0)
+    _check_images(path, images, *box)
     _check_labels(path, labels, len(images), len(names))
-    _require(
-        len(images) == len(names) * ipc,
-        path,
-        f"{len(images)} images are not {len(names)} classes of ipc={ipc}.",
-    )
+    n, (channels, height, width) = len(images), images.shape[1:]
+    fits = n == len(names) * ipc
+    _require(fits, path, f"{n} images are not {len(names)} classes of ipc={ipc}.")
     mean, std = tuple(field("mean", _floats)), tuple(field("std", _floats))
-    channels, height, width = images.shape[1:]
     good = len(mean) == len(std) == channels and min(std, default=0) > 0
     _require(
         good, path, f"mean and std must give {channels} numbers, std above 0; got {mean} and {std}."
     )
     factor = field("factor", _count)
-    _require(
-        factor <= min(height, width),
-        path,
-        f"factor={factor} does not fit images of {height}x{width}.",
-    )
+    fits = factor <= min(height, width)
+    _require(fits, path, f"factor={factor} does not fit images of {height}x{width}.")
     return SyntheticSet(
         images=images.float(),
         labels=labels.float() if labels.is_floating_point() else labels.long(),
@@ -164,27 +154,19 @@ def _whitening(path: Path, tensors: dict[str, Tensor], d: int) -> Whitening | No
     if mean is None or matrix is None:
         _require(mean is matrix, path, "zca_mean and zca_matrix go together.")
         return None
-    good = (
-        mean.shape == (d,)
-        and matrix.shape == (d, d)
-        and bool(mean.isfinite().all() and matrix.isfinite().all())
-    )
+    finite = bool(mean.isfinite().all() and matrix.isfinite().all())
+    good = mean.shape == (d,) and matrix.shape == (d, d) and finite
     _require(good, path, f"zca_mean and zca_matrix must be finite, of {d} and {d} x {d} numbers.")
     try:
         return restored(mean, matrix)
     except RuntimeError as error:  # of linalg
-        raise ArtefactError(f"{path}: zca_matrix has no inverse, so it is no whitening.") from error
+        raise ArtefactError(f"{path}: zca_matrix has no inverse.") from error
 
 
-def _check_images(path: Path, images: Tensor, allowed: tuple[float, float]) -> None:
-    good = (
-        images.ndim == 4
-        and images.is_floating_point()
-        and bool(torch.isfinite(images).all())
-        and images.numel() > 0
-    )
+def _check_images(path: Path, images: Tensor, low: float, high: float) -> None:
+    good = images.ndim == 4 and images.is_floating_point() and images.numel() > 0
+    good = good and bool(torch.isfinite(images).all())
     _require(good, path, f"images must be finite floats (n, c, h, w); got {tuple(images.shape)}.")
-    low, high = allowed
     inside = float(images.min()) >= low and float(images.max()) <= high
     _require(inside, path, f"pixels leave the recorded range [{low}, {high}].")
 
@@ -194,19 +176,18 @@ def _check_labels(path: Path, labels: Tensor, n: int, k: int) -> None:
     _require(labels.ndim > 0 and len(labels) == n, path, f"{n} images but labels {shape}.")
     if labels.ndim == 1 and not labels.is_floating_point():
         inside = int(labels.min()) >= 0 and int(labels.max()) < k
-        _require(inside, path, f"labels must lie in 0..{k - 1}.")
+        _require(inside, path, f"labels must be in 0..{k - 1}.")
     else:
         good = shape == (n, k) and labels.is_floating_point() and bool(torch.isfinite(labels).all())
         _require(good, path, f"soft labels must be finite floats (n, {k}); got {shape}.")
 
 
-def _require(condition: bool, path: Path, words: str) -> None:
+def _require(condition: bool, path: Path, message: str) -> None:
     if not condition:
-        raise ArtefactError(f"{path}: {words}")
+        raise ArtefactError(f"{path}: {message}")
 
 
 def _field(path: Path, metadata: dict[str, str], key: str, parse: Callable[[str], Any]) -> Any:
-    """Parse one metadata entry."""
     try:
         return parse(metadata[key])
     except (KeyError, ValueError, TypeError, RecursionError) as error:
@@ -237,5 +218,5 @@ def _count(text: str) -> int:
 def _strings(text: str) -> list[str]:
     values = json.loads(text)
     if not isinstance(values, list):
-        raise TypeError("no list")
+        raise TypeError("not a list")
     return [str(x) for x in values]

@@ -42,7 +42,7 @@ _BOUNDS: dict[type, tuple[str, str]] = {
     Le: ("le", "up to {}"),
     Lt: ("lt", "below {}"),
 }
-_SCALARS = (bool, int, float, str, list)
+_PLAIN = (bool, int, float, str, list)
 _NAMED = (dict, Mapping)
 _NAMES: dict[Any, str] = {
     int: "a whole number",
@@ -93,7 +93,8 @@ def check_value(key: str, value: object, annotation: Any) -> None:
     if value is None and type(None) in kinds:
         return
     if not all(_is_plain(kind) for kind in kinds):
-        if isinstance(value, _SCALARS) and all(_is_plain(kind) or _is_part(kind) for kind in kinds):
+        plain = "_target_" not in value if isinstance(value, Mapping) else isinstance(value, _PLAIN)
+        if plain and all(_is_plain(kind) or _is_part(kind) for kind in kinds):
             allowed = ", ".join(dict.fromkeys(map(_describe, kinds)))
             raise ConfigError(f"{key}={yaml_repr(value)} must be {allowed}.")
         return

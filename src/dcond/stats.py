@@ -1,18 +1,78 @@
-"""95 % intervals of means, for everybody; imports neither torch nor scipy.stats, which would take a second."""
+"""Means, their 95 % intervals and differences.
+
+Imports neither torch nor scipy.stats, which would take a second.
+"""
 
 import math
 import statistics
+from dataclasses import dataclass
 
 from scipy.special import stdtrit
 
 
 def quantile975(freedom: float) -> float:
-    """Return the 0.975 quantile of Student's t for so many degrees of freedom, whole or not."""
+    """Return the 0.975 quantile of Student's t; the degrees of freedom need not be whole."""
     return float(stdtrit(freedom, 0.975))
 
 
 def interval95(values: list[float]) -> float | None:
-    """Half width of the 95 % confidence interval of the mean, t(0.975, R - 1) · std / √R; null for one value."""
+    """Return the half width of the mean's 95 % interval, t(0.975, n - 1) · std / √n.
+
+    None for one value.
+    """
     if len(values) < 2:
         return None
     return quantile975(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A quantity measured in one or more runs: one value per run."""
+
+    values: tuple[float, ...]
+
+    @property
+    def n(self) -> int:
+        """Number of runs."""
+        return len(self.values)
+
+    @property
+    def mean(self) -> float:
+        """Mean over the runs."""
+        return statistics.fmean(self.values)
+
+    @property
+    def std(self) -> float | None:
+        """Standard deviation over the runs (n - 1); None for one run."""
+        return statistics.stdev(self.values) if self.n > 1 else None
+
+    @property
+    def ci95(self) -> float | None:
+        """Half width of the 95 % interval of the mean; None for one run."""
+        return interval95(list(self.values))
+
+
+def difference95(first: Estimate, second: Estimate) -> float | None:
+    """Return the half width of the 95 % interval of the difference of two means.
+
+    t(0.975, ν) · √(s₁²/n₁ + s₂²/n₂) with ν = (s₁²/n₁ + s₂²/n₂)² / Σ (sᵢ²/nᵢ)²/(nᵢ - 1), for unequal
+    variances (Welch, 1947). The runs are not paired: one seed draws different things in different
+    methods. None if one of the two has a single run.
+    """
+    if first.std is None or second.std is None:
+        return None
+    variances = [first.std**2 / first.n, second.std**2 / second.n]
+    variance = sum(variances)
+    if variance == 0:
+        return 0.0
+    freedom = variance**2 / sum(
+        part**2 / (estimate.n - 1)
+        for part, estimate in zip(variances, (first, second), strict=True)
+    )
+    return quantile975(freedom) * math.sqrt(variance)
+
+
+def is_ahead(first: Estimate, second: Estimate) -> bool:
+    """Return whether the first mean exceeds the second by more than :func:`difference95`."""
+    interval = difference95(first, second)
+    return interval is not None and first.mean - second.mean > interval

@@ -1,7 +1,7 @@
-"""ZCA whitening: every direction of pixel space scaled to about unit variance, turned back so that images stay images.
+"""ZCA whitening: pixel space is scaled to about unit variance in every direction, and rotated back.
 
-Sets condensed in whitened space (MTT, DATM, KIP) can only be used with the transform they were made
-under.
+Sets condensed in whitened space (MTT, DATM, KIP) can only be used with the transform that they were
+made with.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ CHUNK = 1000  # images at a time, in float64
 
 @dataclass(frozen=True, eq=False)
 class Whitening:
-    """x -> (x - mean) @ matrix over flattened images; ``inverse`` leads back.
+    """x -> (x - mean) @ matrix on flattened images, and its inverse.
 
     Args:
         mean: (d,), d = c·h·w, pixel space.
@@ -43,10 +43,12 @@ class Whitening:
 
 
 def fit_whitening(images: Tensor, eps: float = EPS) -> Whitening:
-    """Fit ZCA on uint8 images (n, c, h, w): matrix = U (S + eps)^(-1/2) Uᵀ for the covariance U S Uᵀ, n - 1 below.
+    """Fit ZCA on uint8 images (n, c, h, w): matrix = U (S + eps)^(-1/2) Uᵀ.
 
-    Source: MTT's code (arXiv 2203.11932) by way of kornia's ``ZCAWhitening(eps=0.1)``. Returns
-    float32 tensors on the device of the images; the sums are taken in float64.
+    U S Uᵀ is the covariance with denominator n - 1. Returns float32 tensors on the device of the
+    images; sums are computed in float64.
+
+    Source: MTT's code (arXiv 2203.11932), which uses kornia's ``ZCAWhitening(eps=0.1)``.
     """
     home = images.device
     if home.type == "mps":  # which has no float64
@@ -67,5 +69,5 @@ def fit_whitening(images: Tensor, eps: float = EPS) -> Whitening:
 
 
 def restored(mean: Tensor, matrix: Tensor) -> Whitening:
-    """Return a whitening from what is stored of it: mean (d,) and matrix (d, d)."""
+    """Return the whitening of a stored mean (d,) and matrix (d, d)."""
     return Whitening(mean.float(), matrix.float(), torch.linalg.inv(matrix.double()).float())

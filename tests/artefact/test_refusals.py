@@ -25,7 +25,7 @@ def test_a_truncated_file(file, keep, refused):
     file.write_bytes(whole[: keep if isinstance(keep, int) else int(keep * len(whole))])
     message = refused(file)
     assert message.startswith(f"cannot read {file}: ")
-    assert message.endswith(" It is damaged or no safetensors file.")
+    assert message.endswith(" It is damaged or not a safetensors file.")
 
 
 def test_a_flipped_bit_is_refused_or_only_changes_a_description(file, made):
@@ -55,8 +55,7 @@ def test_a_flipped_bit_in_a_pixel_is_named(file, made, refused):
     whole[whole.index(made().images.numpy().tobytes())] ^= 1
     file.write_bytes(whole)
     assert refused(file) == (
-        f"{file}: its content is not what was written, by its sha256; copy or make it again "
-        "(whoever changed it on purpose leaves sha256 out of its metadata)."
+        f"{file}: content and sha256 checksum differ; copy or create the file again."
     )
 
 
@@ -90,8 +89,16 @@ def write(path, tensors=None, metadata=None) -> Path:
         for name, value in (GOOD_METADATA | (metadata or {})).items()
         if value is not None
     }
+    metadata.setdefault(artefact.CHECKSUM, artefact.checksum(metadata, tensors))
     save_file(tensors, path, metadata=metadata)
     return path
+
+
+def test_a_file_without_checksum_is_refused(tmp_path, refused):
+    file = write(tmp_path / "x.safetensors", metadata={artefact.CHECKSUM: ""})
+    assert refused(file).endswith(
+        "content and sha256 checksum differ; copy or create the file again."
+    )
 
 
 def test_a_file_by_another_tool_that_keeps_the_format_is_read(tmp_path):
@@ -131,8 +138,8 @@ def with_pixel(value):
         (with_pixel(-0.01), "pixels leave the recorded range [0.0, 1.0]."),
         ({"labels": torch.arange(7)}, "8 images but labels (7,)."),
         ({"labels": torch.tensor(3)}, "8 images but labels ()."),
-        ({"labels": torch.tensor([0, 0, 1, 1, 2, 2, 3, 4])}, "labels must lie in 0..3."),
-        ({"labels": torch.tensor([0, 0, 1, 1, 2, 2, 3, -1])}, "labels must lie in 0..3."),
+        ({"labels": torch.tensor([0, 0, 1, 1, 2, 2, 3, 4])}, "labels must be in 0..3."),
+        ({"labels": torch.tensor([0, 0, 1, 1, 2, 2, 3, -1])}, "labels must be in 0..3."),
         ({"labels": torch.rand(8, 5)}, "soft labels must be finite floats (n, 4); got (8, 5)."),
         ({"labels": torch.rand(8)}, "soft labels must be finite floats (n, 4); got (8,)."),
         (

@@ -166,10 +166,9 @@ def changed_artefact(finished):
         path = finished / "synthetic.safetensors"
         synthetic = artefact.load(path)
         kept = {"images": synthetic.images, "labels": synthetic.labels} | (tensors or {})
-        written = {
-            key: value for key, value in synthetic.metadata.items() if key != artefact.CHECKSUM
-        }
-        save_file(kept, path, metadata=written | metadata)
+        written = synthetic.metadata | metadata
+        written[artefact.CHECKSUM] = artefact.checksum(written, kept)
+        save_file(kept, path, metadata=written)
         return path
 
     return rewrite
@@ -260,7 +259,7 @@ def test_evaluate_refuses_another_data_set(finished, run_cli, birds):
         (
             {},
             {"dataset": "moths"},
-            "the artefact names the data set 'moths', which is not packaged; say dataset=NAME.",
+            "the set was made from the data set 'moths', which is not packaged; add dataset=NAME.",
         ),
     ],
 )

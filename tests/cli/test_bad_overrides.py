@@ -1,4 +1,4 @@
-"""Words that cannot be: one line on stderr, exit 1, nothing half-written."""
+"""Invalid overrides: one line on stderr, exit 1, no partial files."""
 
 import errno
 import re
@@ -6,158 +6,104 @@ import re
 import pytest
 import torch
 
-# The words, and the line they earn; an ellipsis stands for anything.
+# The arguments, and the expected line; an ellipsis stands for any text.
 CASES = [
+    # Options of config groups.
     ("method=dmm", "method='dmm' is unknown; allowed: dc, ... Did you mean 'dm'?"),
-    ("dataset=digit", "dataset='digit' is unknown; allowed: ... Did you mean 'digits'?"),
-    ("model=convnett", "model='convnett' is unknown; allowed: ... Did you mean 'convnet'?"),
-    ("pool=tinny", "pool='tinny' is unknown; allowed: ... Did you mean 'tiny'?"),
     ("+dataset=0", "dataset='0' is unknown; allowed: ..."),
     ("+model@second=convnett", "model='convnett' is unknown; allowed: ... Did you mean 'convnet'?"),
     ("pool@learners=0", "pool='0' is unknown; allowed: ..."),
-    (
-        "--config-dir=. dataset=0",
-        "a part is chosen by a name: 'Config group override must be a string or a list. ...",
-    ),
-    ("protocol=default", "protocol is no choice of dcond condense; there are: augment, ... tuned."),
+    ("--config-dir=. dataset=0", "Config group override must be a string or a list. ..."),
+    ("protocol=a", "protocol is not an option of dcond condense; allowed: augment, ... tuned."),
     ("-m method=dm,m3dd", "method='m3dd' is unknown; allowed: ... Did you mean 'm3d'?"),
-    ("init=null", "init='null' is unknown; allowed: ..."),
     (
         "teacher=null",
-        "teacher='null' is unknown; allowed: convnet. For none, leave the word out, or write ~teacher.",
+        "teacher='null' is unknown; allowed: convnet. For none, omit it or write ~teacher.",
     ),
     (
-        "tuned=null",
-        "tuned='null' is unknown; allowed: ... For none, leave the word out, or write ~tuned.",
+        "experiment=m3d",
+        "experiment='m3d' is unknown; see dcond list experiments. "
+        "Did you mean m3d/cifar10 or m3d/cifar100?",
     ),
-    (
-        "experiment=null",
-        "experiment='null' is unknown; allowed: ... For none, leave the word out, or write ~experiment.",
-    ),
-    (
-        "experiment=cpu",
-        "experiment='cpu' is unknown; allowed: cpu/table, dc, ... Did you mean cpu/table?",
-    ),
-    (
-        "experiment=degm",
-        "experiment='degm' is unknown; allowed: ... Did you mean degm/dc, degm/m, degm/md or degm/mda?",
-    ),
-    (
-        "experiment=idc/mnist1",
-        "experiment='idc/mnist1' is unknown; allowed: ... Did you mean 'idc/mnist'?",
-    ),
-    ("~init", "~init leaves nothing to use; leave the word out, or give init another value."),
-    (
-        "~method=dm",
-        "~method=dm leaves nothing to use; leave the word out, or give method another value.",
-    ),
-    (
-        "~threads",
-        "~threads leaves nothing to use; leave the word out, or give threads another value.",
-    ),
-    ("experiment=zzz", "experiment='zzz' is unknown; allowed: cpu/table, ..., m3d."),
+    ("experiment=zzz", "experiment='zzz' is unknown; see dcond list experiments."),
+    ("~init", "~init removes a required setting; drop it or change init."),
+    ("~method=dm", "~method=dm removes a required setting; drop it or change method."),
+    ("~threads", "~threads removes a required setting; drop it or change threads."),
+    ("--config-dir=x", "Additional config directory ... not found."),
+    # Unknown keys.
     (
         "methd.lr=1",
-        "methd.lr is no setting here. Did you mean method.lr? All there are: dcond condense ... --cfg job",
+        "methd.lr is not a setting. Did you mean method.lr? "
+        "All settings: dcond condense ... --cfg job",
     ),
     (
         "method.lrr=1",
-        "method.lrr is no setting of method=dm. Did you mean method.lr? "
-        "All there are: dcond condense ... method=dm ... --cfg job --package method",
-    ),
-    ("method.lr.x=1", "method.lr.x is no setting; nothing stands below method.lr."),
-    (
-        "teacher.x=1",
-        "teacher.x is no setting; nothing stands below teacher as long as no teacher=NAME is chosen.",
+        "method.lrr is not a setting of method=dm. Did you mean method.lr? "
+        "All settings: dcond condense ... method=dm ... --cfg job --package method",
     ),
     (
-        "experiment=dm loop.x=1",
-        "loop.x is no setting of loop. All there are: ... --package loop",
+        "-m method=dm,m3d method.kernel=linear",
+        "method.kernel is not a setting of method=dm. All settings: dcond condense ...",
     ),
+    ("method._targe_=x", "method._targe_ is not a setting of method=dm. All settings: ..."),
+    ("method.lr.x=1", "method.lr.x is not a setting of method=dm. method.lr has no sub-keys. ..."),
+    ("teacher.x=1", "teacher.x is not a setting. teacher has no sub-keys. All settings: ..."),
     (
         "pool.networks.Convnet.width=3",
-        "pool.networks.Convnet.width is no setting of pool.networks. Did you mean pool.networks.ConvNet.width? ...",
+        "pool.networks.Convnet.width is not a setting of pool=convnet. "
+        "Did you mean pool.networks.ConvNet.width? ...",
     ),
     (
         "pool.networks.Foo=convnet",
-        "pool.networks.Foo is no setting of pool.networks. To add a network: +model@pool.networks.Foo=NAME. All ...",
+        "... To add a network: +model@pool.networks.Foo=NAME. All settings: ...",
     ),
-    ("hydra.x=1", "hydra.x is no setting; to add it all the same, write +hydra.x=1."),
+    ("hydra.x=1", "hydra.x is not a setting."),
+    ("method=hmdc gbm=false", "gbm is not a setting. Did you mean method.gbm? All settings: ..."),
+    ("lr=2", "lr is not a setting. Did you mean method.lr, evaluation.lr, model.lr or ..."),
+    ("newkey=1", "newkey is not a setting. All settings: dcond condense ... --cfg job"),
+    # Added keys that nothing reads.
+    ("method=hmdc ++gbm=false", "gbm is not a setting. Did you mean method.gbm?"),
     ("+method.lrr=1", "method.lrr is unknown; dcond.methods.dm.DM takes ... Did you mean 'lr'?"),
-    ("method=hmdc gbm=false", "gbm is no setting here; method.gbm is: method.gbm=false."),
-    ("method=hmdc +gbm=false", "gbm is no setting here; method.gbm is: method.gbm=false."),
-    ("method=hmdc ++gbm=false", "gbm is no setting here; method.gbm is: method.gbm=false."),
-    ("lr=2", "lr is no setting here; method.lr, evaluation.lr, model.lr, ... are: method.lr=2."),
-    ("newkey=1", "newkey is no setting here. All there are: dcond condense ... --cfg job"),
-    ("+newkey=1", "newkey is no setting here; nothing reads it; leave the word out."),
+    ("+newkey.x=1", "newkey is not a setting. Nothing reads it."),
     (
         "+scores.ior=true",
-        "scores.ior is no setting here; there are: scores.full, scores.unaugmented.",
+        "scores.ior is not a setting; allowed: scores.full, scores.unaugmented.",
     ),
-    ("+checkpoint.every=3", "checkpoint.every is no setting here; there are: checkpoint.every_s."),
-    ("+newkey.x=1", "newkey is no setting here; ..."),
-    ("~method.lr", "method.lr is missing; dcond.methods.dm.DM needs it."),
-    (
-        "method=dm,m3d",
-        "method=dm,m3d names several values; add -m to run one after another, or write KEY=[A,B] ...",
-    ),
+    # Syntax.
     (
         "ipc=1,10",
-        "ipc=1,10 names several values; add -m to run one after another, or write KEY=[A,B] for a list.",
+        "ipc=1,10 has several values; add -m for a sweep, or write KEY=[A,B] for a list.",
     ),
-    (
-        "foo",
-        "'foo' is no setting; write KEY=VALUE without spaces, in quotes where the value holds a comma, ...",
-    ),
-    (
-        "ipc=[1",
-        "'ipc=[1' is no setting; write KEY=VALUE without spaces, in quotes where the value holds a comma, ...",
-    ),
-    ("=3", "'=3' names no setting; write KEY=VALUE without a space."),
-    ("+=", "'+=' names no setting; write KEY=VALUE without a space."),
-    ("--config-dir=. ++=3", "'++=3' names no setting; write KEY=VALUE without a space."),
+    ("foo", "'foo' is not an override; write KEY=VALUE without spaces."),
+    ("++=3", "'++=3' is not an override; write KEY=VALUE without spaces."),
+    ("ipc=[1", "'ipc=[1' is not a valid override; write KEY=VALUE, in quotes where ..."),
+    ("üñï=1", "'üñï=1' is not a valid override; ..."),
+    # Values.
+    ("~method.lr", "method.lr is missing; dcond.methods.dm.DM needs it."),
     ("ipc=0", "ipc=0 is out of range; allowed: whole numbers from 1."),
-    ("ipc=-1", "ipc=-1 is out of range; ..."),
     ("ipc=1.5", "ipc=1.5 is out of range; ..."),
     ("ipc=null", "ipc=null is out of range; ..."),
-    ("ipc=nan", "ipc=nan is out of range; ..."),
-    ("ipc=[1]", "ipc=[1] is out of range; ..."),
-    (
-        "ipc=125",
-        "ipc=125 needs 125 images per class; class '0' of digits has 124. Use a smaller ipc, or init=noise.",
-    ),
-    ("seed=-1", "seed=-1 is out of range; allowed: whole numbers from 0."),
+    ("ipc=125", "ipc=125 needs 125 images per class; class '0' of digits has 124. ..."),
     ("seed=abc", "seed='abc' is out of range; ..."),
-    ("threads=0", "threads=0 is out of range; ..."),
-    ("max_steps=-1", "max_steps=-1 is out of range; ..."),
-    ("max_seconds=0", "max_seconds=0 is out of range; it must be a number greater than 0."),
     ("max_seconds=soon", "max_seconds='soon' is out of range; ..."),
     ("device=gpu", "device='gpu' is unknown; allowed: auto, cpu, cuda, cuda:N, mps."),
     ("evaluate=maybe", "evaluate='maybe' is unknown; allowed: true, false."),
-    ("paths.outputs=0", "paths.outputs=0 is out of range; it must be the name of a folder."),
-    ("loop=3", "loop=3 leaves nothing to use; leave the word out, or choose another."),
-    ("loop.record_every=0", "loop.record_every=0 is out of range; allowed: 1 or more."),
+    ("loop=3", "loop=3 ..."),
+    ("loop.record_every=0", "loop.record_every=0 is out of range; ..."),
     ("method.lr=abc", "method.lr='abc' must be a number."),
-    ("method.lr=null", "method.lr=null must be a number."),
     ("method.lr=-1", "...lr=-1 must be greater than 0 ..."),
-    ("method.lr=${nothing}", "Interpolation key 'nothing' not found ..."),
-    ("method.steps=1.5", "method.steps=1.5 must be a whole number."),
-    ("method.network=3", "method.network=3 must be a part, with a _target_ and its settings."),
-    ("augment.flip=3", "method.augment.flip=3 must be true or false."),
+    ("method.lr=${nothing}", "Interpolation key 'nothing' not found."),
+    ("method.network=3", "method.network=3 must be a part, ..."),
     ("model.depth=abc", "method.network.depth='abc' must be a whole number or null."),
-    ("evaluation.epochs=0", "evaluation.epochs=0 is out of range; ..."),
-    ("evaluation.lr_milestones=3", "evaluation.lr_milestones=3 must be a list, in brackets."),
     ("pool.networks=null", "pool.networks=null must be names and values, in braces."),
     ("pool.networks.ConvNet=3", "pool.networks.ConvNet=3 is not a network; ..."),
-    ("dataset=npz", "dataset=npz needs dataset.path; add it to the command, as dataset.path=..."),
-    ("dataset.test_count=abc", "dataset.test_count='abc' must be a whole number."),
-    ("--config-dir=x", "Additional config directory ... not found."),
+    ("dataset=npz", "dataset=npz needs dataset.path; ..."),
 ]
 
 
-@pytest.mark.parametrize(("words", "pattern"), CASES, ids=[case[0] for case in CASES])
-def test_one_line_and_nothing_half_written(words, pattern, condense, half_written, results):
-    line = condense(*words.split()).line
+@pytest.mark.parametrize(("arguments", "pattern"), CASES, ids=[case[0] for case in CASES])
+def test_one_line_and_no_partial_files(arguments, pattern, condense, half_written, results):
+    line = condense(*arguments.split()).line
     assert re.fullmatch(".*".join(map(re.escape, pattern.split("..."))), line), line
     assert half_written() == []
     assert all(
@@ -165,34 +111,31 @@ def test_one_line_and_nothing_half_written(words, pattern, condense, half_writte
     )
 
 
-@pytest.mark.parametrize(
-    "word", ["method=dm", "+method=dm", "model=mlp", "init=noise", "experiment=m3d"]
-)
-def test_what_condenses_is_no_choice_of_an_evaluation(word, run_cli):
-    line = run_cli("evaluate", "nowhere", word).line
-    group = word.lstrip("+").partition("=")[0]
-    assert line == (
-        f"{group} is no choice of dcond evaluate, since the set is made already; "
-        "there are: dataset, evaluation, pool, sweep, teacher."
+@pytest.mark.parametrize("override", ["+method=dm", "model=mlp", "experiment=m3d/cifar10"])
+def test_groups_that_only_condense_uses_are_refused_by_evaluate(override, run_cli):
+    group = override.lstrip("+").partition("=")[0]
+    assert run_cli("evaluate", "nowhere", override).line == (
+        f"{group} is not an option of dcond evaluate; "
+        "allowed: dataset, evaluation, pool, sweep, teacher."
     )
 
 
-def test_no_sweeper_that_chooses_settings_serves_an_evaluation(run_cli):
+def test_evaluate_offers_no_sweeper_that_chooses_settings(run_cli):
     line = run_cli("evaluate", "-m", "nowhere", "dataset=digits", "sweep=optuna").line
     assert line.startswith("sweep='optuna' is unknown; allowed: joblib, ray, ")
 
 
-def test_the_command_that_shows_all_settings_shows_them(run_cli):
+def test_suggested_command_shows_all_settings(run_cli):
     line = run_cli("condense", "method=m3d", "method.lrr=1").line
-    assert line.startswith("method.lrr is no setting of method=m3d. Did you mean method.lr?")
-    done = run_cli(*line.partition("All there are: dcond ")[2].split())
+    assert line.startswith("method.lrr is not a setting of method=m3d. Did you mean method.lr?")
+    done = run_cli(*line.partition("All settings: dcond ")[2].split())
     assert done.out.splitlines()[:2] == ["# @package method", "_target_: dcond.methods.m3d.M3D"]
     line = run_cli("condense", "method.lrr=1").line
-    assert line.startswith("method.lrr is no setting of method=hmdc. Did you mean method.lr?")
+    assert line.startswith("method.lrr is not a setting of method=hmdc. Did you mean method.lr?")
 
 
 @pytest.mark.parametrize(
-    "words",
+    "overrides",
     [
         ("+tag=x", "hydra.run.dir=${tag}"),
         ("++ipc=1",),
@@ -201,12 +144,12 @@ def test_the_command_that_shows_all_settings_shows_them(run_cli):
         ("~teacher", "~tuned", "~experiment", "~sweep"),
     ],
 )
-def test_words_that_add_what_is_read_or_leave_out_what_may_be_are_taken(words, condense):
-    done = condense("evaluate=false", "max_steps=0", *words)
+def test_additions_that_are_read_and_allowed_deletions(overrides, condense):
+    done = condense("evaluate=false", "max_steps=0", *overrides)
     assert done.code == 0, done.err
 
 
-def test_a_device_that_is_absent(condense, half_written, monkeypatch):
+def test_unavailable_device(condense, half_written, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert (
         condense("device=cuda").line
@@ -215,7 +158,7 @@ def test_a_device_that_is_absent(condense, half_written, monkeypatch):
     assert half_written() == []
 
 
-def test_a_diverged_run_keeps_its_last_good_checkpoint(condense, folder, results):
+def test_diverged_run_keeps_its_last_checkpoint(condense, folder, results):
     done = condense("method.lr=1e38", "method.pixel_box=free", "hydra.run.dir=run")
     assert done.code == 1
     line = done.err.splitlines()[-1]
@@ -239,7 +182,7 @@ def test_a_file_where_a_folder_should_be(where, condense, folder, half_written):
     assert half_written() == []
 
 
-def test_a_folder_that_takes_nothing(condense, half_written):
+def test_folder_that_cannot_be_created(condense, half_written):
     line = condense("paths.outputs=/proc/nowhere").line
     assert line.startswith("cannot write /proc/nowhere: No such file or directory.")
     assert half_written() == []
@@ -277,7 +220,7 @@ def test_a_full_disk(what, message, condense, folder, monkeypatch, results):
     assert not [path for path in folder.rglob(".*") if path.is_file()]
 
 
-def test_images_that_cannot_be_read_any_more(condense, monkeypatch, folder, results):
+def test_images_become_unreadable(condense, monkeypatch, folder, results):
     def gone(*_, **__):
         raise OSError(errno.EIO, "Input/output error", "images/1.png")
 
@@ -289,7 +232,7 @@ def test_images_that_cannot_be_read_any_more(condense, monkeypatch, folder, resu
     assert [result["status"] for result in results()] == ["failed"]
 
 
-def test_a_result_that_cannot_be_written(condense, monkeypatch, folder):
+def test_result_cannot_be_written(condense, monkeypatch, folder):
     monkeypatch.setattr("dcond.run.result.write", full)
     done = condense("evaluate=false", "hydra.run.dir=run")
     assert done.code == 1
@@ -299,7 +242,7 @@ def test_a_result_that_cannot_be_written(condense, monkeypatch, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("limit", [64, 4096, 16384])
-def test_a_file_size_limit_stands_for_a_full_disk(limit, run_process, folder):
+def test_file_size_limit_as_full_disk(limit, run_process, folder):
     import resource
 
     def limited():
@@ -313,9 +256,7 @@ def test_a_file_size_limit_stands_for_a_full_disk(limit, run_process, folder):
     assert not (folder / "run" / "synthetic.safetensors").exists()
 
 
-def test_weights_that_cannot_be_had_are_told_before_anything_is_computed(
-    run_cli, half_written, results
-):
+def test_missing_weights_are_reported_before_any_computation(run_cli, half_written, results):
     words = (
         "method=hmdc",
         "pool@learners=hmdc_pair",
@@ -334,27 +275,25 @@ def test_weights_that_cannot_be_had_are_told_before_anything_is_computed(
     "words",
     [
         ("model.weights=none.pt",),
-        ("method=herding", "model.weights=none.pt"),
         (
             "method.network={_target_: dcond.models.MLP, name: M}",
             "init=kmeans",
             "model.weights=none.pt",
         ),
         ("evaluate=true", "pool.networks.ConvNet.weights=none.pt"),
-        ("loop.evaluate_every=1", "pool.networks.ConvNet.weights=none.pt"),
         ("loop.evaluate_every=1", "teacher=convnet", "teacher.network.weights=none.pt"),
     ],
 )
-def test_files_of_weights_are_read_before_any_data_is(words, run_cli):
+def test_weight_files_are_read_before_any_data(words, run_cli):
     words = ("method=dm", "pool=convnet", "evaluate=false", *words)
     line = run_cli("condense", *words, "dataset=npz", "dataset.path=neither.npz").line
     assert "weights=none.pt cannot be read" in line
 
 
-def test_memory_for_a_teacher_is_looked_at_where_the_pool_is_trained_on_the_way(
+def test_memory_for_a_teacher_is_checked_when_the_pool_is_trained_during_the_run(
     condense, monkeypatch, results
 ):
-    monkeypatch.setattr("dcond.evaluation.full_data.free_bytes", lambda device: 1)
+    monkeypatch.setattr("dcond.evaluation.whole.free_bytes", lambda device: 1)
     words = ("evaluate=false", "teacher=convnet", "scores.full=true")
     assert condense(*words).code == 0
     assert (
@@ -365,8 +304,8 @@ def test_memory_for_a_teacher_is_looked_at_where_the_pool_is_trained_on_the_way(
 
 
 @pytest.mark.parametrize("own", [False, True], ids=["noise", "own noise"])
-def test_more_images_than_there_are_real_ones(own, condense, results, folder):
-    """From noise a class may hold more images than the data set has; then no random baseline exists."""
+def test_more_synthetic_than_real_images(own, condense, results, folder):
+    """With init=noise a class may have more images than real ones: no random baseline."""
     (folder / "own" / "init").mkdir(parents=True)
     (folder / "own" / "init" / "dust.yaml").write_text(
         "# Mine.\n_target_: dcond.init.Noise\nspace: pixel\n"

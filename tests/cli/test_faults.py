@@ -10,15 +10,14 @@ import pytest
 import torch
 
 from dcond import artefact
-from dcond.run import checkpoint
-from dcond.run import lock as claim
+from dcond.run import checkpoint, context, lock
 from dcond.run.recorder import save_png
 
 
 @pytest.fixture
 def occupied(stopped):
     """The folder of a stopped run that another process is going on with."""
-    with (stopped / claim.NAME).open("w") as file:
+    with (stopped / lock.NAME).open("w") as file:
         file.write("process 4321 on elsewhere")
         file.flush()
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -45,13 +44,13 @@ def test_a_folder_in_use_is_refused_and_left_as_it_is(words, occupied, condense)
 
 def test_a_run_finished_by_another_process_in_the_meantime(stopped, run_cli, monkeypatch):
     """Between the first look at a folder and the lock on it, the run in it may have come to its end."""
-    locked, done = claim.lock_folder, '{"status": "done"}'
+    locked, done = lock.lock_folder, '{"status": "done"}'
 
     def late(folder):
         (folder / "result.json").write_text(done)
         return locked(folder)
 
-    monkeypatch.setattr(claim, "lock_folder", late)
+    monkeypatch.setattr(context, "lock_folder", late)
     line = run_cli("condense", f"resume={stopped}").line
     assert (
         line
@@ -99,11 +98,10 @@ def test_a_folder_that_vanishes_at_the_end(condense, folder, monkeypatch):
         shutil.rmtree(path.parent)
         save_png(image, path)
 
-    monkeypatch.setattr("dcond.run.recorder.save_png", gone)
+    monkeypatch.setattr("dcond.run.condensation.save_png", gone)
     last = condense("evaluate=false", "hydra.run.dir=run").err.splitlines()[-1]
     assert (
-        last
-        == f"dcond: cannot write {folder / 'run'}: it is gone. Start again, in a folder that stays."
+        last == f"dcond: cannot write {folder / 'run'}: the folder has been removed. Start again."
     )
 
 
@@ -124,7 +122,7 @@ def test_memory_that_runs_out_in_an_evaluation(finished, run_cli, monkeypatch):
     def out(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("dcond.run.evaluation.evaluate_with_baselines", out)
+    monkeypatch.setattr("dcond.run.evaluation.Evaluator.evaluate", out)
     line = run_cli("evaluate", f"synthetic={finished}", "pool=convnet").line
     assert line.startswith(
         "out of memory (MemoryError). Start again with a smaller evaluation.batch (now 256), "
@@ -188,11 +186,12 @@ def test_a_clock_set_back_overwrites_no_folder(condense, folder, monkeypatch):
 
 def test_what_a_killed_run_left_half_written_is_cleared(stopped, run_cli):
     (stopped / ".checkpoint.pt.abcd1234.tmp").write_bytes(b"half of a checkpoint")
-    (stopped / claim.NAME).write_text("process 4321 on elsewhere")
+    (stopped / lock.NAME).write_text("process 4321 on elsewhere")
     with (stopped / "metrics.jsonl").open("ab") as file:
         file.write(b'\xff\x00{"step": 3, "conde')
     assert run_cli("condense", f"resume={stopped}").code == 0
-    assert not [path for path in stopped.iterdir() if path.name.endswith((".tmp", ".lock"))]
+    assert not [path for path in stopped.iterdir() if path.name.endswith(".tmp")]
+    assert (stopped / lock.NAME).read_text() == ""
     records = (stopped / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in records] == [1, 2, 3]
     artefact.load(stopped)

@@ -1,4 +1,4 @@
-"""Sweeps by launchers that have processes of their own: joblib, submitit, and a sweeper that chooses."""
+"""Sweeps by launchers with their own processes (joblib, submitit), and by Optuna."""
 
 import os
 import signal
@@ -24,7 +24,7 @@ TWELVE = (
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", [None, "joblib", "submitit_local"])
 def test_twelve_jobs_with_one_that_must_fail(launcher, run_process, folder):
-    """A job of ``method=m3d`` with seed 5 fails: somebody's file is where its folder must be."""
+    """The job with ``method=m3d`` and seed 5 fails: a folder is in the place of its file."""
     words = [
         "condense",
         "-m",
@@ -124,7 +124,7 @@ def test_a_pre_empted_job_goes_back_into_the_queue_and_goes_on(run_process, fold
     assert found[0].code == 0, found[0].err
     text = (folder / "s" / "0" / "condense.log").read_text()
     assert "interrupted by SIGUSR2" in text
-    assert "goes on from step" in text
+    assert "continues from step" in text
     assert statuses(folder / "s") == {"0": "done"}
 
 
@@ -150,6 +150,6 @@ def test_optuna_repeats_its_choices_and_finds_its_jobs(run_process, folder):
     assert run_process(*words, "hydra.sweeper.n_trials=2").code == 0
     done = run_process(*words, "hydra.sweeper.n_trials=3")
     assert done.code == 0, done.err
-    assert "s/0 is finished, left as it is" in done.err
-    assert "s/1 is finished, left as it is" in done.err
+    assert "s/0 is finished and was skipped" in done.err
+    assert "s/1 is finished and was skipped" in done.err
     assert done.out.endswith("3 jobs done -> s\n")

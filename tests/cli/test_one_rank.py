@@ -1,10 +1,10 @@
-"""What one process of several does by itself: who leads, what is refused, its last words."""
+"""A single process under torchrun: its role, refused commands, and how it ends."""
 
 import signal
 
 import pytest
 
-from dcond.cli.torchrun import _last_words, is_main_process, under_torchrun
+from dcond.cli.torchrun import _end_all_ranks, is_main_process, under_torchrun
 from dcond.distributed import Ranks, use_group
 from dcond.errors import DataError, DcondError
 from dcond.methods.dm import DM
@@ -13,7 +13,7 @@ from dcond.run.signals import Interrupted
 
 @pytest.fixture
 def started(monkeypatch):
-    """Set what torchrun sets."""
+    """Set the variables of torchrun."""
 
     def as_rank(rank):
         monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
@@ -28,7 +28,7 @@ def started(monkeypatch):
     return as_rank
 
 
-def test_who_leads(started, monkeypatch):
+def test_roles(started, monkeypatch):
     assert is_main_process()
     assert not under_torchrun()
     monkeypatch.setenv("WORLD_SIZE", "8")  # some clusters set it without torchrun
@@ -40,13 +40,13 @@ def test_who_leads(started, monkeypatch):
     assert not is_main_process()
 
 
-def test_other_commands_are_for_one_process(started, run_cli):
+def test_other_commands_run_in_one_process(started, run_cli):
     started(0)
     done = run_cli("list", "methods")
     assert (done.code, done.out, done.err) == (
         2,
         "",
-        "dcond: list runs in one process; leave out torchrun.\n",
+        "dcond: list runs in one process; start it without torchrun.\n",
     )
 
 
@@ -58,11 +58,11 @@ def test_a_method_that_cannot_be_divided_is_refused_by_name(monkeypatch, condens
         "method=dm does not divide its classes among processes; leave out torchrun, or start several runs side by side."
     )
     assert half_written() == []
-    assert condense("device=cpu", "evaluate=false").code == 0  # in one process nothing is refused
+    assert condense("device=cpu", "evaluate=false").code == 0  # allowed in one process
 
 
 class Ending:
-    """A group whose rank 0 may have said why it ends."""
+    """A group whose rank 0 may have reported an error."""
 
     def __init__(self, rank, spoken):
         self.rank, self.count, self.first, self.spoken, self.said = rank, 2, rank == 0, spoken, []
@@ -79,18 +79,18 @@ def _signals_stay(monkeypatch):
     monkeypatch.setattr("dcond.cli.torchrun.signal.signal", lambda *_: None)
 
 
-def test_the_last_words_of_a_process():
+def test_end_of_a_process():
     fault = DataError("no data\nat all")
     leader = Ending(0, spoken=False)
-    _last_words(leader, fault)  # and the error goes on
+    _end_all_ranks(leader, fault)  # the caller raises the error again
     assert leader.said == ["no data"]
     with pytest.raises(DcondError, match=r"^process 1 of 2: no data"):
-        _last_words(Ending(1, spoken=False), fault)
+        _end_all_ranks(Ending(1, spoken=False), fault)
     for error, status in ((fault, 1), (RuntimeError(), 1), (Interrupted(signal.SIGTERM), 143)):
         with pytest.raises(SystemExit) as end:
-            _last_words(Ending(1, spoken=True), error)
+            _end_all_ranks(Ending(1, spoken=True), error)
         assert end.value.code == status
     fault = RuntimeError()  # a bug keeps its traceback
     silent = Ending(1, spoken=False)
-    _last_words(silent, fault)
+    _end_all_ranks(silent, fault)
     assert silent.said == ["RuntimeError"]

@@ -12,7 +12,7 @@ from dcond.cli.overrides import positional_arguments, quote_path, quote_paths, u
 from helpers.results_of import statuses
 
 EVALUATION = ("evaluation.epochs=1", "evaluation.repeats=1", "baselines=false")
-NAMES = ["üñï a=b, #1 100% [x] {y} @z", "it's \"so\" (p) & ~q; $r \\s"]
+NAMES = ["üñï a=b, #1 100% [x] {y} @z", 'it\'s "so" (p) & ~q; $r \\s']
 
 
 @given(st.text(st.characters(exclude_categories=["C"]), min_size=1))
@@ -82,7 +82,8 @@ def test_condense_evaluate_export_and_report(name, images, condense, run_cli, fo
     done = run_cli("condense", f"resume={run}")
     assert done.code == 0, done.err
     for argument in (run, f"synthetic={run}"):
-        done = run_cli("evaluate", argument, f"dataset.path={name}/set.npz", *quick[1:], *EVALUATION)
+        data = f"dataset.path={name}/set.npz"
+        done = run_cli("evaluate", argument, data, *quick[1:], *EVALUATION)
         assert done.code == 0, done.err
     assert run_cli("export", run, "--to", "npz", "--out", f"{name}/out.npz").code == 0
     assert run_cli("data", "info", "npz", f"dataset.path={name}/set.npz").code == 0

@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from dcond.cli.protocol_name import label_modified_protocol
 from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 
+from dcond.cli.run_config import label_modified_protocol
 from dcond.paths import conf_dir
 
 

@@ -32,7 +32,7 @@ def test_a_table_of_real_runs(condense, run_cli, monkeypatch):
     assert (done.code, done.err) == (0, "")
     rows = [" ".join(line.split()) for line in done.out.splitlines()]
     assert "digits, protocol quick with epochs=2, ipc 1" in rows
-    assert "method ConvNet average 95 % n" in rows
+    assert "method ConvNet average std n" in rows
     (dm,) = [row for row in rows if row.startswith("dm ") and "±" in row]
     assert dm.endswith(" 2")
     assert any(row.startswith("random real images ") for row in rows)
@@ -82,7 +82,7 @@ def test_group_by(write_result, run_cli):
         ("method.lr=1.0", "1"),
     ]
     assert (
-        "differ in what --group-by leaves out: method.steps"
+        "differ in settings not in --group-by: method.steps"
         in run_cli("report", ".", "--group-by", "method.lr").out
     )
     line = run_cli("report", ".", "--group-by", "method.step").line
@@ -99,7 +99,7 @@ def test_a_sweep_that_is_running(study, run_cli, folder):
     done = run_cli("report", "sweep")
     assert done.code == 0
     assert "no result yet (running, or killed): sweep/a\n" in done.out
-    assert "skipped: sweep/b/result.json: no JSON, or half of one\n" in done.out
+    assert "skipped: sweep/b/result.json: not valid JSON, or incomplete\n" in done.out
     assert "skipped: sweep/foreign/result.json: not a result of dcond\n" in done.out
 
 
@@ -113,7 +113,7 @@ def test_nothing_but_failed_runs_is_a_report_too(condense, run_cli):
 
 def test_faults_are_one_line(run_cli, study, folder):
     assert run_cli("report", "nowhere").line == (
-        "nowhere does not exist; give run folders, sweeps, or folders that hold them."
+        "nowhere does not exist; pass run folders, sweeps, or folders above them."
     )
     (folder / "taken").write_text("a file")
     line = run_cli("report", "sweep", "--out", "taken").line

@@ -1,4 +1,4 @@
-"""Sweeps: what a repeated one leaves alone, what goes on, what is told at the end, and what a sweeper may choose by."""
+"""Sweeps: repeated ones, the report at the end, and the value that a sweeper receives."""
 
 import re
 import shutil
@@ -17,7 +17,7 @@ SWEEP = ("-m", "evaluate=false", "hydra.sweep.dir=sweep")
 
 @pytest.fixture
 def swept(condense, folder, kept):
-    """A sweep of one job that must fail between two that are done."""
+    """A sweep with a failed job between two finished ones."""
     if not (kept / "sweep").exists():
         done = condense(
             "-m", "evaluate=false", f"hydra.sweep.dir={kept / 'sweep'}", "method.lr=1,0,2"
@@ -26,32 +26,32 @@ def swept(condense, folder, kept):
     return shutil.copytree(kept / "sweep", folder / "sweep")
 
 
-def test_the_end_names_the_job_that_failed_its_words_and_its_error(condense, folder):
+def test_end_reports_the_failed_job_its_overrides_and_its_error(condense, folder):
     done = condense(*SWEEP, "ipc=1,0")
     assert done.code == 1
     at_once, job, last = done.err.splitlines()[-3:]  # and no line of Hydra's
     assert at_once == "dcond: ipc=0 is out of range; allowed: whole numbers from 1."
     assert job == "job 1 (ipc=0): failed: ipc=0 is out of range; allowed: whole numbers from 1."
     assert last == (
-        "dcond: 1 of 2 jobs are not done. The same command with hydra.sweep.dir=sweep leaves what is done as it is and "
-        "goes on with the rest."
+        "dcond: 1 of 2 jobs are not done. The same command with hydra.sweep.dir=sweep keeps finished "
+        "jobs and runs the rest."
     )
     assert statuses(folder / "sweep") == {"0": "done", "1": "failed"}
 
 
-def test_repeated_it_leaves_finished_jobs_alone_and_runs_failed_ones_again(swept, condense):
+def test_repeated_sweep_keeps_finished_jobs_and_repeats_failed_ones(swept, condense):
     before = (swept / "0" / "result.json").stat().st_mtime_ns
     (swept / "2" / "result.json").unlink()  # killed after its last step
     done = condense(*SWEEP, "method.lr=1,0,2")
     assert done.code == 1
-    assert "sweep/0 is finished, left as it is\n" in done.err
-    assert "sweep/2 goes on from step 3\n" in done.err
+    assert "sweep/0 is finished and was skipped\n" in done.err
+    assert "sweep/2 continues from step 3\n" in done.err
     assert done.err.splitlines()[-2].startswith("job 1 (method.lr=0): failed: method.lr=0")
     assert (swept / "0" / "result.json").stat().st_mtime_ns == before
     assert statuses(swept) == {"0": "done", "1": "failed", "2": "done"}
 
 
-def test_all_done_is_told_too(swept, condense):
+def test_end_reports_success(swept, condense):
     for job in ("1", "2"):
         shutil.rmtree(swept / job)
     done = condense(*SWEEP, "method.lr=1")
@@ -59,7 +59,7 @@ def test_all_done_is_told_too(swept, condense):
     assert done.out.endswith("\n1 jobs done -> sweep\n")
 
 
-def test_other_words_in_the_same_folder_are_refused(swept, condense):
+def test_other_overrides_in_the_same_folder_are_refused(swept, condense):
     (swept / "2" / "result.json").unlink()
     words = (swept / "2" / ".hydra" / "overrides.yaml").read_bytes()
     done = condense(*SWEEP, "method.lr=3,1,4")
@@ -73,9 +73,17 @@ def test_other_words_in_the_same_folder_are_refused(swept, condense):
     ) in done.err
     assert statuses(swept) == {"0": "done", "1": "done"}  # the one that had failed before it began
     assert (swept / "2" / ".hydra" / "overrides.yaml").read_bytes() == words
+    assert "job 0 (method.lr=3): failed: " in done.err  # though its folder has a finished run
+    assert not list(swept.glob("*.jsonl"))
 
 
-def test_a_finished_job_without_what_is_asked_for_now_is_refused(condense):
+def test_an_error_before_the_run_begins_is_reported_at_the_end(condense, folder):
+    done = condense("-m", "resume=nothing", *SWEEP[1:])
+    assert done.code == 1
+    assert done.err.splitlines()[-2:] == ["", ""]
+
+
+def test_finished_job_without_a_requested_extra_is_refused(condense):
     words = ("-m", "hydra.sweep.dir=sweep", "evaluation.repeats=1")
     assert condense(*words, "baselines=false").code == 0
     assert condense(*words, "baselines=false", "evaluate=false").code == 0
@@ -87,18 +95,18 @@ def test_a_finished_job_without_what_is_asked_for_now_is_refused(condense):
     )
 
 
-def test_a_stopped_job_goes_on_to_the_same_images(stopped, condense, folder):
+def test_stopped_job_continues_to_the_same_images(stopped, condense, folder):
     stopped.rename(folder / "sweep")
     words = ("-m", "evaluate=false", "hydra.sweep.dir=.", "hydra.sweep.subdir=sweep")
     done = condense(*words)
     assert done.code == 0, done.err
-    assert "sweep goes on from step 2\n" in done.err
+    assert "sweep continues from step 2\n" in done.err
     assert condense("evaluate=false", "hydra.run.dir=whole").code == 0
     whole, resumed = (artefact.load(run).images.numpy().tobytes() for run in ("whole", "sweep"))
     assert whole == resumed
 
 
-def test_any_other_fault_of_a_job_stops_no_other_either(condense, folder, monkeypatch):
+def test_unexpected_error_of_a_job_stops_no_other_job(condense, folder, monkeypatch):
     from dcond.methods.dm import DM
 
     def broken(self, real, synthetic, state):
@@ -108,13 +116,13 @@ def test_any_other_fault_of_a_job_stops_no_other_either(condense, folder, monkey
     done = condense(*SWEEP, "seed=0,1")
     assert done.code == 1
     assert [line for line in done.err.splitlines() if line.startswith("job ")] == [
-        f"job {job} (seed={job}): failed: out of luck" for job in (0, 1)
+        f"job {job} (seed={job}): failed: RuntimeError: out of luck" for job in (0, 1)
     ]
     assert "Traceback" not in done.err
     assert "Traceback" in (folder / "sweep" / "0" / "condense.log").read_text()
 
 
-def test_a_stopped_sweep_says_how_to_go_on(condense, folder, monkeypatch):
+def test_stopped_sweep_reports_how_to_continue(condense, folder, monkeypatch):
     from dcond.run.loop import Run
 
     advance = Run._advance
@@ -131,11 +139,10 @@ def test_a_stopped_sweep_says_how_to_go_on(condense, folder, monkeypatch):
     )
 
 
-# --- choosing settings
-# ----------------------------------------------------------------------------------------------
+# --- Choosing settings ---------------------------------------------------------------------------
 
 
-def test_tuning_data_hold_no_test_image(toy):
+def test_tuning_data_has_no_test_image(toy):
     from dcond.evaluation.full_data import tuning_data
 
     def rows(split):
@@ -147,7 +154,7 @@ def test_tuning_data_hold_no_test_image(toy):
     assert len(tuned.test) == round(0.1 * len(toy.train))
 
 
-def test_a_run_on_held_out_images_says_so_and_returns_their_accuracy(condense, results):
+def test_held_out_accuracy_is_labelled_and_returned(condense, results):
     from dcond.cli.sweep import objective
 
     done = condense(
@@ -162,7 +169,7 @@ def test_a_run_on_held_out_images_says_so_and_returns_their_accuracy(condense, r
     assert condense("test_on=all").line == "test_on='all' is unknown; allowed: test, held_out."
 
 
-def test_a_sweeper_never_chooses_by_the_test_set():
+def test_sweeper_never_receives_accuracy_on_the_test_set():
     from omegaconf import OmegaConf
 
     from dcond.cli import sweep
@@ -178,14 +185,14 @@ def test_a_sweeper_never_chooses_by_the_test_set():
         check("test", "optuna")
 
 
-def test_a_missing_package_is_named(condense, monkeypatch):
+def test_missing_package_is_named(condense, monkeypatch):
     monkeypatch.setitem(sys.modules, "hydra_plugins.hydra_ray_launcher", None)
     assert condense("-m", "sweep=ray").line.endswith(
         "If its package is not installed: pip install 'dcond[ray]'."
     )
 
 
-def test_every_sweep_names_an_extra_that_there_is():
+def test_every_sweep_names_an_existing_extra():
     extras = metadata("dcond").get_all("Provides-Extra")
     for file in (conf_dir() / "sweep").glob("*.yaml"):
         (extra,) = re.findall(r"dcond\[(\w+)\]", file.read_text())

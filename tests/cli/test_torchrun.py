@@ -126,7 +126,7 @@ def test_every_method_ends_in_the_images_of_one_process(count, run_cli):
         ), name
 
 
-LONG = ("max_steps=100000", "checkpoint.every_s=0.2", "evaluate=false", "loop.record_every=1")
+LONG = ("max_steps=100000", "loop.checkpoint_every_s=0.2", "evaluate=false", "loop.record_every=1")
 
 
 def begun(run, process, steps=3):

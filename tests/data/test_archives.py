@@ -61,7 +61,9 @@ def test_a_list_that_is_no_text(name, tiny, tmp_path):
     (tiny / name).write_bytes(b"\x89PNG\r\n")
     with pytest.raises(DataError) as error:
         archive(tmp_path, path=str(tiny)).load()
-    assert str(error.value) == f"{tiny / name} is no text (byte 0 is no UTF-8); replace it."
+    assert (
+        str(error.value) == f"{tiny / name} is not a text file (byte 0 is not UTF-8); replace it."
+    )
 
 
 def test_archive_names_size_and_way_out(split_folder, tmp_path):
@@ -86,8 +88,8 @@ def test_archive_names_the_rule_it_was_prepared_by(split_folder, tmp_path):
         with pytest.raises(DataError) as error:
             getattr(archive(tmp_path), verb)()
         assert str(error.value) == (
-            f"{tmp_path / 'tiny_imagenet.npz'} holds images brought to their size by 'pad', but dataset.resize=crop; "
-            "remove the file to prepare it anew, or set another paths.data."
+            f"{tmp_path / 'tiny_imagenet.npz'} holds images resized by 'pad', but dataset.resize=crop; "
+            "remove the file to prepare it again, or set another paths.data."
         )
 
 

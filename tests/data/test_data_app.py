@@ -116,7 +116,7 @@ def test_prepare_writes_over_no_other_data_set(name, tmp_path):
     with pytest.raises(ConfigError) as error:
         main(["prepare", name, *path, "dataset.name=imagewoof"])
     assert str(error.value) == (
-        "dataset.name=imagewoof is another data set of dcond's, which reads imagewoof.npz; give a name of its own."
+        "dataset.name=imagewoof is the name of another data set of dcond, which reads imagewoof.npz; choose another name."
     )
     assert (tmp_path / "imagewoof.npz").read_bytes() == b"precious"
 
@@ -136,7 +136,10 @@ def test_prepare_writes_over_no_other_data_set(name, tmp_path):
             ["info", "digits", "dataset.tset_count=3"],
             r"^dataset\.tset_count is no setting of dataset\. Did you mean dataset\.test_count\? There are: ",
         ),
-        (["info", "digits", "dataset.test_count=3"], "^dataset.test_count=3 is out of range"),
+        (
+            ["info", "digits", "dataset.test_count=3"],
+            r"test_count=3 is out of range; allowed: whole numbers from 10, up to 1700",
+        ),
         (
             ["info", "digits", "dataset.test_count=["],
             r"^'dataset\.test_count=\[' is no setting; write KEY=VALUE",
@@ -161,9 +164,9 @@ def test_prepare_writes_over_no_other_data_set(name, tmp_path):
         (["info", "digits", "+="], "^'\\+=' names no setting; write KEY=VALUE without a space"),
         (
             ["info", "digits", "+newkey=1"],
-            r"^\+newkey=1 is no setting of a data set; allowed: dataset\.KEY=VALUE, ",
+            r"^\+newkey=1 is not a setting of a data set; allowed: dataset\.KEY=VALUE, ",
         ),
-        (["info", "digits", "pool=tiny"], "^pool=tiny is no setting of a data set; "),
+        (["info", "digits", "pool=tiny"], "^pool=tiny is not a setting of a data set; "),
     ],
 )
 def test_wrong_words_are_one_line(words, message):

@@ -53,7 +53,7 @@ def test_12_bit_grey_keeps_its_upper_bits(tmp_path):
     [
         (
             np.array([[0, 255]], np.int32),
-            "its pixels are whole numbers of 32 bits, of unknown range",
+            "its pixels are 32-bit integers, of unknown range",
         ),
         (np.array([[0, 1]], np.float32), "its pixels are floating point, of unknown range"),
     ],

@@ -105,7 +105,7 @@ def test_other_files_are_ignored_and_counted(split_folder, caplog):
     with caplog.at_level(logging.INFO, logger="dcond"):
         real = ImageFolder(path=str(split_folder)).load()
     assert len(real.train) == 8
-    assert "ignored 2 file(s) that are not images" in caplog.text
+    assert "ignored 2 file(s): 1 of type .txt, not an image type" in caplog.text
 
 
 def test_hidden_folders_hold_no_images(split_folder, caplog):
@@ -116,7 +116,7 @@ def test_hidden_folders_hold_no_images(split_folder, caplog):
     with caplog.at_level(logging.INFO, logger="dcond"):
         real = ImageFolder(path=str(split_folder)).load()
     assert len(real.train) == 9
-    assert "ignored 2 file(s) that are not images, or in hidden folders" in caplog.text
+    assert "ignored 2 file(s): 2 in hidden folders" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -153,11 +153,11 @@ def test_missing_and_empty_folder(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"size": 0}, "dataset.size=0 must be a whole number of pixels or null"),
-        ({"size": "big"}, "dataset.size='big' must be"),
-        ({"resize": "crob"}, "dataset.resize='crob' is unknown.*Did you mean 'crop'"),
-        ({"channels": 4}, "dataset.channels=4 is unknown; allowed: auto, 1, 3"),
-        ({"test_fraction": 1.5}, "dataset.test_fraction=1.5 is out of range"),
+        ({"size": 0}, "ImageFolder.size=0 is out of range; allowed: whole numbers from 1"),
+        ({"size": "big"}, "ImageFolder.size='big' must be a whole number or null"),
+        ({"resize": "crob"}, "ImageFolder.resize='crob' is unknown.*Did you mean 'crop'"),
+        ({"channels": 4}, "ImageFolder.channels=4 must be auto, 1, 3"),
+        ({"test_fraction": 1.5}, "ImageFolder.test_fraction=1.5 is out of range"),
     ],
 )
 def test_bad_settings_are_refused_before_the_folder_is_looked_at(settings, words):

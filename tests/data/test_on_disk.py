@@ -37,7 +37,7 @@ def test_an_image_replaced_by_one_of_another_size_is_named(tmp_path):
     images = ImageFolder(path=str(tmp_path)).arrays().train_images
     Image.new("L", (4, 4)).save(tmp_path / "train/b/0.png")
     with pytest.raises(
-        DataError, match=r"0\.png is 4 x 4 now and was 4 x 5 when it was listed; start anew"
+        DataError, match=r"0\.png is 4 x 4 now and was 4 x 5 when it was listed; start again"
     ):
         images[:]
 
@@ -55,8 +55,7 @@ def test_mean_and_std_of_a_folder_on_disk_are_kept_until_an_image_changes(
     assert json.loads(file.read_text())["images"] == 120
     assert "bugs: measuring mean and std of 120 images, once" in caplog.text
     assert (
-        "bugs: 120 training images, 0.0 MB, on disk, read when wanted (as dataset.keep says)"
-        in caplog.text
+        "bugs: 120 training images, 0.0 MB, on disk, read on demand (dataset.keep)" in caplog.text
     )
     caplog.clear()
     with caplog.at_level(logging.INFO, logger="dcond"):
@@ -128,6 +127,6 @@ def test_what_must_be_read_whole_is_and_not_left_on_disk(tmp_path, how):
         real.train.take(torch.tensor([3]))[0].permute(1, 2, 0), given["train_images"][3]
     )
     with pytest.raises(
-        DataError, match=r"dataset\.keep=disk: npz cannot be read piece by piece, for the npz file"
+        DataError, match=r"dataset\.keep=disk: npz cannot be read in parts, because the npz file"
     ):
         Npz(path=str(file), keep="disk").load()

@@ -77,12 +77,12 @@ def test_a_folder_on_disk_is_decoded_as_one_in_memory_by_any_number_of_threads(f
 def test_unknown_places_and_sets_made_in_memory_are_refused():
     with pytest.raises(
         ConfigError,
-        match=r"dataset\.keep='dsik' is unknown; allowed: auto, device, host, disk\. Did",
+        match=r"Digits\.keep='dsik' is unknown; allowed: auto, device, host, disk\. Did",
     ):
         Digits(keep="dsik")
     with pytest.raises(
         DataError,
-        match=r"dataset\.keep=disk: digits cannot be read piece by piece, for it is made in",
+        match=r"dataset\.keep=disk: digits cannot be read in parts, because it is made in",
     ):
         Digits(keep="disk").load()
 
@@ -116,10 +116,10 @@ def test_auto_takes_the_first_place_with_room_for_half_of_what_is_free(
     monkeypatch.setattr(keeping, "free_bytes", lambda device: 100 * 10**6)
     monkeypatch.setattr(keeping, "free_host_bytes", lambda: 400 * 10**6)
     with caplog.at_level(logging.INFO, logger="dcond"):
-        assert keeping.places("big", data, "auto", torch.device("cuda")) == expected
+        assert keeping.choose_places("big", data, "auto", torch.device("cuda")) == expected
     if expected == ("disk", "device"):
         assert caplog.messages == [
-            "big: 450,000,000 training images, 450.0 MB, on disk, read when wanted "
+            "big: 450,000,000 training images, 450.0 MB, on disk, read on demand "
             "(room for 40.0 MB on the device; room for 200.0 MB in host memory)"
         ]
     if expected == ("device", "device"):
@@ -129,7 +129,7 @@ def test_auto_takes_the_first_place_with_room_for_half_of_what_is_free(
 def test_unknown_free_memory_counts_as_room(monkeypatch):
     monkeypatch.setattr(keeping, "free_bytes", lambda device: None)
     data = check_prepared(arrays(), "")
-    assert keeping.places("x", data, "auto", torch.device("cpu")) == ("device", "device")
+    assert keeping.choose_places("x", data, "auto", torch.device("cpu")) == ("device", "device")
     assert keeping._room(torch.device("cpu")) == {"device": math.inf}
 
 

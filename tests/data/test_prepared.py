@@ -134,7 +134,7 @@ def unit_with(value):
         ),
         (
             with_value("test_labels", 4, 3),
-            r"test_labels\[4\] is 3; allowed: 0 to 2, for there are 3 classes",
+            r"test_labels\[4\] is 3; allowed: 0 to 2, for 3 classes",
         ),
         (with_value("train_labels", 5, -1), r"train_labels\[5\] is -1; labels count from 0"),
         ({"train_labels": np.arange(12) % 2}, r"no training image for class 'cat' \(2\)"),

@@ -85,7 +85,7 @@ def test_legacy_statistics_are_published_constants_or_refused():
     ):
         Digits(stats="legacy")
     with pytest.raises(
-        ConfigError, match=r"dataset.stats='legasy' is unknown.*Did you mean 'legacy'"
+        ConfigError, match=r"Digits.stats='legasy' is unknown.*Did you mean 'legacy'"
     ):
         Digits(stats="legasy")
 
@@ -93,14 +93,17 @@ def test_legacy_statistics_are_published_constants_or_refused():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"test_count": 5}, "dataset.test_count=5 is out of range; allowed: 10 to 1700"),
-        ({"test_count": "many"}, "dataset.test_count=many is out of range"),
+        (
+            {"test_count": 5},
+            "Digits.test_count=5 is out of range; allowed: whole numbers from 10, up to 1700",
+        ),
+        ({"test_count": "many"}, "Digits.test_count='many' must be a whole number"),
         (
             {"split_seed": "abc"},
-            "dataset.split_seed='abc' is out of range; allowed: whole numbers from 0",
+            "Digits.split_seed='abc' must be a whole number",
         ),
-        ({"name": "a/b"}, "dataset.name='a/b' cannot name a file"),
-        ({"flip": "maybe"}, "dataset.flip='maybe' is unknown; allowed: true, false"),
+        ({"name": "a/b"}, "dataset.name='a/b' cannot be part of a file name"),
+        ({"flip": "maybe"}, "Digits.flip='maybe' must be true or false"),
     ],
 )
 def test_bad_settings_are_refused_when_made(settings, words):
@@ -203,7 +206,8 @@ def test_without_network_the_error_says_how_to_prepare_elsewhere(
 
 def test_unknown_torchvision_class_is_suggested(fakes, tmp_path):
     with pytest.raises(
-        ConfigError, match=r"dataset.source='SVHNN' is not the name of a set.*Did you mean 'SVHN'"
+        ConfigError,
+        match=r"dataset.source='SVHNN' is not a data set of torchvision.*Did you mean 'SVHN'",
     ):
         TorchvisionSet(name="x", source="SVHNN", data_dir=str(tmp_path)).load()
 
@@ -217,14 +221,14 @@ def test_legacy_constants_need_as_many_channels(tmp_path):
         name="cifar10", source="CIFAR10", data_dir=str(tmp_path), stats="legacy"
     )
     with pytest.raises(
-        DataError, match=r"stats=legacy has 3 channel\(s\) for 'cifar10', the images 1"
+        DataError, match=r"stats=legacy has 3 channel\(s\) for 'cifar10', but the images have 1"
     ):
         dataset.load()
 
 
 def test_summary_counts_what_was_loaded(digits):
     summary = summarise(digits)
-    assert (summary.train, summary.test, summary.channels) == (1257, 540, 1)
+    assert summary.real is digits
     assert sum(summary.train_counts) == 1257
     assert sum(summary.test_counts) == 540
     assert summary.size_bytes == 1797 * 64

@@ -14,9 +14,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from dcond.cli import data, evaluate, export, report
-from dcond.cli.overrides import group_options
 from dcond.cli.list import KINDS
 from dcond.cli.main import COMMANDS
+from dcond.cli.overrides import group_options
 from dcond.paths import conf_dir
 
 ROOT = Path(__file__).parents[2]

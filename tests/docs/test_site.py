@@ -44,7 +44,7 @@ def test_the_reference_reads_values_comments_and_defaults(tmp_path):
     ]
     assert page.defaults[:2] == [("", "dc", ""), ("override", "init@_global_.init: noise", "why")]
     file.write_text("a: 1\n? odd\n")
-    with pytest.raises(ValueError, match=r"x\.yaml, line 2: '\? odd' is of no known form"):
+    with pytest.raises(ValueError, match=r"x\.yaml, line 2: '\? odd' has an unsupported form"):
         config_reference.read(file)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcond import artefact
-from dcond.run import result
+from dcond.run.result import RunResult
 from dcond.types import SyntheticSet
 from helpers.one_line import called
 
@@ -80,8 +80,8 @@ def fill(folder: Path) -> None:
         json.dumps({"schema": "dcond-result/1", "status": 5})
     )
     (folder / "run").mkdir()
-    done = result.new(status="done", method="dm", dataset="digits", ipc=1, seed=0)
-    result.write(done, folder / "run")
+    done = RunResult(status="done", method="dm", dataset="digits", ipc=1, seed=0)
+    done.write(folder / "run")
     (folder / "run" / "synthetic.safetensors").write_bytes(good)
 
 

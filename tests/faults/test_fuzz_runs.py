@@ -71,7 +71,7 @@ OF_RUN |= dict.fromkeys(
     ("ipc", "max_steps", "max_seconds", "loop.record_every", "loop.evaluate_every"), 1
 )
 OF_RUN |= {
-    "checkpoint.every_s": 0.5,
+    "loop.checkpoint_every_s": 0.5,
     "init": "a",
     "augment": "a",
     "test_on": "test",

@@ -19,7 +19,7 @@ from dcond.run import checkpoint
 TINY = (
     "debug=tiny",
     "threads=1",
-    "checkpoint.every_s=0",
+    "loop.checkpoint_every_s=0",
     "engine=exact",
     "model.width=8",
     "seed=3",

@@ -147,6 +147,7 @@ def pages(root: Path) -> dict[str, str]:
         root / "README.md",
         *sorted((root / "docs").glob("*.md")),
         *sorted((root / "docs/methods").glob("*.md")),
+        *sorted((root / "docs/studies").glob("*.md")),
     ]
     return {file.relative_to(root).as_posix(): file.read_text(encoding="utf-8") for file in files}
 

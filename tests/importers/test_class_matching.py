@@ -58,14 +58,14 @@ def test_accents_written_in_two_ways_are_one_name(toy):
     ],
 )
 def test_who_might_be_another_is_refused(names, own, toy):
-    with pytest.raises(DataError, match=r"by name nor numbered from 0; rename them, or"):
+    with pytest.raises(DataError, match=r"by name nor by numbers from 0; rename them, or"):
         order(names, own, toy)
 
 
 def test_many_names_are_shortened(toy):
     with pytest.raises(DataError) as error:
         order("abcd", ["ant", "bee"], toy)
-    assert "x: its 4 classes (a, b, c, ...) are neither the 2 of 'toy' (ant, bee) by name" in str(
+    assert "x: its 4 classes (a, b, c, ...) match the 2 of 'toy' (ant, bee) neither by name" in str(
         error.value
     )
 
@@ -73,8 +73,9 @@ def test_many_names_are_shortened(toy):
 def test_those_without_a_partner_are_named_first(toy):
     with pytest.raises(DataError) as error:
         order("abcde", "abcdf", toy)
-    assert "its 5 classes (e, a, b, ...) are neither the 5 of 'toy' (f, a, b, ...) by name" in str(
-        error.value
+    assert (
+        "its 5 classes (e, a, b, ...) match the 5 of 'toy' (f, a, b, ...) neither by name"
+        in str(error.value)
     )
 
 
@@ -124,8 +125,9 @@ def test_an_artefact_of_other_classes_is_refused(made, tmp_path, load):
     with pytest.raises(DataError) as error:
         load(tmp_path, option="against")
     assert str(error.value) == (
-        f"{tmp_path}: its 3 classes (ant, bee, wasp) are neither the 3 of 'mnist' (left, right, low) by name nor "
-        "numbered from 0; rename them, or evaluate it on the data set it was made from (dataset=NAME)."
+        f"{tmp_path}: its 3 classes (ant, bee, wasp) match the 3 of 'mnist' (left, right, low) "
+        "neither by name nor by numbers from 0; rename them, or evaluate it on the data set it was "
+        "made from (dataset=NAME)."
     )
 
 

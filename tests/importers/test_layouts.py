@@ -37,11 +37,11 @@ def test_dc(dc_file, known, load):
 
 
 def test_dc_the_set_of_another_experiment(dc_file, load):
-    assert torch.allclose(load(dc_file, number=1).dataset().tensors[0], torch.tensor(-1.0))
+    assert torch.allclose(load(dc_file, index=1).dataset().tensors[0], torch.tensor(-1.0))
     with pytest.raises(
-        ConfigError, match=r"number=2 is out of range: .* holds 2 set\(s\), numbered from 0\.$"
+        ConfigError, match=r"index=2 is out of range: .* holds 2 set\(s\), counted from 0\.$"
     ):
-        load(dc_file, number=2)
+        load(dc_file, index=2)
 
 
 def test_dc_on_data_without_published_constants(dc_file, known, load, toy):
@@ -84,7 +84,7 @@ def test_idc(kind, tmp_path, known, load):
     assert torch.equal(got.decoded()[0], decode(known.pixels, 2))
     assert len(load(tmp_path / "data.pt", factor=1).decoded()[0]) == 6
     with pytest.raises(
-        DataError, match=r"factor=9 does not fit images of 8 px; pass synthetic\.factor\.$"
+        DataError, match=r"factor=9 does not fit images of 8 px; pass another synthetic\.factor\.$"
     ):
         load(tmp_path, factor=9)
 
@@ -151,7 +151,8 @@ def test_an_artefact_says_it_all_itself(tmp_path, known, load, toy):
     with pytest.raises(ConfigError) as error:
         load(tmp_path, normalised=False, factor=2)
     assert str(error.value) == (
-        f"{tmp_path} says by itself how it is to be read; leave out synthetic.normalised, synthetic.factor."
+        f"{tmp_path} is an artefact of dcond, which needs no synthetic.normalised, "
+        "synthetic.factor; remove it."
     )
 
 

@@ -34,8 +34,8 @@ def test_mtt_takes_its_own_constants_for_cifar100(tmp_path, toy):
 
     torch.save(torch.randn(6, 3, 8, 8), tmp_path / "images_best.pt")
     torch.save(torch.arange(6) // 2, tmp_path / "labels_best.pt")
-    assert load_any(tmp_path).statistics("cifar100") == LEGACY["cifar10"]
-    assert load_any(tmp_path).statistics("nothing") is None
+    assert load_any(tmp_path).constants["cifar100"] == LEGACY["cifar10"]
+    assert "nothing" not in load_any(tmp_path).constants
 
 
 def test_mtt_of_another_step_and_no_rate(mtt_folder, known, load):
@@ -68,14 +68,14 @@ def test_mtt_rates_that_are_one_number(rate, mtt_folder, load):
         (True, "True"),
         ("fast", "'fast'"),
         (torch.tensor([0.01, 0.02]), "a tensor of (2,)"),
-        (np.float64(0.01), "a _Dropped"),
+        (np.float64(0.01), "a NumpyValue"),
     ],
 )
 def test_mtt_rates_that_cannot_be(rate, told, mtt_folder, load):
     torch.save(rate, mtt_folder / "lr_best.pt")
     with pytest.raises(ArtefactError) as error:
         load(mtt_folder, normalised=True)
-    words = "allowed: one finite number above 0. Save it as that, or remove the file: images and labels do without."
+    words = "allowed: one finite number above 0. Correct the file or remove it: images and labels suffice."
     assert str(error.value) == f"{mtt_folder / 'lr_best.pt'} holds {told}; {words}"
 
 
@@ -84,7 +84,7 @@ def test_datm_logits(mtt_folder, load):
     torch.save(logits, mtt_folder / "labels_best.pt")
     with pytest.raises(
         UnsupportedError,
-        match=r"the soft labels are no probabilities .* synthetic\.logits=true for",
+        match=r"the soft labels are not probabilities .* synthetic\.logits=true for",
     ):
         load(mtt_folder, normalised=True)
     got = load(mtt_folder, normalised=True, logits=True)
@@ -97,11 +97,11 @@ def test_mtt_without_labels(mtt_folder, load):
     (mtt_folder / "labels_best.pt").unlink()
     with pytest.raises(
         ArtefactError,
-        match=r"holds one tensor and no labels; expected images_NAME\.pt, and labels_best",
+        match=r"holds one tensor and no labels; expected images_NAME\.pt with labels_best",
     ):
         load(mtt_folder)
     torch.save(torch.zeros(2, 1, 8, 8), mtt_folder / "x.pt")
-    with pytest.raises(ArtefactError, match=r"and labels_best\.pt beside it\.$"):
+    with pytest.raises(ArtefactError, match=r"with labels_best\.pt beside it\.$"):
         load(mtt_folder / "x.pt")
     torch.save([1], mtt_folder / "labels_best.pt")
     with pytest.raises(

@@ -44,7 +44,7 @@ def test_npz_outside_the_box_stops(tmp_path, known, load):
     with pytest.raises(UnsupportedError, match="does not say whether"):
         load(tmp_path / "x.npz")
     np.savez(tmp_path / "x.npz", images=known.pixels * 255, labels=known.labels)
-    with pytest.raises(DataError, match=r"pixels count from 0 to 1, or as uint8\.$"):
+    with pytest.raises(DataError, match=r"pixels are in \[0, 1\], or uint8\.$"):
         load(tmp_path / "x.npz", normalised=False)
 
 
@@ -79,7 +79,7 @@ def test_image_folder(folders, tmp_path, known, load):
     assert known.same(got, tolerance=1 / 255)
     assert got.factor == 1
     with pytest.raises(
-        DataError, match=r"holds 8-bit pixels, which leave out synthetic\.normalised=true\.$"
+        DataError, match=r"holds 8-bit pixels, which excludes synthetic\.normalised=true\.$"
     ):
         load(tmp_path, normalised=True)
 
@@ -91,8 +91,9 @@ def test_image_folder_of_unknown_classes(tmp_path, load):
     with pytest.raises(DataError) as error:
         load(tmp_path)
     assert str(error.value) == (
-        f"{tmp_path}: its 3 classes (a, b, c) are neither the 3 of 'mnist' (left, right, low) by name nor "
-        "numbered from 0; rename them, or evaluate it on the data set it was made from (dataset=NAME)."
+        f"{tmp_path}: its 3 classes (a, b, c) match the 3 of 'mnist' (left, right, low) "
+        "neither by name nor by numbers from 0; rename them, or evaluate it on the data set it was "
+        "made from (dataset=NAME)."
     )
     Image.new("L", (9, 8)).save(tmp_path / "a" / "y.png")
     with pytest.raises(

@@ -143,7 +143,10 @@ def test_the_embedding_of_an_image_does_not_depend_on_its_batch(toy):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"train_steps": -1}, "Embedding.train_steps=-1 is out of range; allowed: whole numbers from 0."),
+        (
+            {"train_steps": -1},
+            "Embedding.train_steps=-1 is out of range; allowed: whole numbers from 0.",
+        ),
         ({"batch": 0}, "Embedding.batch=0 is out of range; allowed: whole numbers from 1."),
     ],
 )

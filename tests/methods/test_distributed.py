@@ -17,7 +17,6 @@ TOLERANCE = 5e-6  # of a pixel in [0, 1], after these few steps; found: 0, for D
 FEW = {
     "steps": 4,
     "steps_per_network": 2,
-    "steps_per_network": 2,
     "inner_epochs": 1,
     "batch_real": 8,
     "lr": 0.1,

@@ -19,7 +19,7 @@ def test_a_result_is_read_with_its_settings(write_result):
         factor=2,
         seed=7,
     )
-    (run,) = collect([folder]).outcomes
+    (run,) = collect([folder]).runs
     assert (run.method, run.dataset, run.ipc, run.factor, run.seed, run.status) == (
         "dm",
         "digits",
@@ -42,7 +42,7 @@ def test_every_run_once_in_natural_order(write_result, tmp_path):
         write_result(name, {"A": 0.5})
     file = tmp_path / "sweep" / "9" / "result.json"
     found = collect([tmp_path / "sweep", tmp_path, file])
-    assert [run.folder.relative_to(tmp_path).as_posix() for run in found.outcomes] == [
+    assert [run.folder.relative_to(tmp_path).as_posix() for run in found.runs] == [
         "sweep/9",
         "sweep/10",
         "other/1",
@@ -65,43 +65,65 @@ def test_numbers_with_decimals_are_numbers_and_versions_are_not(names):
     assert sorted(reversed(names), key=natural) == names
 
 
+RESULT = '{"status": "done", "method": "dm", %s}'
+NETWORK = '{"accuracies": [51.2], "lr": 0.1, "epochs": 5, "wall_s": 1.0}'
 HALF = '{"status": "done", "method": "dm", "evalu'
 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (HALF, "no JSON, or half of one"),
-        ("", "no JSON, or half of one"),
-        ("[" * 100_000, "no JSON, or half of one"),
-        (b"\xff\xfe{}", "no JSON, or half of one"),
+        (HALF, "not valid JSON, or incomplete"),
+        ("", "not valid JSON, or incomplete"),
+        ("[" * 100_000, "not valid JSON, or incomplete"),
+        (b"\xff\xfe{}", "not valid JSON, or incomplete"),
         ("[]", "not a result of dcond"),
         ('{"accuracy": 0.5}', "not a result of dcond"),
-        ('{"status": "great", "method": "dm"}', "not a result of dcond"),
-        ('{"status": "done", "method": "dm", "ipc": "ten"}', "its ipc is no whole number"),
-        ('{"status": "done", "method": "dm", "ipc": true}', "its ipc is no whole number"),
-        ('{"status": "done", "method": "dm", "cost": 3}', "its cost is no object"),
+        (
+            '{"status": "great", "method": "dm"}',
+            "not a result of dcond: status: Input should be 'done', 'failed' or 'interrupted'",
+        ),
+        (
+            '{"status": "done", "method": "dm", "ipc": "ten"}',
+            "not a result of dcond: ipc: Input should be a valid integer, "
+            "unable to parse string as an integer",
+        ),
+        (
+            '{"status": "done", "method": "dm", "cost": 3}',
+            "not a result of dcond: cost: Input should be a dictionary or an instance of Cost",
+        ),
         (
             '{"status": "done", "method": "dm", "cost": {"steps": NaN}}',
-            "its cost.steps is no number",
+            "not a result of dcond: cost.steps: Input should be a finite number",
         ),
         (
-            '{"status": "done", "method": "dm", "evaluation": {"networks": {"A": {"mean": 51.2}}}}',
-            "its accuracy of A is 51.2, no fraction",
+            '{"status": "done", "method": "dm", "cost": {"condense_wall_s": NaN}}',
+            "cost.condense_wall_s=nan is not a finite number",
         ),
         (
-            '{"status": "done", "method": "dm", "baselines": {"random": {"networks": {"A": null}}}}',
-            "its accuracy of A is no number",
+            '{"status": "done", "method": "dm", "scores": {"ior": "high"}}',
+            "scores.ior=high is not a finite number",
+        ),
+        (
+            RESULT % '"evaluation": {"protocol": "p", "networks": {"A": %s}}' % NETWORK,
+            "the accuracies of A are not fractions from 0 to 1",
+        ),
+        (
+            RESULT % '"baselines": {"random": {"protocol": "p", "networks": {"A": null}}}',
+            "not a result of dcond: baselines.random.networks.A: "
+            "Input should be a dictionary or an instance of NetworkResult",
         ),
     ],
 )
-def test_what_is_no_result_is_named_and_skipped(content, reason, write_result, tmp_path):
+def test_files_that_are_not_results_are_skipped_with_the_reason(
+    content, reason, write_result, tmp_path
+):
     write_result("fine", {"A": 0.5})
     (tmp_path / "odd").mkdir()
     content = content if isinstance(content, bytes) else content.encode()
     (tmp_path / "odd" / "result.json").write_bytes(content)
     found = collect([tmp_path])
-    assert len(found.outcomes) == 1
+    assert len(found.runs) == 1
     assert found.skipped == ((tmp_path / "odd" / "result.json", reason),)
 
 
@@ -118,7 +140,7 @@ def test_a_running_sweep(write_result, tmp_path):
     (tmp_path / "sweep" / "2" / "condense.log").touch()
     (tmp_path / "sweep" / "2" / ".result.json.abc").write_text(HALF)  # being written
     found = collect([tmp_path])
-    assert len(found.outcomes) == 1
+    assert len(found.runs) == 1
     assert found.skipped == ()
     assert [folder.name for folder in found.unfinished] == ["1", "2"]
 
@@ -135,7 +157,7 @@ def test_a_file_that_cannot_be_read_is_skipped(write_result, tmp_path, monkeypat
 
 def test_letters_that_would_move_the_cursor_are_replaced(write_result, tmp_path):
     write_result("run", {"A\x1b[2J": 0.5}, method="d\nm\x07\ud800")
-    (run,) = collect([tmp_path]).outcomes
+    (run,) = collect([tmp_path]).runs
     assert run.method == "d m\ufffd\ufffd"
     assert list(run.networks) == ["A\ufffd[2J"]
 
@@ -144,14 +166,14 @@ def test_nothing_there(tmp_path):
     with pytest.raises(ConfigError) as error:
         collect([tmp_path / "no"])
     assert str(error.value) == (
-        f"{tmp_path}/no does not exist; give run folders, sweeps, or folders that hold them."
+        f"{tmp_path}/no does not exist; pass run folders, sweeps, or folders above them."
     )
     with pytest.raises(ConfigError) as error:
         collect([tmp_path])
-    assert str(error.value) == f"no result.json under {tmp_path}; a run writes its own at its end."
+    assert str(error.value) == f"no result.json below {tmp_path}; a run writes it when it ends."
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(ConfigError) as error:
         collect([tmp_path / "config.json"])
     assert str(error.value).startswith(
-        f"{tmp_path}/config.json is no result.json; give run folders,"
+        f"{tmp_path}/config.json is not a result.json; pass run folders,"
     )

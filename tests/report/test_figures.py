@@ -10,9 +10,9 @@ from PIL import Image
 
 from dcond.errors import UnsupportedError
 from dcond.report.collect import collect
-from dcond.report.figures import draw
+from dcond.report.figures import MAX_POINTS, draw, read_curves
 from dcond.report.grouping import build_report
-from dcond.report.run_files import MOST_PIXELS, MOST_POINTS, curves, picture
+from dcond.report.html import MAX_PIXELS, picture
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def drawn(tmp_path):
 
     def draw_all():
         report = build_report(collect([tmp_path]))
-        return {drawing.name: drawing for drawing in draw(report, curves(report.outcomes))}
+        return {drawing.name: drawing for drawing in draw(report, read_curves(report.runs))}
 
     return draw_all
 
@@ -74,8 +74,10 @@ def test_four_figures_with_labels_and_units(study, drawn):
     over_ipc, over_cost, networks, loss = (words(drawing.svg) for drawing in found.values())
     assert {"images per class", "mean test accuracy, %", "1", "10", "dm", "random"} <= over_ipc
     assert "random real images" in over_ipc
+    bars = "mean over the runs; error bars: 95 % interval of the mean"
+    assert bars in over_ipc & over_cost
     assert {"condensing, s", "mean test accuracy, %", "ipc 1", "ipc 10", "0"} <= over_cost
-    assert {"test accuracy, %", "ConvNet", "MLP", "51.0", "40.0"} <= networks
+    assert {"mean test accuracy, %", "ConvNet", "MLP", "51.0", "40.0"} <= networks
     assert {"step", "loss", "dm, ipc 1", "dm, ipc 10"} <= loss
     assert not {"random, ipc 1"} & loss
     for drawing in found.values():
@@ -96,7 +98,7 @@ def test_held_out_accuracies_are_called_so(write_result, drawn):
     ((name, drawing),) = drawn().items()
     assert name == "networks_digits_quick_held_out"
     assert drawing.title.endswith(", tested on held-out images")
-    assert "held-out accuracy, %" in words(drawing.svg)
+    assert "mean held-out accuracy, %" in words(drawing.svg)
 
 
 def test_only_what_there_is_to_show(write_result, drawn):
@@ -156,15 +158,15 @@ def test_curves_leave_out_what_cannot_be_read(write_result, tmp_path):
     (folder / "metrics.jsonl").write_text("\n".join([*lines, '{"step": 4, "condense/loss": 1.5}']))
     write_result("b", {"A": 0.5})
     write_losses(write_result("c", {"A": 0.5}), [])
-    (curve,) = curves(collect([tmp_path]).outcomes)
+    (curve,) = read_curves(collect([tmp_path]).runs)
     assert (curve.folder, curve.steps, curve.losses) == (folder, (1, 4), (2.0, 1.5))
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_ends(write_result, tmp_path):
     write_losses(write_result("a", {"A": 0.5}), [1.0] * 5000)
-    (curve,) = curves(collect([tmp_path]).outcomes)
+    (curve,) = read_curves(collect([tmp_path]).runs)
     assert (curve.steps[0], curve.steps[-1]) == (10, 50_000)
-    assert MOST_POINTS / 2 < len(curve.steps) <= MOST_POINTS + 50
+    assert MAX_POINTS / 2 < len(curve.steps) <= MAX_POINTS + 50
 
 
 def test_a_picture_is_shrunk_if_large_and_absent_if_none(tmp_path):
@@ -176,7 +178,7 @@ def test_a_picture_is_shrunk_if_large_and_absent_if_none(tmp_path):
         assert picture(tmp_path) is None
     for size, shown in (
         ((64, 32), (64, 32)),
-        ((4 * MOST_PIXELS, MOST_PIXELS), (MOST_PIXELS, MOST_PIXELS // 4)),
+        ((4 * MAX_PIXELS, MAX_PIXELS), (MAX_PIXELS, MAX_PIXELS // 4)),
     ):
         Image.new("RGB", size, "red").save(tmp_path / "grid.png")
         head, _, content = picture(tmp_path).partition(",")

@@ -3,7 +3,7 @@
 import pytest
 
 from dcond.errors import ConfigError
-from dcond.report.block import AVERAGE
+from dcond.report.grouping import AVERAGE
 from dcond.report.settings_diff import differing_settings
 from dcond.report.sheets import count, marks, notes
 
@@ -119,7 +119,7 @@ def test_group_by_splits_by_what_was_asked_and_says_what_it_merges(names, write_
     found = report("method.lr")
     assert names(found.blocks[0]) == ["dm (method.lr=0.5)", "dm (method.lr=1.0)"]
     assert found.merged == ("method.steps",)
-    assert "runs of one row differ in what --group-by leaves out: method.steps" in notes(found)
+    assert "runs of one row differ in settings not in --group-by: method.steps" in notes(found)
     assert report().merged == ()
     with pytest.raises(
         ConfigError,
@@ -150,7 +150,7 @@ def test_of_one_configurations_runs_the_one_with_more_figures_counts(write_resul
     write_result("3", {"A": 0.7}, **same)
     ours, random = report().blocks[0].rows
     assert (ours.accuracies["A"].values, random.title) == ((0.5,), "random real images")
-    assert ours.figure("scores", "hlr").values == (0.1,)
+    assert ours.score("hlr").values == (0.1,)
 
 
 def test_failed_interrupted_unevaluated_and_missing_runs_are_marked(write_result, report):
@@ -188,7 +188,7 @@ def test_runs_of_several_devices_are_told_apart_in_a_note(write_result, report):
     write_result("a", {"A": 0.5}, device="cpu", versions={"torch": "2.11"})
     write_result("b", {"A": 0.5}, device="cuda", versions={"torch": "2.11"}, seed=1)
     assert notes(report()) == [
-        "runs of several devices: cpu (1), cuda (1); compare costs with care"
+        "runs with several devices: cpu (1), cuda (1); their costs may not be comparable"
     ]
 
 
@@ -260,39 +260,3 @@ def test_a_baseline_that_is_level_with_the_best_leaves_nothing_bold(write_result
         write_result(f"{seed}", means, seed=seed, baselines={"random": means})
         write_result(f"m{seed}", {"A": 0.3 + seed / 100}, seed=seed, method="m3d")
     assert not any(row.best for row in report().blocks[0].rows)
-
-
-def test_results_without_settings_are_split_where_a_seed_comes_twice(write_result, report):
-    for lr in (1, 2):
-        for seed in (0, 1):
-            write_result(f"dm_lr{lr}_seed{seed}", {"A": 0.5}, seed=seed, recorded=False, factor=1)
-    write_result("m3d_seed0", {"A": 0.5}, method="m3d", recorded=False, factor=1)
-    write_result("m3d_f2_seed0", {"A": 0.5}, method="m3d", recorded=False, factor=2)
-    (block,) = report().blocks
-    assert [(row.name, len(row.outcomes)) for row in block.rows] == [
-        ("dm (folder=dm_lr1)", 2),
-        ("dm (folder=dm_lr2)", 2),
-        ("m3d (factor=1)", 1),
-        ("m3d (factor=2)", 1),
-    ]
-
-
-def test_results_without_settings_whose_folders_say_nothing_are_a_row_each(
-    names, write_result, report
-):
-    for job in (0, 1, 2):
-        write_result(f"sweep/{job}", {"A": 0.5}, seed=0, recorded=False)
-    assert names(report().blocks[0]) == ["dm (folder=0)", "dm (folder=1)", "dm (folder=2)"]
-
-
-def test_results_with_and_without_settings_are_not_compared(write_result, report):
-    write_result("new", {"A": 0.5})
-    write_result("old", {"A": 0.5}, recorded=False)
-    assert [block.note for block in report().blocks] == ["", "settings not recorded"]
-
-
-def test_a_failed_run_without_settings_joins_the_only_row_it_can_be_of(write_result, report):
-    write_result("a", {"A": 0.5}, recorded=False)
-    write_result("b", status="failed", error="disk full", seed=1, recorded=False)
-    (block,) = report().blocks
-    assert marks(block.rows[0]) == "1 failed"

@@ -13,7 +13,7 @@ from dcond.report import text
 from dcond.report.collect import collect
 from dcond.report.grouping import build_report
 from dcond.report.sheets import Cell, Sheet, accuracy_sheet, cost_sheets, notes
-from dcond.report.terminal import fitted, show
+from dcond.report.terminal import show, split_columns
 
 EVIL = r"<script>alert(1)</script>|`a`*b*_c_[d](e)\f&g$h#i%{j}~^"
 
@@ -53,8 +53,8 @@ def test_the_terminal_shows_tables_costs_scores_and_what_is_missing(study):
     out = terminal(study)
     rows = [" ".join(line.split()) for line in out.splitlines()]
     assert "digits, protocol quick, ipc 1" in rows
-    assert "method A B average 95 % n" in rows
-    assert "dm 51.0 ± 1.0 40.0 ± 0.0 45.5 ± 0.5 ± 1.2 3/4" in rows
+    assert "method A B average std n" in rows
+    assert "dm 51.0 ± 2.5 40.0 ± 0.0 45.5 ± 1.2 0.5 3/4" in rows
     assert "1 failed" in rows
     assert "seed 3 missing" in rows  # of m3d
     assert (
@@ -81,14 +81,16 @@ def test_bold_on_a_terminal_is_the_best_alone(study):
         width=80, file=file, force_terminal=True, color_system="standard", legacy_windows=False
     )
     show(console, [accuracy_sheet(study.blocks[0])], [], [])
-    assert "\x1b[1m71.0 ± 1.0\x1b[0m" in file.getvalue()
+    assert "\x1b[1m71.0 ± 2.5\x1b[0m" in file.getvalue()
     assert "\x1b[1m51.0" not in file.getvalue()
     assert "\x1b[1m40.0" not in file.getvalue()
 
 
 def test_a_column_wider_than_the_terminal_is_a_part_of_its_own():
-    sheet = Sheet("title", ("method", "a" * 60, "b" * 60), ((Cell("dm"), Cell("1"), Cell("2")),))
-    assert [part.columns for part in fitted(sheet, 40)] == [
+    sheet = Sheet(
+        "title", "caption", ("method", "a" * 60, "b" * 60), ((Cell("dm"), Cell("1"), Cell("2")),)
+    )
+    assert [part.columns for part in split_columns(sheet, 40)] == [
         ("method", "a" * 60),
         ("method", "b" * 60),
     ]
@@ -104,8 +106,8 @@ def test_a_wide_sheet_becomes_several_that_fit_and_lose_nothing(width):
             "3",
         ),
     )
-    sheet = Sheet("title", columns, tuple(tuple(map(Cell, row)) for row in rows))
-    parts = list(fitted(sheet, width))
+    sheet = Sheet("title", "caption", columns, tuple(tuple(map(Cell, row)) for row in rows))
+    parts = list(split_columns(sheet, width))
     assert len(parts) == {40: 10, 80: 3, 200: 1}[width]
     assert tuple(name for part in parts for name in part.columns[1:]) == columns[1:]
     file = io.StringIO()
@@ -116,19 +118,19 @@ def test_a_wide_sheet_becomes_several_that_fit_and_lose_nothing(width):
 
 
 def test_an_average_its_interval_and_its_n_are_not_parted():
-    columns = ("method", *(f"Network-{index}" for index in range(5)), "average", "95 %", "n")
-    row = tuple(map(Cell, ("dm", *["50.0 ± 1.0"] * 6, "± 1.2", "3")))
+    columns = ("method", *(f"Network-{index}" for index in range(5)), "average", "std", "n")
+    row = tuple(map(Cell, ("dm", *["50.0 ± 1.0"] * 6, "1.2", "3")))
     for width in range(40, 110):
-        parts = list(fitted(Sheet("title", columns, (row,), tail=3), width))
+        parts = list(split_columns(Sheet("title", "caption", columns, (row,), tail=3), width))
         assert parts[-1].columns[-3:] == columns[-3:]
         assert sum(len(part.columns) - 1 for part in parts) == len(columns) - 1
 
 
 def test_a_study_of_four_networks_fits_eighty_columns_in_one_table():
-    columns = ("method", "ConvNet", "MLP", "ResNet", "ViT", "average", "95 %", "n")
-    row = tuple(map(Cell, ("random", *["51.2 ± 0.4"] * 5, "± 1.2", "3")))
+    columns = ("method", "ConvNet", "MLP", "ResNet", "ViT", "average", "std", "n")
+    row = tuple(map(Cell, ("random", *["51.2 ± 0.4"] * 5, "1.2", "3")))
     file = io.StringIO()
-    show(Console(width=80, file=file), [Sheet("title", columns, (row,), tail=3)], [], [])
+    show(Console(width=80, file=file), [Sheet("title", "caption", columns, (row,), tail=3)], [], [])
     assert " random  51.2 ± 0.4  51.2 ± 0.4" in file.getvalue()
     assert max(map(len, file.getvalue().splitlines())) <= 80
     assert file.getvalue().count("random") == 1
@@ -138,7 +140,7 @@ def test_many_notes_are_cut_on_a_terminal():
     file = io.StringIO()
     show(Console(width=80, file=file), [], [], [f"failed: {index}" for index in range(25)])
     assert "failed: 19\n" in file.getvalue()
-    assert file.getvalue().endswith("and 5 more; --out FOLDER writes them all\n")
+    assert file.getvalue().endswith("and 5 more; --out FOLDER writes all of them\n")
 
 
 def test_csv_has_a_line_per_row_and_network(study):
@@ -193,21 +195,21 @@ def all_sheets(report):
 def test_markdown(study):
     out = text.markdown(*all_sheets(study))
     assert (
-        "### digits, protocol quick, ipc 1\n\n| method | A | B | average | 95 % | n |\n|---|---:|---:|---:|---:|---:|\n"
-        in out
+        "### digits, protocol quick, ipc 1\n\nAccuracy in %, mean ± 95 % interval of the mean.\n\n"
+        "| method | A | B | average | std | n |\n|---|---:|---:|---:|---:|---:|\n" in out
     )
-    assert "| dm (1 failed) | 51.0 ± 1.0 | 40.0 ± 0.0 | 45.5 ± 0.5 | ± 1.2 | 3/4 |\n" in out
+    assert "| dm (1 failed) | 51.0 ± 2.5 | 40.0 ± 0.0 | 45.5 ± 1.2 | 0.5 | 3/4 |\n" in out
     assert (
-        "| m3d (seed 3 missing) | **71.0 ± 1.0** | 40.0 ± 0.0 | **55.5 ± 0.5** | ± 1.2 | 3/4 |\n"
+        "| m3d (seed 3 missing) | **71.0 ± 2.5** | 40.0 ± 0.0 | **55.5 ± 1.2** | 0.5 | 3/4 |\n"
         in out
     )
 
 
 def test_latex(study):
     out = text.latex(*all_sheets(study))
-    assert r"\caption{digits, protocol quick, ipc 1. Test accuracy" in out
-    assert "method & A & B & average & 95 \\% & n \\\\\n\\midrule\n" in out
-    assert r"m3d {\scriptsize (seed 3 missing)} & \textbf{71.0 $\pm$ 1.0} & 40.0 $\pm$ 0.0 &" in out
+    assert r"\caption{digits, protocol quick, ipc 1. Accuracy after the last epoch" in out
+    assert "method & A & B & average & std & n \\\\\n\\midrule\n" in out
+    assert r"m3d {\scriptsize (seed 3 missing)} & \textbf{71.0 $\pm$ 2.5} & 40.0 $\pm$ 0.0 &" in out
     assert out.count(r"\begin{tabular}{lrrrrr}") == 2
     assert out.count(r"\begin{table}") == out.count(r"\end{table}") == 3
     assert [line for line in out.splitlines() if line.startswith("% failed: ")]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dcond.errors import ConfigError, one_of
 from dcond.paths import conf_dir
 
-if TYPE_CHECKING:  # torch takes seconds to import, and --help does not need it
+if TYPE_CHECKING:  # torch is slow to import, and --help does not need it
     from dcond.data import Dataset, Summary
 
 EPILOG = """\
@@ -20,17 +20,21 @@ examples:
   dcond data info npz dataset.path=birds.npz         check a file of your own
   dcond data info image_folder dataset.path=birds/ dataset.size=64
 
-`dcond list datasets` shows every NAME; KEY=VALUE are the words that `dcond condense` takes for its data set.
+`dcond list datasets` shows every NAME; KEY=VALUE are overrides as `dcond condense` takes them.
 """
-READ = ("dataset", "paths", "hydra")  # the parts of a configuration that count here
+GROUPS = ("dataset", "paths", "hydra")  # the parts of a configuration that can be overridden
+VERBS = {
+    "prepare": "write its prepared form <data folder>/NAME.npz, after fetching it if needed",
+    "info": "load it, check it and show what it holds",
+}
 LIST_UP_TO = 20  # classes shown one by one
 
 
 def main(argv: list[str]) -> int:
-    """Run ``dcond data`` with the words after it and return the exit code.
+    """Run ``dcond data`` with its arguments and return the exit code.
 
     Raises:
-        DcondError: an unknown data set or setting, or data that cannot be had or used.
+        DcondError: an unknown data set or setting, or data that cannot be fetched or used.
     """
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -52,34 +56,29 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=raw,
     )
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="prepare|info")
-    for verb, text in (
-        ("prepare", "write its prepared form <data folder>/NAME.npz, fetching it if need be"),
-        ("info", "load it, check it and show what it holds"),
-    ):
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="|".join(VERBS))
+    for verb, text in VERBS.items():
+        description = f"{text[0].upper()}{text[1:]}."
         part = verbs.add_parser(
-            verb, help=text, description=f"{text[0].upper()}{text[1:]}.", epilog=EPILOG
+            verb, help=text, description=description, epilog=EPILOG, formatter_class=raw
         )
-        part.formatter_class = raw
+        part.add_argument("name", metavar="NAME", help="a data set of `dcond list datasets`")
+        # Without a default, argparse would call these required.
         part.add_argument(
-            "name", metavar="NAME", help="a data set, as dcond list datasets shows it"
-        )
-        # argparse would call what may be left out required, where it has no default
-        part.add_argument(
-            "settings",
-            metavar="KEY=VALUE",
-            nargs="*",
-            default=[],
-            help="settings, as dataset.size=64",
+            "settings", metavar="KEY=VALUE", nargs="*", default=[], help="such as dataset.size=64"
         )
     return parser
 
 
 def make_dataset(name: str, settings: list[str]) -> "Dataset":
-    """Compose ``conf/dataset/<name>.yaml`` with Hydra and make the data set it describes.
+    """Compose ``conf/dataset/<name>.yaml`` with Hydra and build the data set it describes.
+
+    Args:
+        name: of the file.
+        settings: overrides, ``KEY=VALUE``.
 
     Raises:
-        ConfigError: no such data set, or a setting that it does not have or that is out of range.
+        ConfigError: no such data set, or a setting that is unknown or out of range.
     """
     from hydra import compose, initialize_config_dir
     from hydra.errors import HydraException
@@ -89,10 +88,8 @@ def make_dataset(name: str, settings: list[str]) -> "Dataset":
     from dcond.cli.overrides import check_override_syntax, hydra_error_message, quote_paths
 
     check_override_syntax(settings)
-    if not any(
-        word.startswith("hydra.searchpath=") for word in settings
-    ):  # which may add data sets
-        one_of("data set", name, _packaged())
+    if not any(setting.startswith("hydra.searchpath=") for setting in settings):
+        one_of("data set", name, _packaged())  # a search path may add others
     try:
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
             node = compose(
@@ -100,10 +97,11 @@ def make_dataset(name: str, settings: list[str]) -> "Dataset":
             ).dataset
     except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise ConfigError(hydra_error_message(error)) from error
-    for word in settings:
-        if word.lstrip("+~").partition("=")[0].split(".")[0] not in READ:
+    for setting in settings:
+        if setting.lstrip("+~").partition("=")[0].split(".")[0] not in GROUPS:
             raise ConfigError(
-                f"{word} is no setting of a data set; allowed: dataset.KEY=VALUE, paths.data=FOLDER."
+                f"{setting} is not a setting of a data set; allowed: dataset.KEY=VALUE, "
+                "paths.data=FOLDER."
             )
     dataset: Dataset = build(node, f"dataset={name}")
     return dataset
@@ -116,8 +114,8 @@ def _packaged() -> list[str]:
 def _prepare(dataset: "Dataset", choice: str) -> None:
     if dataset.name != choice and dataset.name in _packaged():
         raise ConfigError(
-            f"dataset.name={dataset.name} is another data set of dcond's, which reads {dataset.name}.npz; "
-            "give a name of its own."
+            f"dataset.name={dataset.name} is the name of another data set of dcond, which reads "
+            f"{dataset.name}.npz; choose another name."
         )
     file: Path | None = dataset.prepare()
     if file is None:
@@ -133,37 +131,37 @@ def _show(summary: "Summary") -> None:
 
     console = Console(highlight=False)
     facts = Table(show_header=False, box=None, pad_edge=False)
-    for what, value in _facts(summary):
+    for what, value in _facts(summary).items():
         facts.add_row(what, value)
     console.print(facts)
-    if len(summary.class_names) <= LIST_UP_TO:
+    names = summary.real.class_names
+    if len(names) <= LIST_UP_TO:
         classes = Table("label", "class", "train", "test", box=None, pad_edge=False)
         for column in (0, 2, 3):
             classes.columns[column].justify = "right"
-        for label, name in enumerate(summary.class_names):
-            train, test = summary.train_counts[label], summary.test_counts[label]
+        rows = zip(names, summary.train_counts, summary.test_counts, strict=True)
+        for label, (name, train, test) in enumerate(rows):
             classes.add_row(str(label), Text(name), f"{train:,}", f"{test:,}")
         console.print()
         console.print(classes)
 
 
-def _facts(summary: "Summary") -> list[tuple[str, str]]:
-    colours = "1 channel (grey)" if summary.channels == 1 else "3 channels (colour)"
-    return [
-        ("name", summary.name),
-        ("images", f"{summary.train:,} train, {summary.test:,} test"),
-        ("size", f"{summary.height} x {summary.width} pixels (height x width), {colours}"),
-        ("classes", f"{len(summary.class_names)}"),
-        ("train per class", _spread(summary.train_counts)),
-        ("test per class", _spread(summary.test_counts)),
-        ("mean", " ".join(f"{value:.4f}" for value in summary.mean)),
-        ("std", " ".join(f"{value:.4f}" for value in summary.std)),
-        (
-            "in memory" if summary.in_memory else "on disk",
-            f"{summary.size_bytes / 1e6:,.1f} MB of 8-bit pixels",
-        ),
-    ]
+def _facts(summary: "Summary") -> dict[str, str]:
+    real, spec = summary.real, summary.real.spec
+    colours = "1 channel (grey)" if spec.channels == 1 else "3 channels (colour)"
+    place = "in memory" if summary.in_memory else "on disk"
+    return {
+        "name": real.name,
+        "images": f"{len(real.train):,} train, {len(real.test):,} test",
+        "size": f"{spec.height} x {spec.width} pixels (height x width), {colours}",
+        "classes": f"{len(real.class_names)}",
+        "train per class": _range(summary.train_counts),
+        "test per class": _range(summary.test_counts),
+        "mean": " ".join(f"{value:.4f}" for value in real.mean),
+        "std": " ".join(f"{value:.4f}" for value in real.std),
+        place: f"{summary.size_bytes / 1e6:,.1f} MB of 8-bit pixels",
+    }
 
 
-def _spread(counts: tuple[int, ...]) -> str:
+def _range(counts: tuple[int, ...]) -> str:
     return f"min {min(counts):,}, median {statistics.median(counts):,g}, max {max(counts):,}"

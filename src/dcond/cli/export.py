@@ -1,4 +1,4 @@
-"""``dcond export``: a synthetic set in formats that other programs read."""
+"""``dcond export``: write a synthetic set in formats that other programs read."""
 
 import argparse
 import re
@@ -7,14 +7,12 @@ import tempfile
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dcond.errors import ArtefactError, ConfigError, UnsupportedError, first_line
 from dcond.paths import write_atomically
 
-if TYPE_CHECKING:  # torch takes seconds to import, and --help does not need it
-    from torch import Tensor
-
+if TYPE_CHECKING:  # torch is slow to import, and --help does not need it
     from dcond.types import ImageSpec, SyntheticSet
 
 SUFFIXES = {"png": "", "npz": ".npz", "pt": ".pt"}
@@ -22,23 +20,23 @@ EPILOG = """\
 formats:
   png   a folder with one folder per class and one 8-bit file per image
   npz   images float32 (n, h, w, c) in [0, 1], labels, class_names, mean, std and factor
-  pt    a dict of two tensors, images (n, c, h, w) and labels: decoded, and normalised by the mean and std in the
-        public DC, DSA and DM code where it has the data set (else, or where it is whitened, by the set's own), so that
-        its evaluators can use it
+  pt    a dict of two tensors, images (n, c, h, w) and labels: decoded, and normalised by the mean
+        and std in the public DC, DSA and DM code, so that its evaluators can use it; by the set's
+        own if that code does not have the data set, or if the set is whitened
 
 examples:
   dcond export outputs/condense/m3d_digits_ipc1/TIME --to png
-  dcond export RUN --to npz --decoded --out digits.npz   what networks train on, where a factor was used
+  dcond export RUN --to npz --decoded --out digits.npz   unpacked images, if a factor was used
 """
 
 
 def main(argv: list[str]) -> int:
-    """Run ``dcond export`` with the words after it and return the exit code.
+    """Run ``dcond export`` with its arguments and return the exit code.
 
     Raises:
-        ArtefactError: the set cannot be read, or its export not be written.
+        ArtefactError: the set cannot be read, or the output cannot be written.
         ConfigError: the output exists.
-        UnsupportedError: the images have no PNG form.
+        UnsupportedError: the images cannot be stored as PNG files.
     """
     arguments = _parser().parse_args(argv)
     kind, source = arguments.to, Path(arguments.run)
@@ -46,7 +44,7 @@ def main(argv: list[str]) -> int:
     out = Path(arguments.out) if arguments.out else folder / f"export_{kind}{SUFFIXES[kind]}"
     if out.exists():
         raise ConfigError(
-            f"{out} exists and is never overwritten; remove it or choose another --out."
+            f"{out} exists and is not overwritten; remove it or choose another --out."
         )
     from dcond import artefact
 
@@ -73,28 +71,28 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("run", metavar="RUN", help="a run folder, or a synthetic.safetensors")
     parser.add_argument("--to", required=True, choices=SUFFIXES, help="the format")
-    parser.add_argument("--out", metavar="PATH", help="where to; RUN/export_FORMAT if not given")
+    parser.add_argument("--out", metavar="PATH", help="output; default: RUN/export_FORMAT")
     parser.add_argument(
-        "--decoded", action="store_true", help="unpack a multi-formation factor; pt always does"
+        "--decoded", action="store_true", help="unpack images of a factor; pt always does"
     )
     return parser
 
 
 def write_png(synthetic: "SyntheticSet", out: Path, decoded: bool) -> str:
-    """Write ``CLASS/ROW.png`` for every image: 8 bits, clipped to [0, 1]; a soft label counts as its largest entry.
+    """Write ``CLASS/ROW.png`` for every image, 8 bits, clipped to [0, 1]; return a summary.
 
-    A factor that is still to be decoded stands in each file, where
-    :mod:`dcond.importers.image_folder` reads it.
+    The class of a soft label is its largest entry. Each file stores a factor that is still to be
+    decoded, for :mod:`dcond.importers.image_folder`.
 
     Raises:
-        UnsupportedError: neither one channel nor three.
+        UnsupportedError: the images have neither one channel nor three.
     """
     from PIL import Image
 
     from dcond.importers.image_folder import packing
 
     images, labels = synthetic.decoded() if decoded else (synthetic.images, synthetic.labels)
-    facts = None if decoded else packing(synthetic.factor, synthetic.align_corners)
+    info = None if decoded else packing(synthetic.factor, synthetic.align_corners)
     if images.shape[1] not in (1, 3):
         raise UnsupportedError(
             f"PNG files have 1 or 3 channels, these images {images.shape[1]}; export to npz."
@@ -107,83 +105,80 @@ def write_png(synthetic: "SyntheticSet", out: Path, decoded: bool) -> str:
         for row, (pixels, label) in enumerate(zip(levels, classes.tolist(), strict=True)):
             file = folder / folders[label] / f"{row:05d}.png"
             file.parent.mkdir(exist_ok=True)
-            Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels).save(
-                file, pnginfo=facts
-            )
+            image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
+            image.save(file, pnginfo=info)
 
     _write_folder(out, fill)
-    return f"{len(levels)} images{_packed(synthetic, decoded)} in {len(set(classes.tolist()))} class folders"
+    count = len(set(classes.tolist()))
+    return f"{len(levels)} images{_packed(synthetic, decoded)} in {count} class folders"
 
 
 def write_npz(synthetic: "SyntheticSet", out: Path, decoded: bool) -> str:
-    """Write float32 (n, h, w, c) in [0, 1] with labels, class names, mean, std and the factor still to be decoded."""
+    """Write float32 images (n, h, w, c) in [0, 1] and all that their use requires; return a summary."""
     import numpy as np
 
     images, labels = synthetic.decoded() if decoded else (synthetic.images, synthetic.labels)
 
+    arrays: dict[str, Any] = {
+        "images": images.permute(0, 2, 3, 1).contiguous().numpy(),
+        "labels": labels.numpy(),
+        "class_names": np.array(synthetic.class_names, dtype=np.str_),
+        "mean": np.array(synthetic.mean, dtype=np.float32),
+        "std": np.array(synthetic.std, dtype=np.float32),
+        "factor": np.array(1 if decoded else synthetic.factor),
+        "align_corners": np.array(synthetic.align_corners and not decoded),
+    }
+
     def fill(path: Path) -> None:
-        with path.open("wb") as file:  # by name, savez would add a suffix
-            np.savez(
-                file,
-                images=images.permute(0, 2, 3, 1).contiguous().numpy(),
-                labels=labels.numpy(),
-                class_names=np.array(synthetic.class_names, dtype=np.str_),
-                mean=np.array(synthetic.mean, dtype=np.float32),
-                std=np.array(synthetic.std, dtype=np.float32),
-                factor=np.array(1 if decoded else synthetic.factor),
-                align_corners=np.array(synthetic.align_corners and not decoded),
-            )
+        with path.open("wb") as file:  # savez would add a suffix to a name
+            np.savez(file, **arrays)
 
     write_atomically(out, fill)
     return f"{len(images)} images{_packed(synthetic, decoded)}"
 
 
 def _packed(synthetic: "SyntheticSet", decoded: bool) -> str:
-    return (
-        ""
-        if decoded or synthetic.factor == 1
-        else f", each holding {synthetic.factor**2} (--decoded unpacks)"
-    )
+    if decoded or synthetic.factor == 1:
+        return ""
+    return f", each holding {synthetic.factor**2} (--decoded unpacks)"
 
 
 def write_pt(synthetic: "SyntheticSet", out: Path, decoded: bool = True) -> str:
-    """Write ``{"images", "labels"}``: decoded whatever ``decoded`` says, normalised by :func:`dc_spec`."""
+    """Write ``{"images", "labels"}``, always decoded, normalised by :func:`dc_spec`."""
     import torch
 
     images, labels = synthetic.decoded()
     spec, whose = dc_spec(synthetic)
-    content: dict[str, Tensor] = {"images": spec.normalise(images).contiguous(), "labels": labels}
+    content = {"images": spec.normalise(images).contiguous(), "labels": labels}
     write_atomically(out, lambda path: torch.save(content, path))
     return f"{len(images)} images, normalised by {whose} mean and std"
 
 
 def dc_spec(synthetic: "SyntheticSet") -> tuple["ImageSpec", str]:
-    """Return the spec with the DC code's mean and std where it has the set's data set, and whose they are.
+    """Return the spec with the DC code's mean and std, and whose mean and std they are.
 
-    A whitened set keeps its own.
+    A whitened set, and one of a data set that the DC code does not have, keep their own.
     """
     from dataclasses import replace
 
     from dcond.data.statistics import LEGACY
 
-    if synthetic.whitening is not None:  # those are of images that are not whitened
+    if synthetic.whitening is not None:  # the DC code's images are not whitened
         return synthetic.spec, "the set's own whitening,"
     name = synthetic.metadata.get("dataset", "")
     mean, std = LEGACY.get(name, ((), ()))
-    if len(mean) != synthetic.spec.channels:  # unknown, or another set of that name
+    if len(mean) != synthetic.spec.channels:  # unknown, or another set with that name
         return synthetic.spec, "the set's own"
     return replace(synthetic.spec, mean=mean, std=std), f"the public DC code's {name}"
 
 
 def class_folders(class_names: tuple[str, ...]) -> list[str]:
-    """Return a folder name per class that any file system takes, all different where letter case is ignored."""
+    """Return distinct folder names for the classes that are valid on all file systems."""
     folders: list[str] = []
     taken: set[str] = set()
     for label, name in enumerate(class_names):
-        folder = (
-            re.sub(r"[^\w .+-]", "_", unicodedata.normalize("NFC", name))[:50].strip(" .")
-            or "class"
-        )
+        folder = re.sub(r"[^\w .+-]", "_", unicodedata.normalize("NFC", name))[:50].strip(" .")
+        folder = folder or "class"
         if re.fullmatch(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\..*)?", folder):  # devices on Windows
             folder = f"_{folder}"
         while _folded(folder) in taken:
@@ -198,7 +193,7 @@ def _folded(name: str) -> str:
 
 
 def _write_folder(out: Path, fill: Callable[[Path], None]) -> None:
-    """Let ``fill`` fill a temporary folder beside ``out``, then rename it; a failure leaves nothing."""
+    """Let ``fill`` fill a temporary folder beside ``out`` and rename it; a failure removes it."""
     temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
     try:
         fill(temporary)

@@ -2,6 +2,7 @@
 
 import inspect
 import pkgutil
+import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -132,7 +133,7 @@ def build(node: Any, option: str) -> Any:
     for missing in sorted(OmegaConf.missing_keys(node)):
         raise ConfigError(f"{option} needs {missing}; add {missing}=... to the command.")
     try:
-        validate_targets(OmegaConf.to_container(node, resolve=True), group)
+        validate_targets(OmegaConf.to_container(node, resolve=True), group, node)
         return instantiate(node, _convert_="all")
     except InstantiationException as error:
         cause: BaseException | None = error
@@ -151,12 +152,13 @@ def build(node: Any, option: str) -> Any:
         raise ConfigError(f"{option}: {first_line(error)}") from error
 
 
-def validate_targets(node: Any, where: str) -> None:
+def validate_targets(node: Any, where: str, unresolved: Any = None) -> None:
     """Check the settings of every ``_target_`` in a node against its signature, inner ones first.
 
     Args:
         node: plain containers, interpolations resolved.
         where: the node's key on the command line, such as ``method``.
+        unresolved: the node before interpolation: a part ``${model}`` is named by the key ``model``.
 
     Raises:
         ConfigError: a setting is unknown, missing, or of a wrong type or range.
@@ -167,7 +169,14 @@ def validate_targets(node: Any, where: str) -> None:
     if not isinstance(node, Mapping):
         return
     for key, part in node.items():
-        validate_targets(part, f"{where}.{key}")
+        written, place = None, f"{where}.{key}"
+        if isinstance(unresolved, DictConfig):
+            if OmegaConf.is_interpolation(unresolved, key):
+                text = OmegaConf.to_yaml(OmegaConf.masked_copy(unresolved, key)).strip()
+                place = next(iter(re.findall(r"^\w+: \$\{([\w.]+)\}$", text)), place)
+            else:
+                written = unresolved[key]
+        validate_targets(part, place, written)
     if "_target_" in node:
         settings = {key: value for key, value in node.items() if not key.startswith("_")}
         complete = "_args_" not in node and not node.get("_partial_")

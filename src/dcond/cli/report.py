@@ -1,4 +1,4 @@
-"""``dcond report``: tables, figures and a page from the ``result.json`` files of any number of runs."""
+"""``dcond report``: tables, figures and a page from the ``result.json`` files of many runs."""
 
 import argparse
 import sys
@@ -6,42 +6,42 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dcond.errors import DcondError, UnsupportedError
-from dcond.paths import write_atomically
+from dcond.paths import write_bytes, write_text
 
-if TYPE_CHECKING:  # these take a second to import, and --help does not need them
-    from dcond.report.figure_style import Drawing
+if TYPE_CHECKING:  # imported on use: they take a second, and --help does not need them
+    from dcond.report.figures import Drawing
     from dcond.report.grouping import Report
 
 FORMATS = ("table", "csv", "md", "tex")
 EPILOG = """\
 examples:
-  dcond report outputs                              a table per data set and ipc, also while a sweep is running
-  dcond report outputs --out report                 and report/index.html, CSV, Markdown, LaTeX, figures
-  dcond report outputs --format csv > runs.csv      data and nothing else on stdout
-  dcond report outputs --group-by method.lr,init    split a method's rows by these settings only
+  dcond report outputs                            a table per data set and ipc; also during a sweep
+  dcond report outputs --out report               and report/index.html, CSV, Markdown, LaTeX, PNG
+  dcond report outputs --format csv > runs.csv    only the data on stdout
+  dcond report outputs --group-by method.lr,init  split a method's rows by these settings only
 
-Runs that differ in nothing but the seed make a row; without --group-by, every other setting that differs splits it.
+Runs that differ only in the seed form a row. Every other differing setting splits it, unless
+--group-by names the settings that do.
 """
 
 
 def main(argv: list[str]) -> int:
-    """Run ``dcond report`` with the words after it and return the exit code.
+    """Run ``dcond report`` with its arguments and return the exit code.
 
     Raises:
-        ConfigError: no such path, nothing under it, or no such setting.
+        ConfigError: a path does not exist, there are no results, or a setting is unknown.
         DcondError: the report cannot be written.
     """
     arguments = _parser().parse_args(argv)
     from dcond.report.collect import collect
     from dcond.report.grouping import build_report
 
-    group_by = (
-        None
-        if arguments.group_by is None
-        else [name for name in arguments.group_by.split(",") if name]
-    )
-    report = build_report(collect(map(Path, arguments.paths)), group_by)
-    _print(report, arguments.format)
+    names = arguments.group_by and list(filter(None, arguments.group_by.split(",")))
+    report = build_report(collect(map(Path, arguments.paths)), names)
+    if arguments.format == "table":
+        _print_tables(report)
+    else:
+        print(texts(report)[arguments.format], end="")
     if arguments.out is not None:
         folder = Path(arguments.out)
         try:
@@ -49,17 +49,16 @@ def main(argv: list[str]) -> int:
         except OSError as error:
             reason = f"{error.strerror or error}. Free some space or choose another --out."
             raise DcondError(f"cannot write {error.filename or folder}: {reason}") from error
-        print(
-            f"-> {folder / 'index.html'}",
-            file=sys.stdout if arguments.format == "table" else sys.stderr,
-        )
+        stream = sys.stdout if arguments.format == "table" else sys.stderr
+        print(f"-> {folder / 'index.html'}", file=stream)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dcond report",
-        description="Show what runs have found: mean, spread and number of seeds for each method, data set and ipc.",
+        description="Show the results of runs: the mean accuracy with its 95 % interval, the "
+        "standard deviation and the number of seeds for each method, data set and ipc.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -67,12 +66,12 @@ def _parser() -> argparse.ArgumentParser:
         "paths", metavar="PATH", nargs="+", help="run folders, sweeps, or any folders above them"
     )
     parser.add_argument(
-        "--group-by", metavar="KEY,…", help="the settings that split a method's rows, as method.lr"
+        "--group-by", metavar="KEY,…", help="settings that split a method's rows, as method.lr"
     )
     parser.add_argument(
         "--out",
         metavar="FOLDER",
-        help="also write everything there; what it wrote before is replaced",
+        help="also write everything to this folder; an earlier report in it is replaced",
     )
     parser.add_argument(
         "--format", choices=FORMATS, default="table", help="what to print (default: %(default)s)"
@@ -80,64 +79,55 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _print(report: "Report", kind: str) -> None:
+def _print_tables(report: "Report") -> None:
     from rich.console import Console
 
-    from dcond.report import sheets as layout
-    from dcond.report import terminal as console
+    from dcond.report import sheets, terminal
 
-    if kind != "table":
-        print(texts(report)[kind], end="")
-        return
-    sheets = [layout.accuracy_sheet(block) for block in report.blocks]
-    console.show(Console(highlight=False), sheets, layout.cost_sheets(report), layout.notes(report))
+    tables = [sheets.accuracy_sheet(block) for block in report.blocks]
+    console = Console(highlight=False)
+    terminal.show(console, tables, sheets.cost_sheets(report), sheets.notes(report))
 
 
 def texts(report: "Report") -> dict[str, str]:
     """Return the report in every text format, by file suffix."""
-    from dcond.report import sheets as layout
-    from dcond.report import text
+    from dcond.report import sheets, text
 
-    sheets = [layout.accuracy_sheet(block) for block in report.blocks]
-    costs, notes = layout.cost_sheets(report), layout.notes(report)
+    tables = [sheets.accuracy_sheet(block) for block in report.blocks]
+    costs, notes = sheets.cost_sheets(report), sheets.notes(report)
     return {
         "csv": text.as_csv(report),
-        "md": text.markdown(sheets, costs, notes),
-        "tex": text.latex(sheets, costs, notes),
+        "md": text.markdown(tables, costs, notes),
+        "tex": text.latex(tables, costs, notes),
     }
 
 
 def write(report: "Report", folder: Path) -> None:
-    """Write ``index.html``, ``report.csv``, ``.md``, ``.tex`` and ``figures/``; without matplotlib no figures.
+    """Write ``index.html``, ``report.csv``, ``.md``, ``.tex`` and ``figures/``.
+
+    Without matplotlib there are no figures.
 
     Raises:
-        OSError: something cannot be written.
+        OSError: a file cannot be written.
     """
     from dcond.report.html import page
 
-    drawings = _drawings(report)
-    (folder / "figures").mkdir(parents=True, exist_ok=True)
+    drawings = _draw(report)
+    figures = folder / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
     for suffix, content in texts(report).items():
-        _write(folder / f"report.{suffix}", content.encode())
+        write_text(folder / f"report.{suffix}", content)
     for drawing in drawings:
-        _write(folder / "figures" / f"{drawing.name}.png", drawing.png)
-        _write(folder / "figures" / f"{drawing.name}.svg", drawing.svg.encode())
-    _write(folder / "index.html", page(report, drawings).encode())
+        write_bytes(figures / f"{drawing.name}.png", drawing.png)
+        write_text(figures / f"{drawing.name}.svg", drawing.svg)
+    write_text(folder / "index.html", page(report, drawings))
 
 
-def _drawings(report: "Report") -> "list[Drawing]":
-    from dcond.report.figures import draw
-    from dcond.report.run_files import curves
+def _draw(report: "Report") -> "list[Drawing]":
+    from dcond.report.figures import draw, read_curves
 
     try:
-        return draw(report, curves(report.outcomes))
+        return draw(report, read_curves(report.runs))
     except UnsupportedError as error:
         print(f"dcond: no figures: {error}", file=sys.stderr)
         return []
-
-
-def _write(file: Path, content: bytes) -> None:
-    def fill(path: Path) -> None:
-        path.write_bytes(content)
-
-    write_atomically(file, fill)

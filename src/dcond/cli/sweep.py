@@ -214,8 +214,8 @@ def _jobs(folder: Path) -> tuple[dict[Path, list[str]], dict[Path, str]]:
     reasons: dict[Path, str] = {}
     with suppress(ConfigError):  # raised where no job has a result or a folder
         found = collect([folder])
-        jobs = {run.folder: _saved_overrides(run.folder) for run in found.outcomes}
-        for run in found.outcomes:
+        jobs = {run.folder: _saved_overrides(run.folder) for run in found.runs}
+        for run in found.runs:
             if run.status != "done":
                 reasons[run.folder] = (
                     f"failed: {run.error}" if run.status == "failed" else run.error

@@ -1,4 +1,4 @@
-"""Real data sets: each class is one kind of source, and ``load`` gives :class:`~dcond.types.RealData`."""
+"""Real data sets: one class per source; ``load`` gives :class:`~dcond.types.RealData`."""
 
 from dcond.data.archive import Archive
 from dcond.data.base import CachedDataset, Dataset
@@ -11,12 +11,12 @@ from dcond.data.torchvision_set import TorchvisionSet
 
 __all__ = [
     "Archive",
+    "CachedDataset",
     "Dataset",
     "Digits",
     "ImageFolder",
     "Npz",
     "Prepared",
-    "CachedDataset",
     "Summary",
     "TorchvisionSet",
     "read_prepared",

@@ -1,85 +1,88 @@
-"""What every data set is: settings that are checked when it is made, and :meth:`Dataset.load`."""
+"""The base classes of data sets: settings, and loading as :class:`~dcond.types.RealData`."""
 
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
-from dcond.data.placement import check_keep, place_split, places, split_of
+from dcond.data.placement import choose_places, make_split, place_split
 from dcond.data.prepared import Prepared, read_prepared, write_prepared
-from dcond.data.statistics import Statistics, check_stats, statistics
+from dcond.data.statistics import LEGACY, Statistics, statistics
 from dcond.errors import require
+from dcond.settings import settings
 from dcond.types import RealData, Split
 
-NAME = r"[A-Za-z0-9][\w.-]*"  # of a data set: it is part of names of files
+NAME = r"[A-Za-z0-9][\w.-]*"  # of a data set: it is part of file names
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Dataset(ABC):
-    """A source of labelled images. Making one reads nothing; :meth:`load` does.
+    """A source of labelled images. The constructor reads nothing; :meth:`load` does.
 
     Args:
-        name: how tables and files call it: letters, digits, ``_``, ``.`` and ``-``.
-        flip: whether a mirrored image keeps its class; augmentations read it.
-        stats: "pixel" measures mean and std on the training split, "sample" on 10,000 of its images
-            at most; "legacy" takes the constants of the public DC code, for the sets that have
-            them.
-        keep: where the images stay: "device", "host" (memory), "disk", or "auto": the first with
-            room (:func:`~dcond.data.placement.places`). Changes no number.
+        name: in tables and file names: letters, digits, ``_``, ``.`` and ``-``.
+        flip: whether a mirrored image keeps its class; read by augmentations.
+        stats: "pixel" measures mean and std on the training split, "sample" on at most 10,000 of
+            its images; "legacy" takes the constants of the public DC code, if it has the set.
+        keep: where the images stay: "device", "host" (memory), "disk", or "auto", the first with
+            room (:func:`~dcond.data.placement.choose_places`). Changes no number.
+
+    Example:
+        >>> real = Digits().load("cuda")
     """
 
     name: str
     flip: bool = False
-    stats: str = "pixel"
-    keep: str = "auto"
+    stats: Literal["pixel", "sample", "legacy"] = "pixel"
+    keep: Literal["auto", "device", "host", "disk"] = "auto"
 
     def __post_init__(self) -> None:
         require(
-            re.fullmatch(NAME, str(self.name)) is not None,
-            f"dataset.name={self.name!r} cannot name a file; allowed: letters, digits, '_', '.' and '-'.",
+            re.fullmatch(NAME, self.name) is not None,
+            f"dataset.name={self.name!r} cannot be part of a file name; "
+            "allowed: letters, digits, '_', '.' and '-'.",
         )
         require(
-            isinstance(self.flip, bool),
-            f"dataset.flip={self.flip!r} is unknown; allowed: true, false.",
+            self.stats != "legacy" or self.name in LEGACY,
+            f"dataset.stats=legacy has no published constants for {self.name!r}; "
+            f"allowed: {', '.join(LEGACY)}. Use dataset.stats=pixel.",
         )
-        check_stats(self.stats, self.name)
-        check_keep(self.keep)
 
     @abstractmethod
     def arrays(self) -> Prepared:
         """Return both splits, checked; large images are read only when they are indexed."""
 
     def prepare(self) -> Path | None:
-        """Write the prepared form and return its path, or None where there is nothing to gain by it."""
+        """Write the prepared form and return its path; None for sets that need none."""
         return None
 
     def load(self, device: torch.device | str = "cpu") -> RealData:
         """Read the data set for use on ``device``.
 
         Raises:
-            DataError: it cannot be had, or something in it cannot be used.
+            DataError: it cannot be fetched or read, or breaks a rule.
         """
         device, data = torch.device(device), self.arrays()
-        train_place, test_place = places(self.name, data, self.keep, device)
-        train = split_of(data.train_images, data.train_labels, train_place)
+        train_place, test_place = choose_places(self.name, data, self.keep, device)
+        train = make_split(data.train_images, data.train_labels, train_place)
         mean, std = self.statistics(train, data)
-        test = split_of(data.test_images, data.test_labels, test_place)
+        test = make_split(data.test_images, data.test_labels, test_place)
         splits = place_split(train, train_place, device), place_split(test, test_place, device)
         return RealData(self.name, *splits, data.class_names, mean, std)
 
     def statistics(self, train: Split, data: Prepared) -> Statistics:
-        """Return mean and std of the training split, per channel, as ``stats`` says; ``data`` is where it is from."""
+        """Return mean and std per channel of the training split, which was made from ``data``."""
         return statistics(train, self.stats, self.name)
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class CachedDataset(Dataset):
-    """A data set that is costly to make: the first use writes ``<data_dir>/<name>.npz``, later ones read it.
+    """A data set that is read from ``<data_dir>/<name>.npz``, which the first use writes.
 
     Args:
-        data_dir: folder of prepared files. A file brought from elsewhere is used just as well.
+        data_dir: folder of prepared files. A file copied from another machine works as well.
     """
 
     data_dir: str
@@ -91,10 +94,10 @@ class CachedDataset(Dataset):
 
     @property
     def elsewhere(self) -> str:
-        """The way out of a machine that cannot fetch this data set."""
+        """How to prepare the data set on another machine, for messages."""
         return (
-            f"Run 'dcond data prepare {self.name}' on a machine with a network, then copy {self.file.name} to "
-            f"{self.data_dir!r} (or set DCOND_DATA to its folder)."
+            f"Run 'dcond data prepare {self.name}' on a machine with a network, then copy "
+            f"{self.file.name} to {self.data_dir!r} (or set DCOND_DATA to its folder)."
         )
 
     @abstractmethod
@@ -102,7 +105,7 @@ class CachedDataset(Dataset):
         """Fetch or find the images and return both splits, checked."""
 
     def prepare(self) -> Path:
-        """Write the prepared form unless it is there already, in which case it is checked."""
+        """Write the prepared form; a file that exists is checked instead."""
         if self.file.is_file():
             self.arrays()
         else:
@@ -110,7 +113,7 @@ class CachedDataset(Dataset):
         return self.file
 
     def arrays(self) -> Prepared:
-        """Return both splits from the prepared form, which is made if it is missing."""
+        """Return both splits from the prepared form, which is made if missing."""
         if not self.file.is_file():
             write_prepared(self.file, self.make())
         return read_prepared(self.file, on_disk=True)

@@ -1,13 +1,13 @@
-"""Image files of any kind and size to uint8 images of one shape, decoded when they are wanted."""
+"""Image files of any type and size as uint8 images of one shape, decoded on demand."""
 
 import itertools
 import struct
 import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -16,19 +16,22 @@ from PIL import Image, ImageOps
 
 from dcond.data.folder_listing import Files, Listing
 from dcond.data.prepared import Prepared, check_prepared
-from dcond.errors import DataError, one_of, require
+from dcond.errors import DataError
+from dcond.settings import PositiveInt, settings
 
 Shape = tuple[int, int, int]  # height, width, channels
+Resize = Literal["crop", "squash", "pad"]
+Channels = Literal["auto", 1, 3]
 
 PAD = 128  # mid-grey, as multi-formation pads its cells
 GREY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I")
 ORIENTATION = 0x0112  # EXIF tag
-TURNED = (5, 6, 7, 8)  # its values that mean a quarter
+TURNED = (5, 6, 7, 8)  # its values for a rotation by 90 degrees
 BITS = 258  # TIFF tag: bits per sample
 GREY_16 = ("PNG", "PPM")  # formats whose mode "I" holds 16 bits
-_SIDE = "Give the side to bring them to, as dataset.size=64."
+_SET_SIZE = "Set the side that they are scaled to, such as dataset.size=64."
 _BILINEAR = Image.Resampling.BILINEAR
-# Whatever Pillow raises on a file that is damaged or no image.
+# What Pillow raises for a file that is damaged or not an image.
 _IMAGE_ERRORS = (
     OSError,
     SyntaxError,
@@ -40,88 +43,78 @@ _IMAGE_ERRORS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class ImageRule:
-    """How image files of unlike size and colour become one shape.
+    """How image files of different sizes and colours become one shape.
 
     Args:
         size: side of the square images in pixels; None keeps the size, which must then be the same
             for all.
-        resize: "crop" scales the short side to ``size`` and cuts the middle out; "squash" scales
-            both sides; "pad" scales the long side and fills with mid-grey. Bilinear, with low-pass
-            where it shrinks.
+        resize: "crop" scales the short side to ``size`` and cuts out the middle; "squash" scales
+            both sides; "pad" scales the long side and fills with mid-grey. Bilinear, with a
+            low-pass filter when shrinking.
         channels: 1, 3, or "auto": 3 unless every image is grey.
     """
 
-    size: int | None = None
-    resize: str = "crop"
-    channels: int | str = "auto"
-
-    def __post_init__(self) -> None:
-        whole = isinstance(self.size, int) and not isinstance(self.size, bool) and self.size >= 1
-        require(
-            self.size is None or whole,
-            f"dataset.size={self.size!r} must be a whole number of pixels or null.",
-        )
-        one_of("dataset.resize", self.resize, ("crop", "squash", "pad"))
-        require(
-            self.channels in (1, 3, "auto"),
-            f"dataset.channels={self.channels!r} is unknown; allowed: auto, 1, 3.",
-        )
+    size: PositiveInt | None = None
+    resize: Resize = "crop"
+    channels: Channels = "auto"
 
     def decode(self, listing: Listing) -> Prepared:
         """Return both splits of a listing; an image is read when it is indexed.
 
         Raises:
-            DataError: an image's size or colour must be known and the file cannot be read, or sizes
-                differ and ``size`` is None; the message names the file.
+            DataError: a header that is needed for size or colour cannot be read, or sizes differ
+                and ``size`` is None; the message names the file.
         """
         shape = self._shape(itertools.chain(listing.train_files, listing.test_files))
-        rule = {} if self.size is None else {"resize": np.array(self.resize)}
-        return check_prepared(
-            {
-                "train_images": DecodedImages(self, listing.train_files, shape),
-                "train_labels": listing.train_labels,
-                "test_images": DecodedImages(self, listing.test_files, shape),
-                "test_labels": listing.test_labels,
-                "class_names": np.array(listing.class_names),
-            }
-            | rule,
-            in_memory="",
-        )
+        arrays = {
+            "train_images": DecodedImages(self, listing.train_files, shape),
+            "train_labels": listing.train_labels,
+            "test_images": DecodedImages(self, listing.test_files, shape),
+            "test_labels": listing.test_labels,
+            "class_names": np.array(listing.class_names),
+        }
+        if self.size is not None:
+            arrays["resize"] = np.array(self.resize)
+        return check_prepared(arrays, in_memory="")
 
-    def read(self, files: Files, way_out: str) -> NDArray[np.uint8]:
+    def read(self, files: Files, advice: str) -> NDArray[np.uint8]:
         """Read files into one array uint8 (n, h, w, c).
 
+        Args:
+            files: n of them.
+            advice: what to do about different sizes, for the message.
+
         Raises:
-            DataError: as :meth:`decode`, or a file cannot be read; ``way_out`` ends what it says of
-                unlike sizes.
+            DataError: as :meth:`decode`, or a file cannot be read.
         """
-        return DecodedImages(self, files, self._shape(files, way_out))[:]
+        return DecodedImages(self, files, self._shape(files, advice))[:]
 
     def image(self, file: Path, shape: Shape) -> NDArray[np.uint8]:
         """Read one file as uint8 of this shape (h, w, c).
 
         Raises:
-            DataError: it cannot be read, or is not as its header said; the message names it.
+            DataError: it cannot be read, or has another size by now; the message names it.
         """
         image = self._resized(_open(file, "L" if shape[2] == 1 else "RGB"))
         if image.size != shape[1::-1]:
-            size = f"{image.size[0]} x {image.size[1]}"
+            width, height = image.size
             raise DataError(
-                f"{file} is {size} now and was {shape[1]} x {shape[0]} when it was listed; start anew."
+                f"{file} is {width} x {height} now and was {shape[1]} x {shape[0]} when it was "
+                "listed; start again."
             )
         return np.asarray(image).reshape(shape)
 
-    def _shape(self, files: Iterable[Path], way_out: str = _SIDE) -> Shape:
-        """Settle on one shape; where a setting leaves it open, from the headers of the files, as many as it takes."""
+    def _shape(self, files: Iterable[Path], advice: str = _SET_SIZE) -> Shape:
+        """Return the common shape; what no setting gives is read from the headers of the files."""
         if self.size is not None and self.channels != "auto":
             return self.size, self.size, int(self.channels)
         height = width = self.size
         first, grey = None, True
         for file in files:
             if self.size is not None and not grey:
-                break  # one of them has colour: they all get three channels
+                break  # one image has colour, so all get three channels
             (w, h), mode = _header(file)
             first = first or file
             grey = grey and mode in GREY_MODES
@@ -129,8 +122,8 @@ class ImageRule:
                 height, width = h, w
             elif self.size is None and (h, w) != (height, width):
                 raise DataError(
-                    f"images differ in size: {first} is {width} x {height}, {file} is {w} x {h} (width x height). "
-                    f"{way_out}"
+                    f"images differ in size: {first} is {width} x {height}, {file} is {w} x {h} "
+                    f"(width x height). {advice}"
                 )
         channels = (1 if grey else 3) if self.channels == "auto" else int(self.channels)
         if height is None or width is None:
@@ -145,17 +138,15 @@ class ImageRule:
             return ImageOps.fit(image, side, method=_BILINEAR)
         if self.resize == "squash":
             return image.resize(side, _BILINEAR)
-        return ImageOps.pad(
-            image, side, method=_BILINEAR, color=PAD if image.mode == "L" else (PAD, PAD, PAD)
-        )
+        colour = PAD if image.mode == "L" else (PAD, PAD, PAD)
+        return ImageOps.pad(image, side, method=_BILINEAR, color=colour)
 
 
 class DecodedImages:
     """Image files as uint8 images (n, h, w, c), indexed like an array and decoded then.
 
-    As many threads decode as PyTorch has; Pillow does so outside of Python's lock. How many changes
-    no image. torchvision's codecs give the same pixels of a JPEG file, but are deprecated since
-    torchvision 0.29.
+    As many threads decode as PyTorch has; Pillow releases Python's lock. Their number changes no
+    image. torchvision's codecs give the same pixels of JPEG files, but are deprecated since 0.29.
 
     Args:
         rule: how a file becomes an image.
@@ -180,10 +171,8 @@ class DecodedImages:
             fill(0)
         else:
             with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-                for _ in pool.map(
-                    fill, range(len(places))
-                ):  # in order: the first that fails is always the same
-                    pass
+                # In order, so that the first failure is always the same one.
+                list(pool.map(fill, range(len(places))))
         return images
 
     def _fill(self, images: NDArray[np.uint8], places: NDArray[np.int64], i: int) -> None:
@@ -191,7 +180,7 @@ class DecodedImages:
 
 
 def _header(file: Path) -> tuple[tuple[int, int], str]:
-    """Return width and height as a viewer shows them, and the mode, without decoding the pixels."""
+    """Return width and height after rotation, and the mode, without decoding the pixels."""
     try:
         with Image.open(file) as image:
             turned = image.getexif().get(ORIENTATION) in TURNED
@@ -201,36 +190,29 @@ def _header(file: Path) -> tuple[tuple[int, int], str]:
 
 
 def _open(file: Path, mode: str) -> Image.Image:
-    """Decode one file upright, as "L" or "RGB".
+    """Decode one file, rotated as its EXIF data asks, as "L" or "RGB".
 
-    Grey of 12 or 16 bits keeps its upper 8 (Pillow's own conversion would clip it); whole numbers
-    of 32 bits and floating point are refused, for nothing says what is white. Palettes are looked
-    up. Transparency is dropped: a transparent pixel shows the colour stored under it, for no
-    background would be right for every set.
+    Grey of 12 or 16 bits keeps its upper 8 (Pillow's own conversion would clip it). 32-bit integers
+    and floating point are refused, since their range is unknown. Palettes are looked up.
+    Transparency is dropped: a transparent pixel shows the colour stored under it.
     """
     try:
         with Image.open(file) as source:
             image: Image.Image = ImageOps.exif_transpose(source)
             image.load()
             if image.mode.startswith("I;16") or (image.mode == "I" and source.format in GREY_16):
-                image = Image.fromarray(
-                    (np.asarray(image).clip(0, 65535) >> (_bits(source) - 8)).astype(np.uint8)
-                )
+                # A TIFF file says whether it has 12 or 16 bits; other files have 16.
+                bits = int(getattr(source, "tag_v2", {}).get(BITS, (16,))[0])
+                levels = np.asarray(image).clip(0, 65535) >> (bits - 8)
+                image = Image.fromarray(levels.astype(np.uint8))
             elif image.mode in ("I", "F"):
-                kind = "floating point" if image.mode == "F" else "whole numbers of 32 bits"
+                kind = "floating point" if image.mode == "F" else "32-bit integers"
                 raise ValueError(f"its pixels are {kind}, of unknown range")
-            elif image.mode == "P":
-                image = image.convert(
-                    "RGBA"
-                )  # straight to RGB, Pillow warns of palettes with transparent colours
+            elif image.mode == "P":  # to RGB, Pillow warns of palettes with transparent colours
+                image = image.convert("RGBA")
             return image.convert(mode)
     except _IMAGE_ERRORS as error:
         raise _unreadable(file, error) from error
-
-
-def _bits(source: Image.Image) -> int:
-    """Return the bits of a grey pixel in a file of more than 8: 16, or what a TIFF file says, 12 or 16."""
-    return int(getattr(source, "tag_v2", {}).get(BITS, (16,))[0])
 
 
 def _unreadable(file: Path, error: Exception) -> DataError:

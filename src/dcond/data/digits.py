@@ -1,16 +1,17 @@
 """scikit-learn's handwritten digits: the default data set, which needs no download."""
 
-from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Le
 
 from dcond.data.base import Dataset
 from dcond.data.prepared import Prepared, check_prepared
-from dcond.data.split import check_split_seed, stratified_split
-from dcond.errors import require
+from dcond.data.split import stratified_split
+from dcond.settings import NonNegativeInt, settings
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Digits(Dataset):
     """1,797 grey images of 8 x 8 pixels, ten classes.
 
@@ -18,26 +19,16 @@ class Digits(Dataset):
 
     Args:
         split_seed: seed of the stratified split.
-        test_count: images in the test split, 10 to 1,700.
+        test_count: images in the test split.
     """
 
     name: str = "digits"
-    split_seed: int = 0
-    test_count: int = 540
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_split_seed(self.split_seed)
-        require(
-            isinstance(self.test_count, int) and 10 <= self.test_count <= 1700,
-            f"dataset.test_count={self.test_count} is out of range; allowed: 10 to 1700 of the 1,797 digits.",
-        )
+    split_seed: NonNegativeInt = 0
+    test_count: Annotated[int, Ge(10), Le(1700)] = 540
 
     def arrays(self) -> Prepared:
         """Return both splits, read from the installed scikit-learn."""
-        from sklearn.datasets import (
-            load_digits,  # takes a second to import, and only this set needs it
-        )
+        from sklearn.datasets import load_digits  # slow to import
 
         digits = load_digits()
         images = np.rint(digits.images * (255 / 16)).astype(np.uint8)

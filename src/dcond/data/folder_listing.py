@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,26 +15,15 @@ from dcond.errors import DataError
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = {
-    ".png",
-    ".jpg",
-    ".jpeg",
-    ".bmp",
-    ".gif",
-    ".webp",
-    ".tif",
-    ".tiff",
-    ".ppm",
-    ".pgm",
-    ".pbm",
-}
-# Tiny ImageNet: test images lie in one folder, this file names their classes
+SUFFIXES = {f".{end}" for end in ("png", "jpg", "jpeg", "bmp", "gif", "webp")}
+SUFFIXES |= {f".{end}" for end in ("tif", "tiff", "ppm", "pgm", "pbm")}
+# Tiny ImageNet: test images are in one folder, this file names their classes.
 ANNOTATIONS = "val_annotations.txt"
 
 
 @dataclass(frozen=True, eq=False)
 class Files:
-    """File names below a folder: as bytes of one width, for a million paths would take more memory than a batch."""
+    """File names below a folder, as bytes of one width: a million paths take more memory."""
 
     root: Path
     names: NDArray[np.bytes_]  # (n,)
@@ -53,7 +43,7 @@ class Files:
         return (self[row] for row in range(len(self)))
 
     def part(self, rows: NDArray[np.int64]) -> "Files":
-        """Return some of them."""
+        """Return the files of some rows."""
         return Files(self.root, self.names[rows])
 
 
@@ -69,24 +59,26 @@ class Listing:
 
 
 def list_folder(root: Path, test_fraction: float, split_seed: int) -> Listing:
-    """List a folder with ``train/`` and ``test/`` (or ``val/``), or one folder of class folders, which is split.
+    """List a folder with ``train/`` and ``test/`` (or ``val/``), or class folders, which are split.
 
-    Every class is a folder; its images may lie in folders of their own, hidden ones aside. Classes
-    are numbered in the order of their names. Tiny ImageNet's ``val/`` with an annotation file is
-    understood, and its ``words.txt`` gives the names.
+    Every class is a folder; its images may be in subfolders, except hidden ones. Classes are
+    numbered in the order of their names. Tiny ImageNet's ``val/`` with an annotation file is
+    supported, and its ``words.txt`` gives the class names.
 
     Args:
         root: the folder.
-        test_fraction: share of the images of every class that a single folder gives to the test
-            split.
+        test_fraction: share of every class that becomes the test split if there are only class
+            folders.
         split_seed: seed of that split.
 
     Raises:
-        DataError: no such folder, a split or class without images, or splits with unlike classes.
+        DataError: no such folder, a split or class without images, or splits with different
+            classes.
     """
     if not root.is_dir():
         raise DataError(
-            f"dataset.path={str(root)!r} is not a folder; give one with train/ and test/, or class folders."
+            f"dataset.path={str(root)!r} is not a folder; give one with train/ and test/, or with "
+            "class folders."
         )
     if not (root / "train").is_dir():
         if (root / "test").is_dir() or (root / "val").is_dir():
@@ -106,83 +98,87 @@ def list_folder(root: Path, test_fraction: float, split_seed: int) -> Listing:
 def _test_split(root: Path, names: tuple[str, ...]) -> tuple[Files, NDArray[np.int64]]:
     if (root / "val" / ANNOTATIONS).is_file():
         return _annotated(root / "val", names)  # before test/, which has no labels in that set
-    for folder in (root / "test", root / "val"):
-        if folder.is_dir():
-            files, labels, found = list_classes(folder)
-            unlike = sorted(set(found) ^ set(names))
-            if unlike:
-                raise DataError(
-                    f"{root / 'train'} and {folder} must have the same class folders; only one of them has: "
-                    f"{', '.join(unlike[:5])}{' ...' if len(unlike) > 5 else ''}."
-                )
-            return files, labels
-    raise DataError(
-        f"{root} has train/ but neither test/ nor val/; add one, or give the class folders themselves: "
-        f"dataset.path={root / 'train'}."
-    )
+    folder = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
+    if folder is None:
+        raise DataError(
+            f"{root} has train/ but neither test/ nor val/; add one, or give the class folders: "
+            f"dataset.path={root / 'train'}."
+        )
+    files, labels, test_names = list_classes(folder)
+    if different := sorted(set(test_names) ^ set(names)):
+        raise DataError(
+            f"{root / 'train'} and {folder} must have the same class folders; only one of them "
+            f"has: {', '.join(different[:5])}{' ...' if len(different) > 5 else ''}."
+        )
+    return files, labels
 
 
 def list_classes(root: Path) -> tuple[Files, NDArray[np.int64], tuple[str, ...]]:
-    """Return the image files of a folder of class folders, their class indices (n,), and the folders' names in order.
+    """Return the image files below class folders, their class indices (n,), and the class names.
 
     Raises:
         DataError: no class folder, or one without images.
     """
-    folders = sorted(
-        entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith(".")
-    )
+    folders = _subfolders(root)
     if not folders:
         raise DataError(
             f"{root} holds no class folders; expected {root / 'CLASS' / 'image.png'} and so on."
         )
     names: list[str] = []
-    counts, ignored = [], 0
+    counts, ignored = [], Counter[str]()
     for folder in folders:
-        images, others = _images_inside(folder)
+        images, others = _images_in(folder)
         if not images:
             raise DataError(f"class folder {folder} holds no image; add some or remove the folder.")
         names += images
         counts.append(len(images))
         ignored += others
     if ignored:
-        log.info("%s: ignored %d file(s) that are not images, or in hidden folders", root, ignored)
+        reasons = ", ".join(f"{count} {reason}" for reason, count in ignored.most_common())
+        log.info("%s: ignored %d file(s): %s", root, ignored.total(), reasons)
     labels = np.repeat(np.arange(len(folders), dtype=np.int64), counts)
     return Files.of(root, names), labels, tuple(folder.name for folder in folders)
 
 
-def _images_inside(folder: Path) -> tuple[list[str], int]:
-    """Return the images below a class folder, named from the folder around it and in order; and how many others."""
-    images, others = [], 0
+def _subfolders(root: Path) -> list[Path]:
+    return sorted(entry for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
+
+
+def _images_in(folder: Path) -> tuple[list[str], Counter[str]]:
+    """Return the image files of a class, sorted, relative to its parent; count others by reason."""
+    images, ignored = [], Counter[str]()
     for inside, _, names in os.walk(folder):
         below = inside[len(str(folder)) :]
-        chosen = [
-            name
-            for name in names
-            if os.path.splitext(name)[1].lower() in SUFFIXES and name[0] != "."
-        ]
-        if f"{os.sep}." in below:  # a hidden folder, such as .ipynb_checkpoints: it holds copies
-            chosen = []
-        images += [os.path.join(folder.name + below, name) for name in chosen]
-        others += len(names) - len(chosen)
-    return sorted(images, key=lambda name: name.split(os.sep)), others
+        for name in names:
+            suffix = os.path.splitext(name)[1].lower()
+            if f"{os.sep}." in below:  # such as .ipynb_checkpoints, which holds copies
+                ignored["in hidden folders"] += 1
+            elif name[0] == ".":
+                ignored["hidden"] += 1
+            elif suffix not in SUFFIXES:
+                ignored[f"of type {suffix}, not an image type" if suffix else "without a type"] += 1
+            else:
+                images.append(os.path.join(folder.name + below, name))
+    return sorted(images, key=lambda name: name.split(os.sep)), ignored
 
 
 def _annotated(folder: Path, names: tuple[str, ...]) -> tuple[Files, NDArray[np.int64]]:
     index = {name: label for label, name in enumerate(names)}
     files, labels = [], []
     for number, line in enumerate(_lines(folder / ANNOTATIONS), 1):
-        words = line.split("\t")
-        if len(words) < 2 or words[1] not in index:
+        file, label, *_ = [*line.split("\t"), ""]
+        if label not in index:
             raise DataError(
-                f"{folder / ANNOTATIONS}, line {number} does not name a class of train/: {line[:60]!r}."
+                f"{folder / ANNOTATIONS}, line {number} does not name a class of train/: "
+                f"{line[:60]!r}."
             )
-        if words[0] in ("", "..") or Path(words[0]).name != words[0]:
+        if file in ("", "..") or Path(file).name != file:
             raise DataError(
-                f"{folder / ANNOTATIONS}, line {number} names {words[0]!r}, which is no file of {folder / 'images'}; "
-                "name each image by its file alone."
+                f"{folder / ANNOTATIONS}, line {number} names {file!r}, which is not a file in "
+                f"{folder / 'images'}; give file names without folders."
             )
-        files.append(os.path.join("images", words[0]))
-        labels.append(index[words[1]])
+        files.append(os.path.join("images", file))
+        labels.append(index[label])
     return Files.of(folder, files), np.array(labels, dtype=np.int64)
 
 
@@ -190,8 +186,8 @@ def _readable_names(root: Path, names: tuple[str, ...]) -> tuple[str, ...]:
     if not (root / "words.txt").is_file():
         return names
     lines = (line.split("\t") for line in _lines(root / "words.txt"))
-    words = {entry[0]: entry[1].split(",")[0].strip() for entry in lines if len(entry) > 1}
-    return tuple(words.get(name, name) for name in names)
+    readable = {fields[0]: fields[1].split(",")[0].strip() for fields in lines if len(fields) > 1}
+    return tuple(readable.get(name, name) for name in names)
 
 
 def _lines(file: Path) -> list[str]:
@@ -199,5 +195,5 @@ def _lines(file: Path) -> list[str]:
         return file.read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{file} is no text (byte {error.start} is no UTF-8); replace it."
+            f"{file} is not a text file (byte {error.start} is not UTF-8); replace it."
         ) from error

@@ -1,79 +1,107 @@
 """A user's own images in folders, one per class."""
 
-from dataclasses import dataclass
+import hashlib
+import json
+import logging
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
+import numpy as np
+from annotated_types import Gt, Lt
 from torch import Tensor
 
+from dcond.cache import cache_file, read_entry, write_entry
 from dcond.data.base import Dataset
-from dcond.data.decoding import DecodedImages, ImageRule
+from dcond.data.decoding import Channels, DecodedImages, ImageRule, Resize
 from dcond.data.folder_listing import list_folder
 from dcond.data.prepared import Prepared, write_prepared
-from dcond.data.split import check_split_seed
 from dcond.data.statistics import Statistics
-from dcond.data.statistics_cache import cached_statistics
-from dcond.errors import require
+from dcond.errors import DataError
+from dcond.settings import NonNegativeInt, PositiveInt, settings
 from dcond.types import Split
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True, kw_only=True)
+
+@settings
 class ImageFolder(Dataset):
-    """``path`` with ``train/`` and ``test/`` (or ``val/``), or one folder of class folders, which is split.
+    """``path`` with ``train/`` and ``test/`` (or ``val/``), or class folders, which are split.
 
-    The folder is listed anew each time, and its images decoded: all of them, or, where they stay on
-    disk, those that are wanted when they are. :meth:`prepare` writes ``<data_dir>/<name>.npz``
-    once, to be read by :class:`~dcond.data.npz.Npz` without decoding.
+    The folder is listed at every load. Its images are decoded then or, if they stay on disk, when
+    they are used. :meth:`prepare` writes ``<data_dir>/<name>.npz``, which
+    :class:`~dcond.data.npz.Npz` reads without decoding.
 
     Args:
         path: the folder.
-        size: side in pixels, or None where all images have one size.
+        size: side in pixels, or None if all images have one size.
         resize: "crop", "squash" or "pad": see :class:`~dcond.data.decoding.ImageRule`.
         channels: 1, 3 or "auto".
-        test_fraction: share of a single folder that becomes the test split, between 0 and 1.
+        test_fraction: share of the class folders that becomes the test split.
         split_seed: seed of that split.
-        data_dir: where :meth:`prepare` writes, and where mean and std of a folder that stays on
-            disk are kept.
+        data_dir: :meth:`prepare` writes here; mean and std of folders on disk are cached here.
     """
 
     path: str
     name: str = "image_folder"
-    size: int | None = None
-    resize: str = "crop"
-    channels: int | str = "auto"
-    test_fraction: float = 0.2
-    split_seed: int = 0
+    size: PositiveInt | None = None
+    resize: Resize = "crop"
+    channels: Channels = "auto"
+    test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2
+    split_seed: NonNegativeInt = 0
     data_dir: str = "data"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_split_seed(self.split_seed)
-        require(
-            isinstance(self.test_fraction, float) and 0 < self.test_fraction < 1,
-            f"dataset.test_fraction={self.test_fraction} is out of range; allowed: between 0 and 1.",
-        )
-        self._rule()
-
-    def _rule(self) -> ImageRule:
-        return ImageRule(size=self.size, resize=self.resize, channels=self.channels)
 
     def arrays(self) -> Prepared:
         """Return both splits, decoded when they are indexed."""
         listing = list_folder(Path(self.path).expanduser(), self.test_fraction, self.split_seed)
-        return self._rule().decode(listing)
+        rule = ImageRule(size=self.size, resize=self.resize, channels=self.channels)
+        return rule.decode(listing)
 
     def statistics(self, train: Split, data: Prepared) -> Statistics:
-        """Return mean and std; those of a split that stays on disk are kept, for they take its decoding."""
+        """Return mean and std, cached for images on disk, since measuring decodes all of them.
+
+        A cached value is valid for the same files (names, sizes, modification times), decoded by
+        the same rule.
+        """
         measure = partial(super().statistics, train, data)
         if isinstance(train.images, Tensor) or self.stats == "legacy":
             return measure()
         assert isinstance(data.train_images, DecodedImages)
-        return cached_statistics(
-            Path(self.data_dir).expanduser(), self.name, self.stats, data.train_images, measure
-        )
+        folder = Path(self.data_dir).expanduser() / "statistics"
+        file = cache_file(folder, self.name, _state(self.stats, data.train_images))
+        cached = read_entry(file, _parse)
+        if cached is not None:
+            return cached
+        count = "10,000" if self.stats == "sample" else f"{len(train):,}"
+        log.info("%s: measuring mean and std of %s images, once", self.name, count)
+        mean, std = measure()
+        content = {"name": self.name, "stats": self.stats, "images": len(train)}
+        text = json.dumps(content | {"mean": mean, "std": std}, indent=2) + "\n"
+        write_entry(file, text, "mean and std")
+        return mean, std
 
     def prepare(self) -> Path:
         """Write ``<data_dir>/<name>.npz`` from the folder as it is now, and return its path."""
         file = Path(self.data_dir).expanduser() / f"{self.name}.npz"
         write_prepared(file, self.arrays())
         return file
+
+
+def _state(stats: str, images: DecodedImages) -> bytes:
+    """Return the cache key: the rule, the names, then size and modification time of each file."""
+    names = hashlib.sha256(b"\0".join(images.files.names.tolist())).digest()
+    states = np.empty((len(images), 2), np.int64)
+    for row, file in enumerate(images.files):
+        try:
+            status = file.stat()
+        except OSError as error:
+            raise DataError(
+                f"{file} cannot be read ({error.strerror}); replace or remove it."
+            ) from error
+        states[row] = status.st_size, status.st_mtime_ns
+    return f"{stats}/{images.rule!r}/{images.shape}".encode() + names + states.tobytes()
+
+
+def _parse(file: Path) -> Statistics:
+    content = json.loads(file.read_text(encoding="utf-8"))
+    return tuple(map(float, content["mean"])), tuple(map(float, content["std"]))

@@ -1,15 +1,17 @@
 """A user's own images in one npz file."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from dcond.data.base import Dataset
 from dcond.data.prepared import Prepared, read_prepared
+from dcond.settings import settings
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Npz(Dataset):
-    """An npz file with ``train_images``, ``train_labels``, ``test_images``, ``test_labels`` and maybe ``class_names``.
+    """An npz file with ``train_images``, ``train_labels``, ``test_images`` and ``test_labels``.
+
+    ``class_names`` is optional.
 
     Args:
         path: the file. Images uint8 or float in [0, 1], (n, h, w), (n, h, w, 1) or (n, h, w, 3);

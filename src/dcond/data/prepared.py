@@ -1,4 +1,4 @@
-"""The prepared form of a data set: ``<data_dir>/<name>.npz`` with uint8 images, labels and class names."""
+"""The prepared form of a data set: ``<data_dir>/<name>.npz`` with images, labels and names."""
 
 import pickle
 import zipfile
@@ -22,16 +22,9 @@ from dcond.data.validate import (
 from dcond.errors import DataError
 from dcond.paths import write_atomically
 
-KEYS = (
-    "train_images",
-    "train_labels",
-    "test_images",
-    "test_labels",
-    "class_names",
-    "resize",
-    "source",
-)
-# Whatever numpy and zipfile raise on a file that is damaged or is none of theirs.
+NEEDED = ("train_images", "train_labels", "test_images", "test_labels")
+KEYS = (*NEEDED, "class_names", "resize", "source")
+# What numpy and zipfile raise for a file that is damaged or of another format.
 READ_ERRORS = (
     OSError,
     EOFError,
@@ -42,9 +35,11 @@ READ_ERRORS = (
     zlib.error,
     pickle.UnpicklingError,
 )
-
-
-ALL_AT_ONCE = "the npz file is compressed, or its images are no 8-bit pixels; save uint8 arrays with numpy.savez"
+MADE_IN_MEMORY = "it is made in memory"
+READ_WHOLE = (
+    "the npz file is compressed, or its images are not 8-bit pixels; "
+    "save uint8 arrays with numpy.savez"
+)
 WRITE_BYTES = 2**25  # of images, at a time
 
 
@@ -52,9 +47,15 @@ WRITE_BYTES = 2**25  # of images, at a time
 class Prepared:
     """Both splits: uint8 images (n, h, w, c), int64 labels (n,), and one name per class.
 
-    ``in_memory`` says why the images are held whole; empty where they are read when they are
-    indexed. ``resize`` is the rule that brought them to their size, ``source`` what torchvision
-    calls the set; None where not known, or there is none.
+    Args:
+        train_images: an array, or images that are read when they are indexed.
+        train_labels: class indices.
+        test_images: as ``train_images``.
+        test_labels: class indices.
+        class_names: one per class.
+        in_memory: why the images are held in memory; empty if they are read when indexed.
+        resize: the rule that brought the images to their size; None if unknown.
+        source: torchvision's name of the set; None if unknown or from elsewhere.
     """
 
     train_images: Images
@@ -62,36 +63,34 @@ class Prepared:
     test_images: Images
     test_labels: NDArray[np.int64]
     class_names: tuple[str, ...]
-    in_memory: str = "it is made in memory"
+    in_memory: str = MADE_IN_MEMORY
     resize: str | None = None
     source: str | None = None
 
 
-def check_prepared(arrays: dict[str, Any], in_memory: str = "it is made in memory") -> Prepared:
-    """Check everything that is promised of a data set and return it.
+def check_prepared(arrays: dict[str, Any], in_memory: str = MADE_IN_MEMORY) -> Prepared:
+    """Check all that a data set must fulfil and return it.
 
     Args:
-        arrays: by the names of :class:`Prepared`; ``class_names`` and ``resize`` may be missing.
-            Taken out one by one, so that at most one split is held twice while it is converted.
-            uint8 images are not looked at, nor read.
+        arrays: by the names of :class:`Prepared`; ``class_names``, ``resize`` and ``source`` are
+            optional. Entries are removed one by one, so that at most one split is held twice while
+            it is converted. uint8 images are not read.
         in_memory: see :class:`Prepared`.
 
     Raises:
         DataError: an array is missing or breaks a rule of :mod:`dcond.data.validate`, or the splits
-            do not fit.
+            do not match.
     """
-    needed = ("train_images", "train_labels", "test_images", "test_labels")
-    missing = [key for key in needed if key not in arrays]
-    if missing:
+    if missing := [key for key in NEEDED if key not in arrays]:
         raise DataError(
-            f"{', '.join(missing)} missing; needed: {', '.join(needed)} (and class_names, if any)."
+            f"{', '.join(missing)} missing; needed: {', '.join(NEEDED)} (class_names is optional)."
         )
     train_images = as_images(arrays.pop("train_images"), "train_images")
     test_images = as_images(arrays.pop("test_images"), "test_images")
     if train_images.shape[1:] != test_images.shape[1:]:
         raise DataError(
-            f"training images are {train_images.shape[1:]} and test images {test_images.shape[1:]} "
-            "(height, width, channels); both splits must have the same."
+            f"training images are {train_images.shape[1:]} and test images "
+            f"{test_images.shape[1:]} (height, width, channels); both splits must have the same."
         )
     train_labels = as_labels(arrays.pop("train_labels"), "train_labels", len(train_images))
     test_labels = as_labels(arrays.pop("test_labels"), "test_labels", len(test_images))
@@ -99,9 +98,9 @@ def check_prepared(arrays: dict[str, Any], in_memory: str = "it is made in memor
     check_classes(train_labels, "train_labels", class_names)
     check_classes(test_labels, "test_labels", class_names)
     check_no_class_empty(train_labels, class_names)
-    said = {key: _text(arrays.pop(key, None)) for key in ("resize", "source")}
+    origin = {key: _text(arrays.pop(key, None)) for key in ("resize", "source")}
     return Prepared(
-        train_images, train_labels, test_images, test_labels, class_names, in_memory, **said
+        train_images, train_labels, test_images, test_labels, class_names, in_memory, **origin
     )
 
 
@@ -110,83 +109,89 @@ def _text(array: Any) -> str | None:
 
 
 def read_prepared(path: Path, *, on_disk: bool = False) -> Prepared:
-    """Read a prepared file, or a user's npz of the same keys, and check it.
+    """Read a prepared file, or a user's npz with the same keys, and check it.
 
     Nothing is unpickled. Float images in [0, 1] and grey images without a channel axis are
     accepted.
 
     Args:
         path: the file.
-        on_disk: leave the images of both splits on disk until they are indexed, where the file
-            allows it.
+        on_disk: read images when they are indexed, if the file allows it.
 
     Raises:
-        DataError: the file is missing, damaged, no npz, or its content breaks a rule; the message
-            names the file.
+        DataError: the file is missing, damaged, not an npz, or its content breaks a rule; the
+            message names the file.
     """
+    arrays, on_disk = read_npz(path, KEYS, DataError, on_disk=on_disk)
     try:
-        if not zipfile.is_zipfile(
-            path
-        ):  # numpy would take it for a pickle, and advise to open it unsafely
-            path.stat()
-            raise DataError(
-                f"{path} is not an npz file, or only the first part of one; write or copy it again."
-            )
-        images = _on_disk(path) if on_disk else {}
-        with np.load(path, allow_pickle=False) as loaded:
-            arrays = images | {
-                key: _plain(path, loaded, key)
-                for key in KEYS
-                if key in loaded and key not in images
-            }
-    except FileNotFoundError:
-        raise DataError(f"{path} does not exist; give the path of an npz file.") from None
-    except READ_ERRORS as error:
-        reason = " ".join(str(error).split())
-        raise DataError(
-            f"{path} cannot be read as an npz file ({reason}); write or copy it again."
-        ) from error
-    try:
-        return check_prepared(arrays, "" if images else ALL_AT_ONCE)
+        return check_prepared(arrays, "" if on_disk else READ_WHOLE)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 
 
-def _plain(path: Path, loaded: Any, key: str) -> Any:
-    """Return an array of a file that is open."""
+def read_npz(
+    path: Path, keys: tuple[str, ...], error: type[Exception], *, on_disk: bool = False
+) -> tuple[dict[str, Any], bool]:
+    """Return those of the arrays ``keys`` that an npz file has, and whether images stay on disk.
+
+    Args:
+        path: the file.
+        keys: names of arrays.
+        error: type of the errors.
+        on_disk: do not read the images of a data set, if the file allows it.
+
+    Raises:
+        error: the file is missing, damaged, not an npz, or holds Python objects.
+    """
+    try:
+        if not zipfile.is_zipfile(path):  # numpy would read it as a pickle
+            path.stat()
+            raise error(
+                f"{path} is not an npz file, or only the first part of one; write or copy it again."
+            )
+        images = _images_on_disk(path) if on_disk else {}
+        with np.load(path, allow_pickle=False) as loaded:
+            others = [key for key in keys if key in loaded and key not in images]
+            return images | {key: _array(path, loaded, key, error) for key in others}, bool(images)
+    except FileNotFoundError:
+        raise error(f"{path} does not exist; give the path of an npz file.") from None
+    except READ_ERRORS as cause:
+        reason = " ".join(str(cause).split())
+        raise error(
+            f"{path} cannot be read as an npz file ({reason}); write or copy it again."
+        ) from cause
+
+
+def _array(path: Path, loaded: Any, key: str, error: type[Exception]) -> Any:
     try:
         return loaded[key]
-    except ValueError as error:
-        if "Object arrays" not in str(error):
+    except ValueError as cause:
+        if "Object arrays" not in str(cause):
             raise
-        raise DataError(
+        raise error(
             f"{path}: {key} holds Python objects, which are not read; save texts as "
             "np.array([...], dtype=str), images and labels as numbers."
-        ) from error
+        ) from cause
 
 
-def _on_disk(path: Path) -> dict[str, Any]:
-    """Return the images of both splits as they lie in the file, or nothing where those of one must be read whole."""
+def _images_on_disk(path: Path) -> dict[str, Any]:
+    """Return the images of both splits, read on demand; empty if either must be read whole."""
     with zipfile.ZipFile(path) as archive:
-        there = set(archive.namelist())
-    images = {
-        key: open_member(path, key)
-        for key in KEYS
-        if key.endswith("images") and f"{key}.npy" in there
-    }
+        names = set(archive.namelist())
+    keys = [key for key in NEEDED if key.endswith("images") and f"{key}.npy" in names]
+    images = {key: open_member(path, key) for key in keys}
     return images if len(images) == 2 and all(images.values()) else {}
 
 
 def write_prepared(path: Path, data: Prepared) -> None:
-    """Write a prepared file whole or not at all; folders are made as needed.
+    """Write a prepared file atomically; its folder is created.
 
     Raises:
         DataError: the folder cannot be written to, or the disk is full.
     """
 
     def write(temporary: Path) -> None:
-        # Not compressed: CIFAR-10 then opens in a fifth of a second instead of two, and images can
-        # stay on disk.
+        # Not compressed: opens five to ten times faster, and images can stay on disk.
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             for key in (key for key in KEYS if getattr(data, key) is not None):
                 with archive.open(f"{key}.npy", "w", force_zip64=True) as member:
@@ -202,7 +207,7 @@ def write_prepared(path: Path, data: Prepared) -> None:
 
 
 def _write_array(member: IO[bytes], array: Any, *, images: bool) -> None:
-    """Write an array as numpy's ``save`` does; images a part at a time, however many there are."""
+    """Write an array in numpy's format; images in parts, so that memory does not limit them."""
     if not images:
         np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
         return

@@ -1,16 +1,10 @@
-"""A seeded split that keeps the share of every class."""
+"""A seeded split that preserves the share of every class."""
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dcond.errors import whole_number
 from dcond.rng import generator
-
-
-def check_split_seed(seed: int) -> None:
-    """Raise :class:`ConfigError` unless ``seed`` is a whole number."""
-    whole_number("dataset.split_seed", seed, least=0)
 
 
 def stratified_split(
@@ -19,23 +13,21 @@ def stratified_split(
     """Return the rows of the training and of the test part, each in ascending order.
 
     A class with m of the n images gives m · test_count / n of them to the test part, rounded down;
-    those still missing come from the classes with the largest remainders (the lower class where
-    they tie). Every class keeps at least one training image, so a split of very small classes may
-    hold fewer than ``test_count`` test images.
+    the remaining ones come from the classes with the largest remainders (the lower class on ties).
+    Every class keeps at least one training image, so that a split of very small classes may have
+    fewer than ``test_count`` test images.
 
     Args:
         labels: (n,), class indices.
         test_count: size of the test part, below n.
-        seed: of the split alone, unlike the seed of a run: all runs share one test set.
+        seed: of the split, not of a run: all runs share one test set.
     """
     rng = generator(seed, "split")
     counts = np.bincount(labels)
     exact = counts * test_count / len(labels)
     quota = np.floor(exact).astype(np.int64)
-    remainder = exact - quota
-    candidates = [
-        label for label in np.argsort(-remainder, kind="stable") if quota[label] + 1 < counts[label]
-    ]
+    order = np.argsort(quota - exact, kind="stable")  # largest remainder first
+    candidates = [label for label in order if quota[label] + 1 < counts[label]]
     quota[candidates[: test_count - int(quota.sum())]] += 1
     test = []
     for label, count in enumerate(quota):

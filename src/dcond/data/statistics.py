@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from dcond.errors import DataError, one_of, require
+from dcond.errors import DataError
 from dcond.rng import generator
 from dcond.types import Split
 
@@ -16,11 +16,9 @@ log = logging.getLogger(__name__)
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std, one value per channel
 
 CHUNK = 4096  # images counted together
-CHUNK_BYTES = 2**25  # and no more than this of large ones
-SAMPLE = 10_000  # training images that stats=sample looks at
-# A channel that never changes would be divided by 0; one grey level is the smallest difference
-# pixels can show.
-STD_FLOOR = 1 / 255
+CHUNK_BYTES = 2**25  # at most, for large images
+SAMPLE = 10_000  # training images that stats=sample reads
+STD_FLOOR = 1 / 255  # one level, the smallest difference: a constant channel is not divided by 0
 DARK = 16 / 255  # three standard deviations above the mean
 
 _IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -38,63 +36,44 @@ LEGACY: dict[str, Statistics] = {
 }
 
 
-def check_stats(stats: str, name: str) -> None:
-    """Raise :class:`ConfigError` unless ``stats`` is offered for the data set ``name``."""
-    one_of("dataset.stats", stats, ("pixel", "sample", "legacy"))
-    require(
-        stats != "legacy" or name in LEGACY,
-        f"dataset.stats=legacy has no published constants for {name!r}; allowed: {', '.join(LEGACY)}. "
-        "Use dataset.stats=pixel.",
-    )
-
-
 def statistics(split: Split, stats: str, name: str) -> Statistics:
     """Return mean and std per channel of a training split.
 
     Args:
         split: the images.
-        stats: "pixel" measures all of them, "sample" 10,000 at most, the same ones in every run;
+        stats: "pixel" measures all of them; "sample" at most 10,000, the same in every run;
             "legacy" takes published constants.
-        name: of the data set, for ``legacy``.
+        name: of the data set.
 
     Raises:
         DataError: ``legacy`` constants have another number of channels than the images.
     """
     channels = split.images.shape[1]
-    if stats != "legacy":
-        if stats == "sample" and len(split) > SAMPLE:
-            rows = torch.randperm(len(split), generator=generator(0, "statistics"))[:SAMPLE]
-            split = split.part(rows.sort().values)
-        size = max(1, min(CHUNK, CHUNK_BYTES // math.prod(split.images.shape[1:])))
-        found = measured((images.cpu() for images, _ in split.batches(size)), channels)
-        _check_brightness(found, name)
-        return found
-    mean, std = LEGACY[name]
-    if len(mean) != channels:
-        raise DataError(
-            f"dataset.stats=legacy has {len(mean)} channel(s) for {name!r}, the images {channels}; "
-            "use dataset.stats=pixel."
+    if stats == "legacy":
+        mean, std = LEGACY[name]
+        if len(mean) != channels:
+            raise DataError(
+                f"dataset.stats=legacy has {len(mean)} channel(s) for {name!r}, but the images "
+                f"have {channels}; use dataset.stats=pixel."
+            )
+        return mean, std
+    if stats == "sample" and len(split) > SAMPLE:
+        rows = torch.randperm(len(split), generator=generator(0, "statistics"))[:SAMPLE]
+        split = split.part(rows.sort().values)
+    size = max(1, min(CHUNK, CHUNK_BYTES // math.prod(split.images.shape[1:])))
+    mean, std = measured((images.cpu() for images, _ in split.batches(size)), channels)
+    if max(mean) + 3 * max(std) < DARK:
+        log.warning(
+            f"{name}: training images are nearly black (mean {max(mean):.4f}, std {max(std):.4f} "
+            "of [0, 1]); if their pixels were 0 and 1, multiply them by 255, or save them as floats"
         )
     return mean, std
 
 
-def _check_brightness(found: Statistics, name: str) -> None:
-    """Warn of images that are nearly black: pixels 0 and 1 as bytes mean 0 and 1 / 255."""
-    mean, std = max(found[0]), max(found[1])
-    if mean + 3 * std < DARK:
-        log.warning(
-            "%s: training images are nearly black (mean %.4f, std %.4f of [0, 1]); if their pixels were 0 and 1, "
-            "multiply them by 255, or save them as floats",
-            name,
-            mean,
-            std,
-        )
-
-
 def measured(parts: Iterable[Tensor], channels: int) -> Statistics:
-    """Return mean and population std over all pixels of each channel of images that come in parts.
+    """Return mean and population std over all pixels of each channel.
 
-    From counts of the 256 levels, so exact however many images there are, in little memory.
+    Computed from counts of the 256 levels: exact for any number of images, in little memory.
 
     Args:
         parts: uint8 (n, c, h, w) each, on the CPU.

@@ -1,4 +1,4 @@
-"""Checks that turn arrays of unknown origin into arrays the rest of dcond may trust, or say what is wrong with them."""
+"""Checks that arrays of unknown origin fulfil what dcond assumes of images and labels."""
 
 import math
 from typing import Any, Protocol
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from dcond.errors import DataError
 
-CHUNK = 1024  # images looked at together, so that checks and conversions need little memory
+CHUNK = 1024  # images checked together, to save memory
 
 
 class Images(Protocol):
-    """uint8 images (n, h, w, c): an array, or what is indexed like one and read when it is."""
+    """uint8 images (n, h, w, c): an array, or images that are read when they are indexed."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -32,38 +32,32 @@ def as_images(array: Any, what: str) -> Images:
     """Return images as uint8 (n, h, w, c) with c 1 or 3.
 
     Args:
-        array: uint8 in [0, 255] or floating point in [0, 1] (rounded to the nearest of 256 levels);
-            (n, h, w), (n, h, w, 1) or (n, h, w, 3). uint8 is returned as it is, neither copied nor
-            read.
-        what: how messages call the array.
+        array: uint8 in [0, 255], returned without a copy and not read, or floating point in [0, 1],
+            rounded to the nearest of 256 levels; (n, h, w), (n, h, w, 1) or (n, h, w, 3).
+        what: name of the array in messages.
 
     Raises:
-        DataError: another shape or type, no image, or a value that is not finite or outside the
-            range.
+        DataError: another shape or type, no image, or a value that is not finite or out of range.
     """
     if len(array.shape) == 3:
         array = array[..., None]
-    if len(array.shape) != 4 or array.shape[-1] not in (1, 3):
-        hint = (
-            " Use transpose(0, 2, 3, 1)."
-            if len(array.shape) == 4 and array.shape[1] in (1, 3)
-            else ""
-        )
+    shape = array.shape
+    if len(shape) != 4 or shape[-1] not in (1, 3):
+        channels_first = len(shape) == 4 and shape[1] in (1, 3)
+        hint = " Use transpose(0, 2, 3, 1)." if channels_first else ""
         raise DataError(
-            f"{what} has shape {array.shape}; allowed: (n, h, w), (n, h, w, 1) and (n, h, w, 3).{hint}"
+            f"{what} has shape {shape}; allowed: (n, h, w), (n, h, w, 1) and (n, h, w, 3).{hint}"
         )
-    if math.prod(array.shape) == 0:
-        raise DataError(
-            f"{what} is empty (shape {array.shape}); each split needs at least one image."
-        )
+    if math.prod(shape) == 0:
+        raise DataError(f"{what} is empty (shape {shape}); each split needs at least one image.")
     if array.dtype == np.uint8:
         images: Images = array
         return images
     if array.dtype.kind == "f":
         return _from_unit_range(array, what)
     raise DataError(
-        f"{what} has type {array.dtype}; allowed: uint8 with values 0 to 255, or floating point with values 0 to 1. "
-        "Save them with images.astype('uint8')."
+        f"{what} has type {array.dtype}; allowed: uint8 with values 0 to 255, or floating point "
+        "with values 0 to 1. Save them with images.astype('uint8')."
     )
 
 
@@ -71,10 +65,11 @@ def _from_unit_range(array: NDArray[np.generic], what: str) -> NDArray[np.uint8]
     images = np.empty(array.shape, np.uint8)
     for start in range(0, len(array), CHUNK):
         part = array[start : start + CHUNK].astype(np.float64)
-        if not np.isfinite(part).all():
-            row = start + int(np.argmin(np.isfinite(part).all(axis=(1, 2, 3))))
+        finite = np.isfinite(part).all(axis=(1, 2, 3))
+        if not finite.all():
             raise DataError(
-                f"{what} holds NaN or an infinite value, first in image {row}; remove or mend that image."
+                f"{what} holds NaN or an infinite value, first in image "
+                f"{start + int(np.argmin(finite))}; remove or repair that image."
             )
         low, high = part.min(), part.max()
         if low < 0 or high > 1:
@@ -90,16 +85,16 @@ def as_labels(array: NDArray[np.generic], what: str, count: int) -> NDArray[np.i
     """Return ``count`` labels as int64 (n,).
 
     Raises:
-        DataError: not one-dimensional, not of an integer type, negative, or another number of them
-            than images.
+        DataError: not one-dimensional, not of an integer type, negative, or not one per image.
     """
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise DataError(
-            f"{what} has type {array.dtype} and shape {array.shape}; allowed: one integer per image, shape (n,)."
+            f"{what} has type {array.dtype} and shape {array.shape}; allowed: one integer per "
+            "image, shape (n,)."
         )
     if len(array) != count:
         raise DataError(
-            f"{what} holds {len(array)} labels for {count} images; there must be one label per image."
+            f"{what} holds {len(array)} labels for {count} images; give one label per image."
         )
     labels = array.astype(np.int64)
     if labels.min() < 0:
@@ -114,41 +109,41 @@ def as_class_names(
     """Return one name per class; without an array "0", "1", ... up to the largest training label.
 
     Raises:
-        DataError: the names are not text, or there are none and the labels cannot be class indices.
+        DataError: the names are not text, or missing and the labels cannot be class indices.
     """
     if array is None:
         classes = int(train_labels.max()) + 1
-        if classes > len(train_labels):  # also keeps one absurd label from making a million names
+        if classes > len(train_labels):  # also prevents a million names for one absurd label
             raise DataError(
-                f"the largest training label is {classes - 1}, but there are only {len(train_labels)} training images; "
-                "number the classes 0, 1, 2, ... without gaps."
+                f"the largest training label is {classes - 1}, but there are only "
+                f"{len(train_labels)} training images; number the classes 0, 1, 2, ... with no gap."
             )
         return tuple(str(label) for label in range(classes))
     if array.ndim != 1 or array.dtype.kind != "U":
         raise DataError(
-            f"class_names has type {array.dtype} and shape {array.shape}; allowed: one text per class, "
-            "as numpy.array(['cat', 'dog'])."
+            f"class_names has type {array.dtype} and shape {array.shape}; allowed: one text per "
+            "class, as numpy.array(['cat', 'dog'])."
         )
     return tuple(str(name) for name in array)
 
 
 def check_classes(labels: NDArray[np.int64], what: str, class_names: tuple[str, ...]) -> None:
-    """Raise :class:`DataError` if a label (not negative) names a class that does not exist."""
-    if labels.max() >= len(class_names):
+    """Raise :class:`DataError` if a label (not negative) is not an index of a class."""
+    classes = len(class_names)
+    if labels.max() >= classes:
         row = int(labels.argmax())
         raise DataError(
-            f"{what}[{row}] is {labels[row]}; allowed: 0 to {len(class_names) - 1}, for there are "
-            f"{len(class_names)} classes."
+            f"{what}[{row}] is {labels[row]}; allowed: 0 to {classes - 1}, for {classes} classes."
         )
 
 
 def check_no_class_empty(train_labels: NDArray[np.int64], class_names: tuple[str, ...]) -> None:
-    """Raise :class:`DataError` naming the classes without a single training image."""
+    """Raise :class:`DataError` naming the classes without training images."""
     counts = np.bincount(train_labels, minlength=len(class_names))
     empty = [f"{name!r} ({label})" for label, name in enumerate(class_names) if counts[label] == 0]
     if empty:
         more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
         raise DataError(
-            f"no training image for class {', '.join(empty[:5])}{more}; add images, or remove the class and "
-            "number the others 0, 1, 2, ..."
+            f"no training image for class {', '.join(empty[:5])}{more}; add images, or remove the "
+            "class and number the others 0, 1, 2, ..."
         )

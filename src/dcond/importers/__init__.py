@@ -1,4 +1,4 @@
-"""Other people's synthetic sets: public layouts recognised by their content, and read as data only."""
+"""Synthetic sets of other projects: public layouts, recognised by content and read as data only."""
 
 from dcond.importers.source import Source
 

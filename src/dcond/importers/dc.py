@@ -1,7 +1,8 @@
-"""DC, DSA, DM and those who took over their code: a dict whose ``data`` lists [images, labels], one per experiment.
+"""DC, DSA, DM and projects based on them: a dict whose ``data`` lists [images, labels] pairs.
 
-Source: github VICO-UoE/DatasetCondensation, ``main.py`` and ``main_DM.py``. Images are stored as
-optimised: normalised by the constants in that code, never clipped.
+One pair per experiment. Source: github VICO-UoE/DatasetCondensation, ``main.py`` and
+``main_DM.py``. Images are stored as optimised: normalised by the constants in that code, never
+clipped.
 """
 
 import logging
@@ -16,23 +17,23 @@ log = logging.getLogger(__name__)
 
 
 def matches(content: Any) -> bool:
-    """Tell whether a file's content has this layout."""
+    """Return whether the content of a file has this layout."""
     data = content.get("data") if isinstance(content, dict) else None
     return isinstance(data, list) and len(data) > 0 and all(map(tensor_pair, data))
 
 
-def read(path: Path, content: Any, number: int | None) -> RawSet:
-    """Return one of the sets in a file; without a number the first, and the log says so.
+def read(path: Path, content: Any, index: int | None) -> RawSet:
+    """Return one of the sets in a file; without an index the first, which is logged.
 
     Raises:
-        ConfigError: there is no set of that number.
+        ConfigError: there is no set of that index.
     """
     sets = content["data"]
-    if number is None and len(sets) > 1:
-        log.info("%s holds %d sets; this is the first (number=0)", path, len(sets))
-    if number is not None and number >= len(sets):
+    if index is None and len(sets) > 1:
+        log.info("%s holds %d sets; reading the first (index=0)", path, len(sets))
+    if index is not None and index >= len(sets):
         raise ConfigError(
-            f"number={number} is out of range: {path} holds {len(sets)} set(s), numbered from 0."
+            f"index={index} is out of range: {path} holds {len(sets)} set(s), counted from 0."
         )
-    images, labels = sets[number or 0]
+    images, labels = sets[index or 0]
     return RawSet("DC, DSA, DM", path, images, labels, normalised=True)

@@ -1,69 +1,68 @@
-"""Which public layout a file or folder has, told by its content."""
+"""Which public layout a file or folder has, recognised by its content."""
 
 from pathlib import Path
 from typing import Any, Protocol
 
 from dcond.errors import ArtefactError
-from dcond.importers import dc, hmdc, idc, mtt, npz
-from dcond.importers import image_folder as folder
-from dcond.importers import tensor_dict as plain
+from dcond.importers import dc, hmdc, idc, image_folder, mtt, npz, tensor_dict
 from dcond.importers.raw_set import RawSet
 from dcond.importers.safe_load import read_tensors
 
 
 class Layout(Protocol):
-    """What a module of this package offers for contents of ``.pt`` files."""
+    """Interface of the modules for contents of ``.pt`` files."""
 
     def matches(self, content: Any) -> bool:
-        """Tell whether a file's content has this layout."""
+        """Return whether the content of a file has this layout."""
 
-    def read(self, path: Path, content: Any, number: int | None) -> RawSet:
+    def read(self, path: Path, content: Any, index: int | None) -> RawSet:
         """Return the set in a file's content."""
 
 
-TENSOR_LAYOUTS: tuple[Layout, ...] = (dc, hmdc, plain, idc, mtt)
-USUAL_NAMES = (
-    "images_best.pt",
-    "data.pt",
-    "synthetic_images.pth",
-)  # in a folder: MTT and DATM, IDC and NCFM, HMDC
-ALLOWED = "a dcond artefact, .pt or .pth of DC/DSA/DM, MTT/DATM, IDC/NCFM or HMDC, .npz, or a folder of class folders"
+TENSOR_LAYOUTS: tuple[Layout, ...] = (dc, hmdc, tensor_dict, idc, mtt)
+# Usual names in a folder: of MTT and DATM, IDC and NCFM, HMDC.
+USUAL_NAMES = ("images_best.pt", "data.pt", "synthetic_images.pth")
+ALLOWED = (
+    "a dcond artefact, .pt or .pth of DC/DSA/DM, MTT/DATM, IDC/NCFM or HMDC, .npz, or a folder of "
+    "class folders"
+)
 
 
-def load_any(path: Path, number: int | None = None) -> RawSet:
+def load_any(path: Path, index: int | None = None) -> RawSet:
     """Read a set of any known layout.
 
     Args:
         path: a file, or the folder that holds it.
-        number: which set of a file that holds several.
+        index: of the set, in a file that holds several.
 
     Raises:
-        ArtefactError: no layout known here, a damaged file, or one that would run code.
-        ConfigError: no set of that number.
+        ArtefactError: an unknown layout, a damaged file, or one that would run code.
+        ConfigError: no set of that index.
         DataError: a folder of images that cannot be used.
     """
     if path.is_dir():
         inside = [path / name for name in USUAL_NAMES if (path / name).is_file()]
         if len(inside) > 1:
             raise ArtefactError(
-                f"{path} holds {' and '.join(file.name for file in inside)}; give one of these files."
+                f"{path} holds {' and '.join(file.name for file in inside)}; give one of these "
+                "files."
             )
         if inside:
-            return load_any(inside[0], number)
-        if folder.matches(path):
-            return folder.read(path)
+            return load_any(inside[0], index)
+        if image_folder.matches(path):
+            return image_folder.read(path)
         raise ArtefactError(f"{path} holds no synthetic set; allowed: {ALLOWED}.")
     if path.suffix == ".npz":
         return npz.read(path)
     if path.suffix not in (".pt", ".pth"):
         raise ArtefactError(
-            f"{path} is of no known kind ({path.suffix or 'no suffix'}); allowed: {ALLOWED}."
+            f"{path} has an unknown type ({path.suffix or 'no suffix'}); allowed: {ALLOWED}."
         )
     content = read_tensors(path)
     for layout in TENSOR_LAYOUTS:
         if layout.matches(content):
-            return layout.read(path, content, number)
+            return layout.read(path, content, index)
     keys = f" with {', '.join(map(repr, list(content)[:5]))}" if isinstance(content, dict) else ""
     raise ArtefactError(
-        f"{path} holds a {type(content).__name__}{keys}, no known layout; allowed: {ALLOWED}."
+        f"{path} holds a {type(content).__name__}{keys}, an unknown layout; allowed: {ALLOWED}."
     )

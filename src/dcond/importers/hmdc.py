@@ -1,7 +1,7 @@
-"""HMDC: ``synthetic_images.pth``, a dict with images by class, normalised, and how they were packed.
+"""HMDC: ``synthetic_images.pth``, a dict with normalised images by class, and their packing.
 
-Source: github KHU-AGI/HMDC, ``method/dc_base.py``. Packed only where the initialisation was one of
-the ``aug`` kind, decoded with align_corners.
+Source: github KHU-AGI/HMDC, ``method/dc_base.py``. Images are packed only if the initialisation was
+one of the ``aug`` kind; they are decoded with align_corners.
 """
 
 from pathlib import Path
@@ -21,11 +21,11 @@ CONSTANTS = LEGACY | {
 
 
 def matches(content: Any) -> bool:
-    """Tell whether a file's content has this layout."""
+    """Return whether the content of a file has this layout."""
     return isinstance(content, dict) and isinstance(content.get("synthetic_images"), Tensor)
 
 
-def read(path: Path, content: Any, number: int | None) -> RawSet:
+def read(path: Path, content: Any, index: int | None) -> RawSet:
     """Return the set; labels follow from the order of the images.
 
     Raises:

@@ -1,7 +1,7 @@
-"""IDC, DREAM, M3D, NCFM: ``data.pt``, a list of images and labels; the multi-formation factor is not in it.
+"""IDC, DREAM, M3D, NCFM: ``data.pt``, a list of images and labels without the packing factor.
 
 Source: github snu-mllab/Efficient-Dataset-Condensation, ``condense.py`` and ``test.py``; github
-gszfwsb/NCFM. Images are pixels in [0, 1], clipped before the last step, so that a few may lie
+gszfwsb/NCFM. Images are pixels in [0, 1], clipped before the last step, so that a few may be
 outside.
 """
 
@@ -13,11 +13,11 @@ from dcond.importers.safe_load import tensor_pair
 
 
 def matches(content: Any) -> bool:
-    """Tell whether a file's content has this layout."""
+    """Return whether the content of a file has this layout."""
     return tensor_pair(content)
 
 
-def read(path: Path, content: Any, number: int | None) -> RawSet:
-    """Return the set; its factor must be said."""
+def read(path: Path, content: Any, index: int | None) -> RawSet:
+    """Return the set; its factor is not known."""
     images, labels = content
     return RawSet("IDC, NCFM", path, images, labels, normalised=False, factor=None)

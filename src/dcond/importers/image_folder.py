@@ -1,8 +1,8 @@
-"""A folder with one folder of image files per class: RDED, SRe2L and their kin, and ``dcond export --to png``.
+"""A folder of class folders of images: RDED, SRe2L and others, and ``dcond export --to png``.
 
 Source: github LINs-lab/RDED (``00000/``, ``00001/``, ...), github VILA-Lab/SRe2L (``new000/``,
-...). Their soft labels are made again by a teacher in training, or lie in files of their own:
-neither is read, labels are hard.
+...). Their soft labels are computed by a teacher during training or stored in other files; neither
+is read: labels are hard.
 """
 
 import re
@@ -16,36 +16,35 @@ from dcond.data.folder_listing import list_classes
 from dcond.errors import DataError
 from dcond.importers.raw_set import RawSet
 
-# of a PNG file: the multi-formation factor to be decoded, and "aligned" where corners are
+# Text of a PNG file: the multi-formation factor to be decoded, with "aligned" for align_corners.
 PACKED = "dcond:factor"
-WAY_OUT = "Bring them to the size of the data set first."
 
 
 def matches(path: Path) -> bool:
-    """Tell whether a folder holds folders."""
+    """Return whether a folder holds folders."""
     return any(entry.is_dir() and not entry.name.startswith(".") for entry in path.iterdir())
 
 
 def read(path: Path) -> RawSet:
-    """Return the set: every image of one size.
+    """Return the set; all images must have one size.
 
     Raises:
-        DataError: a class without images, an unreadable image, images of unlike sizes or of unlike
-            factors.
+        DataError: a class without images, an unreadable image, or different sizes or factors.
     """
     files, labels, names = list_classes(path)
-    images = (
-        torch.from_numpy(ImageRule(size=None).read(files, WAY_OUT)).permute(0, 3, 1, 2).contiguous()
-    )
+    array = ImageRule().read(files, "Bring them to the size of the data set first.")
     packed = {_packed(file): file for file in files}
     if len(packed) > 1:
         one, other = list(packed.values())[:2]
         raise DataError(
-            f"{one} and {other} are packed in unlike ways; export the set anew, into an empty folder."
+            f"{one} and {other} have different factors; export the set again into an empty folder."
         )
     factor, aligned = next(iter(packed))
     return RawSet(
-        *("image folder", path, images, torch.from_numpy(labels)),
+        "image folder",
+        path,
+        torch.from_numpy(array).permute(0, 3, 1, 2).contiguous(),
+        torch.from_numpy(labels),
         normalised=False,
         class_names=names,
         factor=factor,
@@ -54,7 +53,7 @@ def read(path: Path) -> RawSet:
 
 
 def packing(factor: int, aligned: bool) -> PngImagePlugin.PngInfo | None:
-    """Return what a PNG file says of images packed into it; nothing where there is one."""
+    """Return the text of a PNG file with packed images; None if there is one image per file."""
     if factor == 1:
         return None
     info = PngImagePlugin.PngInfo()
@@ -63,7 +62,7 @@ def packing(factor: int, aligned: bool) -> PngImagePlugin.PngInfo | None:
 
 
 def _packed(file: Path) -> tuple[int, bool]:
-    """Return the factor that a file says is to be decoded, 1 where it says none, and whether corners are aligned."""
+    """Return a file's factor (1 if it has none), and whether corners are aligned."""
     with Image.open(file) as image:
-        said = re.fullmatch(r"([1-9]\d?)( aligned)?", str(image.info.get(PACKED, "")))
-    return (int(said[1]), said[2] is not None) if said else (1, False)
+        text = re.fullmatch(r"([1-9]\d?)( aligned)?", str(image.info.get(PACKED, "")))
+    return (int(text[1]), text[2] is not None) if text else (1, False)

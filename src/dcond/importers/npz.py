@@ -1,6 +1,8 @@
-"""Npz files with ``images``, ``labels``, maybe ``class_names``, ``factor``, ``align_corners``: ``dcond export``."""
+"""Npz files with ``images`` and ``labels``, as ``dcond export --to npz`` writes them.
 
-import zipfile
+Optional: ``class_names``, ``factor`` and ``align_corners``.
+"""
+
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dcond.data.prepared import READ_ERRORS
+from dcond.data.prepared import read_npz
 from dcond.errors import ArtefactError
 from dcond.importers.raw_set import RawSet
 
@@ -19,28 +21,16 @@ def read(path: Path) -> RawSet:
     """Return the set: uint8, or floating point pixels in [0, 1]; channels first or last.
 
     Raises:
-        ArtefactError: damaged, no npz, an array is missing or holds Python objects.
+        ArtefactError: damaged, not an npz, an array is missing or holds Python objects.
     """
-    try:
-        if not zipfile.is_zipfile(path):  # numpy would take it for a pickle
-            raise ArtefactError(
-                f"{path} is not an npz file, or only the first part of one; copy it again."
-            )
-        with np.load(path, allow_pickle=False) as loaded:
-            arrays = {key: loaded[key] for key in KEYS if key in loaded}
-    except READ_ERRORS as error:
-        reason = " ".join(str(error).split())
-        raise ArtefactError(
-            f"{path} cannot be read as an npz file ({reason}); copy it again."
-        ) from error
-    missing = [key for key in ("images", "labels") if key not in arrays]
-    if missing:
+    arrays, _ = read_npz(path, KEYS, ArtefactError)
+    if missing := [key for key in ("images", "labels") if key not in arrays]:
         raise ArtefactError(
             f"{path} lacks {', '.join(missing)}; an npz of a synthetic set holds images and labels."
         )
-    images = _channels_first(path, arrays["images"])
-    filled = images.is_floating_point() and images.numel() > 0
-    pixels = images.dtype == torch.uint8 or (filled and images.min() >= 0 and images.max() <= 1)
+    images = _channels_first(_tensor(path, arrays["images"], "images"))
+    floats = images.is_floating_point() and images.numel() > 0
+    pixels = images.dtype == torch.uint8 or (floats and images.min() >= 0 and images.max() <= 1)
     names = arrays.get("class_names")
     return RawSet(
         "npz",
@@ -54,8 +44,7 @@ def read(path: Path) -> RawSet:
     )
 
 
-def _channels_first(path: Path, array: NDArray[Any]) -> torch.Tensor:
-    images = _tensor(path, array, "images")
+def _channels_first(images: torch.Tensor) -> torch.Tensor:
     if images.ndim == 3:
         return images[:, None]
     if images.ndim == 4 and images.shape[-1] in (1, 3) and images.shape[1] not in (1, 3):
@@ -65,16 +54,14 @@ def _channels_first(path: Path, array: NDArray[Any]) -> torch.Tensor:
 
 def _factor(path: Path, array: NDArray[Any]) -> int:
     if array.size != 1 or array.dtype.kind not in "ui" or array.item() < 1:
-        raise ArtefactError(
-            f"{path}: factor is {array.tolist()!r}; save one whole number of 1 or more."
-        )
+        raise ArtefactError(f"{path}: factor is {array.tolist()!r}; save a whole number from 1.")
     return int(array.item())
 
 
 def _tensor(path: Path, array: NDArray[Any], what: str) -> torch.Tensor:
     if array.dtype.kind not in "uif":
-        raise ArtefactError(f"{path}: {what} are of type {array.dtype}; save numbers.")
+        raise ArtefactError(f"{path}: {what} have type {array.dtype}; save numbers.")
     if array.dtype != np.uint8:
-        with np.errstate(over="ignore"):  # infinite numbers are refused where the images are used
+        with np.errstate(over="ignore"):  # infinite values are refused on conversion
             array = array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
     return torch.from_numpy(np.ascontiguousarray(array))

@@ -1,7 +1,7 @@
-"""What a file of a public layout holds, before it is fitted to a data set."""
+"""The content of a file in a public layout, before it is converted for a data set."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -12,20 +12,23 @@ from dcond.errors import ArtefactError
 
 @dataclass(frozen=True, eq=False)
 class RawSet:
-    """Images and labels as stored, and what their layout says of them; None where it says nothing.
+    """Images and labels as stored, and what their layout defines; None for what it does not.
 
     Args:
-        layout: how messages call it.
+        layout: name of the layout in messages.
         path: the file or folder.
-        images: uint8, or floating point in a space that ``normalised`` names; (n, c, h, w).
+        images: uint8, or floating point in the space that ``normalised`` gives; (n, c, h, w).
         labels: integers (n,), or floating point (n, k).
-        normalised: whether the layout's own code stores (x - mean) / std; False stands for pixels
+        normalised: True if the layout's own code stores (x - mean) / std, False if it stores pixels
             in [0, 1].
         factor: multi-formation factor that is still to be decoded.
         align_corners: how that decoding aligns its grid.
         constants: mean and std in the layout's own code, by data set.
-        class_names: what the labels count, where the layout names its classes.
-        learned_lr: the learning rate that was learnt along with the images.
+        class_names: names of the labels, if the layout has them.
+        learned_lr: the learning rate that was learnt with the images.
+
+    Raises:
+        ArtefactError: shapes that are not those of images and labels.
     """
 
     layout: str
@@ -35,7 +38,7 @@ class RawSet:
     normalised: bool | None
     factor: int | None = 1
     align_corners: bool = False
-    constants: Mapping[str, Statistics] | None = None
+    constants: Mapping[str, Statistics] = field(default_factory=lambda: LEGACY)
     class_names: tuple[str, ...] | None = None
     learned_lr: float | None = None
 
@@ -48,9 +51,5 @@ class RawSet:
         if self.labels.ndim not in (1, 2) or len(self.labels) != len(self.images):
             raise ArtefactError(
                 f"{self.path} ({self.layout}): {len(self.images)} images but labels {labels}; "
-                "there must be one label per image, (n,) or (n, classes)."
+                "give one label per image, (n,) or (n, classes)."
             )
-
-    def statistics(self, dataset: str) -> Statistics | None:
-        """Return the mean and std of the layout's own code for a data set, where it has that data set."""
-        return (self.constants if self.constants is not None else LEGACY).get(dataset)

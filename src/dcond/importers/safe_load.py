@@ -1,4 +1,4 @@
-"""Reading ``.pt`` files without running what they hold: tensors, lists, dicts, numbers and text, nothing else."""
+"""Reading ``.pt`` files without running code: tensors, lists, dicts, numbers and text only."""
 
 import re
 import struct
@@ -14,56 +14,52 @@ from dcond.errors import ArtefactError, first_line
 _ERRORS = (*READ_ERRORS, KeyError, AttributeError, TypeError, IndexError, struct.error, MemoryError)
 
 
-class _Dropped:
-    """Stands in for numpy values (the public code keeps accuracies as such): nothing of numpy is called."""
+class NumpyValue:
+    """Replaces numpy values, such as accuracies in the public code's files; runs nothing."""
 
     def __init__(self, *_: object):
-        """Take whatever the pickle says, and keep nothing."""
+        """Ignore all arguments."""
 
     def __setstate__(self, state: object) -> None:
-        """As above."""
+        """Ignore the state."""
 
 
-_NUMPY = [
-    "numpy.dtype",
-    "numpy.ndarray",
-    *(
-        f"numpy.{core}.multiarray.{name}"
-        for core in ("core", "_core")
-        for name in ("scalar", "_reconstruct")
-    ),
+_NUMPY = ["numpy.dtype", "numpy.ndarray"]
+_NUMPY += [
+    f"numpy.{core}.multiarray.{name}"
+    for core in ("core", "_core")
+    for name in ("scalar", "_reconstruct")
 ]
 
 
 def read_tensors(path: Path) -> Any:
-    """Return the content of a ``torch.save`` file, tensors on the CPU; numpy values in it come back as placeholders.
+    """Return the content of a ``torch.save`` file on the CPU, with placeholders for numpy values.
 
     Raises:
-        ArtefactError: it names code to run, or is damaged, or no such file.
+        ArtefactError: the file is missing or damaged, or would run code.
     """
     try:
         with (
-            torch.serialization.safe_globals([(_Dropped, name) for name in _NUMPY]),
+            torch.serialization.safe_globals([(NumpyValue, name) for name in _NUMPY]),
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")  # of unusual pickle protocols
             return torch.load(path, map_location="cpu", weights_only=True)
     except _ERRORS as error:
-        named = re.search(r"GLOBAL ([\w.]+)|(?:global|class|function) ([\w.]+\.[\w.]+)", str(error))
-        if named is not None:
+        code = re.search(r"GLOBAL ([\w.]+)|(?:global|class|function) ([\w.]+\.[\w.]+)", str(error))
+        if code is not None:
             raise ArtefactError(
-                f"{path} was refused: to load it would run code from outside ({named[1] or named[2]}). "
-                "dcond reads tensors, lists, dicts and numbers only; where you trust the file, open it elsewhere and "
-                "save images and labels as npz."
+                f"{path} was refused: loading it would run code ({code[1] or code[2]}). dcond "
+                "reads tensors, lists, dicts and numbers only; if you trust the file, open it "
+                "elsewhere and save images and labels as npz."
             ) from error
-        reason = first_line(error)[:120]
         raise ArtefactError(
-            f"{path} cannot be read as a torch file ({reason}); copy it again."
+            f"{path} cannot be read as a torch file ({first_line(error)[:120]}); copy it again."
         ) from error
 
 
 def tensor_pair(value: Any) -> bool:
-    """Tell whether a value is a list or tuple of two tensors: images and labels."""
+    """Return whether a value is a list or tuple of two tensors: images and labels."""
     return (
         isinstance(value, list | tuple)
         and len(value) == 2

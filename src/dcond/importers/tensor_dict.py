@@ -1,6 +1,7 @@
-"""A dict of two tensors, ``images`` and ``labels``: what ``dcond export --to pt`` writes, and many others do.
+"""A dict of two tensors, ``images`` and ``labels``: what ``dcond export --to pt`` writes.
 
-The export is decoded and normalised; others are not, and the file does not say.
+Other programs write it too. The export is decoded and normalised; other files need not be, and do
+not tell.
 """
 
 from pathlib import Path
@@ -11,10 +12,10 @@ from dcond.importers.safe_load import tensor_pair
 
 
 def matches(content: Any) -> bool:
-    """Tell whether a file's content has this layout."""
+    """Return whether the content of a file has this layout."""
     return isinstance(content, dict) and tensor_pair([content.get("images"), content.get("labels")])
 
 
-def read(path: Path, content: Any, number: int | None) -> RawSet:
+def read(path: Path, content: Any, index: int | None) -> RawSet:
     """Return the set."""
     return RawSet("images and labels", path, content["images"], content["labels"], normalised=None)

@@ -1,1 +1,1 @@
-"""What a run tells: ``result.json`` for machines, a table for people."""
+"""Tables, figures and a page from the ``result.json`` files of many runs."""

@@ -1,4 +1,4 @@
-"""Finding ``result.json`` files and reading them; what cannot be used is named, never a reason to stop."""
+"""Find and read ``result.json`` files; unreadable ones are reported and skipped."""
 
 import json
 import os
@@ -8,72 +8,75 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dcond.errors import ConfigError
-from dcond.report.record import RunRecord, read
+from dcond.report.record import RunRecord
 from dcond.run.result import NAME
 
-LOGS = ("condense.log", "evaluate.log")  # in a run folder from its first moment on
-# A number by itself, as ``str`` writes a float; in ``v1.10`` and ``2.11.0`` the dot stands between
-# whole numbers.
+LOGS = ("condense.log", "evaluate.log")  # present from the start of a run
+# A number, as ``str`` writes a float; not the parts of v1.10 or 2.11.0.
 DECIMAL = r"(?<![A-Za-z\d.])\d+(?:\.\d+)?(?:e[+-]\d+)?(?![A-Za-z\d]|\.\d)"
 
 
 @dataclass(frozen=True)
 class CollectedRuns:
-    """What lies under the given paths."""
+    """The runs below the given paths.
 
-    outcomes: tuple[RunRecord, ...]
-    skipped: tuple[tuple[Path, str], ...]  # files that are no result, and why
-    unfinished: tuple[Path, ...]  # run folders without a result: running, or killed
+    Args:
+        runs: records of all readable results.
+        skipped: files that are not results, with the reason.
+        unfinished: run folders without a result: still running, or killed.
+    """
+
+    runs: tuple[RunRecord, ...]
+    skipped: tuple[tuple[Path, str], ...]
+    unfinished: tuple[Path, ...]
 
 
 def collect(paths: Iterable[Path]) -> CollectedRuns:
-    """Read every ``result.json`` at or under the paths, each once, in the order of their folders.
+    """Read every ``result.json`` at or below the paths once, in natural order of the folders.
 
     Raises:
-        ConfigError: a path does not exist, or nothing was found under any.
+        ConfigError: a path does not exist, or there is no result below any.
     """
-    outcomes, skipped, unfinished = [], [], []
-    given, seen = list(paths), set()
-    for path in given:
-        if not path.exists():
-            raise ConfigError(
-                f"{path} does not exist; give run folders, sweeps, or folders that hold them."
-            )
+    paths = list(paths)
+    runs, skipped, unfinished = [], [], []
+    seen = set()
+    for path in paths:
+        problem = "" if path.exists() else "does not exist"
         if path.is_file() and path.name != NAME:
-            raise ConfigError(
-                f"{path} is no {NAME}; give run folders, sweeps, or folders that hold them."
-            )
-        for folder, is_result in _folders(path):
+            problem = f"is not a {NAME}"
+        if problem:
+            raise ConfigError(f"{path} {problem}; pass run folders, sweeps, or folders above them.")
+        for folder, has_result in _run_folders(path):
             if folder.resolve() in seen:
                 continue
             seen.add(folder.resolve())
+            if not has_result:
+                unfinished.append(folder)
+                continue
             try:
-                if is_result:
-                    outcomes.append(read(folder))
-                else:
-                    unfinished.append(folder)
+                runs.append(RunRecord.read(folder))
             except (OSError, ValueError, OverflowError, RecursionError) as error:
                 skipped.append((folder / NAME, _reason(error)))
-    if not (outcomes or skipped or unfinished):
+    if not (runs or skipped or unfinished):
         raise ConfigError(
-            f"no {NAME} under {', '.join(map(str, given))}; a run writes its own at its end."
+            f"no {NAME} below {', '.join(map(str, paths))}; a run writes it when it ends."
         )
-    return CollectedRuns(tuple(outcomes), tuple(skipped), tuple(unfinished))
+    return CollectedRuns(tuple(runs), tuple(skipped), tuple(unfinished))
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, json.JSONDecodeError | UnicodeDecodeError | RecursionError):
-        return "no JSON, or half of one"
+        return "not valid JSON, or incomplete"
     return str(getattr(error, "strerror", None) or error)
 
 
-def _folders(path: Path) -> Iterator[tuple[Path, bool]]:
-    """Yield run folders in natural order, and whether each has its result; folders may vanish meanwhile."""
+def _run_folders(path: Path) -> Iterator[tuple[Path, bool]]:
+    """Yield run folders in natural order, and whether each has a result."""
     if path.is_file():
         yield path.parent, True
         return
     found = []
-    for folder, folders, files in os.walk(path):
+    for folder, folders, files in os.walk(path):  # ignores folders that vanish meanwhile
         if NAME in files or ".hydra" in folders or any(log in files for log in LOGS):
             found.append((Path(folder), NAME in files))
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -81,12 +84,13 @@ def _folders(path: Path) -> Iterator[tuple[Path, bool]]:
 
 
 def natural(name: str) -> list[tuple[float, str]]:
-    """Return a key that sorts ``job10`` after ``job9``, ``lr=0.25`` before ``lr=0.5`` and ``v1.10`` after ``v1.9``."""
+    """Return a sort key: ``job10`` after ``job9``, ``lr=0.25`` before ``lr=0.5``.
+
+    Parts of versions are compared as whole numbers: ``v1.10`` comes after ``v1.9``.
+    """
     parts = re.split(rf"({DECIMAL}|\d+)", name)
-    return [(_size(part), "") if index % 2 else (-1, part) for index, part in enumerate(parts)]
+    return [(_number(part), "") if index % 2 else (-1, part) for index, part in enumerate(parts)]
 
 
-def _size(digits: str) -> float:
-    return (
-        int(digits) if digits.isdecimal() else float(digits)
-    )  # a whole number of any length keeps every digit
+def _number(digits: str) -> float:
+    return int(digits) if digits.isdecimal() else float(digits)  # int: exact for any length

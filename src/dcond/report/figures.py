@@ -1,206 +1,349 @@
-"""The report's figures: accuracy over ipc and over cost, a heat map of networks and methods, loss curves."""
+"""The report's figures: accuracy over ipc and over cost, a heat map, and loss curves.
 
+The colours are Okabe and Ito's, distinguishable with colour vision deficiency; each line has its
+own marker or dashes as well. The bytes of a figure depend on its numbers alone: it has no date and
+no random names.
+"""
+
+import io
 import itertools
+import json
 import math
 import re
+import textwrap
+import warnings
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcond.report.block import AVERAGE, Block, Row
-from dcond.report.estimate import Estimate
-from dcond.report.figure_style import (
-    DASHES,
-    GREY,
-    Drawing,
-    add_legend,
-    check_installed,
-    look,
-    panels,
-    style,
-    wrapped,
-    written,
-)
-from dcond.report.grouping import Report
-from dcond.report.run_files import Curve
-from dcond.report.sheets import row_of_methods
+from dcond.errors import UnsupportedError
+from dcond.report.grouping import AVERAGE, Block, Report, Row
+from dcond.report.record import RunRecord
 from dcond.run.result import ACCURACY, TEST
+from dcond.stats import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Looks = dict[str, dict[str, Any]]  # how each row is drawn, by its name
+INK = "#1b1f24"  # text and axes; the page replaces it by the colour of its text
+GREY = "#767b82"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#5e4fa2")
+MARKERS = "osD^vP*X"
+DASHES = ("-", "--", ":", "-.")
+PANEL = (3.4, 3.3)  # inches
+PAGE_WIDTH = 11.0
+INK_PARAMETERS = (
+    *("text.color", "axes.edgecolor", "axes.labelcolor"),
+    *("xtick.color", "ytick.color"),
+)
+STYLE: dict[Any, Any] = dict.fromkeys(INK_PARAMETERS, INK) | {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "dcond",
+    "text.parse_math": False,
+    "font.size": 9.0,
+    "axes.titlesize": 9.5,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.unicode_minus": False,
+    "grid.color": GREY,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "legend.title_fontsize": 8.5,
+    "lines.markersize": 5.0,
+}
+ERROR_BARS = "mean over the runs; error bars: 95 % interval of the mean"
+LOSS = "condense/loss"  # its name in metrics.jsonl
+MAX_POINTS = 400  # of a drawn curve
+
+LineStyle = dict[str, Any]  # arguments of matplotlib's plot
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A finished figure.
+
+    Args:
+        name: file name without suffix.
+        title: caption.
+        family: index of the family that it shows.
+        png: the figure as PNG.
+        svg: the figure as SVG.
+    """
+
+    name: str
+    title: str
+    family: int
+    png: bytes
+    svg: str
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One run's loss at the recorded steps."""
+
+    folder: Path
+    steps: tuple[int, ...]
+    losses: tuple[float, ...]
+
+
+def read_curves(runs: Iterable[RunRecord]) -> list[Curve]:
+    """Read the loss of every run from its ``metrics.jsonl``; skip lines that cannot be read."""
+    curves = []
+    for run in runs:
+        try:
+            file = run.folder / "metrics.jsonl"
+            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            continue
+        points = [point for line in lines if (point := _point(line)) is not None]
+        if points:
+            points = [*points[: -1 : max(1, len(points) // MAX_POINTS)], points[-1]]
+            curves.append(Curve(run.folder, *zip(*points, strict=True)))
+    return curves
+
+
+def _point(line: str) -> tuple[int, float] | None:
+    try:
+        record = json.loads(line)
+        step, loss = int(record["step"]), float(record[LOSS])
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return None
+    return (step, loss) if math.isfinite(loss) else None
 
 
 def draw(report: Report, curves: Sequence[Curve] = ()) -> list[Drawing]:
-    """Draw every figure for which there is something to show, family after family.
+    """Draw every figure that has something to show, family by family.
 
     Raises:
         UnsupportedError: matplotlib is not installed.
     """
-    check_installed()
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise UnsupportedError(
+            "figures need matplotlib, which is not installed; pip install 'dcond[report]'."
+        ) from error
     drawings: list[Drawing] = []
-    with style():
+    names: set[str] = set()
+    with _style():
         for index, blocks in enumerate(report.families):
-            drawings += _of_a_family(index, blocks, curves, {drawing.name for drawing in drawings})
+            for name, title, figure in _family_figures(blocks, curves):
+                unique = next(
+                    each
+                    for i in itertools.count(1)
+                    if (each := name if i == 1 else f"{name}_{i}") not in names
+                )
+                names.add(unique)
+                png, svg = _save(figure, "png"), _save(figure, "svg").decode()
+                drawings.append(Drawing(unique, title, index, png, svg))
     return drawings
 
 
-def _of_a_family(
-    index: int, blocks: list[Block], curves: Sequence[Curve], taken: set[str]
-) -> Iterator[Drawing]:
-    first = blocks[0]
-    rows = {row.name: None for block in blocks for row in row_of_methods(block)}
-    looks = {name: look(number) for number, name in enumerate(rows)}
-    kinds = (
-        ("accuracy_over_ipc", "Accuracy over images per class", _over_ipc(blocks, looks)),
-        ("accuracy_over_cost", "Accuracy over condensing time", _over_cost(blocks, looks)),
-        ("networks", "Accuracy of every network", _heat_map(blocks)),
-        ("loss", "Loss while condensing", _losses(blocks, curves, looks)),
+@contextmanager
+def _style() -> Iterator[None]:
+    import matplotlib as mpl
+
+    with mpl.rc_context(), warnings.catch_warnings():
+        mpl.rcdefaults()  # ignore the user's matplotlibrc
+        mpl.rcParams.update(STYLE)
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # drawn as boxes
+        yield
+
+
+def _save(figure: "Figure", kind: str) -> bytes:
+    file = io.BytesIO()
+    figure.savefig(
+        file,
+        format=kind,
+        dpi=160,
+        metadata={"Date": None} if kind == "svg" else {"Software": None},
+        bbox_inches="tight",
+        transparent=kind == "svg",
     )
-    tested = "" if first.tested_on == TEST else first.tested_on
-    slug = re.sub(r"[^\w-]+", "_", f"{first.dataset}_{first.protocol}_{tested}").strip("_")[:60]
-    for kind, title, figure in kinds:
-        if figure is None:
-            continue
-        name = next(
-            n
-            for i in itertools.count(1)
-            if (n := f"{kind}_{slug}" + (f"_{i}" if i > 1 else "")) not in taken
-        )
-        taken.add(name)
-        yield written(figure, name, f"{title}: {first.subject}", index)
+    return file.getvalue()
 
 
-def _over_ipc(blocks: list[Block], looks: Looks) -> "Figure | None":
-    """Draw the average accuracy over ipc, a line per row; error bars are 95 % intervals."""
-    ipcs = sorted({block.ipc for block in blocks})
-    points: dict[str, list[tuple[int, Estimate]]] = defaultdict(list)
-    for block in blocks:
-        for row in block.rows:
-            if AVERAGE in row.accuracies:
-                points[row.name].append((block.ipc, row.accuracies[AVERAGE]))
-    if len(ipcs) < 2 or not points:
-        return None
-    figure, (axes,) = panels(1, (5.6, 3.6))
-    baselines = iter(itertools.cycle(DASHES[1:]))
-    handles = {}
-    for index, (name, found) in enumerate(points.items()):
-        aside = 1.03 ** (index - (len(points) - 1) / 2)  # so that error bars do not hide each other
-        look = looks.get(name) or {"color": GREY, "linestyle": next(baselines), "marker": "."}
-        found.sort(key=lambda point: point[0])
-        handles[name] = _bars(
-            axes, [ipc * aside for ipc, _ in found], [estimate for _, estimate in found], look
-        )
-    axes.set_xscale("log")
-    axes.set_xticks(ipcs, labels=[str(ipc) for ipc in ipcs])
-    axes.minorticks_off()
-    axes.set_xlabel("images per class")
-    axes.margins(y=0.08)
-    _accuracy_axis(axes, blocks[0])
-    add_legend(figure, handles)
-    return figure
+def _family_figures(
+    blocks: list[Block], curves: Sequence[Curve]
+) -> Iterator[tuple[str, str, "Figure"]]:
+    """Yield name, title and figure of everything that a family has to show."""
+    first = blocks[0]
+    names = dict.fromkeys(row.name for block in blocks for row in block.method_rows)
+    styles = {name: _line_style(index) for index, name in enumerate(names)}
+    tested_on = "" if first.tested_on == TEST else first.tested_on
+    slug = re.sub(r"[^\w-]+", "_", f"{first.dataset}_{first.protocol}_{tested_on}").strip("_")[:60]
+    for kind, title, figure in (
+        ("accuracy_over_ipc", "Accuracy over images per class", _over_ipc(blocks, styles)),
+        ("accuracy_over_cost", "Accuracy over condensing time", _over_cost(blocks, styles)),
+        ("networks", "Mean accuracy of every network", _heat_map(blocks)),
+        ("loss", "Loss while condensing", _losses(blocks, curves, styles)),
+    ):
+        if figure is not None:
+            bars = f" ({ERROR_BARS})" if kind.startswith("accuracy") else ""
+            yield f"{kind}_{slug}", f"{title}{bars}: {first.subject}", figure
 
 
-def _bars(
-    axes: "Axes", places: list[float], estimates: list[Estimate], look: dict[str, Any]
+def _line_style(index: int) -> LineStyle:
+    return {
+        "color": COLOURS[index % len(COLOURS)],
+        "marker": MARKERS[index % len(MARKERS)],
+        "linestyle": DASHES[index // len(COLOURS) % len(DASHES)],
+    }
+
+
+def _panels(
+    count: int, size: tuple[float, float] = PANEL, columns: int | None = None
+) -> tuple["Figure", list["Axes"]]:
+    """Return a figure of ``count`` panels; pyplot would keep it in memory."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = columns or max(1, min(count, int(PAGE_WIDTH / size[0])))
+    rows = -(-count // columns)
+    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for unused in axes[count:]:
+        unused.set_visible(False)
+    return figure, axes[:count]
+
+
+def _wrap(name: str, width: int, lines: int = 3) -> str:
+    return "\n".join(textwrap.wrap(name, width, max_lines=lines, placeholder="…"))
+
+
+def _add_legend(figure: "Figure", handles: dict[str, Any], title: str | None = None) -> None:
+    """Add one legend below all panels."""
+    # matplotlib hides labels with a leading underscore: put a zero-width space before it
+    names = (name if name[0] != "_" else f"\u200b{name}" for name in handles)
+    figure.legend(
+        list(handles.values()),
+        [_wrap(name, 44) for name in names],
+        loc="outside lower center",
+        ncols=min(3, len(handles)),
+        title=title,
+    )
+
+
+def _error_bars(
+    axes: "Axes", x: Sequence[float], estimates: Sequence[Estimate], style: LineStyle
 ) -> Any:
-    spreads = [100 * (estimate.ci95 or 0.0) for estimate in estimates]
+    """Draw means with 95 % intervals; return the legend's handle."""
     means = [100 * estimate.mean for estimate in estimates]
+    intervals = [100 * (estimate.ci95 or 0.0) for estimate in estimates]
     return axes.errorbar(
-        places, means, yerr=spreads, capsize=2.5, linewidth=1.4, elinewidth=0.9, **look
+        x, means, yerr=intervals, capsize=2.5, linewidth=1.4, elinewidth=0.9, **style
     )
 
 
 def _accuracy_axis(axes: "Axes", block: Block) -> None:
-    axes.set_ylabel(f"mean {_accuracy(block)}, %")
+    axes.margins(y=0.08)
+    axes.set_ylabel(f"mean {_accuracy_name(block)}, %")
     low, high = axes.get_ylim()
-    low, high = max(low, 0.0), min(high, 102.0)  # intervals may leave what an accuracy can be
+    low, high = max(low, 0.0), min(high, 102.0)  # intervals may exceed the range of an accuracy
     axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick <= 100])
     axes.set_ylim(low, high)
     axes.grid(True)
 
 
-def _accuracy(block: Block) -> str:
+def _accuracy_name(block: Block) -> str:
     return ACCURACY.get(block.tested_on, "accuracy")
 
 
-def _over_cost(blocks: list[Block], looks: Looks) -> "Figure | None":
-    """Draw the average accuracy over the seconds of condensing, a panel per ipc; selection is at zero."""
-    costs = [(block, found) for block in blocks if (found := _costs(block))]
-    seconds = [wall for _, found in costs for _, wall, _ in found]
-    if not any(seconds):
+def _over_ipc(blocks: list[Block], styles: dict[str, LineStyle]) -> "Figure | None":
+    """Draw the average accuracy over ipc, one line per row."""
+    points: dict[str, list[tuple[int, Estimate]]] = defaultdict(list)
+    for block in sorted(blocks, key=lambda block: block.ipc):
+        for row in block.rows:
+            if AVERAGE in row.accuracies:
+                points[row.name].append((block.ipc, row.accuracies[AVERAGE]))
+    ipcs = sorted({block.ipc for block in blocks})
+    if len(ipcs) < 2 or not points:
         return None
-    figure, all_axes = panels(len(costs))
-    least = min(wall for wall in seconds if wall > 0)
+    figure, (axes,) = _panels(1, (5.6, 3.6))
+    dashes = itertools.cycle(DASHES[1:])
     handles = {}
-    for axes, (block, found) in zip(all_axes, costs, strict=True):
-        free = [row.name for row, wall, _ in found if wall == 0]
-        for row, wall, estimate in found:
-            aside = (
-                0.12 * least * (free.index(row.name) - (len(free) - 1) / 2)
-                if row.name in free
-                else 0
-            )
-            handles[row.name] = _bars(
-                axes, [wall + aside], [estimate], looks[row.name] | {"linestyle": "none"}
-            )
-        axes.set_xscale("symlog", linthresh=least, linscale=0.5)
-        axes.set_xlim(-0.5 * least, 2 * max(seconds))
-        ticks = _ticks(least, 2 * max(seconds))
-        axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
-        axes.minorticks_off()
-        axes.margins(y=0.08)
-        axes.set_title(f"ipc {block.ipc}")
-        axes.set_xlabel("condensing, s")
-        _accuracy_axis(axes, block)
-    add_legend(figure, handles)
+    for index, (name, line) in enumerate(points.items()):
+        offset = 1.03 ** (index - (len(points) - 1) / 2)  # keeps error bars apart
+        style = styles.get(name) or {"color": GREY, "linestyle": next(dashes), "marker": "."}
+        x, estimates = zip(*line, strict=True)
+        handles[name] = _error_bars(axes, [ipc * offset for ipc in x], estimates, style)
+    axes.set_xscale("log")
+    axes.set_xticks(ipcs, labels=[str(ipc) for ipc in ipcs])
+    axes.minorticks_off()
+    axes.set_xlabel("images per class")
+    _accuracy_axis(axes, blocks[0])
+    _add_legend(figure, handles, ERROR_BARS)
     return figure
 
 
-def _ticks(least: float, most: float) -> list[float]:
-    """Return zero and the round numbers of a range; the powers of ten alone where they are enough."""
-    powers = [10.0**power for power in range(-3, 9)]
-    round_numbers = [factor * power for power in powers for factor in (1, 2, 5)]
-    inside = [
-        [number for number in numbers if least <= number <= most]
-        for numbers in (powers, round_numbers)
-    ]
-    return [0.0, *inside[len(inside[0]) < 2]]
+def _over_cost(blocks: list[Block], styles: dict[str, LineStyle]) -> "Figure | None":
+    """Draw the average accuracy over the seconds of condensing, one panel per ipc."""
+    costs = [(block, points) for block in blocks if (points := _costs(block))]
+    seconds = [wall for _, points in costs for _, wall, _ in points]
+    if not any(seconds):
+        return None
+    figure, all_axes = _panels(len(costs))
+    least, most = min(wall for wall in seconds if wall > 0), 2 * max(seconds)
+    handles = {}
+    for axes, (block, points) in zip(all_axes, costs, strict=True):
+        free = [row.name for row, wall, _ in points if wall == 0]  # selection methods, drawn at 0
+        for row, wall, estimate in points:
+            if row.name in free:
+                wall += 0.12 * least * (free.index(row.name) - (len(free) - 1) / 2)
+            style = styles[row.name] | {"linestyle": "none"}
+            handles[row.name] = _error_bars(axes, [wall], [estimate], style)
+        axes.set_xscale("symlog", linthresh=least, linscale=0.5)
+        axes.set_xlim(-0.5 * least, most)
+        ticks = _ticks(least, most)
+        axes.set_xticks(ticks, labels=[f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_title(f"ipc {block.ipc}")
+        axes.set_xlabel("condensing, s")
+        _accuracy_axis(axes, block)
+    _add_legend(figure, handles, ERROR_BARS)
+    return figure
 
 
 def _costs(block: Block) -> list[tuple[Row, float, Estimate]]:
     return [
         (row, wall.mean, row.accuracies[AVERAGE])
-        for row in row_of_methods(block)
+        for row in block.method_rows
         if AVERAGE in row.accuracies and (wall := row.condensing())
     ]
 
 
+def _ticks(low: float, high: float) -> list[float]:
+    """Return 0 and the powers of ten in a range, or 1, 2, 5 times these if there are too few."""
+    for factors in ((1,), (1, 2, 5)):
+        numbers = [factor * 10.0**power for power in range(-3, 9) for factor in factors]
+        inside = [number for number in numbers if low <= number <= high]
+        if len(inside) >= 2:
+            break
+    return [0.0, *inside]
+
+
 def _heat_map(blocks: list[Block]) -> "Figure | None":
-    """Draw the mean accuracy of each network under each row, a panel per ipc, the number in each field."""
-    fields = [
-        (block, rows) for block in blocks if (rows := [row for row in block.rows if row.accuracies])
-    ]
-    if not fields:
+    """Draw the mean accuracy of each network in each row, one panel per ipc."""
+    panels = [(block, [row for row in block.rows if row.accuracies]) for block in blocks]
+    panels = [(block, rows) for block, rows in panels if rows]
+    if not panels:
         return None
-    most, widest = (
-        max(len(rows) for _, rows in fields),
-        max(len(block.networks) for block, _ in fields),
-    )
-    found = [
-        100 * row.accuracies[name].mean
-        for _, rows in fields
-        for row in rows
-        for name in row.accuracies
+    values = [
+        100 * each.mean for _, rows in panels for row in rows for each in row.accuracies.values()
     ]
-    low = 10 * math.floor(min(found) / 10)
-    high = max(low + 10, 10 * math.ceil(max(found) / 10))
-    labels = {row.name: wrapped(row.name, 30) for _, rows in fields for row in rows}
+    low = 10 * math.floor(min(values) / 10)
+    high = max(low + 10, 10 * math.ceil(max(values) / 10))
+    labels = {row.name: _wrap(row.name, 30) for _, rows in panels for row in rows}
     longest = max(len(line) for label in labels.values() for line in label.splitlines())
-    figure, all_axes = panels(len(fields), (0.9 + 0.09 * longest + 0.66 * widest, 1.6 + 0.4 * most))
-    for axes, (block, rows) in zip(all_axes, fields, strict=True):
+    width = 0.9 + 0.09 * longest + 0.66 * max(len(block.networks) for block, _ in panels)
+    height = 1.6 + 0.4 * max(len(rows) for _, rows in panels)
+    figure, all_axes = _panels(len(panels), (width, height))
+    for axes, (block, rows) in zip(all_axes, panels, strict=True):
         means = [
             [
                 100 * row.accuracies[name].mean if name in row.accuracies else math.nan
@@ -210,18 +353,16 @@ def _heat_map(blocks: list[Block]) -> "Figure | None":
         ]
         mesh = axes.pcolormesh(means, cmap="cividis", vmin=low, vmax=high)
         axes.invert_yaxis()
-        networks = [wrapped(name, 20, 1) for name in block.networks]
-        axes.set_xticks(
-            [x + 0.5 for x in range(len(networks))], labels=networks, rotation=35, ha="right"
-        )
-        axes.set_yticks(
-            [y + 0.5 for y in range(len(rows))], labels=[labels[row.name] for row in rows]
-        )
+        networks = [_wrap(name, 20, 1) for name in block.networks]
+        centres = [x + 0.5 for x in range(len(networks))]
+        axes.set_xticks(centres, labels=networks, rotation=35, ha="right")
+        centres = [y + 0.5 for y in range(len(rows))]
+        axes.set_yticks(centres, labels=[labels[row.name] for row in rows])
         axes.set_title(f"ipc {block.ipc}")
         axes.spines[:].set_visible(False)
         axes.tick_params(length=0)
         _write_numbers(axes, means, (low + high) / 2)
-    figure.colorbar(mesh, ax=all_axes, label=f"{_accuracy(blocks[0])}, %")
+    figure.colorbar(mesh, ax=all_axes, label=f"mean {_accuracy_name(blocks[0])}, %")
     return figure
 
 
@@ -229,42 +370,39 @@ def _write_numbers(axes: "Axes", means: list[list[float]], middle: float) -> Non
     for y, row in enumerate(means):
         for x, mean in enumerate(row):
             if not math.isnan(mean):
-                colour = "white" if mean < middle else "black"  # the scale goes from dark to light
-                axes.text(
-                    x + 0.5,
-                    y + 0.5,
-                    f"{mean:.1f}",
-                    ha="center",
-                    va="center",
-                    color=colour,
-                    fontsize=8,
-                )
+                style: dict[str, Any] = {
+                    "color": "white" if mean < middle else "black",
+                    "fontsize": 8,
+                }
+                axes.text(x + 0.5, y + 0.5, f"{mean:.1f}", ha="center", va="center", **style)
 
 
-def _losses(blocks: list[Block], curves: Sequence[Curve], looks: Looks) -> "Figure | None":
-    """Draw each run's loss over its steps, a panel per method and ipc: losses of unlike methods are unlike."""
+def _losses(
+    blocks: list[Block], curves: Sequence[Curve], styles: dict[str, LineStyle]
+) -> "Figure | None":
+    """Draw each run's loss over its steps, one panel per method and ipc: losses differ in scale."""
     by_folder = {curve.folder: curve for curve in curves}
-    found: dict[tuple[str, int], list[tuple[str, Curve]]] = defaultdict(list)
+    panels: dict[tuple[str, int], list[tuple[str, Curve]]] = defaultdict(list)
     for block in blocks:
-        for row in row_of_methods(block):
-            for run in row.outcomes:
+        for row in block.method_rows:
+            for run in row.runs:
                 if run.folder in by_folder:
-                    found[row.title, block.ipc].append((row.name, by_folder[run.folder]))
-    if not found:
+                    panels[row.title, block.ipc].append((row.name, by_folder[run.folder]))
+    if not panels:
         return None
-    ipcs = len({ipc for _, ipc in found})
-    columns = ipcs if 1 < ipcs < 5 else min(3, len(found))
-    figure, all_axes = panels(len(found), (3.3, 2.4), columns)
+    ipcs = len({ipc for _, ipc in panels})
+    columns = ipcs if 1 < ipcs < 5 else min(3, len(panels))
+    figure, all_axes = _panels(len(panels), (3.3, 2.4), columns)
     handles: dict[str, Any] = {}
-    for axes, ((method, ipc), drawn) in zip(all_axes, sorted(found.items()), strict=True):
-        for name, curve in drawn:
-            shown = looks[name] | {"marker": "" if len(curve.steps) > 1 else looks[name]["marker"]}
+    for axes, ((method, ipc), lines) in zip(all_axes, sorted(panels.items()), strict=True):
+        for name, curve in lines:
+            style = styles[name] | ({"marker": ""} if len(curve.steps) > 1 else {})
             (handles[name],) = axes.plot(
-                curve.steps, curve.losses, linewidth=1.1, alpha=0.85, **shown
+                curve.steps, curve.losses, linewidth=1.1, alpha=0.85, **style
             )
-        axes.set_title(f"{wrapped(method, 30, 1)}, ipc {ipc}")
+        axes.set_title(f"{_wrap(method, 30, 1)}, ipc {ipc}")
         axes.set_xlabel("step")
         axes.set_ylabel("loss")
         axes.grid(True)
-    add_legend(figure, handles)
+    _add_legend(figure, handles)
     return figure

@@ -1,232 +1,427 @@
-"""From runs to tables: blocks of runs that may be compared, and in them a row per method and setting."""
+"""Group runs into comparable blocks, and in each block into one row per method and setting."""
 
-import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import PurePath
+from statistics import fmean
+from typing import NamedTuple
 
-from dcond.report.block import AVERAGE, BASELINE_TITLES, Block, Row
+from dcond.errors import one_of
 from dcond.report.collect import CollectedRuns, natural
-from dcond.report.estimate import Estimate, is_ahead, of_each
 from dcond.report.record import RunRecord
-from dcond.report.settings_diff import differing_settings, method_settings, note
-from dcond.report.sorting import (
-    ComparisonKey,
-    Group,
-    groups_of,
-    label_external_sets,
-    without_repeats,
+from dcond.report.settings_diff import (
+    comparison_settings,
+    differing_settings,
+    format_settings,
+    method_settings,
 )
 from dcond.run.result import TEST
+from dcond.stats import Estimate, is_ahead
+
+AVERAGE = "average"
+BASELINE_TITLES = {
+    "random": "random real images",
+    "random_decoded": "random, shrunken",
+    "full": "whole real set",
+}
+RANK = {"done": 2, "interrupted": 1, "failed": 0}
+
+FrozenSettings = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """Runs of one method that differ only in the seed, or one baseline of a block.
+
+    Args:
+        title: name of the method or baseline.
+        note: distinguishes the row from others with the same title.
+        baseline: whether it is a baseline.
+        runs: the runs; none for a baseline.
+        accuracies: by network, and :data:`AVERAGE`; a value per set or draw.
+        missing: seeds that other rows of the family have.
+        absent: the method has no run at this ipc, but at another one.
+        best: columns in which the row is ahead of all others.
+    """
+
+    title: str
+    note: str = ""
+    baseline: bool = False
+    runs: tuple[RunRecord, ...] = ()
+    accuracies: dict[str, Estimate]
+    missing: tuple[int, ...] = ()
+    absent: bool = False
+    best: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """Title and note on one line."""
+        return f"{self.title} ({self.note})" if self.note else self.title
+
+    def with_status(self, status: str) -> tuple[RunRecord, ...]:
+        """Return the runs with a status."""
+        return tuple(run for run in self.runs if run.status == status)
+
+    @property
+    def without_accuracy(self) -> Counter[str]:
+        """Number of sets without an accuracy, by the status of their runs.
+
+        If a set has several runs, failed counts before interrupted, and that before done.
+        """
+        evaluated = {run.set_id for run in self.runs if run.evaluated}
+        status_of_set: dict[str, str] = {}
+        for run in sorted(self.runs, key=lambda run: -RANK[run.status]):
+            if run.set_id not in evaluated:
+                status_of_set[run.set_id] = run.status
+        return Counter(status_of_set.values())
+
+    def cost(self, *names: str) -> Estimate | None:
+        """Return the sum of the named costs over the finished runs that recorded the first."""
+        costs = [run.cost for run in self.with_status("done") if names[0] in run.cost]
+        return _estimate(sum(cost.get(name, 0.0) for name in names) for cost in costs)
+
+    def condensing(self) -> Estimate | None:
+        """Return the seconds of condensing: choosing the first images, and all steps."""
+        return self.cost("condense_wall_s", "start_wall_s")
+
+    def score(self, name: str) -> Estimate | None:
+        """Return a score over the finished runs that have it."""
+        return _estimate(run.scores[name] for run in self.with_status("done") if name in run.scores)
+
+
+def _estimate(values: Iterable[float]) -> Estimate | None:
+    values = tuple(values)
+    return Estimate(values) if values else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Comparable rows: one data set, ipc and protocol, the same networks and test images."""
+
+    dataset: str
+    ipc: int
+    protocol: str
+    tested_on: str
+    note: str  # distinguishes it from blocks with the same data set, ipc and protocol
+    networks: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+    @property
+    def family(self) -> tuple[str, str, str, str, tuple[str, ...]]:
+        """Key that blocks share if they differ in the ipc only."""
+        return self.dataset, self.protocol, self.tested_on, self.note, tuple(sorted(self.networks))
+
+    @property
+    def subject(self) -> str:
+        """Description of the family on one line."""
+        protocol = f"protocol {self.protocol}" if self.protocol else "not evaluated"
+        images = f"tested on {self.tested_on.replace('_', '-')} images"
+        parts = self.dataset, protocol, "" if self.tested_on == TEST else images, self.note
+        return ", ".join(filter(None, parts))
+
+    @property
+    def title(self) -> str:
+        """Description of the block on one line."""
+        return f"{self.subject}, ipc {self.ipc}"
+
+    @property
+    def method_rows(self) -> list[Row]:
+        """Rows of methods that have runs."""
+        return [row for row in self.rows if not row.baseline and not row.absent]
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that is told."""
+    """The grouped runs.
+
+    Args:
+        blocks: in the order of the report.
+        runs: one run per configuration and seed.
+        repeated: number of further runs of the same configurations.
+        merged: settings in which runs of one row differ, because ``group_by`` omits them.
+        collected: all runs.
+    """
 
     blocks: tuple[Block, ...]
-    outcomes: tuple[RunRecord, ...]  # those that count, repeated ones left out
-    repeated: int  # runs of a configuration that another run has too
-    merged: tuple[
-        str, ...
-    ]  # settings in which runs of one row differ, since they were not asked for
-    found: CollectedRuns
+    runs: tuple[RunRecord, ...]
+    repeated: int
+    merged: tuple[str, ...]
+    collected: CollectedRuns
 
     @property
     def families(self) -> list[list[Block]]:
-        """The blocks that differ in nothing but ipc, together."""
-        found: dict[object, list[Block]] = defaultdict(list)
+        """Blocks that differ in the ipc only, together."""
+        families: dict[object, list[Block]] = defaultdict(list)
         for block in self.blocks:
-            found[block.family].append(block)
-        return list(found.values())
+            families[block.family].append(block)
+        return list(families.values())
 
 
-def build_report(found: CollectedRuns, group_by: Sequence[str] | None = None) -> Report:
-    """Group what was found.
+class ComparisonKey(NamedTuple):
+    """Runs with equal keys are comparable."""
+
+    dataset: str
+    ipc: int
+    protocol: str
+    tested_on: str
+    networks: tuple[str, ...]
+    settings: FrozenSettings  # of data set, networks and protocol
+
+
+class Group(NamedTuple):
+    """Runs that become one row."""
+
+    key: ComparisonKey
+    method: str
+    settings: FrozenSettings  # those that split the method's rows
+    runs: list[RunRecord]
+
+
+def build_report(collected: CollectedRuns, group_by: Sequence[str] | None = None) -> Report:
+    """Group the collected runs.
 
     Args:
-        found: the runs.
-        group_by: settings that split a method's rows; every setting that differs, if not given.
+        collected: the runs.
+        group_by: settings that split a method's rows; every differing setting if None.
 
     Raises:
-        ConfigError: no run has a setting of that name.
+        ConfigError: ``group_by`` has a name that is not a setting of any run.
     """
-    outcomes = label_external_sets(without_repeats(found.outcomes))
-    groups = groups_of(outcomes, group_by)
-    titles = _block_notes({group.place for group in groups})
+    runs = label_external_sets(drop_repeated(collected.runs))
+    groups = _groups(runs, group_by)
+    block_notes = _block_notes({group.key for group in groups})
     rows: dict[ComparisonKey, list[Row]] = defaultdict(list)
-    for group, words in zip(groups, _row_notes(groups, titles, group_by), strict=True):
-        rows[group.place].append(_row(group, words))
-    blocks = [_block(place, titles[place], rows[place]) for place in rows]
+    for group, note in zip(groups, _row_notes(groups, block_notes, group_by), strict=True):
+        rows[group.key].append(_row(group, note))
+    blocks = [_block(key, block_notes[key], rows[key]) for key in rows]
     blocks.sort(key=_order)
     merged = differing_settings(
         (index, method_settings(run.settings))
         for index, group in enumerate(groups)
-        for run in group.outcomes
+        for run in group.runs
     )
-    return Report(
-        blocks=tuple(_complete(blocks)),
-        outcomes=outcomes,
-        repeated=len(found.outcomes) - len(outcomes),
-        merged=tuple(merged),
-        found=found,
-    )
+    repeated = len(collected.runs) - len(runs)
+    return Report(tuple(_with_missing_runs(blocks)), runs, repeated, tuple(merged), collected)
 
 
 def _order(block: Block) -> tuple[object, ...]:
-    return (
-        natural(f"{block.dataset} {block.protocol}"),
-        block.tested_on != TEST,
-        natural(f"{block.note} {block.ipc}"),
+    subject, note = f"{block.dataset} {block.protocol}", f"{block.note} {block.ipc}"
+    return natural(subject), block.tested_on != TEST, natural(note)
+
+
+def drop_repeated(runs: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
+    """Return one run per configuration and seed.
+
+    A repeated run is not another sample, and a restarted one replaces one that failed. An evaluated
+    run is preferred, then a done, an interrupted, a failed one. Baselines and scores are not part
+    of a configuration, so of several evaluated runs the one with most of them is taken; on a tie
+    the last.
+    """
+
+    def rank(run: RunRecord) -> tuple[bool, int, int]:
+        return run.evaluated, RANK[run.status], len(run.baselines) + len(run.scores)
+
+    best = {run.sha256 or str(run.folder): id(run) for run in sorted(runs, key=rank)}
+    chosen = set(best.values())
+    return tuple(run for run in runs if id(run) in chosen)
+
+
+def label_external_sets(runs: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
+    """Give sets of unknown origin a setting ``synthetic``, so that each has rows of its own.
+
+    The label is the end of the path, since many files have one name, plus a hash of the content if
+    several sets share it.
+    """
+    labels: dict[str, str] = {}
+    for run in runs:
+        if run.external_path:
+            end = str(PurePath(*PurePath(run.external_path).parts[-2:]))
+            index = run.settings.get("synthetic.index")
+            labels.setdefault(
+                run.content or run.external_path, end if index is None else f"{end}[{index}]"
+            )
+    count = Counter(labels.values())
+
+    def label(run: RunRecord) -> str:
+        short = labels[run.content or run.external_path]
+        unique = f"{short} ({run.content[:8]})" if run.content else run.external_path
+        return unique if count[short] > 1 else short
+
+    return tuple(
+        replace(run, settings={**run.settings, "synthetic": label(run)})
+        if run.external_path
+        else run
+        for run in runs
     )
 
 
-def _block_notes(places: Iterable[ComparisonKey]) -> dict[ComparisonKey, str]:
-    """Return what tells each place from those of the same data set, protocol, tested images and networks."""
-    notes = {}
+def _groups(runs: Iterable[RunRecord], group_by: Sequence[str] | None) -> list[Group]:
+    """Group runs by key, method and settings; skip those that failed before these were known."""
+    runs = [run for run in runs if run.method and run.dataset and run.ipc is not None]
+    extra = {id(run): {"factor": str(run.factor), "device": run.device} for run in runs}
+    known = {name for run in runs for name in method_settings(run.settings)}
+    for name in group_by or ():
+        one_of("--group-by", name, sorted(known | {"factor", "device", "method"}))
+    groups: dict[object, Group] = {}
+    for run in runs:
+        settings = method_settings(run.settings)
+        if group_by is not None:
+            settings = extra[id(run)] | settings
+            settings = {name: settings[name] for name in group_by if name in settings}
+        group = Group(_comparison_key(run), run.method, tuple(sorted(settings.items())), [])
+        groups.setdefault(group[:3], group).runs.append(run)
+    return list(groups.values())
+
+
+def _comparison_key(run: RunRecord) -> ComparisonKey:
+    planned = {name.split(".")[2] for name in run.settings if name.startswith("pool.networks.")}
+    return ComparisonKey(
+        dataset=run.dataset,
+        ipc=run.ipc or 0,
+        protocol=run.protocol or run.settings.get("evaluation.name", ""),
+        tested_on=run.tested_on,
+        networks=tuple(sorted(run.networks or planned)),
+        settings=tuple(sorted(comparison_settings(run.settings).items())),
+    )
+
+
+def _block_notes(keys: Iterable[ComparisonKey]) -> dict[ComparisonKey, str]:
+    """Return what distinguishes each block from others of the same title and networks."""
+    notes: dict[ComparisonKey, str] = {}
     alike: dict[tuple[object, ...], list[ComparisonKey]] = defaultdict(list)
-    for place in places:
-        alike[place.dataset, place.protocol, place.tested_on, place.networks].append(place)
-    for family in alike.values():
-        recorded = [place for place in family if place.recorded]
-        for side in (recorded, [place for place in family if not place.recorded]):
-            names = differing_settings((place.ipc, dict(place.settings)) for place in side)
-            for place in side:
-                notes[place] = note(dict(place.settings), names)
-                if recorded and not place.recorded:
-                    notes[place] = ", ".join(filter(None, ("settings not recorded", notes[place])))
+    for key in keys:
+        alike[key.dataset, key.protocol, key.tested_on, key.networks].append(key)
+    for members in alike.values():
+        names = differing_settings((key.ipc, dict(key.settings)) for key in members)
+        notes |= {key: format_settings(dict(key.settings), names) for key in members}
     return notes
 
 
 def _row_notes(
-    groups: list[Group], titles: dict[ComparisonKey, str], group_by: Sequence[str] | None
+    groups: list[Group], block_notes: dict[ComparisonKey, str], group_by: Sequence[str] | None
 ) -> list[str]:
-    """Return what tells each group from the others of its method, data set and protocol, at any ipc."""
-    alike: dict[tuple[str, ...], list[Group]] = defaultdict(list)
+    """Return what distinguishes each group from others of its method and family, at any ipc."""
+    alike: dict[object, list[Group]] = defaultdict(list)
 
-    def family(group: Group) -> tuple[str, ...]:
-        place = group.place
-        return (
-            group.method,
-            place.dataset,
-            place.protocol,
-            place.tested_on,
-            titles[place],
-            *place.networks,
-        )
+    def family(group: Group) -> object:
+        key = group.key
+        return group.method, key._replace(ipc=0, settings=()), block_notes[key]
 
     for group in groups:
         alike[family(group)].append(group)
     names = {
         key: group_by
-        or differing_settings((group.place.ipc, dict(group.settings)) for group in members)
+        or differing_settings((group.key.ipc, dict(group.settings)) for group in members)
         for key, members in alike.items()
     }
-    return [note(dict(group.settings), names[family(group)]) for group in groups]
+    return [format_settings(dict(group.settings), names[family(group)]) for group in groups]
 
 
-def _row(group: Group, words: str) -> Row:
-    networks = group.place.networks
-    found = of_each((run.sample, run.networks) for run in group.outcomes if run.evaluated)
+def _row(group: Group, note: str) -> Row:
+    samples = [(run.set_id, run.networks) for run in group.runs if run.evaluated]
     return Row(
         title=group.method,
-        note=words,
-        outcomes=group.outcomes,
-        accuracies=_accuracies(found, networks),
+        note=note,
+        runs=tuple(group.runs),
+        accuracies=_accuracies(samples, group.key.networks),
     )
 
 
-def _accuracies(found: Sequence[dict[str, float]], networks: Sequence[str]) -> dict[str, Estimate]:
-    """Return a mean per network and their average, which only runs with every network have."""
-    whole = [accuracies for accuracies in found if all(name in accuracies for name in networks)]
-    columns = {name: tuple(run[name] for run in found if name in run) for name in networks}
+def _accuracies(
+    samples: Iterable[tuple[object, dict[str, float]]], networks: Sequence[str]
+) -> dict[str, Estimate]:
+    """Return an estimate per network and one of the average over the networks.
+
+    Args:
+        samples: identity of a set or draw, and its accuracies; several evaluations of one set are
+            averaged first.
+        networks: columns; the average uses only samples that have all of them.
+    """
+    values: dict[object, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for identity, accuracies in samples:
+        for network, accuracy in accuracies.items():
+            values[identity][network].append(accuracy)
+    means = [{name: fmean(each) for name, each in sample.items()} for sample in values.values()]
+    columns = {name: [mean[name] for mean in means if name in mean] for name in networks}
+    complete = [mean for mean in means if mean.keys() >= set(networks)]
     if networks:
-        columns[AVERAGE] = tuple(statistics.fmean(run[name] for name in networks) for run in whole)
-    return {name: Estimate(values) for name, values in columns.items() if values}
+        columns[AVERAGE] = [fmean(mean[name] for name in networks) for mean in complete]
+    return {name: Estimate(tuple(column)) for name, column in columns.items() if column}
 
 
-def _block(place: ComparisonKey, words: str, rows: list[Row]) -> Block:
-    runs = [run for row in rows for run in row.outcomes if run.evaluated]
-    networks = tuple(runs[0].networks) if runs else place.networks
+def _block(key: ComparisonKey, note: str, rows: list[Row]) -> Block:
+    evaluated = [run for row in rows for run in row.runs if run.evaluated]
+    networks = tuple(evaluated[0].networks) if evaluated else key.networks
     rows = sorted(rows, key=lambda row: natural(f"{row.title} {row.note}"))
-    rows += _baselines(runs, networks)
+    rows += _baselines(evaluated, networks)
     return Block(
-        dataset=place.dataset,
-        ipc=place.ipc,
-        protocol=place.protocol,
-        tested_on=place.tested_on,
-        note=words,
+        dataset=key.dataset,
+        ipc=key.ipc,
+        protocol=key.protocol,
+        tested_on=key.tested_on,
+        note=note,
         networks=networks,
         rows=tuple(replace(row, best=_best(row, rows)) for row in rows),
     )
 
 
 def _baselines(runs: Iterable[RunRecord], networks: Sequence[str]) -> list[Row]:
-    """Return a row per baseline: a value per seed of the evaluation, since runs of one have drawn the same images.
+    """Return a row per baseline, with a value per seed of the evaluation.
 
-    Random images are normalised as the set beside them is, and so are told apart by it.
+    Runs with one evaluation seed have drawn the same images. Random images are normalised like the
+    set beside them, so each normalisation is a row of its own.
     """
-    drawn: dict[tuple[str, int, str], list[tuple[object, dict[str, float]]]] = defaultdict(list)
+    drawn: dict[tuple[int, int, str], list[tuple[object, dict[str, float]]]] = defaultdict(list)
+    titles = list(BASELINE_TITLES.items())
     for run in runs:
-        for name, accuracies in run.baselines.items():
+        for index, (name, _) in enumerate(titles):
             factor = (run.factor or 1) if name == "random_decoded" else 1
-            how = "" if name == "full" else run.normalisation
-            drawn[name, factor, how].append(
-                (run.folder if run.draws is None else run.draws, accuracies)
-            )
-    rows = []
-    for name, factor, how in sorted(
-        drawn, key=lambda each: ([*BASELINE_TITLES].index(each[0]), *each[1:])
-    ):
-        means = of_each(drawn[name, factor, how])
-        words = ", ".join(filter(None, (f"factor {factor}" if factor > 1 else "", how)))
-        rows.append(
-            Row(
-                title=BASELINE_TITLES[name],
-                note=words,
-                baseline=True,
-                accuracies=_accuracies(means, networks),
-            )
+            kind = index, factor, "" if name == "full" else run.normalisation
+            draw = run.folder if run.evaluation_seed is None else run.evaluation_seed
+            if name in run.baselines:
+                drawn[kind].append((draw, run.baselines[name]))
+    return [
+        Row(
+            title=titles[index][1],
+            note=", ".join(filter(None, (f"factor {factor}" if factor > 1 else "", normalisation))),
+            baseline=True,
+            accuracies=_accuracies(samples, networks),
         )
-    return rows
+        for (index, factor, normalisation), samples in sorted(drawn.items(), key=lambda i: i[0])
+    ]
 
 
 def _best(row: Row, rows: Iterable[Row]) -> frozenset[str]:
-    """Return the columns in which a method's row is ahead of every other; the whole real set does not compete."""
-    if row.baseline:
-        return frozenset()
-    rivals = [
-        other for other in rows if other is not row and other.title != BASELINE_TITLES["full"]
-    ]
-    return frozenset(
-        name
-        for name, ours in row.accuracies.items()
-        if (theirs := [other.accuracies[name] for other in rivals if name in other.accuracies])
-        and all(is_ahead(ours, each) for each in theirs)
-    )
+    """Return the columns in which a method is ahead of every other row but the whole real set."""
+    full = BASELINE_TITLES["full"]
+    rivals = [other for other in rows if other is not row and other.title != full]
+
+    def ahead(name: str) -> bool:
+        others = [other.accuracies[name] for other in rivals if name in other.accuracies]
+        return bool(others) and all(is_ahead(row.accuracies[name], other) for other in others)
+
+    return frozenset() if row.baseline else frozenset(filter(ahead, row.accuracies))
 
 
-def _complete(blocks: list[Block]) -> list[Block]:
-    """Mark what the families' other rows lead to expect: seeds, and methods that have no run at some ipc."""
+def _with_missing_runs(blocks: list[Block]) -> list[Block]:
+    """Mark the seeds and methods that other rows and blocks of a family have."""
     seeds: dict[object, set[int]] = defaultdict(set)
     methods: dict[object, set[str]] = defaultdict(set)
     for block in blocks:
-        for row in block.rows:
-            seeds[block.family] |= {run.seed for run in row.outcomes if run.seed is not None}
-            methods[block.family] |= set() if row.baseline else {row.title}
-    return [_with_missing(block, seeds[block.family], methods[block.family]) for block in blocks]
+        for row in block.method_rows:
+            seeds[block.family] |= {run.seed for run in row.runs if run.seed is not None}
+            methods[block.family].add(row.title)
 
+    def complete(block: Block) -> Block:
+        expected, present = seeds[block.family], block.method_rows
+        rows = [
+            replace(row, missing=tuple(sorted(expected - {run.seed for run in row.runs})))
+            for row in present
+        ]
+        absent = sorted(methods[block.family] - {row.title for row in present}, key=natural)
+        missing = tuple(sorted(expected))
+        rows += [Row(title=name, accuracies={}, missing=missing, absent=True) for name in absent]
+        return replace(block, rows=(*rows, *(row for row in block.rows if row.baseline)))
 
-def _with_missing(block: Block, seeds: set[int], methods: set[str]) -> Block:
-    rows = [
-        row
-        if row.baseline
-        else replace(row, missing=tuple(sorted(seeds - {run.seed for run in row.outcomes})))
-        for row in block.rows
-    ]
-    absent = sorted(methods - {row.title for row in rows if not row.baseline}, key=natural)
-    of_methods = [row for row in rows if not row.baseline]
-    of_methods += [
-        Row(title=name, accuracies={}, missing=tuple(sorted(seeds)), absent=True) for name in absent
-    ]
-    return replace(block, rows=(*of_methods, *(row for row in rows if row.baseline)))
+    return [complete(block) for block in blocks]

@@ -1,79 +1,36 @@
-"""The report as one HTML page that needs nothing else: no script, no file, no network.
+"""The report as one HTML page: no scripts, no other files, no network.
 
-Everything that a result says goes through :func:`html.escape`; a content security policy forbids
-the browser to load or run anything all the same.
+All texts of results are escaped (:func:`html.escape`); a content security policy also forbids the
+browser to load or run anything.
 """
 
+import base64
+import io
 import re
 from collections.abc import Iterable, Sequence
 from html import escape
+from pathlib import Path
 
-from dcond.report.block import Block, Row
-from dcond.report.figure_style import COLOURS, INK, Drawing
-from dcond.report.grouping import Report
-from dcond.report.run_files import picture
-from dcond.report.sheets import (
-    LEGEND,
-    Cell,
-    Sheet,
-    accuracy_sheet,
-    cost_sheet,
-    notes,
-    row_of_methods,
-)
+from dcond.report.figures import COLOURS, INK, Drawing
+from dcond.report.grouping import Block, Report, Row
+from dcond.report.sheets import LEGEND, Cell, Sheet, accuracy_sheet, cost_sheet, notes
 
-LIGHTER = (
-    "#56a8e0",
-    "#f08a4b",
-    "#3ecf9f",
-    "#e6a3c8",
-    "#f0b840",
-    "#8accf5",
-    "#c9a66b",
-    "#a99be8",
-)  # on dark paper
-STYLE = """
-:root { color-scheme: light dark; --paper: #fff; --ink: #1b1f24; --pale: #646b73; --line: #d8dce1; --warn: #9a5b00;
-  --best: #e8f3ec; LIGHT }
-@media (prefers-color-scheme: dark) { :root { --paper: #15181c; --ink: #e6e8eb; --pale: #9aa1a9; --line: #343a41;
-  --warn: #f0b25a; --best: #1d3a2b; DARK } }
-* { box-sizing: border-box }
-body { margin: 0 auto; padding: 1.5rem 1rem 4rem; max-width: 1120px; background: var(--paper); color: var(--ink);
-  font: 15px/1.5 system-ui, "Segoe UI", "DejaVu Sans", sans-serif; overflow-wrap: anywhere }
-h1 { font-size: 1.6rem; margin: 0 0 .25rem } h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; padding-top: .75rem;
-  border-top: 1px solid var(--line) } h3 { font-size: 1rem; margin: 1.5rem 0 .25rem }
-p, ul { margin: .25rem 0 } a { color: inherit } .pale { color: var(--pale) }
-.wide { overflow-x: auto; margin: .25rem 0 1rem }
-table { border-collapse: separate; border-spacing: 0; font-variant-numeric: tabular-nums; overflow-wrap: normal }
-th, td { padding: .3rem .8rem; text-align: right; white-space: nowrap; vertical-align: top;
-  border-bottom: 1px solid var(--line) }
-th { font-weight: 600; color: var(--pale) } th:first-child, td:first-child { text-align: left; padding-left: 0;
-  white-space: normal; min-width: min(9rem, 28vw); position: sticky; left: 0; background: var(--paper) padding-box }
-  tr:last-child td { border-bottom: 0 }
-td b { background: var(--best); margin: 0 -.3rem; padding: 0 .3rem; border-radius: .25rem }
-small { display: block; color: var(--pale); overflow-wrap: anywhere } small.warn, li.warn { color: var(--warn) }
-figure { margin: 1rem 0 } figcaption { color: var(--pale); font-size: .85rem }
-figure .wide { margin-bottom: .25rem } svg { display: block; max-width: 100%; height: auto }
-.grids { display: flex; flex-wrap: wrap; gap: 1rem; margin: .5rem 0 1.5rem }
-.grids figure { margin: 0; max-width: min(100%, 330px) }
-.grids img { display: block; max-width: 100%; height: auto; border: 1px solid var(--line); image-rendering: pixelated }
-"""
-LEAST = (
-    0.6  # of a figure's own width; its letters are then 7 pixels high, and one panel fits a phone
+DARK_COLOURS = (  # in place of COLOURS on a dark background
+    *("#56a8e0", "#f08a4b", "#3ecf9f", "#e6a3c8"),
+    *("#f0b840", "#8accf5", "#c9a66b", "#a99be8"),
 )
+MIN_SCALE = 0.6  # of a figure's own width: text is then 7 pixels high, and a panel fits a phone
+MAX_PIXELS = 900  # of a picture's longer side
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
 
 def page(report: Report, drawings: Sequence[Drawing] = ()) -> str:
-    """Write the page, with the pictures that lie beside the results."""
-    parts = []
+    """Return the page, with the pictures beside the results."""
+    parts, links = [], []
     for index, blocks in enumerate(report.families):
-        inside = [drawing for drawing in drawings if drawing.family == index]
-        parts.append(_family(index, blocks, inside))
-    links = [
-        f'<li><a href="#f{index}">{escape(f[0].subject)}</a></li>'
-        for index, f in enumerate(report.families)
-    ]
+        own = [drawing for drawing in drawings if drawing.family == index]
+        parts.append(_family(index, blocks, own))
+        links.append(f'<li><a href="#f{index}">{escape(blocks[0].subject)}</a></li>')
     body = "\n".join(
         [
             "<h1>dcond report</h1>",
@@ -85,101 +42,112 @@ def page(report: Report, drawings: Sequence[Drawing] = ()) -> str:
         ]
     )
     return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>dcond report</title>\n'
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        "<title>dcond report</title>\n"
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        f'<link rel="icon" href="data:,">\n<style>{_style()}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n'
+        f'<link rel="icon" href="data:,">\n<style>{_style()}</style>\n</head>\n'
+        f"<body>\n{body}\n</body>\n</html>\n"
     )
 
 
 def summary(report: Report) -> str:
-    """Say how many runs there are, and how they ended."""
-    runs, waiting = report.outcomes, len(report.found.unfinished)
-    counts = [
-        (status, sum(run.status == status for run in runs))
+    """Return the number of runs by status."""
+    counts = {
+        status: sum(run.status == status for run in report.runs)
         for status in ("done", "failed", "interrupted")
-    ]
-    words = [f"{count} {status}" for status, count in counts if count] + (
-        [f"{waiting} unfinished"] if waiting else []
-    )
-    total = len(runs) + waiting
-    return f"{total} {'run' if total == 1 else 'runs'}: {', '.join(words)}."
+    } | {"unfinished": len(report.collected.unfinished)}
+    total = sum(counts.values())
+    parts = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    return f"{total} {'run' if total == 1 else 'runs'}: {parts}."
 
 
 def _style() -> str:
     light, dark = (
         " ".join(f"--c{index}: {colour};" for index, colour in enumerate(colours))
-        for colours in (COLOURS, LIGHTER)
+        for colours in (COLOURS, DARK_COLOURS)
     )
-    return STYLE.replace("LIGHT", light).replace("DARK", dark)
+    style = Path(__file__).with_name("page.css").read_text(encoding="utf-8")
+    return style.replace("LIGHT_COLOURS", light).replace("DARK_COLOURS", dark)
 
 
 def _family(index: int, blocks: list[Block], drawings: Iterable[Drawing]) -> str:
-    cost = cost_sheet(blocks)
     parts = [f'<h2 id="f{index}">{escape(blocks[0].subject)}</h2>']
     for block in blocks:
         images = "image" if block.ipc == 1 else "images"
         parts += [f"<h3>{block.ipc} {images} per class</h3>", _table(accuracy_sheet(block))]
     parts += [_figure(f"f{index}-{number}-", drawing) for number, drawing in enumerate(drawings)]
-    parts += ["<h3>Cost</h3>", _table(cost)] if cost.rows else []
-    pictures = [
-        shown
-        for block in blocks
-        if (shown := "".join(_picture(block, row) for row in row_of_methods(block)))
-    ]
-    parts += (
-        ["<h3>Images</h3>", *(f'<div class="grids">{shown}</div>' for shown in pictures)]
-        if pictures
-        else []
-    )
+    costs = cost_sheet(blocks)
+    parts += ["<h3>Cost</h3>", _table(costs)] if costs.rows else []
+    pictures = ["".join(_picture(block, row) for row in block.method_rows) for block in blocks]
+    parts += ["<h3>Images</h3>"] if any(pictures) else []
+    parts += [f'<div class="grids">{each}</div>' for each in pictures if each]
     return "\n".join(parts)
 
 
 def _table(sheet: Sheet) -> str:
     head = "".join(f"<th>{escape(name)}</th>" for name in sheet.columns)
-    rows = "\n".join(
-        f"<tr>{''.join(f'<td>{_cell(cell)}</td>' for cell in row)}</tr>" for row in sheet.rows
+    rows = "\n".join(f"<tr>{''.join(map(_cell, row))}</tr>" for row in sheet.rows)
+    return (
+        f'<div class="wide"><table>\n<caption>{escape(sheet.caption)}</caption>\n'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>"
     )
-    return f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table></div>'
 
 
 def _cell(cell: Cell) -> str:
     text = f"<b>{escape(cell.text)}</b>" if cell.bold else escape(cell.text)
-    small = f"<small>{escape(cell.small)}</small>" if cell.small else ""
-    return text + small + (f'<small class="warn">{escape(cell.warn)}</small>' if cell.warn else "")
+    text += f"<small>{escape(cell.small)}</small>" if cell.small else ""
+    text += f'<small class="warn">{escape(cell.warning)}</small>' if cell.warning else ""
+    return f"<td>{text}</td>"
 
 
 def _figure(prefix: str, drawing: Drawing) -> str:
-    """Put a figure into the page: its own names, and colours that follow the page's."""
+    """Return a figure with unique ids, in the colours of the page."""
     svg = drawing.svg[drawing.svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'\b(id="|url\(#|href="#)', rf"\g<1>{prefix}", svg)
     for index, colour in enumerate(COLOURS):
         svg = svg.replace(colour, f"var(--c{index})")
     points = float(re.search(r'<svg[^>]* width="([\d.]+)pt"', svg)[1])  # type: ignore[index]
-    least = f"min-width: {LEAST * points * 4 / 3:.0f}px"  # narrower windows scroll it sideways
-    head = f'<svg role="img" aria-label="{escape(drawing.title)}" style="{least}"'
-    svg = svg.replace(INK, "currentColor").replace("<svg", head, 1)
-    return f'<figure><div class="wide">{svg}</div><figcaption>{escape(drawing.title)}</figcaption></figure>'
+    style = f"min-width: {MIN_SCALE * points * 4 / 3:.0f}px"  # narrower windows scroll sideways
+    title = escape(drawing.title)
+    svg = svg.replace(INK, "currentColor")
+    svg = svg.replace("<svg", f'<svg role="img" aria-label="{title}" style="{style}"', 1)
+    return f'<figure><div class="wide">{svg}</div><figcaption>{title}</figcaption></figure>'
 
 
 def _picture(block: Block, row: Row) -> str:
-    """Show the images of a row's first run that has a picture."""
-    for run in row.of_status("done"):
+    """Return the images of a row's first finished run that has a picture."""
+    for run in row.with_status("done"):
         uri = picture(run.folder)
         if uri is not None:
             seed = "" if run.seed is None else f", seed {run.seed}"
-            words = escape(f"{row.name}, ipc {block.ipc}{seed}")
-            return f'<figure><img src="{uri}" alt="Images of {words}"><figcaption>{words}</figcaption></figure>'
+            title = escape(f"{row.name}, ipc {block.ipc}{seed}")
+            image = f'<img src="{uri}" alt="Images of {title}">'
+            return f"<figure>{image}<figcaption>{title}</figcaption></figure>"
     return ""
+
+
+def picture(folder: Path) -> str | None:
+    """Return a run's ``grid.png`` as a data URI, shrunk if large; None without a valid one."""
+    from PIL import Image, UnidentifiedImageError
+
+    file = io.BytesIO()
+    try:
+        with Image.open(folder / "grid.png", formats=["PNG"]) as image:
+            image.thumbnail((MAX_PIXELS, MAX_PIXELS))
+            mode = "L" if image.mode in ("L", "1", "I;16") else "RGB"
+            image.convert(mode).save(file, format="PNG", optimize=True)
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
 def _notes(lines: Sequence[str]) -> str:
     if not lines:
         return ""
-    items = (f"<li{_warning(line)}>{escape(line)}</li>" for line in lines)
+    failed = ' class="warn"'
+    items = (
+        f"<li{failed if line.startswith('failed') else ''}>{escape(line)}</li>" for line in lines
+    )
     return f"<h2>Not in the tables</h2>\n<ul>{''.join(items)}</ul>"
-
-
-def _warning(line: str) -> str:
-    return ' class="warn"' if line.startswith("failed") else ""

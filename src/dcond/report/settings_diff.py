@@ -1,69 +1,74 @@
-"""Which settings tell groups of runs apart, so that unlike runs are never one row without a word."""
+"""Which settings distinguish groups of runs."""
 
 import re
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 
 Settings = Mapping[str, str]
-PARTS_OF_A_BLOCK = (
-    "dataset",
-    "pool",
-    "evaluation",
-    "teacher",
-)  # settings under which runs are compared
+COMPARISON_GROUPS = ("dataset", "pool", "evaluation", "teacher")  # equal in comparable runs
 
 
 def comparison_settings(settings: Settings) -> dict[str, str]:
-    """Return the settings under which runs are compared: data set, networks, protocol."""
-    return {name: value for name, value in settings.items() if _group(name) in PARTS_OF_A_BLOCK}
+    """Return the settings that comparable runs share: data set, networks, protocol."""
+    return {name: value for name, value in settings.items() if _group(name) in COMPARISON_GROUPS}
 
 
 def method_settings(settings: Settings) -> dict[str, str]:
-    """Return the settings that are compared: everything else."""
-    return {name: value for name, value in settings.items() if _group(name) not in PARTS_OF_A_BLOCK}
+    """Return all other settings: those that are compared."""
+    return {
+        name: value for name, value in settings.items() if _group(name) not in COMPARISON_GROUPS
+    }
 
 
 def differing_settings(variants: Iterable[tuple[Hashable, Settings]]) -> list[str]:
-    """Return the names of settings in which variants differ that share a place; choices first, then by name.
+    """Return the names of settings that differ between variants, choices first, then by name.
 
-    What lies below a choice (``model.width`` below ``model``) or a network counts only among
-    variants of the same choice: with ``model=mlp`` beside ``model=convnet``, the choice says it
-    all.
+    Variants are compared within a scope only. A setting below a choice (``model.width`` below
+    ``model``) is compared only between variants with the same choice: if ``model`` differs, that
+    alone distinguishes them.
 
     Args:
-        variants: a place, such as the ipc, and the settings of a group of runs there.
+        variants: pairs of a scope, such as the ipc, and the settings of a group of runs.
+
+    Example:
+        >>> differing_settings([(1, {"lr": "0.1", "steps": "5"}), (1, {"lr": "0.2", "steps": "5"})])
+        ['lr']
     """
-    seen: dict[tuple[str, Hashable, tuple[str | None, ...]], set[str | None]] = {}
     given = list(variants)
-    names = sorted(
-        {name for _, settings in given for name in settings}, key=lambda name: ("." in name, name)
-    )
-    for place, settings in given:
+    names = sorted({name for _, settings in given for name in settings})
+    values: dict[tuple[object, ...], set[str | None]] = defaultdict(set)
+    for scope, settings in given:
         for name in names:
-            choice = tuple(settings.get(above) for above in _above(name))
-            seen.setdefault((name, place, choice), set()).add(settings.get(name))
-    found = {name for (name, _, _), values in seen.items() if len(values) > 1}
-    return [name for name in names if name in found]
+            choices = tuple(settings.get(above) for above in _parents(name))
+            values[name, scope, choices].add(settings.get(name))
+    differing = {str(name) for (name, *_), seen in values.items() if len(seen) > 1}
+    return sorted(differing, key=lambda name: ("." in name, name))
 
 
-def note(settings: Settings, names: Iterable[str]) -> str:
-    """Write the named settings as on the command line; a list's brackets and all."""
+def format_settings(settings: Settings, names: Iterable[str]) -> str:
+    """Return the named settings as on the command line: ``init=real, method.lr=0.5``."""
     return ", ".join(f"{name}={settings[name]}" for name in names if name in settings)
 
 
-def networks(settings: Settings) -> dict[str, str]:
-    """Return each network of each pool as one setting more, ``learners.networks.ViT=ViT``, by its recipe's own name."""
-    found = {}
+def network_names(settings: Settings) -> dict[str, str]:
+    """Return the name of every network in a pool, by the network's key.
+
+    ``learners.networks.Mine.name=ViT`` gives ``learners.networks.Mine=ViT``, so that a network
+    counts as a choice.
+    """
+    names = {}
     for name, value in settings.items():
-        if recipe := re.fullmatch(r"(.+\.networks\.[^.]+)\.name", name):
-            beside = re.fullmatch(
-                r"\$\{\.(\w+)\}", value
-            )  # another value of the recipe, as Hydra writes it
-            found[recipe[1]] = settings.get(f"{recipe[1]}.{beside[1]}", value) if beside else value
-    return found
+        if match := re.fullmatch(r"(.+\.networks\.[^.]+)\.name", name):
+            network = match[1]
+            reference = re.fullmatch(r"\$\{\.(\w+)\}", value)  # interpolation of a sibling
+            names[network] = (
+                settings.get(f"{network}.{reference[1]}", value) if reference else value
+            )
+    return names
 
 
-def _above(name: str) -> list[str]:
-    """Return what a dotted name lies below: ``a`` and ``a.b`` for ``a.b.c``."""
+def _parents(name: str) -> list[str]:
+    """Return ``a`` and ``a.b`` for ``a.b.c``."""
     parts = name.split(".")
     return [".".join(parts[:count]) for count in range(1, len(parts))]
 

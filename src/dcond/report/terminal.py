@@ -1,80 +1,80 @@
-"""The report on a terminal: tables that fit its width, then what is not in them."""
+"""The report on a terminal: tables that fit its width, then the notes."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from rich import box
 from rich.console import Console
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from dcond.report.sheets import LEGEND, Cell, Sheet
 
-MOST_NOTES = 20
-BETWEEN = 2  # characters between two columns
-WORDS = 26  # characters that the first column may take before its words are broken
+MAX_NOTES = 20
+COLUMN_GAP = 2
+MAX_NAME_WIDTH = 26  # longer names in the first column are wrapped
 
 
 def show(
     console: Console, sheets: Iterable[Sheet], costs: Iterable[Sheet], notes: list[str]
 ) -> None:
-    """Print everything; a sheet that is too wide becomes several, each with the columns that say what it is about."""
+    """Print the report; a table that is too wide is split by columns."""
     for sheet in sheets:
         _print(console, sheet)
     console.print(Text(LEGEND, "dim"))
     console.print()
     for sheet in costs:
         _print(console, sheet)
-    for note in notes[:MOST_NOTES]:
+    for note in notes[:MAX_NOTES]:
         console.print(Text(note), soft_wrap=True)
-    if len(notes) > MOST_NOTES:
-        console.print(Text(f"and {len(notes) - MOST_NOTES} more; --out FOLDER writes them all"))
+    if len(notes) > MAX_NOTES:
+        console.print(Text(f"and {len(notes) - MAX_NOTES} more; --out FOLDER writes all of them"))
 
 
 def _print(console: Console, sheet: Sheet) -> None:
-    console.print(Padding(Text(sheet.title, "bold"), (0, 0, 0, 1)))
-    for part in fitted(sheet, console.width):
+    console.print(Text(f" {sheet.title}", "bold"))
+    console.print(Text(f" {sheet.caption}", "dim"))
+    for part in split_columns(sheet, console.width):
         console.print(_table(part))
 
 
-def fitted(sheet: Sheet, width: int) -> Iterator[Sheet]:
-    """Yield a sheet in parts whose columns fit a width together; the heads are in each, the tail is in one."""
-    needs = [_needed(sheet, column) + BETWEEN for column in range(len(sheet.columns))]
-    room = width - 1 - min(needs[0], WORDS + BETWEEN) - sum(needs[1 : sheet.heads])
+def split_columns(sheet: Sheet, width: int) -> Iterator[Sheet]:
+    """Yield the sheet in parts that fit the width.
+
+    Each part has the head columns; the tail columns stay together in the last part.
+    """
+    widths = [_width(sheet, column) + COLUMN_GAP for column in range(len(sheet.columns))]
+    first = min(widths[0], MAX_NAME_WIDTH + COLUMN_GAP)
+    available = width - 1 - first - sum(widths[1 : sheet.heads])
     end = len(sheet.columns) - sheet.tail
-    units = [(column,) for column in range(sheet.heads, end)] + [
-        tuple(range(end, len(sheet.columns)))
-    ]
-    chosen: list[int] = []
-    for unit in filter(None, units):
-        if chosen and sum(needs[column] for column in (*chosen, *unit)) > room:
-            yield _part(sheet, chosen)
-            chosen = []
-        chosen += unit
-    yield _part(sheet, chosen)
+    units = [[column] for column in range(sheet.heads, end)]
+    units += [[*range(end, len(sheet.columns))]] if sheet.tail else []
+    part: list[int] = []
+    for unit in units:
+        if part and sum(widths[column] for column in part + unit) > available:
+            yield _select(sheet, part)
+            part = []
+        part += unit
+    yield _select(sheet, part)
 
 
-def _needed(sheet: Sheet, column: int) -> int:
+def _width(sheet: Sheet, column: int) -> int:
     cells = [row[column] for row in sheet.rows]
-    words = [
-        sheet.columns[column],
-        *(part for cell in cells for part in (cell.text, cell.small, cell.warn)),
-    ]
-    return max(len(word) for word in words)
+    texts = [text for cell in cells for text in (cell.text, cell.small, cell.warning)]
+    return max(map(len, [sheet.columns[column], *texts]))
 
 
-def _part(sheet: Sheet, columns: list[int]) -> Sheet:
-    kept = [*range(sheet.heads), *columns]
-    rows = tuple(tuple(row[column] for column in kept) for row in sheet.rows)
-    return Sheet(sheet.title, tuple(sheet.columns[column] for column in kept), rows)
+def _select(sheet: Sheet, columns: list[int]) -> Sheet:
+    columns = [*range(sheet.heads), *columns]
+    rows = tuple(tuple(row[column] for column in columns) for row in sheet.rows)
+    return replace(sheet, columns=tuple(sheet.columns[column] for column in columns), rows=rows)
 
 
 def _table(sheet: Sheet) -> Table:
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for index, name in enumerate(sheet.columns):
-        table.add_column(
-            Text(name), justify="right" if index else "left", no_wrap=index > 0, overflow="fold"
-        )
+        justify = "right" if index else "left"
+        table.add_column(Text(name), justify=justify, no_wrap=index > 0, overflow="fold")  # type: ignore[arg-type]
     for row in sheet.rows:
         table.add_row(*map(_text, row))
     return table
@@ -82,9 +82,8 @@ def _table(sheet: Sheet) -> Table:
 
 def _text(cell: Cell) -> Text:
     text = Text(cell.text, "bold" if cell.bold else "")
-    for small, style in ((cell.small, "dim"), (cell.warn, "yellow")):
-        for line in filter(
-            None, small.replace(", ", ",\n").split("\n") if style == "dim" else [small]
-        ):
-            text.append(f"\n  {line}", style)
+    for line in cell.small.replace(", ", ",\n").splitlines():  # one setting per line
+        text.append(f"\n  {line}", "dim")
+    if cell.warning:
+        text.append(f"\n  {cell.warning}", "yellow")
     return text

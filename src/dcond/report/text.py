@@ -1,174 +1,151 @@
-"""The report as CSV for programs, as Markdown and as LaTeX; whatever a result says is escaped."""
+"""The report as CSV, Markdown and LaTeX; all texts of results are escaped."""
 
 import csv
 import io
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from dcond.report.block import AVERAGE, Row
-from dcond.report.grouping import Report
+from dcond.report.grouping import AVERAGE, Report, Row
 from dcond.report.sheets import LEGEND, SCORES, Cell, Sheet, marks
 
 COSTS = (
-    "start_wall_s",
-    "condense_wall_s",
-    "steps",
-    "step_s_median",
-    "evaluate_wall_s",
-    "peak_memory_bytes",
+    *("start_wall_s", "condense_wall_s", "steps", "step_s_median"),
+    *("evaluate_wall_s", "peak_memory_bytes"),
 )
 COLUMNS = (
-    *(
-        "dataset",
-        "ipc",
-        "protocol",
-        "tested_on",
-        "comparison",
-        "networks",
-        "method",
-        "settings",
-        "baseline",
-        "network",
-    ),
-    *(
-        "n",
-        "mean",
-        "std",
-        "ci95",
-        "best",
-        "seeds",
-        "missing_seeds",
-        "failed",
-        "interrupted",
-        "marks",
-    ),
+    *("dataset", "ipc", "protocol", "tested_on", "comparison", "networks"),
+    *("method", "settings", "baseline", "network"),
+    *("n", "mean", "std", "ci95", "best"),
+    *("seeds", "missing_seeds", "failed", "interrupted", "marks"),
     *COSTS,
     *SCORES,
 )
-TEX = {
+LATEX = {
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
     **{"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}"},
-    **{
-        "±": r"$\pm$",
-        "–": "--",
-        "[": "{[}",
-        "]": "{]}",
-        "*": "{*}",
-    },  # the last three would belong to the \\ before
+    **{"±": r"$\pm$", "–": "--", "·": r"$\cdot$", "√": r"$\surd$"},
+    **{letter: f"{{{letter}}}" for letter in "[]*"},  # else read as an argument of \\
 }
 
 
 def as_csv(report: Report) -> str:
-    """Write a line per row and network, the average among them; accuracies are fractions, empty is unknown."""
+    """Return a line per row and network, the average included.
+
+    Accuracies are fractions; ``ci95`` is the half width of the mean's 95 % interval; unknown values
+    are empty. Scores are on the line of the average.
+    """
     file = io.StringIO()
     writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for block in report.blocks:
-        where = {"dataset": block.dataset, "ipc": block.ipc, "protocol": block.protocol}
-        where |= {
+        common = {
+            "dataset": block.dataset,
+            "ipc": block.ipc,
+            "protocol": block.protocol,
             "tested_on": block.tested_on,
             "comparison": block.note,
             "networks": " ".join(block.networks),
         }
         for row in block.rows:
-            for name in row.accuracies or ("",):
-                scores = _scores(row) if name in (AVERAGE, "") else {}
-                writer.writerow({**where, **_fields(row), **_figures(row, name), **scores})
+            for network in row.accuracies or ("",):
+                writer.writerow(common | _csv_fields(row) | _csv_numbers(row, network))
     return file.getvalue()
 
 
-def _fields(row: Row) -> dict[str, object]:
-    counted = {run.sample: str(run.seed) for run in row.outcomes if run.evaluated}.values()
-    means = {name: row.figure("cost", name) for name in COSTS}
+def _csv_fields(row: Row) -> dict[str, object]:
+    seeds = {run.set_id: str(run.seed) for run in row.runs if run.evaluated}
+    costs = {name: row.cost(name) for name in COSTS}
     return {
         "method": row.title,
         "settings": row.note,
         "baseline": int(row.baseline),
-        "seeds": " ".join(counted),
+        "seeds": " ".join(seeds.values()),
         "missing_seeds": " ".join(map(str, row.missing)),
-        "failed": row.lacking["failed"],
-        "interrupted": row.lacking["interrupted"],
+        "failed": row.without_accuracy["failed"],
+        "interrupted": row.without_accuracy["interrupted"],
         "marks": marks(row),
-        **{name: estimate.mean for name, estimate in means.items() if estimate},
+        **{name: estimate.mean for name, estimate in costs.items() if estimate},
     }
 
 
-def _scores(row: Row) -> dict[str, float]:
-    """Return the scores, which are of all networks together."""
-    found = {name: row.figure("scores", name) for name in SCORES}
-    return {name: estimate.mean for name, estimate in found.items() if estimate}
-
-
-def _figures(row: Row, name: str) -> dict[str, object]:
-    estimate = row.accuracies.get(name)
-    if estimate is None:
-        return {"n": 0}
-    return {
-        "network": name,
-        "n": estimate.n,
-        "mean": estimate.mean,
-        "std": estimate.std,
-        "ci95": estimate.ci95,
-        "best": int(name in row.best),
-    }
+def _csv_numbers(row: Row, network: str) -> dict[str, object]:
+    numbers: dict[str, object] = {"n": 0}
+    if estimate := row.accuracies.get(network):
+        numbers = {
+            "network": network,
+            "n": estimate.n,
+            "mean": estimate.mean,
+            "std": estimate.std,
+            "ci95": estimate.ci95,
+            "best": int(network in row.best),
+        }
+    if network in (AVERAGE, ""):
+        scores = {name: row.score(name) for name in SCORES}
+        numbers |= {name: score.mean for name, score in scores.items() if score}
+    return numbers
 
 
 def markdown(sheets: Iterable[Sheet], costs: Iterable[Sheet], notes: Iterable[str]) -> str:
-    """Write pipe tables under a heading each."""
-    parts = [_markdown_table(sheet) for sheet in sheets]
-    parts += [LEGEND + "\n"]
-    parts += [_markdown_table(sheet) for sheet in costs]
+    """Return pipe tables, each below a heading."""
+    parts = [*map(_markdown_table, sheets), LEGEND + "\n", *map(_markdown_table, costs)]
     parts += ["".join(f"- {escape_markdown(note)}\n" for note in notes)]
-    return "\n".join(part for part in parts if part)
+    return "\n".join(filter(None, parts))
 
 
 def _markdown_table(sheet: Sheet) -> str:
-    head = " | ".join(map(escape_markdown, sheet.columns))
     lines = [
         f"### {escape_markdown(sheet.title)}",
         "",
-        f"| {head} |",
+        f"{escape_markdown(sheet.caption[0].upper() + sheet.caption[1:])}.",
+        "",
+        f"| {' | '.join(map(escape_markdown, sheet.columns))} |",
         f"|---|{'---:|' * (len(sheet.columns) - 1)}",
     ]
-    lines += [f"| {' | '.join(map(_markdown_cell, row))} |" for row in sheet.rows]
+    for row in sheet.rows:
+        cells = (_format(cell, escape_markdown, "**{}**", " ({})") for cell in row)
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def _markdown_cell(cell: Cell) -> str:
-    text = escape_markdown(cell.text)
-    small = "; ".join(filter(None, (cell.small, cell.warn)))
-    return (f"**{text}**" if cell.bold else text) + (
-        f" ({escape_markdown(small)})" if small else ""
-    )
+def _format(cell: Cell, escape: Callable[[str], str], bold: str, small: str) -> str:
+    text, below = escape(cell.text), "; ".join(filter(None, (cell.small, cell.warning)))
+    text = bold.format(text) if cell.bold else text
+    return text + (small.format(escape(below)) if below else "")
 
 
 def escape_markdown(text: str) -> str:
-    """Take the meaning from every letter that has one in Markdown or HTML."""
+    """Escape every character with a meaning in Markdown or HTML."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return re.sub(r"([\\`*_\[\]|~#$!])", r"\\\1", text)
 
 
 def latex(sheets: Iterable[Sheet], costs: Iterable[Sheet], notes: Iterable[str]) -> str:
-    r"""Write booktabs tables; the document needs ``\usepackage{booktabs}``, and T1 fonts for the quotation mark."""
+    r"""Return tables for the packages ``booktabs`` and ``[T1]{fontenc}``."""
     parts = ["% needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}\n"]
     parts += [_latex_table(sheet, LEGEND) for sheet in sheets]
     parts += [_latex_table(sheet, "Means over the runs.") for sheet in costs]
     parts += ["".join(f"% {note}\n" for note in notes)]
-    return "\n".join(part for part in parts if part)
+    return "\n".join(filter(None, parts))
 
 
 def _latex_table(sheet: Sheet, legend: str) -> str:
-    columns = "l" + "r" * (len(sheet.columns) - 1)
+    def line(cells: Iterable[str]) -> str:
+        return rf"{' & '.join(cells)} \\"
+
+    rows = [
+        [_format(cell, escape_latex, r"\textbf{{{}}}", r" {{\scriptsize ({})}}") for cell in row]
+        for row in sheet.rows
+    ]
     lines = [
         r"\begin{table}",
         r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
         rf"\caption{{{escape_latex(sheet.title)}. {escape_latex(legend)}}}",
-        rf"\begin{{tabular}}{{{columns}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(sheet.columns) - 1)}}}",
         r"\toprule",
-        rf"{' & '.join(map(escape_latex, sheet.columns))} \\",
+        line(map(escape_latex, sheet.columns)),
         r"\midrule",
-        *(rf"{' & '.join(map(_latex_cell, row))} \\" for row in sheet.rows),
+        *map(line, rows),
         r"\bottomrule",
         r"\end{tabular}",
         r"\end{table}",
@@ -176,14 +153,6 @@ def _latex_table(sheet: Sheet, legend: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _latex_cell(cell: Cell) -> str:
-    text = escape_latex(cell.text)
-    small = "; ".join(filter(None, (cell.small, cell.warn)))
-    return (rf"\textbf{{{text}}}" if cell.bold else text) + (
-        rf" {{\scriptsize ({escape_latex(small)})}}" if small else ""
-    )
-
-
 def escape_latex(text: str) -> str:
-    """Take the meaning from every letter that has one in LaTeX; ± and – become commands."""
-    return "".join(TEX.get(letter, letter) for letter in text)
+    """Escape every character with a meaning in LaTeX; ±, –, · and √ become commands."""
+    return "".join(LATEX.get(letter, letter) for letter in text)

@@ -143,12 +143,21 @@ class RunResult:
 
     @classmethod
     def read_finished(cls, folder: Path) -> Self | None:
-        """Return the result in a folder if it is that of a finished run."""
+        """Return the result in a folder if it is that of a finished run.
+
+        One that says so and cannot be read in full (of another version, say) counts as finished,
+        without its fields.
+        """
         try:
-            result = cls.read(folder)
-        except (OSError, ValueError):
+            raw = json.loads((folder / NAME).read_text(encoding="utf-8"))
+            if raw["status"] != "done":
+                return None
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        return result if result.status == "done" else None
+        try:
+            return cls.read(folder)
+        except ValueError:
+            return cls(status="done")
 
     @classmethod
     def refuse_finished(cls, folder: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dcond.report.estimate import Estimate, difference95, is_ahead
+from dcond.stats import Estimate, difference95, is_ahead
 
 FIRST = Estimate((0.90, 0.92, 0.97))
 SECOND = Estimate((0.80, 0.81, 0.80, 0.87))
