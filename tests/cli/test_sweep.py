@@ -77,10 +77,12 @@ def test_other_overrides_in_the_same_folder_are_refused(swept, condense):
     assert not list(swept.glob("*.jsonl"))
 
 
-def test_an_error_before_the_run_begins_is_reported_at_the_end(condense, folder):
-    done = condense("-m", "resume=nothing", *SWEEP[1:])
+def test_error_before_the_run_begins_is_reported_at_the_end(stopped, condense):
+    done = condense("-m", f"resume={stopped}", "hydra.sweep.dir=sweep")
     assert done.code == 1
-    assert done.err.splitlines()[-2:] == ["", ""]
+    job, last = done.err.splitlines()[-2:]
+    assert job == "job 0: failed: resume=RUN_FOLDER continues a single run; omit -m."
+    assert last.startswith("dcond: 1 of 1 jobs are not done.")
 
 
 def test_finished_job_without_a_requested_extra_is_refused(condense):
