@@ -12,7 +12,7 @@ from dcond.cli.overrides import positional_arguments, quote_path, quote_paths, u
 from helpers.results_of import statuses
 
 EVALUATION = ("evaluation.epochs=1", "evaluation.repeats=1", "baselines=false")
-NAMES = ["üñï a=b, #1 100% [x] {y} @z", "it's \"so\" (p) & ~q; $r \\s"]
+NAMES = ["üñï a=b, #1 100% [x] {y} @z", 'it\'s "so" (p) & ~q; $r \\s']
 
 
 @given(st.text(st.characters(exclude_categories=["C"]), min_size=1))

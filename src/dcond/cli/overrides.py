@@ -1,6 +1,7 @@
 """Command-line arguments of the Hydra commands: flags, paths, config groups and their errors."""
 
 import itertools
+import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -119,18 +120,11 @@ def positional_arguments(argv: Sequence[str], command: str) -> list[str]:
         override = _OVERRIDE.fullmatch(argument)
         key = override["key"] if override else ""
         top = re.split(r"[.@/]", key)[0]
-        return top not in {*_top_level_keys(command), "hydra"} and _exists(argument)
+        return top not in {*_top_level_keys(command), "hydra"} and os.path.exists(argument)
 
     return [
         argument for argument in split_flags(argv, command).overrides if is_positional(argument)
     ]
-
-
-def _exists(path: str) -> bool:
-    try:
-        return Path(path).exists()
-    except (OSError, ValueError):  # too long, or a null byte
-        return False
 
 
 # --- Paths ---------------------------------------------------------------------------------------
