@@ -247,7 +247,7 @@ def test_sweep_continues_after_a_failed_job(flag_first, condense, folder, result
 
 
 def test_every_failed_job_of_a_sweep_is_reported(condense, results):
-    done = condense("-m", "evaluate=false", "ipc=0,-1")
+    done = condense("-m", "evaluate=false", "ipc=0,-1", "hydra.sweeper.max_batch_size=1")
     assert done.code == 1
     assert "dcond: ipc=0 is out" in done.err
     assert "dcond: ipc=-1 is out" in done.err

@@ -15,12 +15,11 @@ from dcond.errors import ConfigError, UsageError, did_you_mean
 from dcond.paths import conf_dir
 
 # Hydra's documented flags, each long name followed by its short one.
-_SWITCHES = (
-    "--help -h --hydra-help --multirun -m --resolve --run -r --shell-completion -sc --version"
-)
-_VALUE_FLAGS = "--cfg -c --config-dir -cd --config-name -cn --config-path -cp --experimental-rerun"
-_VALUE_FLAGS += " --info -i --package -p"
-_FLAGS = [*_SWITCHES.split(), *_VALUE_FLAGS.split()]
+_SWITCHES = "--help -h --hydra-help --multirun -m --resolve --run -r --shell-completion -sc".split()
+_SWITCHES += ["--version"]
+_WITH_VALUE = "--cfg -c --config-dir -cd --config-name -cn --config-path -cp --info -i".split()
+_WITH_VALUE += ["--package", "-p", "--experimental-rerun"]
+_FLAGS = [*_SWITCHES, *_WITH_VALUE]
 _EXCLUSIVE = ("--run", "--multirun", "--cfg", "--info", "--shell-completion")
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 _FLAG_VALUES = {"--cfg": ("job", "hydra", "all"), "--info": _INFO}
@@ -70,12 +69,12 @@ def split_flags(argv: Sequence[str], command: str) -> Arguments:
             overrides.append(argument)
             continue
         name, has_value, value = argument.partition("=")
-        if name not in _FLAGS or (has_value and name in _SWITCHES.split()):
+        if name not in _FLAGS or (has_value and name in _SWITCHES):
             raise UsageError(_unknown_flag(name, command))
         if not name.startswith("--"):
             name = _FLAGS[_FLAGS.index(name) - 1]
         flags.append(name)
-        if name in _SWITCHES.split():
+        if name in _SWITCHES:
             continue
         if not has_value:
             is_omitted = name == "--info" and (not rest or rest[0] not in _INFO)
@@ -164,7 +163,7 @@ def quote_paths(argv: Sequence[str]) -> list[str]:
 
 def _quote_setting(argument: str, sweep: bool) -> str:
     key, _, value = argument.partition("=")
-    is_mapping = value.startswith("{") and value.endswith("}") and "." not in key
+    is_mapping = key.lstrip("+") in ("synthetic", "against") and re.fullmatch(r"\{.*\}", value)
     if not _PATH_KEY.fullmatch(key) or value in ("", "null") or is_mapping:
         return argument
     if not sweep or key.startswith("hydra."):
