@@ -14,12 +14,18 @@ from omegaconf import DictConfig, OmegaConf
 from dcond.errors import ConfigError, UsageError, did_you_mean
 from dcond.paths import conf_dir
 
-# Hydra's documented flags, each long name followed by its short one.
-_SWITCHES = "--help -h --hydra-help --multirun -m --resolve --run -r --shell-completion -sc".split()
-_SWITCHES += ["--version"]
-_WITH_VALUE = "--cfg -c --config-dir -cd --config-name -cn --config-path -cp --info -i".split()
-_WITH_VALUE += ["--package", "-p", "--experimental-rerun"]
-_FLAGS = [*_SWITCHES, *_WITH_VALUE]
+# Hydra's documented flags: those without a value, those with one, and their short names.
+_SHORT_SWITCHES = {"-h": "--help", "-m": "--multirun", "-r": "--run", "-sc": "--shell-completion"}
+_SWITCHES = {*_SHORT_SWITCHES.values(), "--hydra-help", "--resolve", "--version"}
+_SHORT = _SHORT_SWITCHES | {
+    "-c": "--cfg",
+    "-cd": "--config-dir",
+    "-cn": "--config-name",
+    "-cp": "--config-path",
+    "-i": "--info",
+    "-p": "--package",
+}
+_FLAGS = {*_SHORT.values(), *_SWITCHES, "--experimental-rerun"}
 _EXCLUSIVE = ("--run", "--multirun", "--cfg", "--info", "--shell-completion")
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 _FLAG_VALUES = {"--cfg": ("job", "hydra", "all"), "--info": _INFO}
@@ -68,11 +74,10 @@ def split_flags(argv: Sequence[str], command: str) -> Arguments:
         if not argument.startswith("-"):
             overrides.append(argument)
             continue
-        name, has_value, value = argument.partition("=")
+        flag, has_value, value = argument.partition("=")
+        name = _SHORT.get(flag, flag)
         if name not in _FLAGS or (has_value and name in _SWITCHES):
-            raise UsageError(_unknown_flag(name, command))
-        if not name.startswith("--"):
-            name = _FLAGS[_FLAGS.index(name) - 1]
+            raise UsageError(_unknown_flag(flag, command))
         flags.append(name)
         if name in _SWITCHES:
             continue
