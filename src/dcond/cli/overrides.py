@@ -195,7 +195,7 @@ def groups(command: str) -> list[str]:
     defaults = primary_config(command).defaults
     entries = (str(key) for entry in defaults if isinstance(entry, Mapping) for key in entry)
     names = (key.removeprefix("optional ") for key in entries if not key.startswith("override "))
-    return sorted({name for name in names if "@" not in name} - _HIDDEN_GROUPS[command])
+    return sorted({name for name in names if "@" not in name} - _HIDDEN_GROUPS.get(command, set()))
 
 
 def group_options(group: str, folders: Iterable[Path] = (), command: str = "condense") -> list[str]:
@@ -327,7 +327,7 @@ def hydra_error_message(error: Exception, argv: Sequence[str] = (), command: str
     Args:
         error: The error.
         argv: The arguments of the command.
-        command: The sub-command; empty where its configuration cannot be shown.
+        command: The sub-command or primary configuration, if known.
     """
     message = " ".join(str(error).partition("Config search path")[0].split()).rstrip(".")
     if isinstance(override := getattr(error, "override", None), str):
@@ -354,7 +354,7 @@ def _unknown_key_message(key: str, argv: Sequence[str], command: str) -> str:
     from omegaconf.errors import OmegaConfBaseException
 
     top = key.partition(".")[0]
-    if not command or top == "hydra":
+    if command not in _HIDDEN_GROUPS or top == "hydra":  # no command shows the configuration
         return f"{key} is not a setting."
     overrides, flags = split_flags(argv, command)
     try:
