@@ -1,4 +1,4 @@
-"""Several processes as one run: whose classes are whose, and what the processes tell each other.
+"""Several processes as one run: which classes each computes, and what they exchange.
 
 ``torchrun`` starts N processes, called ranks. Each takes a share of the classes; images, random
 streams and decisions are the same on all of them. A run of one process is the same code: its calls
@@ -19,23 +19,23 @@ from torch import Tensor, nn
 from dcond.errors import ConfigError, LostError
 from dcond.rng import Streams
 
-PATIENCE = timedelta(
-    days=2
-)  # the others may wait for hours while one trains; one that dies is seen at once
-WORDS = timedelta(seconds=2)  # how long rank 0 may take to say why it failed
+# The others may wait for hours while one trains; a process that dies is noticed at once.
+COLLECTIVE_TIMEOUT = timedelta(days=2)
+ERROR_TIMEOUT = timedelta(seconds=2)  # for rank 0 to report why it failed
 
 
 class Ranks:
-    """One process among ``count``; by itself a group of one. What ends in an underscore works in place.
+    """One process among ``count``; a single process is a group of one.
 
-    What exchanges something, all but :meth:`divide` to :meth:`classes`, must be called by all ranks
-    in the same order.
+    Methods that end in an underscore work in place. All ranks must call the methods that
+    communicate (all but :meth:`divide`, :meth:`own`, :meth:`range`, :meth:`classes`) in the same
+    order.
 
     Args:
-        rank: which one, from 0. Rank 0 alone writes files and speaks.
-        count: how many.
-        local_rank: which one on this machine.
-        local_count: how many there.
+        rank: number of this process, from 0. Only rank 0 writes files and prints.
+        count: number of processes.
+        local_rank: number of this process on its machine.
+        local_count: number of processes on this machine.
     """
 
     def __init__(self, rank: int = 0, count: int = 1, local_rank: int = 0, local_count: int = 1):
@@ -49,7 +49,7 @@ class Ranks:
         self._classes: int | None = None
 
     def divide(self, classes: int) -> None:
-        """Give every rank its classes from here on: consecutive ones, and numbers that differ by one at most.
+        """Give every rank its consecutive classes; their numbers differ by one at most.
 
         Raises:
             ConfigError: there are more ranks than classes.
@@ -63,21 +63,21 @@ class Ranks:
             self._classes = classes
 
     def own(self, by_class: Tensor) -> Tensor:
-        """Return this rank's part of a tensor whose first axis are all classes."""
+        """Return this rank's part of a tensor (k, ...) over all classes."""
         return by_class[self.range()]
 
     def range(self) -> slice:
-        """Return the numbers of this rank's classes; all of them where they were not divided."""
+        """Return the numbers of this rank's classes; all before :meth:`divide`."""
         if self._classes is None:
             return slice(None)
         return slice(*(self._classes * rank // self.count for rank in (self.rank, self.rank + 1)))
 
     def classes(self, own: int) -> int:
-        """Return how many classes there are, of which ``own`` are this rank's."""
+        """Return the number of all classes, given the number of this rank's."""
         return own if self._classes is None else self._classes
 
     def gathered(self, own: Tensor) -> Tensor:
-        """Return the rows of all classes, given those of this rank's, without a graph."""
+        """Return the rows of all classes, given this rank's, detached."""
         if self._classes is None:
             return own
         rows = own.new_zeros(self._classes, *own.shape[1:])
@@ -86,7 +86,7 @@ class Ranks:
         return rows
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
-        """Replace tensors by their sums over all ranks, the same bytes on each."""
+        """Replace tensors by their sums over all ranks, with the same bytes on each."""
         self._together(tensors, self._sum)
 
     def share_(self, tensors: Sequence[Tensor]) -> None:
@@ -94,14 +94,14 @@ class Ranks:
         self._together(tensors, self._share)
 
     def share_streams_(self, rng: Streams) -> None:
-        """Go on with rank 0's random numbers."""
+        """Replace the states of all random streams by those of rank 0."""
         if self.count > 1:
             state = rng.state_dict()
             self.share_([*state.values()])
             rng.load_state_dict(state)
 
     def largest(self, *values: float) -> list[float]:
-        """Return the largest of each value among all ranks: what depends on time is decided alike by this."""
+        """Return the maximum of each value over all ranks, so that timed decisions agree."""
         if self.count == 1:
             return [*values]
         found = torch.tensor(values, dtype=torch.float64)
@@ -109,7 +109,7 @@ class Ranks:
         return [*found.tolist()]
 
     def from_first(self, text: str) -> str:
-        """Return the text that rank 0 calls with."""
+        """Return the text that rank 0 passes."""
         if self.count == 1:
             return text
         content = torch.tensor([*text.encode()] if self.first else [], dtype=torch.uint8)
@@ -122,7 +122,7 @@ class Ranks:
 
     @contextmanager
     def first_before_others(self) -> Iterator[None]:
-        """Let rank 0 do a block before the others begin it: it fetches files that they then find."""
+        """Let rank 0 run a block before the others: it downloads files that they then find."""
         if not self.first:
             self.largest(0)
         yield
@@ -131,13 +131,13 @@ class Ranks:
 
     @torch.no_grad()
     def _together(self, tensors: Sequence[Tensor], collective: Callable[[Tensor], None]) -> None:
-        """Do a collective on all tensors of one type and device at once."""
+        """Apply a collective to all tensors of one type and device at once."""
         if self.count == 1:
             return
-        alike: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
+        groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
         for tensor in tensors:
-            alike.setdefault((tensor.dtype, tensor.device), []).append(tensor)
-        for group in alike.values():
+            groups.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+        for group in groups.values():
             flat = torch.cat([tensor.detach().flatten() for tensor in group])
             collective(flat)
             for tensor, part in zip(
@@ -156,10 +156,9 @@ class Ranks:
 
 
 class TorchRanks(Ranks):
-    """The processes that torchrun started, joined by PyTorch's default process group: gloo, on CUDA also nccl.
+    """The processes that torchrun started, in PyTorch's default process group: gloo and nccl.
 
-    What is on the CPU goes by gloo on either device, so that agreeing on something never waits for
-    a GPU.
+    CPU tensors use gloo in any case, so that agreeing on a decision never waits for a GPU.
     """
 
     def __init__(self) -> None:
@@ -170,48 +169,47 @@ class TorchRanks(Ranks):
         super().__init__(rank, count, *local)
         nccl = torch.cuda.is_available() and dist.is_nccl_available()
         store, _, _ = next(rendezvous("env://"))
-        self._store = PrefixStore(
-            f"dcond/{next(_groups)}", store
-        )  # a second group must not read the first's
+        # A second group of this process must not read the entries of the first.
+        self._store = PrefixStore(f"dcond/{next(_groups)}", store)
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if nccl else "gloo",
             store=self._store,
             rank=rank,
             world_size=count,
-            timeout=PATIENCE,
+            timeout=COLLECTIVE_TIMEOUT,
         )
 
     def close(self) -> None:
-        """End the group, when all have come to their end."""
+        """End the group once all processes have finished."""
         self.largest(0)
         dist.destroy_process_group()
 
-    def say(self, words: str) -> None:
-        """Leave the reason why this process ends, for the others."""
-        self._store.set(f"ended/{self.rank}", words)
+    def report_end(self, reason: str) -> None:
+        """Tell the other processes why this one ends."""
+        self._store.set(f"ended/{self.rank}", reason)
 
-    def first_has_spoken(self) -> bool:
-        """Wait a little for the reason why rank 0 ends, and tell whether there is one."""
+    def rank0_has_reported(self) -> bool:
+        """Wait a moment for rank 0's reason to end; return whether there is one."""
         try:
-            self._store.wait(["ended/0"], WORDS)
+            self._store.wait(["ended/0"], ERROR_TIMEOUT)
         except RuntimeError:
             return False
         return True
 
     def _sum(self, flat: Tensor) -> None:
-        self._heard(lambda: dist.all_reduce(flat))
+        self._collective(lambda: dist.all_reduce(flat))
 
     def _max(self, flat: Tensor) -> None:
-        self._heard(lambda: dist.all_reduce(flat, op=dist.ReduceOp.MAX))
+        self._collective(lambda: dist.all_reduce(flat, op=dist.ReduceOp.MAX))
 
     def _share(self, flat: Tensor) -> None:
-        self._heard(lambda: dist.broadcast(flat, 0))
+        self._collective(lambda: dist.broadcast(flat, 0))
 
-    def _heard(self, collective: Callable[[], object]) -> None:
-        """Do a collective.
+    def _collective(self, collective: Callable[[], object]) -> None:
+        """Run a collective.
 
         Raises:
-            LostError: another process is gone; its own words where it left any.
+            LostError: another process has ended; with its reason, if it reported one.
         """
         try:
             collective()
@@ -221,17 +219,18 @@ class TorchRanks(Ranks):
     def _lost(self) -> str:
         for rank in range(self.count):
             if rank != self.rank and self._store.check([f"ended/{rank}"]):
-                words = self._store.get(f"ended/{rank}").decode()
-                return f"process {rank} of {self.count} ended: {words}"
+                reason = self._store.get(f"ended/{rank}").decode()
+                return f"process {rank} of {self.count} ended: {reason}"
         return (
-            f"another of the {self.count} processes died without a word, as when it is killed or out of memory. "
-            "The last checkpoint stays; go on with resume=RUN_FOLDER, with any number of processes."
+            f"another of the {self.count} processes ended without a reason: it was killed, or out "
+            "of memory. The last checkpoint stays; continue with resume=RUN_FOLDER, with any number "
+            "of processes."
         )
 
 
 _LOCAL = ("LOCAL_RANK", "LOCAL_WORLD_SIZE")
-_groups = itertools.count()  # that this process has joined
-_current: ContextVar[Ranks] = ContextVar("ranks", default=Ranks())  # noqa: B039 - undivided, it is never changed
+_groups = itertools.count()  # numbers the groups of this process
+_current: ContextVar[Ranks] = ContextVar("ranks", default=Ranks())  # noqa: B039 - never changed
 
 
 def current() -> Ranks:
@@ -241,7 +240,7 @@ def current() -> Ranks:
 
 @contextmanager
 def use_group(ranks: Ranks) -> Iterator[Ranks]:
-    """Belong to a group for the length of a block."""
+    """Make a group the current one for the length of a block."""
     before = _current.set(ranks)
     try:
         yield ranks
@@ -250,18 +249,23 @@ def use_group(ranks: Ranks) -> Iterator[Ranks]:
 
 
 def run_on_rank0(
-    work: Callable[[], None], moved: Sequence[nn.Module | Tensor], rng: Streams
+    work: Callable[[], None], changed: Sequence[nn.Module | Tensor], rng: Streams
 ) -> None:
-    """Let rank 0 work; the others take over what was moved, such as weights and statistics, and its random numbers.
+    """Run ``work`` on rank 0; copy what it changed, and its random streams, to the other ranks.
 
-    Training everywhere would come to the same only as long as the arithmetic does, to the last bit:
-    not with other numbers of threads, nor on GPUs. An optimiser's state stays with rank 0, which
-    also writes the checkpoints.
+    Training on every rank would give the same weights only with the same arithmetic to the last
+    bit: not with other numbers of threads, nor on GPUs. The state of an optimiser stays on rank 0,
+    which also writes the checkpoints.
+
+    Args:
+        work: trains networks, for example.
+        changed: the networks and tensors that it changes in place.
+        rng: the streams that it draws from.
     """
     ranks = current()
     if ranks.first:
         work()
     if ranks.count > 1:
-        for part in moved:
+        for part in changed:
             ranks.share_([part] if isinstance(part, Tensor) else [*part.state_dict().values()])
         ranks.share_streams_(rng)

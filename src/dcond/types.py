@@ -1,4 +1,4 @@
-"""The records that travel between the parts: real data, synthetic set, features.
+"""The records that all parts exchange: real data, synthetic set, features.
 
 Letters for shapes, used in every docstring: n images, k classes, c channels, h w height and width,
 d features, ipc images stored per class, f multi-formation factor. "Pixel space" is [0, 1];
@@ -21,7 +21,7 @@ from dcond.whitening import Whitening
 
 
 class Features(NamedTuple):
-    """One tap of a network: what it says of a whole image, and where."""
+    """The features of one stage of a network, for an image and for each place in it."""
 
     semantic: Tensor  # (n, d)
     spatial: Tensor  # (n, d, h, w)
@@ -29,7 +29,7 @@ class Features(NamedTuple):
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What a network must know of the images it will see: (n, channels, height, width), normalised by mean and std.
+    """Shape and normalisation of the images that a network takes.
 
     ``whitening`` comes before mean and std, for sets that were made in ZCA-whitened space.
     """
@@ -58,7 +58,7 @@ class ImageSpec:
 
 
 class Stored(Protocol):
-    """Images that are read when they are wanted: on disk, or decoded from files."""
+    """Images that are read on use: from a file, or decoded from many."""
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -92,13 +92,13 @@ class Split:
         return self.labels.device
 
     def take(self, rows: Tensor) -> Tensor:
-        """Return the images of rows (int64), uint8 (len(rows), c, h, w), on the device."""
+        """Return the images of rows (int64) on the device: uint8 (len(rows), c, h, w)."""
         if isinstance(self.images, Tensor):
             return self._moved(self.images[to_device(rows, self.images.device)])
         return self._moved(self.images.read(rows.cpu()))
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield images and labels in their order, at most ``size`` at a time, on the device."""
+        """Yield images and labels in order on the device, at most ``size`` at a time."""
         for begin in range(0, len(self), size):
             part = slice(begin, min(begin + size, len(self)))
             images = (
@@ -107,14 +107,14 @@ class Split:
             yield self._moved(images), self.labels[part]
 
     def part(self, rows: Tensor) -> "Split":
-        """Return the split of these rows (int64) alone; stored images stay where they are."""
+        """Return the split of these rows (int64); stored images stay where they are."""
         labels = self.labels[rows.to(self.device)]
         if isinstance(self.images, Tensor):
             return Split(self.images[rows.to(self.images.device)], labels)
         return Split(_Part(self.images, rows.cpu()), labels)
 
     def to(self, device: torch.device) -> "Split":
-        """Return the same split on another device, which stored images are brought to when they are wanted."""
+        """Return the same split on another device; stored images are still read on use."""
         return Split(
             self.images.to(device) if isinstance(self.images, Tensor) else self.images,
             self.labels.to(device),
@@ -158,7 +158,7 @@ class RealData:
 
     @cached_property
     def spec(self) -> ImageSpec:
-        """What networks must know of these images."""
+        """Shape and normalisation of these images, for networks."""
         _, channels, height, width = self.train.images.shape
         return ImageSpec(channels, height, width, len(self.class_names), self.mean, self.std)
 
@@ -183,10 +183,7 @@ class RealData:
         return self.spec.normalise(self.pixels(rows))
 
     def draw_per_class(self, count: int, rng: torch.Generator) -> Tensor:
-        """Draw ``count`` training rows of every class: int64 (k, count), without replacement where a class allows it.
-
-        A class with fewer images gives each of them once and fills up with replacement.
-        """
+        """Draw ``count`` training rows of every class: int64 (k, count), see :func:`draw_rows`."""
         return torch.stack([draw_rows(rows, count, rng) for rows in self.class_rows])
 
     def to(self, device: torch.device) -> "RealData":
@@ -195,7 +192,7 @@ class RealData:
 
 
 def draw_rows(rows: Tensor, count: int, rng: torch.Generator) -> Tensor:
-    """Draw ``count`` of ``rows``: all different where there are enough, else every one once and the rest repeated."""
+    """Draw ``count`` of ``rows`` without replacement; if there are fewer, all and some again."""
     chosen = rows[torch.randperm(len(rows), generator=rng)[:count]]
     if len(chosen) < count:
         extra = torch.randint(len(rows), (count - len(chosen),), generator=rng)
@@ -205,7 +202,7 @@ def draw_rows(rows: Tensor, count: int, rng: torch.Generator) -> Tensor:
 
 @dataclass(eq=False)
 class SyntheticSet:
-    """A condensed set: what is stored, and what is needed to train on it.
+    """A condensed set: the stored images, and what is needed to train on them.
 
     ``images`` are float32 (n, c, h, w) in [0, 1] *before* multi-formation decoding, class-major
     (row = class · ipc + i); ``labels`` int64 (n,), or float32 (n, k) where soft.
@@ -220,15 +217,13 @@ class SyntheticSet:
     factor: int = 1
     align_corners: bool = False
     whitening: Whitening | None = None
-    metadata: dict[str, str] = field(
-        default_factory=dict
-    )  # method, dataset, seed, versions ...: see dcond.artefact
+    metadata: dict[str, str] = field(default_factory=dict)  # see dcond.artefact
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or len(self.images) != len(self.labels):
             raise DataError(
-                f"a synthetic set needs images (n, c, h, w) and n labels; got images {tuple(self.images.shape)} "
-                f"and labels {tuple(self.labels.shape)}."
+                "a synthetic set needs images (n, c, h, w) and n labels; got images "
+                f"{tuple(self.images.shape)} and labels {tuple(self.labels.shape)}."
             )
 
     @classmethod
@@ -242,7 +237,7 @@ class SyntheticSet:
         labels: Tensor | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Self:
-        """Make a set of images, class-major unless ``labels`` say otherwise.
+        """Make a set of images; without ``labels`` they are class-major.
 
         Args:
             images: float32 (n, c, h, w) in [0, 1], before decoding.
@@ -273,7 +268,7 @@ class SyntheticSet:
 
     @property
     def spec(self) -> ImageSpec:
-        """What networks must know of these images."""
+        """Shape and normalisation of these images, for networks."""
         _, channels, height, width = self.images.shape
         return ImageSpec(
             channels, height, width, len(self.class_names), self.mean, self.std, self.whitening
@@ -285,12 +280,12 @@ class SyntheticSet:
         return self.images.view(len(self.class_names), self.ipc, *self.images.shape[1:])
 
     def decoded(self) -> tuple[Tensor, Tensor]:
-        """Return decoded images (n·f², c, h, w) in [0, 1] and their labels; cell-major as :func:`decode`."""
+        """Return decoded images (n·f², c, h, w) in [0, 1], cell by cell, and their labels."""
         images = decode(self.images, self.factor, align_corners=self.align_corners)
         return images, self.labels.repeat(self.factor**2, *[1] * (self.labels.ndim - 1))
 
     def dataset(self) -> TensorDataset:
-        """Return decoded, normalised images and labels as a plain dataset for anybody's training loop."""
+        """Return decoded, normalised images and labels, for any training loop."""
         images, labels = self.decoded()
         return TensorDataset(self.spec.normalise(images), labels)
 

@@ -225,7 +225,7 @@ def test_nothing_is_ever_unpickled(finished, run_cli, folder):
     (finished / "result.json").unlink()
     torch.save({"format": Sesame()}, finished / "checkpoint.pt")
     line = run_cli("condense", f"resume={finished}").line
-    assert line.startswith(f"{finished / 'checkpoint.pt'} is damaged or no dcond checkpoint (")
+    assert line.startswith(f"{finished / 'checkpoint.pt'} is damaged or not a dcond checkpoint (")
     np.savez(folder / "x.npz", train_images=np.array([Sesame()]))
     line = run_cli("data", "info", "npz", "dataset.path=x.npz").line
     assert line.startswith(

@@ -68,10 +68,10 @@ class Ending:
     def __init__(self, rank, spoken):
         self.rank, self.count, self.first, self.spoken, self.said = rank, 2, rank == 0, spoken, []
 
-    def say(self, words):
+    def report_end(self, reason):
         self.said.append(words)
 
-    def first_has_spoken(self):
+    def rank0_has_reported(self):
         return self.spoken
 
 

@@ -140,7 +140,7 @@ def test_a_damaged_checkpoint(stopped, run_cli):
     file = stopped / "checkpoint.pt"
     file.write_bytes(file.read_bytes()[:-200])
     line = run_cli("condense", f"resume={stopped}").line
-    assert line.startswith(f"{file} is damaged or no dcond checkpoint (")
+    assert line.startswith(f"{file} is damaged or not a dcond checkpoint (")
     assert line.endswith("Start the run again.")
 
 

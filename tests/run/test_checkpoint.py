@@ -42,7 +42,7 @@ def test_what_is_saved_is_what_is_read(tmp_path):
 
 def test_a_missing_file_is_no_run_folder(tmp_path):
     assert refused(tmp_path) == (
-        f"nothing to resume: {tmp_path / 'checkpoint.pt'} does not exist. Give the run folder that holds it."
+        f"nothing to resume: {tmp_path / 'checkpoint.pt'} does not exist; give the folder that has it."
     )
 
 
@@ -53,7 +53,7 @@ def test_a_truncated_file_is_damaged(tmp_path, keep):
     whole = file.read_bytes()
     file.write_bytes(whole[: keep if isinstance(keep, int) else int(keep * len(whole))])
     message = refused(tmp_path)
-    assert message.startswith(f"{file} is damaged or no dcond checkpoint (")
+    assert message.startswith(f"{file} is damaged or not a dcond checkpoint (")
     assert message.endswith("). Start the run again.")
 
 
@@ -86,7 +86,7 @@ def test_a_flipped_bit_in_a_tensor_is_named(tmp_path):
     whole[whole.index(torch.arange(500.0).numpy().tobytes()) + 1000] ^= 1
     file.write_bytes(whole)
     message = refused(tmp_path)
-    assert message.startswith(f"{file} is damaged or no dcond checkpoint (the checksum of ")
+    assert message.startswith(f"{file} is damaged or not a dcond checkpoint (the checksum of ")
     assert message.endswith(" is wrong). Start the run again.")
 
 
@@ -107,7 +107,7 @@ def test_a_file_that_cannot_be_read_now_is_not_called_damaged(tmp_path, monkeypa
 
     monkeypatch.setattr(checkpoint.zipfile, "ZipFile", fail)
     assert refused(tmp_path) == (
-        f"cannot read {tmp_path / 'checkpoint.pt'}: {reason}; see that it can be read, then resume again."
+        f"cannot read {tmp_path / 'checkpoint.pt'}: {reason}; make it readable, then resume again."
     )
 
 
@@ -119,7 +119,7 @@ def test_an_archive_that_points_nowhere_is_damaged(tmp_path):
     whole[whole.rindex(b"PK\x06\x06") + 52] = 0x80  # in the offset of its table of contents
     file.write_bytes(whole)
     assert "Invalid argument" in refused(tmp_path)
-    assert "is damaged or no dcond checkpoint" in refused(tmp_path)
+    assert "is damaged or not a dcond checkpoint" in refused(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_an_archive_that_points_nowhere_is_damaged(tmp_path):
 )
 def test_another_file_is_refused(tmp_path, content):
     (tmp_path / "checkpoint.pt").write_bytes(content)
-    assert "is damaged or no dcond checkpoint" in refused(tmp_path)
+    assert "is damaged or not a dcond checkpoint" in refused(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_another_file_is_refused(tmp_path, content):
 )
 def test_another_torch_file_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "checkpoint.pt")
-    assert "is damaged or no dcond checkpoint" in refused(tmp_path)
+    assert "is damaged or not a dcond checkpoint" in refused(tmp_path)
 
 
 class Bomb:
@@ -196,6 +196,6 @@ def test_a_failed_write_keeps_the_one_before_and_says_how_to_go_on(
         checkpoint.save(moment(), tmp_path)
     assert str(error.value) == (
         f"cannot write {tmp_path / 'checkpoint.pt'} at step 12: PytorchStreamWriter failed writing file; {kept}. "
-        f"Free some space, then go on with: dcond condense resume={tmp_path}"
+        f"Free some space, then resume with: dcond condense resume={tmp_path}"
     )
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == files

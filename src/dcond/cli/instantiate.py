@@ -158,7 +158,7 @@ def validate_targets(node: Any, where: str, unresolved: Any = None) -> None:
     Args:
         node: plain containers, interpolations resolved.
         where: the node's key on the command line, such as ``method``.
-        unresolved: the node before interpolation: a part ``${model}`` is named by the key ``model``.
+        unresolved: the node before interpolation: a part ``${model}`` has the key ``model``.
 
     Raises:
         ConfigError: a setting is unknown, missing, or of a wrong type or range.

@@ -19,8 +19,8 @@ from dcond.run.result import flat_settings, sha256
 if TYPE_CHECKING:  # torch takes seconds to import
     from dcond.run.checkpoint import Checkpoint
 
-# The settings of `dcond condense` and `dcond evaluate` that change no number of their results: where
-# files are, what is computed beside the result, how and when it is reported.
+# The settings of `dcond condense` and `dcond evaluate` that change no number of their results:
+# where files are, what is computed beside the result, how and when it is reported.
 NO_EFFECT = frozenset(
     {
         *("paths", "name", "resume", "device", "threads", "tensorboard", "loop"),
@@ -67,7 +67,7 @@ def dataset_name(cfg: DictConfig, choice: str) -> str:
 
 
 def to_jsonable(cfg: DictConfig) -> dict[str, Any]:
-    """Return a configuration as JSON can hold it, interpolations unresolved, inf and nan as text."""
+    """Return a configuration for JSON: interpolations unresolved, inf and nan as text."""
     content: dict[str, Any] = _to_jsonable(OmegaConf.to_container(cfg))
     return content
 

@@ -143,10 +143,10 @@ def _end_all_ranks(ranks: "TorchRanks", error: BaseException) -> None:
     # torchrun sends a signal to every process once one has ended.
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
-    ranks.say(first_line(error))
+    ranks.report_end(first_line(error))
     if ranks.first:
         return
-    if ranks.first_has_spoken():
+    if ranks.rank0_has_reported():
         raise SystemExit(_status(error)) from None
     if isinstance(error, DcondError):
         raise DcondError(f"process {ranks.rank} of {ranks.count}: {error}") from error

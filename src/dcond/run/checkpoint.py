@@ -1,4 +1,4 @@
-"""Checkpoints: everything a run needs to go on and end in the same bytes as one never stopped."""
+"""Checkpoints: a resumed run ends in the same bytes as one that was never stopped."""
 
 import errno
 import zipfile
@@ -18,14 +18,14 @@ NAME = "checkpoint.pt"
 
 @dataclass
 class Checkpoint:
-    """One moment of a run."""
+    """The state of a run after a step."""
 
     step: int  # steps done
     config: str  # the composed configuration, YAML
     images: Tensor  # (n, c, h, w), pixel space
     state: dict[str, Any]  # the method's
     rng: dict[str, Tensor]
-    wall_s: float  # time spent in steps so far
+    wall_s: float  # seconds spent in steps so far
 
 
 def save(checkpoint: Checkpoint, folder: Path) -> None:
@@ -38,14 +38,11 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
     try:
         write_atomically(folder / NAME, lambda file: torch.save(content, file))
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        kept = (
-            "the last good checkpoint stays"
-            if (folder / NAME).exists()
-            else "there is none before it"
-        )
+        exists = (folder / NAME).exists()
+        earlier = "the last good checkpoint stays" if exists else "there is none before it"
         raise CheckpointError(
-            f"cannot write {folder / NAME} at step {checkpoint.step}: {first_line(error)}; {kept}. Free some space, "
-            f"then go on with: dcond condense resume={folder}"
+            f"cannot write {folder / NAME} at step {checkpoint.step}: {first_line(error)}; "
+            f"{earlier}. Free some space, then resume with: dcond condense resume={folder}"
         ) from error
 
 
@@ -53,8 +50,7 @@ def load(folder: Path) -> Checkpoint:
     """Read a run folder's checkpoint.
 
     Raises:
-        CheckpointError: there is none, it cannot be read, or its bytes are not those that were
-            written.
+        CheckpointError: there is none, it cannot be read, or its bytes have changed.
     """
     path = folder / NAME
     try:
@@ -64,25 +60,22 @@ def load(folder: Path) -> Checkpoint:
             if content.pop("format") != FORMAT:
                 raise KeyError("format")
             return Checkpoint(**content)
-    except Exception as error:  # what damaged bytes unpickle to can fail in any way
-        broken_seek = (
-            isinstance(error, OSError) and error.errno == errno.EINVAL
-        )  # to where a damaged archive points
+    except Exception as error:  # damaged bytes can fail in any way
+        # EINVAL: a damaged archive points to a place before its start.
+        broken_seek = isinstance(error, OSError) and error.errno == errno.EINVAL
         if isinstance(error, OSError | MemoryError) and not broken_seek:
             reason = getattr(error, "strerror", None) or first_line(error)
             raise CheckpointError(
-                f"cannot read {path}: {reason}; see that it can be read, then resume again."
+                f"cannot read {path}: {reason}; make it readable, then resume again."
             ) from error
         raise CheckpointError(
-            f"{path} is damaged or no dcond checkpoint ({first_line(error)}). Start the run again."
+            f"{path} is damaged or not a dcond checkpoint ({first_line(error)}). Start the run again."
         ) from error
-    raise CheckpointError(
-        f"nothing to resume: {path} does not exist. Give the run folder that holds it."
-    )
+    raise CheckpointError(f"nothing to resume: {path} does not exist; give the folder that has it.")
 
 
 def _check_sums(path: Path) -> None:
-    """Hold every part of the archive against its CRC-32: torch writes these sums and does not look at them."""
+    """Check the CRC-32 of every part of the archive: torch writes these sums, but ignores them."""
     with zipfile.ZipFile(path) as archive:
         damaged = archive.testzip()
     if damaged is not None:

@@ -186,7 +186,7 @@ def grid(images: Tensor, ipc: int, limit: int = 100) -> Tensor:
 
 
 def save_png(picture: Tensor, path: Path, *, min_side: int = 320) -> None:
-    """Write a picture (c, h, w) in [0, 1] as PNG, enlarged by a whole factor so that small images can be seen."""
+    """Write a picture (c, h, w) in [0, 1] as PNG, enlarged to at least ``min_side`` pixels."""
     from torchvision.transforms.functional import to_pil_image
 
     scale = max(1, min_side // min(picture.shape[-2:]))

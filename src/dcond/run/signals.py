@@ -1,4 +1,7 @@
-"""Ctrl-C, SIGTERM, a terminal that closes, a batch system's warning: finish the step, keep the work, say so."""
+"""Signals: a run finishes its step and saves a checkpoint before it stops.
+
+Ctrl-C, SIGTERM, a closed terminal (SIGHUP), and the warnings of batch systems.
+"""
 
 import signal
 import threading
@@ -11,12 +14,8 @@ from dcond.distributed import Ranks
 from dcond.errors import DcondError
 
 CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-WARNINGS = (
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-)  # of pre-emption or a time limit; counted where somebody listens to them
-
-_PYTHONS_OWN = signal.default_int_handler
+# Of pre-emption or a time limit; handled only where a launcher of jobs has a handler for them.
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Interrupted(BaseException):
@@ -27,12 +26,12 @@ class Interrupted(BaseException):
         super().__init__(f"interrupted by {signal.Signals(signum).name}")
 
     def __reduce__(self) -> tuple[type["Interrupted"], tuple[int]]:
-        """Let it pass from a job's process to the sweep's."""
+        """Make it picklable: it passes from a job's process to the sweep's."""
         return Interrupted, (self.signum,)
 
 
 class Stop:
-    """Catches the signals: at once outside a deferred block, at the next :meth:`check` inside one."""
+    """Raises for a signal at once, or in a deferred block at the next :meth:`check`."""
 
     def __init__(self) -> None:
         self._pending: int | None = None
@@ -40,19 +39,17 @@ class Stop:
         self._deferred = False
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        if (
-            signum == signal.SIGHUP
-        ):  # the kernel says it, and a shell once more: not somebody who asks twice
+        if signum == signal.SIGHUP:  # sent by the kernel, and once more by a shell
             signal.signal(signum, signal.SIG_IGN)
         if self._deferred and self._pending is None:
             self._pending = signum
-        else:  # nothing to keep, or asked twice
+        else:  # nothing to save, or a second signal
             self._raised = signum
             raise Interrupted(signum)
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Hold signals back while something must not be cut in the middle; a second one cuts all the same."""
+        """Defer the first signal to the next :meth:`check`; a second one still raises at once."""
         self._deferred = True
         try:
             yield
@@ -61,10 +58,10 @@ class Stop:
 
     @contextmanager
     def as_interrupted(self) -> Iterator[None]:
-        """End a block that a signal cut as :class:`Interrupted`, also where a library put another error in its place.
+        """Raise :class:`Interrupted` where a library turned it into another error.
 
-        An extension module that is cut while it is imported says ImportError. Errors of ours stay:
-        they tell what went wrong while the work was kept.
+        An extension module that is interrupted while it is imported raises ImportError. A
+        :class:`DcondError` stays: it reports what failed while the work was saved.
         """
         try:
             yield
@@ -75,20 +72,15 @@ class Stop:
                 raise
             raise Interrupted(self._raised) from error
 
-    @property
-    def requested(self) -> bool:
-        """Whether a held-back signal waits."""
-        return self._pending is not None
-
     def stop_requested_on_any_rank(self, ranks: Ranks) -> bool:
-        """Whether a signal waits in any process of the run; from then on it does in this one."""
+        """Return whether any process of the run has a deferred signal; it then counts for all."""
         signum = int(ranks.largest(self._pending or 0)[0])
         if self._pending is None and signum:
             self._pending = signum
         return signum > 0
 
     def check(self) -> None:
-        """Raise :class:`Interrupted` if a signal waits."""
+        """Raise :class:`Interrupted` for a deferred signal."""
         if self._pending is not None:
             signum, self._pending = self._pending, None
             raise Interrupted(signum)
@@ -96,11 +88,11 @@ class Stop:
 
 @contextmanager
 def handle_signals() -> Iterator[Stop]:
-    """Install the handlers for the length of a block (only the main thread may; elsewhere nothing is caught).
+    """Install the handlers for the length of a block; only in the main thread, as Python requires.
 
-    Where a launcher of jobs (submitit) listens to a warning of pre-emption, the run is stopped
-    first, with all of its work kept, and the launcher's handler is called then: it puts the job
-    back into the queue. What such a launcher does with SIGINT and SIGTERM is left to it.
+    Where a launcher of jobs (submitit) handles a warning of pre-emption, the run stops first, with
+    its work saved, and the launcher's handler is called afterwards: it requeues the job. The
+    launcher's handling of SIGINT and SIGTERM is left to it.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -108,7 +100,9 @@ def handle_signals() -> Iterator[Stop]:
         return
     before: dict[int, Any] = {signum: signal.getsignal(signum) for signum in (*CAUGHT, *WARNINGS)}
     foreign = {
-        s: handler for s, handler in before.items() if callable(handler) and handler != _PYTHONS_OWN
+        s: handler
+        for s, handler in before.items()
+        if callable(handler) and handler != signal.default_int_handler
     }
     ignored = {signal.SIGHUP} if before[signal.SIGHUP] == signal.SIG_IGN else set()  # by nohup
     mine = [s for s in before if (s in WARNINGS) == (s in foreign) and s not in ignored]
@@ -117,15 +111,17 @@ def handle_signals() -> Iterator[Stop]:
     try:
         yield stop
     except Interrupted as interrupted:
-        _put_back(before, mine)
+        _restore_handlers(before, mine)
         if interrupted.signum in WARNINGS:
             foreign[interrupted.signum](interrupted.signum, None)
         raise
     finally:
-        _put_back(before, mine)
+        _restore_handlers(before, mine)
 
 
-def _put_back(before: dict[int, Any], signals: list[int]) -> None:
+def _restore_handlers(before: dict[int, Any], signals: list[int]) -> None:
     for signum in signals:
-        if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:  # heard already
+        if (
+            signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN
+        ):  # received already
             signal.signal(signum, before[signum])

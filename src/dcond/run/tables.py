@@ -43,13 +43,14 @@ def percent(result: NetworkResult) -> str:
 def cross_architecture(
     title: str, ours: EvalResult, baselines: dict[str, EvalResult], accuracy: str = "test accuracy"
 ) -> Table:
-    """Make the final table: a row per network, a column per set, and the gain over the best baseline.
+    """Make the cross-architecture table: a row per network, a column per set, and the gain.
 
     Args:
-        title: what is compared, shown above.
-        ours: the synthetic set's result.
-        baselines: results of the same protocol on random real images, by name.
-        accuracy: how the figures are called.
+        title: shown above.
+        ours: results of the synthetic set.
+        baselines: results of the same protocol on random real images, by name; the gain is over
+            the best.
+        accuracy: name of the figures in the caption.
     """
     repeats = len(next(iter(ours.networks.values())).accuracies)
     counted = (
@@ -87,24 +88,25 @@ def cross_architecture(
 
 
 def _labels(teacher: dict[str, Any] | None) -> str:
-    """Say what labelled the batches."""
+    """Describe the teacher that labelled the batches."""
     if teacher is None:
         return ""
-    accuracy = f"{100 * teacher['accuracy']:.1f} %"
-    return f", labels by a teacher ({teacher['network']}, {accuracy}) at temperature {teacher['temperature']:g}"
+    network, accuracy = teacher["network"], 100 * teacher["accuracy"]
+    temperature = f"temperature {teacher['temperature']:g}"
+    return f", labels by a teacher ({network}, {accuracy:.1f} %) at {temperature}"
 
 
 def _gain(ours: float, others: list[float]) -> list[str]:
-    """Write the distance to the best of the others, in points."""
+    """Write the difference to the best of the others, in points."""
     return [f"{100 * (ours - max(others)):+.1f}"] if others else []
 
 
 def score_table(scores: dict[str, Any], full: EvalResult | None) -> Table:
-    """Make the table of scores: a row per network, a column per score that exists, times 100.
+    """Make the table of scores: a row per network, a column per known score, times 100.
 
     Args:
         scores: as :func:`dcond.evaluation.scores.scores` returns them.
-        full: results on the whole real set, where there are.
+        full: results on the whole training set, if known.
     """
     table = _table("scores x 100: HLR lower is better, the others higher")
     table.add_column("network", no_wrap=True)
@@ -125,16 +127,16 @@ def score_table(scores: dict[str, Any], full: EvalResult | None) -> Table:
 def comparison_table(
     names: tuple[str, str], ours: EvalResult, theirs: EvalResult, comparison: Comparison
 ) -> Table:
-    """Make the table of two sets: a row per network, both accuracies and the paired difference in points.
+    """Make the table of two sets: both accuracies and their paired difference, in points.
 
     Args:
-        names: how the two are called.
+        names: of the two sets.
         ours: results of the first.
         theirs: results of the second.
         comparison: their differences.
     """
     table = _table(
-        "difference in points, mean ± 95 % interval over pairs that start alike; * leaves out 0"
+        "difference in points, mean ± 95 % interval over pairs that start alike; *: not 0"
     )
     table.add_column("network", no_wrap=True)
     for name in (*names, "difference"):
