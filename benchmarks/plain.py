@@ -13,8 +13,7 @@ from dcond.matching.batches import (
     siamese_augment,
     subset_per_class,
 )
-from dcond.matching.mmd import get_kernel, mmd
-from dcond.matching.moments import mean_distance
+from dcond.matching.mmd import get_kernel, mean_distance, mmd
 
 
 def class_by_class(method: Any, real: Any, synthetic: Any, state: Any) -> None:

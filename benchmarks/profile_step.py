@@ -94,7 +94,7 @@ def mark_all(phases: Phases) -> None:
         phases.mark(module, "siamese_augment", "augment")
     phases.mark(hmdc, "normalised_by_class", "draw real images")
     phases.mark(hmdc, "mix_within_classes", "augment")
-    phases.mark(hmdc.HMDC, "_choose", "k-means choice")
+    phases.mark(hmdc.HMDC, "_select", "k-means choice")
     phases.mark(together, "match_distillation", "alignment's gradients")
     phases.mark(Learners, "train", "networks' training")
     phases.mark(Learners, "renew", "new networks")

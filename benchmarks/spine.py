@@ -20,7 +20,7 @@ from torch import Tensor
 from dcond.augment import DiffAug
 from dcond.device import tune_malloc
 from dcond.matching.batches import decoded_by_class, embed_by_class, real_by_class
-from dcond.matching.moments import mean_distance
+from dcond.matching.mmd import mean_distance
 from dcond.models import ConvNet
 from dcond.rng import Streams, generator
 

@@ -168,9 +168,9 @@ class Kept(dict):
         ({"ended/1": b"the disk is full"}, "process 1 of 3 ended: the disk is full"),
         (
             {},
-            "another of the 3 processes died without a word, as when it is killed or out of memory.",
+            "another of the 3 processes ended without a reason: it was killed, or out of memory.",
         ),
-        ({"ended/2": b"my own words"}, "another of the 3 processes died without a word"),
+        ({"ended/2": b"my own words"}, "another of the 3 processes ended without a reason"),
     ],
 )
 def test_an_exchange_that_fails_tells_what_became_of_the_others(left, said):

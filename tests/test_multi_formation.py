@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from dcond.errors import ConfigError
-from dcond.multi_formation import decode, decode_bound, decode_multi, encode
+from dcond.multi_formation import decode, encode
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "idc_decode.npz", allow_pickle=False)
 HMDC = np.load(Path(__file__).parent / "golden" / "hmdc.npz", allow_pickle=False)
@@ -40,32 +40,11 @@ def test_single_is_the_public_codes(case, dtype, tolerance):
     assert (got - expected).abs().max() < tolerance * expected.abs().max()
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), PRECISION)
-def test_multi_is_the_public_codes(dtype, tolerance):
-    expected = golden("multi3_decoded")
-    got = decode_multi(golden("multi3_stored").to(dtype), 3)
-    assert (got - expected).abs().max() < tolerance * expected.abs().max()
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), PRECISION)
-def test_bound_is_the_public_codes(dtype, tolerance):
-    expected = golden("bound3_decoded")
-    got = decode_bound(golden("bound3_stored").to(dtype), 3, int(golden("bound3_cap")))
-    assert got.shape == expected.shape == (21, 1, 12, 12)
-    assert (got - expected).abs().max() < tolerance * expected.abs().max()
-
-
-@pytest.mark.parametrize("case", [*SINGLE, "multi3", "bound3"])
+@pytest.mark.parametrize("case", SINGLE)
 def test_each_decoded_image_comes_from_the_stored_one_that_the_public_code_names(case):
     stored = golden(f"{case}_stored")
     marked = torch.arange(len(stored)).view(-1, 1, 1, 1).expand(stored.shape).double()
-    factor = 3 if case in ("multi3", "bound3") else int(case[1])
-    if case == "multi3":
-        got = decode_multi(marked, factor)
-    elif case == "bound3":
-        got = decode_bound(marked, factor, int(golden("bound3_cap")))
-    else:
-        got = decode(marked, factor)
+    got = decode(marked, int(case[1]))
     assert torch.equal(got[:, 0, 0, 0].long(), golden(f"{case}_source"))
 
 
@@ -137,8 +116,6 @@ def test_factor_one_is_the_identity():
     images = noise(3, 1, 8, 8)
     for same in (
         decode(images, 1),
-        decode_multi(images, 1),
-        decode_bound(images, 1, 3),
         encode(images, 1),
     ):
         assert torch.equal(same, images)
@@ -189,24 +166,6 @@ def test_smooth_images_survive_packing_nearly(factor, shrink, close):
     assert again.max() <= 1
 
 
-@pytest.mark.parametrize("cap", [5, 8, 13, 24, 45, 200])
-@pytest.mark.parametrize("factor", [2, 3])
-def test_bound_never_exceeds_its_cap_and_keeps_every_image(factor, cap):
-    stored = torch.arange(5.0).view(-1, 1, 1, 1).expand(5, 1, 12, 12)
-    decoded = decode_bound(stored, factor, cap)
-    assert 5 <= len(decoded) <= min(cap, 5 * factor**2)
-    assert sorted(set(decoded[:, 0, 0, 0].tolist())) == [0, 1, 2, 3, 4]
-    if cap == 200:
-        assert torch.equal(decoded, decode(stored, factor))
-
-
-def test_bound_refuses_more_stored_images_than_its_cap():
-    with pytest.raises(
-        ConfigError, match=r"decode 'bound' with cap=3 cannot hold 4 stored images; raise the cap\."
-    ):
-        decode_bound(noise(4, 1, 8, 8), 2, 3)
-
-
 @pytest.mark.parametrize("factor", [0, -2])
 def test_a_factor_below_one_is_refused(factor):
     with pytest.raises(
@@ -220,7 +179,7 @@ def test_a_factor_below_one_is_refused(factor):
     ("side", "factor", "largest"), [(8, 5, 4), (8, 7, 4), (28, 8, 7), (32, 9, 8), (4, 6, 4)]
 )
 def test_cells_without_a_pixel_are_refused(side, factor, largest):
-    words = rf"factor={factor} leaves cells without a pixel in images of {side} pixels; the next below is {largest}\."
+    words = rf"factor={factor} leaves cells without a pixel in images of {side} pixels; the next smaller factor is {largest}\."
     with pytest.raises(ConfigError, match=words):
         decode(noise(1, 1, side, side), factor)
     with pytest.raises(ConfigError, match=words):
@@ -230,7 +189,7 @@ def test_cells_without_a_pixel_are_refused(side, factor, largest):
 
 def test_encode_refuses_a_remainder_and_an_unknown_shrink():
     with pytest.raises(
-        ConfigError, match=r"encode needs a multiple of factor² = 4 images; got 6\."
+        ConfigError, match=r"encode needs a multiple of factor² = 4 images, got 6\."
     ):
         encode(noise(6, 1, 8, 8), 2)
     with pytest.raises(

@@ -1,14 +1,13 @@
-"""Multi-formation: f² shrunken training images live in the cells of one stored image.
+"""Multi-formation: one stored image holds f² shrunken training images in its cells.
 
-Source: IDC (arXiv 2205.14959, section 4). The cell side is ⌈h/f⌉; where f does not divide the side,
+Source: IDC (arXiv 2205.14959, section 4). The cell side is ⌈h/f⌉. If f does not divide the side,
 the stored image is padded at the bottom and right with 0.5, in pixel space.
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dcond.errors import ConfigError, one_of, require
+from dcond.errors import one_of, require
 
 PAD_VALUE = 0.5  # mid-grey, pixel space
 SHRINKS = ("antialias", "nearest", "aligned")
@@ -18,16 +17,17 @@ def cell(side: int, factor: int) -> int:
     """Return the side of a cell, ⌈side / f⌉ pixels.
 
     Raises:
-        ConfigError: f below 1, or so large that the last cell would have no pixel of the image.
+        ConfigError: f is below 1, or so large that the last cell has no pixel of the image.
     """
     require(factor >= 1, f"factor={factor} is out of range; a multi-formation factor is 1 or more.")
-    found = -(-side // factor)
+    cell_side = -(-side // factor)
     largest = max(f for f in range(1, side + 1) if (f - 1) * -(-side // f) < side and f <= factor)
     require(
-        (factor - 1) * found < side,
-        f"factor={factor} leaves cells without a pixel in images of {side} pixels; the next below is {largest}.",
+        (factor - 1) * cell_side < side,
+        f"factor={factor} leaves cells without a pixel in images of {side} pixels; "
+        f"the next smaller factor is {largest}.",
     )
-    return found
+    return cell_side
 
 
 def decode(images: Tensor, factor: int, *, align_corners: bool = False) -> Tensor:
@@ -35,12 +35,12 @@ def decode(images: Tensor, factor: int, *, align_corners: bool = False) -> Tenso
 
     Args:
         images: (n, c, h, w) in [0, 1].
-        factor: f ≥ 1; 1 is the identity.
-        align_corners: how the bilinear enlargement aligns its grid.
+        factor: f ≥ 1; 1 returns the images.
+        align_corners: of the bilinear interpolation.
 
     Returns:
         (n·f², c, h, w), cell-major: row = (cell_row · f + cell_col) · n + image. Differentiable;
-        the gradient of a decoded image touches its own cell only.
+        the gradient of a decoded image is non-zero in its own cell only.
     """
     if factor == 1:
         return images
@@ -52,42 +52,14 @@ def decode(images: Tensor, factor: int, *, align_corners: bool = False) -> Tenso
     return F.interpolate(cells, size=(h, w), mode="bilinear", align_corners=align_corners)
 
 
-def decode_multi(images: Tensor, factor: int) -> Tensor:
-    """Decode with every factor from 1 to ``factor`` and join the results, factor 1 first."""
-    return torch.cat([decode(images, f) for f in range(1, factor + 1)])
-
-
-def decode_bound(images: Tensor, factor: int, cap: int) -> Tensor:
-    """Decode as many images as possible with a large factor while no more than ``cap`` images come out.
-
-    For f = factor, factor − 1, …, 2: the next min(⌊(cap − decoded − left) / f²⌋, left) images use
-    factor f; what is left is kept as it is (IDC's "bound"). Counts each image once before decoding
-    it, so it may stop short of the cap.
-
-    Raises:
-        ConfigError: more images are stored than ``cap`` allows.
-    """
-    if len(images) > cap:
-        raise ConfigError(
-            f"decode 'bound' with cap={cap} cannot hold {len(images)} stored images; raise the cap."
-        )
-    parts, decoded = [], 0
-    for f in range(factor, 1, -1):
-        take = max(0, min((cap - decoded - len(images)) // f**2, len(images)))
-        parts.append(decode(images[:take], f))
-        decoded += take * f**2
-        images = images[take:]
-    return torch.cat([*parts, images])
-
-
 def encode(images: Tensor, factor: int, *, shrink: str = "antialias") -> Tensor:
-    """Pack f² images into one: the inverse of :func:`decode` up to resolution, in the same order and cells.
+    """Pack f² images into one: the inverse of :func:`decode` up to resolution.
 
     Args:
         images: (n·f², c, h, w) in [0, 1], cell-major as :func:`decode` returns them.
         factor: f ≥ 1.
-        shrink: "antialias" (bilinear with low-pass), "nearest" (as the IDC family's public codes
-            do), or "aligned" (bilinear, align_corners True, no low-pass, as HMDC's does).
+        shrink: "antialias" (bilinear with low-pass), "nearest" (as the public codes of the IDC
+            family), or "aligned" (bilinear, align_corners True, no low-pass, as HMDC's).
 
     Returns:
         (n, c, h, w) in [0, 1].
@@ -99,7 +71,7 @@ def encode(images: Tensor, factor: int, *, shrink: str = "antialias") -> Tensor:
     n, cell_h, cell_w = total // factor**2, cell(h, factor), cell(w, factor)
     require(
         n * factor**2 == total,
-        f"encode needs a multiple of factor² = {factor**2} images; got {total}.",
+        f"encode needs a multiple of factor² = {factor**2} images, got {total}.",
     )
     if shrink == "nearest":
         small = F.interpolate(images, size=(cell_h, cell_w), mode="nearest")

@@ -1,6 +1,6 @@
-"""Named random streams: one seed in the configuration, one generator per purpose, no global generator touched.
+"""Named random streams: one seed per run, one generator per purpose, no global generator.
 
-All streams live on the CPU, so a run draws the same numbers whatever device computes with them.
+All streams are on the CPU, so a run draws the same numbers on every device.
 """
 
 import hashlib
@@ -15,18 +15,23 @@ PURPOSES = ("initialisation", "real", "augmentation", "networks", "synthetic")
 
 
 def derive(seed: int, name: str) -> int:
-    """Return a 63-bit seed from a run's seed and a name: unlike names give unrelated streams."""
+    """Return a 63-bit seed from a run's seed and a name; different names give unrelated streams."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
 def generator(seed: int, name: str) -> torch.Generator:
-    """Return a fresh CPU generator for one purpose of one run."""
+    """Return a new CPU generator for one purpose of one run."""
     return torch.Generator().manual_seed(derive(seed, name))
 
 
 class Streams:
-    """The generators of one run, one attribute per purpose in :data:`PURPOSES`; their states can be saved."""
+    """The generators of one run, one attribute per purpose in :data:`PURPOSES`.
+
+    Example:
+        >>> rng = Streams(seed=0)
+        >>> torch.rand(3, generator=rng.real)
+    """
 
     initialisation: torch.Generator
     real: torch.Generator
@@ -50,16 +55,16 @@ class Streams:
 
 
 def draw_seed(rng: torch.Generator) -> int:
-    """Draw a seed for something that takes an integer."""
+    """Draw an integer seed."""
     return int(torch.randint(2**62, (1,), generator=rng).item())
 
 
 @contextmanager
 def seeded_globals(rng: torch.Generator) -> Iterator[None]:
-    """Run a block whose library code draws from torch's global CPU generator, seeded from ``rng``, and put it back.
+    """Seed torch's global CPU generator from ``rng`` in a block, then restore it.
 
-    For constructors of networks (PyTorch's and timm's initialisers take no generator). Only the CPU
-    generator is set: networks are built on the CPU and moved.
+    For constructors of networks: PyTorch's and timm's initialisers take no generator. Only the CPU
+    generator is set, because networks are built on the CPU and moved.
     """
     with _set_to(draw_seed(rng), [torch.default_generator]):
         yield
@@ -67,14 +72,14 @@ def seeded_globals(rng: torch.Generator) -> Iterator[None]:
 
 @contextmanager
 def seeded_layers(seed: int, name: str, device: torch.device) -> Iterator[None]:
-    """Run a block in which networks learn, with torch's global generators seeded for it, and put them back.
+    """Seed torch's global generators in a block that trains networks, then restore them.
 
-    For layers that draw while they compute and take no generator: dropout, stochastic depth.
+    For layers that draw random numbers and take no generator: dropout, stochastic depth.
 
     Args:
-        seed: of the run.
-        name: of the block, one for each: unlike names give unrelated draws.
-        device: where the networks are; its generator is set beside the CPU's.
+        seed: seed of the run.
+        name: name of the block; different names give unrelated draws.
+        device: device of the networks; its generator is set besides the CPU's.
     """
     generators: list[_Generator] = [torch.default_generator]
     if device.type == "cuda":
@@ -87,7 +92,7 @@ def seeded_layers(seed: int, name: str, device: torch.device) -> Iterator[None]:
 
 
 class _Generator(Protocol):
-    """What of a ``torch.Generator`` is needed to set it and put it back."""
+    """The methods of ``torch.Generator`` that are used to set and restore it."""
 
     def manual_seed(self, seed: int) -> object: ...
 
@@ -97,7 +102,7 @@ class _Generator(Protocol):
 
 
 class _MPSGenerator:
-    """The generator of MPS, which PyTorch hands out as three functions."""
+    """The generator of MPS, which PyTorch offers as three functions."""
 
     def manual_seed(self, seed: int) -> None:
         torch.mps.manual_seed(seed)

@@ -55,7 +55,7 @@ def test_a_method_that_cannot_be_divided_is_refused_by_name(monkeypatch, condens
     with use_group(Ranks(0, 2)):
         line = condense("device=cpu").line
     assert line == (
-        "method=dm does not divide its classes among processes; leave out torchrun, "
+        "method=dm does not divide its classes among processes; run it without torchrun, "
         "or start several runs side by side."
     )
     assert half_written() == []
@@ -69,7 +69,7 @@ class Ending:
         self.rank, self.count, self.first, self.spoken, self.said = rank, 2, rank == 0, spoken, []
 
     def report_end(self, reason):
-        self.said.append(words)
+        self.said.append(reason)
 
     def rank0_has_reported(self):
         return self.spoken

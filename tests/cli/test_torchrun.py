@@ -235,7 +235,7 @@ def test_evaluation_in_several_processes(finished, run_cli):
         (["method.lr=1e30", "method.pixel_box=free"], "loss is not finite at step 2 "),
         (
             ["device=cuda:7"],
-            "device='cuda:7' is one for 2 processes; device=cuda gives each its own.",
+            "device='cuda:7' is one device for 2 processes; device=cuda gives each its own.",
         ),
     ],
 )

@@ -8,7 +8,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dcond.errors import ConfigError
 from dcond.matching.alignment import Alignment, links, mix, mixing_weights, stack
 from dcond.models import MLP, ConvNet, ResNet, ViT
 from dcond.rng import generator
@@ -243,22 +242,6 @@ def test_positions_stand_row_by_row_behind_the_semantic_vector():
     spatial = torch.arange(6.0).view(1, 1, 2, 3)
     got = stack([Features(torch.full((1, 1), 9.0), spatial)], [torch.nn.Identity()], (2, 3))
     assert got.flatten().tolist() == [9, 0, 1, 2, 3, 4, 5]
-
-
-@pytest.mark.parametrize(
-    ("setting", "words"),
-    [
-        (
-            {"axis": "sources"},
-            "mix_softmax='sources' is unknown; allowed: source, target. Did you mean 'source'?",
-        ),
-        ({"form": "all"}, "distillation='all' is unknown; allowed: mean, pairwise."),
-    ],
-)
-def test_unknown_words_are_refused(setting, words):
-    with pytest.raises(ConfigError) as caught:
-        Alignment([[2], [2]], (1, 1), **setting)
-    assert str(caught.value).startswith(words)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from dcond.errors import ConfigError
 from dcond.matching.balance import START, accumulate, peaks, unit_peaks, weights
 from dcond.matching.distances import squared
 from dcond.rng import generator
@@ -85,8 +84,3 @@ def test_every_image_and_channel_peaks_at_one():
     peak = unit_peaks(gradient).abs().amax((-2, -1))
     assert (peak <= 1).all()
     assert (peak >= 1 - 1e-3).all()
-
-
-def test_an_unknown_reduction_is_refused():
-    with pytest.raises(ConfigError, match="gbm_reduce='mean' is unknown; allowed: sum, max"):
-        accumulate(torch.ones(1, 1), torch.ones(1, 1), "mean")

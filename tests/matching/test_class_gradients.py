@@ -267,7 +267,7 @@ def test_large_targets_are_computed_twice_and_change_nothing(
         return once(self, batch, labels)
 
     monkeypatch.setattr(ClassGradients, "_real", counted)
-    monkeypatch.setattr(class_gradients, "KEPT_BYTES", kept)
+    monkeypatch.setattr(class_gradients, "CACHE_BYTES", kept)
     found = bound(network, classes=classes).match(
         real, synthetic, DISTANCES["rowwise"], within=within, across=True
     )
@@ -338,7 +338,7 @@ def test_a_network_that_cannot_take_several_classes_at_once_takes_them_in_turn_a
     assert gradients.classes == 1
     (told,) = [record.message for record in caplog.records if record.levelname == "WARNING"]
     assert told.startswith(
-        "this network cannot take several classes at once, so they are taken in turn: vmap: "
+        "this network cannot take several classes at once; taking them one by one: vmap: "
     )
 
 

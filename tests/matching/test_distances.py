@@ -161,6 +161,6 @@ def test_a_network_with_convolutions_is_taken():
 
 def test_an_unknown_name_is_answered_with_the_nearest():
     with pytest.raises(
-        ConfigError, match=r"method\.distance='rowise' is unknown; .* Did you mean 'rowwise'\?"
+        ConfigError, match=r"distance='rowise' is unknown; .* Did you mean 'rowwise'\?"
     ):
         distances.get_distance("rowise")

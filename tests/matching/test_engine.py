@@ -71,7 +71,7 @@ def test_a_compiler_that_fails_is_told_and_left_out(caplog, monkeypatch):
         assert torch.equal(forward(images(2, 1)[0]), network(images(2, 1)[0]))
         forward(images(2, 1)[0])
     assert [r.message for r in caplog.records] == [
-        "torch.compile failed, so the run goes on without it: no g++"
+        "torch.compile failed; continuing without it: no g++"
     ]
 
 
@@ -114,12 +114,15 @@ def test_auto_takes_one_class_on_a_cpu_and_compiles_long_runs_only(monkeypatch):
     [
         (
             {"precision": "float16"},
-            "engine.precision='float16' is unknown; allowed: auto, float32, bfloat16",
+            "Engine.precision='float16' is unknown; allowed: auto, float32, bfloat16",
         ),
-        ({"compile": "yes"}, "engine.compile='yes' is unknown; allowed: auto, true, false"),
-        ({"classes": 0}, "engine.classes=0 is out of range"),
-        ({"classes": "all"}, "engine.classes='all' is out of range"),
-        ({"chunk": 0}, "engine.chunk=0 is out of range"),
+        ({"compile": "yes"}, "Engine.compile='yes' is unknown; allowed: auto, true, false"),
+        ({"classes": 0}, "Engine.classes=0 is out of range"),
+        (
+            {"classes": "all"},
+            "Engine.classes='all' is unknown; allowed: whole numbers from 1, auto",
+        ),
+        ({"chunk": 0}, "Engine.chunk=0 is out of range"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(setting, words):

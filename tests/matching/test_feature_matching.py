@@ -11,8 +11,7 @@ from dcond.matching.engine import Engine
 from dcond.matching.fast_forward import FastForward
 from dcond.matching.feature_matching import ClassFeatureMatching
 from dcond.matching.lazy_batch import RealBatch
-from dcond.matching.mmd import get_kernel, mmd
-from dcond.matching.moments import mean_distance
+from dcond.matching.mmd import get_kernel, mean_distance, mmd
 from dcond.models import MLP, ConvNet, ResNet, ViT
 from dcond.rng import generator
 from dcond.types import ImageSpec

@@ -107,7 +107,7 @@ def test_features_under_batch_norm_are_refused(method, shared, five):
     with pytest.raises(UnsupportedError) as error:
         shared(2, method, five, "model.norm=batch")
     assert str(error.value) == (
-        "the features of a network with batch norm depend on the images of all classes, which several processes "
+        "features of a network with batch norm depend on the images of all classes, which several processes "
         "share; take another norm (model.norm=instance) or network, or one process."
     )
 

@@ -117,6 +117,6 @@ def test_batch_norm_sees_all_classes_in_one_batch(toy):
 @pytest.mark.parametrize("name", ["steps", "batch_real", "factor"])
 def test_settings_below_one_are_refused(name):
     with pytest.raises(
-        ConfigError, match=rf"method\.{name}=0 is out of range; allowed: whole numbers from 1\."
+        ConfigError, match=rf"DM\.{name}=0 is out of range; allowed: whole numbers from 1\."
     ):
         method(**{name: 0})

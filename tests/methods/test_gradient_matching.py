@@ -144,15 +144,18 @@ def test_batch_norm_networks_are_matched_with_frozen_statistics(condense, toy):
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ({"distance": "mse"}, "method.distance='mse' is unknown"),
-        ({"momentum_network": 1.0}, "method.momentum_network=1.0; allowed"),
-        ({"lr_network": 0.0}, "method.lr_network=0.0 must be greater than 0"),
-        ({"steps_per_network": 0}, "method.steps_per_network=0 is out of range"),
+        ({"distance": "mse"}, "GradientMatching.distance='mse' is unknown"),
+        ({"momentum_network": 1.0}, "GradientMatching.momentum_network=1.0 is out of range"),
+        (
+            {"lr_network": 0.0},
+            "GradientMatching.lr_network=0.0 is out of range; allowed: numbers above 0",
+        ),
+        ({"steps_per_network": 0}, "GradientMatching.steps_per_network=0 is out of range"),
         (
             {"levels": "inner"},
-            "method.levels='inner' is unknown; allowed: intra, inter, both, interleaved",
+            "GradientMatching.levels='inner' is unknown; allowed: intra, inter, both, interleaved",
         ),
-        ({"inner": "mesured"}, "method.inner='mesured' is unknown"),
+        ({"inner": "mesured"}, "GradientMatching.inner='mesured' is unknown"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(setting, words):

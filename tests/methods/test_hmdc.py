@@ -164,14 +164,14 @@ def test_losses_are_weighed_by_the_peaks_sampled_so_far(
     reduce, parts, run_made, toy, tmp_path, monkeypatch
 ):
     seen, got = [], []
-    plain = HMDC._balanced
+    plain = HMDC._balance
 
     def balanced(self, gradients, state):
         seen.append((state.network_steps, gradients.clone()))
         got.append(plain(self, gradients, state))
         return got[-1]
 
-    monkeypatch.setattr(HMDC, "_balanced", balanced)
+    monkeypatch.setattr(HMDC, "_balance", balanced)
     run_made(
         parts("hmdc", f"method.gbm_reduce={reduce}", steps=8, steps_per_network=5, gbm_every=2),
         toy,
@@ -197,26 +197,29 @@ def test_half_precision_of_the_first_order_passes_changes_little(condense, toy):
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ({"schedule": "cosine"}, "method.schedule='cosine' is unknown; allowed: constant, linear."),
+        ({"schedule": "cosine"}, "HMDC.schedule='cosine' is unknown; allowed: constant, linear."),
         (
             {"real_selection": "k_means"},
-            "method.real_selection='k_means' is unknown; allowed: kmeans, random. Did you mean 'kmeans'?",
+            "HMDC.real_selection='k_means' is unknown; allowed: kmeans, random. Did you mean 'kmeans'?",
         ),
-        ({"gbm_reduce": "mean"}, "method.gbm_reduce='mean' is unknown; allowed: sum, max."),
+        ({"gbm_reduce": "mean"}, "HMDC.gbm_reduce='mean' is unknown; allowed: sum, max."),
         (
             {"distillation": "all"},
-            "method.distillation='all' is unknown; allowed: mean, pairwise, none.",
+            "HMDC.distillation='all' is unknown; allowed: mean, pairwise, none.",
         ),
-        ({"mix_softmax": "tap"}, "method.mix_softmax='tap' is unknown; allowed: source, target."),
-        ({"lr_alignment": 0.0}, "method.lr_alignment=0.0 must be greater than 0."),
-        ({"cutmix_real": 1.5}, "method.cutmix_real=1.5 is out of range; allowed: 0 to 1."),
+        ({"mix_softmax": "tap"}, "HMDC.mix_softmax='tap' is unknown; allowed: source, target."),
+        ({"lr_alignment": 0.0}, "HMDC.lr_alignment=0.0 is out of range; allowed: numbers above 0."),
+        (
+            {"cutmix_real": 1.5},
+            "HMDC.cutmix_real=1.5 is out of range; allowed: numbers from 0, up to 1.",
+        ),
         (
             {"steps_per_network": 0},
-            "method.steps_per_network=0 is out of range; allowed: whole numbers from 1.",
+            "HMDC.steps_per_network=0 is out of range; allowed: whole numbers from 1.",
         ),
         (
             {"select_every": 0},
-            "method.select_every=0 is out of range; allowed: whole numbers from 1.",
+            "HMDC.select_every=0 is out of range; allowed: whole numbers from 1.",
         ),
     ],
 )

@@ -34,7 +34,7 @@ def test_real_images_are_those_nearest_to_the_centroids(parts, toy, monkeypatch)
 def choices(monkeypatch):
     """Collect every choice: the image steps under these networks, and the places of the networks that embedded."""
     made, states = [], []
-    plain_choose, plain_embed = HMDC._choose, views.embed_real
+    plain_choose, plain_embed = HMDC._select, views.embed_real
 
     def choose(self, real, state):
         states.append(state)
@@ -45,7 +45,7 @@ def choices(monkeypatch):
         made[-1][1].add([id(one) for one in states[-1].learners.networks].index(id(network)))
         return plain_embed(network, *rest)
 
-    monkeypatch.setattr(HMDC, "_choose", choose)
+    monkeypatch.setattr(HMDC, "_select", choose)
     monkeypatch.setattr(views, "embed_real", embed)
     return made
 
@@ -87,13 +87,13 @@ def test_networks_are_trained_between_image_steps_and_start_anew_after_outer_one
 
         monkeypatch.setattr(module.Learners, name, call)
     accumulators = []
-    plain_balanced = HMDC._balanced
+    plain_balanced = HMDC._balance
 
     def balanced(self, gradients, state):
         accumulators.append(float(state.accumulator.max()))
         return plain_balanced(self, gradients, state)
 
-    monkeypatch.setattr(HMDC, "_balanced", balanced)
+    monkeypatch.setattr(HMDC, "_balance", balanced)
     run_made(parts("hmdc", steps=5, steps_per_network=2), toy, tmp_path / "run")
     assert seen == ["train", "renew", "train", "renew"]
     start = module.balance.START

@@ -80,7 +80,7 @@ def test_a_network_and_its_optimiser_serve_for_steps_per_network_steps(real, mat
     new = [i for i, far in enumerate(moved) if far > 0.1]
     assert new == [2, 5]
     assert all(far > 0 for far in moved)
-    assert state.uses == 1
+    assert state.network_steps == 1
     assert not state.optimiser.state  # the momentum of the last network is forgotten
 
 

@@ -35,7 +35,7 @@ def test_the_linear_kernel_is_a_step_of_dm(real):
         synthetic, rng = start(real), Streams(3)
         state = method.init(real, synthetic, rng)
         if isinstance(method, M3D):
-            state.uses = 1  # a new network at the first step too, as DM takes one
+            state.network_steps = 1  # a new network at the first step too, as DM takes one
         losses.append(method.step(real, synthetic, state)["loss"])
         moved.append(synthetic.images.detach())
     torch.testing.assert_close(losses[0], losses[1], rtol=1e-12, atol=0)
@@ -155,7 +155,7 @@ def test_the_saved_state_holds_the_network_its_age_and_the_momentum(real):
     assert not torch.equal(other.network.weight, state.network.weight)
     other.load_state_dict(saved)
     assert torch.equal(other.network.weight, state.network.weight)
-    assert other.uses == 3
+    assert other.network_steps == 3
     assert torch.equal(other.pixels.state_dict()["momentum"], state.pixels.state_dict()["momentum"])
 
 
@@ -182,21 +182,21 @@ def test_one_image_per_class_is_not_pulled_by_its_own_kernel(real):
     [
         (
             {"kernel": "gausian"},
-            "kernel='gausian' is unknown; allowed: gaussian, linear, poly2, gauss_fixed. Did",
+            "M3D.kernel='gausian' is unknown; allowed: gaussian, linear, poly2, gauss_fixed. Did",
         ),
-        ({"sweep": "both"}, "method.sweep='both' is unknown; allowed: joint, sequential."),
-        ({"steps": 0}, "method.steps=0 is out of range; allowed: whole numbers from 1."),
-        ({"batch_real": 0}, "method.batch_real=0 is out of range"),
-        ({"batch_synthetic": 0}, "method.batch_synthetic=0 is out of range"),
-        ({"steps_per_network": 2.5}, "method.steps_per_network=2.5 is out of range"),
-        ({"factor": 0}, "method.factor=0 is out of range"),
-        ({"lr": 0.0}, "lr=0.0 must be greater than 0"),
-        ({"momentum": 1.0}, "method.momentum=1.0 is out of range; allowed: 0 <= momentum < 1."),
+        ({"sweep": "both"}, "M3D.sweep='both' is unknown; allowed: joint, sequential."),
+        ({"steps": 0}, "M3D.steps=0 is out of range; allowed: whole numbers from 1."),
+        ({"batch_real": 0}, "M3D.batch_real=0 is out of range"),
+        ({"batch_synthetic": 0}, "M3D.batch_synthetic=0 is out of range"),
+        ({"steps_per_network": 2.5}, "M3D.steps_per_network=2.5 must be a whole number"),
+        ({"factor": 0}, "M3D.factor=0 is out of range"),
+        ({"lr": 0.0}, "M3D.lr=0.0 is out of range; allowed: numbers above 0."),
+        ({"momentum": 1.0}, "M3D.momentum=1.0 is out of range; allowed: numbers from 0, below 1."),
         (
             {"space": "pixels"},
-            "space='pixels' is unknown; allowed: pixel, normalised. Did you mean 'pixel'?",
+            "M3D.space='pixels' is unknown; allowed: pixel, normalised. Did you mean 'pixel'?",
         ),
-        ({"pixel_box": "open"}, "pixel_box='open' is unknown; allowed: project, free."),
+        ({"pixel_box": "open"}, "M3D.pixel_box='open' is unknown; allowed: project, free."),
     ],
 )
 def test_settings_that_cannot_be_are_refused_when_the_method_is_made(settings, words):

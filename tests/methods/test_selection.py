@@ -63,8 +63,8 @@ def test_more_than_a_class_holds_is_refused(toy):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"steps": 5}, "method.steps=5: a selection takes no steps; leave it at 0."),
-        ({"factor": 0}, "method.factor=0 is out of range; allowed: 1 or more."),
+        ({"steps": 5}, "Selection.steps=5 must be 0."),
+        ({"factor": 0}, "Selection.factor=0 is out of range; allowed: whole numbers from 1."),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, words):

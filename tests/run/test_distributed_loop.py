@@ -158,7 +158,7 @@ def test_one_device_for_several_processes_is_refused(name):
         resolve_device(name)
     assert (
         str(error.value)
-        == f"device='{name}' is one for 2 processes; device=cuda gives each its own."
+        == f"device='{name}' is one device for 2 processes; device=cuda gives each its own."
     )
 
 

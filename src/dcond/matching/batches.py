@@ -1,8 +1,8 @@
-"""A step's view of the two sets: class-shaped batches, augmented alike, embedded in chunks.
+"""Batches of a step: images by class, augmented alike, embedded in chunks.
 
-Where several processes share the classes (:mod:`dcond.distributed`), k below is the number of this
-one's. Random numbers are drawn for all classes by all processes, and used for the own ones.
-:func:`image_gradient` puts the parts together.
+If several processes share the classes (:mod:`dcond.distributed`), k below is the number of classes
+of this process. Every process draws random numbers for all classes and uses those of its own.
+:func:`image_gradient` adds up the parts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,18 +18,17 @@ from dcond.device import even_chunks, scaled_batch_size, to_device
 from dcond.errors import UnsupportedError
 from dcond.matching.fast_forward import FastForward
 from dcond.matching.lazy_batch import RealBatch
-from dcond.matching.moments import full_precision
+from dcond.matching.mmd import full_precision
 from dcond.models import Network
 from dcond.multi_formation import decode
+from dcond.rng import Streams
 from dcond.types import RealData, SyntheticSet
 
-FEATURE_BYTES = (
-    2**29
-)  # of real features, float32: what is held at a time where all images are embedded
+FEATURE_BYTES = 2**29  # maximum size of real features, float32, held at a time
 
 
 def decoded_by_class(synthetic: SyntheticSet) -> Tensor:
-    """Return decoded images (k, ipc·f², c, h, w) in pixel space; gradients reach ``synthetic.images``."""
+    """Return decoded images (k, ipc·f², c, h, w), pixel space, differentiable."""
     own, cells = ranks.current().own(synthetic.by_class), synthetic.factor**2
     k = len(own)
     images = decode(own.flatten(0, 1), synthetic.factor, align_corners=synthetic.align_corners)
@@ -38,7 +37,7 @@ def decoded_by_class(synthetic: SyntheticSet) -> Tensor:
 
 
 def subset_per_class(images: Tensor, count: int, rng: torch.Generator) -> Tensor:
-    """Keep ``count`` random images of every class of (k, n, c, h, w); all of them where n ≤ count."""
+    """Return ``count`` random images of every class of (k, n, c, h, w); all if n ≤ count."""
     k, n = images.shape[:2]
     if n <= count:
         return images
@@ -67,7 +66,7 @@ def normalised_by_class(real: RealData, rows: Tensor) -> RealBatch:
 def siamese_augment(
     augment: DiffAug | None, real: RealBatch, synthetic: Tensor, rng: torch.Generator
 ) -> tuple[RealBatch, Tensor]:
-    """Augment both batches (k, n, c, h, w), normalised, with the same parameters; every class draws its own."""
+    """Augment both batches (k, n, c, h, w), normalised, by the same draw; one draw per class."""
     if augment is None:
         return real, synthetic
     group = ranks.current()
@@ -80,13 +79,35 @@ def siamese_augment(
     return ours, augment.apply(synthetic, own)
 
 
+def siamese_views(
+    augment: DiffAug | None,
+    batch: RealBatch,
+    synthetic: SyntheticSet,
+    rng: Streams,
+    count: int | None = None,
+) -> tuple[RealBatch, Tensor]:
+    """Return A_ω(B_c) and A_ω(S_c), (k, n, c, h, w), normalised: both sides of a step.
+
+    Args:
+        augment: A; None for none. Every class draws its own ω.
+        batch: B, real images, normalised.
+        synthetic: the set whose decoded images are S.
+        rng: the random streams.
+        count: maximum of decoded images per class; a random subset if there are more.
+    """
+    images = decoded_by_class(synthetic)
+    if count is not None:
+        images = subset_per_class(images, count, rng.synthetic)
+    return siamese_augment(augment, batch, synthetic.spec.normalise(images), rng.augmentation)
+
+
 def mix_within_classes(images: Tensor, probability: float, rng: torch.Generator) -> Tensor:
-    """CutMix every class of (k, n, c, h, w) among its own images, each with its own chance and box."""
+    """Apply CutMix within every class of (k, n, c, h, w), one draw and box per class."""
     return _mixed(images, _mixes(images.shape, probability, rng))
 
 
 def mix_real_within_classes(real: RealBatch, probability: float, rng: torch.Generator) -> RealBatch:
-    """Do the same to a real batch."""
+    """Apply CutMix within every class of a real batch."""
     mixes = _mixes(real.shape, probability, rng)
     return real.then(lambda images, begin, end: _mixed(images, mixes[begin:end]))
 
@@ -115,16 +136,16 @@ def _mixed(images: Tensor, mixes: Sequence[cutmix.Mix | None]) -> Tensor:
 def image_gradient(
     synthetic: SyntheticSet, views: Tensor, towards: Tensor, *, retain_graph: bool = False
 ) -> Tensor:
-    """Return ∂L/∂images (n, c, h, w) of all classes: every process adds what its own give.
+    """Return ∂L/∂images (n, c, h, w) of all classes, summed over the processes.
 
     Args:
-        synthetic: whose images the gradient is of.
-        views: what was made of them.
+        synthetic: the set of the images.
+        views: tensor computed from them.
         towards: ∂L/∂views, of the same shape.
-        retain_graph: the graph is needed again.
+        retain_graph: keep the graph for another call.
     """
     (gradient,) = torch.autograd.grad(views, synthetic.images, towards, retain_graph=retain_graph)
-    ranks.current().sum_([gradient])  # one term of each sum is not zero, so it is exact
+    ranks.current().sum_([gradient])  # exact: one term of each sum is non-zero
     return gradient
 
 
@@ -133,10 +154,10 @@ def embed_real(network: Network, real: RealData, chunk: int, rows: Tensor | None
     """Embed training images in evaluation mode, ``chunk`` at a time: (N, d) on the data's device.
 
     Args:
-        network: what embeds.
-        real: the images.
-        chunk: images per pass, of up to 64 x 64 pixels: fewer of larger ones.
-        rows: which of them, (N,); None for all.
+        network: the network that embeds.
+        real: the data set.
+        chunk: images per pass at up to 64 x 64 pixels; fewer for larger images.
+        rows: rows (N,) of the training images; None for all.
     """
     rows = torch.arange(len(real.train)) if rows is None else rows
     chunk = scaled_batch_size(chunk, real.spec.height, real.spec.width)
@@ -148,9 +169,12 @@ def embed_real(network: Network, real: RealData, chunk: int, rows: Tensor | None
 
 @dataclass(frozen=True, eq=False)
 class ClassFeatures:
-    """Features (N, d) of all training images of some classes: of ``rows`` (N,), ascending.
+    """Features of all training images of some classes.
 
-    ``places`` tells for each of the classes where its images stand in them.
+    Args:
+        features: (N, d).
+        rows: (N,), ascending, rows of the images in the training split.
+        places: for each class the positions of its images in ``rows``.
     """
 
     features: Tensor
@@ -161,16 +185,16 @@ class ClassFeatures:
 def class_features(
     network: Network, real: RealData, chunk: int, fast: AbstractContextManager[object] | None = None
 ) -> Iterator[ClassFeatures]:
-    """Embed the training split, some classes after others: as many as have :data:`FEATURE_BYTES`, at least one.
+    """Embed the training split in groups of classes of at most :data:`FEATURE_BYTES`.
 
-    Counted as if all classes of a group were as large as its largest, which k-means pads them to.
+    A group has at least one class. Its size is counted with all classes padded to its largest one,
+    as k-means does.
 
     Args:
-        network: what embeds.
-        real: the images.
-        chunk: as of :func:`embed_real`.
-        fast: the precision of the passes, a context that can be entered again; features are float32
-            at least.
+        network: the network that embeds.
+        real: the data set.
+        chunk: images per pass, as in :func:`embed_real`.
+        fast: precision of the passes, a reusable context. Features are float32 or higher.
     """
 
     def embedded(rows: Tensor) -> Tensor:
@@ -186,7 +210,7 @@ def class_features(
 
 
 def _groups(class_rows: Sequence[Tensor], most: int) -> list[list[Tensor]]:
-    """Return neighbouring classes together: one, or as many as have ``most`` rows when padded to one length."""
+    """Group neighbouring classes: at most ``most`` rows after padding, or a single class."""
     groups: list[list[Tensor]] = []
     longest = most
     for rows in class_rows:
@@ -201,21 +225,22 @@ def _groups(class_rows: Sequence[Tensor], most: int) -> list[list[Tensor]]:
 def embed_by_class(
     network: Network, images: Tensor, chunk: int, forward: FastForward | None = None
 ) -> Tensor:
-    """Embed (k, n, c, h, w) into (k, n, d), at most ``chunk`` images at a time, by ``forward`` if given.
+    """Embed (k, n, c, h, w) into (k, n, d), at most ``chunk`` images at a time.
 
     Chunks bound the memory and, on a CPU, keep a layer's activations in the cache. A network with
-    batch norm sees all classes in one batch, as the public DM code does, so its statistics are
-    those of the whole step.
+    batch norm takes all classes in one batch, as in the public DM code, so that its statistics are
+    those of the whole step. ``forward`` replaces ``network.embed``.
 
     Raises:
-        UnsupportedError: a network with batch norm, and several processes.
+        UnsupportedError: a network with batch norm under several processes.
     """
     flat = images.flatten(0, 1)
     if has_batch_norm(network):
         if ranks.current().count > 1:
             raise UnsupportedError(
-                "the features of a network with batch norm depend on the images of all classes, which several "
-                "processes share; take another norm (model.norm=instance) or network, or one process."
+                "features of a network with batch norm depend on the images of all classes, which "
+                "several processes share; use another norm (model.norm=instance), another "
+                "network, or one process."
             )
         chunk = len(flat)
     parts = [(forward or network.embed)(part) for part in even_chunks(flat, chunk)]
@@ -223,5 +248,5 @@ def embed_by_class(
 
 
 def has_batch_norm(network: nn.Module) -> bool:
-    """Tell whether what a network makes of an image depends on its batch."""
+    """Return whether the network has batch norm, so that its outputs depend on the batch."""
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())

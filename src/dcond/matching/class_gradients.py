@@ -1,13 +1,14 @@
-"""Gradient matching class by class: the class gradients of both sets, their distance, and its image gradient."""
+"""Gradient matching by class: class gradients, their distance, and its image gradient."""
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from dcond.device import even_chunks, fastest
+from dcond.device import fastest
 from dcond.distributed import Ranks, current, use_group
 from dcond.errors import first_line
 from dcond.matching.distances import Distance
@@ -16,6 +17,7 @@ from dcond.matching.gradients import (
     class_gradient,
     distances,
     mean_gradient,
+    mean_over_chunks,
     stacked_gradients,
     trained,
 )
@@ -25,21 +27,24 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-KEPT_BYTES = 2**29  # of the real class gradients of all classes, kept between two passes
+CACHE_BYTES = 2**29  # maximum size of real class gradients cached between two passes
 
 TOO_LARGE = (
     "gradient matching of one class does not fit in the device's memory; "
-    "take a smaller engine.chunk, method.batch_real or ipc."
+    "use a smaller engine.chunk, method.batch_real or ipc."
 )
 
 
 class Matched(NamedTuple):
-    """What one image step needs.
+    """The result of one matching, detached.
 
-    within: D of every class, (k,). across: D of the class-averaged gradients before its weight k.
-    None where a level is not matched. gradient: of the whole loss with respect to the synthetic
-    images, of their shape. All detached. Where several processes share the classes, k is the number
-    of this one's, and the losses add up over the processes.
+    If several processes share the classes, k is the number of classes of this process, and the
+    losses add up over the processes.
+
+    Attributes:
+        within: D of every class, (k,); None if this level is not matched.
+        across: D of the class-averaged gradients, before its weight k; None if not matched.
+        gradient: gradient of the whole loss with respect to the synthetic images.
     """
 
     within: Tensor | None
@@ -47,7 +52,7 @@ class Matched(NamedTuple):
     gradient: Tensor
 
     def metrics(self) -> dict[str, Tensor]:
-        """Return the loss, and its levels where there are two; of this process's classes."""
+        """Return the loss of this process's classes, and its levels if there are two."""
         parts = {}
         if self.within is not None:
             parts["loss_intra"] = self.within.sum()
@@ -57,22 +62,22 @@ class Matched(NamedTuple):
         return {"loss": loss, **parts} if len(parts) > 1 else {"loss": loss}
 
 
+@dataclass(eq=False)
 class ClassGradients:
-    """The class gradients of one network, and how to match them.
+    """Computes and matches the class gradients of one network.
 
     Args:
         network: θ; its parameters with ``requires_grad`` are matched.
-        forward: its passes that are differentiated once.
+        forward: passes of the network that are differentiated once.
         chunk: real images per pass.
-        classes: how many classes go through the synthetic side at once; None measures it in the
-            first step.
+        classes: classes that pass through the synthetic side at once; None to choose the fastest
+            number in the first step.
     """
 
-    def __init__(self, network: nn.Module, forward: FastForward, chunk: int, classes: int | None):
-        self.network = network
-        self.forward = forward
-        self.chunk = chunk
-        self.classes = classes
+    network: nn.Module
+    forward: FastForward
+    chunk: int
+    classes: int | None
 
     def match(
         self,
@@ -85,18 +90,17 @@ class ClassGradients:
     ) -> Matched:
         """Return the matching loss and its image gradient.
 
-        L = Σ_c D(g_c^S, sg[g_c^T]) within the classes, g_c = ∇_θ ℓ of class c and ℓ the mean
-        cross-entropy; across them k · D(ḡ^S, sg[ḡ^T]), ḡ the mean over the k classes. Without batch
-        norm ḡ is the gradient of the balanced mixed batch, so that level costs no image.
+        Within the classes L = Σ_c D(g_c^S, sg[g_c^T]), where g_c = ∇_θ ℓ of class c and ℓ is the
+        mean cross-entropy. Across the classes L = k · D(ḡ^S, sg[ḡ^T]), where ḡ is the mean of g_c.
+        Without batch norm ḡ is the gradient of the balanced mixed batch.
 
         Args:
-            real: (k, b, c, h, w), normalised, class-major, of this process's classes; of a batch
-                only ``classes`` exist at a time. Batch norm must be frozen
-                (:func:`~dcond.matching.gradients.frozen_batch_norm`).
-            synthetic: (k, n, c, h, w), normalised; a graph behind it is not followed.
+            real: (k, b, c, h, w), normalised, class-major, of this process's classes. Batch norm
+                must be frozen (:func:`~dcond.matching.gradients.frozen_batch_norm`).
+            synthetic: (k, n, c, h, w), normalised; treated as a leaf.
             distance: D (:mod:`dcond.matching.distances`).
-            within: the first sum is part of the loss. At least one of the two must be.
-            across: the second term is part of the loss (DEGM, arXiv 2208.00311).
+            within: match within the classes. At least one of the two must be true.
+            across: match across the classes (DEGM, arXiv 2208.00311).
         """
 
         def step(classes: int) -> Matched:
@@ -105,7 +109,7 @@ class ClassGradients:
             return self._classes(real, synthetic, distance, classes)
 
         if self.classes is None:
-            with use_group(Ranks()):  # each process by itself; then what suits all of them
+            with use_group(Ranks()):  # every process measures alone; the smallest number counts
                 found = self._or_one(lambda: fastest(len(real), step, real.device, TOO_LARGE))
             self.classes = -int(current().largest(-(found or 1))[0])
             log.info("gradient matching takes %d of %d classes at once", self.classes, len(real))
@@ -119,10 +123,9 @@ class ClassGradients:
 
     @staticmethod
     def _or_one(work: Callable[[], T]) -> T | None:
-        """Return what work with several classes at once gives; None, and say so, where the network cannot do that.
+        """Return ``work()`` on several classes at once; None with a warning if ``vmap`` fails.
 
-        ``vmap`` refuses some layers, such as dropout. What else is wrong comes again with one
-        class.
+        ``vmap`` rejects some layers, such as dropout. Any other error comes again with one class.
         """
         try:
             return work()
@@ -130,7 +133,7 @@ class ClassGradients:
             raise
         except RuntimeError as error:
             log.warning(
-                "this network cannot take several classes at once, so they are taken in turn: %s",
+                "this network cannot take several classes at once; taking them one by one: %s",
                 first_line(error),
             )
             return None
@@ -138,7 +141,7 @@ class ClassGradients:
     def _classes(
         self, real: Tensor | RealBatch, synthetic: Tensor, distance: Distance, classes: int
     ) -> Matched:
-        """Match class by class; the graph of ``classes`` classes lives at a time."""
+        """Match within the classes, with the graph of ``classes`` classes at a time."""
         losses: list[Tensor] = []
         gradients: list[Tensor] = []
         for batch, images, labels in self._groups(real, synthetic, classes):
@@ -158,24 +161,22 @@ class ClassGradients:
         *,
         within: bool,
     ) -> Matched:
-        """Match across the classes, and within them if asked, in two passes, exactly.
+        """Match across the classes, and within them if ``within``, exactly, in two passes.
 
-        The first finds the means ḡ, the second v_c = ∂L/∂g_c^S = ∂D(g_c^S, g_c^T)/∂g_c^S + ∂D(ḡ^S,
-        ḡ^T)/∂ḡ^S (weight k times 1/k) and its vector-Jacobian products, with the graph of
-        ``classes`` classes at a time. Without ``within`` v_c is the second term alone. The targets
-        g_c^T stay from the first pass to the second where those of all classes take ``KEPT_BYTES``
-        or less; larger ones are computed twice.
+        The first pass computes the means ḡ. The second computes v_c = ∂L/∂g_c^S =
+        ∂D(g_c^S, g_c^T)/∂g_c^S + ∂D(ḡ^S, ḡ^T)/∂ḡ^S (weight k times 1/k; the first term only if
+        ``within``) and its vector-Jacobian products, with the graph of ``classes`` classes at a
+        time. The targets g_c^T are cached between the passes up to ``CACHE_BYTES`` in total, and
+        computed twice beyond.
         """
         groups = list(self._groups(real, synthetic, classes))
-        size = len(real) * sum(
-            parameter.numel() * parameter.element_size() for parameter in trained(self.network)
-        )
+        size = len(real) * sum(p.numel() * p.element_size() for p in trained(self.network))
         targets: list[list[Tensor] | None] = []
         ours: list[Tensor] = []  # sums over the classes
         theirs: list[Tensor] = []
         for batch, images, labels in groups:
             target = self._real(batch, labels)
-            targets.append(target if within and size <= KEPT_BYTES else None)
+            targets.append(target if within and size <= CACHE_BYTES else None)
             theirs = _added(theirs, target)
             ours = _added(ours, self._synthetic(images, labels, graph=False))
         across, v_mean = value_and_gradient(
@@ -206,18 +207,17 @@ class ClassGradients:
         return list(zip(*parts, strict=True))
 
     def _real(self, batch: Tensor | RealBatch, labels: Tensor) -> list[Tensor]:
-        """Return the stacked gradients (g, *shape) of real images (g, b, c, h, w), without a graph."""
+        """Return stacked gradients (g, *shape) of real images (g, b, c, h, w), without a graph."""
         images = whole(batch)
         if len(images) == 1:
             found = mean_gradient(self.network, images[0], labels, self.chunk, self.forward)
             return [g[None] for g in found]
-        total: list[Tensor] = []
-        for part in even_chunks(images, self.chunk // len(images), dim=1):
+
+        def gradient(part: Tensor) -> list[Tensor]:
             with self.forward.precision(images.device):
-                found = stacked_gradients(self.network, part, labels)
-            found = [g * (part.shape[1] / images.shape[1]) for g in found]
-            total = [t + g for t, g in zip(total, found, strict=True)] if total else found
-        return total
+                return stacked_gradients(self.network, part, labels)
+
+        return mean_over_chunks(images, self.chunk // len(images), gradient, dim=1)
 
     def _synthetic(self, images: Tensor, labels: Tensor, *, graph: bool) -> list[Tensor]:
         """Return the stacked gradients (g, *shape) of synthetic images (g, n, c, h, w)."""
@@ -231,7 +231,7 @@ class ClassGradients:
 def value_and_gradient(
     distance: Distance, ours: list[Tensor], target: list[Tensor]
 ) -> tuple[Tensor, list[Tensor]]:
-    """Return D of every class, (g,), and ∂D/∂ours, (g, *shape), zeros for tensors that take no part."""
+    """Return D of every class, (g,), and ∂D/∂ours, (g, *shape), zero where D ignores a tensor."""
     leaves = [tensor.detach().requires_grad_(True) for tensor in ours]
     losses = distances(distance, leaves, target)
     found = torch.autograd.grad(losses.sum(), leaves, allow_unused=True)
@@ -241,13 +241,13 @@ def value_and_gradient(
 
 
 def _added(total: list[Tensor], stacked: list[Tensor]) -> list[Tensor]:
-    """Return a sum over classes, (1, *shape) or empty yet, with those of stacked gradients (g, *shape) added."""
+    """Add gradients (g, *shape), summed over their classes, to a total (1, *shape) or []."""
     parts = [tensors.sum(0, keepdim=True) for tensors in stacked]
     return [a + b for a, b in zip(total, parts, strict=True)] if total else parts
 
 
 def _mean(total: list[Tensor], own: int) -> list[Tensor]:
-    """Return the mean over all classes, of all processes, (1, *shape), of the sum over the ``own`` of this one."""
+    """Return the mean over the classes of all processes, given this process's sum over ``own``."""
     ranks = current()
     means = [tensors / ranks.classes(own) for tensors in total]
     ranks.sum_(means)

@@ -1,10 +1,10 @@
-"""How often gradient matching updates the images under one network, and trains the network in between."""
+"""DC's loops: image updates per network, and training epochs of the network between them."""
 
 from typing import NamedTuple
 
 
 class Loops(NamedTuple):
-    """K image updates per network; T epochs of training on the synthetic set between two of them."""
+    """K image updates per network; T epochs of training on the synthetic set between updates."""
 
     steps_per_network: int
     inner_epochs: int
@@ -22,22 +22,23 @@ TABLE = {
 
 
 def published_loops(ipc: int) -> Loops:
-    """Return the DC authors' (K, T) for this ipc, or a rule where they give none (their code stops there).
+    """Return the DC authors' (K, T) for this ipc, or an extrapolation where they give none.
 
-    The rule keeps the product: K = min(ipc, 50) and T = max(1, round(500 / K)).
+    It keeps the product of the two: K = min(ipc, 50) and T = max(1, round(500 / K)). The authors'
+    code stops for such an ipc.
     """
-    steps_per_network = min(ipc, 50)
-    return TABLE.get(ipc, Loops(steps_per_network, max(1, round(500 / steps_per_network))))
+    steps = min(ipc, 50)
+    return TABLE.get(ipc, Loops(steps, max(1, round(500 / steps))))
 
 
-# Epochs after image step k = 0, 1, 2, 3, as DEGM's scripts ship them, now and with the paper's
+# Epochs after image steps 0 to 3 in DEGM's scripts: the current ones, and those with the paper's
 # supplement.
 ADAPTED = (50, 40, 30, 20)
 ADAPTED_OLD = (100, 50, 50, 50)
-MOST_EPOCHS = 50  # of the measured rule
+MAX_EPOCHS = 50  # of inner="measured"
 
 
 def adapted_epochs(k: int, *, old: bool = False) -> int:
-    """Return DEGM's shipped number of epochs after image step k: the table, 10 for k = 4 to 9, 5 from there on."""
+    """Return the epochs after image step k in DEGM's scripts: a table, then 10, for k >= 10 5."""
     table = ADAPTED_OLD if old else ADAPTED
     return table[k] if k < len(table) else 10 if k < 10 else 5

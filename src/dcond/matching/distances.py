@@ -1,17 +1,18 @@
-"""Distances between two lists of gradients, one tensor per parameter: what gradient matching minimises.
+"""Distances between two lists of gradients, one tensor per parameter.
 
 Every function takes the synthetic and the real gradients in the same order and returns a scalar;
-the real side carries no graph. "Rows" are output units: a convolution (out, in, kh, kw) has `out`
-rows, a linear layer (out, in) likewise, a layer norm (c, h, w) has c. Where rows are compared,
-one-dimensional tensors (biases, norms) do not take part.
+the real gradients carry no graph. "Rows" are output units: a convolution (out, in, kh, kw) and a
+linear layer (out, in) have `out` rows, a layer norm (c, h, w) has c. Distances of rows ignore
+one-dimensional tensors (biases, norms).
 
-The distances named conv_... are IDC's. They compare convolution weights alone; as in the public
-code these are the tensors of more than two dimensions, so a transformer's position embedding is
-among them. Paper: IDC, arXiv 2205.14959; the choice of tensors is that of its public code.
+The conv_... distances are IDC's (arXiv 2205.14959). They compare convolution weights only. As in
+the public code these are all tensors of more than two dimensions, which includes a transformer's
+position embedding.
 """
 
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,27 +21,38 @@ from dcond.errors import one_of, require
 
 Gradients = Sequence[Tensor]
 Distance = Callable[[Gradients, Gradients], Tensor]
+DistanceName = Literal[
+    "rowwise",
+    "rowwise_cosine",
+    "rowwise_angle_and_magnitude",
+    "squared",
+    "whole_cosine",
+    "conv_squared",
+    "conv_l1",
+    "conv_l1_mean",
+    "conv_cosine",
+]
 
-DC_EPS = 1e-6  # added to the product of the norms; with it, equal rows are about 1e-7 apart, not 0
+DC_EPS = 1e-6  # added to the product of the norms; equal rows then have a distance of about 1e-7
 
 
 def rowwise(syn: Gradients, real: Gradients) -> Tensor:
     """Σ_layers Σ_rows [1 - ⟨s, r⟩ / (‖s‖ ‖r‖ + 1e-6)]: the distance of DC and DSA.
 
-    Paper: DC, arXiv 2006.05929, equation 5. A zero real row is at distance 1 and gives no gradient.
+    Paper: DC, arXiv 2006.05929, equation 5. A zero real row has distance 1 and no gradient.
     """
     return _total([(1 - _dc_cosine(s, r)).sum() for s, r in _rows(syn, real)], syn)
 
 
 def rowwise_cosine(syn: Gradients, real: Gradients) -> Tensor:
-    """Σ_layers Σ_rows [1 - cos(s, r)]: DEGM's baseline, as `rowwise` but for the constant in the denominator."""
+    """Σ_layers Σ_rows [1 - cos(s, r)]: DEGM's baseline, `rowwise` without the added constant."""
     return _total([(1 - _cosine(s, r)).sum() for s, r in _rows(syn, real)], syn)
 
 
 def rowwise_angle_and_magnitude(syn: Gradients, real: Gradients) -> Tensor:
-    """Σ_layers Σ_rows [1 - cos(s, r) + ‖s - r‖]: DEGM's distance (its D), the norm not squared, coefficient 1.
+    """Σ_layers Σ_rows [1 - cos(s, r) + ‖s - r‖]: DEGM's distance, the norm not squared.
 
-    Paper: DEGM, arXiv 2208.00311. The norm's gradient at equal rows is 0.
+    Paper: DEGM (its D), arXiv 2208.00311. The norm's gradient at equal rows is 0.
     """
     return _total([(1 - _cosine(s, r) + _norm(s - r)).sum() for s, r in _rows(syn, real)], syn)
 
@@ -77,32 +89,22 @@ def conv_cosine(syn: Gradients, real: Gradients) -> Tensor:
 
 
 DISTANCES: MappingProxyType[str, Distance] = MappingProxyType(
-    {
-        "rowwise": rowwise,
-        "rowwise_cosine": rowwise_cosine,
-        "rowwise_angle_and_magnitude": rowwise_angle_and_magnitude,
-        "squared": squared,
-        "whole_cosine": whole_cosine,
-        "conv_squared": conv_squared,
-        "conv_l1": conv_l1,
-        "conv_l1_mean": conv_l1_mean,
-        "conv_cosine": conv_cosine,
-    }
+    {name: globals()[name] for name in get_args(DistanceName)}
 )
 
 
 def get_distance(name: str) -> Distance:
-    """Return the distance of this name.
+    """Return the distance called ``name``.
 
     Raises:
-        ConfigError: unknown name.
+        ConfigError: the name is unknown.
     """
-    one_of("method.distance", name, DISTANCES)
+    one_of("distance", name, DISTANCES)
     return DISTANCES[name]
 
 
 def check_network(name: str, network: nn.Module) -> None:
-    """Refuse to match a network by a distance that none of its tensors takes part in: its loss would always be 0.
+    """Check that a network has tensors that the distance compares; else the loss would be 0.
 
     Raises:
         ConfigError: the distance compares convolution weights and the network has none.
@@ -110,8 +112,9 @@ def check_network(name: str, network: nn.Module) -> None:
     convolutional = any(p.ndim > 2 for p in network.parameters() if p.requires_grad)
     require(
         convolutional or not name.startswith("conv_"),
-        f"method.distance={name} compares convolution weights, and the network {type(network).__name__} has none; use "
-        f"a network with convolutions, such as model=convnet, or another distance, such as method.distance=rowwise.",
+        f"method.distance={name} compares convolution weights, and the network "
+        f"{type(network).__name__} has none; use a network with convolutions, such as "
+        f"model=convnet, or another distance, such as method.distance=rowwise.",
     )
 
 
@@ -136,7 +139,7 @@ def _cosine(s: Tensor, r: Tensor) -> Tensor:
 
 
 def _norm(rows: Tensor) -> Tensor:
-    """‖row‖ with gradient 0, not NaN, where a row is all zero."""
+    """Return ‖row‖; its gradient is 0, not NaN, where a row is all zero."""
     norm: Tensor = torch.linalg.vector_norm(rows, dim=1)
     return norm
 

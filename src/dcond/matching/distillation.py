@@ -1,4 +1,4 @@
-"""Gradients of the mutual distillation loss in every network's weights, and their matching, class after class."""
+"""Matching of the gradients of the mutual distillation loss, class by class."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -6,10 +6,9 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from dcond.device import even_chunks
 from dcond.matching.alignment import Alignment
 from dcond.matching.distances import Distance
-from dcond.matching.gradients import trained
+from dcond.matching.gradients import mean_over_chunks, trained
 from dcond.matching.lazy_batch import RealBatch
 from dcond.models import Network
 
@@ -24,21 +23,22 @@ def match_distillation(
     chunk: int,
     fast: AbstractContextManager[object] | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Return L_c = D(H^S, sg[H^T]) of every class and ∂(Σ_c L_c)/∂S, with H = ∇_θ L_MD of all K networks.
+    """Return L_c = D(H^S, sg[H^T]) of every class and ∂(Σ_c L_c)/∂S.
 
-    As :meth:`.ClassGradients.match`, with the distillation loss in the place of cross-entropy and
-    the graph of one class at a time. A weight that no tap depends on has no gradient and does not
-    take part, nor do the alignment's own.
+    H = ∇_θ L_MD of all K networks.
+
+    Like :meth:`.ClassGradients.match`, with the distillation loss instead of cross-entropy and the
+    graph of one class at a time. Weights on which no tap depends, and the alignment's weights, are
+    ignored.
 
     Args:
         networks: θ_1 ... θ_K; their parameters with ``requires_grad`` are matched.
         alignment: P and M.
         real: (k, b, c, h, w), normalised, class-major.
-        synthetic: (k, n, c, h, w), normalised; a graph behind it is not followed.
+        synthetic: (k, n, c, h, w), normalised; treated as a leaf.
         distance: D.
         chunk: real images per forward pass; exact, since L_MD is a mean over images.
-        fast: the precision of the real side, a context that can be entered again; None for the
-            networks' own.
+        fast: precision of the real side, a reusable context; None for the networks' own.
 
     Returns:
         Losses (k,), detached, and the gradient with respect to ``synthetic``, of its shape.
@@ -60,7 +60,7 @@ def match_distillation(
 def distillation_gradient(
     networks: Sequence[Network], alignment: Alignment, images: Tensor, *, create_graph: bool = False
 ) -> list[Tensor]:
-    """Return ∇_θ L_MD of images (n, c, h, w), network after network, without the weights it does not depend on."""
+    """Return ∇_θ L_MD of images (n, c, h, w) for all networks' weights that it depends on."""
     loss = alignment([network.features(images) for network in networks])
     parameters = [parameter for network in networks for parameter in trained(network)]
     found = torch.autograd.grad(loss, parameters, create_graph=create_graph, allow_unused=True)
@@ -71,10 +71,6 @@ def mean_distillation_gradient(
     networks: Sequence[Network], alignment: Alignment, images: Tensor, chunk: int
 ) -> list[Tensor]:
     """Return :func:`distillation_gradient` without a graph, at most ``chunk`` images at a time."""
-    total: list[Tensor] = []
-    for part in even_chunks(images, chunk):
-        gradient = [
-            g * (len(part) / len(images)) for g in distillation_gradient(networks, alignment, part)
-        ]
-        total = [t + g for t, g in zip(total, gradient, strict=True)] if total else gradient
-    return total
+    return mean_over_chunks(
+        images, chunk, lambda part: distillation_gradient(networks, alignment, part)
+    )

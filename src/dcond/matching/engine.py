@@ -1,104 +1,97 @@
-"""The engine of matching: how, and how fast, gradients and features are computed on a device."""
+"""The engine of matching: how gradients and features are computed on a device."""
 
 import copy
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from dcond.device import scaled_batch_size
-from dcond.errors import ConfigError, first_line, one_of, require, whole_number
+from dcond.errors import ConfigError, first_line
 from dcond.matching.class_gradients import ClassGradients
-from dcond.matching.fast_forward import PRECISIONS, FastForward, has_fast_bfloat16, pays_to_compile
+from dcond.matching.fast_forward import FastForward, has_fast_bfloat16, pays_to_compile
 from dcond.matching.feature_matching import ClassFeatureMatching
 from dcond.matching.gradients import class_gradient, stacked_gradients
 from dcond.models import Network
+from dcond.settings import PositiveInt, settings
 from dcond.types import ImageSpec
 
 log = logging.getLogger(__name__)
 
-CHUNK = {"cpu": 64}  # images per pass: what stays in a CPU's cache
+CHUNK = {"cpu": 64}  # images per pass whose activations stay in a CPU's cache
 CHUNK_ELSEWHERE = 2048
 
 
-@dataclass(frozen=True, kw_only=True)
+@settings
 class Engine:
-    """How class gradients and class features are computed. No choice changes more than rounding and speed.
+    """How class gradients and class features are computed.
 
-    But for networks that draw while they compute (dropout, stochastic depth): those draw once per
-    pass, so chunks, and the processes that share the classes, draw otherwise.
+    The settings change rounding and speed only. Exception: networks that draw random numbers while
+    they compute (dropout, stochastic depth) draw once per pass, so their draws depend on ``chunk``
+    and on the number of processes.
 
     Args:
-        precision: of the passes that are differentiated once or not at all (real images, training
-            of θ): float32, bfloat16 under autocast, or auto: bfloat16 where the device has
-            instructions for it. The synthetic side, the distances and all sums are in float32
-            always, but for the convolutions of NVIDIA GPUs, which PyTorch does in TF32: float32
-            stops that too (``dcond condense`` does).
-        compile: compile these passes: true, false, or auto: on a CPU, where the run is long enough
-            to pay for it. Of HMDC's passes only that of real images under cross-entropy.
-        classes: how many classes go through the synthetic side at once (``vmap``): a number, or
-            auto: one, and on a CUDA device one, or as many as fit in memory, whichever is measured
-            to be faster in the first step. A network of which ``vmap`` has another second
-            derivative (layer norm) takes one always, and so does one that it refuses (dropout).
-        chunk: images per pass, of up to 64 x 64 pixels, fewer of larger ones: real ones, and in
-            feature matching the synthetic ones whose graph lives at a time; bounds the memory.
-            None: 64 on a CPU, 2,048 elsewhere.
+        precision: of passes that are differentiated at most once (real images, training of θ):
+            "float32", "bfloat16" (autocast), or "auto" for bfloat16 if the device has instructions
+            for it. The synthetic side, the distances and all sums are in float32. On NVIDIA GPUs
+            PyTorch does convolutions in TF32; "float32" prevents that too (``dcond condense``
+            does).
+        compile: whether these passes are compiled; "auto": on a CPU, if the run is long enough. Of
+            HMDC's passes only that of real images under cross-entropy is compiled.
+        classes: classes that pass through the synthetic side at once (``vmap``). "auto": one; on a
+            CUDA device one or as many as fit in memory, whichever is faster in the first step.
+            Networks that ``vmap`` cannot handle, or whose second derivative it gets wrong (layer
+            norm), always take one.
+        chunk: images per pass at up to 64 x 64 pixels, fewer for larger images; bounds the memory.
+            In feature matching also the synthetic images whose graph exists at a time. None: 64 on
+            a CPU, 2,048 elsewhere.
     """
 
-    precision: str = "auto"
-    compile: bool | str = "auto"
-    classes: int | str = "auto"
-    chunk: int | None = None
-
-    def __post_init__(self) -> None:
-        one_of("engine.precision", self.precision, PRECISIONS)
-        good = isinstance(self.compile, bool) or self.compile == "auto"
-        require(good, f"engine.compile={self.compile!r} is unknown; allowed: auto, true, false.")
-        if self.classes != "auto":
-            whole_number("engine.classes", self.classes)
-        if self.chunk is not None:
-            whole_number("engine.chunk", self.chunk)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    compile: bool | Literal["auto"] = "auto"
+    classes: PositiveInt | Literal["auto"] = "auto"
+    chunk: PositiveInt | None = None
 
     def bind(self, network: nn.Module, spec: ImageSpec, images: int) -> "ClassGradients":
-        """Return the gradients of one network, whose weights may change afterwards, but not its device.
+        """Return the class gradients of a network. Its weights may change later, its device not.
 
         Args:
             network: θ.
-            spec: of the images.
-            images: how many real images will pass in the whole run, for the choice to compile.
+            spec: shape of the images.
+            images: real images that pass in the whole run; decides whether to compile.
 
         Raises:
             ConfigError: the network has no second derivative.
         """
         check_second_derivative(network, spec)
         device = device_of(network)
-        automatic = self.classes == "auto"
-        classes = (None if device.type == "cuda" else 1) if automatic else int(self.classes)
-        if classes != 1 and not takes_several_classes(network, spec):
+        classes = None if self.classes == "auto" else self.classes
+        if self.classes == "auto" and device.type != "cuda":
+            classes = 1
+        if classes != 1 and not supports_vmap(network, spec):
             classes = 1
         log.debug("classes at once: %s", classes)
         forward = self._fast(network, network, spec, 3 * images)
         return ClassGradients(network, forward, self._chunk(device, spec), classes)
 
     def features(self, network: Network, spec: ImageSpec, images: int) -> ClassFeatureMatching:
-        """Return the features of one network, of which the same holds; ``classes`` plays no part."""
+        """Return the class features of a network; see :meth:`bind`. ``classes`` has no effect."""
         forward = self._fast(network, network.embed, spec, images)
         return ClassFeatureMatching(network, forward, self._chunk(device_of(network), spec))
 
     def _fast(
         self, network: nn.Module, called: Callable[[Tensor], Tensor], spec: ImageSpec, passes: int
     ) -> FastForward:
-        """Return how a network, or a part of it, is called where it is differentiated once or not at all."""
+        """Return ``called``, a network or part of it, for passes differentiated at most once."""
         device = device_of(network)
-        automatic = self.precision == "auto"
-        bfloat16 = has_fast_bfloat16(device) if automatic else self.precision == "bfloat16"
-        automatic = self.compile == "auto"
-        compiled = (
-            pays_to_compile(network, spec, passes, device) if automatic else bool(self.compile)
-        )
+        bfloat16, compiled = self.precision == "bfloat16", self.compile
+        if self.precision == "auto":
+            bfloat16 = has_fast_bfloat16(device)
+        if compiled == "auto":
+            compiled = pays_to_compile(network, spec, passes, device)
         log.debug("passes of real images: bfloat16 %s, compiled %s", bfloat16, compiled)
         return FastForward(called, bfloat16=bfloat16, compiled=compiled)
 
@@ -109,16 +102,17 @@ class Engine:
 
 
 def device_of(network: nn.Module) -> torch.device:
-    """Return where a network's weights are."""
+    """Return the device of a network's weights."""
     return next(network.parameters()).device
 
 
-def takes_several_classes(network: nn.Module, spec: ImageSpec) -> bool:
-    """Tell whether two classes at once get the image gradients of two in turn; a copy in float64 is tried on noise.
+def supports_vmap(network: nn.Module, spec: ImageSpec) -> bool:
+    """Return whether ``vmap`` over two classes gives the same image gradients as a loop.
 
-    ``vmap`` has a wrong second derivative of layer norm and of an instance norm with weights,
-    silently (PyTorch 2.11 and 2.15). What it refuses to do is left to the first step; of a network
-    that cannot be copied, or not computed so, these norms tell.
+    A copy of the network in float64 is tried on noise. ``vmap`` silently gets the second derivative
+    of layer norm and of instance norm with weights wrong (PyTorch 2.11 and 2.15). If the network
+    cannot be copied or run in float64, the presence of these norms decides. Networks that ``vmap``
+    rejects are handled in the first step.
     """
     rng = torch.Generator().manual_seed(0)
     images = torch.randn(
@@ -131,7 +125,7 @@ def takes_several_classes(network: nn.Module, spec: ImageSpec) -> bool:
             class_gradient(tried, x, label, create_graph=True)
             for x, label in zip(images, labels, strict=True)
         ]
-        wanted = _image_gradient([g for own in in_turn for g in own], images)
+        expected = _image_gradient([g for own in in_turn for g in own], images)
     except RuntimeError:
         return not any(
             isinstance(module, nn.LayerNorm | _InstanceNorm) for module in network.modules()
@@ -140,7 +134,7 @@ def takes_several_classes(network: nn.Module, spec: ImageSpec) -> bool:
         found = _image_gradient(stacked_gradients(tried, images, labels), images)
     except RuntimeError:
         return True
-    return torch.allclose(found, wanted, rtol=0, atol=1e-6 * float(wanted.abs().max()))
+    return torch.allclose(found, expected, rtol=0, atol=1e-6 * float(expected.abs().max()))
 
 
 def _image_gradient(gradients: Sequence[Tensor], images: Tensor) -> Tensor:
@@ -149,15 +143,13 @@ def _image_gradient(gradients: Sequence[Tensor], images: Tensor) -> Tensor:
 
 
 def check_second_derivative(network: nn.Module, spec: ImageSpec) -> None:
-    """Refuse a network whose gradients PyTorch cannot differentiate again; it is tried on one image.
+    """Check on one image that a network's gradients can be differentiated again.
 
     Raises:
-        ConfigError: a layer has no second derivative, such as hard sigmoid.
+        ConfigError: a layer, such as hard sigmoid, has no second derivative.
     """
     try:
-        tried = copy.deepcopy(
-            network
-        ).eval()  # which not every network of a user's can be: then it is not tried
+        tried = copy.deepcopy(network).eval()  # networks that cannot be copied are not checked
         weights = [weight for weight in tried.parameters() if weight.requires_grad]
         image = weights[0].new_zeros(1, spec.channels, spec.height, spec.width, requires_grad=True)
         first = torch.autograd.grad(
@@ -165,10 +157,10 @@ def check_second_derivative(network: nn.Module, spec: ImageSpec) -> None:
         )
         torch.autograd.grad([g.sum() for g in first if g is not None and g.requires_grad], image)
     except RuntimeError as error:
-        if str(error).startswith("derivative for") and "not implemented" in str(
-            error
-        ):  # what else is, is not for here
+        message = str(error)  # other errors come again in the first step
+        if message.startswith("derivative for") and "not implemented" in message:
             raise ConfigError(
-                f"the network {type(network).__name__} has no second derivative, which gradient matching needs "
-                f"({first_line(error)}); choose another network, or method=m3d or method=dm."
+                f"the network {type(network).__name__} has no second derivative, which gradient "
+                f"matching needs ({first_line(error)}); use another network, or method=m3d or "
+                "method=dm."
             ) from error

@@ -1,8 +1,8 @@
-"""Fast passes of a network that are differentiated once or not at all: in bfloat16, and compiled.
+"""Fast passes of a network, in bfloat16 and compiled, that are differentiated at most once.
 
-Training steps, gradients and features of real images need no second derivative, so they may run
-this way. The synthetic side of gradient matching may not: PyTorch's compiler has no double
-backward.
+Training steps, gradients and features of real images need no second derivative, so they can run
+this way. The synthetic side of gradient matching cannot, because torch.compile does not support
+double backward.
 """
 
 import copy
@@ -21,62 +21,52 @@ from dcond.types import ImageSpec
 
 log = logging.getLogger(__name__)
 
-PRECISIONS = ("auto", "float32", "bfloat16")
-
-# A run with more first-order work than this is compiled on a CPU: 26 steps of
-# benchmarks/class_gradients.py, about 100 s on two cores in float32, of which compiled passes save
-# about 20.
+# On a CPU, runs with more first-order floating-point operations than this are compiled. This is 26
+# steps of benchmarks/class_gradients.py, about 100 s on two cores in float32; compiling saves about
+# 20 s of them.
 WORTH_COMPILING = 2e13
 
 
 class FastForward:
-    """Logits or features of a network in its own dtype, for passes that are differentiated once or not at all.
+    """Computes a network's logits or features in passes that are differentiated at most once.
 
     Args:
-        network: maps images to them, called as it is at the time: fresh weights and modes take
-            effect.
-        bfloat16: run under autocast; weights, their gradients and what is returned stay in the
-            network's dtype.
-        compiled: run compiled, once per shape. Where that fails (no C++ compiler) the run goes on
-            without.
+        network: maps images to logits or features. Changes of its weights and mode take effect.
+        bfloat16: run under autocast; weights, gradients and results keep the network's dtype.
+        compiled: compile, once per shape. If that fails (no C++ compiler), run without.
     """
 
     def __init__(self, network: Callable[[Tensor], Tensor], *, bfloat16: bool, compiled: bool):
         self.network = network
         self.bfloat16 = bfloat16
         self.compiled = torch.compile(network, dynamic=False) if compiled else None
-        if compiled:  # else it tells every user without a GPU that there is none
+        if compiled:  # no warning that there is no GPU
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return logits (n, k), or features (n, d), of images (n, c, h, w), normalised."""
         with self.precision(images.device):
-            found = self._found(images)
-        return found.to(images.dtype)
+            return self._forward(images).to(images.dtype)
 
     def precision(self, device: torch.device) -> AbstractContextManager[object]:
-        """Return the context that a pass runs in."""
+        """Return the context in which a pass runs."""
         return torch.autocast(device.type, dtype=torch.bfloat16) if self.bfloat16 else nullcontext()
 
-    def _found(self, images: Tensor) -> Tensor:
+    def _forward(self, images: Tensor) -> Tensor:
         if self.compiled is not None:
             try:
                 found: Tensor = self.compiled(images)
                 return found
-            except torch.OutOfMemoryError:  # a RuntimeError too, and no fault of the compiler
+            except torch.OutOfMemoryError:  # a RuntimeError, but not the compiler's
                 raise
-            except (
-                RuntimeError
-            ) as error:  # the compiler's own errors are RuntimeErrors; the network's come again
-                log.warning(
-                    "torch.compile failed, so the run goes on without it: %s", first_line(error)
-                )
+            except RuntimeError as error:  # the network's own errors come again below
+                log.warning("torch.compile failed; continuing without it: %s", first_line(error))
                 self.compiled = None
         return self.network(images)
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Tell whether the device multiplies matrices in bfloat16 by its own instructions."""
+    """Return whether the device has instructions for matrix products in bfloat16."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
@@ -85,26 +75,24 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def pays_to_compile(network: nn.Module, spec: ImageSpec, passes: int, device: torch.device) -> bool:
-    """Tell whether a run's passes are more work than compiling costs: on a CPU with a C++ compiler only.
+    """Return whether compiling saves time: on a CPU with a C++ compiler, in a long run.
 
-    It depends on nothing that varies between two runs on one machine, so a resumed run takes the
-    same path.
+    The answer is the same for two runs on one machine, so a resumed run takes the same path.
 
     Args:
-        network: what is passed.
-        spec: of the images.
-        passes: of one image forward, in the whole run; backward counts as two.
-        device: what computes.
+        network: the network.
+        spec: shape of the images.
+        passes: forward passes of one image in the whole run; a backward pass counts as two.
+        device: device of the run.
     """
-    if device.type != "cpu" or not any(
-        shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")
-    ):
+    compilers = (os.environ.get("CXX", "g++"), "clang++")
+    if device.type != "cpu" or not any(map(shutil.which, compilers)):
         return False
     return passes * forward_flops(network, spec) > WORTH_COMPILING
 
 
 def forward_flops(network: nn.Module, spec: ImageSpec) -> int:
-    """Return the floating-point operations of one image, forward."""
+    """Return the floating-point operations of a forward pass of one image."""
     shape_only = copy.deepcopy(network).to("meta", torch.float32).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         shape_only(torch.empty(1, spec.channels, spec.height, spec.width, device="meta"))

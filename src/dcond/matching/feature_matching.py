@@ -1,6 +1,7 @@
-"""Matching of features class by class: the loss of every class and its image gradient, within bounded memory."""
+"""Feature matching by class: the loss of every class and its image gradient."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,41 +14,39 @@ from dcond.models import Network
 FeatureDistance = Callable[[Tensor, Tensor], Tensor]  # synthetic (k, n, d), real (k, b, d) -> (k,)
 
 
+@dataclass(eq=False)
 class ClassFeatureMatching:
-    """The features φ of one network, class by class, and how to match them.
+    """Computes and matches the class features φ of one network, in bounded memory.
 
     Args:
-        network: of φ, whose weights may change between two calls; none of them requires a gradient.
+        network: φ. Its weights may change between two calls; none requires a gradient.
         forward: φ of real images, which are not differentiated.
-        chunk: images per forward pass; and synthetic ones whose graph lives at a time.
+        chunk: images per forward pass, and synthetic images whose graph exists at a time.
     """
 
-    def __init__(self, network: Network, forward: FastForward, chunk: int):
-        self.network = network
-        self.forward = forward
-        self.chunk = chunk
+    network: Network
+    forward: FastForward
+    chunk: int
 
     def match(
         self, real: RealBatch, synthetic: Tensor, distance: FeatureDistance
     ) -> tuple[Tensor, Tensor]:
-        """Return L_c = distance(φ(S_c), sg[φ(B_c)]) of every class, (k,), and ∂(Σ_c L_c)/∂S, of the shape of S.
+        """Return L_c = distance(φ(S_c), sg[φ(B_c)]) of every class, (k,), and ∂(Σ_c L_c)/∂S.
 
-        As many whole classes go together as have ``chunk`` synthetic images, at least one: their
-        graph and their real features are what is held at a time. A network with batch norm takes
-        all classes, for its statistics are the step's.
+        Classes are taken in groups of at most ``chunk`` synthetic images, at least one class. Only
+        the graph and the real features of one group exist at a time. A network with batch norm
+        takes all classes at once, since its statistics are those of the whole step.
 
         Args:
-            real: (k, b, c, h, w), normalised.
-            synthetic: (k, n, c, h, w), normalised; a graph behind it is not followed.
-            distance: of features, class by class.
+            real: B (k, b, c, h, w), normalised.
+            synthetic: S (k, n, c, h, w), normalised; treated as a leaf.
+            distance: distance of features by class.
         """
-        together = (
-            len(real) if has_batch_norm(self.network) else max(1, self.chunk // synthetic.shape[1])
-        )
+        size = max(1, self.chunk // synthetic.shape[1])
+        if has_batch_norm(self.network):
+            size = len(real)
         losses, gradients = [], []
-        for batch, images in zip(
-            real.split(together), synthetic.detach().split(together), strict=True
-        ):
+        for batch, images in zip(real.split(size), synthetic.detach().split(size), strict=True):
             targets = self._targets(batch)
             images.requires_grad_(True)
             found = distance(embed_by_class(self.network, images, self.chunk), targets)
@@ -58,7 +57,7 @@ class ClassFeatureMatching:
 
     @torch.no_grad()
     def _targets(self, batch: RealBatch) -> Tensor:
-        """Return the features (k, b, d) of a real batch; with batch norm it is made whole."""
+        """Return the features (k, b, d) of a real batch; all at once with batch norm."""
         parts = [batch.tensor()] if has_batch_norm(self.network) else batch.parts()
         return torch.cat(
             [embed_by_class(self.network, part, self.chunk, self.forward) for part in parts]

@@ -1,4 +1,4 @@
-"""Class gradients: the gradient of the loss of one class's images with respect to a network's weights."""
+"""Gradients of the loss of one class's images with respect to a network's weights."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,18 +27,18 @@ def class_gradient(
     create_graph: bool = False,
     forward: Logits | None = None,
 ) -> list[Tensor]:
-    """Return ∇_θ of the mean cross-entropy of images (n, c, h, w), normalised, all of one class.
+    """Return ∇_θ of the mean cross-entropy of images of one class, one tensor per parameter.
 
     Args:
-        network: θ; its parameters with ``requires_grad``, in their order.
-        images: a graph behind them is followed with ``create_graph``.
-        label: the class; a tensor on the images' device costs a GPU no wait.
+        network: θ; the gradients are those of its parameters with ``requires_grad``, in order.
+        images: (n, c, h, w), normalised.
+        label: the class; a tensor on the images' device avoids a synchronisation with the GPU.
         create_graph: keep the graph, so that the result can be differentiated.
-        forward: computes the logits in place of ``network``, with the same parameters.
+        forward: computes the logits instead of ``network``, with the same parameters.
     """
     labels = torch.as_tensor(label, device=images.device).expand(len(images))
     loss = F.cross_entropy((forward or network)(images), labels)
-    weights = trained(network)  # zero for one that the logits do not use
+    weights = trained(network)  # gradient zero for a weight that the logits do not use
     return list(
         torch.autograd.grad(loss, weights, create_graph=create_graph, materialize_grads=True)
     )
@@ -55,34 +55,47 @@ def mean_gradient(
 
     Exact, since a mean gradient is the mean of chunk gradients (batch norm must be frozen).
     """
+    return mean_over_chunks(
+        images, chunk, lambda part: class_gradient(network, part, label, forward=forward)
+    )
+
+
+def mean_over_chunks(
+    images: Tensor, chunk: int, gradient: Callable[[Tensor], Sequence[Tensor]], dim: int = 0
+) -> list[Tensor]:
+    """Return the mean of ``gradient(part)``, weighted by size, over parts of <= ``chunk`` images.
+
+    Args:
+        images: tensor to split along ``dim``.
+        chunk: maximum size of a part.
+        gradient: returns the mean gradients of a part.
+        dim: the images' dimension.
+    """
     total: list[Tensor] = []
-    for part in even_chunks(images, chunk):
-        gradient = [
-            g * (len(part) / len(images))
-            for g in class_gradient(network, part, label, forward=forward)
-        ]
-        total = [t + g for t, g in zip(total, gradient, strict=True)] if total else gradient
+    for part in even_chunks(images, chunk, dim):
+        share = part.shape[dim] / images.shape[dim]
+        scaled = [g * share for g in gradient(part)]
+        total = [t + g for t, g in zip(total, scaled, strict=True)] if total else scaled
     return total
 
 
 def stacked_gradients(network: nn.Module, images: Tensor, labels: Tensor) -> list[Tensor]:
-    """Return :func:`class_gradient` of g classes in one go: (g, *shape) for every parameter.
+    """Return :func:`class_gradient` of g classes at once: (g, *shape) for every parameter.
 
     Args:
         network: θ.
-        images: (g, n, c, h, w), normalised; where they require gradients, so does the result.
-        labels: (g,).
+        images: (g, n, c, h, w), normalised; the result requires gradients if they do.
+        labels: (g,), the classes.
     """
-    moved = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
-    fixed = {name: p for name, p in network.named_parameters() if not p.requires_grad} | dict(
-        network.named_buffers()
-    )
+    weights = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
+    frozen = {name: p for name, p in network.named_parameters() if not p.requires_grad}
+    fixed = {**frozen, **dict(network.named_buffers())}
 
     def loss(parameters: dict[str, Tensor], x: Tensor, label: Tensor) -> Tensor:
         logits = functional_call(network, {**fixed, **parameters}, (x,)).to(x.dtype)
         return F.cross_entropy(logits, label.expand(len(x)))
 
-    return list(vmap(grad(loss), in_dims=(None, 0, 0))(moved, images, labels).values())
+    return list(vmap(grad(loss), in_dims=(None, 0, 0))(weights, images, labels).values())
 
 
 def distances(distance: Distance, ours: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
@@ -100,21 +113,18 @@ def trained(network: nn.Module) -> list[nn.Parameter]:
 
 @contextmanager
 def frozen_batch_norm(network: nn.Module, batch: Tensor | RealBatch) -> Iterator[None]:
-    """Move batch-norm statistics by a real batch (k, b, c, h, w), normalised, and hold them for a block.
+    """Update batch-norm statistics on a real batch (k, b, c, h, w), then freeze them in a block.
 
-    As the public DC code does: one pass of 16 images per class in train mode, by which running
-    statistics move as the norm's momentum says (a tenth, in PyTorch), then the norms in evaluation
-    mode. Where several processes share the classes, the pass takes those of all of them. Without
-    batch norm nothing happens.
+    As in the public DC code: one pass of 16 images per class in training mode updates the running
+    statistics with the norm's momentum (0.1 in PyTorch), then the norms are in evaluation mode. The
+    pass takes the images of all processes that share the classes. Without batch norm this does
+    nothing.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     if norms:
         with torch.no_grad():
-            few = (
-                batch.first(BATCH_NORM_IMAGES)
-                if isinstance(batch, RealBatch)
-                else batch[:, :BATCH_NORM_IMAGES]
-            )
+            n = BATCH_NORM_IMAGES
+            few = batch.first(n) if isinstance(batch, RealBatch) else batch[:, :n]
             network(current().gathered(few).flatten(0, 1))
     for norm in norms:
         norm.eval()

@@ -1,4 +1,4 @@
-"""The real side of a step: images of every class, made all together, or some classes at a time where they are many."""
+"""Real batches that exist as a whole, or, if they are large, a few classes at a time."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -8,26 +8,25 @@ from typing import Self
 import torch
 from torch import Tensor
 
-WHOLE_BYTES = 2**29  # of float32: a batch of this size or less is made once, as one tensor
-PART_BYTES = 2**26  # of one that is not: what is made at a time, one class at least
+WHOLE_BYTES = 2**29  # maximum size, in float32, of a batch that is made once, as one tensor
+PART_BYTES = 2**26  # maximum size of a part of a larger batch, but at least one class
 
-Make = Callable[
-    [int, int], Tensor
-]  # the images (g, b, c, h, w) of the classes from one up to another
+# Returns the images (g, b, c, h, w) of the classes from the first index up to the second.
+Make = Callable[[int, int], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class RealBatch:
-    """A real batch (k, b, c, h, w), normalised, of which only those classes need exist that are used together.
+    """A real batch (k, b, c, h, w), normalised, of which only the classes in use need exist.
 
-    All that is drawn for it is drawn when it is described, for all classes: it holds the same
-    images whether it is made at once or in parts, as often as it is used.
+    All random numbers are drawn when the batch is defined, for all classes. So it has the same
+    images whether it is made at once or in parts, and however often it is used.
 
     Args:
         shape: (k, b, c, h, w).
-        device: where the images are wanted.
-        make: makes the images of some classes.
-        at_once: how many classes are made at a time.
+        device: device of the images.
+        make: makes the images of a range of classes.
+        at_once: number of classes that are made at a time.
     """
 
     shape: tuple[int, ...]
@@ -37,7 +36,7 @@ class RealBatch:
 
     @classmethod
     def made_by(cls, make: Make, shape: tuple[int, ...], device: torch.device) -> Self:
-        """Return the batch that ``make`` makes: made now if it is small, else when it is used."""
+        """Return the batch that ``make`` makes: now if it is small, else whenever it is used."""
         one = 4 * math.prod(shape[1:])
         if one * shape[0] > WHOLE_BYTES:
             return cls(shape, device, make, max(1, PART_BYTES // one))
@@ -52,15 +51,15 @@ class RealBatch:
             yield from part
 
     def tensor(self) -> Tensor:
-        """Return all of it."""
+        """Return the whole batch."""
         return self.make(0, len(self))
 
     def parts(self) -> Iterator[Tensor]:
-        """Yield all of it, as many classes at a time as are made at once."""
+        """Yield the batch in parts of ``at_once`` classes."""
         return (part.tensor() for part in self.split(self.at_once))
 
     def split(self, classes: int) -> list[Self]:
-        """Return batches of so many classes each; the last may have fewer."""
+        """Return batches of ``classes`` classes each; the last may have fewer."""
         return [
             self._slice(begin, min(begin + classes, len(self)))
             for begin in range(0, len(self), classes)
@@ -71,7 +70,7 @@ class RealBatch:
         return torch.cat([part[:, :count] for part in self.parts()])
 
     def then(self, change: Callable[[Tensor, int, int], Tensor]) -> Self:
-        """Return the batch changed by ``change(images, first class, class after the last)``, which keeps the shape."""
+        """Return the batch changed by ``change(images, begin, end)``, which keeps the shape."""
         return self.made_by(
             lambda begin, end: change(self.make(begin, end), begin, end), self.shape, self.device
         )

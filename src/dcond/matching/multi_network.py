@@ -1,4 +1,4 @@
-"""The matching losses of several networks at once, and of their mutual distillation."""
+"""Matching losses of several networks and of their mutual distillation."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -23,22 +23,22 @@ def match_networks(
     distance: Distance,
     fast: AbstractContextManager[object],
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Return every loss L_j, summed over classes, and ∂L_j/∂S; the graph of one network lives at a time.
+    """Return every loss L_j, summed over classes, and ∂L_j/∂S, with one network's graph at a time.
 
-    L_k = Σ_c D(∇_θk ℓ_k(S_c), sg[∇_θk ℓ_k(B_c)]) for k = 1 ... K; then, with an alignment, that of
-    :func:`~dcond.matching.distillation.match_distillation`.
+    L_k = Σ_c D(∇_θk ℓ_k(S_c), sg[∇_θk ℓ_k(B_c)]) for k = 1 ... K. With an alignment
+    the loss of :func:`~dcond.matching.distillation.match_distillation` comes last.
 
     Args:
-        networks: θ_1 ... θ_K; batch norm is frozen on ``real`` for the length of the call.
-        gradients: those of each network.
-        alignment: P and M of L_MD; None for no such loss.
+        networks: θ_1 ... θ_K; batch norm is frozen on ``real`` during the call.
+        gradients: class gradients of each network.
+        alignment: P and M; None for no L_MD.
         real: B (k, b, c, h, w), normalised, class-major.
-        synthetic: S (k, n, c, h, w), normalised; a graph behind it is not followed.
+        synthetic: S (k, n, c, h, w), normalised; treated as a leaf.
         distance: D.
-        fast: the precision of the distillation's real side, a context that can be entered again.
+        fast: precision of the distillation's real side, a reusable context.
 
     Returns:
-        K or K + 1 scalars, and as many gradients of ``synthetic``'s shape; all detached.
+        K or K + 1 scalars, and as many gradients of the shape of S; all detached.
     """
     losses, towards = [], []
     with ExitStack() as frozen:

@@ -1,6 +1,6 @@
-"""What a method is: three functions over explicit state, and no loop of its own."""
+"""The interface of a condensation method: settings, explicit state, and no loop of its own."""
 
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from torch import Tensor
 
@@ -9,10 +9,10 @@ from dcond.types import RealData, SyntheticSet
 
 
 class State(Protocol):
-    """Everything a method keeps between steps; all of it can be saved and restored."""
+    """Everything that changes between steps; all of it can be saved and restored."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return tensors, numbers and strings only: checkpoints are read with ``weights_only=True``."""
+        """Return tensors, numbers and strings only: checkpoints load with ``weights_only=True``."""
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -21,41 +21,73 @@ class State(Protocol):
 
 
 class Method(Protocol):
-    """A condensation method. Hyper-parameters sit on the object; moving parts in its :class:`State`.
+    """A condensation method. The object holds settings; what changes is in its :class:`State`.
 
-    A method may say ``shares_classes: ClassVar = True``: under several processes
-    (:mod:`dcond.distributed`) each computes its own classes, which is so for one that takes its
-    batches and its image gradient from :mod:`dcond.matching.batches` and trains by
-    :func:`~dcond.distributed.run_on_rank0`. One that takes steps and does not say so is refused there.
+    A method may declare ``shares_classes: ClassVar = True``. Then, under several processes
+    (:mod:`dcond.distributed`), each computes its own classes. The method must take its batches and
+    its image gradient from :mod:`dcond.matching.batches` and train networks by
+    :func:`~dcond.distributed.run_on_rank0`. A method that takes steps and does not declare it is
+    rejected under several processes.
     """
 
     @property
     def steps(self) -> int:
-        """How often the loop calls :meth:`step`; 0 where the first images are the result."""
+        """Number of calls of :meth:`step`; 0 if the initial images are the result."""
 
     @property
     def factor(self) -> int:
-        """The multi-formation factor of the sets it makes."""
+        """Multi-formation factor of the synthetic set."""
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> State:
-        """Make networks, optimisers, accumulators; may fill ``synthetic.images`` in place."""
+        """Make networks, optimisers and accumulators; may fill ``synthetic.images`` in place."""
         ...
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: Any) -> dict[str, Tensor]:
-        """Update ``synthetic.images`` in place once; return named scalars, ``loss`` among them.
+        """Update ``synthetic.images`` in place once and return named scalars, including ``loss``.
 
-        They are sums over classes, which under several processes are this one's; the loop adds them
-        up.
+        The scalars are sums over classes. Under several processes they are sums over the classes of
+        this process, and the loop adds them up.
         """
         ...
 
 
-class NoState:
-    """The state of a method that keeps none."""
+class SavedState:
+    """Base class of a state that is a dataclass: saves and restores its fields.
+
+    A field that has a ``state_dict`` (a network, an optimiser) is saved by it; a tensor or a number
+    is saved as it is.
+
+    Example:
+        >>> @dataclass
+        ... class MyState(SavedState):
+        ...     pixels: PixelSGD
+        ...     count: int
+        ...     rng: Streams  # not saved here: the loop saves the streams
+    """
+
+    not_saved: ClassVar[tuple[str, ...]] = ("rng",)  # names of fields that need no saving
 
     def state_dict(self) -> dict[str, Any]:
-        """Return an empty dict."""
-        return {}
+        """Return the saved fields by name."""
+        return {
+            name: value.state_dict() if hasattr(value, "state_dict") else value
+            for name, value in self._saved().items()
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore nothing."""
+        """Restore what :meth:`state_dict` returned; tensors keep the device of the current ones."""
+        for name, current in self._saved().items():
+            if hasattr(current, "load_state_dict"):
+                current.load_state_dict(state[name])
+            else:
+                saved = state[name]
+                setattr(
+                    self, name, saved.to(current.device) if isinstance(current, Tensor) else saved
+                )
+
+    def _saved(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in self.not_saved}
+
+
+class NoState(SavedState):
+    """State of a method that has none."""

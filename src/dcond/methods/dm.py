@@ -1,60 +1,57 @@
 """DM: distribution matching."""
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor
 
 from dcond.augment import DiffAug
-from dcond.errors import whole_number
-from dcond.matching.batches import decoded_by_class, image_gradient, real_by_class, siamese_augment
+from dcond.matching.batches import image_gradient, real_by_class, siamese_views
 from dcond.matching.engine import Engine
 from dcond.matching.feature_matching import ClassFeatureMatching
-from dcond.matching.moments import mean_distance
+from dcond.matching.mmd import mean_distance
+from dcond.methods.base import SavedState
 from dcond.models import Network, Recipe
 from dcond.rng import Streams
-from dcond.training.image_optim import PixelSGD, check_pixel_settings
+from dcond.settings import Momentum, PositiveFloat, PositiveInt, settings
+from dcond.training.image_optim import PixelBox, PixelSGD, Space
 from dcond.types import RealData, SyntheticSet
 
 
 @dataclass
-class DMState:
-    """The network, its features and the pixel optimiser between two steps."""
+class DMState(SavedState):
+    """The random network, its features and the optimiser of the images."""
+
+    not_saved: ClassVar = ("network", "features", "rng")  # the network is redrawn in every step
 
     network: Network
     features: ClassFeatureMatching
     pixels: PixelSGD
     rng: Streams
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what must be saved: the network is drawn anew in every step."""
-        return {"pixels": self.pixels.state_dict()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned."""
-        self.pixels.load_state_dict(state["pixels"])
-
-
-@dataclass(frozen=True, kw_only=True)
+@settings
 class DM:
-    """Match the mean feature of every class under a new random network in every step.
+    """Match the mean feature of every class, with a new random network in every step.
 
     L = Σ_c ‖ mean φ(A_ω(B_c)) - mean φ(A_ω(S_c)) ‖²
 
     Paper: Zhao and Bilen, Dataset condensation with distribution matching, arXiv 2110.04181,
-    equation 6. Code: github VICO-UoE/DatasetCondensation, main_DM.py. Differs: all classes go
-    through the network together (the loss is the same sum), any ipc, images kept in [0, 1] by
-    default.
+    equation 6. Code: github VICO-UoE/DatasetCondensation, main_DM.py. Differs: all classes pass
+    through the network together (the loss is the same sum), any ipc, images are projected to [0, 1]
+    by default.
 
     Args:
         network: recipe of φ; the random networks are never trained.
         engine: how features are computed.
         augment: Siamese augmentation; None for none.
         steps: image updates.
-        lr, momentum: of the images, in units of ``space``.
+        lr: learning rate of the images, in units of ``space``.
+        momentum: momentum of the images.
         batch_real: real images per class and step.
         factor: multi-formation factor.
-        space, pixel_box: see :class:`~dcond.training.image_optim.PixelSGD`.
+        space: units of ``lr``, see :class:`~dcond.training.image_optim.PixelSGD`.
+        pixel_box: "project" keeps the images in [0, 1], "free" does not.
     """
 
     shares_classes: ClassVar = True
@@ -62,39 +59,29 @@ class DM:
     network: Recipe
     engine: Engine
     augment: DiffAug | None
-    steps: int
-    lr: float
-    momentum: float = 0.5
-    batch_real: int = 256
-    factor: int = 1
-    space: str = "normalised"
-    pixel_box: str = "project"
-
-    def __post_init__(self) -> None:
-        check_pixel_settings(self.lr, self.momentum, self.space, self.pixel_box)
-        for name in ("steps", "batch_real", "factor"):
-            whole_number(f"method.{name}", getattr(self, name))
+    steps: PositiveInt
+    lr: PositiveFloat
+    momentum: Momentum = 0.5
+    batch_real: PositiveInt = 256
+    factor: PositiveInt = 1
+    space: Space = "normalised"
+    pixel_box: PixelBox = "project"
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> DMState:
-        """Make a network and the pixel optimiser."""
+        """Make the network and the optimiser of the images."""
         network = self.network.build(real.spec, rng.networks, real.device).requires_grad_(False)
-        features = self.engine.features(
-            network, real.spec, self.steps * len(real.class_names) * self.batch_real
-        )
+        passes = self.steps * len(real.class_names) * self.batch_real
+        features = self.engine.features(network, real.spec, passes)
         return DMState(network, features, PixelSGD.of(self, synthetic), rng)
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: DMState) -> dict[str, Tensor]:
-        """Do one update of all classes."""
-        rng = state.rng
-        self.network.reset(state.network, real.spec, rng.networks)  # a new random φ
-        batch = real_by_class(real, self.batch_real, rng.real)  # B_c
-        images = real.spec.normalise(decoded_by_class(synthetic))  # S_c
-        batch, images = siamese_augment(
-            self.augment, batch, images, rng.augmentation
-        )  # ω per class
-        losses, towards = state.features.match(batch, images, mean_distance)
-        state.pixels.step(
-            image_gradient(synthetic, images, towards)
-        )  # through augmentation and decoding
+        """Update the images of all classes once."""
+        self.network.reset(state.network, real.spec, state.rng.networks)  # a new random φ
+        batch = real_by_class(real, self.batch_real, state.rng.real)  # B_c
+        views, images = siamese_views(
+            self.augment, batch, synthetic, state.rng
+        )  # A_ω(B_c), A_ω(S_c)
+        losses, gradient = state.features.match(views, images, mean_distance)  # L_c, ∂L/∂A_ω(S)
+        state.pixels.step(image_gradient(synthetic, images, gradient))
         state.pixels.project()
         return {"loss": losses.sum()}

@@ -1,1 +1,1 @@
-"""Training networks: one step, several networks jointly, schedules; and the optimiser of the images."""
+"""Training of networks: steps, joint training, schedules; and the optimiser of the images."""

@@ -1,15 +1,15 @@
-"""Networks that learn real images together while a method condenses, and the alignment of their features."""
+"""Joint training of several networks on real images, with an alignment of their features."""
 
 import copy
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from dcond.augment import DiffAug
 from dcond.device import to_device
-from dcond.matching.alignment import Alignment
+from dcond.matching.alignment import Alignment, Axis
 from dcond.matching.gradients import trained
 from dcond.models import ConvNet, Network, Pool, Recipe
 from dcond.rng import Streams, seeded_globals
@@ -18,19 +18,21 @@ from dcond.types import RealData
 
 
 class Learners:
-    """The networks of a pool, each trained by SGD with its own rate, and what aligns their features, by Adam.
+    """The networks of a pool, trained by SGD, and the alignment of their features, trained by Adam.
+
+    Each network has its own learning rate.
 
     Args:
-        pool: the networks.
-        real: the images they will see.
-        rng: draws their weights.
-        form: of the distillation, see :class:`~dcond.matching.alignment.Alignment`; "none" for no
-            alignment, as with one network.
-        axis: of the mixing softmax, ditto.
-        lr_alignment: of Adam on P and M.
-        frozen_convnet: train nothing of a ConvNet but its head, and keep that when its other
-            weights are drawn anew: the fault of HMDC's public code, whose optimiser holds layers
-            that the forward no longer uses.
+        pool: recipes of the networks.
+        real: the data set.
+        rng: random streams; the weights are drawn from them.
+        form: form of the distillation, see :class:`~dcond.matching.alignment.Alignment`; "none" for
+            no alignment. A single network never has one.
+        axis: axis of the mixing softmax, see there.
+        lr_alignment: learning rate of Adam on P and M.
+        frozen_convnet: train only the head of a ConvNet, and keep it when the other weights are
+            redrawn. This is a fault of HMDC's public code, whose optimiser holds layers that the
+            forward pass no longer uses.
     """
 
     networks: list[Network]
@@ -42,30 +44,26 @@ class Learners:
         real: RealData,
         rng: Streams,
         *,
-        form: str,
-        axis: str,
+        form: Literal["mean", "pairwise", "none"],
+        axis: Axis,
         lr_alignment: float,
         frozen_convnet: bool = False,
     ):
         self.recipes = list(pool.networks.values())
-        self.form, self.axis, self.lr_alignment, self.frozen_convnet = (
-            form,
-            axis,
-            lr_alignment,
-            frozen_convnet,
-        )
+        self.form, self.axis = form, axis
+        self.lr_alignment, self.frozen_convnet = lr_alignment, frozen_convnet
         self.networks = [
             recipe.build(real.spec, rng.networks, real.device) for recipe in self.recipes
         ]
         self._start(real, rng)
 
     def renew(self, real: RealData, rng: Streams) -> None:
-        """Start anew: fresh weights in place, a fresh alignment, fresh optimisers."""
+        """Reset the networks in place; make a new alignment and new optimisers."""
         for recipe, network in zip(self.recipes, self.networks, strict=True):
             part = self._trained(recipe, network)
             before = copy.deepcopy(part.state_dict())
             recipe.reset(network, real.spec, rng.networks)
-            if part is not network:  # the public code never resets the head that it trains
+            if part is not network:  # the public code never resets the head
                 part.load_state_dict(before)
         self._start(real, rng)
 
@@ -80,16 +78,16 @@ class Learners:
         cutmix_p: float,
         fast: AbstractContextManager[object],
     ) -> None:
-        """Train all networks jointly on random real images, then the alignment alone for as many steps.
+        """Train all networks jointly on random real images, then the alignment for as many steps.
 
         Args:
-            real: the images.
-            rng: draws them and their augmentation.
-            steps: of each.
+            real: the data set.
+            rng: random streams of the images and their augmentation.
+            steps: steps of each of the two.
             batch: images per step.
-            augment: with parameters per image; None for none.
-            cutmix_p: chance of CutMix per batch.
-            fast: the precision of the forward passes, a context that can be entered again.
+            augment: augmentation, one draw per image; None for none.
+            cutmix_p: probability of CutMix per batch.
+            fast: precision of the forward passes, a reusable context.
         """
 
         def draw() -> TrainingBatch:
@@ -107,11 +105,11 @@ class Learners:
 
     @property
     def modules(self) -> list[nn.Module]:
-        """All that is trained: the networks, and the alignment where there is one."""
+        """All trained modules: the networks, and the alignment if there is one."""
         return [*self.networks, *([] if self.alignment is None else [self.alignment])]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what must be saved."""
+        """Return the states of the networks, the alignment and the optimisers."""
         parts = {"optimiser": self.optimiser, "alignment": self.alignment, "aligner": self.aligner}
         saved = {name: part.state_dict() for name, part in parts.items() if part is not None}
         return {"networks": [network.state_dict() for network in self.networks], **saved}
@@ -140,7 +138,7 @@ class Learners:
 
     @torch.no_grad()
     def _example(self, real: RealData) -> list[Any]:
-        """Return every network's features of one image, for their shapes."""
+        """Return every network's features of one image, as examples of their shapes."""
         image, taps = real.normalised(torch.zeros(1, dtype=torch.long)), []
         for network in self.networks:
             taps.append(network.eval().features(image))
@@ -148,6 +146,6 @@ class Learners:
         return taps
 
     def _trained(self, recipe: Recipe, network: Network) -> nn.Module:
-        """Return what is trained of a network: all of it, or the head of a frozen ConvNet."""
+        """Return the trained part of a network: all of it, or the head of a frozen ConvNet."""
         frozen = self.frozen_convnet and isinstance(recipe, ConvNet)
         return network.get_submodule("head") if frozen else network

@@ -1,4 +1,4 @@
-"""Steps of network training, shared by evaluation, selection and every method that trains in the loop."""
+"""Training steps of networks, shared by evaluation, initialisation and methods."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -28,14 +28,14 @@ def training_step(
     """Do one optimiser step on cross-entropy and return the detached loss.
 
     Args:
-        network: maps images to logits, in the mode the caller wants.
-        optimiser: holds the parameters behind them.
+        network: maps images to logits, in the mode set by the caller.
+        optimiser: optimiser of its parameters.
         images: (n, c, h, w), normalised.
         labels: int64 (n,) or soft float32 (n, k).
-        augment: applied with parameters of its own for every image.
-        cutmix_p: chance that the batch is mixed (CutMix, one box per batch).
-        rng: supplies every draw, on the CPU.
-        soft: labels of another network that take the place of ``labels``.
+        augment: augmentation, one draw per image; None for none.
+        cutmix_p: probability that the batch is mixed (CutMix, one box per batch).
+        rng: CPU generator of all draws.
+        soft: labels of another network that replace ``labels``.
     """
     batch = training_batch(images, labels, augment, cutmix_p, rng)
     if soft is not None:
@@ -49,16 +49,16 @@ def training_step(
 
 @dataclass(frozen=True, eq=False)
 class TrainingBatch:
-    """Augmented images (n, c, h, w), normalised, and their labels, or the two of each mixed image."""
+    """Augmented images (n, c, h, w), normalised, and their labels: two each if they are mixed."""
 
     images: Tensor
     labels: Tensor
     partners: Tensor | None = None
-    weight: float | Tensor = 1.0  # the share of ``labels``
+    weight: float | Tensor = 1.0  # of ``labels`` against ``partners``
     temperature: float = field(default=1.0, kw_only=True)  # T of soft labels
 
     def cross_entropy(self, logits: Tensor) -> Tensor:
-        """Return the mean loss, T²·CE(logits / T, labels): the T² keeps its gradient as large as at T = 1."""
+        """Return the mean of T² · CE(logits / T, labels); T² keeps the scale of the gradients."""
         if self.temperature != 1:
             return self.temperature**2 * F.cross_entropy(logits / self.temperature, self.labels)
         loss = F.cross_entropy(logits, self.labels)
@@ -69,11 +69,11 @@ class TrainingBatch:
 
 @dataclass(frozen=True, eq=False)
 class SoftLabels:
-    """Another network's labels of a batch after its augmentation: softmax(z / T) of that network's logits z.
+    """Labels of augmented batches by another network: softmax(z / T) of its logits z.
 
     Args:
-        logits: maps the images (n, c, h, w) that the student sees to the other network's z (n, k).
-        temperature: T.
+        logits: maps the student's images (n, c, h, w) to the other network's z (n, k).
+        temperature: T > 0.
     """
 
     logits: Callable[[Tensor], Tensor]
@@ -81,7 +81,7 @@ class SoftLabels:
 
     @torch.no_grad()
     def of(self, batch: TrainingBatch) -> TrainingBatch:
-        """Return the batch with these labels (n, k); of r networks' batches, (r, n, k)."""
+        """Return the batch with these labels, (n, k), or (r, n, k) for batches of r networks."""
         images = batch.images
         logits = self.logits(images.flatten(0, -4)).unflatten(0, images.shape[:-3])
         return TrainingBatch(
@@ -110,17 +110,17 @@ def training_batches(
     cutmix_p: float,
     rngs: Sequence[torch.Generator],
 ) -> TrainingBatch:
-    """Augment the batches of r networks: each as :func:`training_batch` does with its own of the r generators.
+    """Augment the batches of r networks, each as :func:`training_batch` does.
 
     Args:
         images: (r, n, c, h, w), normalised.
         labels: int64 (r, n) or soft (r, n, k).
-        augment: as in :func:`training_step`, and so on.
-        cutmix_p: see there.
-        rngs: r of them.
+        augment: as in :func:`training_step`.
+        cutmix_p: as in :func:`training_step`.
+        rngs: r generators, one per network.
 
     Returns:
-        All fields with a first axis r; the weights, (r,), where any of the batches is mixed.
+        A batch whose fields have a first axis r; the weights (r,) if any of the batches is mixed.
     """
     if augment is not None:
         images = augment.per_network(images, rngs)
@@ -146,11 +146,11 @@ def joint_step(
     """Do one optimiser step of several networks on Σ_k cross-entropy_k + L_MD, on the same images.
 
     Args:
-        networks: in the mode the caller wants.
-        optimiser: holds what is trained of them.
-        alignment: of their features, left as it is; None leaves out L_MD.
-        batch: the images and labels.
-        fast: the precision of the forward pass.
+        networks: networks in the mode set by the caller.
+        optimiser: optimiser of their trained parameters.
+        alignment: alignment of their features, not trained here; None for no L_MD.
+        batch: images and labels.
+        fast: precision of the forward pass.
     """
     trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     with fast:
@@ -175,10 +175,10 @@ def alignment_step(
     images: Tensor,
     fast: AbstractContextManager[object],
 ) -> None:
-    """Do one optimiser step of the alignment alone on L_MD; ``fast`` as above.
+    """Do one optimiser step of the alignment on L_MD.
 
-    The networks' weights stay as they are; in train mode batch norm goes on counting, as in HMDC's
-    public code.
+    The networks' weights do not change. In training mode the statistics of batch norm do, as in
+    HMDC's public code.
     """
     with fast:
         with torch.no_grad():

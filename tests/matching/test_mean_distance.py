@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dcond.matching.moments import mean_distance
+from dcond.matching.mmd import mean_distance
 
 GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "dm_loss.npz", allow_pickle=False)
 PRECISION = [(torch.float64, 1e-10), (torch.float32, 1e-5)]
