@@ -1,4 +1,4 @@
-"""What the CSVs of the studies give, and what the tables of the docs say, as the same kind of facts."""
+"""Read the printed tables of the studies and the tables of the docs as comparable facts."""
 
 import re
 from collections import defaultdict
@@ -7,7 +7,7 @@ from pathlib import Path
 
 NETWORKS = ("ConvNet", "MLP", "ResNet", "ViT", "average")
 
-# What the docs call the methods of the studies, where they do not use the study's own names.
+# Names of methods in the docs, if they differ from those of the study.
 METHODS = {
     "shrunken random": "random_decoded",
     "random, shrunken": "random_decoded",
@@ -63,7 +63,7 @@ Facts = dict[Key, str]
 
 
 def rows_of(lines: Iterator[str] | list[str]) -> Iterator[list[list[str]]]:
-    """Yield the Markdown tables of some lines as rows of cells, without the rule below the head."""
+    """Yield the Markdown tables as rows of cells, without the rule below the header."""
     rows: list[list[str]] = []
     for line in [*lines, ""]:
         if line.strip().startswith("|"):
@@ -74,7 +74,7 @@ def rows_of(lines: Iterator[str] | list[str]) -> Iterator[list[list[str]]]:
 
 
 def facts(printed: str) -> Facts:
-    """Return what ``study.py STUDY show`` prints, empty cells left out."""
+    """Return the facts that ``study.py STUDY show`` prints, without empty cells."""
     found = {}
     for (title, *heads), *rows in rows_of(printed.splitlines()):
         for what, *cells in rows:
@@ -87,7 +87,7 @@ def facts(printed: str) -> Facts:
 
 
 def label(text: str, title: str = "") -> dict[str, str]:
-    """Say what a label of a table stands for: a block, a network, a method or two, or nothing known."""
+    """Return the meaning of a label: a block, a network, a method or two, or nothing known."""
     whole = (
         {"block": BLOCKS.get(text, text)}
         if text in BLOCKS or re.fullmatch(r"\w+, ipc \d+", text)
@@ -112,9 +112,9 @@ def label(text: str, title: str = "") -> dict[str, str]:
 
 
 def groups(page: str) -> Iterator[tuple[str, Facts]]:
-    """Yield what each table with intervals says of each block, with words that tell which table it is.
+    """Yield the facts of each table with intervals, per block, with a title for messages.
 
-    A table without a block goes on from the one above it; one without a network means the average.
+    A table without a block continues the one above it; one without a network means the average.
     """
     block = ""
     for (title, *heads), *rows in rows_of(page.splitlines()):
@@ -127,7 +127,9 @@ def groups(page: str) -> Iterator[tuple[str, Facts]]:
             prefix = {"block": column["block"]} if {"block", "network"} <= column.keys() else prefix
             columns.append(prefix | column)
         for name, *cells in rows:
-            for column, cell in zip(columns, cells, strict=False):  # code in a cell may hold a bar
+            for column, cell in zip(
+                columns, cells, strict=False
+            ):  # code in a cell may contain a bar
                 if "±" in cell:
                     place = (
                         {"block": block, "network": "average"}
@@ -142,7 +144,7 @@ def groups(page: str) -> Iterator[tuple[str, Facts]]:
 
 
 def pages(root: Path) -> dict[str, str]:
-    """Return the README and the pages of the docs, but the example reports."""
+    """Return the README and the pages of the docs, without the example reports."""
     files = [
         root / "README.md",
         *sorted((root / "docs").glob("*.md")),
@@ -153,7 +155,7 @@ def pages(root: Path) -> dict[str, str]:
 
 
 def prose(page: str) -> str:
-    """Return a page without its tables and without what commands put out."""
+    """Return a page without its tables and without the output of commands."""
     text = re.sub(
         r"^```.*?^```$|<!-- output -->.*?<!-- end of output -->", "", page, flags=re.M | re.S
     )
