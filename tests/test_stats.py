@@ -1,4 +1,4 @@
-"""Means, spreads and intervals against numpy, scipy and closed forms."""
+"""Means, standard deviations and intervals against numpy, scipy and closed forms."""
 
 import math
 
@@ -22,7 +22,7 @@ def test_mean_std_and_interval(estimate):
     assert estimate.ci95 == pytest.approx((high - low) / 2, rel=1e-12)
 
 
-def test_one_run_has_no_spread():
+def test_one_run_has_no_std_and_no_interval():
     alone = Estimate((0.5,))
     assert (alone.n, alone.mean, alone.std, alone.ci95) == (1, 0.5, None, None)
     assert difference95(alone, FIRST) is None
@@ -30,12 +30,12 @@ def test_one_run_has_no_spread():
     assert not is_ahead(FIRST, Estimate((0.1,)))
 
 
-def test_the_difference_has_welchs_interval():
+def test_the_interval_of_a_difference_is_welchs():
     found = stats.ttest_ind(FIRST.values, SECOND.values, equal_var=False).confidence_interval(0.95)
     assert difference95(FIRST, SECOND) == pytest.approx((found.high - found.low) / 2, rel=1e-10)
 
 
-def test_equal_spreads_have_the_closed_form():
+def test_equal_variances_have_the_closed_form():
     d = 0.01
     one, two = Estimate((0.5 - d, 0.5, 0.5 + d)), Estimate((0.6 - d, 0.6, 0.6 + d))
     assert difference95(one, two) == pytest.approx(
@@ -43,7 +43,7 @@ def test_equal_spreads_have_the_closed_form():
     )  # t of 4
 
 
-def test_ahead_means_by_more_than_the_interval():
+def test_ahead_means_a_difference_above_the_interval():
     far = difference95(FIRST, FIRST)
     base = FIRST.mean
     above = Estimate(tuple(value + 1.01 * far for value in FIRST.values))
@@ -54,7 +54,7 @@ def test_ahead_means_by_more_than_the_interval():
     assert not is_ahead(FIRST, above)
 
 
-def test_runs_without_any_spread():
+def test_runs_without_variance():
     assert difference95(Estimate((0.5, 0.5)), Estimate((0.4, 0.4))) == 0
     assert is_ahead(Estimate((0.5, 0.5)), Estimate((0.4, 0.4)))
     assert not is_ahead(Estimate((0.5, 0.5)), Estimate((0.5, 0.5)))

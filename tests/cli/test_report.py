@@ -1,4 +1,4 @@
-"""``dcond report`` as a user calls it."""
+"""The command ``dcond report``."""
 
 import csv
 import io
@@ -43,7 +43,7 @@ def test_a_table_of_real_runs(condense, run_cli, monkeypatch):
     assert "Loss while condensing" in page
 
 
-def test_out_holds_everything_and_may_be_written_again(study, run_cli, folder):
+def test_out_has_all_files_and_can_be_overwritten(study, run_cli, folder):
     for _ in range(2):
         assert run_cli("report", "sweep", "--out", "out").code == 0
     names = sorted(
@@ -90,7 +90,7 @@ def test_group_by(write_result, run_cli):
     assert line.endswith("Did you mean 'method.steps'?")
 
 
-def test_a_sweep_that_is_running(study, run_cli, folder):
+def test_a_running_sweep(study, run_cli, folder):
     for name in ("a/.hydra", "b"):
         (folder / "sweep" / name).mkdir(parents=True)
     (folder / "sweep" / "b" / "result.json").write_text('{"status": "done", "meth')
@@ -103,7 +103,7 @@ def test_a_sweep_that_is_running(study, run_cli, folder):
     assert "skipped: sweep/foreign/result.json: not a result of dcond\n" in done.out
 
 
-def test_nothing_but_failed_runs_is_a_report_too(condense, run_cli):
+def test_failed_runs_alone_give_a_report(condense, run_cli):
     assert condense("ipc=0", "hydra.run.dir=run").code == 1
     done = run_cli("report", "run", "--out", "out")
     assert (done.code, done.err) == (0, "")
@@ -111,7 +111,7 @@ def test_nothing_but_failed_runs_is_a_report_too(condense, run_cli):
     assert "1 run: 1 failed." in Path("out/index.html").read_text()
 
 
-def test_faults_are_one_line(run_cli, study, folder):
+def test_errors_are_one_line(run_cli, study, folder):
     assert run_cli("report", "nowhere").line == (
         "nowhere does not exist; pass run folders, sweeps, or folders above them."
     )
@@ -124,7 +124,7 @@ def test_faults_are_one_line(run_cli, study, folder):
     assert run_cli("report").code == 2
 
 
-def test_without_matplotlib_the_rest_is_written_and_one_line_says_what_to_install(
+def test_without_matplotlib_the_rest_is_written(
     study, run_cli, monkeypatch, folder
 ):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
@@ -137,7 +137,7 @@ def test_without_matplotlib_the_rest_is_written_and_one_line_says_what_to_instal
     assert "<table>" in Path("out/index.html").read_text()
 
 
-def test_help_tells_by_examples_and_imports_neither_torch_nor_matplotlib():
+def test_help_has_examples_and_imports_neither_torch_nor_matplotlib():
     code = (
         "import sys; from dcond.cli.main import main\n"
         "try:\n    main(['report', '--help'])\nexcept SystemExit:\n    pass\n"

@@ -1,4 +1,4 @@
-"""The sets that tests of the evaluation train on, and the stacks that they make."""
+"""Fixtures of the evaluation's tests: small sets, and the stacks that are made."""
 
 import pytest
 import torch
@@ -19,7 +19,7 @@ def chosen(toy) -> SyntheticSet:
 
 @pytest.fixture
 def stacks(monkeypatch) -> list:
-    """Every stack that is made."""
+    """All stacks that are made."""
     made = []
 
     class Noted(stacked.Stack):
@@ -33,7 +33,7 @@ def stacks(monkeypatch) -> list:
 
 @pytest.fixture
 def sets(toy):
-    """A set for every repeat, in float64."""
+    """Return a set for every repeat, in float64."""
 
     def one(repeat: int) -> SyntheticSet:
         rows = torch.cat([rows[2 * repeat : 2 * repeat + 2] for rows in toy.class_rows])

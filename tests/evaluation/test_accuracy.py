@@ -1,4 +1,4 @@
-"""The accuracy of a network on test images."""
+"""Accuracy of a network on test images."""
 
 import torch
 
@@ -8,7 +8,7 @@ from dcond.rng import generator
 from dcond.types import Split
 
 
-def test_networks_are_tested_in_evaluation_mode_and_in_any_batches(toy):
+def test_networks_are_tested_in_eval_mode_with_any_batch_size(toy):
     network = ConvNet(name="bn", width=8, norm="batch").build(toy.spec, generator(0, "x"))
     network(toy.normalised(torch.arange(40)))  # statistics to go by
     whole = accuracy(network, toy.spec, toy.test, batch=1000)
@@ -18,8 +18,8 @@ def test_networks_are_tested_in_evaluation_mode_and_in_any_batches(toy):
     assert whole == (logits.argmax(1) == toy.test.labels).sum().item() / 60
 
 
-def test_a_network_that_says_nothing_is_right_on_no_image(toy):
-    """The largest of logits that are no numbers would be the first: the share of class 0."""
+def test_non_finite_logits_are_wrong_predictions(toy):
+    """argmax of NaN logits is 0, which would give the share of class 0."""
     test = Split(toy.test.images, torch.zeros_like(toy.test.labels))
     for broken in (float("nan"), float("inf"), -float("inf")):
         logits = torch.zeros(len(test), 3)

@@ -1,4 +1,4 @@
-"""Random baselines: real images, whole or shrunken, another draw in every repeat."""
+"""Random baselines: real images, whole or shrunken, drawn anew in every repeat."""
 
 import pytest
 import torch
@@ -23,7 +23,7 @@ def condensed(toy) -> SyntheticSet:
     )
 
 
-def test_whole_images_are_different_real_ones_of_their_class(toy, condensed):
+def test_stored_images_are_distinct_real_images_of_their_class(toy, condensed):
     got = random_subset(toy, condensed, 0, 0, factor=1)
     assert got.images.shape == (9, 1, 8, 8)
     assert got.labels.tolist() == [
@@ -71,7 +71,7 @@ def test_normalisation_is_that_of_the_condensed_set(toy, condensed):
     assert (got.mean, got.std, got.ipc, got.class_names) == ((0.3,), (0.4,), 3, toy.class_names)
 
 
-def test_every_repeat_seed_and_factor_is_a_draw_of_its_own(toy, condensed):
+def test_every_repeat_seed_and_factor_draws_anew(toy, condensed):
     def draw(seed, repeat):
         return random_subset(toy, condensed, seed, repeat, factor=1).images
 
@@ -80,7 +80,7 @@ def test_every_repeat_seed_and_factor_is_a_draw_of_its_own(toy, condensed):
     assert not torch.equal(draw(0, 0), draw(1, 0))
 
 
-def test_the_global_generator_is_left_alone(toy, condensed):
+def test_the_global_generator_is_unchanged(toy, condensed):
     before = torch.get_rng_state()
     random_subset(toy, condensed, 0, 0, factor=2)
     assert torch.equal(torch.get_rng_state(), before)

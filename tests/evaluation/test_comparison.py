@@ -16,7 +16,7 @@ def found(one, two) -> EvalResult:
 
 
 def test_differences_are_taken_repeat_by_repeat():
-    """Far apart between repeats, alike within: the interval is that of the differences, 0.01 ± 4.303·0.01/√3."""
+    """Large variation between repeats cancels: the interval is 0.01 ± 4.303·0.01/√3."""
     got = compare(
         found((0.20, 0.52, 0.83), (0.5, 0.5, 0.5)), found((0.20, 0.51, 0.81), (0.6, 0.6, 0.6))
     )

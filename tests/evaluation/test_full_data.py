@@ -1,4 +1,4 @@
-"""The whole real set under the protocol: what it trains on, and that its figures are kept for equal settings only."""
+"""The full real set: its images, its results, and what the cache key depends on."""
 
 import json
 from dataclasses import replace
@@ -24,7 +24,7 @@ POOL = Pool(
 
 @pytest.fixture
 def trained(monkeypatch):
-    """Names of the networks that were really trained."""
+    """Names of the networks that were trained."""
     names = []
     evaluate = EvaluationProtocol.evaluate
 
@@ -43,7 +43,7 @@ def test_every_training_image_with_its_label(toy):
     assert (whole.mean, whole.std, whole.factor) == (toy.mean, toy.std, 1)
 
 
-def test_it_is_the_protocol_on_that_set(toy, tmp_path):
+def test_results_are_those_of_the_protocol_on_the_full_set(toy, tmp_path):
     whole = full_training_set(toy)
     found = evaluate_full_data(PROTOCOL, POOL, toy, 3, tmp_path)
     plain = PROTOCOL.evaluate(lambda repeat: whole, POOL, toy.test, 3)
@@ -52,7 +52,7 @@ def test_it_is_the_protocol_on_that_set(toy, tmp_path):
     assert found.protocol == "quick"
 
 
-def test_a_second_time_nothing_is_trained(toy, tmp_path, trained):
+def test_results_are_cached(toy, tmp_path, trained):
     notes = []
     first = evaluate_full_data(PROTOCOL, POOL, toy, 0, tmp_path / "cache")
     assert trained == ["one", "two"]
@@ -63,7 +63,7 @@ def test_a_second_time_nothing_is_trained(toy, tmp_path, trained):
     assert len(list((tmp_path / "cache").glob("full_toy_*.json"))) == 2
 
 
-def test_rates_that_were_searched_are_kept_too(toy, tmp_path):
+def test_searched_rates_are_cached(toy, tmp_path):
     protocol = replace(PROTOCOL, lr="search", search_rates=(0.01, 0.1))
     first = evaluate_full_data(protocol, POOL, toy, 0, tmp_path)
     assert set(first.networks["one"].searched) == {0.01, 0.1}
@@ -79,13 +79,13 @@ def test_rates_that_were_searched_are_kept_too(toy, tmp_path):
         replace(PROTOCOL, repeats=3),
     ],
 )
-def test_another_protocol_is_trained_anew(protocol, toy, tmp_path, trained):
+def test_another_protocol_is_trained_again(protocol, toy, tmp_path, trained):
     evaluate_full_data(PROTOCOL, POOL, toy, 0, tmp_path)
     evaluate_full_data(protocol, POOL, toy, 0, tmp_path)
     assert trained == ["one", "two"] * 2
 
 
-def test_so_is_another_seed_another_network_and_other_data(toy, tmp_path, trained):
+def test_another_seed_network_or_data_set_is_trained_again(toy, tmp_path, trained):
     evaluate_full_data(PROTOCOL, POOL, toy, 0, tmp_path)
     trained.clear()
     evaluate_full_data(PROTOCOL, POOL, toy, 1, tmp_path)
@@ -100,7 +100,7 @@ def test_so_is_another_seed_another_network_and_other_data(toy, tmp_path, traine
     assert trained == ["one", "two"]
 
 
-def test_so_is_a_network_from_a_file_of_other_weights(toy, tmp_path, trained):
+def test_a_network_with_another_weight_file_is_trained_again(toy, tmp_path, trained):
     plain, file = POOL.networks["one"], tmp_path / "w.pt"
     for seed in (1, 2):
         torch.save(plain.build(toy.spec, generator(seed, "x")).state_dict(), file)
@@ -110,7 +110,7 @@ def test_so_is_a_network_from_a_file_of_other_weights(toy, tmp_path, trained):
     assert trained == ["one", "one"]
 
 
-def test_an_augmentation_is_known_by_its_settings(toy, tmp_path, trained):
+def test_augmentations_with_equal_settings_share_an_entry(toy, tmp_path, trained):
     for strength in (0.1, 0.2, 0.1):
         protocol = replace(PROTOCOL, augment=DiffAug(["crop"], crop=strength))
         evaluate_full_data(protocol, Pool(networks={"one": POOL.networks["one"]}), toy, 0, tmp_path)
@@ -118,7 +118,7 @@ def test_an_augmentation_is_known_by_its_settings(toy, tmp_path, trained):
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '{"accuracies": 3}'])
-def test_a_damaged_figure_is_made_again(content, toy, tmp_path, trained):
+def test_a_damaged_entry_is_replaced(content, toy, tmp_path, trained):
     pool = Pool(networks={"one": POOL.networks["one"]})
     first = evaluate_full_data(PROTOCOL, pool, toy, 0, tmp_path)
     (file,) = tmp_path.glob("*.json")
@@ -131,14 +131,14 @@ def test_a_damaged_figure_is_made_again(content, toy, tmp_path, trained):
     assert json.loads(file.read_text())["epochs"] == 1
 
 
-def test_a_figure_that_cannot_be_kept_is_still_given(toy, tmp_path, caplog):
+def test_a_cache_that_cannot_be_written_is_only_a_warning(toy, tmp_path, caplog):
     (tmp_path / "cache").write_text("in the way")
     found = evaluate_full_data(PROTOCOL, POOL, toy, 0, tmp_path / "cache")
     assert len(found.networks) == 2
     assert "cannot cache accuracies on the full data in" in caplog.text
 
 
-def test_a_whole_set_that_does_not_fit_is_refused_with_the_way_out(toy, monkeypatch):
+def test_full_data_that_exceeds_the_memory_is_refused(toy, monkeypatch):
     needed = 3 * 4 * 120 * 64
     monkeypatch.setattr(full_data, "free_bytes", lambda device: needed)
     full_data.check_full_data_fits(toy, "scores.full=true")

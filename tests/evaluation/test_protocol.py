@@ -1,4 +1,4 @@
-"""The evaluation protocol: what it trains, from which seeds, by which schedule, and that the test set is only asked."""
+"""The evaluation protocol: training, seeds, settings, and independence of the test set."""
 
 import json
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ from helpers.watched import evaluate, quick, same, watched
 
 
 def test_the_accuracy_is_that_of_the_last_epoch(toy, chosen):
-    """Re-derived plainly: the network of the stated stream, every epoch a new order, one test at the end."""
+    """Reference: the documented stream, a new order per epoch, one test at the end."""
     recipe = MLP(name="MLP", hidden=(12,), lr=0.05)
     protocol = quick(epochs=7, batch=4, repeats=1, momentum=0.5, weight_decay=0.01)
     got = evaluate(protocol, chosen, toy, recipe, seed=3).networks["MLP"]
@@ -38,13 +38,13 @@ def test_the_accuracy_is_that_of_the_last_epoch(toy, chosen):
     assert got.wall_s > 0
 
 
-def test_training_learns_what_can_be_learnt(toy, chosen):
+def test_training_reaches_high_accuracy(toy, chosen):
     found = evaluate(quick(epochs=60), chosen, toy, ConvNet(name="ConvNet", width=16), watched())
     assert found.average > 0.9
     assert found.wall_s == sum(network.wall_s for network in found.networks.values())
 
 
-def test_every_repeat_asks_for_its_own_set(toy, chosen):
+def test_every_repeat_uses_its_own_set(toy, chosen):
     asked = []
 
     def sets(repeat):
@@ -58,7 +58,7 @@ def test_every_repeat_asks_for_its_own_set(toy, chosen):
     assert notes == ["one 1/3", "one 2/3", "one 3/3", "two 1/3", "two 2/3", "two 3/3"]
 
 
-def test_the_test_labels_change_the_accuracy_and_nothing_else(toy, chosen):
+def test_test_labels_change_only_the_accuracy(toy, chosen):
     recipes, found = [watched(), watched()], []
     wrong = Split(toy.test.images, (toy.test.labels + 1) % 3)
     for recipe, test in zip(recipes, (toy.test, wrong), strict=True):
@@ -69,7 +69,7 @@ def test_the_test_labels_change_the_accuracy_and_nothing_else(toy, chosen):
         assert same(one.state_dict(), other.state_dict())
 
 
-def test_a_set_under_optimisation_is_left_alone(toy, chosen):
+def test_a_set_under_optimisation_is_unchanged(toy, chosen):
     images = chosen.images.clone()
     chosen.images.requires_grad_()
     evaluate(quick(epochs=2), chosen, toy, watched())
@@ -77,7 +77,7 @@ def test_a_set_under_optimisation_is_left_alone(toy, chosen):
     assert torch.equal(chosen.images.detach(), images)
 
 
-def test_soft_labels_that_are_hard_give_the_same_networks(toy, chosen):
+def test_one_hot_labels_give_the_same_networks_as_hard_labels(toy, chosen):
     soft = replace(chosen, labels=F.one_hot(chosen.labels, 3).float())
     for settings in ({}, {"cutmix_p": 1.0}):
         hard, same_ones = (
@@ -103,7 +103,7 @@ def test_a_decoded_set_is_trained_on_decoded(toy, chosen):
 
 
 @pytest.mark.parametrize("stack", [False, True])
-def test_a_network_that_takes_no_cutmix_is_trained_without(stack, toy, chosen, monkeypatch):
+def test_networks_can_disable_cutmix(stack, toy, chosen, monkeypatch):
     chances, draw = [], cutmix.draw
     monkeypatch.setattr(
         cutmix, "draw", lambda shape, p, rng: chances.append(p) or draw(shape, p, rng)
@@ -116,7 +116,7 @@ def test_a_network_that_takes_no_cutmix_is_trained_without(stack, toy, chosen, m
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"epochs": 0}, "evaluation.epochs=0 is out of range; allowed: whole numbers from 1."),
         (
@@ -172,10 +172,10 @@ def test_a_network_that_takes_no_cutmix_is_trained_without(stack, toy, chosen, m
         ),
     ],
 )
-def test_settings_that_cannot_be_are_refused(settings, words):
+def test_invalid_settings_are_refused(settings, message):
     with pytest.raises(ConfigError) as error:
         quick(**settings)
-    assert str(error.value) == words
+    assert str(error.value) == message
 
 
 # --- sets that do not fit
@@ -183,7 +183,7 @@ def test_settings_that_cannot_be_are_refused(settings, words):
 
 
 @pytest.mark.parametrize(
-    ("shape", "names", "words"),
+    ("shape", "names", "difference"),
     [
         ((6, 3, 8, 8), 3, "channels=3, data set 'toy' has 1"),
         ((6, 1, 9, 8), 3, "height=9, data set 'toy' has 8"),
@@ -191,7 +191,7 @@ def test_settings_that_cannot_be_are_refused(settings, words):
         ((6, 1, 8, 8), 2, "classes=2, data set 'toy' has 3"),
     ],
 )
-def test_a_set_of_other_images_or_classes_is_refused_in_words(shape, names, words, toy):
+def test_a_set_with_other_image_size_or_classes_is_refused(shape, names, difference, toy):
     labels = torch.arange(names).repeat_interleave(6 // names)
     stats = (0.5,) * shape[1]
     synthetic = SyntheticSet(
@@ -200,12 +200,12 @@ def test_a_set_of_other_images_or_classes_is_refused_in_words(shape, names, word
     with pytest.raises(DataError) as error:
         check_fits(synthetic, toy)
     assert str(error.value) == (
-        f"the synthetic set has {words}; evaluate it on the data set it was made from (dataset=NAME), with the "
+        f"the synthetic set has {difference}; evaluate it on the data set it was made from (dataset=NAME), with the "
         "same options (dataset.size and the like)."
     )
 
 
-def test_a_set_that_fits_passes(chosen, toy):
+def test_a_matching_set_is_accepted(chosen, toy):
     check_fits(chosen, toy)
 
 

@@ -1,4 +1,4 @@
-"""What is made of accuracies."""
+"""Means and intervals of accuracies."""
 
 import math
 
@@ -44,7 +44,7 @@ def test_a_networks_entry():
     }
 
 
-def test_what_one_repeat_cannot_say_is_null():
+def test_std_and_interval_of_one_repeat_are_null():
     entry = NetworkResult((0.5,), 0.01, 300, 2.5).as_dict()
     assert entry["mean"] == 0.5
     assert entry["std"] is None

@@ -1,4 +1,4 @@
-"""Warnings about sets that were read wrongly, and silence about those that were not."""
+"""Warnings about sets that were read wrongly, and no warning about others."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ def real_rows(toy, read_as="pixels", **settings) -> SyntheticSet:
     )
 
 
-def test_real_images_are_not_odd(toy):
+def test_real_images_give_no_warning(toy):
     assert check_input_statistics(real_rows(toy), toy) is None
     whitening = fit_whitening(toy.train.images)
     assert (
@@ -46,8 +46,8 @@ def test_at_most_a_thousand_real_images_are_read(count, read, toy, monkeypatch):
     assert seen[-1] == read
 
 
-def test_other_test_images_than_the_set_was_made_without(toy):
-    """Other images, other labels, or one image fewer; a set that does not say is not doubted."""
+def test_another_test_split_gives_a_warning(toy):
+    """Other images, other labels, or one image fewer; a set without a record gives no warning."""
     made = replace(real_rows(toy), metadata={"test_images": fingerprint_of_test(toy)})
     assert check_test_split(made, toy) is None
     assert check_test_split(real_rows(toy), replace(toy, test=toy.train)) is None
@@ -61,25 +61,25 @@ def test_other_test_images_than_the_set_was_made_without(toy):
 
 def test_normalised_images_read_as_pixels(toy):
     images = real_rows(toy).dataset().tensors[0]
-    words = check_input_statistics(real_rows(toy, images=images), toy)
-    assert words.startswith("the normalised images have mean -")
-    assert "pass synthetic.normalised=true if they are stored as (x - mean) / std" in words
-    assert words.endswith(".")
+    warning = check_input_statistics(real_rows(toy, images=images), toy)
+    assert warning.startswith("the normalised images have mean -")
+    assert "pass synthetic.normalised=true if they are stored as (x - mean) / std" in warning
+    assert warning.endswith(".")
 
 
 def test_pixels_read_as_normalised(toy):
     images = toy.spec.denormalise(real_rows(toy).images)
-    words = check_input_statistics(real_rows(toy, "normalised", images=images), toy)
-    assert "pass synthetic.normalised=false if they are pixels in [0, 1]" in words
+    warning = check_input_statistics(real_rows(toy, "normalised", images=images), toy)
+    assert "pass synthetic.normalised=false if they are pixels in [0, 1]" in warning
 
 
 def test_pixels_read_as_whitened(toy):
     whitening = fit_whitening(toy.train.images)
     images = whitening.undo(real_rows(toy).dataset().tensors[0] * 4)
-    words = check_input_statistics(
+    warning = check_input_statistics(
         real_rows(toy, "zca", images=images, whitening=whitening, mean=(0.0,), std=(1.0,)), toy
     )
-    assert "omit synthetic.zca=true" in words
+    assert "omit synthetic.zca=true" in warning
 
 
 def found(accuracy: float) -> EvalResult:
@@ -97,19 +97,19 @@ def found(accuracy: float) -> EvalResult:
     ],
 )
 def test_near_chance(ours, random, warns, toy):
-    words = near_chance(
+    warning = near_chance(
         found(ours), None if random is None else found(random), real_rows(toy, "normalised")
     )
-    assert (words is not None) == warns
+    assert (warning is not None) == warns
     if warns:
-        assert words.startswith(
+        assert warning.startswith(
             f"average test accuracy {100 * ours:.1f} % is near chance (33.3 %); the images may have"
         )
-        assert "synthetic.normalised=false" in words
-        assert words.endswith(", or synthetic.factor=2 if each image holds four small ones.")
+        assert "synthetic.normalised=false" in warning
+        assert warning.endswith(", or synthetic.factor=2 if each image holds four small ones.")
 
 
-def test_a_set_that_was_not_imported_has_another_cure(toy):
+def test_a_set_of_dcond_gets_another_hint(toy):
     assert "check that it was made from this data set" in near_chance(
         found(0.3), None, real_rows(toy, "")
     )

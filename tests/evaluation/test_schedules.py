@@ -1,4 +1,4 @@
-"""Schedules of the published protocols: how many epochs, where the rate drops, what an optimiser forgets there."""
+"""Schedules of the published protocols: epochs, milestones, optimisers."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -15,7 +15,7 @@ from helpers.watched import evaluate, quick, same, watched
 
 @dataclass(frozen=True, kw_only=True)
 class Diary(EvaluationProtocol):
-    """Notes the optimiser of every epoch instead of training."""
+    """Records the optimiser of every epoch instead of training."""
 
     pages: ClassVar[list] = []
 
@@ -68,19 +68,19 @@ def test_published_schedules(name, epochs, drops, factor, forgets, diary):
     assert len(pages) == epochs
     rates = [0.01 * factor ** sum(epoch >= drop for drop in drops) for epoch in range(epochs)]
     assert [rate for _, rate in pages] == pytest.approx(rates)
-    kept = {id(optimiser) for optimiser, _ in pages}
-    assert len(kept) == (1 + len(drops) if forgets else 1)  # a new optimiser has no momentum
+    optimisers = {id(optimiser) for optimiser, _ in pages}
+    assert len(optimisers) == (1 + len(drops) if forgets else 1)  # a new optimiser has no momentum
     for drop in drops:
         assert (pages[drop - 1][0] is not pages[drop][0]) == forgets
 
 
 @pytest.mark.parametrize("name", ["dc1000_mnist", "degm1000_mnist"])
-def test_on_mnist_every_image_has_a_family_of_its_own(name):
+def test_on_mnist_every_image_is_augmented_separately(name):
     augment = packaged(name).augment
     assert (augment.ops, augment.family) == (("crop", "scale", "rotate"), "image")
 
 
-def test_ncfm_takes_adamw_at_a_rate_of_its_own(diary):
+def test_ncfm_uses_adamw_and_its_own_rate(diary):
     pages = diary(packaged("ncfm2000"))
     assert len(pages) == 2000
     assert isinstance(pages[0][0], torch.optim.AdamW)
@@ -89,7 +89,7 @@ def test_ncfm_takes_adamw_at_a_rate_of_its_own(diary):
     )
 
 
-def test_momentum_is_forgotten_at_a_drop_only_where_asked(toy, chosen):
+def test_momentum_is_reset_at_a_milestone_only_if_requested(toy, chosen):
     finals = []
     for forget in (True, False):
         recipe = watched()

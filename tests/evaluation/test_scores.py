@@ -68,7 +68,7 @@ def test_per_cent_is_refused():
         hlr(0.8, -0.1)
 
 
-def test_a_score_is_null_where_a_figure_is_missing():
+def test_a_score_with_a_missing_accuracy_is_null():
     assert score({"condensed": 0.5}) == {"ior": None, "hlr": None, "lrs": None, "ars": None}
     some = {"condensed": 0.6, "random": 0.4, "hard_labels": 0.5}
     assert score(some) == {"ior": pytest.approx(0.2), "hlr": None, "lrs": None, "ars": None}
@@ -104,5 +104,5 @@ def test_per_network_and_over_the_pool():
     json.dumps(got, allow_nan=False)
 
 
-def test_no_figure_at_all_is_null():
+def test_no_scores_are_null():
     assert scores({"condensed": found(0.6, 0.4)}) is None

@@ -1,4 +1,4 @@
-"""Learning rates chosen on held-out training data, never on the test set; looks at the test set that choose nothing."""
+"""Learning rates searched on held-out training data; best over epochs on the test set."""
 
 from dataclasses import dataclass, replace
 
@@ -41,7 +41,7 @@ def pool() -> Pool:
 
 
 def test_the_rate_is_the_one_that_did_best_on_the_held_out_images(toy, chosen, pool):
-    """Re-derived: one training per rate, from one start, tested on the held-out images."""
+    """Reference: one training per rate from the same weights, tested on the held-out images."""
     protocol = searching()
     found = protocol.evaluate(lambda r: chosen, pool, toy.test, 0, held_out=hold_out(protocol, toy))
     split, _ = held_out_rows(toy)
@@ -82,8 +82,8 @@ def test_the_test_labels_change_no_choice(toy, chosen, pool):
     assert right.average > 0.8 > 0.2 > other.average
 
 
-def test_every_set_is_searched_by_itself(toy, chosen, pool):
-    """On images of almost no contrast a small rate goes nowhere; on strong ones a large rate goes astray."""
+def test_every_set_is_searched_separately(toy, chosen, pool):
+    """Low-contrast images need a large rate; on high-contrast ones a large rate diverges."""
     protocol = searching(search_rates=(0.001, 100.0))
     flat = replace(chosen, images=chosen.images * 0 + 0.5)
     picks = [
@@ -95,7 +95,7 @@ def test_every_set_is_searched_by_itself(toy, chosen, pool):
     assert picks[0].searched != picks[1].searched
 
 
-def test_a_tie_takes_the_smallest_rate(toy, chosen, pool):
+def test_the_smallest_rate_wins_a_tie(toy, chosen, pool):
     protocol = searching(search_rates=(0.1, 0.05), epochs=60)
     result = protocol.evaluate(
         lambda r: chosen, pool, toy.test, 0, held_out=hold_out(protocol, toy)
@@ -113,7 +113,7 @@ def test_searching_needs_held_out_images(toy, chosen, pool):
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         (
             {"lr": "serch"},
@@ -133,10 +133,10 @@ def test_searching_needs_held_out_images(toy, chosen, pool):
         ),
     ],
 )
-def test_settings_that_cannot_be(settings, words):
+def test_invalid_search_settings_are_refused(settings, message):
     with pytest.raises(ConfigError) as error:
         searching(**settings)
-    assert str(error.value) == words
+    assert str(error.value) == message
 
 
 # --- what is held out
@@ -144,12 +144,12 @@ def test_settings_that_cannot_be(settings, words):
 
 
 def test_a_tenth_of_every_class_the_same_in_every_run(toy):
-    split, kept = held_out_rows(toy)
+    split, rest_rows = held_out_rows(toy)
     assert torch.bincount(split.labels).tolist() == [4, 3, 5]
-    assert len(kept) == 108
+    assert len(rest_rows) == 108
     again, _ = held_out_rows(toy)
     assert torch.equal(split.images, again.images)
-    rest = full_training_set(toy, kept)
+    rest = full_training_set(toy, rest_rows)
     held = {image.numpy().tobytes() for image in split.images}
     assert not held & {image.numpy().tobytes() for image in (rest.images * 255).round().byte()}
 
@@ -157,12 +157,12 @@ def test_a_tenth_of_every_class_the_same_in_every_run(toy):
 def test_at_most_five_thousand():
     labels = torch.arange(3).repeat_interleave(20_000)
     big = Split(torch.zeros(60_000, 1, 1, 1, dtype=torch.uint8), labels)
-    split, kept = held_out_rows(RealData("big", big, big, ("a", "b", "c"), (0.0,), (1.0,)))
+    split, rest_rows = held_out_rows(RealData("big", big, big, ("a", "b", "c"), (0.0,), (1.0,)))
     assert len(split) == HELD_OUT_MAX == 5000
-    assert len(kept) == 55_000
+    assert len(rest_rows) == 55_000
 
 
-def test_a_set_that_contains_the_held_out_images_goes_without_them_meanwhile(toy, chosen, pool):
+def test_the_full_set_excludes_the_held_out_images_during_the_search(toy, chosen, pool):
     asked = []
 
     @dataclass(frozen=True, kw_only=True)
@@ -189,7 +189,7 @@ def test_a_set_that_contains_the_held_out_images_goes_without_them_meanwhile(toy
 # ------------------------------------------------------------------------------------
 
 
-def test_looks_at_the_test_set_change_no_number_and_are_kept_apart(toy, chosen, pool):
+def test_best_over_epochs_changes_no_other_number(toy, chosen, pool):
     settings = {"lr": 0.05, "epochs": 7, "batch": 4, "lr_milestones": (0.5,)}
     never, some, every = (
         searching(**settings, best_every=n).evaluate(lambda r: chosen, pool, toy.test, 0)
@@ -209,7 +209,7 @@ def test_looks_at_the_test_set_change_no_number_and_are_kept_apart(toy, chosen, 
 
 
 def test_the_best_is_that_of_the_epochs(toy, chosen, pool):
-    """With one look, at the end of epoch 2 of 3: the larger of that accuracy and the last."""
+    """Tested after epoch 2 of 3 and at the end: the larger accuracy."""
     short, whole = (
         searching(
             lr=0.05, epochs=epochs, lr_milestones=(), best_every=0 if epochs == 2 else 2
@@ -226,7 +226,7 @@ def test_the_best_is_that_of_the_epochs(toy, chosen, pool):
 
 
 def test_soft_labels_train_by_soft_cross_entropy(toy, chosen):
-    """One step on -Σ y log p, by hand."""
+    """One step on -Σ y log p, computed directly."""
     soft = torch.rand(6, 3, generator=torch.Generator().manual_seed(0)).softmax(1)
     images = chosen.dataset().tensors[0]
     recipe = MLP(name="one", hidden=(12,), lr=0.1)
@@ -241,7 +241,7 @@ def test_soft_labels_train_by_soft_cross_entropy(toy, chosen):
 
 
 @pytest.mark.parametrize("counts", [(1,) * 30, (2, 2)])
-def test_what_cannot_be_held_out_is_told(counts, toy):
+def test_too_few_images_to_hold_out_are_refused(counts, toy):
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts))
     few = replace(toy, train=Split(torch.zeros(len(labels), 1, 8, 8, dtype=torch.uint8), labels))
     with pytest.raises(
@@ -251,8 +251,8 @@ def test_what_cannot_be_held_out_is_told(counts, toy):
         held_out_rows(few)
 
 
-def test_a_rate_that_made_the_network_diverge_is_never_chosen(toy, chosen, pool):
-    """All held-out images are of class 0, which is what the largest of logits that are no numbers would say."""
+def test_a_diverging_rate_is_never_chosen(toy, chosen, pool):
+    """All held-out images are of class 0, which argmax of NaN logits would predict."""
     few = toy.test.labels == 0
     split = Split(toy.test.images[few], toy.test.labels[few])
     protocol = searching(epochs=20, search_rates=(0.0001, 1e30))

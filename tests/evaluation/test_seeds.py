@@ -1,4 +1,4 @@
-"""What a network of an evaluation starts from: its own seed, whatever else is trained, on whatever set."""
+"""Seeds of the networks: independent of the set, of the pool and of other repeats."""
 
 from dataclasses import dataclass, replace
 
@@ -10,7 +10,7 @@ from dcond.models import MLP
 from helpers.watched import evaluate, quick, same, watched
 
 
-def test_repeats_and_networks_start_from_seeds_of_their_own(toy, chosen):
+def test_repeats_and_networks_have_separate_seeds(toy, chosen):
     one, two = watched("one"), watched("two")
     evaluate(quick(), chosen, toy, one, two)
     starts = [start for recipe in (one, two) for _, start in recipe.built]
@@ -18,8 +18,8 @@ def test_repeats_and_networks_start_from_seeds_of_their_own(toy, chosen):
     assert not any(same(starts[i], starts[j]) for i in range(4) for j in range(i))
 
 
-def test_whatever_set_they_train_on_the_networks_of_a_repeat_start_alike(toy, chosen):
-    """Sets are compared in pairs: the same weights, and the same order of images where the sets are of one size."""
+def test_networks_of_a_repeat_start_from_the_same_weights_on_any_set(toy, chosen):
+    """Paired comparison: the same weights, and the same order of images for sets of equal size."""
     other = replace(chosen, images=1 - chosen.images)
     recipes = [watched(), watched()]
     for recipe, synthetic in zip(recipes, (chosen, other), strict=True):
@@ -31,7 +31,7 @@ def test_whatever_set_they_train_on_the_networks_of_a_repeat_start_alike(toy, ch
         assert not same(trained.state_dict(), trained_too.state_dict())
 
 
-def test_the_pool_around_a_network_changes_nothing_for_it(toy, chosen):
+def test_a_network_does_not_depend_on_the_rest_of_the_pool(toy, chosen):
     alone = evaluate(quick(), chosen, toy, watched("one"))
     among = evaluate(quick(), chosen, toy, watched("two"), watched("one"))
     assert alone.networks["one"].accuracies == among.networks["one"].accuracies
@@ -51,7 +51,7 @@ def test_the_seed_decides_everything(toy, chosen):
 
 @dataclass(frozen=True, kw_only=True)
 class Dropping(MLP):
-    """Drops half of its inputs while it learns."""
+    """An MLP with dropout in front."""
 
     def module(self, spec):
         network = super().module(spec)
@@ -59,8 +59,8 @@ class Dropping(MLP):
         return network
 
 
-def test_a_network_that_draws_for_itself_is_repeatable(toy, chosen):
-    """Dropout takes no generator; PyTorch's global one, which it draws from, is left as it was."""
+def test_a_network_with_dropout_is_reproducible(toy, chosen):
+    """Dropout draws from PyTorch's global generator, whose state is restored."""
     found = []
     for seed in (1, 2):
         torch.manual_seed(seed)
@@ -76,7 +76,7 @@ def test_a_network_that_draws_for_itself_is_repeatable(toy, chosen):
     assert len(set(found[0].accuracies)) > 1
 
 
-def test_more_repeats_keep_the_first_ones(toy, chosen):
+def test_more_repeats_leave_the_first_ones_unchanged(toy, chosen):
     few, many = (
         evaluate(quick(repeats=r), chosen, toy, watched()).networks["MLP"].accuracies
         for r in (2, 4)

@@ -1,4 +1,4 @@
-"""Networks spread over processes: every one trained once, by one of them, to what one process finds."""
+"""Trainings distributed over processes give the results of one process."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def synthetic(toy):
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
-def test_turns_go_on_from_row_to_row_so_no_process_does_two_more_than_another(count):
+def test_round_robin_continues_from_row_to_row(count):
     taken = {}
     for rank in range(count):
         with use_group(Ranks(rank, count)):
@@ -40,7 +40,7 @@ def test_turns_go_on_from_row_to_row_so_no_process_does_two_more_than_another(co
 
 
 @pytest.mark.parametrize("lr", [0.01, "search"])
-def test_three_ranks_find_what_one_finds(lr, synthetic, toy):
+def test_three_ranks_give_the_results_of_one(lr, synthetic, toy):
     protocol = EvaluationProtocol(
         name="t",
         epochs=3,
@@ -73,8 +73,8 @@ def test_three_ranks_find_what_one_finds(lr, synthetic, toy):
     assert notes[None] == notes[0] == ["ConvNet 1/2", "ConvNet 2/2", "MLP 1/2", "MLP 2/2"]
 
 
-def test_a_kept_figure_counts_where_rank_0_finds_it(toy, tmp_path):
-    """Another machine may not see its files; both must then do the same."""
+def test_all_ranks_use_the_cache_entry_of_rank_0(toy, tmp_path):
+    """Another machine may not see the file; all ranks must do the same."""
     protocol = EvaluationProtocol(name="t", epochs=1, repeats=2)
 
     def work(rank):

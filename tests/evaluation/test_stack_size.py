@@ -1,4 +1,4 @@
-"""Whether networks are trained at once, and how many, is found out; what cannot be stacked is trained in turn."""
+"""The number of networks that are trained at once, and the fallback to one after another."""
 
 import logging
 from dataclasses import replace
@@ -19,7 +19,7 @@ def test_on_a_cpu_auto_trains_in_turn(sets, toy, stacks):
     assert not stacks
 
 
-def test_sets_of_unlike_sizes_are_trained_on_in_turn(sets, toy, stacks):
+def test_sets_of_different_sizes_are_trained_in_turn(sets, toy, stacks):
     def uneven(repeat):
         one = sets(repeat)
         return replace(one, images=one.images[: 6 - repeat], labels=one.labels[: 6 - repeat])
@@ -30,13 +30,13 @@ def test_sets_of_unlike_sizes_are_trained_on_in_turn(sets, toy, stacks):
 
 
 class Dropping(Recipe):
-    """An MLP with dropout before it."""
+    """An MLP with dropout in front."""
 
     def module(self, spec):
         return nn.Sequential(nn.Dropout(0.5), MLP(name="inner", hidden=(12,)).module(spec))
 
 
-def test_a_network_that_cannot_be_stacked_is_trained_in_turn_and_says_so(sets, toy, stacks, caplog):
+def test_a_network_that_cannot_be_stacked_is_trained_in_turn_with_a_warning(sets, toy, stacks, caplog):
     found, built = train(settings(epochs=1, stack=True), Dropping(name="dropout"), sets, toy)
     assert len(found.accuracies) == 3
     assert len(stacks) == 1
@@ -51,7 +51,7 @@ def trainings(sets, count: int, recipe: Recipe = NETWORKS[1]) -> list[stacked.Tr
     return [stacked.TrainingJob(recipe, sets(r), 0, f"stream/{r}", 0.1) for r in range(count)]
 
 
-def test_what_does_not_fit_in_memory_is_begun_anew_in_smaller_stacks(sets, caplog):
+def test_a_stack_that_exceeds_the_memory_is_halved(sets, caplog):
     tried = []
 
     def training(group):
@@ -75,8 +75,8 @@ def test_one_network_that_fails_alone_fails(sets):
         list(stacked.in_stacks(trainings(sets, 2), 2, training))
 
 
-def test_elsewhere_it_is_measured_once_per_architecture(sets, monkeypatch):
-    """On a stand-in for another device: what is measured is a step's worth of images, in both ways."""
+def test_other_devices_are_timed_once_per_architecture(sets, monkeypatch):
+    """On a stand-in for another device; both ways are timed on one step's images."""
     monkeypatch.setattr(stacked, "_stack_sizes", {})
     tried = []
 
@@ -100,7 +100,7 @@ def test_elsewhere_it_is_measured_once_per_architecture(sets, monkeypatch):
     assert len(tried) == 30
 
 
-def test_a_network_that_cannot_be_stacked_is_found_out_by_measuring(sets, monkeypatch):
+def test_timing_detects_a_network_that_cannot_be_stacked(sets, monkeypatch):
     monkeypatch.setattr(stacked, "_stack_sizes", {})
 
     def briefly(group):
@@ -111,8 +111,8 @@ def test_a_network_that_cannot_be_stacked_is_found_out_by_measuring(sets, monkey
     )
 
 
-def test_what_measures_leaves_the_results_alone(sets, toy, stacks, monkeypatch):
-    """Whatever is measured trains networks of its own; the real ones begin after it."""
+def test_timing_does_not_change_results(sets, toy, stacks, monkeypatch):
+    """Timing trains separate networks before the actual ones."""
     monkeypatch.setattr(stacked, "_stack_sizes", {})
     how = settings(epochs=3)
     wanted, _ = train(replace(how, stack=False), NETWORKS[1], sets, toy)
@@ -128,7 +128,7 @@ def test_what_measures_leaves_the_results_alone(sets, toy, stacks, monkeypatch):
     assert found.accuracies == wanted.accuracies
 
 
-def test_a_word_that_is_no_way_is_refused():
+def test_an_unknown_stack_value_is_refused():
     with pytest.raises(ConfigError) as error:
         settings(stack="always")
     assert (

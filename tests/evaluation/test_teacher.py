@@ -1,4 +1,4 @@
-"""Labels by a teacher: the formula, what it sees, what is kept of it, and that students learn from it."""
+"""Teachers: the loss, the training, the cache, and students that learn from it."""
 
 import math
 from dataclasses import replace
@@ -55,7 +55,7 @@ def test_loss_and_gradient_in_closed_form(temperature):
 
 
 class Noting(nn.Module):
-    """Notes what it sees."""
+    """Records its inputs."""
 
     def __init__(self):
         super().__init__()
@@ -106,10 +106,10 @@ def test_batches_of_several_networks_are_labelled_as_each_alone(chosen):
 # --------------------------------------------------------------------------------------------------
 
 
-def test_it_knows_the_real_images_and_tells_of_itself(teacher):
+def test_the_teacher_is_accurate_and_reports_its_facts(teacher):
     assert teacher.facts["accuracy"] > 0.9
-    told = {"temperature": 4.0, "network": "MLP", "lr": 0.1, "epochs": 8, "seed": 0}
-    assert teacher.facts.items() >= told.items()
+    facts = {"temperature": 4.0, "network": "MLP", "lr": 0.1, "epochs": 8, "seed": 0}
+    assert teacher.facts.items() >= facts.items()
     assert not teacher.network.training
 
 
@@ -117,7 +117,7 @@ def weights(teacher):
     return torch.cat([value.flatten() for value in teacher.network.state_dict().values()])
 
 
-def test_it_is_the_same_wherever_it_is_trained(teacher, toy, tmp_path):
+def test_training_is_deterministic(teacher, toy, tmp_path):
     before = torch.random.get_rng_state()
     assert torch.equal(
         weights(teacher), weights(TEACHER.load_or_train(toy, tmp_path / "elsewhere"))
@@ -130,16 +130,16 @@ def test_it_is_the_same_wherever_it_is_trained(teacher, toy, tmp_path):
 
 @pytest.fixture
 def trained(monkeypatch):
-    """How often a teacher was really trained."""
+    """Teachers that were trained, in order."""
     times = []
     train = Teacher._train
     monkeypatch.setattr(
-        Teacher, "_train", lambda self, *words: times.append(self) or train(self, *words)
+        Teacher, "_train", lambda self, *args: times.append(self) or train(self, *args)
     )
     return times
 
 
-def test_it_is_kept_and_used_again_at_any_temperature(teacher, toy, tmp_path, trained):
+def test_weights_are_cached_for_any_temperature(teacher, toy, tmp_path, trained):
     again = replace(TEACHER, temperature=20.0).load_or_train(toy, tmp_path)
     assert trained == []
     assert torch.equal(weights(again), weights(teacher))
@@ -158,7 +158,7 @@ def test_other_settings_and_other_data_are_another_teacher(teacher, toy, tmp_pat
     assert len(trained) == 4
 
 
-def test_so_is_one_from_a_file_of_other_weights(toy, tmp_path, trained):
+def test_another_weight_file_is_another_teacher(toy, tmp_path, trained):
     file = tmp_path / "w.pt"
     for seed in (1, 2):
         torch.save(NETWORK.build(toy.spec, generator(seed, "x")).state_dict(), file)
@@ -169,7 +169,7 @@ def test_so_is_one_from_a_file_of_other_weights(toy, tmp_path, trained):
     assert len(trained) == 2
 
 
-def test_a_damaged_file_is_made_again(teacher, toy, tmp_path, trained):
+def test_a_damaged_cache_file_is_replaced(teacher, toy, tmp_path, trained):
     (file,) = tmp_path.glob("*")
     for content in (b"", b"PK\x03\x04", file.read_bytes()[:-200]):
         file.write_bytes(content)
@@ -179,13 +179,13 @@ def test_a_damaged_file_is_made_again(teacher, toy, tmp_path, trained):
     assert len(trained) == 4
 
 
-def test_a_teacher_that_cannot_be_kept_still_teaches(toy, tmp_path, caplog):
+def test_a_cache_that_cannot_be_written_is_only_a_warning(toy, tmp_path, caplog):
     (tmp_path / "cache").write_text("in the way")
     assert TEACHER.load_or_train(toy, tmp_path / "cache").facts["accuracy"] > 0.9
     assert "cannot cache the teacher in" in caplog.text
 
 
-def test_one_that_diverges_is_told_and_not_kept(toy, tmp_path):
+def test_a_diverging_teacher_is_an_error_and_not_cached(toy, tmp_path):
     with pytest.raises(DivergedError) as error:
         replace(TEACHER, lr=1e30).load_or_train(toy, tmp_path)
     assert str(error.value) == (
@@ -194,7 +194,7 @@ def test_one_that_diverges_is_told_and_not_kept(toy, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_that_was_kept_diverged_is_made_again(teacher, toy, tmp_path, trained):
+def test_cached_non_finite_weights_are_replaced(teacher, toy, tmp_path, trained):
     (file,) = tmp_path.glob("*")
     content = torch.load(file, weights_only=True)
     next(iter(content["weights"].values())).view(-1)[0] = torch.nan
@@ -203,7 +203,7 @@ def test_one_that_was_kept_diverged_is_made_again(teacher, toy, tmp_path, traine
     assert len(trained) == 1
 
 
-def test_one_that_knows_next_to_nothing_is_told_whenever_it_teaches(toy, tmp_path, caplog):
+def test_a_teacher_near_chance_gives_a_warning_on_every_use(toy, tmp_path, caplog):
     other = replace(
         toy, test=replace(toy.test, labels=(toy.test.labels + 1) % 3)
     )  # of which it knows nothing
@@ -218,7 +218,7 @@ def test_one_that_knows_next_to_nothing_is_told_whenever_it_teaches(toy, tmp_pat
 
 
 @pytest.mark.parametrize("whitened", [False, True])
-def test_images_of_another_normalisation_are_labelled_as_its_own(whitened, teacher, toy, chosen):
+def test_images_with_another_normalisation_get_the_same_labels(whitened, teacher, toy, chosen):
     whitening = fit_whitening(toy.train.images) if whitened else None
     other = replace(chosen, mean=(0.1,), std=(0.7,), whitening=whitening)
     ours, theirs = (
@@ -231,7 +231,7 @@ def test_images_of_another_normalisation_are_labelled_as_its_own(whitened, teach
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("settings", "message"),
     [
         ({"temperature": 0}, "Teacher.temperature=0 is out of range; allowed: numbers above 0."),
         ({"lr": -1.0}, "Teacher.lr=-1.0 is out of range; allowed: numbers above 0, null."),
@@ -246,9 +246,9 @@ def test_images_of_another_normalisation_are_labelled_as_its_own(whitened, teach
         ),
     ],
 )
-def test_bad_values_are_refused(words, message):
+def test_bad_values_are_refused(settings, message):
     with pytest.raises(ConfigError) as error:
-        Teacher(**({"network": NETWORK, "epochs": 1} | words))
+        Teacher(**({"network": NETWORK, "epochs": 1} | settings))
     assert str(error.value) == message
 
 
@@ -256,7 +256,7 @@ def test_bad_values_are_refused(words, message):
 # ---------------------------------------------------------------------------------------------
 
 
-def test_students_learn_from_it_whatever_the_labels_of_the_set(teacher, toy, chosen):
+def test_students_learn_the_teachers_labels_in_place_of_the_sets(teacher, toy, chosen):
     """Also with packed images and a searched rate."""
     wrong = replace(chosen, labels=(chosen.labels + 1) % 3)
     alone = EvaluationProtocol(name="x", epochs=40, repeats=2, lr_milestones=(), lr=0.1)
@@ -269,10 +269,10 @@ def test_students_learn_from_it_whatever_the_labels_of_the_set(teacher, toy, cho
     assert found.as_dict()["teacher"] == teacher.facts
     assert (
         alone.evaluate(lambda repeat: chosen, pool, toy.test, 0, teacher=teacher).teacher is None
-    )  # not asked for
+    )  # the protocol has no teacher
 
 
-def test_it_is_the_same_result_again(teacher, toy, chosen):
+def test_results_are_reproducible(teacher, toy, chosen):
     protocol = EvaluationProtocol(
         name="x", epochs=3, repeats=2, lr_milestones=(), cutmix_p=0.5, teacher=TEACHER
     )
@@ -284,7 +284,7 @@ def test_it_is_the_same_result_again(teacher, toy, chosen):
     assert twice[0].networks["one"].accuracies == twice[1].networks["one"].accuracies
 
 
-def test_a_protocol_without_its_teacher_trained_is_refused(toy, chosen):
+def test_a_missing_trained_teacher_is_refused(toy, chosen):
     protocol = EvaluationProtocol(name="x", epochs=1, teacher=TEACHER)
     with pytest.raises(ConfigError, match="a protocol with a teacher needs a trained one"):
         protocol.evaluate(lambda repeat: chosen, Pool(networks={"one": NETWORK}), toy.test, 0)

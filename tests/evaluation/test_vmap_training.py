@@ -1,4 +1,4 @@
-"""Networks trained at once are those trained in turn: the same streams, the same weights, the same choices."""
+"""Networks trained at once equal those trained one after another."""
 
 from dataclasses import replace
 
@@ -60,12 +60,12 @@ def check_equal(
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda recipe: recipe.name)
-def test_the_networks_are_those_of_one_after_another(network, schedule, sets, toy, stacks):
-    """On a set each, with drops, augmentation and CutMix."""
+def test_stacked_networks_equal_those_trained_in_turn(network, schedule, sets, toy, stacks):
+    """Separate sets, with milestones, augmentation and CutMix."""
     check_equal(settings(cutmix_p=0.5, **SCHEDULES[schedule]), network, sets, toy, stacks)
 
 
-def test_so_they_are_in_float32(sets, toy, stacks):
+def test_stacked_networks_equal_those_trained_in_turn_in_float32(sets, toy, stacks):
     def single(repeat):
         return replace(sets(repeat), images=sets(repeat).images.float())
 
@@ -73,7 +73,7 @@ def test_so_they_are_in_float32(sets, toy, stacks):
     check_equal(how, NETWORKS[0], single, toy, stacks, dtype=torch.float32, tolerance=1e-5)
 
 
-def test_one_set_for_all_with_soft_labels_and_looks_at_the_test_set(sets, toy, stacks):
+def test_a_shared_set_with_soft_labels_and_best_over_epochs(sets, toy, stacks):
     soft = torch.rand(6, 3, generator=generator(0, "soft"), dtype=torch.float64).softmax(1)
     one = replace(sets(0), labels=soft, factor=2)
     how = settings(epochs=10, cutmix_p=0.5, best_every=3, weight_decay=0.01)
@@ -87,14 +87,14 @@ def test_hard_labels_and_plain_images(sets, toy, stacks):
 
 @pytest.fixture
 def teacher(toy, tmp_path):
-    """A teacher in float64, so that what it says of one batch and of several together is the same but for 1e-12."""
+    """A teacher in float64, so that its labels of one batch and of several agree to 1e-12."""
     found = Teacher(network=NETWORKS[1], epochs=2, lr=0.1).load_or_train(toy, tmp_path)
     return replace(found, network=found.network.double())
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_labels_by_a_teacher(schedule, sets, toy, stacks, teacher):
-    """On packed sets, with augmentation and CutMix."""
+    """Packed sets, with augmentation and CutMix."""
     how = settings(
         cutmix_p=0.5, **SCHEDULES[schedule], teacher=Teacher(network=NETWORKS[1], epochs=2)
     )
@@ -124,7 +124,7 @@ def test_rates_searched_on_labels_by_a_teacher(sets, toy, stacks, teacher):
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 def test_a_search_over_rates_is_one_stack(schedule, sets, toy, stacks):
-    """A rate for each network through the drops, all from one start."""
+    """A rate for each network, with milestones, all from the same weights."""
     rates = (0.0001, 0.01, 0.002)
     how = settings(**SCHEDULES[schedule] | {"lr": "search", "search_rates": rates}, repeats=1)
     held_out = hold_out(how, toy)
@@ -139,7 +139,7 @@ def test_a_search_over_rates_is_one_stack(schedule, sets, toy, stacks):
 
 
 def test_every_network_draws_from_its_own_stream():
-    """Batches, one by one and together: what is drawn leaves the generators in the same state."""
+    """Batches drawn alone and together leave the generators in the same state."""
     images, labels = (
         torch.rand(4, 5, 3, 8, 8, generator=generator(0, "x")),
         torch.arange(20).view(4, 5) % 3,

@@ -1,4 +1,4 @@
-"""Read the printed tables of the studies and the tables of the docs as comparable facts."""
+"""Values in the CSV files of the studies and in the tables of the docs, in one form."""
 
 import re
 from collections import defaultdict
@@ -7,7 +7,7 @@ from pathlib import Path
 
 NETWORKS = ("ConvNet", "MLP", "ResNet", "ViT", "average")
 
-# Names of methods in the docs, if they differ from those of the study.
+# Names of the methods in the docs, where they differ from those in the studies.
 METHODS = {
     "shrunken random": "random_decoded",
     "random, shrunken": "random_decoded",
@@ -63,7 +63,7 @@ Facts = dict[Key, str]
 
 
 def rows_of(lines: Iterator[str] | list[str]) -> Iterator[list[list[str]]]:
-    """Yield the Markdown tables as rows of cells, without the rule below the header."""
+    """Yield the Markdown tables of some lines as rows of cells, without the rule below the head."""
     rows: list[list[str]] = []
     for line in [*lines, ""]:
         if line.strip().startswith("|"):
@@ -74,7 +74,7 @@ def rows_of(lines: Iterator[str] | list[str]) -> Iterator[list[list[str]]]:
 
 
 def facts(printed: str) -> Facts:
-    """Return the facts that ``study.py STUDY show`` prints, without empty cells."""
+    """Parse the output of ``study.py STUDY show``, without empty cells."""
     found = {}
     for (title, *heads), *rows in rows_of(printed.splitlines()):
         for what, *cells in rows:
@@ -87,7 +87,7 @@ def facts(printed: str) -> Facts:
 
 
 def label(text: str, title: str = "") -> dict[str, str]:
-    """Return the meaning of a label: a block, a network, a method or two, or nothing known."""
+    """Parse a label of a table: a block, a network, one or two methods, or unknown."""
     whole = (
         {"block": BLOCKS.get(text, text)}
         if text in BLOCKS or re.fullmatch(r"\w+, ipc \d+", text)
@@ -112,9 +112,9 @@ def label(text: str, title: str = "") -> dict[str, str]:
 
 
 def groups(page: str) -> Iterator[tuple[str, Facts]]:
-    """Yield the facts of each table with intervals, per block, with a title for messages.
+    """Yield the values of each block in each table with intervals, with a name for the table.
 
-    A table without a block continues the one above it; one without a network means the average.
+    A table without a block continues the one above it; without a network it holds averages.
     """
     block = ""
     for (title, *heads), *rows in rows_of(page.splitlines()):
@@ -127,9 +127,7 @@ def groups(page: str) -> Iterator[tuple[str, Facts]]:
             prefix = {"block": column["block"]} if {"block", "network"} <= column.keys() else prefix
             columns.append(prefix | column)
         for name, *cells in rows:
-            for column, cell in zip(
-                columns, cells, strict=False
-            ):  # code in a cell may contain a bar
+            for column, cell in zip(columns, cells, strict=False):  # code in a cell may hold a bar
                 if "±" in cell:
                     place = (
                         {"block": block, "network": "average"}
@@ -155,7 +153,7 @@ def pages(root: Path) -> dict[str, str]:
 
 
 def prose(page: str) -> str:
-    """Return a page without its tables and without the output of commands."""
+    """Return a page without its tables and without output of commands."""
     text = re.sub(
         r"^```.*?^```$|<!-- output -->.*?<!-- end of output -->", "", page, flags=re.M | re.S
     )

@@ -1,4 +1,4 @@
-"""Reports of results that a test writes."""
+"""Fixtures: reports of the results that a test writes."""
 
 import pytest
 
@@ -8,11 +8,11 @@ from dcond.report.grouping import build_report
 
 @pytest.fixture
 def report(tmp_path):
-    """Make the report of everything written so far."""
+    """Return a function that builds the report of all results written so far."""
     return lambda *group_by: build_report(collect([tmp_path]), group_by or None)
 
 
 @pytest.fixture
 def names():
-    """Name the rows of a block."""
+    """Return a function that lists the names of a block's rows."""
     return lambda block: [row.name for row in block.rows]

@@ -1,4 +1,4 @@
-"""Finding and reading results: nothing on disk is a reason to stop, and nothing is skipped without a word."""
+"""Finding and reading results; unreadable files are skipped with the reason."""
 
 import errno
 import json
@@ -127,7 +127,7 @@ def test_files_that_are_not_results_are_skipped_with_the_reason(
     assert found.skipped == ((tmp_path / "odd" / "result.json", reason),)
 
 
-def test_a_number_beyond_floats_is_skipped_too(tmp_path):
+def test_a_number_that_overflows_is_skipped(tmp_path):
     text = json.dumps({"status": "done", "method": "dm", "cost": {"steps": 10**400}})
     (tmp_path / "result.json").write_text(text)
     assert len(collect([tmp_path]).skipped) == 1
@@ -155,14 +155,14 @@ def test_a_file_that_cannot_be_read_is_skipped(write_result, tmp_path, monkeypat
     assert [reason for _, reason in collect([tmp_path]).skipped] == ["Permission denied"]
 
 
-def test_letters_that_would_move_the_cursor_are_replaced(write_result, tmp_path):
+def test_control_characters_are_replaced(write_result, tmp_path):
     write_result("run", {"A\x1b[2J": 0.5}, method="d\nm\x07\ud800")
     (run,) = collect([tmp_path]).runs
     assert run.method == "d m\ufffd\ufffd"
     assert list(run.networks) == ["A\ufffd[2J"]
 
 
-def test_nothing_there(tmp_path):
+def test_missing_paths_and_results_are_refused(tmp_path):
     with pytest.raises(ConfigError) as error:
         collect([tmp_path / "no"])
     assert str(error.value) == (

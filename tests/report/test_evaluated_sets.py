@@ -1,4 +1,4 @@
-"""Rows of sets that ``dcond evaluate`` has scored: dcond's own, which other runs made, and those from elsewhere."""
+"""Rows of evaluated sets: those of other runs, and those from elsewhere."""
 
 import pytest
 
@@ -18,8 +18,8 @@ def test_evaluations_of_several_seeds_sets_are_one_row(write_result, report):
     assert (row.name, count(row), marks(row), block.note) == ("dm", "3", "", "")
 
 
-def test_a_set_evaluated_again_is_no_second_sample(write_result, report):
-    """By the run that made it, and twice by itself, from other seeds."""
+def test_repeated_evaluations_of_a_set_are_one_sample(write_result, report):
+    """Evaluated by the run that made it, and twice more with other seeds."""
     write_result("run", {"A": 0.5}, config_sha256="set 0")
     write_result("e0", {"A": 0.6}, source=source(0), seed=5)
     write_result("e1", {"A": 0.7}, source=source(0), seed=6)
@@ -29,8 +29,8 @@ def test_a_set_evaluated_again_is_no_second_sample(write_result, report):
     assert (count(row), marks(row)) == ("2", "")
 
 
-def test_a_set_that_another_run_has_evaluated_lacks_nothing(write_result, report):
-    """Made without an evaluation, or by a run that failed in it; what is counted is sets, not runs."""
+def test_a_set_counts_as_evaluated_whichever_run_did_it(write_result, report):
+    """Sets are counted, not runs: some were made without an evaluation."""
     write_result("run0", config_sha256="set 0", pool=("A",))
     write_result(
         "run1", status="failed", error="disk full", config_sha256="set 1", seed=1, pool=("A",)
@@ -62,7 +62,7 @@ def test_costs_of_condensing_are_those_of_the_run_that_made_the_set(write_result
     assert found == costs | {"evaluate_wall_s": 6.0}
 
 
-def test_a_setting_of_the_sets_making_splits_their_evaluations(write_result, report):
+def test_settings_of_the_run_that_made_a_set_split_rows(write_result, report):
     for seed, lr in enumerate((0.5, 0.5, 2.0)):
         write_result(f"e{seed}", {"A": 0.5}, source=source(seed), settings={"method.lr": lr})
     rows = report().blocks[0].rows
@@ -80,8 +80,8 @@ def test_random_images_count_once_for_each_seed_of_the_evaluation(write_result, 
     assert sorted(random.accuracies["A"].values) == [0.4, 0.5]
 
 
-def test_random_images_of_unlike_normalisation_are_no_one_row(write_result, report):
-    """They are normalised, or whitened, as the set beside them; the whole real set is always as the data set is."""
+def test_random_images_are_split_by_normalisation(write_result, report):
+    """Random images are normalised like the set beside them, the full set like the data set."""
     drawn = {"random": {"A": 0.5}, "random_decoded": {"A": 0.6}, "full": {"A": 0.9}}
     for seed, how in enumerate((None, "zca", "mean=[0.3] std=[0.38]", None)):
         write_result(f"{seed}", {"A": 0.7}, seed=seed, normalisation=how, baselines=drawn, factor=2)
@@ -99,7 +99,7 @@ def test_random_images_of_unlike_normalisation_are_no_one_row(write_result, repo
     }
 
 
-def test_a_teacher_that_is_not_there_is_no_setting(write_result, report):
+def test_a_null_teacher_is_not_a_setting(write_result, report):
     write_result("old", {"A": 0.5})
     write_result("new", {"A": 0.5}, seed=1, settings={"teacher": None})
     write_result("taught", {"A": 0.5}, seed=2, settings={"teacher.temperature": 4.0})
@@ -107,7 +107,7 @@ def test_a_teacher_that_is_not_there_is_no_setting(write_result, report):
 
 
 def elsewhere(path, content=None):
-    """Where a set came from that says nothing of its maker; earlier results do not say what it holds either."""
+    """Return the source of a set whose file does not record how it was made."""
     return {"path": path, "seed": None, "config_sha256": None} | (
         {} if content is None else {"content": content}
     )
@@ -115,7 +115,7 @@ def elsewhere(path, content=None):
 
 @pytest.mark.parametrize("seeds", [[(0,), (1,)], [(0, 1, 2), (0, 1, 2)]])
 @pytest.mark.parametrize("contents", [("aaaaaaaaaaaa", "bbbbbbbbbbbb"), (None, None)])
-def test_sets_from_elsewhere_are_told_apart_whatever_their_seeds(
+def test_external_sets_have_rows_of_their_own_for_any_seeds(
     contents, seeds, write_result, report
 ):
     for name, content, of in zip("AB", contents, seeds, strict=True):
@@ -135,8 +135,8 @@ def test_sets_from_elsewhere_are_told_apart_whatever_their_seeds(
     assert found.merged == ()
 
 
-def test_a_set_from_elsewhere_is_its_content_not_its_place(write_result, report):
-    """Two sets that lay at the same path, and a copy of one of them."""
+def test_external_sets_are_identified_by_content_not_by_path(write_result, report):
+    """Two sets with the same path, and a copy of one of them."""
     places = (
         ("data.pt", "aaaaaaaaaaaa"),
         ("data.pt", "bbbbbbbbbbbb"),
@@ -153,7 +153,7 @@ def test_a_set_from_elsewhere_is_its_content_not_its_place(write_result, report)
     ]
 
 
-def test_one_set_from_elsewhere_needs_no_note_and_two_of_a_file_have_their_numbers(
+def test_several_sets_of_one_file_are_labelled_by_index(
     write_result, report
 ):
     for number, content in enumerate(("aaaaaaaaaaaa", "bbbbbbbbbbbb")):
@@ -164,7 +164,7 @@ def test_one_set_from_elsewhere_needs_no_note_and_two_of_a_file_have_their_numbe
         assert [row.note for row in report().blocks[0].rows] == notes[number]
 
 
-def test_sets_from_elsewhere_that_group_by_merges_are_told(names, write_result, report):
+def test_external_sets_merged_by_group_by_are_reported(names, write_result, report):
     for name in "AB":
         for seed in (0, 1):
             run = {
@@ -180,8 +180,8 @@ def test_sets_from_elsewhere_that_group_by_merges_are_told(names, write_result, 
     ]
 
 
-def test_a_set_that_says_its_seed_alone_counts_by_it(write_result, report):
-    """Made by anybody's program and written by dcond: seeds of one row, each a sample however often evaluated."""
+def test_a_set_with_a_recorded_seed_only_counts_by_it(write_result, report):
+    """Sets with a seed and no configuration: each seed is one sample, however often evaluated."""
     for seed, draws in ((0, 5), (0, 6), (1, 5)):
         known = elsewhere(f"mine/{seed}.safetensors", str(seed) * 12) | {"seed": seed}
         write_result(f"{seed}{draws}", {"A": draws / 10}, source=known, seed=draws, method="mine")
@@ -206,7 +206,7 @@ def test_held_out_accuracies_are_blocks_of_their_own(names, write_result, report
     assert test.family != held_out.family
 
 
-def test_a_set_made_without_the_held_out_images_is_told_from_one_made_with_all(
+def test_a_set_made_without_the_held_out_images_is_marked(
     write_result, report
 ):
     for seed, test_on in enumerate(("held_out", "test")):

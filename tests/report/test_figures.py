@@ -1,4 +1,4 @@
-"""Figures: which there are, what they say, and that their bytes depend on their numbers alone."""
+"""Figures: which are drawn, their texts, and that their bytes depend on the numbers only."""
 
 import io
 import json
@@ -17,7 +17,7 @@ from dcond.report.html import MAX_PIXELS, picture
 
 @pytest.fixture
 def drawn(tmp_path):
-    """Draw everything written so far."""
+    """Return a function that draws all results written so far."""
 
     def draw_all():
         report = build_report(collect([tmp_path]))
@@ -57,7 +57,7 @@ def study(write_result):
 
 
 def words(svg):
-    """Return every text in a figure."""
+    """Return all texts of a figure."""
     return {
         "".join(node.itertext()).strip()
         for node in ElementTree.fromstring(svg).iter()
@@ -93,7 +93,7 @@ def test_the_bytes_depend_on_the_numbers_alone(study, drawn):
     assert not [drawing for drawing in first.values() if "<dc:date>" in drawing.svg]
 
 
-def test_held_out_accuracies_are_called_so(write_result, drawn):
+def test_held_out_accuracies_are_named(write_result, drawn):
     write_result("a", {"A": 0.5}, tested_on="held_out")
     ((name, drawing),) = drawn().items()
     assert name == "networks_digits_quick_held_out"
@@ -101,20 +101,20 @@ def test_held_out_accuracies_are_called_so(write_result, drawn):
     assert "mean held-out accuracy, %" in words(drawing.svg)
 
 
-def test_only_what_there_is_to_show(write_result, drawn):
+def test_empty_figures_are_omitted(write_result, drawn):
     write_result("a", {"A": 0.5})
     assert list(drawn()) == ["networks_digits_quick"]  # one ipc, no cost, no curve
     write_result("b", status="failed", error="x", dataset="mnist")
     assert list(drawn()) == ["networks_digits_quick"]
 
 
-def test_files_of_alike_names_are_told_apart(write_result, drawn):
+def test_equal_file_names_are_numbered(write_result, drawn):
     write_result("a", {"A": 0.5}, dataset="x/y")
     write_result("b", {"A": 0.5}, dataset="x:y")
     assert list(drawn()) == ["networks_x_y_quick", "networks_x_y_quick_2"]
 
 
-def test_odd_names_are_drawn_as_they_are(write_result, drawn):
+def test_special_characters_in_names_are_drawn_literally(write_result, drawn):
     for seed, name in enumerate(("_hidden", "$x_1", "$\\frac{", "<script>&", "素描", "long " * 40)):
         for ipc in (1, 10):
             write_result(f"{seed}{ipc}", {"$A": 0.5, "_B": 0.5}, method=name, ipc=ipc, seed=0)
@@ -145,7 +145,7 @@ def test_without_matplotlib_one_line_says_what_to_install(write_result, drawn, m
     )
 
 
-def test_curves_leave_out_what_cannot_be_read(write_result, tmp_path):
+def test_unreadable_lines_of_a_curve_are_skipped(write_result, tmp_path):
     folder = write_result("a", {"A": 0.5})
     lines = [
         '{"step": 1, "condense/loss": 2.0}',

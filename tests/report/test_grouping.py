@@ -1,4 +1,4 @@
-"""Which runs become one row, what is missing, and what may be printed bold."""
+"""Grouping of runs into rows and blocks, missing runs, and bold."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def test_seeds_make_a_row_and_networks_an_average(write_result, report):
     assert (count(row), marks(row)) == ("3", "")
 
 
-def test_blocks_are_what_may_be_compared(write_result, report):
+def test_blocks_hold_comparable_runs(write_result, report):
     write_result("a", {"A": 0.5})
     write_result("b", {"A": 0.5}, ipc=10)
     write_result("c", {"A": 0.5}, dataset="mnist")
@@ -47,7 +47,7 @@ def test_settings_that_differ_never_merge_and_are_named(names, write_result, rep
     ]
 
 
-def test_a_setting_that_follows_the_ipc_splits_nothing(names, write_result, report):
+def test_a_setting_that_depends_on_the_ipc_splits_nothing(names, write_result, report):
     for ipc in (1, 10):
         for seed in (0, 1):
             write_result(
@@ -56,14 +56,14 @@ def test_a_setting_that_follows_the_ipc_splits_nothing(names, write_result, repo
     assert [names(block) for block in report().blocks] == [["dm"], ["dm"]]
     write_result(
         "other", {"A": 0.5}, ipc=10, settings={"method.lr": 3.0}
-    )  # now it must be told at both
+    )  # now named at both ipc
     assert [names(block) for block in report().blocks] == [
         ["dm (method.lr=1.0)"],
         ["dm (method.lr=3.0)", "dm (method.lr=10.0)"],
     ]
 
 
-def test_below_a_choice_only_what_differs_within_it_is_told():
+def test_settings_below_a_choice_are_compared_within_it():
     mlp = {"model": "mlp", "model.hidden": "128"}
     narrow = {"model": "convnet", "model.width": "8", "model.depth": "3"}
     assert differing_settings([(1, mlp), (1, narrow)]) == ["model"]
@@ -77,14 +77,14 @@ def test_below_a_choice_only_what_differs_within_it_is_told():
     ]
 
 
-def test_below_a_part_that_one_variant_lacks_nothing_is_told():
+def test_settings_below_a_missing_option_are_not_compared():
     plain = {"evaluation.augment": "null"}
     assert differing_settings([(1, plain), (1, {"evaluation.augment.ops": "[]"})]) == [
         "evaluation.augment"
     ]
 
 
-def test_a_network_more_is_told_by_its_name_alone(names, write_result, report):
+def test_an_additional_network_is_described_by_its_name(names, write_result, report):
     vit = {
         "learners.networks.Mine._target_": "dcond.models.ViT",
         "learners.networks.Mine.name": "ViT",
@@ -112,7 +112,7 @@ def test_a_network_more_is_told_by_its_name_alone(names, write_result, report):
     ]
 
 
-def test_group_by_splits_by_what_was_asked_and_says_what_it_merges(names, write_result, report):
+def test_group_by_splits_by_the_named_settings_and_reports_the_others(names, write_result, report):
     write_result("a", {"A": 0.5})
     write_result("b", {"A": 0.6}, settings={"method.lr": 0.5})
     write_result("c", {"A": 0.7}, settings={"method.steps": 20})
@@ -140,8 +140,8 @@ def test_one_configuration_counts_once_the_evaluated_run_first(write_result, rep
     assert (found.repeated, marks(row)) == (3, "")
 
 
-def test_of_one_configurations_runs_the_one_with_more_figures_counts(write_result, report):
-    """Scores and baselines are no part of the configuration: a later run without them takes nothing away."""
+def test_the_repeated_run_with_most_scores_and_baselines_counts(write_result, report):
+    """Scores and baselines are not part of the configuration."""
     same = {"config_sha256": "x"}
     write_result(
         "1", {"A": 0.5}, baselines={"random": {"A": 0.3}}, scores={"ior": 0.2, "hlr": 0.1}, **same
@@ -176,7 +176,7 @@ def test_failed_interrupted_unevaluated_and_missing_runs_are_marked(write_result
     ]
 
 
-def test_a_run_that_failed_before_its_place_was_known_is_in_the_notes(write_result, report):
+def test_a_run_that_failed_early_is_in_the_notes(write_result, report):
     write_result("a", {"A": 0.5})
     folder = write_result("b", status="failed", error="ipc=0 is out of range", ipc=None)
     found = report()
@@ -184,7 +184,7 @@ def test_a_run_that_failed_before_its_place_was_known_is_in_the_notes(write_resu
     assert notes(found) == [f"failed: {folder}: ipc=0 is out of range"]
 
 
-def test_runs_of_several_devices_are_told_apart_in_a_note(write_result, report):
+def test_several_devices_give_a_note(write_result, report):
     write_result("a", {"A": 0.5}, device="cpu", versions={"torch": "2.11"})
     write_result("b", {"A": 0.5}, device="cuda", versions={"torch": "2.11"}, seed=1)
     assert notes(report()) == [
@@ -202,7 +202,7 @@ def test_runs_of_several_devices_are_told_apart_in_a_note(write_result, report):
         ((0.50, 0.50), (0.90,), False),
     ],
 )
-def test_bold_is_what_is_ahead_by_more_than_the_interval(dm, m3d, bold, write_result, report):
+def test_bold_means_ahead_by_more_than_the_interval(dm, m3d, bold, write_result, report):
     for method, values in (("dm", dm), ("m3d", m3d)):
         for seed, value in enumerate(values):
             write_result(f"{method}{seed}", {"A": value, "B": 0.5}, method=method, seed=seed)
@@ -213,15 +213,15 @@ def test_bold_is_what_is_ahead_by_more_than_the_interval(dm, m3d, bold, write_re
 
 
 @pytest.mark.parametrize("third", [(0.10, 0.40, 0.70), (0.10,)])
-def test_bold_is_ahead_of_every_row_not_of_the_next_alone(third, write_result, report):
-    """A row with a lower mean may spread so widely, or be of one seed, that nothing can be said to be ahead of it."""
+def test_bold_means_ahead_of_every_row_not_only_of_the_next(third, write_result, report):
+    """Nothing is ahead of a row with a large variance or with one seed, even if its mean is low."""
     for method, values in (("m3d", (0.60, 0.61, 0.62)), ("dm", (0.50, 0.51, 0.52)), ("idc", third)):
         for seed, value in enumerate(values):
             write_result(f"{method}{seed}", {"A": value}, method=method, seed=seed)
     assert not any(row.best for row in report().blocks[0].rows)
 
 
-def test_a_row_alone_is_not_the_best_of_anything(write_result, report):
+def test_a_single_row_is_never_bold(write_result, report):
     write_result("a", {"A": 0.5})
     write_result("b", {"A": 0.5}, seed=1)
     assert report().blocks[0].rows[0].best == frozenset()
@@ -254,7 +254,7 @@ def test_baselines_compete_a_value_per_seed_and_the_whole_set_does_not(write_res
     assert all(not row.best for name, row in rows.items() if name != "m3d")
 
 
-def test_a_baseline_that_is_level_with_the_best_leaves_nothing_bold(write_result, report):
+def test_a_baseline_level_with_the_best_row_prevents_bold(write_result, report):
     for seed in (0, 1, 2):
         means = {"A": 0.7 + seed / 100}
         write_result(f"{seed}", means, seed=seed, baselines={"random": means})

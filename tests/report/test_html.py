@@ -1,4 +1,4 @@
-"""The page: everything on it, nothing beside it, and no way out of it for what a result says."""
+"""The HTML page: its content, no external resources, and escaped texts."""
 
 import html
 import json
@@ -35,7 +35,7 @@ class Elements(HTMLParser):
 
 @pytest.fixture
 def written(tmp_path):
-    """Make the page of everything written so far."""
+    """Return a function that makes the page of all results written so far."""
 
     def write():
         report = build_report(collect([tmp_path]))
@@ -91,7 +91,7 @@ def test_nothing_is_loaded_and_nothing_runs(study, written):
     assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:" in text
 
 
-def test_names_in_figures_are_unlike_and_each_reference_has_its_own(study, written):
+def test_ids_in_figures_are_unique_and_references_resolve(study, written):
     found = Elements(written()).found
     names = Counter(attributes["id"] for _, attributes in found if "id" in attributes)
     assert [name for name, times in names.items() if times > 1] == []
@@ -104,7 +104,7 @@ def test_names_in_figures_are_unlike_and_each_reference_has_its_own(study, writt
     assert links <= names.keys()
 
 
-def test_what_a_result_says_is_text_wherever_it_stands(write_result, written):
+def test_texts_of_results_are_escaped(write_result, written):
     for ipc in (1, 10):
         for method in (EVIL, "dm"):
             folder = write_result(
@@ -130,7 +130,7 @@ def test_what_a_result_says_is_text_wherever_it_stands(write_result, written):
     assert text.count(html.escape(EVIL)) > 10
 
 
-def test_a_page_without_figures_is_still_one(write_result, tmp_path):
+def test_a_page_without_figures(write_result, tmp_path):
     write_result("a", {"A": 0.5})
     text = page(build_report(collect([tmp_path])))
     assert "<svg" not in text
@@ -162,7 +162,7 @@ def browse(file: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [1280, 500])
-def test_a_real_browser_shows_it_without_a_complaint(width, study, written, tmp_path):
+def test_a_browser_shows_the_page_without_errors(width, study, written, tmp_path):
     file = tmp_path / "index.html"
     text = written()
     file.write_text(text, encoding="utf-8")
@@ -187,7 +187,7 @@ def test_a_real_browser_shows_it_without_a_complaint(width, study, written, tmp_
 
 
 @pytest.mark.slow
-def test_the_browser_would_complain_of_a_script(tmp_path):
+def test_the_browser_reports_script_errors(tmp_path):
     file = tmp_path / "index.html"
     file.write_text(
         "<!DOCTYPE html><title>x</title><script>console.error('seen'); nothing()</script>"

@@ -1,4 +1,4 @@
-"""The terminal, CSV, Markdown and LaTeX: what they say, and that nothing in a result can break out of them."""
+"""Terminal, CSV, Markdown and LaTeX: their content and their escaping."""
 
 import csv
 import io
@@ -86,7 +86,7 @@ def test_bold_on_a_terminal_is_the_best_alone(study):
     assert "\x1b[1m40.0" not in file.getvalue()
 
 
-def test_a_column_wider_than_the_terminal_is_a_part_of_its_own():
+def test_a_column_wider_than_the_terminal_is_a_separate_part():
     sheet = Sheet(
         "title", "caption", ("method", "a" * 60, "b" * 60), ((Cell("dm"), Cell("1"), Cell("2")),)
     )
@@ -117,7 +117,7 @@ def test_a_wide_sheet_becomes_several_that_fit_and_lose_nothing(width):
         assert figure in file.getvalue()
 
 
-def test_an_average_its_interval_and_its_n_are_not_parted():
+def test_average_std_and_n_stay_together():
     columns = ("method", *(f"Network-{index}" for index in range(5)), "average", "std", "n")
     row = tuple(map(Cell, ("dm", *["50.0 ± 1.0"] * 6, "1.2", "3")))
     for width in range(40, 110):
@@ -176,7 +176,7 @@ def test_csv_has_a_line_per_row_and_network(study):
     assert {line["networks"] for line in lines} == {"A B"}
 
 
-def test_csv_says_where_a_method_has_no_accuracy(write_result, tmp_path):
+def test_csv_has_a_line_for_a_method_without_accuracy(write_result, tmp_path):
     write_result("a", status="failed", error="x")
     (line,) = csv.DictReader(io.StringIO(text.as_csv(build_report(collect([tmp_path])))))
     assert (line["method"], line["network"], line["n"], line["mean"], line["failed"]) == (
@@ -217,7 +217,7 @@ def test_latex(study):
 
 @pytest.fixture
 def evil(write_result, tmp_path):
-    """Write runs whose every word is full of letters that mean something in LaTeX; return the report as LaTeX."""
+    """Write runs with LaTeX's special characters in all texts; return the report as LaTeX."""
     for ipc in (1, 10):
         for method in (EVIL, "dm"):
             write_result(
@@ -231,8 +231,8 @@ def evil(write_result, tmp_path):
     return text.latex(*all_sheets(build_report(collect([tmp_path]))))
 
 
-def test_latex_is_well_formed_whatever_a_result_says(evil):
-    """Environments and braces closed in order, every row with as many cells as its table has columns."""
+def test_latex_is_well_formed_for_any_text(evil):
+    """Environments and braces are balanced, and every row has as many cells as columns."""
     opened, columns, rows = [], 0, 0
     for line in evil.splitlines():
         bare = re.sub(
@@ -264,7 +264,7 @@ def test_latex_compiles(evil, tmp_path):
     assert done.returncode == 0, done.stdout[-2000:]
 
 
-def test_markdown_takes_the_meaning_from_every_letter(write_result, tmp_path):
+def test_markdown_escapes_special_characters(write_result, tmp_path):
     write_result("a", {EVIL: 0.5}, method=EVIL, settings={"method.name": EVIL})
     write_result("b", {EVIL: 0.5}, method=EVIL)
     out = text.markdown(*all_sheets(build_report(collect([tmp_path]))))
@@ -275,7 +275,7 @@ def test_markdown_takes_the_meaning_from_every_letter(write_result, tmp_path):
     assert text.escape_markdown("a*b_c`d|e[f]\\g<h>&") == r"a\*b\_c\`d\|e\[f\]\\g&lt;h&gt;&amp;"
 
 
-def test_latex_takes_the_meaning_from_every_letter(write_result, tmp_path):
+def test_latex_escapes_special_characters(write_result, tmp_path):
     assert text.escape_latex("a_b%c$d#e&f{g}\\h~i^j") == (
         r"a\_b\%c\$d\#e\&f\{g\}\textbackslash{}h\textasciitilde{}i\textasciicircum{}j"
     )

@@ -183,7 +183,9 @@ def new_result(cfg: DictConfig, choices: dict[str, Any]) -> "RunResult":
     }
     if reading:
         settings["synthetic"] = reading
-    return RunResult.start(choices=selected_options(affecting, choices), config=settings)
+    options = selected_options(affecting, choices)
+    options.pop("synthetic", None)  # a group with one option
+    return RunResult.start(choices=options, config=settings)
 
 
 def _evaluate(

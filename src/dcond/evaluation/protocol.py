@@ -98,8 +98,8 @@ class EvaluationProtocol(Schedule):
             seed: seed of the run. The networks of repeat r start from the same weights whatever
                 set they are trained on, so results can be compared in pairs.
             progress: called with the network and repeat that just ended.
-            held_out: data to search learning rates on (:func:`~dcond.evaluation.full_data.hold_out`);
-                required if ``lr`` is "search".
+            held_out: data to search learning rates on, see
+                :func:`~dcond.evaluation.full_data.hold_out`; required if ``lr`` is "search".
             teacher: the trained teacher (:meth:`Teacher.load_or_train`); required if the protocol
                 has a teacher.
 

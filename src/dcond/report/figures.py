@@ -132,11 +132,9 @@ def draw(report: Report, curves: Sequence[Curve] = ()) -> list[Drawing]:
     with _style():
         for index, blocks in enumerate(report.families):
             for name, title, figure in _family_figures(blocks, curves):
-                unique = next(
-                    each
-                    for i in itertools.count(1)
-                    if (each := name if i == 1 else f"{name}_{i}") not in names
-                )
+                unique, number = name, 1
+                while unique in names:
+                    unique, number = f"{name}_{number + 1}", number + 1
                 names.add(unique)
                 png, svg = _save(figure, "png"), _save(figure, "svg").decode()
                 drawings.append(Drawing(unique, title, index, png, svg))
@@ -333,9 +331,7 @@ def _heat_map(blocks: list[Block]) -> "Figure | None":
     panels = [(block, rows) for block, rows in panels if rows]
     if not panels:
         return None
-    values = [
-        100 * each.mean for _, rows in panels for row in rows for each in row.accuracies.values()
-    ]
+    values = [_mean(row, name) for _, rows in panels for row in rows for name in row.accuracies]
     low = 10 * math.floor(min(values) / 10)
     high = max(low + 10, 10 * math.ceil(max(values) / 10))
     labels = {row.name: _wrap(row.name, 30) for _, rows in panels for row in rows}
@@ -344,13 +340,7 @@ def _heat_map(blocks: list[Block]) -> "Figure | None":
     height = 1.6 + 0.4 * max(len(rows) for _, rows in panels)
     figure, all_axes = _panels(len(panels), (width, height))
     for axes, (block, rows) in zip(all_axes, panels, strict=True):
-        means = [
-            [
-                100 * row.accuracies[name].mean if name in row.accuracies else math.nan
-                for name in block.networks
-            ]
-            for row in rows
-        ]
+        means = [[_mean(row, name) for name in block.networks] for row in rows]
         mesh = axes.pcolormesh(means, cmap="cividis", vmin=low, vmax=high)
         axes.invert_yaxis()
         networks = [_wrap(name, 20, 1) for name in block.networks]
@@ -364,6 +354,12 @@ def _heat_map(blocks: list[Block]) -> "Figure | None":
         _write_numbers(axes, means, (low + high) / 2)
     figure.colorbar(mesh, ax=all_axes, label=f"mean {_accuracy_name(blocks[0])}, %")
     return figure
+
+
+def _mean(row: Row, network: str) -> float:
+    """Return a mean accuracy in per cent; NaN if there is none."""
+    estimate = row.accuracies.get(network)
+    return math.nan if estimate is None else 100 * estimate.mean
 
 
 def _write_numbers(axes: "Axes", means: list[list[float]], middle: float) -> None:

@@ -259,7 +259,6 @@ def label_external_sets(runs: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
 def _groups(runs: Iterable[RunRecord], group_by: Sequence[str] | None) -> list[Group]:
     """Group runs by key, method and settings; skip those that failed before these were known."""
     runs = [run for run in runs if run.method and run.dataset and run.ipc is not None]
-    extra = {id(run): {"factor": str(run.factor), "device": run.device} for run in runs}
     known = {name for run in runs for name in method_settings(run.settings)}
     for name in group_by or ():
         one_of("--group-by", name, sorted(known | {"factor", "device", "method"}))
@@ -267,7 +266,7 @@ def _groups(runs: Iterable[RunRecord], group_by: Sequence[str] | None) -> list[G
     for run in runs:
         settings = method_settings(run.settings)
         if group_by is not None:
-            settings = extra[id(run)] | settings
+            settings |= {"factor": str(run.factor), "device": run.device} | settings
             settings = {name: settings[name] for name in group_by if name in settings}
         group = Group(_comparison_key(run), run.method, tuple(sorted(settings.items())), [])
         groups.setdefault(group[:3], group).runs.append(run)

@@ -96,8 +96,10 @@ class RunRecord:
         if result.config is None:  # unknown settings: comparable with no other run
             settings = {"folder": _line(folder.name)}
         tested_on = evaluation and evaluation.tested_on
-        costs = {name: cost for name, cost in asdict(result.cost).items() if cost is not None}
-        scores = {name: value for name, value in (result.scores or {}).items() if value is not None}
+        cost, scores = asdict(result.cost), dict(result.scores or {})
+        if result.source is not None:  # the set was condensed by another run
+            cost = {COST_OF_EVALUATION: cost[COST_OF_EVALUATION]}
+        scores.pop("networks", None)
         return cls(
             folder=folder,
             status=result.status,
@@ -121,16 +123,8 @@ class RunRecord:
             baselines={
                 name: _accuracies(found) for name, found in vars(result.baselines).items() if found
             },
-            cost={
-                name: _finite(cost, f"cost.{name}")
-                for name, cost in costs.items()
-                if name == COST_OF_EVALUATION or result.source is None
-            },
-            scores={
-                name: _finite(value, f"scores.{name}")
-                for name, value in scores.items()
-                if name != "networks"
-            },
+            cost=_numbers("cost", cost),
+            scores=_numbers("scores", scores),
             versions={name: _line(value) for name, value in (result.versions or {}).items()},
         )
 
@@ -159,10 +153,13 @@ def _line(value: object) -> str:
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
 
 
-def _finite(value: object, name: str) -> float:
-    if not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{name}={value} is not a finite number")
-    return float(value)
+def _numbers(key: str, values: dict[str, Any]) -> dict[str, float]:
+    """Return the values that are not null; all must be finite."""
+    numbers = {name: value for name, value in values.items() if value is not None}
+    for name, value in numbers.items():
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise ValueError(f"{key}.{_line(name)}={_line(value)} is not a finite number")
+    return numbers
 
 
 def _accuracies(result: EvalResult | None) -> dict[str, float]:
