@@ -48,7 +48,7 @@ class Case:
     """Settings of a process."""
 
     method: str = "dm"
-    kept: str = "disk"  # device; disk: an npz file; folder: image files
+    storage: str = "disk"  # device; disk: an npz file; folder: image files
     images: int = 10_000
     classes: int = 100
     side: int = 32
@@ -57,26 +57,26 @@ class Case:
     def __str__(self) -> str:
         """Return the name of the case in the table."""
         data = f"{self.images} images, {self.classes} classes, {self.side} px"
-        return f"{self.method}, {self.kept}, {data}, ipc {self.ipc}"
+        return f"{self.method}, {self.storage}, {data}, ipc {self.ipc}"
 
 
 BASE = Case()
 CASES = [
     *(
-        replace(BASE, kept=kept, images=images)
-        for kept in ("device", "disk")
+        replace(BASE, storage=storage, images=images)
+        for storage in ("device", "disk")
         for images in (10_000, 100_000)
     ),
     *(replace(BASE, method=method, classes=1000) for method in (*STEPPING, "kmeans", "random")),
     *(replace(BASE, ipc=ipc) for ipc in (10, 50)),
     *(
-        replace(BASE, method=method, kept="folder", classes=40, images=120, side=224)
+        replace(BASE, method=method, storage="folder", classes=40, images=120, side=224)
         for method in ("random", "dm")
     ),
-    replace(BASE, method="random", kept="folder", classes=400, images=1200, side=224),
+    replace(BASE, method="random", storage="folder", classes=400, images=1200, side=224),
     # classes and pixels of Tiny ImageNet, then of ImageNet
     *(replace(BASE, method=method, classes=200, images=20_000, side=64) for method in STEPPING),
-    replace(BASE, kept="folder", classes=1000, images=3000, side=224),
+    replace(BASE, storage="folder", classes=1000, images=3000, side=224),
 ]
 
 
@@ -112,7 +112,7 @@ def write_folder(case: Case, folder: Path) -> None:
 
 def load(case: Case, folder: Path) -> RealData:
     """Load the data of a case."""
-    if case.kept == "folder":
+    if case.storage == "folder":
         settings = {
             "size": case.side,
             "channels": 3,
@@ -120,7 +120,7 @@ def load(case: Case, folder: Path) -> RealData:
             "data_dir": str(folder / "data"),
         }
         return ImageFolder(path=str(folder), keep="disk", **settings).load()
-    return Npz(path=str(folder / "made_up.npz"), keep=case.kept).load()
+    return Npz(path=str(folder / "made_up.npz"), keep=case.storage).load()
 
 
 def build(name: str, network: ConvNet) -> Method:
@@ -178,7 +178,7 @@ def measure(case: Case) -> list[tuple[str, float, str]]:
     """Return the rows of a case: its peak, and the sizes of the real and synthetic images."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        if case.kept == "folder":
+        if case.storage == "folder":
             write_folder(case, folder)
         else:
             write_npz(case, folder / "made_up.npz")
@@ -206,8 +206,8 @@ def main() -> None:
     """Measure every case in a process of its own; with a folder, be that process."""
     torch.set_num_threads(1)
     if len(sys.argv) > 1 and Path(sys.argv[1]).is_dir():
-        folder, method, kept, *numbers = sys.argv[1:]
-        run(Case(method, kept, *map(int, numbers)), Path(folder))
+        folder, method, storage, *numbers = sys.argv[1:]
+        run(Case(method, storage, *map(int, numbers)), Path(folder))
         return
     methods = sys.argv[1:]
     rows: list[tuple[str, float, str]] = []

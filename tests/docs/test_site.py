@@ -1,4 +1,4 @@
-"""The site: built with warnings as errors, and the configuration reference that it makes from ``conf/``."""
+"""The site builds without warnings; the configuration reference is generated from ``conf/``."""
 
 import html.parser
 import re
@@ -49,21 +49,21 @@ def test_the_reference_reads_values_comments_and_defaults(tmp_path):
 
 
 class Links(html.parser.HTMLParser):
-    """Everything that a page loads, and everything it leads to."""
+    """Collect what a page loads and what it links to."""
 
     def __init__(self):
         super().__init__()
         self.loaded: list[str] = []
-        self.led_to: list[str] = []
+        self.linked: list[str] = []
 
     def handle_starttag(self, tag, attrs):
-        found = dict(attrs)
-        if tag in ("script", "img", "iframe") and found.get("src"):
-            self.loaded.append(found["src"])
-        if tag == "link" and found.get("rel") in ("stylesheet", "icon", "preload"):
-            self.loaded.append(found["href"])
-        if tag == "a" and found.get("href"):
-            self.led_to.append(found["href"])
+        values = dict(attrs)
+        if tag in ("script", "img", "iframe") and values.get("src"):
+            self.loaded.append(values["src"])
+        if tag == "link" and values.get("rel") in ("stylesheet", "icon", "preload"):
+            self.loaded.append(values["href"])
+        if tag == "a" and values.get("href"):
+            self.linked.append(values["href"])
 
 
 @pytest.fixture(scope="module")
@@ -79,14 +79,14 @@ def site(tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_it_builds_without_a_warning_loads_nothing_from_elsewhere_and_leads_to_its_own_files(site):
+def test_the_site_builds_loads_nothing_external_and_has_no_dead_links(site):
     pages = list(site.rglob("*.html"))
     assert len(pages) > 20
     for page in pages:
         links = Links()
         links.feed(page.read_text(encoding="utf-8"))
         assert [source for source in links.loaded if re.match(r"(https?:)?//", source)] == []
-        own = (link.partition("#")[0] for link in links.led_to if not re.match(r"[a-z]+:", link))
+        own = (link.partition("#")[0] for link in links.linked if not re.match(r"[a-z]+:", link))
         lost = [
             link
             for link in own

@@ -1,4 +1,4 @@
-"""Every job of every study is a configuration that can be made, and the docs show the figures that its rows hold."""
+"""Every job of every study can be built, and the docs show the figures of its CSV."""
 
 import contextlib
 import csv
@@ -25,11 +25,10 @@ TABLES = [
 ]
 FIGURE = re.compile(
     r"(?<![\d.,])[+-]?\d+(?:\.\d)? ± \d+(?:\.\d)?(?![\d.]*\d)"
-)  # two decimals are of other figures
+)  # figures with two decimals are not from studies
 
-# What stands in no table of docs/. The differences on digits and over the inner epochs are in the
-# text.
-LEFT_OUT = {
+# Figures in no table of docs/; differences on digits and over inner epochs are in the text.
+OMITTED = {
     "selection_dm_m3d": lambda block, what, network: network == "average",
     "gradient_matching": lambda block, what, network: network == "average" and " - " not in what,
     "inner_epochs": lambda block, what, network: " - " in what,
@@ -38,7 +37,7 @@ LEFT_OUT = {
     "hmdc_steps": lambda block, what, network: " - " in what,
     "hmdc_pretrained": lambda block, what, network: what == "hmdc_two - hmdc_convnet",
 }
-OTHER_TABLES = (  # of papers, and beside public code
+OTHER_TABLES = (  # from papers, and comparisons with public code
     "docs/methods/dc.md: ['MNIST'",
     "docs/methods/degm.md: ['MNIST'",
     "docs/methods/dsa.md: ['MNIST'",
@@ -50,19 +49,19 @@ OTHER_TABLES = (  # of papers, and beside public code
 )
 
 
-def given(name: str) -> study_tables.Facts:
-    """Return what ``study.py STUDY show`` prints."""
+def printed_facts(name: str) -> study_tables.Facts:
+    """Return the facts that ``study.py STUDY show`` prints."""
     printed = io.StringIO()
     with contextlib.chdir(ROOT), contextlib.redirect_stdout(printed):
         show(name)
     return study_tables.facts(printed.getvalue())
 
 
-GIVEN = {name: given(name) for name in STUDIES if (ROOT / table(name)).is_file()}
+PRINTED = {name: printed_facts(name) for name in STUDIES if (ROOT / table(name)).is_file()}
 
 
 @pytest.mark.parametrize(("name", "method"), CASES, ids=["-".join(case) for case in CASES])
-def test_a_study_can_be_run(name, method):
+def test_a_study_can_be_built(name, method):
     study = STUDIES[name]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose(
@@ -74,12 +73,12 @@ def test_a_study_can_be_run(name, method):
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_pairs_are_of_the_study(name):
+def test_pairs_are_methods_of_the_study(name):
     assert {method for pair in STUDIES[name].pairs for method in pair} <= set(STUDIES[name].methods)
 
 
-@pytest.mark.parametrize("name", GIVEN)
-def test_every_row_says_when_with_what_and_how(name):
+@pytest.mark.parametrize("name", PRINTED)
+def test_every_row_has_its_date_versions_and_command(name):
     with (ROOT / table(name)).open() as file:
         rows = [*csv.DictReader(file)]
     empty = [(row["command"], field) for row in rows for field in row if not row[field]]
@@ -88,46 +87,46 @@ def test_every_row_says_when_with_what_and_how(name):
 
 
 def missing(name: str) -> set[study_tables.Key]:
-    """Return what the rows of a study give and no table of docs/ shows: the README does not count."""
+    """Return the figures of a study that no table of docs/ shows; the README does not count."""
     shown = {
         key
         for page, _, cells in TABLES
-        if page != "README.md" and cells.items() <= GIVEN[name].items()
+        if page != "README.md" and cells.items() <= PRINTED[name].items()
         for key in cells
     }
     return {
         key
-        for key in GIVEN[name].keys() - shown
-        if not LEFT_OUT.get(name, lambda *key: False)(*key)
+        for key in PRINTED[name].keys() - shown
+        if not OMITTED.get(name, lambda *key: False)(*key)
     }
 
 
-@pytest.mark.parametrize("name", GIVEN)
-def test_the_docs_show_what_the_rows_hold(name):
-    """Every accuracy and every difference, in a table of which no cell differs from the rows of one study."""
+@pytest.mark.parametrize("name", PRINTED)
+def test_the_docs_show_every_figure(name):
+    """Every accuracy and difference is in a table whose cells all agree with one study."""
     assert missing(name) == set()
 
 
-@pytest.mark.parametrize("name", LEFT_OUT)
-def test_what_the_docs_are_known_to_leave_out_they_leave_out(name, monkeypatch):
-    monkeypatch.delitem(LEFT_OUT, name)
+@pytest.mark.parametrize("name", OMITTED)
+def test_omitted_figures_are_still_omitted(name, monkeypatch):
+    monkeypatch.delitem(OMITTED, name)
     assert missing(name)
 
 
-def test_every_table_says_what_the_rows_of_a_study_hold():
-    """Of the README too: row, column and block of each cell; the others quote papers or stand beside public code."""
-    unlike = [
+def test_every_table_agrees_with_a_study():
+    """Check row, column and block of each cell, in the README too; not of OTHER_TABLES."""
+    other = [
         f"{page}: {words}"
         for page, words, cells in TABLES
-        if not any(cells.items() <= own.items() for own in GIVEN.values())
+        if not any(cells.items() <= own.items() for own in PRINTED.values())
     ]
-    assert [table for table in unlike if not table.startswith(OTHER_TABLES)] == []
-    assert len(TABLES) - len(unlike) > 30
+    assert [table for table in other if not table.startswith(OTHER_TABLES)] == []
+    assert len(TABLES) - len(other) > 30
 
 
-def test_what_the_text_says_with_an_interval_is_a_cell_of_a_study():
-    """A signed figure is one of the differences; in whole numbers it is one of them rounded."""
-    cells = [(key, cell) for own in GIVEN.values() for key, cell in own.items()]
+def test_figures_in_the_text_are_cells_of_a_study():
+    """A signed figure is a difference; a figure in whole numbers is a rounded cell."""
+    cells = [(key, cell) for own in PRINTED.values() for key, cell in own.items()]
     known = {cell for _, cell in cells} | {
         cell[1:] for (_, what, _), cell in cells if " - " in what
     }
@@ -136,10 +135,10 @@ def test_what_the_text_says_with_an_interval_is_a_cell_of_a_study():
         for cell in known
         if " ± " in cell
     }
-    said = [
-        (page, found)
+    quoted = [
+        (page, figure)
         for page, text in PAGES.items()
-        for found in FIGURE.findall(study_tables.prose(text))
+        for figure in FIGURE.findall(study_tables.prose(text))
     ]
-    assert len(said) > 30
-    assert [(page, found) for page, found in said if found not in known] == []
+    assert len(quoted) > 30
+    assert [(page, figure) for page, figure in quoted if figure not in known] == []
