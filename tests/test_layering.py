@@ -17,7 +17,7 @@ SOURCE = Path(dcond.__file__).parent
 # "dcond" itself stands for the version.
 LEVELS = [
     {"errors", "log", "memory", "paths", "rng", "stats", "whitening"},
-    {"distributed", "multi_formation", "settings"},
+    {"cache", "distributed", "multi_formation", "settings"},
     {"types"},
     {"device", "measure"},
     {"artefact", "augment", "data", "models"},
