@@ -12,6 +12,7 @@ from dcond.data.prepared import READ_ERRORS
 from dcond.errors import ArtefactError, first_line
 from dcond.paths import file_kind
 
+HOW_TO_SAVE = 'torch.save({"images": x, "labels": y}, FILE)'
 _ERRORS = (*READ_ERRORS, KeyError, AttributeError, TypeError, IndexError, struct.error, MemoryError)
 
 
