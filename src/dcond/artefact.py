@@ -19,7 +19,7 @@ from torch import Tensor
 
 import dcond
 from dcond.errors import ArtefactError
-from dcond.paths import write_atomically
+from dcond.paths import file_kind, write_atomically
 from dcond.types import SyntheticSet
 from dcond.whitening import Whitening, restored
 
@@ -90,9 +90,8 @@ def load(path: Path | str) -> SyntheticSet:
             metadata: dict[str, str] = file.metadata() or {}
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise ArtefactError(
-            f"cannot read {path}: {error}. It is damaged or not a safetensors file."
-        ) from error
+        kind = file_kind(path) or "damaged or not a safetensors file"
+        raise ArtefactError(f"cannot read {path}: {error}; it is {kind}.") from error
     synthetic = _parse(path, metadata, tensors)
     intact = metadata.get(CHECKSUM) == checksum(metadata, tensors)
     _require(intact, path, "content and sha256 checksum differ; copy or create the file again.")

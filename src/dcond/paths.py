@@ -2,10 +2,27 @@
 
 import os
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 _TEMPORARY = ".tmp"
+_KINDS = {
+    b"<!doctype": "an HTML page, not the file that it links to",
+    b"<html": "an HTML page, not the file that it links to",
+    b"version https://git-lfs": "a Git LFS pointer, not the file (run git lfs pull)",
+    b"pk\x03\x04": "a zip archive",
+    b"\x89hdf": "an HDF5 file",
+    b"\x1f\x8b": "a gzip archive, to be unpacked first",
+    b"\x80\x02\x8a": "a pickle, which may run code",
+    b"\x80\x04\x95": "a pickle, which may run code",
+    b"\x80\x05\x95": "a pickle, which may run code",
+    b"\x93numpy": "a .npy array",
+    b"\x89png": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"%pdf": "a PDF document",
+    b"{": "a JSON text",
+}
 
 
 def conf_dir() -> Path:
@@ -70,3 +87,24 @@ def relative_to_cwd(path: Path) -> Path:
     """Return a path relative to the current folder if it lies below it: short enough to print."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
+
+
+def file_kind(path: Path) -> str:
+    """Return the type of a file by its first bytes, for messages; empty if unknown.
+
+    Example:
+        >>> file_kind(Path("half.npz"))
+        'an incomplete zip archive (an interrupted download?)'
+    """
+    try:
+        with path.open("rb") as file:
+            begin = file.read(64)
+    except OSError:
+        return ""
+    if not begin:
+        return "empty"
+    begin = begin.lstrip().lower()
+    kind = next((kind for magic, kind in _KINDS.items() if begin.startswith(magic)), "")
+    if kind == "a zip archive" and not zipfile.is_zipfile(path):
+        return "an incomplete zip archive (an interrupted download?)"
+    return kind

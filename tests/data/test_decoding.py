@@ -66,14 +66,14 @@ def test_pixels_of_unknown_range_are_refused(pixels, words, tmp_path):
     )
 
 
-def test_palette_with_transparency_and_alpha_become_plain_colour(tmp_path):
+def test_transparent_palette_entries_and_pixels_become_the_background(tmp_path):
     palette = Image.new("P", (2, 1))
     palette.putpalette([10, 20, 30, 40, 50, 60])
     palette.putpixel((1, 0), 1)
     real = one_of_each(tmp_path / "p", palette, transparency=bytes([0, 255]))
-    assert real.train.images[0, :, 0, :].T.tolist() == [[10, 20, 30], [40, 50, 60]]
+    assert real.train.images[0, :, 0, :].T.tolist() == [[255, 255, 255], [40, 50, 60]]
     real = one_of_each(tmp_path / "rgba", Image.new("RGBA", (2, 2), (9, 8, 7, 0)))
-    assert real.train.images[0, :, 0, 0].tolist() == [9, 8, 7]
+    assert real.train.images[0, :, 0, 0].tolist() == [255, 255, 255]
 
 
 def test_camera_orientation_is_applied(tmp_path):

@@ -169,7 +169,7 @@ def test_folders_that_hold_nothing_or_too_much(tmp_path, load, known):
     ):
         load(tmp_path)
     (tmp_path / "x.tar").write_bytes(b"")
-    with pytest.raises(ArtefactError, match=r"has an unknown type \(\.tar\); allowed:"):
+    with pytest.raises(ArtefactError, match=r"has an unknown type \(empty\); allowed:"):
         load(tmp_path / "x.tar")
 
 

@@ -18,7 +18,7 @@ from dcond.device import to_device
 
 @dataclass(frozen=True, eq=False)
 class Mix:
-    """One box for a batch, rows [top, bottom) and columns [left, right), and the images' partners."""
+    """One box, rows [top, bottom) and columns [left, right), and the partner of every image."""
 
     partner: Tensor  # (n,), int64 on the CPU: a permutation
     size: tuple[int, int]  # height and width of the images

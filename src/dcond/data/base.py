@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from dcond.data.placement import choose_places, make_split, place_split
-from dcond.data.prepared import Prepared, read_prepared, write_prepared
+from dcond.data.prepared import Prepared, read_prepared, warn_of_classes, write_prepared
 from dcond.data.statistics import LEGACY, Statistics, statistics
 from dcond.errors import require
 from dcond.settings import settings
@@ -70,6 +70,7 @@ class Dataset(ABC):
         mean, std = self.statistics(train, data)
         test = make_split(data.test_images, data.test_labels, test_place)
         splits = place_split(train, train_place, device), place_split(test, test_place, device)
+        warn_of_classes(self.name, data)
         return RealData(self.name, *splits, data.class_names, mean, std)
 
     def statistics(self, train: Split, data: Prepared) -> Statistics:

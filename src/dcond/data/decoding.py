@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
@@ -22,6 +23,7 @@ from dcond.settings import PositiveInt, settings
 Shape = tuple[int, int, int]  # height, width, channels
 Resize = Literal["crop", "squash", "pad"]
 Channels = Literal["auto", 1, 3]
+Level = Annotated[int, Ge(0), Le(255)]
 
 PAD = 128  # mid-grey, as multi-formation pads its cells
 GREY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I")
@@ -54,11 +56,13 @@ class ImageRule:
             both sides; "pad" scales the long side and fills with mid-grey. Bilinear, with a
             low-pass filter when shrinking.
         channels: 1, 3, or "auto": 3 unless every image is grey.
+        background: grey level behind transparent pixels, 0 (black) to 255 (white).
     """
 
     size: PositiveInt | None = None
     resize: Resize = "crop"
     channels: Channels = "auto"
+    background: Level = 255
 
     def decode(self, listing: Listing) -> Prepared:
         """Return both splits of a listing; an image is read when it is indexed.
@@ -97,7 +101,7 @@ class ImageRule:
         Raises:
             DataError: it cannot be read, or has another size by now; the message names it.
         """
-        image = self._resized(_open(file, "L" if shape[2] == 1 else "RGB"))
+        image = self._resized(_open(file, "L" if shape[2] == 1 else "RGB", self.background))
         if image.size != shape[1::-1]:
             width, height = image.size
             raise DataError(
@@ -189,12 +193,12 @@ def _header(file: Path) -> tuple[tuple[int, int], str]:
         raise _unreadable(file, error) from error
 
 
-def _open(file: Path, mode: str) -> Image.Image:
+def _open(file: Path, mode: str, background: int) -> Image.Image:
     """Decode one file, rotated as its EXIF data asks, as "L" or "RGB".
 
     Grey of 12 or 16 bits keeps its upper 8 (Pillow's own conversion would clip it). 32-bit integers
     and floating point are refused, since their range is unknown. Palettes are looked up.
-    Transparency is dropped: a transparent pixel shows the colour stored under it.
+    Transparent pixels show the background.
     """
     try:
         with Image.open(file) as source:
@@ -208,8 +212,9 @@ def _open(file: Path, mode: str) -> Image.Image:
             elif image.mode in ("I", "F"):
                 kind = "floating point" if image.mode == "F" else "32-bit integers"
                 raise ValueError(f"its pixels are {kind}, of unknown range")
-            elif image.mode == "P":  # to RGB, Pillow warns of palettes with transparent colours
-                image = image.convert("RGBA")
+            elif image.has_transparency_data:
+                canvas = Image.new("RGBA", image.size, (*[background] * 3, 255))
+                image = Image.alpha_composite(canvas, image.convert("RGBA"))
             return image.convert(mode)
     except _IMAGE_ERRORS as error:
         raise _unreadable(file, error) from error

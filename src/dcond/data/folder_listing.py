@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 SUFFIXES = {f".{end}" for end in ("png", "jpg", "jpeg", "bmp", "gif", "webp")}
 SUFFIXES |= {f".{end}" for end in ("tif", "tiff", "ppm", "pgm", "pbm")}
+TRAIN = ("train", "training")  # names of splits
+TEST = ("test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation")
 # Tiny ImageNet: test images are in one folder, this file names their classes.
 ANNOTATIONS = "val_annotations.txt"
 
@@ -80,9 +82,11 @@ def list_folder(root: Path, test_fraction: float, split_seed: int) -> Listing:
             f"dataset.path={str(root)!r} is not a folder; give one with train/ and test/, or with "
             "class folders."
         )
-    if not (root / "train").is_dir():
-        if (root / "test").is_dir() or (root / "val").is_dir():
+    train_folder, test_folder = _find(root, TRAIN), _find(root, TEST)
+    if train_folder is None or (test_folder is None and train_folder.name != "train"):
+        if test_folder is not None and test_folder.name in ("test", "val"):
             raise DataError(f"{root} has a test split but no train/ folder; add it.")
+        _check_depth(root)
         files, labels, names = list_classes(root)
         train, test = stratified_split(labels, round(test_fraction * len(files)), split_seed)
         if len(test) == 0:
@@ -90,24 +94,47 @@ def list_folder(root: Path, test_fraction: float, split_seed: int) -> Listing:
                 f"{root} holds {len(files)} images, too few to split; add images or a test/ folder."
             )
         return Listing(files.part(train), labels[train], files.part(test), labels[test], names)
-    train_files, train_labels, names = list_classes(root / "train")
-    test_files, test_labels = _test_split(root, names)
+    train_files, train_labels, names = list_classes(train_folder)
+    test_files, test_labels = _test_split(train_folder, test_folder, names)
     return Listing(train_files, train_labels, test_files, test_labels, _readable_names(root, names))
 
 
-def _test_split(root: Path, names: tuple[str, ...]) -> tuple[Files, NDArray[np.int64]]:
+def _find(root: Path, names: tuple[str, ...]) -> Path | None:
+    """Return the first subfolder of one of these names, in any case; lower case is preferred."""
+    folders = {folder.name.lower(): folder for folder in _subfolders(root)}
+    return next((folders[name] for name in names if name in folders), None)
+
+
+def _check_depth(root: Path) -> None:
+    """Raise :class:`DataError` if class folders, or both splits, are one level further down."""
+    folders = _subfolders(root)
+    for folder in folders:
+        if (_find(folder, TRAIN) and _find(folder, TEST)) or (
+            len(folders) == 1 and _subfolders(folder)
+        ):
+            raise DataError(
+                f"{folder} holds folders itself, so it is not a class of {root}; did you mean "
+                f"dataset.path={folder}?"
+            )
+
+
+def _test_split(
+    train: Path, folder: Path | None, names: tuple[str, ...]
+) -> tuple[Files, NDArray[np.int64]]:
+    root = train.parent
     if (root / "val" / ANNOTATIONS).is_file():
         return _annotated(root / "val", names)  # before test/, which has no labels in that set
-    folder = next((root / name for name in ("test", "val") if (root / name).is_dir()), None)
     if folder is None:
         raise DataError(
             f"{root} has train/ but neither test/ nor val/; add one, or give the class folders: "
-            f"dataset.path={root / 'train'}."
+            f"dataset.path={train}."
         )
+    if folder.name not in ("test", "val"):
+        log.info("%s: %s/ is the test split", root, folder.name)
     files, labels, test_names = list_classes(folder)
     if different := sorted(set(test_names) ^ set(names)):
         raise DataError(
-            f"{root / 'train'} and {folder} must have the same class folders; only one of them "
+            f"{train} and {folder} must have the same class folders; only one of them "
             f"has: {', '.join(different[:5])}{' ...' if len(different) > 5 else ''}."
         )
     return files, labels

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from dcond.cache import cache_file, read_entry, write_entry
 from dcond.data.base import Dataset
-from dcond.data.decoding import Channels, DecodedImages, ImageRule, Resize
+from dcond.data.decoding import Channels, DecodedImages, ImageRule, Level, Resize
 from dcond.data.folder_listing import list_folder
 from dcond.data.prepared import Prepared, write_prepared
 from dcond.data.statistics import Statistics
@@ -37,6 +37,7 @@ class ImageFolder(Dataset):
         size: side in pixels, or None if all images have one size.
         resize: "crop", "squash" or "pad": see :class:`~dcond.data.decoding.ImageRule`.
         channels: 1, 3 or "auto".
+        background: grey level behind transparent pixels, 0 (black) to 255 (white).
         test_fraction: share of the class folders that becomes the test split.
         split_seed: seed of that split.
         data_dir: :meth:`prepare` writes here; mean and std of folders on disk are cached here.
@@ -47,6 +48,7 @@ class ImageFolder(Dataset):
     size: PositiveInt | None = None
     resize: Resize = "crop"
     channels: Channels = "auto"
+    background: Level = 255
     test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2
     split_seed: NonNegativeInt = 0
     data_dir: str = "data"
@@ -54,7 +56,12 @@ class ImageFolder(Dataset):
     def arrays(self) -> Prepared:
         """Return both splits, decoded when they are indexed."""
         listing = list_folder(Path(self.path).expanduser(), self.test_fraction, self.split_seed)
-        rule = ImageRule(size=self.size, resize=self.resize, channels=self.channels)
+        rule = ImageRule(
+            size=self.size,
+            resize=self.resize,
+            channels=self.channels,
+            background=self.background,
+        )
         return rule.decode(listing)
 
     def statistics(self, train: Split, data: Prepared) -> Statistics:

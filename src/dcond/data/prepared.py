@@ -1,5 +1,6 @@
 """The prepared form of a data set: ``<data_dir>/<name>.npz`` with images, labels and names."""
 
+import logging
 import pickle
 import zipfile
 import zlib
@@ -17,13 +18,18 @@ from dcond.data.validate import (
     as_images,
     as_labels,
     check_classes,
+    check_from_zero,
     check_no_class_empty,
+    missing_classes,
 )
 from dcond.errors import DataError
-from dcond.paths import write_atomically
+from dcond.paths import file_kind, write_atomically
+
+log = logging.getLogger(__name__)
 
 NEEDED = ("train_images", "train_labels", "test_images", "test_labels")
 KEYS = (*NEEDED, "class_names", "resize", "source")
+VALIDATION = ("val_images", "val_labels")
 # What numpy and zipfile raise for a file that is damaged or of another format.
 READ_ERRORS = (
     OSError,
@@ -94,7 +100,9 @@ def check_prepared(arrays: dict[str, Any], in_memory: str = MADE_IN_MEMORY) -> P
         )
     train_labels = as_labels(arrays.pop("train_labels"), "train_labels", len(train_images))
     test_labels = as_labels(arrays.pop("test_labels"), "test_labels", len(test_images))
-    class_names = as_class_names(arrays.pop("class_names", None), train_labels)
+    names = arrays.pop("class_names", None)
+    check_from_zero(train_labels, "train_labels", 0 if names is None else len(names))
+    class_names = as_class_names(names, train_labels)
     check_classes(train_labels, "train_labels", class_names)
     check_classes(test_labels, "test_labels", class_names)
     check_no_class_empty(train_labels, class_names)
@@ -106,6 +114,21 @@ def check_prepared(arrays: dict[str, Any], in_memory: str = MADE_IN_MEMORY) -> P
 
 def _text(array: Any) -> str | None:
     return str(array) if array is not None and array.ndim == 0 and array.dtype.kind == "U" else None
+
+
+def warn_of_classes(name: str, data: Prepared) -> None:
+    """Warn of classes without test images, and of classes whose training images are all equal."""
+    if missing := missing_classes(data.test_labels, data.class_names):
+        log.warning("%s: no test image of class %s", name, missing)
+    counts = np.bincount(data.train_labels, minlength=len(data.class_names))
+    order = np.argsort(data.train_labels, kind="stable")
+    for class_name, rows in zip(
+        data.class_names, np.split(order, counts.cumsum()[:-1]), strict=True
+    ):
+        first = data.train_images[rows[:1]]
+        equal = ((data.train_images[rows[i : i + 1]] == first).all() for i in range(1, len(rows)))
+        if len(rows) > 1 and all(equal):  # reads two images of most classes
+            log.warning("%s: all training images of class %r are equal", name, class_name)
 
 
 def read_prepared(path: Path, *, on_disk: bool = False) -> Prepared:
@@ -123,6 +146,13 @@ def read_prepared(path: Path, *, on_disk: bool = False) -> Prepared:
             message names the file.
     """
     arrays, on_disk = read_npz(path, KEYS, DataError, on_disk=on_disk)
+    others = zip_names(path, VALIDATION)
+    if others and not {"test_images", "test_labels"} & arrays.keys():
+        validation, _ = read_npz(path, VALIDATION, DataError)
+        arrays |= {key.replace("val", "test"): array for key, array in validation.items()}
+        log.info("%s: %s are the test split", path, ", ".join(others))
+    elif others:
+        log.info("%s: %s are not used", path, ", ".join(others))
     try:
         return check_prepared(arrays, "" if on_disk else READ_WHOLE)
     except DataError as error:
@@ -146,8 +176,9 @@ def read_npz(
     try:
         if not zipfile.is_zipfile(path):  # numpy would read it as a pickle
             path.stat()
+            kind = file_kind(path)
             raise error(
-                f"{path} is not an npz file, or only the first part of one; write or copy it again."
+                f"{path} is not an npz file{kind and f': it is {kind}'}; write or copy it again."
             )
         images = _images_on_disk(path) if on_disk else {}
         with np.load(path, allow_pickle=False) as loaded:
@@ -160,6 +191,13 @@ def read_npz(
         raise error(
             f"{path} cannot be read as an npz file ({reason}); write or copy it again."
         ) from cause
+
+
+def zip_names(path: Path, keys: tuple[str, ...]) -> list[str]:
+    """Return those of the arrays ``keys`` that an npz file has."""
+    with zipfile.ZipFile(path) as archive:
+        names = archive.namelist()
+    return [key for key in keys if f"{key}.npy" in names]
 
 
 def _array(path: Path, loaded: Any, key: str, error: type[Exception]) -> Any:
@@ -176,9 +214,7 @@ def _array(path: Path, loaded: Any, key: str, error: type[Exception]) -> Any:
 
 def _images_on_disk(path: Path) -> dict[str, Any]:
     """Return the images of both splits, read on demand; empty if either must be read whole."""
-    with zipfile.ZipFile(path) as archive:
-        names = set(archive.namelist())
-    keys = [key for key in NEEDED if key.endswith("images") and f"{key}.npy" in names]
+    keys = zip_names(path, ("train_images", "test_images"))
     images = {key: open_member(path, key) for key in keys}
     return images if len(images) == 2 and all(images.values()) else {}
 

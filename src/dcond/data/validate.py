@@ -82,11 +82,13 @@ def _from_unit_range(array: NDArray[np.generic], what: str) -> NDArray[np.uint8]
 
 
 def as_labels(array: NDArray[np.generic], what: str, count: int) -> NDArray[np.int64]:
-    """Return ``count`` labels as int64 (n,).
+    """Return ``count`` labels, (n,) or (n, 1), as int64 (n,).
 
     Raises:
-        DataError: not one-dimensional, not of an integer type, negative, or not one per image.
+        DataError: another shape, not of an integer type, negative, or not one per image.
     """
+    if array.ndim == 2 and array.shape[1] == 1:  # as MedMNIST stores them
+        array = array[:, 0]
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise DataError(
             f"{what} has type {array.dtype} and shape {array.shape}; allowed: one integer per "
@@ -127,6 +129,15 @@ def as_class_names(
     return tuple(str(name) for name in array)
 
 
+def check_from_zero(labels: NDArray[np.int64], what: str, classes: int) -> None:
+    """Raise :class:`DataError` for labels that count from 1 instead of 0."""
+    low, high = int(labels.min()), int(labels.max())
+    if low == 1 and high == max(classes, len(np.unique(labels))):
+        raise DataError(
+            f"{what} go from 1 to {high}, but labels count from 0; subtract 1 from all labels."
+        )
+
+
 def check_classes(labels: NDArray[np.int64], what: str, class_names: tuple[str, ...]) -> None:
     """Raise :class:`DataError` if a label (not negative) is not an index of a class."""
     classes = len(class_names)
@@ -139,11 +150,16 @@ def check_classes(labels: NDArray[np.int64], what: str, class_names: tuple[str, 
 
 def check_no_class_empty(train_labels: NDArray[np.int64], class_names: tuple[str, ...]) -> None:
     """Raise :class:`DataError` naming the classes without training images."""
-    counts = np.bincount(train_labels, minlength=len(class_names))
-    empty = [f"{name!r} ({label})" for label, name in enumerate(class_names) if counts[label] == 0]
-    if empty:
-        more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
+    if empty := missing_classes(train_labels, class_names):
         raise DataError(
-            f"no training image for class {', '.join(empty[:5])}{more}; add images, or remove the "
-            "class and number the others 0, 1, 2, ..."
+            f"no training image for class {empty}; add images, or remove the class and number the "
+            "others 0, 1, 2, ..."
         )
+
+
+def missing_classes(labels: NDArray[np.int64], class_names: tuple[str, ...]) -> str:
+    """Return the classes without images, at most five by name; empty if there is none."""
+    counts = np.bincount(labels, minlength=len(class_names))
+    empty = [f"{name!r} ({label})" for label, name in enumerate(class_names) if counts[label] == 0]
+    more = f" and {len(empty) - 5} more" if len(empty) > 5 else ""
+    return ", ".join(empty[:5]) + more

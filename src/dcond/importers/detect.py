@@ -6,7 +6,8 @@ from typing import Any, Protocol
 from dcond.errors import ArtefactError
 from dcond.importers import dc, hmdc, idc, image_folder, mtt, npz, tensor_dict
 from dcond.importers.raw_set import RawSet
-from dcond.importers.safe_load import read_tensors
+from dcond.importers.safe_load import HOW_TO_SAVE, read_tensors
+from dcond.paths import file_kind
 
 
 class Layout(Protocol):
@@ -42,6 +43,7 @@ def load_any(path: Path, index: int | None = None) -> RawSet:
     """
     if path.is_dir():
         inside = [path / name for name in USUAL_NAMES if (path / name).is_file()]
+        inside = inside or sorted(path.glob("images_*.pt"))  # MTT saves one per iteration
         if len(inside) > 1:
             raise ArtefactError(
                 f"{path} holds {' and '.join(file.name for file in inside)}; give one of these "
@@ -54,15 +56,19 @@ def load_any(path: Path, index: int | None = None) -> RawSet:
         raise ArtefactError(f"{path} holds no synthetic set; allowed: {ALLOWED}.")
     if path.suffix == ".npz":
         return npz.read(path)
-    if path.suffix not in (".pt", ".pth"):
+    if path.suffix in (".pkl", ".pickle"):
         raise ArtefactError(
-            f"{path} has an unknown type ({path.suffix or 'no suffix'}); allowed: {ALLOWED}."
+            f"{path} is a pickle, which may run code; save the set as {HOW_TO_SAVE}."
         )
+    if path.suffix not in (".pt", ".pth"):
+        kind = file_kind(path) or path.suffix or "no suffix"
+        raise ArtefactError(f"{path} has an unknown type ({kind}); allowed: {ALLOWED}.")
     content = read_tensors(path)
     for layout in TENSOR_LAYOUTS:
         if layout.matches(content):
             return layout.read(path, content, index)
     keys = f" with {', '.join(map(repr, list(content)[:5]))}" if isinstance(content, dict) else ""
     raise ArtefactError(
-        f"{path} holds a {type(content).__name__}{keys}, an unknown layout; allowed: {ALLOWED}."
+        f"{path} holds a {type(content).__name__}{keys}, an unknown layout; allowed: {ALLOWED}; or "
+        f"save it as {HOW_TO_SAVE}."
     )

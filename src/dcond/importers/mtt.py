@@ -2,7 +2,7 @@
 
 Source: github GeorgeCazenavette/mtt-distillation, ``distill.py``; github NUS-HPC-AI-Lab/DATM. Four
 of MTT's nine published settings are ZCA-whitened, the others normalised, and the file does not tell
-which.
+which. ``images_zca_NAME.pt`` holds pixels: the whitening was undone before saving.
 """
 
 import sys
@@ -14,7 +14,7 @@ from torch import Tensor
 from dcond.data.statistics import LEGACY
 from dcond.errors import ArtefactError
 from dcond.importers.raw_set import RawSet
-from dcond.importers.safe_load import read_tensors
+from dcond.importers.safe_load import HOW_TO_SAVE, read_tensors
 
 CONSTANTS = LEGACY | {"cifar100": LEGACY["cifar10"]}  # that code uses CIFAR-10's for both
 
@@ -30,25 +30,27 @@ def read(path: Path, content: Any, index: int | None) -> RawSet:
     Raises:
         ArtefactError: there is no file of labels, or the file of the rate holds something else.
     """
-    beside = path.with_name(path.name.replace("images", "labels", 1))
+    unwhitened = path.name.startswith("images_zca_")
+    stem = path.name.replace("images_zca", "images", 1)
+    beside = path.with_name(stem.replace("images", "labels", 1))
     if beside == path or not beside.is_file():
         expected = "labels_best.pt" if beside == path else beside.name
         raise ArtefactError(
             f"{path} holds one tensor and no labels; expected images_NAME.pt with {expected} "
-            "beside it."
+            f"beside it, or one file: {HOW_TO_SAVE}."
         )
     labels = read_tensors(beside)
     if not isinstance(labels, Tensor):
         raise ArtefactError(
             f"{beside} must hold one tensor of labels; it holds a {type(labels).__name__}."
         )
-    rate = path.with_name(path.name.replace("images", "lr", 1))
+    rate = path.with_name(stem.replace("images", "lr", 1))
     return RawSet(
         "MTT, DATM",
         path,
         content,
         labels,
-        normalised=None,
+        normalised=False if unwhitened else None,
         constants=CONSTANTS,
         learned_lr=_rate(rate) if rate.is_file() else None,
     )

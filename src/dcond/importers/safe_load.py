@@ -10,7 +10,9 @@ import torch
 
 from dcond.data.prepared import READ_ERRORS
 from dcond.errors import ArtefactError, first_line
+from dcond.paths import file_kind
 
+HOW_TO_SAVE = 'torch.save({"images": x, "labels": y}, FILE)'
 _ERRORS = (*READ_ERRORS, KeyError, AttributeError, TypeError, IndexError, struct.error, MemoryError)
 
 
@@ -53,8 +55,10 @@ def read_tensors(path: Path) -> Any:
                 "reads tensors, lists, dicts and numbers only; if you trust the file, open it "
                 "elsewhere and save images and labels as npz."
             ) from error
+        kind = file_kind(path)
+        reason = f"it is {kind}" if kind not in ("", "a zip archive") else first_line(error)[:120]
         raise ArtefactError(
-            f"{path} cannot be read as a torch file ({first_line(error)[:120]}); copy it again."
+            f"{path} cannot be read as a torch file ({reason}); copy it again."
         ) from error
 
 
