@@ -115,9 +115,7 @@ def elsewhere(path, content=None):
 
 @pytest.mark.parametrize("seeds", [[(0,), (1,)], [(0, 1, 2), (0, 1, 2)]])
 @pytest.mark.parametrize("contents", [("aaaaaaaaaaaa", "bbbbbbbbbbbb"), (None, None)])
-def test_external_sets_have_rows_of_their_own_for_any_seeds(
-    contents, seeds, write_result, report
-):
+def test_external_sets_have_rows_of_their_own_for_any_seeds(contents, seeds, write_result, report):
     for name, content, of in zip("AB", contents, seeds, strict=True):
         for seed in of:
             run = {
@@ -153,9 +151,7 @@ def test_external_sets_are_identified_by_content_not_by_path(write_result, repor
     ]
 
 
-def test_several_sets_of_one_file_are_labelled_by_index(
-    write_result, report
-):
+def test_several_sets_of_one_file_are_labelled_by_index(write_result, report):
     for number, content in enumerate(("aaaaaaaaaaaa", "bbbbbbbbbbbb")):
         settings = {"synthetic.index": number}
         run = {"source": elsewhere("dm/res.pt", content), "settings": settings, "method": "res"}
@@ -206,9 +202,7 @@ def test_held_out_accuracies_are_blocks_of_their_own(names, write_result, report
     assert test.family != held_out.family
 
 
-def test_a_set_made_without_the_held_out_images_is_marked(
-    write_result, report
-):
+def test_a_set_made_without_the_held_out_images_is_marked(write_result, report):
     for seed, test_on in enumerate(("held_out", "test")):
         write_result(
             f"e{seed}",

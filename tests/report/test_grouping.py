@@ -54,9 +54,7 @@ def test_a_setting_that_depends_on_the_ipc_splits_nothing(names, write_result, r
                 f"{ipc}{seed}", {"A": 0.5}, ipc=ipc, seed=seed, settings={"method.lr": float(ipc)}
             )
     assert [names(block) for block in report().blocks] == [["dm"], ["dm"]]
-    write_result(
-        "other", {"A": 0.5}, ipc=10, settings={"method.lr": 3.0}
-    )  # now named at both ipc
+    write_result("other", {"A": 0.5}, ipc=10, settings={"method.lr": 3.0})  # now named at both ipc
     assert [names(block) for block in report().blocks] == [
         ["dm (method.lr=1.0)"],
         ["dm (method.lr=3.0)", "dm (method.lr=10.0)"],
