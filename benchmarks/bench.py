@@ -1,24 +1,24 @@
-"""What a step of each method costs on this machine, against the plain per-class loop, and how that grows.
+"""Time a step of each method on this machine, against the plain loop, as the data grow.
 
-    python benchmarks/bench.py [--device cuda] [--out FILE.csv]     # quiet machine, an hour on two cores
-    python benchmarks/growth.py FILE.csv PICTURE.png                # the figure
-    python benchmarks/bench.py --methods dm,dsa --set model.width=128 --set engine.compile=true --out other.csv
+    python benchmarks/bench.py [--device cuda] [--out FILE.csv]   # quiet machine, an hour
+    python benchmarks/growth.py FILE.csv PICTURE.png              # the figure
+    python benchmarks/bench.py --methods dm,dsa --set model.width=128 --out other.csv
 
 From a base point (ConvNet 3x16, 10 classes, ipc 1, 32 real images of 32 x 32 per class) one of
-classes, ipc, real batch and image size grows at a time. Images are made up; each point has a
-process of its own, in which both forms run. A row is written as soon as its point is measured;
-repeated, the command measures only the points that the file lacks.
+classes, ipc, real batch and image size grows at a time. Images are random; each point has a
+process of its own, in which both forms run. A row is written as soon as its point is measured; a
+repeated command measures only the missing points.
 
 - seconds: median over steps after the first, as ``dcond condense`` takes them, freed memory kept.
-- plain_seconds: the same for the plain form. DM, M3D: one class after the other, each class through
-  the network whole. Others: the method with ``engine=exact`` (class after class, float32, eager).
+- plain_seconds: the same for the plain form. DM, M3D: class by class, whole classes through the
+  network. Others: the method with ``engine=exact`` (class by class, float32, eager).
 - images_per_s: real images of the class batches per second.
-- peak_bytes: CUDA: peak of allocated memory. CPU: peak of resident memory in a step above what
-    stood before it.
+- peak_bytes: CUDA: peak of allocated memory. CPU: peak of resident memory in a step, above that
+  before it.
 - flops: of convolutions and matrix products in a step of the plain form, forward and backward
-    (torch's flop counter).
-- share: flops / seconds / attainable, the measured rate of a large matrix product in this process:
-  in float32, or in bfloat16 where the device has that and it is faster. Empty where torch cannot
+  (torch's flop counter).
+- share: flops / seconds / attainable, the measured rate of a large matrix product in this process,
+  in float32, or in bfloat16 if the device supports it and it is faster. Empty if torch cannot
   count.
 """
 
@@ -57,25 +57,25 @@ FIGURES = (
     "share",
 )
 FIELDS = (*KEY, "status", *FIGURES, "machine", "threads", "torch", "dcond", "date")
-FEATURES = ("dm", "m3d")  # the plain form of these is one class after the other
-WORDS = ("model.width=16", "pool@learners=convnet_vit_small", "engine.compile=false")
-STEPS, SECONDS = 5, 8.0  # steps timed at most, and seconds after which no further one is
-LIMIT_S = 1200  # of a point; 240 were too few for HMDC at 1,000 classes on two cores
+FEATURES = ("dm", "m3d")  # their plain form is class by class
+OVERRIDES = ("model.width=16", "pool@learners=convnet_vit_small", "engine.compile=false")
+STEPS, SECONDS = 5, 8.0  # limits of the timed steps
+LIMIT_S = 1200  # of a point; HMDC at 1,000 classes needs more than 240 on two cores
 
 
 def points(methods: list[str]) -> list[dict[str, Any]]:
-    """Return every point of every series once, the base first."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    """Return every point of every series once, the base point first."""
+    result: dict[tuple[Any, ...], dict[str, Any]] = {}
     for name, values in SERIES.items():
         for value in values:
             for method in methods:
                 point = {"method": method, **BASE, name: value}
-                found.setdefault(tuple(point.values()), point)
-    return list(found.values())
+                result.setdefault(tuple(point.values()), point)
+    return list(result.values())
 
 
 class Point:
-    """One method at one point, in both forms."""
+    """A method at a point, in both forms."""
 
     def __init__(self, point: dict[str, Any]):
         from made_up import made_method, made_up, synthetic_set
@@ -84,14 +84,16 @@ class Point:
         from dcond.rng import Streams
 
         self.point, self.device = point, resolve_device(point["device"])
-        words = [*point["words"].split(), f"method.batch_real={point['batch_real']}"]
+        overrides = [*point["words"].split(), f"method.batch_real={point['batch_real']}"]
         self.real = made_up(
             point["classes"], max(point["batch_real"], point["ipc"]), point["size"]
         ).to(self.device)
-        self.ours = made_method(point["method"], words)
+        self.ours = made_method(point["method"], overrides)
         self.separable = point["method"] in FEATURES
         self.plain = (
-            self.ours if self.separable else made_method(point["method"], [*words, "engine=exact"])
+            self.ours
+            if self.separable
+            else made_method(point["method"], [*overrides, "engine=exact"])
         )
         self.synthetic = dataclasses.replace(
             synthetic_set(self.real, point["ipc"]), factor=self.ours.factor
@@ -99,7 +101,7 @@ class Point:
         self.streams = Streams
 
     def form(self, name: str) -> Callable[[], object]:
-        """Return what does one step of a form; the images are moved on."""
+        """Return a function that runs one step of a form and updates the images."""
         method, rng = (self.ours if name == "ours" else self.plain), self.streams(0)
         state = method.init(self.real, self.synthetic, rng)
         if name == "plain" and self.separable:
@@ -110,23 +112,23 @@ class Point:
 
     def seconds(self, step: Callable[[], object]) -> float:
         """Return the median seconds of a step after the first."""
-        took: list[float] = []
-        while len(took) < STEPS + 1 and (len(took) < 2 or sum(took[1:]) < SECONDS):
+        durations: list[float] = []
+        while len(durations) < STEPS + 1 and (len(durations) < 2 or sum(durations[1:]) < SECONDS):
             start = time.perf_counter()
             step()
             self.wait()
-            took.append(time.perf_counter() - start)
-        return statistics.median(took[1:])
+            durations.append(time.perf_counter() - start)
+        return statistics.median(durations[1:])
 
     def wait(self) -> None:
-        """Let the device finish."""
+        """Wait for the device."""
         import torch
 
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
     def peak(self, step: Callable[[], object]) -> int:
-        """Return the peak memory of a step, bytes: above what stood before it on a CPU."""
+        """Return the peak memory of a step in bytes; on a CPU above that before it."""
         import torch
 
         from dcond.device import peak_memory_bytes
@@ -140,7 +142,7 @@ class Point:
         return peak_memory_bytes(self.device) - before
 
     def attainable(self, dtype: Any) -> float:
-        """Return the rate of a large matrix product, FLOP/s: the best of several."""
+        """Return the best rate of a large matrix product, in FLOP/s."""
         import torch
 
         n = 8192 if self.device.type == "cuda" else 2048
@@ -154,7 +156,7 @@ class Point:
         return 2 * n**3 / best
 
 
-def measured(given: dict[str, Any]) -> dict[str, Any]:
+def measure(settings: dict[str, Any]) -> dict[str, Any]:
     """Measure a point in this process."""
     import torch
 
@@ -162,9 +164,9 @@ def measured(given: dict[str, Any]) -> dict[str, Any]:
     from dcond.matching.fast_forward import has_fast_bfloat16
 
     tune_malloc()
-    point = Point(given)
+    point = Point(settings)
     ours, plain = point.form("ours"), point.form("plain")
-    ours()  # warms up, and builds what is built once
+    ours()  # warm-up
     peak = point.peak(ours)
     seconds, plain_seconds = point.seconds(ours), point.seconds(plain)
     flops = flops_of(plain)
@@ -173,7 +175,7 @@ def measured(given: dict[str, Any]) -> dict[str, Any]:
     return {
         "seconds": seconds,
         "plain_seconds": plain_seconds,
-        "images_per_s": given["classes"] * given["batch_real"] / seconds,
+        "images_per_s": settings["classes"] * settings["batch_real"] / seconds,
         "peak_bytes": peak,
         "flops": "" if flops is None else flops,
         "attainable_flops": max(rates),
@@ -187,7 +189,7 @@ def measured(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def flops_of(step: Callable[[], object]) -> int | None:
-    """Return the operations of a step; None where torch's counter cannot follow it, as HMDC's gradients of features."""
+    """Return the operations of a step; None if torch cannot count them, as for HMDC."""
     from torch.utils.flop_counter import FlopCounterMode
 
     try:
@@ -212,11 +214,11 @@ def processor() -> str:
 
 
 def row(point: dict[str, Any]) -> dict[str, str]:
-    """Measure a point in a process of its own and return its row; what stopped it is its status."""
+    """Measure a point in a process of its own and return its row with its status."""
     known = {**point, "dcond": version("dcond"), "date": datetime.date.today(), "status": "done"}
-    words = [sys.executable, __file__, "--point", json.dumps(point)]
+    command = [sys.executable, __file__, "--point", json.dumps(point)]
     try:
-        done = subprocess.run(words, check=True, capture_output=True, text=True, timeout=LIMIT_S)
+        done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=LIMIT_S)
         known |= json.loads(done.stdout.splitlines()[-1])
     except subprocess.TimeoutExpired:
         known["status"] = f"longer than {LIMIT_S} s"
@@ -229,6 +231,7 @@ def row(point: dict[str, Any]) -> dict[str, str]:
 
 
 def main() -> None:
+    """Measure the missing points; with --point, be the process of one."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -239,35 +242,35 @@ def main() -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="a setting of dcond condense",
+        help="an override of dcond condense",
     )
     parser.add_argument("--out", type=Path, help="the CSV (default: benchmarks/DEVICE/bench.csv)")
     parser.add_argument("--point", type=json.loads, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.point is not None:
-        print(json.dumps(measured(given.point)))
+    options = parser.parse_args()
+    if options.point is not None:
+        print(json.dumps(measure(options.point)))
         return
-    table = given.out or Path("benchmarks") / given.device.partition(":")[0] / "bench.csv"
+    table = options.out or Path("benchmarks") / options.device.partition(":")[0] / "bench.csv"
     table.parent.mkdir(parents=True, exist_ok=True)
     known = []
     if table.exists():
         with table.open() as file:
             known = list(csv.DictReader(file))
-    there = {tuple(each[name] for name in KEY) for each in known if each["status"] == "done"}
+    done = {tuple(each[name] for name in KEY) for each in known if each["status"] == "done"}
     with table.open("a", newline="") as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
         if not known:
             writer.writeheader()
-        for point in points(given.methods.split(",")):
-            point |= {"device": given.device, "words": " ".join([*WORDS, *given.set])}
-            if tuple(str(point[name]) for name in KEY) in there:
+        for point in points(options.methods.split(",")):
+            point |= {"device": options.device, "words": " ".join([*OVERRIDES, *options.set])}
+            if tuple(str(point[name]) for name in KEY) in done:
                 continue
-            found = row(point)
-            writer.writerow(found)
+            measured = row(point)
+            writer.writerow(measured)
             file.flush()
             print(
-                " ".join(found[name] for name in ("method", *BASE)),
-                found.get("seconds", found["status"]),
+                " ".join(measured[name] for name in ("method", *BASE)),
+                measured.get("seconds", measured["status"]),
                 flush=True,
             )
 

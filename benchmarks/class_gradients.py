@@ -1,13 +1,13 @@
-"""How fast a whole DSA step is: the engine of gradient matching against the loop of the public code, same process.
+"""Time a complete DSA step: the engine of gradient matching against the loop of the public code.
 
-    python benchmarks/class_gradients.py        # writes benchmarks/cpu/class_gradients.csv; quiet machine, 15 minutes
+    python benchmarks/class_gradients.py    # quiet machine, 15 minutes
 
-The loop is written the way the public code writes it: class after class, every class's graph kept,
-    one backward pass at
-the end, the network eager in float32. ConvNet 3x128, 256 real images of 32 x 32 per class, made up.
-A step draws the real images, augments both sides, finds the image gradient and takes it. Each time
-is the median over repeats in which the ways alternate, taken twice; each peak of memory is that of
-a process of its own above its data.
+Writes benchmarks/cpu/class_gradients.csv. The loop is written as in the public code: class by
+class, all graphs in memory, one backward pass at the end, the network eager in float32. ConvNet
+3x128, 256 random real images of 32 x 32 per class. A step samples the real images, augments both
+sides, computes the image gradient and applies it. Each time is the median over repeats in which
+the ways alternate, measured twice; each memory peak is that of a process of its own above its
+data.
 """
 
 import statistics
@@ -42,7 +42,7 @@ BATCH_REAL = 256
 
 
 class Step:
-    """A DSA step on made-up data."""
+    """A DSA step on random data."""
 
     def __init__(self, classes: int, ipc: int):
         self.name = f"DSA step, {classes} classes, ipc {ipc}"
@@ -56,25 +56,23 @@ class Step:
         }
 
     def seconds(self, way: str, repeat: int) -> float:
-        """Time one step; equal repeats draw equal images and augmentations."""
+        """Time a step; the same repeat samples the same images and augmentations."""
         start = time.perf_counter()
         gradient = self.gradient(way, repeat)
         with torch.no_grad():
-            self.synthetic.images -= (
-                0.0 * gradient
-            )  # the pixel update, which leaves the next repeat its images
+            self.synthetic.images -= 0.0 * gradient  # an update that changes nothing
         return time.perf_counter() - start
 
     def gradient(self, way: str, repeat: int) -> Tensor:
         """Return the gradient of the loss with respect to the stored images."""
         rng = generator(repeat, "step")
-        find: Callable[[torch.Generator], Tensor] = (
+        compute: Callable[[torch.Generator], Tensor] = (
             self._loop if way.startswith(LOOP) else self._engine(way)
         )
-        return find(rng)
+        return compute(rng)
 
     def _engine(self, way: str) -> Callable[[torch.Generator], Tensor]:
-        def find(rng: torch.Generator) -> Tensor:
+        def compute(rng: torch.Generator) -> Tensor:
             batch = real_by_class(self.real, BATCH_REAL, rng)
             decoded = self.real.spec.normalise(decoded_by_class(self.synthetic))
             leaf = decoded.detach().requires_grad_(True)
@@ -84,7 +82,7 @@ class Step:
             )
             return torch.autograd.grad(decoded, self.synthetic.images, towards)[0]
 
-        return find
+        return compute
 
     def _loop(self, rng: torch.Generator) -> Tensor:
         loss = torch.zeros(())
@@ -95,29 +93,32 @@ class Step:
         for c, own in enumerate(batch):
             real_loss = F.cross_entropy(self.network(own), torch.full((BATCH_REAL,), c))
             target = [g.detach().clone() for g in torch.autograd.grad(real_loss, parameters)]
-            our_loss = F.cross_entropy(self.network(images[c]), torch.full((len(images[c]),), c))
+            synthetic_loss = F.cross_entropy(
+                self.network(images[c]), torch.full((len(images[c]),), c)
+            )
             loss = loss + rowwise(
-                torch.autograd.grad(our_loss, parameters, create_graph=True), target
+                torch.autograd.grad(synthetic_loss, parameters, create_graph=True), target
             )
         return torch.autograd.grad(loss, self.synthetic.images)[0]
 
 
 def timed(step: Step, ways: list[str], repeats: int) -> dict[str, list[float]]:
-    """Two attempts for each way: the median over repeats in which the ways alternate."""
+    """Return two attempts per way, each the median over repeats in which the ways alternate."""
     for way in ways:
         step.seconds(way, 0)  # warms up, compiles
-    found: dict[str, list[float]] = {way: [] for way in ways}
+    medians: dict[str, list[float]] = {way: [] for way in ways}
     for _ in range(2):
         times: dict[str, list[float]] = {way: [] for way in ways}
         for repeat in range(repeats):
             for way in ways:
                 times[way].append(step.seconds(way, repeat))
         for way in ways:
-            found[way].append(statistics.median(times[way]))
-    return found
+            medians[way].append(statistics.median(times[way]))
+    return medians
 
 
 def rows_of(step: Step, times: dict[str, list[float]]) -> list[tuple[str, float, str]]:
+    """Return times, ratios, and the differences of the gradients."""
     rows = []
     for attempt in (0, 1):
         suffix = f"(attempt {attempt + 1})"
@@ -136,7 +137,7 @@ def rows_of(step: Step, times: dict[str, list[float]]) -> list[tuple[str, float,
 
 
 def peak(way: str, classes: int, ipc: int) -> float:
-    """Peak resident memory of two steps above what stands before them, GiB, in this process."""
+    """Return the peak of resident memory during two steps, above that before them, in GiB."""
     tune_malloc()
     step = Step(classes, ipc)
     before = peak_memory_bytes(torch.device("cpu"))
@@ -146,8 +147,9 @@ def peak(way: str, classes: int, ipc: int) -> float:
 
 
 def memory(way: str, classes: int, ipc: int) -> tuple[str, float, str]:
-    words = [sys.executable, __file__, way, str(classes), str(ipc)]
-    done = subprocess.run(words, check=True, capture_output=True, text=True)
+    """Return the memory peak of a way, measured in a process of its own."""
+    command = [sys.executable, __file__, way, str(classes), str(ipc)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
     return (
         f"DSA step, {classes} classes, ipc {ipc}: peak memory, {way}",
         float(done.stdout.split()[-1]),
@@ -156,13 +158,12 @@ def memory(way: str, classes: int, ipc: int) -> tuple[str, float, str]:
 
 
 def main() -> None:
+    """Time all ways; with arguments, measure the memory of one."""
     if len(sys.argv) > 1:
         print(peak(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
         return
     steps = [Step(10, ipc) for ipc in (1, 10)]
-    given_back = [
-        timed(step, [f"{LOOP}, memory given back"], 2) for step in steps
-    ]  # as a process has it by default
+    given_back = [timed(step, [f"{LOOP}, memory given back"], 2) for step in steps]  # the default
     tune_malloc()
     rows: list[tuple[str, float, str]] = []
     for step, before in zip(steps, given_back, strict=True):

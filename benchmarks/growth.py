@@ -1,4 +1,4 @@
-"""How the cost of a step grows: draws what bench.py measured, a panel for each series.
+"""Plot how the cost of a step grows, from the CSV of bench.py: a panel per series.
 
 python benchmarks/growth.py benchmarks/cpu/bench.csv docs/images/growth_cpu.png
 """
@@ -23,18 +23,19 @@ TITLES = {
 
 
 def series(rows: list[dict[str, str]], name: str, method: str) -> dict[int, tuple[float, float]]:
-    """Return seconds and plain seconds by the value that grows; all else as at the base point."""
+    """Return (seconds, plain seconds) by the value that grows; the rest is as at the base point."""
     fixed = {key: str(value) for key, value in BASE.items() if key != name}
     own = [
         row
         for row in rows
         if row["method"] == method and all(row[key] == fixed[key] for key in fixed)
     ]
-    found = {int(row[name]): (float(row["seconds"]), float(row["plain_seconds"])) for row in own}
-    return dict(sorted(found.items()))
+    points = {int(row[name]): (float(row["seconds"]), float(row["plain_seconds"])) for row in own}
+    return dict(sorted(points.items()))
 
 
 def main() -> None:
+    """Plot a CSV into a PNG file."""
     table, picture = map(Path, sys.argv[1:])
     with table.open() as file:
         rows = [row for row in csv.DictReader(file) if row["status"] == "done"]
@@ -44,12 +45,12 @@ def main() -> None:
     )
     for axis, name in zip(axes, SERIES, strict=True):
         for number, method in enumerate(methods):
-            found = series(rows, name, method)
+            points = series(rows, name, method)
             for form, style in enumerate(("-", ":")):
-                values = [pair[form] for pair in found.values()]
+                values = [pair[form] for pair in points.values()]
                 label = method.upper() if form == 0 else None
                 axis.plot(
-                    list(found), values, style, marker="o", ms=3, color=f"C{number}", label=label
+                    list(points), values, style, marker="o", ms=3, color=f"C{number}", label=label
                 )
         axis.set(xscale="log", yscale="log", xlabel=TITLES[name])
         axis.set_xticks(SERIES[name], [str(value) for value in SERIES[name]])

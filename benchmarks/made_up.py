@@ -1,4 +1,4 @@
-"""What the benchmarks share: made-up data, and the form of their CSV files."""
+"""Helpers of the benchmarks: random data, methods built from conf/, and CSV files."""
 
 import csv
 import datetime
@@ -14,7 +14,7 @@ from dcond.types import RealData, Split, SyntheticSet
 
 
 def made_up(classes: int, per_class: int, size: int = 32) -> RealData:
-    """Random square colour images: a step costs the same whatever they show."""
+    """Return random square colour images; the cost of a step does not depend on the content."""
     rng = generator(0, "bench")
     images = torch.randint(
         0, 256, (classes * per_class, 3, size, size), generator=rng, dtype=torch.uint8
@@ -25,27 +25,28 @@ def made_up(classes: int, per_class: int, size: int = 32) -> RealData:
 
 
 def synthetic_set(real: RealData, ipc: int) -> SyntheticSet:
+    """Return a set of the first ``ipc`` images of every class."""
     rows = torch.cat([rows[:ipc] for rows in real.class_rows])
     labels = torch.arange(len(real.class_names)).repeat_interleave(ipc)
     images = real.pixels(rows).requires_grad_()
     return SyntheticSet(images, labels, real.class_names, ipc, real.mean, real.std)
 
 
-def made_method(name: str, words: list[str]) -> Method:
-    """Build a method from its configuration, changed by words of the command line."""
+def made_method(name: str, overrides: list[str]) -> Method:
+    """Build a method from its configuration with overrides."""
     from hydra import compose, initialize_config_dir
 
-    from dcond.cli import hydra_app as launch  # noqa: F401 - its resolvers
+    from dcond.cli import hydra_app as launch  # noqa: F401 - registers resolvers
     from dcond.cli.instantiate import build
     from dcond.paths import conf_dir
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("condense", [f"method={name}", "dataset=cifar10", *words])
+        cfg = compose("condense", [f"method={name}", "dataset=cifar10", *overrides])
     return build(cfg.method, f"method={name}")
 
 
 def where_and_when(threads: int) -> dict[str, str]:
-    """Return the columns that tell on what, and when, a row was measured."""
+    """Return the columns for version, machine and date."""
     return {
         "torch": torch.__version__.partition("+")[0],
         "machine": f"{platform.machine()}, {threads} thread{'s' * (threads > 1)}",
@@ -54,7 +55,7 @@ def where_and_when(threads: int) -> dict[str, str]:
 
 
 def write_rows(table: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """Write rows of equal keys, with a head line."""
+    """Write rows with the same keys, and a header."""
     with table.open("w", newline="") as file:
         writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
         writer.writeheader()
@@ -63,9 +64,12 @@ def write_rows(table: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def write(
-    table: Path, rows: list[tuple[str, float, str]], known: Sequence[Sequence[str]] = ()
+    table: Path, rows: list[tuple[str, float, str]], earlier: Sequence[Sequence[str]] = ()
 ) -> None:
-    """Print rows of (what, value, unit) and write them with machine, version and date, after lines known before."""
+    """Print rows of (what, value, unit) and write them with machine, version and date.
+
+    Lines of ``earlier`` come first.
+    """
     table.parent.mkdir(parents=True, exist_ok=True)
     where = (
         f"{platform.machine()}, {torch.get_num_threads()} threads",
@@ -75,7 +79,7 @@ def write(
     with table.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["what", "value", "unit", "machine", "torch", "date"])
-        writer.writerows(known)
+        writer.writerows(earlier)
         writer.writerows([what, f"{value:.4g}", unit, *where] for what, value, unit in rows)
     for what, value, unit in rows:
         print(f"{value:10.4g} {unit:9} {what}")

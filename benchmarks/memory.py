@@ -1,11 +1,10 @@
-"""Peak memory of a condensation as a function of images, classes, images per class, and where the images are kept.
+"""Measure the peak memory of a condensation by images, classes, ipc, and storage of the images.
 
-    python benchmarks/memory.py                # writes benchmarks/cpu/memory.csv; ten minutes, on a busy machine too
-    python benchmarks/memory.py degm hmdc      # these methods alone; the rows of the others stay
+    python benchmarks/memory.py              # write benchmarks/cpu/memory.csv, ten minutes
+    python benchmarks/memory.py degm hmdc    # only these methods; other rows are not changed
 
-Every row is a process of its own: made-up data, the first images, two steps, and the largest
-    resident memory above that
-of a process that has imported all it needs.
+Every row has a process of its own: random data, the first images, two steps, and the peak of
+resident memory above that after all imports. The machine need not be quiet.
 """
 
 import csv
@@ -46,17 +45,19 @@ STEPPING = ("dm", "m3d", "dsa", "degm", "idc", "hmdc")
 
 @dataclass(frozen=True)
 class Case:
-    """What a process does."""
+    """Settings of a process."""
 
     method: str = "dm"
-    kept: str = "disk"  # device, disk: an npz file; folder: image files on disk
+    kept: str = "disk"  # device; disk: an npz file; folder: image files
     images: int = 10_000
     classes: int = 100
     side: int = 32
     ipc: int = 1
 
     def __str__(self) -> str:
-        return f"{self.method}, {self.kept}, {self.images} images, {self.classes} classes, {self.side} px, ipc {self.ipc}"
+        """Return the name of the case in the table."""
+        data = f"{self.images} images, {self.classes} classes, {self.side} px"
+        return f"{self.method}, {self.kept}, {data}, ipc {self.ipc}"
 
 
 BASE = Case()
@@ -73,14 +74,14 @@ CASES = [
         for method in ("random", "dm")
     ),
     replace(BASE, method="random", kept="folder", classes=400, images=1200, side=224),
-    # As many classes and pixels as Tiny ImageNet, then as ImageNet.
+    # classes and pixels of Tiny ImageNet, then of ImageNet
     *(replace(BASE, method=method, classes=200, images=20_000, side=64) for method in STEPPING),
     replace(BASE, kept="folder", classes=1000, images=3000, side=224),
 ]
 
 
 def write_npz(case: Case, file: Path) -> None:
-    """Write made-up images in the prepared form, part by part."""
+    """Write random images in the prepared form, in parts."""
     rng = np.random.default_rng(0)
     shape = (case.side, case.side, 3)
     with zipfile.ZipFile(file, "w") as archive:
@@ -96,7 +97,7 @@ def write_npz(case: Case, file: Path) -> None:
 
 
 def write_folder(case: Case, folder: Path) -> None:
-    """Write a train/ and a test/ folder of made-up JPEG files, 96 px wide."""
+    """Write folders train/ and test/ of random JPEG files, 96 px wide."""
     pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     picture = Image.fromarray(pixels).resize((96, 72))
     picture.save(folder / "one.jpg")
@@ -110,6 +111,7 @@ def write_folder(case: Case, folder: Path) -> None:
 
 
 def load(case: Case, folder: Path) -> RealData:
+    """Load the data of a case."""
     if case.kept == "folder":
         settings = {
             "size": case.side,
@@ -121,8 +123,8 @@ def load(case: Case, folder: Path) -> RealData:
     return Npz(path=str(folder / "made_up.npz"), keep=case.kept).load()
 
 
-def made(name: str, network: ConvNet) -> Method:
-    """Return a method with its own defaults but for what bounds a step."""
+def build(name: str, network: ConvNet) -> Method:
+    """Return a method with its defaults, except for the settings that bound a step."""
     common = {
         "engine": Engine(compile=False),
         "steps": STEPS,
@@ -151,37 +153,37 @@ def made(name: str, network: ConvNet) -> Method:
 
 
 def run(case: Case, folder: Path) -> None:
-    """Condense, and print the largest resident memory above that before anything was loaded, in bytes."""
+    """Condense, and print the peak of resident memory above that before loading, in bytes."""
     network = ConvNet(name="ConvNet", width=16)
     rule = (
         KMeans(embedding=Embedding(network=network, train_steps=2))
         if case.method == "kmeans"
         else Random()
     )
-    AUGMENT.per_image(torch.zeros(2, 3, 8, 8), torch.Generator())  # loads what a first call loads
+    AUGMENT.per_image(torch.zeros(2, 3, 8, 8), torch.Generator())  # a first call loads libraries
     before = peak_memory_bytes(torch.device("cpu"))
     real, rng = load(case, folder), Streams(0)
     images = FromReal(rule=rule)(real, case.ipc, 1, rng)
     labels = torch.arange(case.classes).repeat_interleave(case.ipc)
     synthetic = SyntheticSet(images, labels, real.class_names, case.ipc, real.mean, real.std)
     if case.method in STEPPING:
-        method = made(case.method, network)
+        method = build(case.method, network)
         state = method.init(real, synthetic, rng)
         for _ in range(STEPS):
             method.step(real, synthetic, state)
     print(peak_memory_bytes(torch.device("cpu")) - before)
 
 
-def measured(case: Case) -> list[tuple[str, float, str]]:
-    """Return the rows of one case: its peak, and what the real and the synthetic images alone would take."""
+def measure(case: Case) -> list[tuple[str, float, str]]:
+    """Return the rows of a case: its peak, and the sizes of the real and synthetic images."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         if case.kept == "folder":
             write_folder(case, folder)
         else:
             write_npz(case, folder / "made_up.npz")
-        words = [str(getattr(case, field)) for field in case.__dataclass_fields__]
-        command = [sys.executable, __file__, place, *words]
+        fields = [str(getattr(case, field)) for field in case.__dataclass_fields__]
+        command = [sys.executable, __file__, place, *fields]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
     image = 3 * case.side**2
     return [
@@ -191,8 +193,8 @@ def measured(case: Case) -> list[tuple[str, float, str]]:
     ]
 
 
-def known(methods: list[str]) -> list[list[str]]:
-    """Return the lines of the table that are of other methods."""
+def rows_of_others(methods: list[str]) -> list[list[str]]:
+    """Return the lines of the table that belong to other methods."""
     if not methods:
         return []
     with TABLE.open() as file:
@@ -201,6 +203,7 @@ def known(methods: list[str]) -> list[list[str]]:
 
 
 def main() -> None:
+    """Measure every case in a process of its own; with a folder, be that process."""
     torch.set_num_threads(1)
     if len(sys.argv) > 1 and Path(sys.argv[1]).is_dir():
         folder, method, kept, *numbers = sys.argv[1:]
@@ -210,9 +213,9 @@ def main() -> None:
     rows: list[tuple[str, float, str]] = []
     for case in CASES:
         if not methods or case.method in methods:
-            rows += measured(case)
+            rows += measure(case)
             print(case, f"{rows[-3][1]:.0f} MB", flush=True)
-    write(TABLE, rows, known(methods))
+    write(TABLE, rows, rows_of_others(methods))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""What a training step of a network costs in forms that PyTorch offers: compiled, channels-last, fused attention.
+"""Time a training step of a network: plain, compiled, channels-last, fused attention.
 
-    python benchmarks/network_training.py       # writes benchmarks/cpu/network_training.csv; quiet machine, 3 minutes
+    python benchmarks/network_training.py    # quiet machine, 3 minutes
 
-A step on 128 made-up images of 32 x 32, cross-entropy and SGD in float32, freed memory kept: what
-the networks that learn while a method condenses, and those of an evaluation, do most. The forms of
-one network take turns in one process; each time is the median over the turns, taken twice. ratio:
-plain seconds over the form's; above 1 is faster.
+Writes benchmarks/cpu/network_training.csv. A step on 128 random images of 32 x 32, cross-entropy
+and SGD in float32, freed memory kept: the most frequent step of networks that train during
+condensing and evaluation. The forms of a network alternate in one process; each time is the
+median over the turns, measured twice. Column ratio: plain seconds divided by those of the form;
+above 1 is faster.
 """
 
 import dataclasses
@@ -35,7 +36,7 @@ PLAIN, COMPILED, CHANNELS_LAST, FUSED = "plain", "compiled", "channels-last", "f
 
 
 def step(recipe: Recipe, form: str) -> Callable[[], None]:
-    """Return what does one training step of a network in a form."""
+    """Return a function that runs one training step of a network in a form."""
     if form == FUSED:
         recipe = dataclasses.replace(recipe, fused_attention=True)
     layout = torch.channels_last if form == CHANNELS_LAST else torch.contiguous_format
@@ -56,12 +57,14 @@ def step(recipe: Recipe, form: str) -> Callable[[], None]:
 
 
 def seconds(call: Callable[[], None]) -> float:
+    """Return the duration of a call."""
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
 
 
 def main() -> None:
+    """Time every form of every network."""
     tune_malloc()
     rows: list[dict[str, object]] = []
     for name, recipe in NETWORKS.items():
@@ -75,15 +78,15 @@ def main() -> None:
                     "network": name,
                     "form": form,
                     "repeat": repeat,
-                    "step_s": f"{took:.4f}",
-                    "ratio": f"{median[PLAIN] / took:.3f}",
+                    "step_s": f"{duration:.4f}",
+                    "ratio": f"{median[PLAIN] / duration:.3f}",
                     **where_and_when(torch.get_num_threads()),
                 }
-                for form, took in median.items()
+                for form, duration in median.items()
             ]
             print(
                 name,
-                {form: f"{median[PLAIN] / took:.2f}" for form, took in median.items()},
+                {form: f"{median[PLAIN] / duration:.2f}" for form, duration in median.items()},
                 flush=True,
             )
     write_rows(TABLE, rows)

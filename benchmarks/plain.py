@@ -1,4 +1,4 @@
-"""The plain form of a step that bench.py times beside ours: one class after the other."""
+"""The plain form of a DM or M3D step, which bench.py compares with: class by class."""
 
 import functools
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from dcond.matching.moments import mean_distance
 
 
 def class_by_class(method: Any, real: Any, synthetic: Any, state: Any) -> None:
-    """Do a step of DM or M3D as the public code writes it, with the same functions: one class after the other."""
+    """Run a step of DM or M3D as in the public code, class by class, with dcond's functions."""
     rng, whole = state.rng, 10**9
     method.network.reset(state.network, real.spec, rng.networks)
     images = decoded_by_class(synthetic)
@@ -29,9 +29,11 @@ def class_by_class(method: Any, real: Any, synthetic: Any, state: Any) -> None:
     batch, images = real_by_class(real, method.batch_real, rng.real), real.spec.normalise(images)
     losses = []
     for own, synthetic_own in zip(batch.split(1), images.split(1), strict=True):
-        shown, ours = siamese_augment(method.augment, own, synthetic_own, rng.augmentation)
+        real_own, synthetic_own = siamese_augment(
+            method.augment, own, synthetic_own, rng.augmentation
+        )
         with torch.no_grad():
-            target = embed_by_class(state.network, shown.tensor(), whole)
-        found = embed_by_class(state.network, ours, whole)
-        losses.append(distance(found, target))
+            target = embed_by_class(state.network, real_own.tensor(), whole)
+        embedded = embed_by_class(state.network, synthetic_own, whole)
+        losses.append(distance(embedded, target))
     torch.autograd.grad(torch.cat(losses).sum(), synthetic.images)

@@ -1,13 +1,13 @@
-"""Where the time of one step goes, by phase, before and after: the plain form, and the one that ``dcond`` runs.
+"""Time the phases of one step, in the plain form and in the form that ``dcond`` runs.
 
-    python benchmarks/profile_step.py [--device cuda] [--batch 256] [--methods dm,m3d,dsa,hmdc]    # quiet machine
+    python benchmarks/profile_step.py [--device cuda] [--batch 256] [--methods dm,m3d,dsa,hmdc]
 
-ConvNet 3x128 on 10 classes of made-up 32 x 32 images, ipc 1; HMDC with the pool
-``convnet_vit_small``. Prints a Markdown table for each method. Before: freed memory given back
-(glibc's default), classes through the network whole, ``engine=exact``. After: memory kept, chunks,
-``engine=auto``; ``--compile`` compiles what a long run would. Phases are clocked around functions
-of dcond (torch.profiler's record of every kernel takes longer than the step); the median of steps
-after the first two. Each form has a process of its own.
+ConvNet 3x128 on 10 classes of random 32 x 32 images, ipc 1; HMDC with the pool
+``convnet_vit_small``. Prints a Markdown table per method; needs a quiet machine. Before: glibc's
+default memory settings, whole classes in one pass, ``engine=exact``. After: freed memory kept,
+chunks, ``engine=auto``; ``--compile`` compiles as a long run does. The times are taken around
+functions of dcond, since torch.profiler's record of every kernel takes longer than the step. They
+are medians of the steps after the first two. Each form has a process of its own.
 """
 
 import argparse
@@ -28,28 +28,28 @@ WHOLE = 10**9
 
 
 class Phases:
-    """Clocks the calls of some functions; a call inside another's belongs to that one."""
+    """Times the calls of functions; nested calls count for the outer one."""
 
     def __init__(self, device: torch.device):
         self.device, self.inside = device, False
         self.seconds: dict[str, float] = {}
 
     def mark(self, holder: Any, name: str, phase: Callable[[], str] | str) -> None:
-        """Wrap a function of a module or class; ``phase`` is its name, or says it at each call."""
+        """Time a function of a module or class; ``phase`` is the name, or returns it per call."""
         function = getattr(holder, name)
 
         @functools.wraps(function)
-        def marked(*words: Any, **named: Any) -> Any:
+        def marked(*args: Any, **kwargs: Any) -> Any:
             if self.inside:
-                return function(*words, **named)
+                return function(*args, **kwargs)
             self.inside = True
-            what = phase if isinstance(phase, str) else phase()
+            name = phase if isinstance(phase, str) else phase()
             start = time.perf_counter()
             try:
-                found = function(*words, **named)
+                value = function(*args, **kwargs)
                 self.wait()
-                self.seconds[what] = self.seconds.get(what, 0.0) + time.perf_counter() - start
-                return found
+                self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+                return value
             finally:
                 self.inside = False
 
@@ -60,7 +60,7 @@ class Phases:
         )
 
     def wait(self) -> None:
-        """Let the device finish, so that a phase gets what it started."""
+        """Wait for the device, so that a phase includes the work it started."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
@@ -74,7 +74,7 @@ class Phases:
 
 
 def mark_all(phases: Phases) -> None:
-    """Name the phases of every method here."""
+    """Mark the phases of all methods."""
     from dcond.matching import class_gradients
     from dcond.matching import feature_matching as features
     from dcond.matching import multi_network as together
@@ -108,17 +108,18 @@ def mark_all(phases: Phases) -> None:
     phases.mark(torch.autograd, "grad", "backward to the images")
 
 
-def words_of(method: str, form: str, batch: int, compiled: bool) -> list[str]:
-    words = ["model.width=128", f"method.batch_real={batch}", "pool@learners=convnet_vit_small"]
+def overrides_of(form: str, batch: int, compiled: bool) -> list[str]:
+    """Return the overrides of a form."""
+    overrides = ["model.width=128", f"method.batch_real={batch}", "pool@learners=convnet_vit_small"]
     if form == "before":
-        return [*words, "engine=exact", f"engine.chunk={WHOLE}"]
-    return [*words, f"engine.compile={str(compiled).lower()}"]
+        return [*overrides, "engine=exact", f"engine.chunk={WHOLE}"]
+    return [*overrides, f"engine.compile={str(compiled).lower()}"]
 
 
-def profiled(
+def profile(
     method: str, form: str, batch: int, device: torch.device, compiled: bool
 ) -> dict[str, float]:
-    """Return the median seconds of a step's phases in this process; ``all`` is the whole step."""
+    """Return the median seconds of each phase in this process; ``all`` is the whole step."""
     import dataclasses
 
     from made_up import made_method, made_up, synthetic_set
@@ -128,22 +129,21 @@ def profiled(
 
     if form == "after":
         tune_malloc()
-    made: Any = made_method(method, words_of(method, form, batch, compiled))
+    made: Any = made_method(method, overrides_of(form, batch, compiled))
     real = made_up(10, batch).to(device)
     synthetic = dataclasses.replace(synthetic_set(real, 1), factor=made.factor)
     phases = Phases(device)
     mark_all(phases)
     state = made.init(real, synthetic, Streams(0))
-    found = [phases.of(lambda: made.step(real, synthetic, state)) for _ in range(WARM + STEPS)][
-        WARM:
-    ]
-    names = {name for step in found for name in step}
-    return {name: statistics.median(step.get(name, 0.0) for step in found) for name in names}
+    steps = [phases.of(lambda: made.step(real, synthetic, state)) for _ in range(WARM + STEPS)]
+    measured = steps[WARM:]
+    names = {name for step in measured for name in step}
+    return {name: statistics.median(step.get(name, 0.0) for step in measured) for name in names}
 
 
-def table(method: str, found: dict[str, dict[str, float]]) -> str:
-    """Write the two forms side by side, the largest phase of the plain form first."""
-    before, after = (found[form] for form in FORMS)
+def table(method: str, seconds_of: dict[str, dict[str, float]]) -> str:
+    """Return a table of both forms, sorted by the phases of the plain form."""
+    before, after = (seconds_of[form] for form in FORMS)
     for seconds in (before, after):
         seconds["the rest"] = max(0.0, 2 * seconds["all"] - sum(seconds.values()))
     names = sorted({*before, *after} - {"all"}, key=lambda name: -before.get(name, 0.0))
@@ -158,6 +158,7 @@ def table(method: str, found: dict[str, dict[str, float]]) -> str:
 
 
 def main() -> None:
+    """Profile each form of each method in a process of its own."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -165,18 +166,22 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=256, help="real images per class")
     parser.add_argument("--methods", default="dm,m3d,dsa,hmdc")
     parser.add_argument(
-        "--compile", action="store_true", help="after: compiled, as in a long run on a CPU"
+        "--compile", action="store_true", help="compile as a long run on a CPU does"
     )
     parser.add_argument("--form", choices=FORMS, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.form is not None:
-        device = torch.device(given.device)
-        print(json.dumps(profiled(given.methods, given.form, given.batch, device, given.compile)))
+    options = parser.parse_args()
+    if options.form is not None:
+        device = torch.device(options.device)
+        print(
+            json.dumps(
+                profile(options.methods, options.form, options.batch, device, options.compile)
+            )
+        )
         return
-    for method in given.methods.split(","):
-        found = {}
+    for method in options.methods.split(","):
+        seconds_of = {}
         for form in FORMS:
-            words = [
+            command = [
                 sys.executable,
                 __file__,
                 "--form",
@@ -184,16 +189,14 @@ def main() -> None:
                 "--methods",
                 method,
                 "--batch",
-                str(given.batch),
+                str(options.batch),
             ]
-            words += ["--device", given.device, *["--compile"] * given.compile]
-            done = subprocess.run(
-                words, capture_output=True, text=True, check=False
-            )  # the profiler's notes fill stderr
+            command += ["--device", options.device, *["--compile"] * options.compile]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 sys.exit(done.stderr)
-            found[form] = json.loads(done.stdout.splitlines()[-1])
-        print(table(method, found), end="\n\n", flush=True)
+            seconds_of[form] = json.loads(done.stdout.splitlines()[-1])
+        print(table(method, seconds_of), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":

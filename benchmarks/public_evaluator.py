@@ -1,12 +1,12 @@
-"""A set that dcond exported, scored by the authors' public DC/DSA/DM evaluator and by ``dcond evaluate``.
+"""Score exported sets by the authors' public DC/DSA/DM evaluator and by ``dcond evaluate``.
 
-    git clone https://github.com/VICO-UoE/DatasetCondensation PUBLIC        # commit 53f63a6, as it is
-    python benchmarks/public_evaluator.py PUBLIC NAME=FILE.pt …            # needs DCOND_DATA/fashion_mnist.npz
+    git clone https://github.com/VICO-UoE/DatasetCondensation PUBLIC    # commit 53f63a6, unchanged
+    DCOND_DATA=DIR python benchmarks/public_evaluator.py PUBLIC NAME=FILE.pt …
 
-Fashion-MNIST, ConvNet-3 of width 32, batches of 256, rate 0.01, DSA's six augmentations, 300 epochs
-of the public code's counting (0 to 300, rate dropped after 152), five networks each. Writes
-benchmarks/cpu/public_evaluator.csv. The public files stay as they are; what current packages need
-is put around them.
+Fashion-MNIST, ConvNet-3 of width 32, batches of 256, rate 0.01, DSA's six augmentations, 300
+epochs of the public code's counting (0 to 300, rate dropped after 152), five networks each.
+Writes benchmarks/cpu/public_evaluator.csv. The public files are unchanged; the script adds what
+current packages need.
 """
 
 import json
@@ -28,15 +28,17 @@ from dcond.device import tune_malloc
 
 TABLE = Path("benchmarks/cpu/public_evaluator.csv")
 EPOCHS, NETWORKS, WIDTH = 300, 5, 32
-THEIRS = "evaluate_synset of github VICO-UoE/DatasetCondensation 53f63a6"
-WORDS = (
-    "dataset=fashion_mnist synthetic.normalised=true evaluation=dsa1000 evaluation.epochs=301 evaluation.lr_milestones=[0.505] "
-    f"evaluation.repeats={NETWORKS} pool=convnet pool.networks.ConvNet.width={WIDTH} baselines=false threads=1"
+PUBLIC_CODE = "evaluate_synset of github VICO-UoE/DatasetCondensation 53f63a6"
+OVERRIDES = (
+    "dataset=fashion_mnist synthetic.normalised=true evaluation=dsa1000 evaluation.epochs=301 "
+    "evaluation.lr_milestones=[0.505] "
+    f"evaluation.repeats={NETWORKS} pool=convnet pool.networks.ConvNet.width={WIDTH} "
+    "baselines=false threads=1"
 )
 
 
 def public_code(folder: Path) -> types.ModuleType:
-    """Import the public ``utils.py``, with scipy's old module name and images in plain memory order after a crop."""
+    """Import the public ``utils.py`` with scipy's old module name and contiguous crops."""
     old = types.ModuleType("scipy.ndimage.interpolation")
     old.rotate = scipy.ndimage.rotate
     sys.modules[old.__name__] = old
@@ -44,17 +46,17 @@ def public_code(folder: Path) -> types.ModuleType:
     import utils
 
     augment = utils.DiffAugment
-    utils.DiffAugment = lambda x, *words, **options: _plain(augment(x, *words, **options))
+    utils.DiffAugment = lambda x, *args, **kwargs: _contiguous(augment(x, *args, **kwargs))
     return utils
 
 
-def _plain(x: torch.Tensor) -> torch.Tensor:
-    """Give up strides of a permuted tensor, which the public network's ``view`` cannot take."""
+def _contiguous(x: torch.Tensor) -> torch.Tensor:
+    """Return a tensor that the public network's ``view`` accepts."""
     return x.flatten().view(x.shape)
 
 
 def public_accuracies(utils: types.ModuleType, file: Path) -> list[float]:
-    """Train and test networks by the public evaluator; it seeds nothing, so its figures do not repeat."""
+    """Train and test networks by the public evaluator, which sets no seed."""
     from networks import ConvNet
 
     content = torch.load(file, weights_only=True)
@@ -70,33 +72,36 @@ def public_accuracies(utils: types.ModuleType, file: Path) -> list[float]:
         "color_crop_cutout_flip_scale_rotate",
         utils.ParamDiffAug(),
     )
-    found = []
+    accuracies = []
     for number in range(NETWORKS):
         network = ConvNet(1, 10, WIDTH, 3, "relu", "instancenorm", "avgpooling", (28, 28))
-        found.append(float(utils.evaluate_synset(number, network, images, labels, loader, args)[2]))
-    return found
+        accuracies.append(
+            float(utils.evaluate_synset(number, network, images, labels, loader, args)[2])
+        )
+    return accuracies
 
 
-def our_accuracies(file: Path) -> list[float]:
-    """Run ``dcond evaluate`` on the file."""
+def dcond_accuracies(file: Path) -> list[float]:
+    """Evaluate a file by ``dcond evaluate``."""
     with tempfile.TemporaryDirectory() as folder:
-        words = [*WORDS.split(), f"synthetic={file}", f"hydra.run.dir={folder}/run"]
-        subprocess.run([sys.executable, "-m", "dcond", "evaluate", *words], check=True)
+        arguments = [*OVERRIDES.split(), f"synthetic={file}", f"hydra.run.dir={folder}/run"]
+        subprocess.run([sys.executable, "-m", "dcond", "evaluate", *arguments], check=True)
         result = json.loads((Path(folder) / "run" / "result.json").read_text())
     return result["evaluation"]["networks"]["ConvNet"]["accuracies"]
 
 
 def main() -> None:
+    """Evaluate every NAME=FILE by both codes."""
     public, *files = sys.argv[1:]
     torch.set_num_threads(1)
     tune_malloc()
     utils = public_code(Path(public))
     rows = []
-    for name, _, file in (word.partition("=") for word in files):
-        ours = f"dcond evaluate synthetic={name}.pt {WORDS}"
-        for code, command, found in (
-            ("public", THEIRS, public_accuracies(utils, Path(file))),
-            ("dcond", ours, our_accuracies(Path(file))),
+    for name, _, file in (argument.partition("=") for argument in files):
+        command_of_dcond = f"dcond evaluate synthetic={name}.pt {OVERRIDES}"
+        for code, command, accuracies in (
+            ("public", PUBLIC_CODE, public_accuracies(utils, Path(file))),
+            ("dcond", command_of_dcond, dcond_accuracies(Path(file))),
         ):
             rows += [
                 {
@@ -107,7 +112,7 @@ def main() -> None:
                     "command": command,
                 }
                 | where_and_when(threads=1)
-                for number, accuracy in enumerate(found)
+                for number, accuracy in enumerate(accuracies)
             ]
     write_rows(TABLE, rows)
 

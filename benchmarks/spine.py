@@ -1,11 +1,10 @@
-"""How fast the spine is: a DM step in one pass against a per-class loop, memory kept or not, time to help, CIFAR-10.
+"""Time a DM step in one pass and class by class, the effect of kept memory, and start-up.
 
-    DCOND_DATA=DIR python benchmarks/spine.py        # writes benchmarks/cpu/spine.csv; wants a quiet machine
+    DCOND_DATA=DIR python benchmarks/spine.py    # write benchmarks/cpu/spine.csv; quiet machine
 
-The loop is written the way the public code writes it: one class at a time through augmentation,
-    network and loss, with
-the same functions, in the same process. Each ratio is the median over alternating repeats, taken
-twice.
+The loop is written as in the public code: one class at a time through augmentation, network and
+loss, with the same functions, in the same process. Each ratio is the median over alternating
+repeats, measured twice.
 """
 
 import statistics
@@ -28,11 +27,11 @@ from dcond.rng import Streams, generator
 TABLE = Path("benchmarks/cpu/spine.csv")
 AUGMENT = DiffAug(["color", "crop", "cutout", "flip", "scale", "rotate"])
 NETWORK = ConvNet(name="ConvNet", width=128)
-LOOP_CHUNK = 10**9  # the public code gives a class to the network whole
+LOOP_CHUNK = 10**9  # the public code passes whole classes
 
 
 def siamese(real: Tensor, images: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Augment both batches alike; every class draws its own."""
+    """Augment both batches alike, with one draw per class."""
     draw = AUGMENT.draw(len(real), (real.shape[-2], real.shape[-1]), rng)
     return AUGMENT.apply(real, draw), AUGMENT.apply(images, draw)
 
@@ -40,7 +39,7 @@ def siamese(real: Tensor, images: Tensor, rng: torch.Generator) -> tuple[Tensor,
 def one_pass(
     real: Tensor, images: Tensor, network: torch.nn.Module, rng: torch.Generator, chunk: int = 256
 ) -> Tensor:
-    """The loss of every class, (k,), all classes together."""
+    """Return the loss of every class, (k,), all classes in one pass."""
     real, images = siamese(real, images, rng)
     with torch.no_grad():
         target = embed_by_class(network, real, chunk)
@@ -50,7 +49,7 @@ def one_pass(
 def per_class_loop(
     real: Tensor, images: Tensor, network: torch.nn.Module, rng: torch.Generator
 ) -> Tensor:
-    """The same, one class after another."""
+    """Return the same, class by class."""
     losses = [
         one_pass(real[c : c + 1], images[c : c + 1], network, rng, LOOP_CHUNK)
         for c in range(len(real))
@@ -59,7 +58,7 @@ def per_class_loop(
 
 
 def same_loss(real: Tensor, images: Tensor, network: torch.nn.Module) -> float:
-    """Relative difference of the two forms' losses on equally augmented batches."""
+    """Return the relative difference of both losses on batches with the same augmentation."""
     real, images = siamese(real, images, generator(0, "augmentation"))
     with torch.no_grad():
         together = mean_distance(
@@ -76,7 +75,7 @@ FORMS = {"one pass": one_pass, "loop": per_class_loop}
 
 
 class Step:
-    """A DM step without its pixel update, in either form."""
+    """A DM step without its image update, in both forms."""
 
     def __init__(self, classes: int, batch_real: int, ipc: int):
         self.name = f"DM step, {classes} classes, {batch_real} real, ipc {ipc}"
@@ -86,7 +85,7 @@ class Step:
         self.batch = real_by_class(real, batch_real, generator(0, "real")).tensor()
 
     def seconds(self, form: str, repeat: int) -> float:
-        """Time one step; equal repeats draw equal augmentations."""
+        """Time a step; the same repeat draws the same augmentation."""
         rng = generator(repeat, "augmentation")
         start = time.perf_counter()
         images = self.synthetic.spec.normalise(decoded_by_class(self.synthetic))
@@ -96,7 +95,7 @@ class Step:
 
 
 def both_forms(step: Step, repeats: int) -> list[tuple[str, float, str]]:
-    """Time both forms in turn, twice."""
+    """Time both forms, alternating, twice."""
     difference = same_loss(step.batch, decoded_by_class(step.synthetic), step.network)
     rows = [(f"{step.name}: loss difference", difference, "relative")]
     for form in FORMS:
@@ -117,7 +116,7 @@ def both_forms(step: Step, repeats: int) -> list[tuple[str, float, str]]:
 
 
 def memory_kept() -> list[tuple[str, float, str]]:
-    """A DM step in processes of their own, with glibc's memory kept from step to step and given back, in turn."""
+    """Time a DM step with freed memory kept and given back, in processes of their own."""
     times: dict[str, list[float]] = {"kept": [], "given back": []}
     for _ in range(3):
         for form, values in times.items():
@@ -131,7 +130,7 @@ def memory_kept() -> list[tuple[str, float, str]]:
 
 
 def one_process(form: str) -> float:
-    """Median seconds of a DM step in this process."""
+    """Return the median seconds of a DM step in this process."""
     if form == "kept":
         tune_malloc()
     step = Step(10, 256, 10)
@@ -139,6 +138,8 @@ def one_process(form: str) -> float:
 
 
 def time_to_help() -> tuple[str, float, str]:
+    """Return the median duration of ``dcond condense --help``."""
+
     def once() -> float:
         start = time.perf_counter()
         subprocess.run(
@@ -151,18 +152,20 @@ def time_to_help() -> tuple[str, float, str]:
 
 
 def memory_of_cifar10() -> tuple[str, float, str]:
-    """Peak resident memory while CIFAR-10 is read, above the interpreter with torch and dcond imported."""
+    """Return the peak of resident memory while CIFAR-10 is loaded, above that after imports."""
     code = (
         "import torch, dcond.cli.data as app, dcond.data\n"
         "from dcond.device import peak_memory_bytes\n"
         "cpu = torch.device('cpu'); made = app.make_dataset('cifar10', [])\n"
-        "before = peak_memory_bytes(cpu); kept = made.load(cpu); print((peak_memory_bytes(cpu) - before) / 2**30)"
+        "before = peak_memory_bytes(cpu); real = made.load(cpu)\n"
+        "print((peak_memory_bytes(cpu) - before) / 2**30)"
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     return ("CIFAR-10 in memory, peak above the interpreter", float(done.stdout), "GiB")
 
 
 def main() -> None:
+    """Measure everything; with an argument, be the process of one form."""
     if len(sys.argv) > 1:
         print(one_process(sys.argv[1]))
         return

@@ -1,11 +1,10 @@
-"""One, 5 and 20 seeds of one network trained at once, as a stack, against one after another and against one alone.
+"""Time 1, 5 and 20 seeds of a network trained as a stack, in turn, and one alone.
 
-    python benchmarks/stacked.py        # writes benchmarks/cpu/stacked.csv; benchmarks/cuda/stacked.csv on a GPU
+    python benchmarks/stacked.py    # a minute; writes benchmarks/cpu/stacked.csv, or cuda/ on a GPU
 
-ConvNet 3x32 on 10 images of 32 x 32, made up, one per class, with DSA augmentation: the protocol's
-    own epochs, without
-building the networks or testing. The ways alternate, twice; each time is the median over repeats.
-About a minute.
+ConvNet 3x32 on 10 random images of 32 x 32, one per class, with DSA augmentation: epochs of the
+protocol, without building or testing networks. The ways alternate, twice; each time is the median
+over repeats.
 """
 
 import statistics
@@ -31,7 +30,7 @@ SEEDS, EPOCHS, REPEATS = (1, 5, 20), 10, 5
 
 
 class Ways:
-    """So many epochs of one seed, of all in turn, and of all as a stack."""
+    """Epochs of one seed, of all seeds in turn, and of all as a stack."""
 
     def __init__(self, seeds: int) -> None:
         real = made_up(10, 10)
@@ -48,7 +47,7 @@ class Ways:
         }
 
     def seconds(self, way: str) -> float:
-        """Time one epoch, the mean of several."""
+        """Return the seconds of an epoch, the mean of several."""
         start = time.perf_counter()
         for _ in range(EPOCHS):
             self.by_name[way]()
@@ -70,8 +69,8 @@ class Ways:
         return lambda: stack.epoch(optimiser, PROTOCOL.batch, PROTOCOL.augment, PROTOCOL.cutmix_p)
 
 
-def measured(seeds: int) -> list[tuple[str, float, str]]:
-    """Return the rows of so many seeds."""
+def measure(seeds: int) -> list[tuple[str, float, str]]:
+    """Return the rows for a number of seeds."""
     ways = Ways(seeds)
     for way in ways.by_name:
         ways.seconds(way)  # warms up
@@ -83,13 +82,15 @@ def measured(seeds: int) -> list[tuple[str, float, str]]:
         for _ in range(REPEATS):
             for way, values in times.items():
                 values.append(ways.seconds(way))
-        found = {way: statistics.median(values) for way, values in times.items()}
-        rows += [(f"{name}: {way} (attempt {attempt})", value, "s") for way, value in found.items()]
+        medians = {way: statistics.median(values) for way, values in times.items()}
+        rows += [
+            (f"{name}: {way} (attempt {attempt})", value, "s") for way, value in medians.items()
+        ]
         for below in (in_turn, one):
             rows.append(
                 (
                     f"{name}: {at_once} / {below} (attempt {attempt})",
-                    found[at_once] / found[below],
+                    medians[at_once] / medians[below],
                     "ratio",
                 )
             )
@@ -97,8 +98,9 @@ def measured(seeds: int) -> list[tuple[str, float, str]]:
 
 
 def main() -> None:
+    """Measure and write the table."""
     tune_malloc()
-    write(TABLE, [row for seeds in SEEDS for row in measured(seeds)])
+    write(TABLE, [row for seeds in SEEDS for row in measure(seeds)])
 
 
 if __name__ == "__main__":

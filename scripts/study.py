@@ -6,8 +6,8 @@
     DCOND_DATA=DIR python scripts/study.py STUDY time     # write benchmarks/cpu/STUDY_seconds.csv
 
 Every job is one ``dcond condense``, whose command is in the CSV. A row is one network trained on
-one set; every seed makes a set of its own. ``--workers`` sets the number of parallel jobs. ``time``
-needs a quiet machine.
+one set; every seed makes a set of its own. ``--workers`` sets the number of parallel jobs.
+``time`` needs a quiet machine.
 """
 
 import argparse

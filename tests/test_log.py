@@ -67,8 +67,10 @@ def test_long_path_is_not_wrapped_on_a_terminal():
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&-", ">&- 2>&- <&-"])
 def test_streams_closed_from_the_start(closed, tmp_path):
     """A file opened later must not take the descriptor of a standard stream."""
-    program = "import sys; from dcond.cli.main import command\nsys.argv[1:] = ['list', 'methods']\ntry:\n    command()\n"
-    program += f"finally:\n    print(open({str(tmp_path / 'x')!r}, 'w').fileno(), file=open('{tmp_path}/fd', 'w'))"
+    program = "import sys; from dcond.cli.main import command\nsys.argv[1:] = ['list', 'methods']\n"
+    program += "try:\n    command()\nfinally:\n"
+    program += f"    descriptor = open({str(tmp_path / 'x')!r}, 'w').fileno()\n"
+    program += f"    print(descriptor, file=open('{tmp_path}/fd', 'w'))"
     shell = f'exec "$0" -c "$1" {closed}'
     done = subprocess.run(
         ["sh", "-c", shell, sys.executable, program],

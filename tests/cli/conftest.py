@@ -1,4 +1,4 @@
-"""Calling ``dcond`` from a test: in this process where possible, since importing torch anew takes seconds."""
+"""Fixtures that call ``dcond``, in this process where possible: importing torch takes seconds."""
 
 import json
 import os
@@ -21,7 +21,7 @@ import dcond
 from dcond.cli import main as cli
 from helpers.tidying import tidied
 
-# Small enough for a second, and still through every part.
+# A run of about a second that uses every part.
 TINY = ("debug=tiny", "method=dm", "method.batch_real=8", "model.width=8")
 SMALL_POOL = ("pool=convnet", "pool.networks.ConvNet.width=8")
 
@@ -49,7 +49,7 @@ RunCli = Callable[..., Done]
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch) -> Path:
-    """An empty current folder; no setting of the caller's shell counts."""
+    """An empty current folder, without environment variables of dcond and Hydra."""
     for name in ("DCOND_DATA", "DCOND_OUTPUTS", "HYDRA_FULL_ERROR", "COMP_LINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "120")
@@ -59,10 +59,10 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def run_cli(capsys, monkeypatch) -> Iterator[RunCli]:
-    """Run ``dcond WORDS`` in this process; what Hydra and logging leave behind is put back."""
+    """Run ``dcond ARGUMENTS`` in this process and restore the state of Hydra and logging."""
 
-    def run(*words: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["dcond", *map(str, words)])
+    def run(*arguments: object) -> Done:
+        monkeypatch.setattr(sys, "argv", ["dcond", *map(str, arguments)])
         capsys.readouterr()
         with tidied():
             try:
@@ -77,18 +77,18 @@ def run_cli(capsys, monkeypatch) -> Iterator[RunCli]:
 
 @pytest.fixture
 def condense(run_cli) -> RunCli:
-    """Run ``dcond condense`` at a size of a second, with more words."""
-    return lambda *words: run_cli("condense", *TINY, *SMALL_POOL, *words)
+    """Run a small ``dcond condense`` with more arguments."""
+    return lambda *arguments: run_cli("condense", *TINY, *SMALL_POOL, *arguments)
 
 
 @pytest.fixture
 def run_process() -> RunCli:
-    """Run ``python -m dcond WORDS`` as its own process: a second or more each, for what cannot be had otherwise."""
+    """Run ``python -m dcond ARGUMENTS`` as a process, which takes seconds."""
 
-    def run(*words: str, env: dict[str, str] | None = None, **settings: object) -> Done:
+    def run(*arguments: str, env: dict[str, str] | None = None, **settings: object) -> Done:
         source = {"PYTHONPATH": str(Path(dcond.__file__).parents[1])}
         done = subprocess.run(
-            [sys.executable, "-m", "dcond", *words],
+            [sys.executable, "-m", "dcond", *arguments],
             capture_output=True,
             text=True,
             env={**os.environ, **source, **(env or {})},
@@ -109,7 +109,7 @@ def results(folder) -> Callable[[], list[dict]]:
 
 @pytest.fixture
 def half_written(folder, results) -> Callable[[], list[str]]:
-    """Name every artefact, temporary file and finished result under the current folder."""
+    """Return the artefacts, temporary files and finished results under the current folder."""
 
     def found() -> list[str]:
         names = [path.name for path in folder.rglob("*") if path.is_file()]
@@ -121,13 +121,13 @@ def half_written(folder, results) -> Callable[[], list[str]]:
 
 @pytest.fixture(scope="session")
 def kept(tmp_path_factory) -> Path:
-    """Where runs that many tests start from are kept, to be made once."""
+    """Folder of the runs that many tests start from."""
     return tmp_path_factory.mktemp("kept")
 
 
 @pytest.fixture
 def finished(condense, folder, kept) -> Path:
-    """The folder of a run that is done, without its evaluation."""
+    """The folder of a finished run without an evaluation."""
     if not (kept / "finished").exists():
         assert condense("evaluate=false", f"hydra.run.dir={kept / 'finished'}").code == 0
     return shutil.copytree(kept / "finished", folder / "run")
@@ -135,7 +135,7 @@ def finished(condense, folder, kept) -> Path:
 
 @pytest.fixture
 def signalled(monkeypatch) -> Callable[[], AbstractContextManager[None]]:
-    """Make a context in which every run gets SIGTERM in its second step."""
+    """Return a context in which every run receives SIGTERM in its second step."""
     from dcond.run.loop import Run
 
     advance = Run._advance
@@ -156,7 +156,7 @@ def signalled(monkeypatch) -> Callable[[], AbstractContextManager[None]]:
 
 @pytest.fixture
 def stopped(condense, signalled, folder, kept) -> Path:
-    """The folder of a run that SIGTERM stopped after its second step of three."""
+    """The folder of a run stopped by SIGTERM after the second of three steps."""
     if not (kept / "stopped").exists():
         with signalled():
             done = condense("evaluate=false", f"hydra.run.dir={kept / 'stopped'}")
@@ -168,7 +168,7 @@ def stopped(condense, signalled, folder, kept) -> Path:
 
 @pytest.fixture
 def unpack(folder) -> Callable[[str], list[Path]]:
-    """Write the titled code blocks of a page of the documentation into the current folder, as a reader would."""
+    """Write the titled code blocks of a documentation page into the current folder."""
     block = re.compile(
         r'^```\w+ title="(?P<title>[^"]+)"\n(?P<content>.*?)^```$', re.MULTILINE | re.DOTALL
     )
@@ -197,7 +197,7 @@ def digits() -> tuple[torch.Tensor, torch.Tensor]:
 
 @pytest.fixture
 def two_files(digits):
-    """A set, and the same images with labels of other classes."""
+    """A set, and the same images with wrong labels."""
     images, labels = digits
     np.savez("good.npz", images=images, labels=labels)
     np.savez("bad.npz", images=images, labels=(labels + 1) % 10)
@@ -205,16 +205,18 @@ def two_files(digits):
 
 @pytest.fixture
 def quick() -> tuple[str, ...]:
-    """Words of an evaluation of seconds."""
+    """Overrides of an evaluation that takes seconds."""
     return ("dataset=digits", *SMALL_POOL, "evaluation.repeats=2")
 
 
 @pytest.fixture
 def evaluate(run_cli, folder, quick):
-    """Evaluate and return how it ended with the result."""
+    """Evaluate; return how the command ended and its result."""
 
-    def run(*words, epochs=2):
-        done = run_cli("evaluate", *quick, "hydra.run.dir=e", f"evaluation.epochs={epochs}", *words)
+    def run(*arguments, epochs=2):
+        done = run_cli(
+            "evaluate", *quick, "hydra.run.dir=e", f"evaluation.epochs={epochs}", *arguments
+        )
         file = folder / "e" / "result.json"
         return done, json.loads(file.read_text()) if file.is_file() else None
 

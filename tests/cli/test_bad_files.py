@@ -57,7 +57,7 @@ def with_nan():
         ),
         (
             {"train_labels": np.arange(12) % 3 + 1},
-            "train_labels[2] is 3; allowed: 0 to 2, for there are 3 classes.",
+            "train_labels[2] is 3; allowed: 0 to 2, for 3 classes.",
         ),
         ({"train_labels": np.arange(12) % 3 - 1}, "train_labels[0] is -1; labels count from 0."),
         ({"test_labels": np.full(6, 3)}, "test_labels[0] is 3; allowed: 0 to 2"),
@@ -252,7 +252,7 @@ def test_evaluate_refuses_another_data_set(finished, run_cli, birds):
             {},
             "pixels leave the recorded range [0.0, 1.0]",
         ),
-        ({"labels": torch.full((10,), 10)}, {}, "labels must lie in 0..9"),
+        ({"labels": torch.full((10,), 10)}, {}, "labels must be in 0..9"),
         ({"labels": torch.zeros(9, dtype=torch.int64)}, {}, "10 images but labels (9,)"),
         ({}, {"format": "dcond/9"}, "has format 'dcond/9'; this dcond reads 'dcond/1'."),
         ({}, {"mean": "hello"}, "metadata 'mean' is missing or unreadable ('hello')."),

@@ -104,7 +104,7 @@ def test_png_files_of_unlike_factors_are_no_set(saved, run_cli, folder):
     odd = sorted((folder / "a").rglob("*.png"))[3]
     Image.open(odd).save(odd)  # as a program does that keeps the pixels alone
     with pytest.raises(
-        DataError, match=rf"{odd.name} are packed in unlike ways; export the set anew"
+        DataError, match=rf"{odd.name} have different factors; export the set again"
     ):
         folder_layout.read(folder / "a")
 
@@ -200,7 +200,7 @@ def test_what_exists_is_never_overwritten(kind, saved, run_cli, folder):
     out = folder / "out"
     out.write_text("precious")
     line = run_cli("export", run, "--to", kind, "--out", out).line
-    assert line == f"{out} exists and is never overwritten; remove it or choose another --out."
+    assert line == f"{out} exists and is not overwritten; remove it or choose another --out."
     assert out.read_text() == "precious"
 
 

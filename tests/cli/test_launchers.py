@@ -23,7 +23,7 @@ TWELVE = (
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", [None, "joblib", "submitit_local"])
-def test_twelve_jobs_with_one_that_must_fail(launcher, run_process, folder):
+def test_twelve_jobs_of_which_one_fails(launcher, run_process, folder):
     """The job with ``method=m3d`` and seed 5 fails: a folder is in the place of its file."""
     words = [
         "condense",
@@ -65,7 +65,7 @@ class Counting(Noise):
 
 
 @pytest.mark.slow
-def test_joblib_shares_the_cores_out_to_its_jobs(run_process, folder):
+def test_joblib_divides_the_cores_among_its_jobs(run_process, folder):
     (folder / "own" / "init").mkdir(parents=True)
     (folder / "own" / "init" / "counting.yaml").write_text("# Mine.\n_target_: counting.Counting\n")
     (folder / "counting.py").write_text(COUNTING)
@@ -79,7 +79,7 @@ def test_joblib_shares_the_cores_out_to_its_jobs(run_process, folder):
         "ipc=1,2",
     )
     env = {"PYTHONPATH": os.pathsep.join([str(folder), str(Path(dcond.__file__).parents[1])])}
-    env |= {"OMP_NUM_THREADS": ""}  # what a shell says would stand
+    env |= {"OMP_NUM_THREADS": ""}  # else the variable of the shell counts
     done = run_process("condense", "-m", *words, "sweep=joblib", "hydra.launcher.n_jobs=2", env=env)
     assert done.code == 0, done.err
     shared = max(1, (os.cpu_count() or 1) // 2)
@@ -87,7 +87,7 @@ def test_joblib_shares_the_cores_out_to_its_jobs(run_process, folder):
 
 
 @pytest.mark.slow
-def test_a_pre_empted_job_goes_back_into_the_queue_and_goes_on(run_process, folder):
+def test_preempted_job_is_requeued_and_continues(run_process, folder):
     words = (
         "method=dm",
         "method.batch_real=8",
@@ -129,7 +129,7 @@ def test_a_pre_empted_job_goes_back_into_the_queue_and_goes_on(run_process, fold
 
 
 @pytest.mark.slow
-def test_optuna_repeats_its_choices_and_finds_its_jobs(run_process, folder):
+def test_optuna_repeats_its_choices_and_reuses_finished_jobs(run_process, folder):
     pytest.importorskip("optuna")
     words = (
         "condense",

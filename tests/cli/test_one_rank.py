@@ -55,7 +55,8 @@ def test_a_method_that_cannot_be_divided_is_refused_by_name(monkeypatch, condens
     with use_group(Ranks(0, 2)):
         line = condense("device=cpu").line
     assert line == (
-        "method=dm does not divide its classes among processes; leave out torchrun, or start several runs side by side."
+        "method=dm does not divide its classes among processes; leave out torchrun, "
+        "or start several runs side by side."
     )
     assert half_written() == []
     assert condense("device=cpu", "evaluate=false").code == 0  # allowed in one process

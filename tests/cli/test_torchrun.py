@@ -1,4 +1,4 @@
-"""``torchrun ... -m dcond``: one run of several processes, by gloo, and what happens when one of them ends."""
+"""``torchrun ... -m dcond``: one run in several processes by gloo, and the end of one of them."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def torchrun(count, *command) -> subprocess.Popen:
 
 
 def ended(process, within=500):
-    """Wait for the end and return stdout and stderr; nothing may be left that hangs."""
+    """Wait for the end and return stdout and stderr; fail if a process hangs."""
     try:
         return process.communicate(timeout=within)
     except subprocess.TimeoutExpired:
@@ -84,7 +84,7 @@ def images(run):
 
 
 def moved(run, method, run_cli):
-    """How far the image of a run that moved least moved at its farthest pixel, from where the same words start."""
+    """Return the largest change of a pixel since the start, of the image that changed least."""
     first = f"first/{run}"
     assert run_cli(*words(method, first, "evaluate=false", "max_steps=0")).code == 0
     return (images(run) - images(first)).abs().amax((1, 2, 3)).min()
@@ -94,8 +94,8 @@ def result(run):
     return json.loads((Path(run) / "result.json").read_text())
 
 
-def test_two_processes_make_one_run(run_cli, folder):
-    """Everything a run leaves, and the figures of its table; one process in the same images."""
+def test_run_of_two_processes(run_cli, folder):
+    """The files and the table of a run, and the same images as with one process."""
     out, err = together(2, words("degm", "two", *ONE_NETWORK))
     assert err.count("degm on digits, ipc 1: 10 images, seed 0, cpu, 2 processes -> two\n") == 1
     assert out.count("average test accuracy") == out.count("-> two") == 1
@@ -103,7 +103,7 @@ def test_two_processes_make_one_run(run_cli, folder):
     assert sorted(path.name for path in (folder / "two").iterdir()) == FILES
     assert run_cli(*words("degm", "one", *ONE_NETWORK)).code == 0
     assert (images("one") - images("two")).abs().max() <= TOLERANCE
-    assert moved("one", "degm", run_cli) > 100 * TOLERANCE  # which the comparison would see
+    assert moved("one", "degm", run_cli) > 100 * TOLERANCE  # so that the comparison is meaningful
     lines = [(folder / f"{run}/metrics.jsonl").read_text().splitlines() for run in ("one", "two")]
     assert len(lines[0]) == len(lines[1]) == 3
     one, two = result("one"), result("two")
@@ -116,7 +116,7 @@ def test_two_processes_make_one_run(run_cli, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3])
-def test_every_method_ends_in_the_images_of_one_process(count, run_cli):
+def test_every_method_gives_the_images_of_one_process(count, run_cli):
     together(count, *(words(name, f"{count}/{name}", "evaluate=false") for name in METHODS))
     for name in METHODS:
         assert run_cli(*words(name, f"alone/{name}", "evaluate=false")).code == 0
@@ -130,7 +130,7 @@ LONG = ("max_steps=100000", "loop.checkpoint_every_s=0.2", "evaluate=false", "lo
 
 
 def begun(run, process, steps=3):
-    """Wait until a run has taken some steps after its first checkpoint in time."""
+    """Wait until a run has taken some steps and has written a checkpoint."""
     file, end = Path(run) / "metrics.jsonl", time.monotonic() + 240
     while (
         not file.exists()
@@ -163,9 +163,7 @@ def own_lines(err):
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes through /proc")
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_process_that_is_killed_takes_the_run_down_with_words_and_the_checkpoint_stays(
-    rank, folder
-):
+def test_killed_process_ends_the_run_and_keeps_the_checkpoint(rank, folder):
     process = torchrun(2, "-m", "dcond", *words("dsa", "run", *LONG))
     begun("run", process)
     os.kill(worker(process, rank), signal.SIGKILL)
@@ -174,17 +172,17 @@ def test_a_process_that_is_killed_takes_the_run_down_with_words_and_the_checkpoi
     assert process.returncode == 1
     assert time.monotonic() - killed < 60
     (line,) = own_lines(err)
-    said = "another of the 2 processes died without a word, as when it is killed or out of memory. The last checkpoint "
-    said += "stays; go on with resume=RUN_FOLDER, with any number of processes."
+    said = "another of the 2 processes died without a word, as when it is killed or out of memory. "
+    said += "The last checkpoint stays; go on with resume=RUN_FOLDER, with any number of processes."
     assert line == ("dcond: " if rank else "dcond: process 1 of 2: ") + said
-    if rank:  # else there was nobody to write it
+    if rank:  # rank 0 writes the result
         assert (result("run")["status"], result("run")["error"]) == ("failed", said)
     assert checkpoint.load(folder / "run").step >= 1
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_to_torchrun_stops_cleanly_with_a_checkpoint_of_the_last_step(signum, folder):
+def test_signal_to_torchrun_saves_a_checkpoint_of_the_last_step(signum, folder):
     process = torchrun(3, "-m", "dcond", *words("degm", "run", *LONG))
     begun("run", process)
     process.send_signal(signum)
@@ -201,16 +199,16 @@ def test_a_signal_to_torchrun_stops_cleanly_with_a_checkpoint_of_the_last_step(s
 
 
 @pytest.mark.slow
-def test_a_stopped_run_of_one_process_goes_on_with_two(stopped, condense, folder):
+def test_stopped_run_of_one_process_continues_with_two(stopped, condense, folder):
     together(2, ["condense", f"resume={stopped}"])
     assert condense("evaluate=false", "hydra.run.dir=whole").code == 0
     assert (images(stopped) - images("whole")).abs().max() <= TOLERANCE
     assert [result(stopped)["cost"][name] for name in ("steps", "processes")] == [3, 2]
-    assert sorted((stopped / ".hydra").iterdir())  # as it was
+    assert sorted((stopped / ".hydra").iterdir())  # unchanged
 
 
 @pytest.mark.slow
-def test_a_set_is_evaluated_by_several_processes(finished, run_cli):
+def test_evaluation_in_several_processes(finished, run_cli):
     words = ("evaluate", f"synthetic={finished}", "device=cpu", *ONE_NETWORK, "baselines=false")
     together(2, [*words, "hydra.run.dir=two"])
     assert run_cli(*words, "hydra.run.dir=one").code == 0
@@ -228,7 +226,7 @@ def test_a_set_is_evaluated_by_several_processes(finished, run_cli):
         (["method=dn"], "method='dn' is unknown; allowed: "),
         (
             ["-m", "seed=0,1"],
-            "-m sweeps over jobs of one process each; leave out torchrun, or start one job of it at",
+            "-m starts jobs of one process each; omit torchrun, or start one at a time without -m.",
         ),
         (
             ["resume=nowhere"],
@@ -241,7 +239,7 @@ def test_a_set_is_evaluated_by_several_processes(finished, run_cli):
         ),
     ],
 )
-def test_what_is_wrong_is_said_once(more, said):
+def test_error_is_reported_once(more, said):
     process = torchrun(2, "-m", "dcond", *words("dm", "run"), *more)
     _, err = ended(process)
     assert process.returncode == 1
@@ -253,7 +251,7 @@ def test_what_is_wrong_is_said_once(more, said):
 @pytest.mark.parametrize(
     ("flags", "word"), [(["--help"], "dcond condense: make a"), (["--cfg", "job"], "record_every")]
 )
-def test_what_only_prints_prints_once(flags, word, folder):
+def test_printing_flags_print_once(flags, word, folder):
     process = torchrun(2, "-m", "dcond", "condense", *flags)
     out, err = ended(process)
     assert process.returncode == 0, err

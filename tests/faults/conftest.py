@@ -1,4 +1,4 @@
-"""Driving the command as a process: cut at random moments, starved of disk, and counted."""
+"""Fixtures for the command as a process: interrupted at random times, and counted."""
 
 import random
 import signal
@@ -12,7 +12,7 @@ from dcond.run import checkpoint
 from helpers.cutting import Command, Whole, done, images
 from helpers.tallying import SEED, Tally, merge
 
-# The same examples in every session; many of them where time is no matter.
+# The same examples in every session; many with --runslow.
 settings.register_profile("few", max_examples=10, derandomize=True, deadline=None, database=None)
 settings.register_profile("many", parent=settings.get_profile("few"), max_examples=1000)
 
@@ -23,8 +23,7 @@ def pytest_configure(config):
 
 @pytest.fixture
 def command(tmp_path):
-    # A shell lets what it starts in the background ignore Ctrl-C, and so would every process from
-    # here on.
+    # Processes started in the background by a shell ignore Ctrl-C, and so would their children.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield Command(tmp_path)
     signal.signal(signal.SIGINT, before)
@@ -32,7 +31,7 @@ def command(tmp_path):
 
 @pytest.fixture
 def whole(command, tmp_path):
-    """Make a run that nothing breaks: what the broken ones are held against."""
+    """Make an uninterrupted run, the reference for the others."""
 
     def make(*words: object) -> Whole:
         run, start = tmp_path / "whole", time.monotonic()
@@ -51,7 +50,7 @@ def whole(command, tmp_path):
 
 @pytest.fixture
 def rng(request) -> random.Random:
-    """Random moments and sizes, the same ones for a test in every session."""
+    """Random times and sizes, the same for a test in every session."""
     return random.Random(f"{SEED} {request.node.name}")
 
 
@@ -71,10 +70,9 @@ def tally(request, kills):
 
 @pytest.fixture
 def chain(whole, tmp_path, rng, kills):
-    """Cut a run ``--kills`` times, resuming after each, and see it to its end.
+    """Interrupt a run ``--kills`` times, resume it after each, and let it finish.
 
-    A run that ends before its signal came is held against the whole one, and the next signal meets
-    a new run."""
+    A run that ends before its signal is compared with the reference, and a new run is started."""
 
     def follow(
         signum: signal.Signals, *words: object, in_loop: bool, allowed: set[int]
@@ -88,7 +86,7 @@ def chain(whole, tmp_path, rng, kills):
             undone = ended.code == -signal.SIGINT and done(run)  # Ctrl-C after the work
             ours = (
                 "Traceback" in ended.err and ", in main" in ended.err
-            )  # else Python's own start was struck
+            )  # else the signal came during the start of Python
             if ended.code not in allowed or undone or ours:
                 found.append(f"ended with {ended.code}: {ended.err[-2000:]}")
             if struck >= kills:
@@ -96,7 +94,7 @@ def chain(whole, tmp_path, rng, kills):
             if done(run):
                 found += reference.problems_at_the_end(run)
                 run = tmp_path / f"cut{attempt + 1}"
-        if not done(run):  # a signal may have come after the last word
+        if not done(run):  # a signal may have come after the last output
             last = reference.command.run(*reference.next_words(run))
             found += [last.err] if last.code else []
         return struck, found + reference.problems_at_the_end(run)

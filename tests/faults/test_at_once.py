@@ -1,4 +1,4 @@
-"""Two runs in one folder, and too little memory, as processes."""
+"""Two processes in one folder, and a process with too little memory."""
 
 import signal
 import time
@@ -11,26 +11,27 @@ WORDS = ("method=dm", "method.batch_real=8", "max_steps=20", "evaluate=false")
 LONGER = (
     *WORDS,
     "max_steps=300",
-)  # what is left of it takes longer than one process may be behind the other
-REFUSED = "in use by process"  # only said while the other is at work
+)  # long enough for both processes to start
+REFUSED = "in use by process"  # reported only while the other process runs
 NEVER = "in no try did the two processes overlap"
-# What torch and its libraries map differs from machine to machine: the limit counts from there.
+# The limit counts from the memory mapped by torch, which differs between machines.
 LIMITED = """
 import resource, sys, torch, hydra, sklearn.datasets, torchvision
 from dcond.cli.main import main
-size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize() + int(sys.argv.pop(1))
+pages = int(open("/proc/self/statm").read().split()[0])
+size = pages * resource.getpagesize() + int(sys.argv.pop(1))
 resource.setrlimit(resource.RLIMIT_AS, (size, size))
 sys.exit(main())
 """
 
 
 def met(both) -> bool:
-    """Tell whether one of two processes found the other at work."""
+    """Return whether one of two processes found the other running."""
     return any(REFUSED in ended.last for ended in both)
 
 
 def killed_at_the_first_checkpoint(process, run):
-    """Kill a run of which nearly everything is left to do."""
+    """Kill a run after its first checkpoint."""
     while not (run / checkpoint.NAME).exists() and process.poll() is None:
         time.sleep(0.002)
     process.kill()

@@ -1,4 +1,4 @@
-"""A run of every method, killed or stopped at random moments and resumed, ends in the bytes of one never broken."""
+"""Runs killed or stopped at random times and resumed end in the bytes of uninterrupted ones."""
 
 import signal
 
@@ -9,7 +9,7 @@ from dcond.paths import conf_dir
 pytestmark = pytest.mark.usefixtures("terminal")
 
 METHODS = sorted(path.stem for path in (conf_dir() / "method").glob("*.yaml"))
-# What makes a step of milliseconds; the rest is the method's own default.
+# Settings with which a step takes milliseconds.
 SMALL = {
     "dc": ("method.batch_real=8", "max_steps=20"),
     "degm": ("method.batch_real=8", "max_steps=10"),
@@ -31,8 +31,7 @@ SMALL = {
     ),
     "m3d": ("method.batch_real=8", "max_steps=150"),
 }
-# By the signal itself: Python's own way to end where it struck before the job; a shell says 128 +
-# its number to both.
+# -signum: the signal came before the run began and ended Python; 128 + signum: dcond handled it.
 POLITE = {
     signum: {128 + signum, -signum} for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 }

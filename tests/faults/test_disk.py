@@ -1,4 +1,4 @@
-"""Disks that are full, and folders that cannot be written to or vanish."""
+"""Full disks, read-only folders, and folders that are removed during a run."""
 
 import shutil
 import subprocess
@@ -10,8 +10,7 @@ from dcond import artefact
 from dcond.run import checkpoint
 
 WORDS = ("method=dm", "method.batch_real=8", "max_steps=20", "evaluate=false")
-# In a namespace of its own, the mount is gone with the process: no test can leave one behind, and
-# none needs root.
+# A mount in a separate namespace ends with the process and needs no root.
 MOUNT = 'mount -t tmpfs -o "size=$0" dcond "$1"; "${@:3}"; code=$?; cp -a "$1/." "$2"; exit $code'
 READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
 
@@ -48,7 +47,7 @@ def inside(script: str, *words: object) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("tensorboard", [False, True], ids=["plain", "tensorboard"])
 def test_a_full_disk(tensorboard, whole, command, tmp_path, rng, kills, tally):
-    """The sizes lie between what Hydra's own files need and what the whole run does."""
+    """The sizes lie between those of Hydra's files and of the complete run."""
     words = (*WORDS, f"tensorboard={tensorboard}".lower())
     needed = sum(
         -(-path.stat().st_size // 4096) for path in whole(*words).run.rglob("*") if path.is_file()
@@ -77,7 +76,7 @@ def test_a_full_disk(tensorboard, whole, command, tmp_path, rng, kills, tally):
 
 
 def test_a_folder_that_vanishes(whole, command, tmp_path, rng, kills, tally):
-    """At a moment of the loop, after its first checkpoint; what a run then finds missing, it says, and stops."""
+    """The folder is removed during the loop, after the first checkpoint."""
     reference, found = whole(*WORDS), []
     for number in range(kills):
         run = tmp_path / f"run{number}"
@@ -89,7 +88,7 @@ def test_a_folder_that_vanishes(whole, command, tmp_path, rng, kills, tally):
         shutil.rmtree(run, ignore_errors=True)
         ended = command.ended(process)
         told = ended.last.startswith(f"dcond: cannot write {run}") and "Traceback" not in ended.err
-        gone = finished or not run.exists()  # what ends well has not begun the folder anew
+        gone = finished or not run.exists()  # a successful run has not created the folder again
         if not (ended.code == 0 and gone) and not (ended.code == 1 and told):
             found.append(f"finished {finished}, ended with {ended.code}: {ended.err[-2000:]}")
     tally("the run folder vanishes", "dm", kills, found)

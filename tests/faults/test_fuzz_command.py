@@ -1,4 +1,4 @@
-"""Lines of arbitrary words through the command itself: done, or refused in one line, nothing half-made."""
+"""Arbitrary command lines: success, or an error of one line and no partial files."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from dcond.run.result import RunResult
 from dcond.types import SyntheticSet
 from helpers.one_line import called
 
-# What stands in the folder of every line.
+# Content of the folder for every command line.
 GOOD = SyntheticSet(
     torch.full((4, 1, 4, 4), 0.5), torch.tensor([0, 0, 1, 1]), ("a", "b"), 2, (0.5,), (0.25,)
 )
@@ -70,7 +70,7 @@ paths = st.sampled_from(THERE) | texts.filter(lambda text: "/" not in text)
 
 
 def fill(folder: Path) -> None:
-    """Make what stands in the folder: a set, the first half of one, a finished run, other things."""
+    """Create a set, a truncated one, a finished run, and other files."""
     good = artefact.save(GOOD, folder / "good.safetensors").read_bytes()
     (folder / "cut.safetensors").write_bytes(good[: len(good) // 2])
     (folder / "empty").mkdir()
@@ -86,12 +86,12 @@ def fill(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("path", ["good.safetensors", "run"])
-def test_what_should_be_good_is(path):
+def test_valid_files_are_exported(path):
     assert called(["export", path, "--to", "npz"], fill) == 0
 
 
 def check(words: list[str]) -> None:
-    """Call the command and hold it to what it promises of any line."""
+    """Call the command and check its outcome."""
     called(words, fill)
 
 
@@ -132,7 +132,9 @@ def test_report(words):
     check(["report", *words])
 
 
-@pytest.mark.parametrize("command", ["condense", "evaluate", "data", "export", "report", "list"])
-@given(st.lists(texts, max_size=2))
-def test_any_words(command, words):
+commands = st.sampled_from(["condense", "evaluate", "data", "export", "report", "list"])
+
+
+@given(commands, st.lists(texts, max_size=2))
+def test_any_command(command, words):
     check([command, *words, "no=such"])

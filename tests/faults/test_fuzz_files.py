@@ -1,4 +1,4 @@
-"""Artefacts, npz files and folders of arbitrary content: read, or refused in one line, and nothing else comes out."""
+"""Artefacts, npz files and folders of arbitrary content: read, or an error of one line."""
 
 import io
 import json
@@ -33,7 +33,7 @@ METADATA = {
 
 
 def one_line_or(call):
-    """Return what a call returns; a fault of the user's is one line, and None."""
+    """Return the result of a call; None after a DcondError of one line."""
     try:
         return call()
     except DcondError as error:
@@ -43,8 +43,7 @@ def one_line_or(call):
     return None
 
 
-# --- artefacts
-# ----------------------------------------------------------------------------------------------------
+# --- Artefacts -----------------------------------------------------------------------------------
 
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
 numbers = st.one_of(st.integers(), st.floats(), st.sampled_from([0, 1, 2, -1, 1e308, 10**400]))
@@ -76,8 +75,7 @@ def test_bytes_of_an_artefact(position, content, insert):
         one_line_or(lambda: artefact.load(path))
 
 
-# --- npz
-# ----------------------------------------------------------------------------------------------------------
+# --- npz files -----------------------------------------------------------------------------------
 
 shapes = st.tuples(
     st.integers(0, 4), st.integers(0, 3), st.integers(0, 3), st.sampled_from([0, 1, 2, 3])
@@ -103,7 +101,7 @@ NAMES = (
 
 
 @given(st.dictionaries(st.sampled_from(NAMES), arrays))
-def test_an_npz_of_one_s_own_data(content):
+def test_npz_data_of_the_user(content):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "x.npz")
         np.savez(path, **content)
@@ -116,8 +114,8 @@ def test_an_npz_of_one_s_own_data(content):
     st.lists(st.integers(-1, 2), max_size=4),
     st.none() | arrays,
 )
-def test_an_npz_that_is_nearly_right(images, labels, names):
-    """All arrays are there, so that what is in them decides."""
+def test_nearly_valid_npz(images, labels, names):
+    """All arrays are present; only their content may be invalid."""
     content = {f"{split}_images": images for split in ("train", "test")}
     content |= {f"{split}_labels": labels for split in ("train", "test")}
     with tempfile.TemporaryDirectory() as folder:
@@ -126,8 +124,7 @@ def test_an_npz_that_is_nearly_right(images, labels, names):
         one_line_or(lambda: Npz(path=str(path)).load())
 
 
-# --- folders
-# ------------------------------------------------------------------------------------------------------
+# --- Folders -------------------------------------------------------------------------------------
 
 
 def picture(mode: str, width: int, height: int, kind: str, keep: float) -> bytes:
@@ -178,7 +175,7 @@ layouts = st.lists(st.tuples(parts, parts, files), min_size=1, max_size=6)
 
 @given(layouts, pictures, lines)
 def test_a_class_layout(places, content, words):
-    """Every file is a picture, and the lists of other sets' layouts are there: the layout decides."""
+    """Every file is an image and the lists of all layouts exist; only the layout may be invalid."""
     with tempfile.TemporaryDirectory() as folder:
         for split, name, file in places:
             Path(folder, split, name).mkdir(parents=True, exist_ok=True)

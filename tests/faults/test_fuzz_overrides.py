@@ -1,4 +1,4 @@
-"""Settings of arbitrary value on the command line: taken, or refused in one line, before any data is read."""
+"""Settings of arbitrary value: accepted, or an error of one line before any data is read."""
 
 import copy
 import functools
@@ -19,7 +19,7 @@ from dcond.paths import conf_dir
 from dcond.run.condensation import Condensation
 from dcond.run.signals import Stop
 
-METHODS = ("hmdc", "idc")  # between them they have every kind of part
+METHODS = ("hmdc", "idc")  # together they use every kind of part
 GROUPS = (
     "method",
     "init",
@@ -47,7 +47,7 @@ def composed(method: str) -> DictConfig:
 
 
 def keys(node: DictConfig, prefix: str = "") -> list[str]:
-    """Return the dotted names of all settings but the names of classes, which are code and no fault of a user's."""
+    """Return the dotted names of all settings except class names, which are code."""
     found = []
     for key in node:
         name = f"{prefix}{key}"
@@ -104,7 +104,7 @@ def test_a_setting_of_any_value(method, data):
         result = {"config_sha256": "", "cost": {}}
         Condensation(cfg, choices, "", Path(), result, Stop())
     except (HydraException, OmegaConfBaseException):
-        pass  # the launcher puts these into one line
+        pass  # hydra_app reports these as one line
     except DcondError as error:
         refusal = str(error)
     assert "\n" not in refusal

@@ -1,4 +1,4 @@
-"""The CSV of what was tried: sittings and workers add to it, and the newest row of a fault counts."""
+"""The CSV of injected faults: sessions and workers add rows; the newest row of a fault counts."""
 
 import csv
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +13,8 @@ def file(tmp_path):
     return tmp_path / "faults.csv"
 
 
-def sitting(file, kills, *faults):
-    """Try faults, ``(fault, subject, problems)`` each, and write down what was found."""
+def session(file, kills, *faults):
+    """Record faults, ``(fault, subject, problems)`` each, in the file."""
     tally = Tally(kills)
     for fault, subject, problems in faults:
         try:
@@ -32,9 +32,9 @@ def found(file):
         ]
 
 
-def test_a_second_sitting_keeps_the_rows_of_the_first(file):
-    sitting(file, 3, ("SIGKILL", "dm", []), ("disk full", "dm", ["lost"]))
-    sitting(file, 30, ("SIGKILL", "dc", []), ("disk full", "dm", []))
+def test_second_session_keeps_the_rows_of_the_first(file):
+    session(file, 3, ("SIGKILL", "dm", []), ("disk full", "dm", ["lost"]))
+    session(file, 30, ("SIGKILL", "dc", []), ("disk full", "dm", []))
     assert found(file) == [
         ("SIGKILL", "dc", "30", "0"),
         ("SIGKILL", "dm", "3", "0"),
@@ -42,13 +42,13 @@ def test_a_second_sitting_keeps_the_rows_of_the_first(file):
     ]
 
 
-def test_a_shorter_file_leaves_nothing_of_the_longer_one_behind(file):
-    sitting(file, 1000000, ("memory", "dm", []))
-    sitting(file, 1, ("memory", "dm", []))
+def test_shorter_file_replaces_a_longer_one(file):
+    session(file, 1000000, ("memory", "dm", []))
+    session(file, 1, ("memory", "dm", []))
     assert found(file) == [("memory", "dm", "1", "0")]
 
 
-def test_a_problem_fails_the_test_and_is_in_the_file(file):
+def test_problem_fails_the_test_and_is_recorded(file):
     tally = Tally(3)
     with pytest.raises(AssertionError, match="lost"):
         tally("disk full", "dm", 3, ["lost"])
@@ -56,12 +56,12 @@ def test_a_problem_fails_the_test_and_is_in_the_file(file):
     assert found(file) == [("disk full", "dm", "3", "1")]
 
 
-def test_a_sitting_that_tried_nothing_writes_nothing(file):
+def test_empty_session_writes_nothing(file):
     merge([], file)
     assert not file.exists()
 
 
-def test_workers_that_write_at_once_lose_no_row(file):
+def test_concurrent_writers_lose_no_row(file):
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda i: sitting(file, i, ("SIGKILL", f"{i:02}", [])), range(40)))
+        list(pool.map(lambda i: session(file, i, ("SIGKILL", f"{i:02}", [])), range(40)))
     assert found(file) == [("SIGKILL", f"{i:02}", str(i), "0") for i in range(40)]

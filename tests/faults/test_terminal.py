@@ -1,4 +1,4 @@
-"""Terminals that are closed under a run that was told to outlive them."""
+"""Terminals closed during a run that was started with nohup or setsid."""
 
 import os
 import select
@@ -19,21 +19,21 @@ WORDS = (
 
 
 def window(terminal: int, open_s: float) -> None:
-    """Show what a terminal is sent, and close it."""
+    """Read the output of a terminal for some time, then close it."""
     end = time.monotonic() + open_s
     while (left_s := end - time.monotonic()) > 0:
         ready, _, _ = select.select([terminal], [], [], left_s)
         try:
             if ready and not os.read(terminal, 4096):
                 break
-        except OSError:  # nobody has the other side any more
+        except OSError:  # the other side is closed
             break
     os.close(terminal)
 
 
 @pytest.mark.slow
 def test_a_terminal_that_goes_away(whole, command, tmp_path, rng, kills, tally):
-    """At a moment between the start and the end; no SIGHUP comes, as for what ``nohup`` or ``setsid`` started."""
+    """The terminal is closed at a random time, without SIGHUP, as with ``nohup`` or ``setsid``."""
     reference, found = whole(*WORDS), []
     for number in range(kills):
         run = tmp_path / f"run{number}"

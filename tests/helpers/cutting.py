@@ -1,4 +1,4 @@
-"""Runs of the command as processes, to be cut at random moments and looked at afterwards."""
+"""Runs of the command as processes that are interrupted at random times and then checked."""
 
 import json
 import os
@@ -14,8 +14,7 @@ from dcond import artefact
 from dcond.errors import DcondError
 from dcond.run import checkpoint
 
-# Every step is followed by a checkpoint, so that many moments of a run lie within the writing of
-# one.
+# A checkpoint after every step, so that a signal often arrives while one is written.
 TINY = (
     "debug=tiny",
     "threads=1",
@@ -41,7 +40,7 @@ class Ended:
 
 
 class Command:
-    """Starts ``dcond`` in a folder of its own, with settings of no shell but this one."""
+    """Starts ``dcond`` in a temporary folder, without environment variables of dcond and Hydra."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -59,7 +58,7 @@ class Command:
         program: tuple[str, ...] = ("-m", "dcond"),
         **more: object,
     ) -> subprocess.Popen:
-        """Start it; ``before`` are the words of what starts it in its turn, ``program`` what Python is to run."""
+        """Start it; ``before`` is a command that wraps it, ``program`` the arguments of Python."""
         command = [*before, sys.executable, *program, *map(str, words)]
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(command, cwd=self.folder, env=self.env, **(pipes | more))
@@ -99,19 +98,17 @@ def done(run: Path) -> bool:
 
 @dataclass
 class Whole:
-    """A run that was never broken, and how long it took."""
+    """An uninterrupted run and its duration."""
 
     command: Command
     words: tuple[object, ...]
     run: Path
     images: bytes
     life_s: float  # from its start to its end
-    loop_s: (
-        float | None
-    )  # from its first checkpoint to its end; None for a method that takes no steps
+    loop_s: float | None  # from the first checkpoint to the end; None for a method without steps
 
     def cut(self, run: Path, rng: random.Random, signum: int, *, in_loop: bool) -> Ended:
-        """Start or resume a run and send it a signal at a random moment, of its loop (if any) or of its whole life."""
+        """Start or resume a run and send it a signal at a random time, in its loop if requested."""
         before, window_s = _stamp(run), self.loop_s if in_loop else None
         process = self.command.start(*self.next_words(run))
         while window_s is not None and process.poll() is None and _stamp(run) == before:
@@ -127,7 +124,7 @@ class Whole:
         return ("condense", *TINY, *self.words, f"hydra.run.dir={run}")
 
     def problems(self, run: Path) -> list[str]:
-        """Say what of a cut run's files is not whole; an absent file is."""
+        """Describe which files of an interrupted run are damaged; a missing file is not."""
         found = []
         try:
             if (run / checkpoint.NAME).exists():
@@ -141,7 +138,7 @@ class Whole:
         return found
 
     def problems_at_the_end(self, run: Path) -> list[str]:
-        """Say in what a run that was cut, resumed and finished differs from the whole one."""
+        """Describe how an interrupted, resumed and finished run differs from this one."""
         found = self.problems(run)
         if not done(run):
             found.append("not done")

@@ -14,7 +14,7 @@ class Double(RealData):
 
 
 def double_data(classes: int, per_class: int, side: int = 8) -> Double:
-    """Make grey images of noise, ``per_class`` of each class, class after class in turn."""
+    """Make grey noise images, ``per_class`` of each class, labels 0, 1, ..., 0, 1, ..."""
     rng = torch.Generator().manual_seed(0)
     labels = torch.arange(classes).repeat(per_class)
     images = torch.randint(256, (len(labels), 1, side, side), generator=rng, dtype=torch.uint8)
@@ -23,7 +23,7 @@ def double_data(classes: int, per_class: int, side: int = 8) -> Double:
 
 
 def start(real: RealData, ipc: int = 2, factor: int = 1, seed: int = 1) -> SyntheticSet:
-    """Make a set of noise for these real images."""
+    """Make a synthetic set of noise for real images."""
     classes = len(real.class_names)
     shape = (classes * ipc, *real.train.images.shape[1:])
     images = torch.rand(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))

@@ -1,4 +1,4 @@
-"""IDC in float64 on a small network, without augmentation but where it is asked for."""
+"""IDC in float64 on a small network, by default without augmentation."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""A network whose features are a linear map, so that what a method does to images can be written down."""
+"""A network with linear features, for which the updates of a method have a closed form."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from dcond.models import Network, Recipe
 
 
 class Linear(Network):
-    """φ(x) = W x; keeps what it was shown."""
+    """φ(x) = W x; stores its inputs."""
 
     def __init__(self, pixels: int, dtype: torch.dtype):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Ranks without processes: threads of which one runs at a time, from one collective to the next, in turn.
+"""Ranks as threads of one process, of which one runs at a time, from collective to collective.
 
 What each computes is what a process would: global generators and caches are never used by two at
     once. A rank that
@@ -49,7 +49,7 @@ class _Rank(Ranks):
 
 
 class _Stage:
-    """Who is on: ranks in turn, without those that have ended."""
+    """The rank whose turn it is; ranks that have ended are skipped."""
 
     def __init__(self, count: int):
         self.ranks = [_Rank(rank, count, self) for rank in range(count)]
@@ -57,7 +57,7 @@ class _Stage:
         self.on, self.changed = 0, threading.Condition()
 
     def next(self, rank: int, *, ended: bool = False) -> None:
-        """Let the next one go on, and unless this one has ended wait for its turn."""
+        """Pass the turn to the next rank, and wait for it again unless this rank has ended."""
         with self.changed:
             place = self.alive.index(rank)
             if ended:
@@ -74,14 +74,14 @@ class _Stage:
         try:
             with use_group(rank):
                 ends[rank.rank] = work(rank)
-        except BaseException as error:  # told by lockstep
+        except BaseException as error:  # raised again by lockstep
             ends[rank.rank] = error
         finally:
             self.next(rank.rank, ended=True)
 
 
 def endings(count: int, work: Callable[[Ranks], Any]) -> list[Any]:
-    """Run ``work`` as each of ``count`` ranks; return what each returned, or raised."""
+    """Run ``work`` as each of ``count`` ranks; return the result or the exception of each."""
     stage, ends = _Stage(count), [None] * count
     threads = [threading.Thread(target=stage.play, args=(rank, work, ends)) for rank in stage.ranks]
     for thread in threads:
@@ -92,7 +92,7 @@ def endings(count: int, work: Callable[[Ranks], Any]) -> list[Any]:
 
 
 def lockstep(count: int, work: Callable[[Ranks], Any]) -> list[Any]:
-    """Do :func:`endings`, and raise what any raised: the first that is not a rank waiting for another."""
+    """Return the results of :func:`endings`; raise the first exception not due to another rank."""
     ends = endings(count, work)
     errors = sorted(
         (end for end in ends if isinstance(end, BaseException)),

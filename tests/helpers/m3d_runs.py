@@ -1,4 +1,4 @@
-"""What the tests of M3D run on: a few classes, every batch in one pass."""
+"""Sizes for the tests of M3D: a few classes, every batch in one pass."""
 
 from dcond.matching.engine import Engine
 

@@ -1,4 +1,4 @@
-"""What the command promises of any words: it is done, or says in one line why not, and leaves nothing half-made."""
+"""Check of any command line: success, or an error of one line and no partial files."""
 
 import contextlib
 import io
@@ -12,13 +12,13 @@ from helpers.tidying import tidied
 
 
 def called(words: Sequence[str], fill: Callable[[Path], None], before_the_work: bool = True) -> int:
-    """Call the command in a folder of its own, hold it to its promise, and return its exit status.
+    """Call the command in a temporary folder, check the outcome, and return its exit status.
 
     Args:
-        words: of the command.
-        fill: makes what stands in the folder.
-        before_the_work: the words are refused before a set is made; else one may be there, whole,
-            and only its evaluation have failed.
+        words: The arguments.
+        fill: Creates the content of the folder.
+        before_the_work: Whether an error must come before a set is written; otherwise a complete
+            set may exist, whose evaluation failed.
     """
     out, err, before = io.StringIO(), io.StringIO(), sys.argv
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder), tidied():

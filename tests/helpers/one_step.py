@@ -1,4 +1,4 @@
-"""One step of a method, and what it had before and after."""
+"""One step of a method, with the images before and after it."""
 
 import torch
 
@@ -14,7 +14,7 @@ def as_set(images, real, factor):
 
 
 def step_once(made, real, ipc=2):
-    """Make the state, do a step, and return the metrics, the state, and the images before and after."""
+    """Do one step; return the metrics, the state, and the images before and after."""
     rng, factor = Streams(0), made.method.factor
     images = made.start(real, ipc, factor, rng)
     synthetic = as_set(images, real, factor)

@@ -1,4 +1,4 @@
-"""What the result files of a sweep say."""
+"""Statuses in the result files of a sweep."""
 
 import json
 

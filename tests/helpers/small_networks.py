@@ -1,4 +1,4 @@
-"""A small network of each kind in float64, and images for it: what gradients are taken of."""
+"""A small network of each kind in float64, and images for it."""
 
 import pytest
 import torch

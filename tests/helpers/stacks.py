@@ -1,4 +1,4 @@
-"""Networks that are trained at once or in turn, kept for a look at their weights."""
+"""Networks trained together or one by one, stored so that their weights can be compared."""
 
 from dataclasses import dataclass, field
 
@@ -18,7 +18,7 @@ NETWORKS = [
 
 
 class Cast(nn.Module):
-    """Computes in the precision of its weights, whatever the test images come in."""
+    """Computes in the precision of its weights whatever the dtype of the images."""
 
     def __init__(self, inner: nn.Module):
         super().__init__()
@@ -30,7 +30,7 @@ class Cast(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class Kept(Recipe):
-    """Another recipe's networks in float64 or float32, kept for a look at their weights."""
+    """The networks of another recipe in float64 or float32, stored for comparison."""
 
     inner: Recipe
     dtype: torch.dtype = torch.float64
@@ -62,7 +62,7 @@ def train(
     held_out=None,
     teacher=None,
 ):
-    """Return what was found and the networks that were built on the way."""
+    """Return the result and the networks that were built."""
     recipe = Kept(name=inner.name, inner=inner, dtype=dtype)
     found = how.evaluate(
         sets, Pool(networks={inner.name: recipe}), toy.test, 0, held_out=held_out, teacher=teacher

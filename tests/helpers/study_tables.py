@@ -1,4 +1,4 @@
-"""What the CSVs of the studies give, and what the tables of the docs say, as the same kind of facts."""
+"""Values in the CSV files of the studies and in the tables of the docs, in one form."""
 
 import re
 from collections import defaultdict
@@ -7,7 +7,7 @@ from pathlib import Path
 
 NETWORKS = ("ConvNet", "MLP", "ResNet", "ViT", "average")
 
-# What the docs call the methods of the studies, where they do not use the study's own names.
+# Names of the methods in the docs, where they differ from those in the studies.
 METHODS = {
     "shrunken random": "random_decoded",
     "random, shrunken": "random_decoded",
@@ -74,7 +74,7 @@ def rows_of(lines: Iterator[str] | list[str]) -> Iterator[list[list[str]]]:
 
 
 def facts(printed: str) -> Facts:
-    """Return what ``study.py STUDY show`` prints, empty cells left out."""
+    """Parse the output of ``study.py STUDY show``, without empty cells."""
     found = {}
     for (title, *heads), *rows in rows_of(printed.splitlines()):
         for what, *cells in rows:
@@ -87,7 +87,7 @@ def facts(printed: str) -> Facts:
 
 
 def label(text: str, title: str = "") -> dict[str, str]:
-    """Say what a label of a table stands for: a block, a network, a method or two, or nothing known."""
+    """Parse a label of a table: a block, a network, one or two methods, or unknown."""
     whole = (
         {"block": BLOCKS.get(text, text)}
         if text in BLOCKS or re.fullmatch(r"\w+, ipc \d+", text)
@@ -112,9 +112,9 @@ def label(text: str, title: str = "") -> dict[str, str]:
 
 
 def groups(page: str) -> Iterator[tuple[str, Facts]]:
-    """Yield what each table with intervals says of each block, with words that tell which table it is.
+    """Yield the values of each block in each table with intervals, with a name for the table.
 
-    A table without a block goes on from the one above it; one without a network means the average.
+    A table without a block continues the one above it; without a network it holds averages.
     """
     block = ""
     for (title, *heads), *rows in rows_of(page.splitlines()):
@@ -142,7 +142,7 @@ def groups(page: str) -> Iterator[tuple[str, Facts]]:
 
 
 def pages(root: Path) -> dict[str, str]:
-    """Return the README and the pages of the docs, but the example reports."""
+    """Return the README and the pages of the docs, without the example reports."""
     files = [
         root / "README.md",
         *sorted((root / "docs").glob("*.md")),
@@ -153,7 +153,7 @@ def pages(root: Path) -> dict[str, str]:
 
 
 def prose(page: str) -> str:
-    """Return a page without its tables and without what commands put out."""
+    """Return a page without its tables and without output of commands."""
     text = re.sub(
         r"^```.*?^```$|<!-- output -->.*?<!-- end of output -->", "", page, flags=re.M | re.S
     )

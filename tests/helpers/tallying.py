@@ -1,4 +1,4 @@
-"""What the tests of faults tried and what survived, as rows of a CSV that several sittings fill."""
+"""Counts of injected faults and their problems, as rows of a CSV that several sessions fill."""
 
 import csv
 import datetime
@@ -14,7 +14,7 @@ SEED = 7
 
 @dataclass
 class Tally:
-    """What was tried and what survived; a row each in the file of ``--faults-csv``."""
+    """Tries and problems of each fault, a row each in the file of ``--faults-csv``."""
 
     kills: int
     rows: list[dict[str, object]] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Tally:
 
 
 def merge(rows: list[dict[str, object]], path: Path) -> None:
-    """Put rows into a CSV, in the place of those of the same fault and subject; others may do so at the same time."""
+    """Write rows into a CSV in place of those of the same fault and subject, under a lock."""
     if not rows:
         return
     with path.open("a+", newline="") as file:

@@ -1,4 +1,4 @@
-"""What Hydra and logging leave behind in a process that ``dcond`` was called in is put back."""
+"""Restore the state of Hydra and logging after a call of ``dcond`` in this process."""
 
 import logging
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What torchrun starts in tests: the commands of a JSON list one after another, so that torch is imported once."""
+"""Program for torchrun: run the commands of a JSON list one after another."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""Quick evaluations of small networks that are kept for a look at their weights."""
+"""Short evaluations of small networks, stored so that their weights can be compared."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ from dcond.models import MLP, Pool
 
 @dataclass(frozen=True, kw_only=True)
 class WatchedMLP(MLP):
-    """Keeps every network it builds, and the weights it began with."""
+    """Stores every network it builds and its initial weights."""
 
     built: list = field(default_factory=list, compare=False)
 

@@ -114,7 +114,7 @@ def write_png(synthetic: "SyntheticSet", out: Path, decoded: bool) -> str:
 
 
 def write_npz(synthetic: "SyntheticSet", out: Path, decoded: bool) -> str:
-    """Write float32 images (n, h, w, c) in [0, 1] and all that their use requires; return a summary."""
+    """Write float32 images (n, h, w, c) in [0, 1] and what their use requires; return a summary."""
     import numpy as np
 
     images, labels = synthetic.decoded() if decoded else (synthetic.images, synthetic.labels)

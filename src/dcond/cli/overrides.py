@@ -1,6 +1,7 @@
 """Command-line arguments of the Hydra commands: flags, paths, config groups and their errors."""
 
 import itertools
+import os
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,13 +14,18 @@ from omegaconf import DictConfig, OmegaConf
 from dcond.errors import ConfigError, UsageError, did_you_mean
 from dcond.paths import conf_dir
 
-# Hydra's documented flags, each long name followed by its short one.
-_SWITCHES = (
-    "--help -h --hydra-help --multirun -m --resolve --run -r --shell-completion -sc --version"
-)
-_VALUE_FLAGS = "--cfg -c --config-dir -cd --config-name -cn --config-path -cp --experimental-rerun"
-_VALUE_FLAGS += " --info -i --package -p"
-_FLAGS = [*_SWITCHES.split(), *_VALUE_FLAGS.split()]
+# Hydra's documented flags: those without a value, those with one, and their short names.
+_SHORT_SWITCHES = {"-h": "--help", "-m": "--multirun", "-r": "--run", "-sc": "--shell-completion"}
+_SWITCHES = {*_SHORT_SWITCHES.values(), "--hydra-help", "--resolve", "--version"}
+_SHORT = _SHORT_SWITCHES | {
+    "-c": "--cfg",
+    "-cd": "--config-dir",
+    "-cn": "--config-name",
+    "-cp": "--config-path",
+    "-i": "--info",
+    "-p": "--package",
+}
+_FLAGS = {*_SHORT.values(), *_SWITCHES, "--experimental-rerun"}
 _EXCLUSIVE = ("--run", "--multirun", "--cfg", "--info", "--shell-completion")
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 _FLAG_VALUES = {"--cfg": ("job", "hydra", "all"), "--info": _INFO}
@@ -68,13 +74,12 @@ def split_flags(argv: Sequence[str], command: str) -> Arguments:
         if not argument.startswith("-"):
             overrides.append(argument)
             continue
-        name, has_value, value = argument.partition("=")
-        if name not in _FLAGS or (has_value and name in _SWITCHES.split()):
-            raise UsageError(_unknown_flag(name, command))
-        if not name.startswith("--"):
-            name = _FLAGS[_FLAGS.index(name) - 1]
+        flag, has_value, value = argument.partition("=")
+        name = _SHORT.get(flag, flag)
+        if name not in _FLAGS or (has_value and name in _SWITCHES):
+            raise UsageError(_unknown_flag(flag, command))
         flags.append(name)
-        if name in _SWITCHES.split():
+        if name in _SWITCHES:
             continue
         if not has_value:
             is_omitted = name == "--info" and (not rest or rest[0] not in _INFO)
@@ -119,18 +124,11 @@ def positional_arguments(argv: Sequence[str], command: str) -> list[str]:
         override = _OVERRIDE.fullmatch(argument)
         key = override["key"] if override else ""
         top = re.split(r"[.@/]", key)[0]
-        return top not in {*_top_level_keys(command), "hydra"} and _exists(argument)
+        return top not in {*_top_level_keys(command), "hydra"} and os.path.exists(argument)
 
     return [
         argument for argument in split_flags(argv, command).overrides if is_positional(argument)
     ]
-
-
-def _exists(path: str) -> bool:
-    try:
-        return Path(path).exists()
-    except (OSError, ValueError):  # too long, or a null byte
-        return False
 
 
 # --- Paths ---------------------------------------------------------------------------------------
@@ -170,7 +168,7 @@ def quote_paths(argv: Sequence[str]) -> list[str]:
 
 def _quote_setting(argument: str, sweep: bool) -> str:
     key, _, value = argument.partition("=")
-    is_mapping = value.startswith("{") and value.endswith("}") and "." not in key
+    is_mapping = key.lstrip("+") in ("synthetic", "against") and re.fullmatch(r"\{.*\}", value)
     if not _PATH_KEY.fullmatch(key) or value in ("", "null") or is_mapping:
         return argument
     if not sweep or key.startswith("hydra."):
@@ -198,7 +196,7 @@ def groups(command: str) -> list[str]:
     defaults = primary_config(command).defaults
     entries = (str(key) for entry in defaults if isinstance(entry, Mapping) for key in entry)
     names = (key.removeprefix("optional ") for key in entries if not key.startswith("override "))
-    return sorted({name for name in names if "@" not in name} - _HIDDEN_GROUPS[command])
+    return sorted({name for name in names if "@" not in name} - _HIDDEN_GROUPS.get(command, set()))
 
 
 def group_options(group: str, folders: Iterable[Path] = (), command: str = "condense") -> list[str]:
@@ -330,7 +328,7 @@ def hydra_error_message(error: Exception, argv: Sequence[str] = (), command: str
     Args:
         error: The error.
         argv: The arguments of the command.
-        command: The sub-command; empty where its configuration cannot be shown.
+        command: The sub-command or primary configuration, if known.
     """
     message = " ".join(str(error).partition("Config search path")[0].split()).rstrip(".")
     if isinstance(override := getattr(error, "override", None), str):
@@ -357,7 +355,7 @@ def _unknown_key_message(key: str, argv: Sequence[str], command: str) -> str:
     from omegaconf.errors import OmegaConfBaseException
 
     top = key.partition(".")[0]
-    if not command or top == "hydra":
+    if command not in _HIDDEN_GROUPS or top == "hydra":  # no command shows the configuration
         return f"{key} is not a setting."
     overrides, flags = split_flags(argv, command)
     try:

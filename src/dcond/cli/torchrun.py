@@ -10,8 +10,8 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from dcond.errors import DcondError, UnsupportedError, first_line
@@ -124,23 +124,13 @@ def _follow(ranks: "TorchRanks", task: Task) -> None:
     config, hydra = (OmegaConf.create(text) for text in json.loads(received))
     OmegaConf.set_struct(config, True)
     HydraConfig.instance().cfg = cast(Any, OmegaConf.create({"hydra": hydra}))
-    with _silenced():
-        task(cast("DictConfig", config))
-
-
-@contextmanager
-def _silenced() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
+    logging.disable(logging.CRITICAL)  # in this process for good: rank 0 logs
     with (
         open(os.devnull, "w", encoding="utf-8") as devnull,
         redirect_stdout(devnull),
-        warnings.catch_warnings(),
+        warnings.catch_warnings(action="ignore"),
     ):
-        warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            logging.disable(logging.NOTSET)
+        task(cast("DictConfig", config))
 
 
 def _end_all_ranks(ranks: "TorchRanks", error: BaseException) -> None:
