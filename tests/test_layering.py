@@ -16,10 +16,10 @@ SOURCE = Path(dcond.__file__).parent
 # A package may import itself and what stands in the levels below its own, nothing beside it.
 # "dcond" itself stands for the version.
 LEVELS = [
-    {"errors", "log", "memory", "paths", "rng", "stats", "whitening"},
+    {"errors", "log", "paths", "rng", "stats", "whitening"},
     {"cache", "distributed", "multi_formation", "settings"},
+    {"device"},
     {"types"},
-    {"device", "measure"},
     {"artefact", "augment", "data", "models"},
     {"matching"},
     {"training"},

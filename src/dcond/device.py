@@ -1,26 +1,33 @@
-"""The device a run computes on, and what it used of it."""
+"""The device that computes: which one, its memory, copies to it, and what is faster on it."""
 
 import ctypes
 import os
 import resource
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from dcond.distributed import Ranks, current
-from dcond.errors import ConfigError
+from dcond.errors import ConfigError, DcondError
+
+SIDE = 64  # pixels: settings that count images per pass are meant for images up to this size
+MEMINFO = Path("/proc/meminfo")
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def resolve_device(name: str) -> torch.device:
     """Return the device of this name; ``auto`` takes CUDA, then MPS, then the CPU.
 
-    Of several processes each gets a GPU of its own, or all of them the CPU.
+    Of several processes each gets its own GPU, or all of them the CPU.
 
     Raises:
-        ConfigError: the word is no device, or this machine has none of it, or too few.
+        ConfigError: the name is unknown, or this machine does not have the device.
     """
     if current().count > 1:
         name = _own_device(name, current())
@@ -34,16 +41,15 @@ def resolve_device(name: str) -> torch.device:
         raise ConfigError(
             f"device={name!r} is unknown; allowed: auto, cpu, cuda, cuda:N, mps."
         ) from error
-    there = {
+    available = {
         "cpu": True,
-        "cuda": torch.cuda.is_available(),
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
         "mps": torch.backends.mps.is_available(),
     }
-    beyond = device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count()
-    if beyond or not there.get(device.type, False):
+    if not available.get(device.type, False):
         raise ConfigError(f"device={name!r} is not available here; use device=auto or device=cpu.")
     if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device.index)  # else the process also holds some memory of the first
+        torch.cuda.set_device(device.index)  # else the process also uses memory of the first GPU
     return device
 
 
@@ -56,57 +62,166 @@ def _own_device(name: str, ranks: Ranks) -> str:
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name not in ("auto", "cpu", "cuda"):
         raise ConfigError(
-            f"device={name!r} is one for {ranks.count} processes; device=cuda gives each its own."
+            f"device={name!r} is one device for {ranks.count} processes; device=cuda gives each "
+            "its own."
         )
     if name == "cpu" or not gpus:
         return "cpu" if name == "auto" else name
     if gpus < ranks.local_count:
         raise ConfigError(
-            f"{ranks.local_count} processes on a machine with {gpus} GPU(s): each needs its own; "
-            f"start {gpus} (torchrun --nproc-per-node={gpus}), or say device=cpu."
+            f"{ranks.local_count} processes on a machine with {gpus} GPU(s), but each needs its "
+            f"own; start {gpus} (torchrun --nproc-per-node={gpus}), or use device=cpu."
         )
     return f"cuda:{ranks.local_rank}"
 
 
 def share_of_cores() -> int:
-    """Return how many CPU threads a process may use: PyTorch's choice, or its share where several run on this machine.
+    """Return the number of CPU threads for this process.
 
-    torchrun sets OMP_NUM_THREADS to 1 where the user sets nothing, which would leave most cores
-    idle.
+    PyTorch's default; the process's share of the cores where several processes of one run share a
+    machine, since torchrun sets OMP_NUM_THREADS=1 unless the user sets it.
     """
     ranks = current()
     if ranks.local_count == 1 or os.environ.get("OMP_NUM_THREADS", "1") != "1":
         return torch.get_num_threads()
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
+    can_ask = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if can_ask else os.cpu_count() or 1
     return max(1, cores // ranks.local_count)
 
 
-def reset_peak_memory(device: torch.device) -> None:
-    """Begin a new peak: a process may run one job after another, and each tells its own.
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a host tensor to a device; on CUDA without waiting for the device.
 
-    Where the system does not let it (macOS, Windows, some containers), the peak stays that of the
-    whole process.
+    A copy from pageable host memory is staged at once: the tensor may be changed after the call.
+    """
+    return tensor.to(device, non_blocking=device.type == "cuda")
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has finished its work; on a CPU nothing is pending."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
+def scaled_batch_size(images: int, height: int, width: int) -> int:
+    """Return how many images of (height, width) take the memory of ``images`` of 64 x 64.
+
+    ``images`` itself for smaller ones. It only bounds memory: results differ by rounding at most.
+    """
+    return max(1, images * SIDE**2 // max(SIDE**2, height * width))
+
+
+def even_chunks(images: Tensor, chunk: int, dim: int = 0) -> tuple[Tensor, ...]:
+    """Split into parts of nearly equal size, at most ``chunk`` each: few shapes to compile for."""
+    count = images.shape[dim]
+    parts = -(-count // max(1, chunk))
+    return torch.split(images, -(-count // parts), dim)
+
+
+def fastest(count: int, step: Callable[[int], object], device: torch.device, too_large: str) -> int:
+    """Measure how many at once are fastest: one, or the largest of k, k/2, k/4 ... that fits.
+
+    Args:
+        count: k, the total number.
+        step: ``step(m)`` does the work of all k, m at a time.
+        device: where it computes.
+        too_large: the error message if not even one fits in memory.
+
+    Raises:
+        DcondError: not even one fits.
+    """
+    seconds_of: dict[int, float] = {}
+    at_once = count
+    while at_once > 1:
+        with suppress(torch.OutOfMemoryError):
+            seconds_of[at_once] = seconds(lambda: step(at_once), device)  # noqa: B023 - called now
+            break
+        at_once = -(-at_once // 2)
+    try:
+        seconds_of[1] = seconds(lambda: step(1), device)
+    except torch.OutOfMemoryError as error:
+        raise DcondError(too_large) from error
+    return min(seconds_of, key=lambda at_once: seconds_of[at_once])
+
+
+def seconds(call: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds of the second of two calls."""
+    duration = 0.0
+    for _ in range(2):
+        start = time.perf_counter()
+        call()
+        wait_for(device)
+        duration = time.perf_counter() - start
+    return duration
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """Return the free memory of a CUDA device in bytes, of the host for others; None if unknown."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return free_host_bytes()
+
+
+def free_host_bytes() -> int | None:
+    """Return the host memory that this process may still use.
+
+    That of the machine, or of its control groups if they allow less; None outside of Linux.
+    """
+    if not MEMINFO.exists():
+        return None
+    fields = dict(line.split(":") for line in MEMINFO.read_text().splitlines())
+    free = [int(fields["MemAvailable"].split()[0]) * 1024]
+    free += [left for folder in _cgroups() if (left := _left_in_cgroup(folder)) is not None]
+    return max(0, min(free))
+
+
+def _cgroups() -> list[Path]:
+    """Return the folders of this process's control group (version 2) and of its parents."""
+    lines = OWN_CGROUP.read_text().splitlines() if OWN_CGROUP.exists() else []
+    inside = next((line[4:] for line in lines if line.startswith("0::/")), "")
+    folder = CGROUPS / inside
+    return [folder, *(parent for parent in folder.parents if parent.is_relative_to(CGROUPS))]
+
+
+def _left_in_cgroup(folder: Path) -> int | None:
+    """Return what a control group has left; None without a limit.
+
+    Cached files do not count as used, but shared memory and tmpfs do, which the kernel counts as
+    files: there is no other copy of them.
+    """
+    try:
+        limit = int((folder / "memory.max").read_text())
+        used = int((folder / "memory.current").read_text())
+        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # no such group, or no limit ("max")
+        return None
+    return limit - used + int(stat.get("file", 0)) - int(stat.get("shmem", 0))
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start a new peak: a process may run several jobs, and each reports its own.
+
+    Where the system does not allow it (macOS, Windows, some containers), the peak remains that of
+    the whole process.
     """
     if device.type == "cuda":
         torch.cuda.init()
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform.startswith("linux"):
         if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):
-            trim(0)  # what was kept for the steps of the job before is not this one's
+            trim(0)  # memory kept for the steps of the job before
         with suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """Return the peak of allocated device memory (CUDA), or of this process's resident memory (else)."""
+    """Return the peak of allocated memory on CUDA, of the process's resident memory elsewhere."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
-    if (
-        status.exists()
-    ):  # getrusage would also count what the parent process had when it started this one
+    if status.exists():  # getrusage would include the parent process before the fork
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -115,12 +230,12 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 @contextmanager
 def float32_convolutions() -> Iterator[None]:
-    """Have NVIDIA GPUs convolve in float32 for the length of a block, where PyTorch rounds the factors to TF32.
+    """Have NVIDIA GPUs convolve in float32, where PyTorch's default is TF32.
 
-    TF32 has 10 bits for the fraction of a number, float32 has 23. Matrix products are in float32
-    always.
+    TF32 has 10 bits for the fraction of a number, float32 has 23. Matrix products use float32
+    anyway.
     """
-    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # made when torch.backends is imported
+    convolutions = torch.backends.cudnn.conv  # type: ignore[attr-defined]  # set at import
     before = convolutions.fp32_precision
     convolutions.fp32_precision = "ieee"
     try:
@@ -130,11 +245,11 @@ def float32_convolutions() -> Iterator[None]:
 
 
 def tune_malloc() -> None:
-    """Let glibc keep freed blocks for the next step instead of giving them back to the system.
+    """Let glibc keep freed blocks for the next step instead of returning them to the system.
 
-    By default every tensor over some MiB is mapped anew and its pages are cleared by the kernel,
-    step after step: on a CPU that took more than half of a DM step (docs/performance.md). Elsewhere
-    than on glibc nothing happens.
+    By default every tensor above some MiB is mapped anew and its pages are cleared by the kernel,
+    step after step: on a CPU that took more than half of a DM step (docs/performance.md). Does
+    nothing without glibc.
     """
     if not sys.platform.startswith("linux"):
         return

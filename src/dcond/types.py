@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
+from dcond.device import to_device
 from dcond.errors import DataError
-from dcond.memory import to_device
 from dcond.multi_formation import decode
 from dcond.whitening import Whitening
 

@@ -124,9 +124,7 @@ def test_errors_are_one_line(run_cli, study, folder):
     assert run_cli("report").code == 2
 
 
-def test_without_matplotlib_the_rest_is_written(
-    study, run_cli, monkeypatch, folder
-):
+def test_without_matplotlib_the_rest_is_written(study, run_cli, monkeypatch, folder):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = run_cli("report", "sweep", "--out", "out")
     assert done.code == 0

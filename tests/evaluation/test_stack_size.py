@@ -36,7 +36,9 @@ class Dropping(Recipe):
         return nn.Sequential(nn.Dropout(0.5), MLP(name="inner", hidden=(12,)).module(spec))
 
 
-def test_a_network_that_cannot_be_stacked_is_trained_in_turn_with_a_warning(sets, toy, stacks, caplog):
+def test_a_network_that_cannot_be_stacked_is_trained_in_turn_with_a_warning(
+    sets, toy, stacks, caplog
+):
     found, built = train(settings(epochs=1, stack=True), Dropping(name="dropout"), sets, toy)
     assert len(found.accuracies) == 3
     assert len(stacks) == 1

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dcond.memory import to_device
+from dcond.device import to_device
 
 
 @dataclass(frozen=True, eq=False)

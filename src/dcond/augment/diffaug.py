@@ -11,8 +11,8 @@ from annotated_types import Ge
 from torch import Tensor
 
 from dcond.augment import ops as operations
+from dcond.device import to_device
 from dcond.errors import one_of, require
-from dcond.memory import to_device
 from dcond.settings import Fraction, NonNegativeFloat, settings
 
 FAMILIES = ("color", "crop", "cutout", "flip", "scale", "rotate")

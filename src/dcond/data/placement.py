@@ -11,8 +11,8 @@ from torch import Tensor
 
 from dcond.data.prepared import Prepared
 from dcond.data.validate import Images
+from dcond.device import free_bytes, free_host_bytes
 from dcond.errors import DataError
-from dcond.memory import free_bytes, free_host_bytes
 from dcond.types import Split
 
 log = logging.getLogger(__name__)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from dcond.memory import scaled_batch_size
+from dcond.device import scaled_batch_size
 from dcond.types import ImageSpec, Split
 
 

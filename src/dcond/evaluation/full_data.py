@@ -16,10 +16,10 @@ from torch import Tensor
 import dcond
 from dcond.cache import cache_file, read_entry, write_entry
 from dcond.data.split import stratified_split
+from dcond.device import free_bytes
 from dcond.distributed import current
 from dcond.errors import DataError
 from dcond.evaluation.results import EvalResult, NetworkResult
-from dcond.memory import free_bytes
 from dcond.models import Pool
 from dcond.types import RealData, Split, SyntheticSet
 

@@ -6,9 +6,9 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from dcond.device import to_device
 from dcond.matching.batches import ClassFeatures, class_features
 from dcond.matching.kmeans import k_means, padded_by_class
-from dcond.memory import to_device
 from dcond.models import Recipe
 from dcond.rng import Streams, seeded_layers
 from dcond.settings import NonNegativeInt, PositiveInt, settings

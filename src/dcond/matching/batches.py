@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from dcond import distributed as ranks
 from dcond.augment import DiffAug, cutmix
+from dcond.device import even_chunks, scaled_batch_size, to_device
 from dcond.errors import UnsupportedError
 from dcond.matching.fast_forward import FastForward
 from dcond.matching.lazy_batch import RealBatch
 from dcond.matching.moments import full_precision
-from dcond.memory import even_chunks, scaled_batch_size, to_device
 from dcond.models import Network
 from dcond.multi_formation import decode
 from dcond.types import RealData, SyntheticSet

@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
+from dcond.device import even_chunks, fastest
 from dcond.distributed import Ranks, current, use_group
 from dcond.errors import first_line
 from dcond.matching.distances import Distance
@@ -19,8 +20,6 @@ from dcond.matching.gradients import (
     trained,
 )
 from dcond.matching.lazy_batch import RealBatch, whole
-from dcond.measure import fastest
-from dcond.memory import even_chunks
 
 log = logging.getLogger(__name__)
 

@@ -6,11 +6,11 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
+from dcond.device import even_chunks
 from dcond.matching.alignment import Alignment
 from dcond.matching.distances import Distance
 from dcond.matching.gradients import trained
 from dcond.matching.lazy_batch import RealBatch
-from dcond.memory import even_chunks
 from dcond.models import Network
 
 

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from dcond.device import scaled_batch_size
 from dcond.errors import ConfigError, first_line, one_of, require, whole_number
 from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.fast_forward import PRECISIONS, FastForward, has_fast_bfloat16, pays_to_compile
 from dcond.matching.feature_matching import ClassFeatureMatching
 from dcond.matching.gradients import class_gradient, stacked_gradients
-from dcond.memory import scaled_batch_size
 from dcond.models import Network
 from dcond.types import ImageSpec
 

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from dcond.device import even_chunks
 from dcond.distributed import current
 from dcond.matching.distances import Distance
 from dcond.matching.lazy_batch import RealBatch
-from dcond.memory import even_chunks
 
 Logits = Callable[[Tensor], Tensor]
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dcond.augment import DiffAug
+from dcond.device import to_device
 from dcond.distributed import run_on_rank0
 from dcond.errors import one_of, require, whole_number
 from dcond.matching.batches import decoded_by_class, image_gradient, real_by_class, siamese_augment
@@ -18,7 +19,6 @@ from dcond.matching.distances import check_network, get_distance
 from dcond.matching.engine import Engine
 from dcond.matching.gradients import frozen_batch_norm
 from dcond.matching.lazy_batch import RealBatch
-from dcond.memory import to_device
 from dcond.models import Network, Recipe
 from dcond.rng import Streams
 from dcond.training.image_optim import PixelSGD, check_pixel_settings

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dcond.augment import DiffAug
+from dcond.device import to_device
 from dcond.distributed import current, run_on_rank0
 from dcond.errors import one_of, require, whole_number
 from dcond.matching import balance
@@ -28,7 +29,6 @@ from dcond.matching.engine import Engine
 from dcond.matching.kmeans import representatives
 from dcond.matching.lazy_batch import RealBatch
 from dcond.matching.multi_network import match_networks
-from dcond.memory import to_device
 from dcond.models import Pool
 from dcond.rng import Streams
 from dcond.training.image_optim import PixelSGD, check_pixel_settings

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from dcond.augment import DiffAug
+from dcond.device import to_device
 from dcond.distributed import run_on_rank0
 from dcond.errors import require, whole_number
 from dcond.matching.batches import (
@@ -20,7 +21,6 @@ from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.distances import check_network, get_distance
 from dcond.matching.engine import Engine
 from dcond.matching.gradients import frozen_batch_norm
-from dcond.memory import to_device
 from dcond.models import Network, Recipe
 from dcond.rng import Streams
 from dcond.training.image_optim import PixelSweep, check_sweep_settings

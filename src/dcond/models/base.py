@@ -8,8 +8,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from dcond.device import to_device
 from dcond.errors import require
-from dcond.memory import to_device
 from dcond.models.initial_weights import digest, load_weights, read_weights
 from dcond.rng import generator, seeded_globals
 from dcond.settings import PositiveFloat, settings

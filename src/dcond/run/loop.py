@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from dcond.device import wait_for
 from dcond.distributed import Ranks, current
 from dcond.errors import CheckpointError, DivergedError
-from dcond.measure import wait_for
 from dcond.methods.base import Method, State
 from dcond.rng import Streams, seeded_layers
 from dcond.run import checkpoint

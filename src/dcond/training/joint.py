@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from dcond.augment import DiffAug
+from dcond.device import to_device
 from dcond.matching.alignment import Alignment
 from dcond.matching.gradients import trained
-from dcond.memory import to_device
 from dcond.models import ConvNet, Network, Pool, Recipe
 from dcond.rng import Streams, seeded_globals
 from dcond.training.steps import TrainingBatch, alignment_step, joint_step, training_batch

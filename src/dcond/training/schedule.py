@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from dcond.augment import DiffAug
+from dcond.device import to_device
 from dcond.errors import one_of, require, whole_number
-from dcond.memory import to_device
 from dcond.training.steps import SoftLabels, training_step
 
 

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dcond.augment import DiffAug, cutmix
+from dcond.device import to_device
 from dcond.matching.alignment import Alignment
-from dcond.memory import to_device
 from dcond.models import Network
 
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from dcond import memory
-from dcond.memory import even_chunks, free_bytes, scaled_batch_size
+from dcond import device as memory
+from dcond.device import even_chunks, free_bytes, scaled_batch_size
 
 GIB = 2**30
 
@@ -29,7 +29,7 @@ def machine(monkeypatch, tmp_path, available_kb: int) -> None:
     (tmp_path / "meminfo").write_text(f"MemTotal: 99 kB\nMemAvailable:   {available_kb} kB\n")
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
     monkeypatch.setattr(memory, "CGROUPS", tmp_path / "cgroup")
-    monkeypatch.setattr(memory, "OWN_GROUP", tmp_path / "own")
+    monkeypatch.setattr(memory, "OWN_CGROUP", tmp_path / "own")
     (tmp_path / "own").write_text("5:cpu:/x\n0::/job/step\n")
     (tmp_path / "cgroup/job/step").mkdir(parents=True)
 

@@ -5,8 +5,8 @@ import time
 import pytest
 import torch
 
+from dcond.device import fastest, seconds
 from dcond.errors import DcondError
-from dcond.measure import fastest, seconds
 
 CPU = torch.device("cpu")
 
