@@ -129,7 +129,8 @@ def test_without_matplotlib_the_rest_is_written(study, run_cli, monkeypatch, fol
     done = run_cli("report", "sweep", "--out", "out")
     assert done.code == 0
     assert done.err == (
-        "dcond: no figures: figures need matplotlib, which is not installed; pip install 'dcond[report]'.\n"
+        "dcond: no figures: figures need matplotlib, which is not installed; "
+        "pip install 'dcond[report]'.\n"
     )
     assert list((folder / "out" / "figures").iterdir()) == []
     assert "<table>" in Path("out/index.html").read_text()
@@ -154,7 +155,8 @@ def test_tables_and_data_need_no_torch(study, tmp_path):
     code = (
         "import sys; from dcond.cli.main import main\n"
         "assert main(['report', 'sweep', '--format', 'csv']) == 0\n"
-        "sys.exit(' '.join({'torch', 'matplotlib', 'hydra', 'scipy.stats'} & set(sys.modules)) or 0)"
+        "heavy = {'torch', 'matplotlib', 'hydra', 'scipy.stats'} & set(sys.modules)\n"
+        "sys.exit(' '.join(heavy) or 0)"
     )
     env = {**os.environ, "PYTHONPATH": str(Path(dcond.__file__).parents[1])}
     done = subprocess.run(

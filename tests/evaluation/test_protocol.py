@@ -179,7 +179,6 @@ def test_invalid_settings_are_refused(settings, message):
 
 
 # --- sets that do not fit
-# -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -200,8 +199,9 @@ def test_a_set_with_other_image_size_or_classes_is_refused(shape, names, differe
     with pytest.raises(DataError) as error:
         check_fits(synthetic, toy)
     assert str(error.value) == (
-        f"the synthetic set has {difference}; evaluate it on the data set it was made from (dataset=NAME), with the "
-        "same options (dataset.size and the like)."
+        f"the synthetic set has {difference}; evaluate it on the data set it "
+        "was made from (dataset=NAME), "
+        "with the same options (dataset.size and the like)."
     )
 
 

@@ -117,7 +117,8 @@ def test_searching_needs_held_out_images(toy, chosen, pool):
     [
         (
             {"lr": "serch"},
-            "EvaluationProtocol.lr='serch' is unknown; allowed: numbers above 0, search, null. Did you mean 'search'?",
+            "EvaluationProtocol.lr='serch' is unknown; allowed: numbers above 0, search, null. "
+            "Did you mean 'search'?",
         ),
         (
             {"search_rates": ()},
@@ -140,7 +141,6 @@ def test_invalid_search_settings_are_refused(settings, message):
 
 
 # --- what is held out
-# ---------------------------------------------------------------------------------------------
 
 
 def test_a_tenth_of_every_class_the_same_in_every_run(toy):
@@ -186,7 +186,6 @@ def test_the_full_set_excludes_the_held_out_images_during_the_search(toy, chosen
 
 
 # --- the best of several looks
-# ------------------------------------------------------------------------------------
 
 
 def test_best_over_epochs_changes_no_other_number(toy, chosen, pool):
@@ -222,7 +221,6 @@ def test_the_best_is_that_of_the_epochs(toy, chosen, pool):
 
 
 # --- soft labels
-# --------------------------------------------------------------------------------------------------
 
 
 def test_soft_labels_train_by_soft_cross_entropy(toy, chosen):

@@ -32,12 +32,11 @@ def teacher(toy, tmp_path):
 
 
 # --- the loss
-# -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0, 20.0])
 def test_loss_and_gradient_in_closed_form(temperature):
-    """Teacher at (0, T ln 3), so its labels are (1/4, 3/4); a student at (0, 0) is pulled by T·(1/2 - p) / n."""
+    """Labels are (1/4, 3/4); the gradient of a student at (0, 0) is T·(1/2 - p) / n."""
     teacher = torch.tensor([[0.0, temperature * math.log(3)]] * 2)
     batch = SoftLabels(lambda images: teacher, temperature).of(
         TrainingBatch(torch.zeros(2, 1, 4, 4), torch.ones(2))
@@ -103,7 +102,6 @@ def test_batches_of_several_networks_are_labelled_as_each_alone(chosen):
 
 
 # --- the teacher
-# --------------------------------------------------------------------------------------------------
 
 
 def test_the_teacher_is_accurate_and_reports_its_facts(teacher):
@@ -189,7 +187,8 @@ def test_a_diverging_teacher_is_an_error_and_not_cached(toy, tmp_path):
     with pytest.raises(DivergedError) as error:
         replace(TEACHER, lr=1e30).load_or_train(toy, tmp_path)
     assert str(error.value) == (
-        "teacher MLP: its weights are not finite after epoch 1 of 8 (lr 1e+30); try a smaller teacher.lr."
+        "teacher MLP: its weights are not finite after epoch 1 of 8 (lr 1e+30); "
+        "try a smaller teacher.lr."
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -210,8 +209,8 @@ def test_a_teacher_near_chance_gives_a_warning_on_every_use(toy, tmp_path, caplo
     for _ in range(2):
         shown = f"{100 * TEACHER.load_or_train(other, tmp_path).facts['accuracy']:.1f} %"
     assert [line for line in caplog.messages if "near chance" in line] == 2 * [
-        f"teacher MLP: test accuracy {shown} is near chance (33.3 %), so its labels carry little information; "
-        "try another teacher.lr, or more teacher.epochs"
+        f"teacher MLP: test accuracy {shown} is near chance (33.3 %), so its labels carry "
+        "little information; try another teacher.lr, or more teacher.epochs"
     ]
     TEACHER.load_or_train(toy, tmp_path)
     assert caplog.text.count("near chance") == 2
@@ -253,7 +252,6 @@ def test_bad_values_are_refused(settings, message):
 
 
 # --- under a protocol
-# ---------------------------------------------------------------------------------------------
 
 
 def test_students_learn_the_teachers_labels_in_place_of_the_sets(teacher, toy, chosen):

@@ -12,7 +12,7 @@ from rich.console import Console
 from dcond.report import text
 from dcond.report.collect import collect
 from dcond.report.grouping import build_report
-from dcond.report.sheets import Cell, Sheet, accuracy_sheet, cost_sheets, notes
+from dcond.report.sheets import Cell, Sheet, accuracy_sheet, report_contents
 from dcond.report.terminal import show, split_columns
 
 EVIL = r"<script>alert(1)</script>|`a`*b*_c_[d](e)\f&g$h#i%{j}~^"
@@ -44,8 +44,7 @@ def study(write_result, tmp_path):
 
 def terminal(report, width=80):
     file = io.StringIO()
-    sheets = [accuracy_sheet(block) for block in report.blocks]
-    show(Console(width=width, file=file), sheets, cost_sheets(report), notes(report))
+    show(Console(width=width, file=file), *report_contents(report))
     return file.getvalue()
 
 
@@ -188,12 +187,8 @@ def test_csv_has_a_line_for_a_method_without_accuracy(write_result, tmp_path):
     )
 
 
-def all_sheets(report):
-    return [accuracy_sheet(block) for block in report.blocks], cost_sheets(report), notes(report)
-
-
 def test_markdown(study):
-    out = text.markdown(*all_sheets(study))
+    out = text.markdown(*report_contents(study))
     assert (
         "### digits, protocol quick, ipc 1\n\nAccuracy in %, mean ± 95 % interval of the mean.\n\n"
         "| method | A | B | average | std | n |\n|---|---:|---:|---:|---:|---:|\n" in out
@@ -206,7 +201,7 @@ def test_markdown(study):
 
 
 def test_latex(study):
-    out = text.latex(*all_sheets(study))
+    out = text.latex(*report_contents(study))
     assert r"\caption{digits, protocol quick, ipc 1. Accuracy after the last epoch" in out
     assert "method & A & B & average & std & n \\\\\n\\midrule\n" in out
     assert r"m3d {\scriptsize (seed 3 missing)} & \textbf{71.0 $\pm$ 2.5} & 40.0 $\pm$ 0.0 &" in out
@@ -228,7 +223,7 @@ def evil(write_result, tmp_path):
                 ipc=ipc,
             )
     write_result("broken", status="failed", error=EVIL, method=EVIL, dataset=EVIL, seed=3)
-    return text.latex(*all_sheets(build_report(collect([tmp_path]))))
+    return text.latex(*report_contents(build_report(collect([tmp_path]))))
 
 
 def test_latex_is_well_formed_for_any_text(evil):
@@ -267,7 +262,7 @@ def test_latex_compiles(evil, tmp_path):
 def test_markdown_escapes_special_characters(write_result, tmp_path):
     write_result("a", {EVIL: 0.5}, method=EVIL, settings={"method.name": EVIL})
     write_result("b", {EVIL: 0.5}, method=EVIL)
-    out = text.markdown(*all_sheets(build_report(collect([tmp_path]))))
+    out = text.markdown(*report_contents(build_report(collect([tmp_path]))))
     assert "<" not in out
     tables = [line for line in out.splitlines() if line.startswith("|")]
     bare = [line.replace(r"\\", "").replace(r"\|", "") for line in tables]
@@ -281,7 +276,7 @@ def test_latex_escapes_special_characters(write_result, tmp_path):
     )
     assert text.escape_latex("<|>[*]±–") == r"\textless{}\textbar{}\textgreater{}{[}{*}{]}$\pm$--"
     write_result("a", {EVIL: 0.5}, method=EVIL, dataset=EVIL)
-    out = text.latex(*all_sheets(build_report(collect([tmp_path]))))
+    out = text.latex(*report_contents(build_report(collect([tmp_path]))))
     rows = [line for line in out.splitlines() if "script" in line and line.endswith(r"\\")]
     assert rows
     for row in rows:

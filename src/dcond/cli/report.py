@@ -82,24 +82,19 @@ def _parser() -> argparse.ArgumentParser:
 def _print_tables(report: "Report") -> None:
     from rich.console import Console
 
-    from dcond.report import sheets, terminal
+    from dcond.report.sheets import report_contents
+    from dcond.report.terminal import show
 
-    tables = [sheets.accuracy_sheet(block) for block in report.blocks]
-    console = Console(highlight=False)
-    terminal.show(console, tables, sheets.cost_sheets(report), sheets.notes(report))
+    show(Console(highlight=False), *report_contents(report))
 
 
 def texts(report: "Report") -> dict[str, str]:
     """Return the report in every text format, by file suffix."""
-    from dcond.report import sheets, text
+    from dcond.report.sheets import report_contents
+    from dcond.report.text import as_csv, latex, markdown
 
-    tables = [sheets.accuracy_sheet(block) for block in report.blocks]
-    costs, notes = sheets.cost_sheets(report), sheets.notes(report)
-    return {
-        "csv": text.as_csv(report),
-        "md": text.markdown(tables, costs, notes),
-        "tex": text.latex(tables, costs, notes),
-    }
+    contents = report_contents(report)
+    return {"csv": as_csv(report), "md": markdown(*contents), "tex": latex(*contents)}
 
 
 def write(report: "Report", folder: Path) -> None:

@@ -43,6 +43,13 @@ class Sheet:
     tail: int = 0  # last columns that are kept together
 
 
+def report_contents(report: Report) -> tuple[list[Sheet], list[Sheet], list[str]]:
+    """Return the sheets of accuracies, the sheets of costs and scores, and the notes."""
+    accuracies = [accuracy_sheet(block) for block in report.blocks]
+    costs = [sheet for blocks in report.families if (sheet := cost_sheet(blocks)).rows]
+    return accuracies, costs, notes(report)
+
+
 def accuracy_sheet(block: Block) -> Sheet:
     """Return a block's accuracies: a row per method and baseline, a column per network."""
     names = [*block.networks, AVERAGE] if block.networks else []
@@ -55,11 +62,6 @@ def accuracy_sheet(block: Block) -> Sheet:
         rows.append((Cell(row.title, row.note, warning=marks(row)), *cells, std, Cell(count(row))))
     columns = ("method", *names, "std", "n")
     return Sheet(block.title, ACCURACY_CAPTION, columns, tuple(rows), tail=3 if names else 2)
-
-
-def cost_sheets(report: Report) -> list[Sheet]:
-    """Return the costs and scores of all families that have finished runs."""
-    return [sheet for blocks in report.families if (sheet := cost_sheet(blocks)).rows]
 
 
 def cost_sheet(blocks: list[Block]) -> Sheet:
