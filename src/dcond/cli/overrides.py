@@ -9,7 +9,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from dcond.errors import ConfigError, UsageError, did_you_mean
 from dcond.paths import conf_dir
@@ -238,9 +243,8 @@ def check_overrides(argv: Sequence[str], command: str) -> None:
     """
     overrides, flags = split_flags(argv, command)
     check_override_syntax(overrides)
-    own = {"--config-dir", "--config-path"} & set(flags) or any(
-        override.startswith("hydra.searchpath") for override in overrides
-    )
+    searched = any(override.startswith("hydra.searchpath") for override in overrides)
+    has_own_options = searched or {"--config-dir", "--config-path"} & set(flags)
     for override in overrides:
         prefix, key, value = _parse(override)
         group = key.partition("@")[0]  # pool@learners takes the options of pool
@@ -252,7 +256,7 @@ def check_overrides(argv: Sequence[str], command: str) -> None:
         if group == key and group != "paths" and group not in groups(command):
             allowed = ", ".join(groups(command))
             raise ConfigError(f"{group} is not an option of dcond {command}; allowed: {allowed}.")
-        if not own:
+        if not has_own_options:
             for name in value.split(","):
                 _check_option(group, name, command)
 
@@ -287,9 +291,6 @@ def check_added(cfg: DictConfig) -> None:
 
     A key below a part, such as ``method``, is checked when the part is built.
     """
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     hydra_cfg = HydraConfig.get()
     command = str(hydra_cfg.job.config_name)
     if not (conf_dir() / f"{command}.yaml").is_file():  # a configuration of the user
@@ -351,9 +352,6 @@ def hydra_error_message(error: Exception, argv: Sequence[str] = (), command: str
 
 def _unknown_key_message(key: str, argv: Sequence[str], command: str) -> str:
     """Return the message for a key that the configuration does not have, with a suggestion."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
     top = key.partition(".")[0]
     if command not in _HIDDEN_GROUPS or top == "hydra":  # no command shows the configuration
         return f"{key} is not a setting."
@@ -388,9 +386,8 @@ def _composed(
     command: str, selected: Sequence[str], flags: Sequence[str]
 ) -> tuple[DictConfig, dict[str, str]]:
     """Compose a configuration; return it and the options chosen in it."""
-    from hydra import compose, initialize_config_dir
-
-    search = ",".join(f"file://{folder.absolute()}" for folder in config_folders(flags))
+    folders = config_folders(flags)
+    search = ",".join(quote_path(f"file://{folder.absolute()}") for folder in folders)
     own = [f"hydra.searchpath=[{search}]"] if search else []
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         cfg = compose(command, [*selected, *own], return_hydra_config=True)
