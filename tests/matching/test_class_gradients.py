@@ -298,7 +298,7 @@ def test_one_class_that_does_not_fit_in_memory_is_told(monkeypatch):
     gradients = bound(network_of(RECIPES[0]), classes=None)
     monkeypatch.setattr(gradients, "_real", full)
     with pytest.raises(
-        DcondError, match="one class does not fit in the device's memory; take a smaller"
+        DcondError, match="one class does not fit in the device's memory; use a smaller"
     ):
         gradients.match(images(4, 1), images(2, 2), DISTANCES["rowwise"])
 

@@ -116,7 +116,7 @@ def test_auto_takes_one_class_on_a_cpu_and_compiles_long_runs_only(monkeypatch):
             {"precision": "float16"},
             "Engine.precision='float16' is unknown; allowed: auto, float32, bfloat16",
         ),
-        ({"compile": "yes"}, "Engine.compile='yes' is unknown; allowed: auto, true, false"),
+        ({"compile": "yes"}, "Engine.compile='yes' is unknown; allowed: true, false, auto"),
         ({"classes": 0}, "Engine.classes=0 is out of range"),
         (
             {"classes": "all"},
