@@ -26,6 +26,7 @@ ASIDE = ("hydra",)  # help texts and log format
 UNCHOSEN = (
     "tuned",
     "protocol",
+    "source",
     "paths",
 )  # not chosen on the command line
 LINE = re.compile(
@@ -102,7 +103,10 @@ def read(file: Path) -> Page:
 def reference() -> str:
     """Return the whole page as Markdown."""
     return (
-        "\n".join([INTRODUCTION, *_primary("condense"), *_primary("evaluate"), *_groups()]) + "\n"
+        "\n".join(
+            [INTRODUCTION, *_primary("condense"), *_primary("evaluate"), *_shared(), *_groups()]
+        )
+        + "\n"
     )
 
 
@@ -116,9 +120,16 @@ def _primary(name: str) -> Iterator[str]:
     yield f"## dcond {name}\n"
     groups = [choice for choice in page.defaults if choice.how == "" and ":" in choice.what]
     yield from _table("group", [(*_key_and_value(choice), choice.comment) for choice in groups])
-    yield from _settings(
-        [setting for setting in page.settings if not setting.name.startswith("hydra")]
-    )
+    yield from _settings(_without_hydra(page))
+
+
+def _shared() -> Iterator[str]:
+    yield "## Settings of both commands\n"
+    yield from _settings(_without_hydra(read(CONF / "base.yaml")))
+
+
+def _without_hydra(page: Page) -> list[Setting]:
+    return [setting for setting in page.settings if not setting.name.startswith("hydra")]
 
 
 def _key_and_value(choice: Choice) -> tuple[str, str]:

@@ -150,8 +150,9 @@ def test_every_group_is_listed():
         "paths",
         "tuned",
         "debug",
+        "source",
         "protocol",
-    }  # the last holds the settings shared by all evaluations
+    }  # the last two hold shared settings: of evaluated sets, and of all evaluations
 
 
 def test_a_pair_finds_its_tuned_settings_and_the_command_line_wins(tmp_path):
