@@ -73,8 +73,9 @@ def test_many_names_are_shortened(toy):
 def test_those_without_a_partner_are_named_first(toy):
     with pytest.raises(DataError) as error:
         order("abcde", "abcdf", toy)
-    assert "its 5 classes (e, a, b, ...) match the 5 of 'toy' (f, a, b, ...) neither by name" in str(
-        error.value
+    assert (
+        "its 5 classes (e, a, b, ...) match the 5 of 'toy' (f, a, b, ...) neither by name"
+        in str(error.value)
     )
 
 
