@@ -93,7 +93,7 @@ def test_from_python_in_anybodys_training_loop(file, made):
     torch.testing.assert_close(images[:, 1], (decoded[:, 1] - 1 / 3) / 0.25)
 
 
-def test_importing_dcond_is_instant_and_unknown_names_are_told():
+def test_importing_dcond_is_instant_and_unknown_names_are_reported():
     code = "import dcond, sys; assert 'torch' not in sys.modules; dcond.load; assert 'torch' in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, env=os.environ, timeout=60)
     with pytest.raises(AttributeError, match="module 'dcond' has no attribute 'laod'"):

@@ -1,4 +1,4 @@
-"""What is no artefact, or a damaged one, is refused in words."""
+"""What is no artefact, or a damaged one, is refused by one line."""
 
 import os
 import pickle
@@ -25,9 +25,7 @@ def test_a_truncated_file(file, keep, refused):
     file.write_bytes(whole[: keep if isinstance(keep, int) else int(keep * len(whole))])
     message = refused(file)
     assert message.startswith(f"cannot read {file}: ")
-    assert message.endswith(
-        f"; it is {'damaged or not a safetensors file' if keep else 'empty'}."
-    )
+    assert message.endswith(f"; it is {'damaged or not a safetensors file' if keep else 'empty'}.")
 
 
 def test_a_flipped_bit_is_refused_or_only_changes_a_description(file, made):
@@ -119,7 +117,7 @@ def with_pixel(value):
 
 
 @pytest.mark.parametrize(
-    ("tensors", "words"),
+    ("tensors", "expected"),
     [
         ({"images": None}, "lacks the tensor(s) images."),
         (
@@ -155,15 +153,15 @@ def with_pixel(value):
         ),
     ],
 )
-def test_tensors_that_cannot_be(tmp_path, tensors, words, refused):
+def test_invalid_tensors(tmp_path, tensors, expected, refused):
     path = write(tmp_path / "x.safetensors", tensors)
     message = refused(path)
     assert message.startswith(str(path))
-    assert words in message
+    assert expected in message
 
 
 @pytest.mark.parametrize(
-    ("metadata", "words"),
+    ("metadata", "expected"),
     [
         ({"format": None}, "has format None; this dcond reads 'dcond/1'."),
         ({"format": "dcond/2"}, "has format 'dcond/2'; this dcond reads 'dcond/1'."),
@@ -192,11 +190,11 @@ def test_tensors_that_cannot_be(tmp_path, tensors, words, refused):
         ({"pixel_range": "[0.2, 0.3]"}, "pixels leave the recorded range [0.2, 0.3]."),
     ],
 )
-def test_metadata_that_cannot_be(tmp_path, metadata, words, refused):
+def test_invalid_metadata(tmp_path, metadata, expected, refused):
     path = write(tmp_path / "x.safetensors", metadata=metadata)
     message = refused(path)
     assert message.startswith(str(path))
-    assert words in message
+    assert expected in message
 
 
 def test_nothing_is_unpickled(file, tmp_path, refused):

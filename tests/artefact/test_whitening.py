@@ -33,7 +33,7 @@ def test_a_whitening_comes_back_and_networks_see_the_same(whitened, made):
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"zca_mean": None}, "zca_mean and zca_matrix go together."),
         (
@@ -47,9 +47,9 @@ def test_a_whitening_comes_back_and_networks_see_the_same(whitened, made):
         ({"zca_matrix": torch.zeros(90, 90)}, "zca_matrix has no inverse."),
     ],
 )
-def test_a_whitening_that_cannot_be(change, words, whitened, refused):
+def test_an_invalid_whitening(change, message, whitened, refused):
     with safe_open(str(whitened), framework="pt") as file:
         metadata, tensors = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     kept = {name: tensor for name, tensor in (tensors | change).items() if tensor is not None}
     save_file(kept, whitened, metadata=metadata)
-    assert words in refused(whitened)
+    assert message in refused(whitened)

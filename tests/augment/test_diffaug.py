@@ -201,7 +201,7 @@ def test_a_draw_that_does_not_fit_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
         (
             {"ops": ["colour"]},
@@ -228,8 +228,8 @@ def test_a_draw_that_does_not_fit_is_refused():
         ),
     ],
 )
-def test_a_wrong_setting_is_named_when_made(arguments, words):
-    with pytest.raises(ConfigError, match=words):
+def test_a_wrong_setting_is_named_when_made(arguments, message):
+    with pytest.raises(ConfigError, match=message):
         DiffAug(**arguments)
 
 

@@ -11,7 +11,7 @@ from helpers.pictures import arrays, picture
 
 @pytest.fixture
 def split_folder(tmp_path):
-    """train/ with unlike class sizes and test/, all 6 x 6 colour."""
+    """train/ with different class sizes and test/, all 6 x 6 colour."""
     for name, count in (("bee", 3), ("ant", 5)):
         for i in range(count):
             picture(tmp_path / "train" / name / f"{i}.png", seed=i)
@@ -28,7 +28,7 @@ def npz(tmp_path):
 
 @pytest.fixture
 def folder(tmp_path):
-    """40 classes of 3 training images and 1 test image, of unlike sizes and kinds."""
+    """40 classes of 3 training images and 1 test image, of different sizes and types."""
     rng = np.random.default_rng(0)
     for c in range(40):
         for split, count in (("train", 3), ("test", 1)):

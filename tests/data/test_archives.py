@@ -57,7 +57,7 @@ def test_annotation_of_an_unknown_class(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["val/val_annotations.txt", "words.txt"])
-def test_a_list_that_is_no_text(name, tiny, tmp_path):
+def test_a_list_that_is_not_text(name, tiny, tmp_path):
     (tiny / name).write_bytes(b"\x89PNG\r\n")
     with pytest.raises(DataError) as error:
         archive(tmp_path, path=str(tiny)).load()

@@ -51,13 +51,13 @@ def test_every_torchvision_source_exists():
 def test_info_of_digits(capsys):
     assert main(["info", "digits"]) == 0
     shown = capsys.readouterr().out
-    for words in (
+    for text in (
         "1,257 train, 540 test",
         "8 x 8 pixels",
         "1 channel (grey)",
         "min 122, median 126.5, max 128",
     ):
-        assert words in shown
+        assert text in shown
     assert "124    54" in shown  # classes one by one
 
 
@@ -94,7 +94,7 @@ def test_info_shows_names_as_they_are(tmp_path, capsys):
     assert all(name in shown for name in names)
 
 
-def test_prepare_says_what_it_did(tmp_path, capsys):
+def test_prepare_prints_what_it_did(tmp_path, capsys):
     assert main(["prepare", "digits"]) == 0
     assert capsys.readouterr().out == "digits: nothing to prepare, it is read as it is\n"
     images, labels = np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1])
@@ -122,7 +122,7 @@ def test_prepare_writes_over_no_other_data_set(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (
             ["info", "cifar"],
@@ -169,9 +169,9 @@ def test_prepare_writes_over_no_other_data_set(name, tmp_path):
         (["info", "digits", "pool=tiny"], "^pool=tiny is not a setting of a data set; "),
     ],
 )
-def test_wrong_words_are_one_line(words, message):
+def test_wrong_arguments_are_one_line(arguments, message):
     with pytest.raises(ConfigError, match=message) as caught:
-        main(words)
+        main(arguments)
     assert "\n" not in str(caught.value)
 
 
@@ -182,10 +182,10 @@ def test_own_yaml_from_a_search_path(tmp_path):
     assert make_dataset("mine", [f"hydra.searchpath=[file://{tmp_path / 'conf'}]"]).name == "mine"
 
 
-@pytest.mark.parametrize("words", [[], ["info"], ["show", "digits"]])
-def test_wrong_usage_exits_with_2(words, capsys):
+@pytest.mark.parametrize("arguments", [[], ["info"], ["show", "digits"]])
+def test_wrong_usage_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as caught:
-        main(words)
+        main(arguments)
     assert caught.value.code == 2
     assert "usage: dcond data" in capsys.readouterr().err
 
@@ -208,7 +208,7 @@ def test_help_has_examples_and_imports_neither_torch_nor_hydra():
     assert "dcond data info npz dataset.path=birds.npz" in done.stdout
 
 
-def test_what_may_be_left_out_is_not_called_required(capsys):
+def test_optional_arguments_are_not_called_required(capsys):
     with pytest.raises(SystemExit):
         main(["info"])
     assert capsys.readouterr().err.endswith("the following arguments are required: NAME\n")

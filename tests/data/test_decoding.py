@@ -49,7 +49,7 @@ def test_12_bit_grey_keeps_its_upper_bits(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("pixels", "words"),
+    ("pixels", "message"),
     [
         (
             np.array([[0, 255]], np.int32),
@@ -58,11 +58,11 @@ def test_12_bit_grey_keeps_its_upper_bits(tmp_path):
         (np.array([[0, 1]], np.float32), "its pixels are floating point, of unknown range"),
     ],
 )
-def test_pixels_of_unknown_range_are_refused(pixels, words, tmp_path):
+def test_pixels_of_unknown_range_are_refused(pixels, message, tmp_path):
     with pytest.raises(DataError) as error:
         one_of_each(tmp_path, Image.fromarray(pixels), "0.tif")
     assert str(error.value) == (
-        f"{tmp_path / 'train' / 'a' / '0.tif'} cannot be read as an image ({words}); replace or remove it."
+        f"{tmp_path / 'train' / 'a' / '0.tif'} cannot be read as an image ({message}); replace or remove it."
     )
 
 

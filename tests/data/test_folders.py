@@ -40,7 +40,7 @@ def test_one_folder_is_split_by_its_seed(tmp_path):
     assert not torch.equal(other.test.images, real.test.images)
 
 
-def test_unlike_sizes_need_a_size_and_every_rule_gives_it(split_folder):
+def test_different_sizes_need_a_size_and_every_rule_gives_it(split_folder):
     wide = np.zeros((6, 12, 3), np.uint8)
     wide[:, 3:9] = 200  # the middle square is bright, the rest black
     Image.fromarray(wide).save(split_folder / "train" / "ant" / "0.png")
@@ -120,7 +120,7 @@ def test_hidden_folders_hold_no_images(split_folder, caplog):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "words"),
+    ("spoil", "message"),
     [
         (
             lambda f: (f / "train" / "cow").mkdir(),
@@ -134,9 +134,9 @@ def test_hidden_folders_hold_no_images(split_folder, caplog):
         (lambda f: (f / "train").rename(f / "hidden"), r"has a test split but no train/ folder"),
     ],
 )
-def test_unusable_folders(split_folder, spoil, words):
+def test_unusable_folders(split_folder, spoil, message):
     spoil(split_folder)
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(DataError, match=message):
         ImageFolder(path=str(split_folder)).load()
 
 
@@ -151,7 +151,7 @@ def test_missing_and_empty_folder(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"size": 0}, "ImageFolder.size=0 is out of range; allowed: whole numbers from 1"),
         ({"size": "big"}, "ImageFolder.size='big' must be a whole number or null"),
@@ -160,8 +160,8 @@ def test_missing_and_empty_folder(tmp_path):
         ({"test_fraction": 1.5}, "ImageFolder.test_fraction=1.5 is out of range"),
     ],
 )
-def test_bad_settings_are_refused_before_the_folder_is_looked_at(settings, words):
-    with pytest.raises(ConfigError, match=words):
+def test_bad_settings_are_refused_before_the_folder_is_read(settings, message):
+    with pytest.raises(ConfigError, match=message):
         ImageFolder(path="nowhere", **settings)
 
 

@@ -20,12 +20,12 @@ def test_a_damaged_image_is_named_when_it_is_wanted(folder, tmp_path):
     dataset = ImageFolder(
         path=str(folder), size=6, channels=3, keep="disk", data_dir=str(tmp_path / "data")
     )
-    words = r"class 04.1\.png cannot be read as an image \(.+\); replace or remove it\."
-    with pytest.raises(DataError, match=words):
+    message = r"class 04.1\.png cannot be read as an image \(.+\); replace or remove it\."
+    with pytest.raises(DataError, match=message):
         dataset.load()  # mean and std look at every image
     train = dataset.arrays().train_images
     assert train[:5].shape == (5, 6, 6, 3)
-    with pytest.raises(DataError, match=words):
+    with pytest.raises(DataError, match=message):
         train[np.array([0, 13, 2])]
 
 

@@ -1,4 +1,4 @@
-"""The prepared form: what is accepted, what is refused, and in which words."""
+"""The prepared form: what is accepted, what is refused, and by which message."""
 
 import re
 
@@ -96,7 +96,7 @@ def unit_with(value):
 
 
 @pytest.mark.parametrize(
-    ("changes", "words"),
+    ("changes", "message"),
     [
         (
             {"test_labels": None, "test_images": None},
@@ -149,9 +149,9 @@ def unit_with(value):
         ),
     ],
 )
-def test_bad_content_is_one_line_that_names_the_file(tmp_path, changes, words):
+def test_bad_content_is_one_line_that_names_the_file(tmp_path, changes, message):
     file = saved(tmp_path / "bad.npz", **changes)
-    with pytest.raises(DataError, match=words) as caught:
+    with pytest.raises(DataError, match=message) as caught:
         read_prepared(file)
     assert str(file) in str(caught.value)
     assert "\n" not in str(caught.value)

@@ -66,7 +66,7 @@ def test_statistics_equal_a_plain_computation():
 
 
 @pytest.mark.parametrize(("level", "told"), [(1, True), (5, True), (60, False), (255, False)])
-def test_images_that_are_nearly_black_are_told(level, told, caplog):
+def test_nearly_black_images_are_a_warning(level, told, caplog):
     """Pixels 0 and 1 saved as bytes are 0 and 1 / 255: a set of them trains, and on nothing."""
     images = (torch.rand(20, 1, 8, 8, generator=generator(0, "dark")) < 0.5).to(torch.uint8) * level
     statistics(Split(images, torch.zeros(20, dtype=torch.long)), "pixel", "mine")
@@ -91,7 +91,7 @@ def test_legacy_statistics_are_published_constants_or_refused():
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         (
             {"test_count": 5},
@@ -106,8 +106,8 @@ def test_legacy_statistics_are_published_constants_or_refused():
         ({"flip": "maybe"}, "Digits.flip='maybe' must be true or false"),
     ],
 )
-def test_bad_settings_are_refused_when_made(settings, words):
-    with pytest.raises(ConfigError, match=words):
+def test_bad_settings_are_refused_when_made(settings, message):
+    with pytest.raises(ConfigError, match=message):
         Digits(**settings)
 
 

@@ -47,8 +47,8 @@ def test_dc_the_set_of_another_experiment(dc_file, load):
 def test_dc_on_data_without_published_constants(dc_file, known, load, toy):
     with pytest.raises(UnsupportedError) as error:
         load(dc_file, toy)
-    words = "synthetic.mean=[0.2500] synthetic.std=[0.2200]."
-    assert str(error.value).endswith(words)
+    message = "synthetic.mean=[0.2500] synthetic.std=[0.2200]."
+    assert str(error.value).endswith(message)
     got = load(dc_file, toy, mean=[0.1307], std=[0.3081])
     assert known.same(got)
 
@@ -141,7 +141,7 @@ def test_images_and_labels(tmp_path, known, load):
 # --------------------------------------------------------------------------------------------------
 
 
-def test_an_artefact_says_it_all_itself(tmp_path, known, load, toy):
+def test_an_artefact_needs_no_options(tmp_path, known, load, toy):
     made = SyntheticSet(known.pixels, known.labels, toy.class_names, 2, (0.5,), (0.25,))
     artefact.save(made, tmp_path / "synthetic.safetensors")
     for path in (tmp_path, tmp_path / "synthetic.safetensors"):

@@ -71,12 +71,12 @@ def test_mtt_rates_that_are_one_number(rate, mtt_folder, load):
         (np.float64(0.01), "a NumpyValue"),
     ],
 )
-def test_mtt_rates_that_cannot_be(rate, told, mtt_folder, load):
+def test_invalid_mtt_rates(rate, told, mtt_folder, load):
     torch.save(rate, mtt_folder / "lr_best.pt")
     with pytest.raises(ArtefactError) as error:
         load(mtt_folder, normalised=True)
-    words = "allowed: one finite number above 0. Correct the file or remove it: images and labels suffice."
-    assert str(error.value) == f"{mtt_folder / 'lr_best.pt'} holds {told}; {words}"
+    message = "allowed: one finite number above 0. Correct the file or remove it: images and labels suffice."
+    assert str(error.value) == f"{mtt_folder / 'lr_best.pt'} holds {told}; {message}"
 
 
 def test_datm_logits(mtt_folder, load):

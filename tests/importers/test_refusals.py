@@ -110,7 +110,7 @@ def test_a_damaged_file(suffix, damage, tmp_path, load, known):
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (
             {"weights": torch.zeros(2)},
@@ -129,15 +129,15 @@ def test_a_damaged_file(suffix, damage, tmp_path, load, known):
         ),
     ],
 )
-def test_unknown_contents(content, words, tmp_path, load):
+def test_unknown_contents(content, message, tmp_path, load):
     torch.save(content, tmp_path / "x.pt")
     with pytest.raises(ArtefactError) as error:
         load(tmp_path / "x.pt")
-    assert words in str(error.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("changed", "words"),
+    ("changed", "message"),
     [
         (
             {"images": np.zeros((0, 1, 8, 8), np.float32)},
@@ -149,14 +149,14 @@ def test_unknown_contents(content, words, tmp_path, load):
         ({"factor": np.array(0)}, "factor is 0; save a whole number from 1."),
     ],
 )
-def test_an_npz_that_cannot_be(changed, words, tmp_path, load, known):
+def test_an_invalid_npz(changed, message, tmp_path, load, known):
     np.savez(
         tmp_path / "x.npz",
         **{"images": known.pixels.numpy(), "labels": known.labels.numpy()} | changed,
     )
     with pytest.raises(ArtefactError) as error:
         load(tmp_path / "x.npz")
-    assert words in str(error.value)
+    assert message in str(error.value)
 
 
 def test_folders_that_hold_nothing_or_too_much(tmp_path, load, known):
@@ -174,7 +174,7 @@ def test_folders_that_hold_nothing_or_too_much(tmp_path, load, known):
 
 
 @pytest.mark.parametrize(
-    ("images", "labels", "words"),
+    ("images", "labels", "message"),
     [
         (
             torch.rand(6, 1, 9, 8),
@@ -213,16 +213,16 @@ def test_folders_that_hold_nothing_or_too_much(tmp_path, load, known):
         (torch.ones(6, 1, 8, 8, dtype=torch.int64), torch.arange(6) // 2, "got torch.int64."),
     ],
 )
-def test_sets_that_do_not_fit(images, labels, words, tmp_path, load):
+def test_sets_that_do_not_fit(images, labels, message, tmp_path, load):
     torch.save([images, labels], tmp_path / "data.pt")
     with pytest.raises(DataError) as error:
         load(tmp_path, factor=1)
     assert str(error.value).startswith(str(tmp_path / "data.pt"))
-    assert words in str(error.value)
+    assert message in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"factor": 0}, "Source.factor=0 is out of range; allowed: whole numbers from 1, null."),
         ({"index": -1}, "Source.index=-1 is out of range; allowed: whole numbers from 0, null."),
@@ -238,10 +238,10 @@ def test_sets_that_do_not_fit(images, labels, words, tmp_path, load):
         ({"mean": [0.5], "option": "against"}, "against.mean and against.std go together;"),
     ],
 )
-def test_options_that_cannot_be(options, words):
+def test_invalid_options(options, message):
     with pytest.raises(ConfigError) as error:
         Source(path="x", **options)
-    assert str(error.value).startswith(words)
+    assert str(error.value).startswith(message)
 
 
 def test_statistics_of_another_number_of_channels(tmp_path, known, load):

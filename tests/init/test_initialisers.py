@@ -73,13 +73,13 @@ def test_packed_images_hold_factor_squared_different_real_ones(flat, shrink):
         assert (flat.train.labels[rows] == c).all()
 
 
-def test_more_images_per_class_than_there_are_is_refused_in_words(toy):
-    words = r"ipc=31 needs 31 images per class; class 'right' of toy has 30\. Use a smaller ipc, or init=noise\."
+def test_more_images_per_class_than_available_are_refused(toy):
+    message = r"ipc=31 needs 31 images per class; class 'right' of toy has 30\. Use a smaller ipc, or init=noise\."
     for attempt in (
         lambda: check_ipc(toy, 31),
         lambda: FromReal(rule=Random())(toy, 31, 1, Streams(0)),
     ):
-        with pytest.raises(DataError, match=words):
+        with pytest.raises(DataError, match=message):
             attempt()
     check_ipc(toy, 30)
 
@@ -99,7 +99,7 @@ def test_enough_images_are_no_news(toy, caplog):
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "message"),
     [
         (
             lambda: Noise(space="normalized"),
@@ -111,7 +111,7 @@ def test_enough_images_are_no_news(toy, caplog):
         ),
     ],
 )
-def test_unknown_words_are_refused(make, words):
+def test_unknown_choices_are_refused(make, message):
     with pytest.raises(ConfigError) as caught:
         make()
-    assert str(caught.value).startswith(words)
+    assert str(caught.value).startswith(message)

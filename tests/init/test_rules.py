@@ -141,7 +141,7 @@ def test_the_embedding_of_an_image_does_not_depend_on_its_batch(toy):
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         (
             {"train_steps": -1},
@@ -150,10 +150,10 @@ def test_the_embedding_of_an_image_does_not_depend_on_its_batch(toy):
         ({"batch": 0}, "Embedding.batch=0 is out of range; allowed: whole numbers from 1."),
     ],
 )
-def test_settings_of_the_embedding_that_cannot_be_are_refused(settings, words):
+def test_invalid_settings_of_the_embedding_are_refused(settings, message):
     with pytest.raises(ConfigError) as caught:
         Embedding(network=MLP(name="MLP"), **settings)
-    assert str(caught.value) == words
+    assert str(caught.value) == message
 
 
 def test_a_class_of_one_image_is_chosen_from(toy):

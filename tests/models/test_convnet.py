@@ -111,7 +111,7 @@ def test_depth_too_large_names_the_largest(make_spec):
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"depth": 0}, "ConvNet.depth=0 is out of range; allowed: whole numbers from 1"),
         ({"width": "wide"}, "ConvNet.width='wide' must be a whole number"),
@@ -127,6 +127,6 @@ def test_depth_too_large_names_the_largest(make_spec):
         ),
     ],
 )
-def test_bad_settings(settings, words):
-    with pytest.raises(ConfigError, match=words):
+def test_bad_settings(settings, message):
+    with pytest.raises(ConfigError, match=message):
         ConvNet(name="C", **settings)

@@ -8,12 +8,12 @@ from dcond.models import MLP, ConvNet, LeNet, Pool, ResNet, ViT
 from dcond.rng import Streams
 
 NETWORKS = {
-    "ConvNet": lambda **words: ConvNet(name="N", width=8, **words),
-    "MLP": lambda **words: MLP(name="N", hidden=[8, 8], **words),
-    "LeNet": lambda **words: LeNet(name="N", **words),
-    "ResNet": lambda **words: ResNet(name="N", width=8, blocks=[1, 1], **words),
-    "batch norm": lambda **words: ConvNet(name="N", width=8, norm="batch", **words),
-    "ViT": lambda **words: ViT(name="N", width=8, depth=1, heads=2, **words),
+    "ConvNet": lambda **message: ConvNet(name="N", width=8, **message),
+    "MLP": lambda **message: MLP(name="N", hidden=[8, 8], **message),
+    "LeNet": lambda **message: LeNet(name="N", **message),
+    "ResNet": lambda **message: ResNet(name="N", width=8, blocks=[1, 1], **message),
+    "batch norm": lambda **message: ConvNet(name="N", width=8, norm="batch", **message),
+    "ViT": lambda **message: ViT(name="N", width=8, depth=1, heads=2, **message),
 }
 
 
@@ -96,7 +96,7 @@ def test_caches_know_a_file_by_its_content_wherever_it_lies(make_spec, saved, tm
     assert repr(NETWORKS["ConvNet"](weights=str(tmp_path / "moved.pt")).by_content()) != before
 
 
-def test_a_file_of_another_network_is_told_before_any_work(make_spec, saved, tmp_path):
+def test_a_file_of_another_network_is_refused_before_any_work(make_spec, saved, tmp_path):
     saved(ConvNet(name="N", width=4))
     recipe = ConvNet(name="Mine", width=8, weights=str(tmp_path / "w.pt"))
     Pool(networks={"Mine": recipe}).fetch()  # a state_dict it is

@@ -228,7 +228,7 @@ def test_he_out_initialisation(make_spec):
 
 
 @pytest.mark.parametrize(
-    ("make", "words"),
+    ("make", "message"),
     [
         (lambda: MLP(name="M", hidden=()), "M: hidden is empty; give at least one width"),
         (
@@ -280,6 +280,6 @@ def test_he_out_initialisation(make_spec):
         (lambda: LeNet(name="L", lr="abc"), "LeNet.lr='abc' must be a number"),
     ],
 )
-def test_bad_settings(make, words):
-    with pytest.raises(ConfigError, match=words):
+def test_bad_settings(make, message):
+    with pytest.raises(ConfigError, match=message):
         make()

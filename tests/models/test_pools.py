@@ -102,12 +102,12 @@ def test_model_files_are_the_published_networks(make_spec):
 
 
 @pytest.mark.parametrize(
-    ("networks", "words"),
+    ("networks", "message"),
     [
         ({}, "the pool is empty; name at least one network"),
         ({"a": 3}, r"pool.networks.a=3 is not a network; .*\+model@pool.networks.a=convnet"),
     ],
 )
-def test_bad_pools(networks, words):
-    with pytest.raises(ConfigError, match=words):
+def test_bad_pools(networks, message):
+    with pytest.raises(ConfigError, match=message):
         Pool(networks=networks)

@@ -65,15 +65,15 @@ def test_vit_initialisation_keeps_the_variance(make_spec):
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"patch": 0}, "ViT.patch=0 is out of range; allowed: whole numbers from 1"),
         ({"depth": 0}, "ViT.depth=0 is out of range; allowed: whole numbers from 1"),
         ({"width": 64, "heads": 3}, "V: width=64 is not a multiple of heads=3"),
     ],
 )
-def test_bad_vit_settings(settings, words):
-    with pytest.raises(ConfigError, match=words):
+def test_bad_vit_settings(settings, message):
+    with pytest.raises(ConfigError, match=message):
         ViT(name="V", **settings)
 
 
@@ -179,18 +179,18 @@ def test_weights_that_cannot_be_read_say_what_to_do(tmp_path, make_spec):
     recipe = Timm(
         name="T", architecture="test_vit", pretrained=True, checkpoint=str(tmp_path / "none.pth")
     )
-    words = "T: the pretrained weights of 'test_vit' cannot be read .*fetch them once .* or set pretrained=false"
-    with pytest.raises(ConfigError, match=words):
+    message = "T: the pretrained weights of 'test_vit' cannot be read .*fetch them once .* or set pretrained=false"
+    with pytest.raises(ConfigError, match=message):
         recipe.build(make_spec(), rng())
 
 
 def test_caches_know_a_checkpoint_by_its_content(weights, tmp_path):
-    words = {"name": "T", "architecture": "test_vit", "pretrained": True}
-    recipe = Timm(**words, checkpoint=weights[0])
+    options = {"name": "T", "architecture": "test_vit", "pretrained": True}
+    recipe = Timm(**options, checkpoint=weights[0])
     before = repr(recipe.by_content())
     copy = tmp_path / "copy.pth"
     copy.write_bytes(Path(weights[0]).read_bytes())
-    assert repr(Timm(**words, checkpoint=str(copy)).by_content()) == before
+    assert repr(Timm(**options, checkpoint=str(copy)).by_content()) == before
     torch.save({name: tensor + 1 for name, tensor in weights[1].state_dict().items()}, weights[0])
     assert repr(recipe.by_content()) != before
     copy.unlink()
@@ -198,7 +198,7 @@ def test_caches_know_a_checkpoint_by_its_content(weights, tmp_path):
         ConfigError,
         match=r"^T: checkpoint=.*copy\.pth cannot be read \(No such file or directory\); give",
     ):
-        Timm(**words, checkpoint=str(copy)).by_content()
+        Timm(**options, checkpoint=str(copy)).by_content()
 
 
 def test_no_network_is_one_line(monkeypatch, make_spec):
@@ -212,9 +212,9 @@ def test_no_network_is_one_line(monkeypatch, make_spec):
 
 
 def test_weights_are_fetched_ahead_where_any_are_needed(weights, tmp_path, monkeypatch):
-    words = {"architecture": "test_vit", "pretrained": True}
+    options = {"architecture": "test_vit", "pretrained": True}
     there, missing = (
-        Timm(name=name, checkpoint=path, **words)
+        Timm(name=name, checkpoint=path, **options)
         for name, path in (("A", weights[0]), ("B", str(tmp_path / "no.pth")))
     )
     Pool(networks={"A": there}).fetch()
@@ -235,7 +235,7 @@ def test_pretrained_takes_grey_or_colour_only(weights, make_spec):
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         (
             {"architecture": "resnet81"},
@@ -259,12 +259,12 @@ def test_pretrained_takes_grey_or_colour_only(weights, make_spec):
         ),
     ],
 )
-def test_bad_timm_settings(settings, words):
-    with pytest.raises(ConfigError, match=words):
+def test_bad_timm_settings(settings, message):
+    with pytest.raises(ConfigError, match=message):
         Timm(name="T", **settings)
 
 
-def test_no_intermediate_features_is_said():
+def test_missing_intermediate_features_are_an_error():
     network = TimmNetwork(torch.nn.Linear(1, 1), Adapt(8, torch.ones(3), torch.zeros(3)))
     with pytest.raises(
         UnsupportedError, match="timm's Linear has no forward_intermediates, so it has no taps"

@@ -27,6 +27,7 @@ formats:
 examples:
   dcond export outputs/condense/m3d_digits_ipc1/TIME --to png
   dcond export RUN --to npz --decoded --out digits.npz   unpacked images, if a factor was used
+  dcond export res_DC.pt --to png dataset=cifar10        a file of another project
 """
 
 
@@ -38,7 +39,7 @@ def main(argv: list[str]) -> int:
         ConfigError: the output exists.
         UnsupportedError: the images cannot be stored as PNG files.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_intermixed_args(argv)
     kind, source = arguments.to, Path(arguments.run)
     folder = source if source.is_dir() else source.parent
     out = Path(arguments.out) if arguments.out else folder / f"export_{kind}{SUFFIXES[kind]}"
@@ -46,9 +47,7 @@ def main(argv: list[str]) -> int:
         raise ConfigError(
             f"{out} exists and is not overwritten; remove it or choose another --out."
         )
-    from dcond import artefact
-
-    synthetic = artefact.load(source)
+    synthetic = _read(source, arguments.settings)
     writer = {"png": write_png, "npz": write_npz, "pt": write_pt}[kind]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -69,13 +68,49 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("run", metavar="RUN", help="a run folder, or a synthetic.safetensors")
+    parser.add_argument(
+        "run", metavar="RUN", help="a run folder, a synthetic.safetensors, or a public layout"
+    )
+    parser.add_argument(
+        "settings",
+        metavar="KEY=VALUE",
+        nargs="*",
+        default=[],
+        help="for public layouts: dataset=NAME and the options of synthetic in dcond evaluate",
+    )
     parser.add_argument("--to", required=True, choices=SUFFIXES, help="the format")
     parser.add_argument("--out", metavar="PATH", help="output; default: RUN/export_FORMAT")
     parser.add_argument(
         "--decoded", action="store_true", help="unpack images of a factor; pt always does"
     )
     return parser
+
+
+def _read(path: Path, settings: list[str]) -> "SyntheticSet":
+    """Read an artefact, or a set in a public layout with the data set that it was made from."""
+    from omegaconf import OmegaConf
+
+    from dcond import artefact
+    from dcond.cli.data import make_dataset
+    from dcond.cli.instantiate import build
+    from dcond.importers.source import is_artefact
+
+    if is_artefact(path) and not settings:
+        return artefact.load(path)
+    names = [text.partition("=")[2] for text in settings if text.startswith("dataset=")]
+    if not names:
+        raise ConfigError(
+            f"{path} is not an artefact of dcond; add the data set that it was made from: "
+            "dataset=NAME."
+        )
+    options = [text for text in settings if text.startswith("synthetic.")]
+    others = [text for text in settings if not text.startswith(("dataset=", "synthetic."))]
+    dataset = make_dataset(names[-1], others)
+    node = OmegaConf.from_dotlist(["synthetic._target_=dcond.importers.Source", *options])
+    node.synthetic.path = str(path)
+    source = build(node.synthetic, "synthetic")
+    synthetic: SyntheticSet = source.fitted(source.read(), dataset.load())
+    return synthetic
 
 
 def write_png(synthetic: "SyntheticSet", out: Path, decoded: bool) -> str:

@@ -1,0 +1,78 @@
+"""``dcond export`` of files in public layouts: every layout that ``dcond evaluate`` reads."""
+
+import numpy as np
+import pytest
+import torch
+
+from dcond.cli.export import main
+from dcond.errors import ConfigError
+
+PIXELS = torch.rand(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+LABELS = torch.arange(10)
+STATISTICS = ["synthetic.mean=[0.5]", "synthetic.std=[0.25]"]
+
+
+def normalised(pixels):
+    return (pixels - 0.5) / 0.25
+
+
+LAYOUTS = {
+    "dc.pt": ({"data": [[normalised(PIXELS), LABELS]]}, STATISTICS),
+    "data.pt": ([PIXELS, LABELS], ["synthetic.factor=1"]),
+    "dict.pt": ({"images": PIXELS, "labels": LABELS}, ["synthetic.normalised=false"]),
+    "synthetic_images.pth": (
+        {"synthetic_images": normalised(PIXELS)[:, None], "init": "real"},
+        STATISTICS,
+    ),
+}
+
+
+def export(path, tmp_path, *settings):
+    out = tmp_path / "out.npz"
+    assert main([str(path), "--to", "npz", "--out", str(out), *settings]) == 0
+    with np.load(out) as loaded:
+        return torch.from_numpy(loaded["images"]).permute(0, 3, 1, 2), loaded["labels"]
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_torch_files(name, tmp_path):
+    content, settings = LAYOUTS[name]
+    torch.save(content, tmp_path / name)
+    images, labels = export(tmp_path / name, tmp_path, "dataset=digits", *settings)
+    assert torch.allclose(images, PIXELS, atol=1e-6)
+    assert labels.tolist() == list(range(10))
+
+
+def test_mtts_files_and_npz(tmp_path):
+    torch.save(PIXELS, tmp_path / "images_best.pt")
+    torch.save(LABELS, tmp_path / "labels_best.pt")
+    images, _ = export(tmp_path, tmp_path, "dataset=digits", "synthetic.normalised=false")
+    assert torch.equal(images, PIXELS)
+    (tmp_path / "out.npz").rename(tmp_path / "first.npz")
+    images, _ = export(tmp_path / "first.npz", tmp_path, "dataset=digits")
+    assert torch.equal(images, PIXELS)
+
+
+def test_a_folder_of_images(tmp_path):
+    torch.save([PIXELS, LABELS], tmp_path / "data.pt")
+    settings = ["dataset=digits", "synthetic.factor=1"]
+    folder = tmp_path / "folder"
+    main([str(tmp_path / "data.pt"), "--to", "png", "--out", str(folder), *settings])
+    images, _ = export(folder, tmp_path, "dataset=digits")
+    assert torch.allclose(images, PIXELS, atol=0.5 / 255 + 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ([], r"is not an artefact of dcond; add the data set that it was made from: dataset=NAME"),
+        (["dataset=digts"], "'digts' is unknown; .*Did you mean 'digits'"),
+        (["dataset=digits", "synthetic.factr=1"], r"synthetic\.factr"),
+        (["dataset=digits", "+new=1"], r"\+new=1 is not a setting of a data set"),
+    ],
+)
+def test_wrong_settings_are_one_line(settings, message, tmp_path):
+    torch.save([PIXELS, LABELS], tmp_path / "data.pt")
+    with pytest.raises(ConfigError, match=message) as error:
+        main([str(tmp_path / "data.pt"), "--to", "npz", *settings])
+    assert "\n" not in str(error.value)
