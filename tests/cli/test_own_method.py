@@ -59,8 +59,8 @@ def test_the_example_goes_on_to_the_same_images_where_the_command_names_it(
         run_cli("condense", *SMALL, "hydra.run.dir=broken")
     line = run_cli("condense", "resume=broken").line
     assert line == (
-        "broken asks to run code that is not dcond's: class_mean.ClassMean. Where you trust it, say so by the words "
-        "that name it beside resume=, such as --config-dir DIR method=class_mean."
+        "broken asks to run code that is not dcond's: class_mean.ClassMean. If you trust it, add the "
+        "overrides that name it to resume=, such as --config-dir DIR method=class_mean."
     )
     assert run_cli("condense", *OWN, "resume=broken").code == 0
     whole, resumed = (artefact.load(folder / run).images for run in ("whole", "broken"))
