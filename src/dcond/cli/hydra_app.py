@@ -3,11 +3,9 @@
 import functools
 import os
 import sys
-import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import hydra
 from hydra.errors import HydraException
@@ -15,15 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dcond.cli import overrides, sweep
-from dcond.cli.torchrun import is_main_process, run_on_all_ranks, under_torchrun
-from dcond.errors import ConfigError, DcondError, yaml_repr
+from dcond.cli.torchrun import run_on_all_ranks, under_torchrun
+from dcond.errors import ConfigError, DcondError
 from dcond.paths import conf_dir
 from dcond.run.lock import in_use
 from dcond.run.result import RunResult
 
 Task = Callable[[DictConfig], float | None]  # returns the value that a sweeper maximises, or None
-
-_HELP_WIDTH = 100
 
 
 class _UserError(BaseException):
@@ -34,7 +30,7 @@ class _UserError(BaseException):
 
 
 def hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
-    """Run a task under Hydra with the arguments after the sub-command, or print its help.
+    """Run a task under Hydra with the arguments after the sub-command.
 
     Under torchrun the task runs in all processes.
 
@@ -46,10 +42,7 @@ def hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
     Raises:
         DcondError: An error of the arguments, the configuration, the run or the disk, as one line.
     """
-    if {"-h", "--help"} & set(argv):
-        if is_main_process():
-            print(help_text(config_name, overrides.split_flags(argv, config_name).flags), end="")
-    elif under_torchrun():
+    if under_torchrun():
         run_on_all_ranks(task, lambda task: _hydra_main(task, config_name, argv), argv)
     else:
         _hydra_main(task, config_name, argv)
@@ -136,24 +129,3 @@ def _hydra_subdir(resume: str | None, folder: str | None) -> str | None:
 
 OmegaConf.register_new_resolver("dcond.run_dir", lambda resume, new: resume or new, replace=True)
 OmegaConf.register_new_resolver("dcond.hydra_subdir", _hydra_subdir, replace=True)
-
-
-def help_text(command: str, flags: list[str]) -> str:
-    """Return the text of ``dcond COMMAND --help``, read from the configuration files."""
-    groups = overrides.groups(command)
-    folders = [conf_dir(), *overrides.config_folders(flags)]
-    lines = []
-    for group in groups:
-        options = overrides.group_options(group, folders, command)
-        families = sorted({x.partition("/")[0] + "/..." if "/" in x else x for x in options})
-        more = f"; dcond list {group}s shows all {len(options)}" if families != options else ""
-        lines.append(f"{group}: {', '.join(families)}{more}")
-    primary: Any = OmegaConf.to_container(overrides.primary_config(command))
-    settings = [
-        f"{key}={value if isinstance(value, str) else yaml_repr(value)}"
-        for key, value in primary.items()
-        if key not in {*groups, "name"} and not isinstance(value, dict | list)
-    ]
-    template = (conf_dir() / f"{command}.txt").read_text(encoding="utf-8")
-    plain = textwrap.fill(" ".join(settings), _HELP_WIDTH, break_long_words=False)
-    return template.format(choices="\n".join(lines), settings=plain)

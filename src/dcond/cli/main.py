@@ -87,6 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in HYDRA_COMMANDS and under_torchrun():
         print(f"dcond: {name} runs in one process; start it without torchrun.", file=sys.stderr)
         return 2
+    if name in HYDRA_COMMANDS and {"--help", "-h"} & set(arguments):
+        return _run("help", arguments)
     return _run(name, arguments[1:])
 
 
