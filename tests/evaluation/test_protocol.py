@@ -118,7 +118,10 @@ def test_networks_can_disable_cutmix(stack, toy, chosen, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"epochs": 0}, "evaluation.epochs=0 is out of range; allowed: whole numbers from 1."),
+        (
+            {"epochs": 0},
+            "EvaluationProtocol.epochs=0 is out of range; allowed: whole numbers from 1.",
+        ),
         (
             {"repeats": 0},
             "EvaluationProtocol.repeats=0 is out of range; allowed: whole numbers from 1.",
@@ -130,30 +133,36 @@ def test_networks_can_disable_cutmix(stack, toy, chosen, monkeypatch):
         ),
         (
             {"optimiser": "adam"},
-            "evaluation.optimiser='adam' is unknown; allowed: sgd, adamw. Did you mean 'adamw'?",
+            "EvaluationProtocol.optimiser='adam' is unknown; allowed: sgd, adamw. Did you mean 'adamw'?",
         ),
-        ({"cutmix_p": 1.1}, "evaluation.cutmix_p=1.1 is out of range; allowed: 0 to 1."),
+        (
+            {"cutmix_p": 1.1},
+            "EvaluationProtocol.cutmix_p=1.1 is out of range; allowed: numbers from 0, up to 1.",
+        ),
         (
             {"momentum": -1.0},
-            "evaluation.momentum=-1.0 is out of range; allowed: 0 up to, not including, 1.",
+            "EvaluationProtocol.momentum=-1.0 is out of range; allowed: numbers from 0, below 1.",
         ),
         (
             {"momentum": 1},
-            "evaluation.momentum=1 is out of range; allowed: 0 up to, not including, 1.",
+            "EvaluationProtocol.momentum=1 is out of range; allowed: numbers from 0, below 1.",
         ),
         (
             {"weight_decay": -1.0},
-            "evaluation.weight_decay=-1.0 is out of range; allowed: 0 or more.",
+            "EvaluationProtocol.weight_decay=-1.0 is out of range; allowed: numbers from 0.",
         ),
         (
             {"weight_decay": float("nan")},
-            "EvaluationProtocol.weight_decay=nan must be a number.",
+            "EvaluationProtocol.weight_decay=nan is out of range; allowed: numbers from 0.",
         ),
         (
             {"lr_gamma": -1.0},
-            "evaluation.lr_gamma=-1.0 is out of range; allowed: above 0, up to 1.",
+            "EvaluationProtocol.lr_gamma=-1.0 is out of range; allowed: numbers above 0, up to 1.",
         ),
-        ({"lr_gamma": 1.5}, "evaluation.lr_gamma=1.5 is out of range; allowed: above 0, up to 1."),
+        (
+            {"lr_gamma": 1.5},
+            "EvaluationProtocol.lr_gamma=1.5 is out of range; allowed: numbers above 0, up to 1.",
+        ),
         (
             {"lr": float("inf")},
             "EvaluationProtocol.lr=inf is out of range; allowed: numbers above 0, search, null.",
@@ -168,7 +177,7 @@ def test_networks_can_disable_cutmix(stack, toy, chosen, monkeypatch):
         ),
         (
             {"lr_milestones": (0.5, 1.0)},
-            "evaluation.lr_milestones=[0.5, 1.0]: fractions of the epochs lie between 0 and 1.",
+            "EvaluationProtocol.lr_milestones=[0.5, 1.0] is out of range; allowed: fractions of the epochs above 0, below 1.",
         ),
     ],
 )

@@ -234,14 +234,14 @@ def test_images_with_another_normalisation_get_the_same_labels(whitened, teacher
     [
         ({"temperature": 0}, "Teacher.temperature=0 is out of range; allowed: numbers above 0."),
         ({"lr": -1.0}, "Teacher.lr=-1.0 is out of range; allowed: numbers above 0, null."),
-        ({"epochs": 0}, "teacher.epochs=0 is out of range; allowed: whole numbers from 1."),
+        ({"epochs": 0}, "Teacher.epochs=0 is out of range; allowed: whole numbers from 1."),
         (
             {"optimiser": "adam"},
-            "teacher.optimiser='adam' is unknown; allowed: sgd, adamw. Did you mean 'adamw'?",
+            "Teacher.optimiser='adam' is unknown; allowed: sgd, adamw. Did you mean 'adamw'?",
         ),
         (
             {"lr_milestones": (1.0,)},
-            "teacher.lr_milestones=[1.0]: fractions of the epochs lie between 0 and 1.",
+            "Teacher.lr_milestones=[1.0] is out of range; allowed: fractions of the epochs above 0, below 1.",
         ),
     ],
 )

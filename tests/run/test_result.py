@@ -81,7 +81,7 @@ def test_what_is_written_is_read_again(tmp_path):
 )
 def test_a_file_of_something_else_is_refused_in_one_line(tmp_path, content, message):
     (tmp_path / "result.json").write_text(content)
-    with pytest.raises(ValueError, match="^[^\\n]*$") as error:
+    with pytest.raises(ValueError, match=r"^[^\n]*$") as error:
         RunResult.read(tmp_path)
     assert message in str(error.value)
 

@@ -11,7 +11,7 @@ import logging
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,8 +74,6 @@ class Teacher(Schedule):
 
     The other arguments are those of :class:`~dcond.training.schedule.Schedule`.
     """
-
-    where: ClassVar[str] = "teacher"
 
     network: Recipe
     temperature: PositiveFloat = 4.0

@@ -8,6 +8,7 @@ import json
 import platform
 import subprocess
 from dataclasses import asdict, dataclass, field, fields
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -135,7 +136,7 @@ class RunResult:
         if not isinstance(raw, dict) or not {"status", "method"} <= raw.keys():
             raise ValueError("not a result of dcond")
         try:
-            return TypeAdapter(cls).validate_python(raw)
+            return _reader(cls).validate_python(raw)
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
@@ -166,6 +167,11 @@ class RunResult:
             raise ConfigError(
                 f"{folder} holds a finished run, which is never overwritten; choose another folder."
             )
+
+
+@cache
+def _reader(record: type[RunResult]) -> TypeAdapter[Any]:
+    return TypeAdapter(record)
 
 
 def _plain(value: Any) -> Any:
