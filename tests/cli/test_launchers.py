@@ -124,7 +124,7 @@ def test_preempted_job_is_requeued_and_continues(run_process, folder):
     assert found[0].code == 0, found[0].err
     text = (folder / "s" / "0" / "condense.log").read_text()
     assert "interrupted by SIGUSR2" in text
-    assert "continues from step" in text
+    assert "resumes at step" in text
     assert statuses(folder / "s") == {"0": "done"}
 
 

@@ -4,12 +4,15 @@ import re
 import shutil
 import signal
 import sys
+from dataclasses import replace
 from importlib.metadata import metadata
 
 import pytest
 
 from dcond import artefact
+from dcond.cli.sweep import objective
 from dcond.paths import conf_dir
+from dcond.run.result import RunResult
 from helpers.results_of import statuses
 
 SWEEP = ("-m", "evaluate=false", "hydra.sweep.dir=sweep")
@@ -45,7 +48,7 @@ def test_repeated_sweep_keeps_finished_jobs_and_repeats_failed_ones(swept, conde
     done = condense(*SWEEP, "method.lr=1,0,2")
     assert done.code == 1
     assert "sweep/0 is finished and was skipped\n" in done.err
-    assert "sweep/2 continues from step 3\n" in done.err
+    assert "sweep/2 resumes at step 3\n" in done.err
     assert done.err.splitlines()[-2].startswith("job 1 (method.lr=0): failed: method.lr=0")
     assert (swept / "0" / "result.json").stat().st_mtime_ns == before
     assert statuses(swept) == {"0": "done", "1": "failed", "2": "done"}
@@ -97,7 +100,7 @@ def test_stopped_job_continues_to_the_same_images(stopped, condense, folder):
     words = ("-m", "evaluate=false", "hydra.sweep.dir=.", "hydra.sweep.subdir=sweep")
     done = condense(*words)
     assert done.code == 0, done.err
-    assert "sweep continues from step 2\n" in done.err
+    assert "sweep resumes at step 2\n" in done.err
     assert condense("evaluate=false", "hydra.run.dir=whole").code == 0
     whole, resumed = (artefact.load(run).images.numpy().tobytes() for run in ("whole", "sweep"))
     assert whole == resumed
@@ -151,18 +154,16 @@ def test_tuning_data_has_no_test_image(toy):
     assert len(tuned.test) == round(0.1 * len(toy.train))
 
 
-def test_held_out_accuracy_is_labelled_and_returned(condense, results):
-    from dcond.cli.sweep import objective
-
+def test_held_out_accuracy_is_labelled_and_returned(condense, folder):
     done = condense(
         "test_on=held_out", "baselines=false", "evaluation.repeats=1", "hydra.run.dir=run"
     )
     assert done.code == 0, done.err
     assert "average held-out accuracy" in done.out
     assert "test accuracy" not in done.out
-    (result,) = results()
-    assert objective(result) == result["evaluation"]["average"]
-    assert objective(result | {"config": {"test_on": "test"}}) is None
+    result = RunResult.read(folder / "run")
+    assert objective(result) == result.evaluation.average
+    assert objective(replace(result, config={"test_on": "test"})) is None
     assert condense("test_on=all").line == "test_on='all' is unknown; allowed: test, held_out."
 
 
