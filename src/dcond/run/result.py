@@ -136,7 +136,8 @@ class RunResult:
         if not isinstance(raw, dict) or not {"status", "method"} <= raw.keys():
             raise ValueError("not a result of dcond")
         try:
-            return _reader(cls).validate_python(raw)
+            result: Self = _reader(cls).validate_python(raw)  # type: ignore[arg-type]
+            return result
         except ValidationError as error:
             first = error.errors()[0]
             key = ".".join(map(str, first["loc"]))
