@@ -109,13 +109,13 @@ def check_value(key: str, value: object, annotation: Any) -> None:
 
 
 def _message(key: str, value: object, kinds: list[Any], error: ValidationError) -> str:
-    choices = [word for kind in kinds for word in _choices(kind)]
+    choices = [choice for kind in kinds for choice in _choices(kind)]
     reasons = {each["type"] for each in error.errors()}
     allowed = ", ".join(dict.fromkeys(map(_describe, kinds)))
     if choices and isinstance(value, str):
         return (
             f"{key}={value!r} is unknown; allowed: {allowed}."
-            f"{did_you_mean(value, [word for word in choices if isinstance(word, str)])}"
+            f"{did_you_mean(value, [choice for choice in choices if isinstance(choice, str)])}"
         )
     number = isinstance(value, int | float) and not isinstance(value, bool)
     whole = not isinstance(value, float) or value.is_integer() or math.isinf(value)
@@ -158,15 +158,17 @@ def _is_part(kind: Any) -> bool:
 
 def _describe(kind: Any) -> str:
     if choices := _choices(kind):
-        return ", ".join(word if isinstance(word, str) else yaml_repr(word) for word in choices)
+        return ", ".join(
+            choice if isinstance(choice, str) else yaml_repr(choice) for choice in choices
+        )
     if kind is bool:
         return "true, false"
     if typing.get_origin(kind) is not Annotated:
         return _NAMES.get(_container(kind) or kind, "a part, with a _target_ and its settings")
     bounds = [
-        words.format(getattr(bound, attribute))
+        text.format(getattr(bound, attribute))
         for bound in kind.__metadata__
-        for attribute, words in [_BOUNDS[type(bound)]]
+        for attribute, text in [_BOUNDS[type(bound)]]
     ]
     return ("whole numbers " if _bare(kind) is int else "numbers ") + ", ".join(bounds)
 

@@ -145,7 +145,7 @@ class _Part:
 class RealData:
     """A labelled image data set, used on one device.
 
-    ``train`` and ``test`` give raw uint8 pixels, wherever they are kept; :meth:`pixels` and
+    ``train`` and ``test`` give raw uint8 pixels, wherever they are held; :meth:`pixels` and
     :meth:`normalised` turn rows of the training split into float images on use.
     """
 

@@ -39,7 +39,7 @@ def test_the_last_line_of_a_stopped_run_is_the_way_back(condense, signalled, run
     with signalled():
         line = last_line(condense("evaluate=false", "hydra.run.dir=a run").err)
     assert line.startswith(
-        "interrupted by SIGTERM; its checkpoint is kept. Resume with: dcond condense "
+        "interrupted by SIGTERM; a checkpoint is saved. Resume with: dcond condense "
     )
     assert run_cli(*shlex.split(line.partition("dcond ")[2])).code == 0
     assert [result["status"] for result in results()] == ["done"]

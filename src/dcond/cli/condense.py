@@ -75,12 +75,12 @@ def condense(
         >>> print(run)  # the cross-architecture table
     """
     named = {"method": method, "dataset": dataset, "ipc": ipc, "seed": seed}
-    words = [f"{key}={value}" for key, value in named.items() if value is not None]
+    arguments = [f"{key}={value}" for key, value in named.items() if value is not None]
     from dcond.cli.instantiate import build_condensation
     from dcond.run.context import locked_run_folder, write_result_on_exit
 
     folder = None if folder is None else Path(folder)
-    with composed("condense", [*words, *overrides]) as (cfg, choices):
+    with composed("condense", [*arguments, *overrides]) as (cfg, choices):
         if cfg.resume is not None:
             raise ConfigError("resume= belongs to the command: dcond condense resume=RUN_FOLDER.")
         label_modified_protocol(cfg, choices)
@@ -102,7 +102,7 @@ def condense(
         return condensed
     folder.mkdir(parents=True, exist_ok=True)
     with locked_run_folder(folder), write_result_on_exit(result, folder):
-        write_hydra_files(folder, cfg, [*words, *overrides])
+        write_hydra_files(folder, cfg, [*arguments, *overrides])
         return build().run()
 
 
@@ -220,5 +220,5 @@ def suggest_resume(condensation: "Condensation", folder: Path) -> Iterator[None]
     except Interrupted as error:
         if condensation.resumable and not sweep.is_job():
             argument = shlex.quote(f"resume={relative_to_cwd(folder)}")
-            error.add_note(f"its checkpoint is kept. Resume with: dcond condense {argument}")
+            error.add_note(f"a checkpoint is saved. Resume with: dcond condense {argument}")
         raise

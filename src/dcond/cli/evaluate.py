@@ -99,15 +99,15 @@ def evaluate(
     from dcond.run.context import locked_run_folder, write_result_on_exit
 
     named = {"dataset": dataset, "pool": pool, "seed": seed}
-    words = [f"{key}={value}" for key, value in named.items() if value is not None]
-    words += [f"synthetic.path={_path(synthetic)}"]
+    arguments = [f"{key}={value}" for key, value in named.items() if value is not None]
+    arguments += [f"synthetic.path={_path(synthetic)}"]
     if against is not None:
-        words += [f"against.path={_path(against)}"]
-    words += overrides
-    if not any(word.startswith("dataset=") for word in words):
-        words += _dataset_override(_metadata(synthetic), words)
+        arguments += [f"against.path={_path(against)}"]
+    arguments += overrides
+    if not any(argument.startswith("dataset=") for argument in arguments):
+        arguments += _dataset_override(_metadata(synthetic), arguments)
     folder = None if folder is None else Path(folder)
-    with composed("evaluate", words) as (cfg, choices):
+    with composed("evaluate", arguments) as (cfg, choices):
         label_modified_protocol(cfg, choices, config_name="evaluate")
     result = new_result(cfg, choices)
     sets = {"synthetic": synthetic, "against": against}
@@ -126,7 +126,7 @@ def evaluate(
         return evaluated
     folder.mkdir(parents=True, exist_ok=True)
     with locked_run_folder(folder), write_result_on_exit(result, folder):
-        write_hydra_files(folder, cfg, words)
+        write_hydra_files(folder, cfg, arguments)
         return run()
 
 
@@ -309,12 +309,12 @@ def expand_path_arguments(argv: list[str]) -> list[str]:
 
     A positional argument is the path of the set.
     """
-    words = [re.sub(r"^(synthetic|against)=(?!\{)", r"\1.path=", word) for word in argv]
-    if any(re.match(r"\+*synthetic(\.path)?=", word) for word in words):
-        return words
-    for word in positional_arguments(words, "evaluate")[:1]:
-        words[words.index(word)] = f"synthetic.path={quote_path(word)}"
-    return words
+    arguments = [re.sub(r"^(synthetic|against)=(?!\{)", r"\1.path=", argument) for argument in argv]
+    if any(re.match(r"\+*synthetic(\.path)?=", argument) for argument in arguments):
+        return arguments
+    for argument in positional_arguments(arguments, "evaluate")[:1]:
+        arguments[arguments.index(argument)] = f"synthetic.path={quote_path(argument)}"
+    return arguments
 
 
 def infer_dataset_override(argv: list[str]) -> list[str]:
@@ -327,7 +327,7 @@ def infer_dataset_override(argv: list[str]) -> list[str]:
         ArtefactError: the artefact cannot be read.
         ConfigError: its data set is not packaged.
     """
-    given = dict(word.split("=", 1) for word in argv if "=" in word)
+    given = dict(argument.split("=", 1) for argument in argv if "=" in argument)
     path = given.get("synthetic.path", "null")
     several = unquote_path(path) == path  # a single path is quoted
     if "dataset" in given or path in ("", "null") or several:
@@ -359,7 +359,7 @@ def _dataset_override(metadata: dict[str, str], argv: list[str]) -> list[str]:
             f"the set was made from the data set {choice!r}, which is not packaged; add "
             "dataset=NAME."
         )
-    renamed = any(word.lstrip("+").startswith("dataset.name=") for word in argv)
+    renamed = any(argument.lstrip("+").startswith("dataset.name=") for argument in argv)
     if choice == name or renamed or not re.fullmatch(NAME, name):  # the file may come from anywhere
         return [f"dataset={choice}"]
     return [f"dataset={choice}", f"dataset.name='{name}'"]

@@ -28,7 +28,7 @@ LARGEST_PIXEL = 8.0  # above it, "pixels in [0, 1]" must be pixels up to 255
 
 @settings
 class ReadOptions:
-    """How a file of a public layout is read, as far as the file does not tell.
+    """How a file of a public layout is read, as far as the file does not say.
 
     Args:
         normalised: true: stored as (x - mean) / std; false: pixels in [0, 1]; None: as in the

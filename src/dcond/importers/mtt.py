@@ -1,7 +1,7 @@
 """MTT, FTD, TESLA, DATM: ``images_NAME.pt``, ``labels_NAME.pt``, optional ``lr_NAME.pt``.
 
 Source: github GeorgeCazenavette/mtt-distillation, ``distill.py``; github NUS-HPC-AI-Lab/DATM. Four
-of MTT's nine published settings are ZCA-whitened, the others normalised, and the file does not tell
+of MTT's nine published settings are ZCA-whitened, the others normalised, and the file does not say
 which. ``images_zca_NAME.pt`` holds pixels: the whitening was undone before saving.
 """
 

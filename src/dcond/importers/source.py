@@ -25,7 +25,7 @@ def is_artefact(path: Path) -> bool:
 
 @settings
 class Source(ReadOptions):
-    """A file of any known layout, and what the file does not tell. The constructor reads nothing.
+    """A file of any known layout, and what the file does not say. The constructor reads nothing.
 
     Args:
         path: a dcond artefact or its run folder, or a file or folder of a public layout.

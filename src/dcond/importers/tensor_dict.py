@@ -1,7 +1,7 @@
 """A dict of two tensors, ``images`` and ``labels``: what ``dcond export --to pt`` writes.
 
 Other programs write it too, also with the keys ``data`` and ``label`` or ``x`` and ``y``. The
-export is decoded and normalised; other files need not be, and do not tell.
+export is decoded and normalised; other files need not be, and do not say.
 """
 
 from pathlib import Path
