@@ -184,6 +184,6 @@ def test_an_exchange_that_fails_tells_what_became_of_the_others(left, said):
         )
 
     with pytest.raises(LostError) as error:
-        ranks._heard(broken)
+        ranks._collective(broken)
     assert str(error.value).startswith(said)
     assert "gloo" not in str(error.value)

@@ -182,7 +182,9 @@ def test_an_annotation_file_may_only_name_files_in_its_own_folder(name, empty_fo
         Image.new("RGB", (8, 8)).save(empty_folder / "tiny" / file)
     (empty_folder / "tiny" / "val" / "val_annotations.txt").write_text(f"0.png\tn01\n{name}\tn01\n")
     dataset = Archive(name="tiny", url="x", data_dir=".", path=str(empty_folder / "tiny"), size=8)
-    with pytest.raises(DataError, match=rf"line 2 names {name!r}, which is no file of .*images; "):
+    with pytest.raises(
+        DataError, match=rf"line 2 names {name!r}, which is not a file in .*images; "
+    ):
         dataset.load()
 
 

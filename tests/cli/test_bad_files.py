@@ -57,7 +57,7 @@ def with_nan():
         ),
         (
             {"train_labels": np.arange(12) % 3 + 1},
-            "train_labels[2] is 3; allowed: 0 to 2, for 3 classes.",
+            "train_labels go from 1 to 3, but labels count from 0; subtract 1 from all labels.",
         ),
         ({"train_labels": np.arange(12) % 3 - 1}, "train_labels[0] is -1; labels count from 0."),
         ({"test_labels": np.full(6, 3)}, "test_labels[0] is 3; allowed: 0 to 2"),
@@ -275,7 +275,7 @@ def test_evaluate_refuses_an_artefact_that_breaks_a_rule(
     [
         (
             [],
-            "say what to evaluate: dcond evaluate synthetic=FILE (or the run folder that holds it).",
+            "no set to evaluate; give one: dcond evaluate FILE_OR_RUN_FOLDER.",
         ),
         (
             ["synthetic=nowhere"],
@@ -283,7 +283,7 @@ def test_evaluate_refuses_an_artefact_that_breaks_a_rule(
         ),
         (
             ["synthetic=a", "dataset=digits", "seed=x"],
-            "seed='x' is out of range; allowed: whole numbers from 0.",
+            "seed='x' must be a whole number.",
         ),
     ],
 )
@@ -296,5 +296,5 @@ def test_evaluate_with_wrong_words(words, message, run_cli):
 def test_evaluating_several_needs_a_data_set(run_cli):
     done = run_cli("evaluate", "-m", "synthetic=a,b")
     assert done.code == 1
-    assert "where several artefacts are evaluated, say on what: dataset=NAME." in done.err
+    assert "several artefacts are evaluated on one data set; add dataset=NAME." in done.err
     assert "2 of 2 jobs are not done" in done.err.splitlines()[-1]

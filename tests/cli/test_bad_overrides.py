@@ -223,9 +223,7 @@ def test_images_become_unreadable(condense, monkeypatch, folder, results):
 
     monkeypatch.setattr("dcond.types.RealData.normalised", gone)
     last = condense("evaluate=false", "hydra.run.dir=run").err.splitlines()[-1]
-    assert last.startswith(
-        "dcond: cannot read or write images/1.png: Input/output error."
-    )
+    assert last.startswith("dcond: cannot read or write images/1.png: Input/output error.")
     assert [result["status"] for result in results()] == ["failed"]
 
 
@@ -263,7 +261,7 @@ def test_missing_weights_are_reported_before_any_computation(run_cli, half_writt
     assert line.startswith(
         "ViT-Tiny: the pretrained weights of 'vit_tiny_patch16_224.augreg_in21k_ft_in1k' cannot"
     )
-    assert line.endswith("name their file in checkpoint, or set pretrained=false.")
+    assert line.endswith("give their file as checkpoint, or set pretrained=false.")
     assert half_written() == []
     assert [result["status"] for result in results()] == ["failed"]
 

@@ -101,7 +101,7 @@ def test_a_whitened_set(digits, evaluate):
     done, result = evaluate("synthetic=x.npz", "synthetic.zca=true")
     assert done.code == 0, done.err
     assert result["normalisation"] == "zca"
-    assert "ZCA-whitened as digits's training images" in done.err
+    assert "ZCA-whitened like the training images of digits" in done.err
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_whitened_set(digits, evaluate):
         ),
         (
             ("synthetic=x.npz", "synthetic.factor=0"),
-            "synthetic.factor=0 is out of range; allowed: whole numbers from 1.",
+            "synthetic.factor=0 is out of range; allowed: whole numbers from 1, null.",
         ),
         (
             ("synthetic=run.txt",),

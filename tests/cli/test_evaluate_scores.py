@@ -51,7 +51,7 @@ def test_the_other_set_has_options_of_its_own(digits, two_files, evaluate):
     torch.save(list(digits), "data.pt")
     done, _ = evaluate("synthetic=good.npz", "against=data.pt")
     assert done.err.endswith(
-        "pass against.factor=2 (as most of these sets have), another one, or 1 where an image is an image.\n"
+        "pass against.factor=2 (as most of these sets have), another one, or 1 if images are not packed.\n"
     )
     done, result = evaluate(
         "synthetic=good.npz", "against=data.pt", "against.factor=1", "baselines=false"

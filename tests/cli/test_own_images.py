@@ -16,6 +16,7 @@ from PIL import Image
 import dcond
 from dcond import artefact
 from dcond.cli.evaluate import infer_dataset_override
+from dcond.cli.overrides import quote_path
 
 SIZES = {"ant": (12, 8), "bee": (20, 8), "wasp": (7, 8)}  # images to train on and to test
 
@@ -112,7 +113,7 @@ def test_its_evaluation_finds_the_data_and_the_name(insects, run_cli):
     )
     words += (f"synthetic={insects}", "baselines=false", "evaluation.repeats=1")
     assert run_cli("evaluate", *words).line == (
-        "dataset=image_folder needs dataset.path; add it to the command, as dataset.path=..."
+        "dataset=image_folder needs dataset.path; add dataset.path=... to the command."
     )
     for more, name in (((), "insects"), (("dataset.name=bugs",), "bugs")):
         done = run_cli(
@@ -140,4 +141,6 @@ def test_a_name_that_somebody_else_wrote_is_no_word_of_the_command(name, finishe
     synthetic = dcond.load(finished)
     synthetic.metadata |= {"dataset": name, "dataset_choice": "npz"}
     artefact.save(synthetic, finished / "synthetic.safetensors")
-    assert infer_dataset_override([f"synthetic.path={finished}"]) == ["dataset=npz"]
+    assert infer_dataset_override([f"synthetic.path={quote_path(str(finished))}"]) == [
+        "dataset=npz"
+    ]

@@ -36,6 +36,7 @@ FILES = [
     "grid.png",
     "metrics.jsonl",
     "result.json",
+    "run.lock",
     "synthetic.safetensors",
 ]
 TOLERANCE = 5e-6  # of a pixel in [0, 1]

@@ -156,7 +156,9 @@ def plain_fault(arguments: tuple[str, ...]) -> str | None:
     ):  # the page leaves arguments out
         return None
     try:
-        arguments = parsers[command]().parse_args(list(arguments[1:]))
+        parser = parsers[command]()
+        parse = parser.parse_args if command == "data" else parser.parse_intermixed_args
+        arguments = parse(list(arguments[1:]))
     except SystemExit:
         return "does not parse"
     if command == "data" and not is_placeholder(arguments.name):

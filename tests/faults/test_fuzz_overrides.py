@@ -2,7 +2,6 @@
 
 import copy
 import functools
-from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -13,11 +12,11 @@ from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dcond.cli.instantiate import build_condensation
 from dcond.cli.run_config import dump_config, result_affecting_config, to_jsonable
 from dcond.errors import DcondError
 from dcond.paths import conf_dir
-from dcond.run.condensation import Condensation
-from dcond.run.signals import Stop
+from dcond.run.result import RunResult
 
 METHODS = ("hmdc", "idc")  # together they use every kind of part
 GROUPS = (
@@ -101,8 +100,7 @@ def test_a_setting_of_any_value(method, data):
         OmegaConf.update(cfg, key, override.value(), merge=True)
         choices = dict.fromkeys(GROUPS, "x") | {"method": method, "init": "real"}
         dump_config(cfg, choices), to_jsonable(result_affecting_config(cfg))
-        result = {"config_sha256": "", "cost": {}}
-        Condensation(cfg, choices, "", Path(), result, Stop())
+        build_condensation(cfg, choices, RunResult(), folder=None)
     except (HydraException, OmegaConfBaseException):
         pass  # hydra_app reports these as one line
     except DcondError as error:

@@ -108,7 +108,7 @@ def test_features_under_batch_norm_are_refused(method, shared, five):
         shared(2, method, five, "model.norm=batch")
     assert str(error.value) == (
         "features of a network with batch norm depend on the images of all classes, which several processes "
-        "share; take another norm (model.norm=instance) or network, or one process."
+        "share; use another norm (model.norm=instance), another network, or one process."
     )
 
 

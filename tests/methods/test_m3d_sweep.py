@@ -11,17 +11,12 @@ from helpers.linear_features import LinearRecipe
 from helpers.m3d_runs import CLASSES, PER_CLASS, WHOLE
 
 
-class Watched(M3D):
-    """Notes every class's images as they are when its loss is taken: "at its own turn"."""
-
-    def _match(self, batch, synthetic, state):
-        state.__dict__.setdefault("turns", []).append(synthetic.by_class.detach().clone())
-        return super()._match(batch, synthetic, state)
-
-
 def sweeps(real, sweep, steps=6, momentum=0.5, kernel="gaussian", lr=0.02) -> Tensor:
-    """Run without augmentation on whole classes and one network; return (steps, classes, ipc, c, h, w) at own turns."""
-    method = Watched(
+    """Run without augmentation on whole classes and one network.
+
+    Returns the images when the loss of their class is computed: (steps, classes, ipc, c, h, w).
+    """
+    method = M3D(
         network=LinearRecipe(),
         engine=WHOLE,
         augment=None,
@@ -37,9 +32,16 @@ def sweeps(real, sweep, steps=6, momentum=0.5, kernel="gaussian", lr=0.02) -> Te
     )
     synthetic, rng = start(real), Streams(0)
     state = method.init(real, synthetic, rng)
+    match, seen = state.features.match, []
+
+    def recorded(*args):
+        seen.append(synthetic.by_class.detach().clone())
+        return match(*args)
+
+    object.__setattr__(state.features, "match", recorded)
     for _ in range(steps):
         method.step(real, synthetic, state)
-    return torch.stack(state.turns)
+    return torch.stack(seen)
 
 
 def joint_with_momentum(real, steps, momentum, lr) -> Tensor:

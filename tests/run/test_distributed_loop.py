@@ -147,8 +147,8 @@ def test_every_process_gets_a_gpu_of_its_own(monkeypatch):
         with pytest.raises(ConfigError) as error:
             resolve_device("auto")
     assert str(error.value) == (
-        "4 processes on a machine with 2 GPU(s): each needs its own; "
-        "start 2 (torchrun --nproc-per-node=2), or say device=cpu."
+        "4 processes on a machine with 2 GPU(s), but each needs its own; "
+        "start 2 (torchrun --nproc-per-node=2), or use device=cpu."
     )
 
 

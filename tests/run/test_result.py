@@ -7,10 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from dcond.evaluation.comparison import compare
 
 from dcond.errors import ConfigError
-from dcond.evaluation.results import EvalResult, NetworkResult
+from dcond.evaluation.results import EvalResult, NetworkResult, compare
 from dcond.run import result
 from dcond.run.result import AgainstResult, Baselines, Origin, RunResult
 

@@ -80,23 +80,15 @@ def make_dataset(name: str, settings: list[str]) -> "Dataset":
     Raises:
         ConfigError: no such data set, or a setting that is unknown or out of range.
     """
-    from hydra import compose, initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
+    from dcond.cli.compose import composed
     from dcond.cli.instantiate import build
-    from dcond.cli.overrides import check_override_syntax, hydra_error_message, quote_paths
+    from dcond.cli.overrides import check_override_syntax, quote_paths
 
     check_override_syntax(settings)
     if not any(setting.startswith("hydra.searchpath=") for setting in settings):
         one_of("data set", name, _packaged())  # a search path may add others
-    try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-            node = compose(
-                config_name="data", overrides=[f"dataset={name}", *quote_paths(settings)]
-            ).dataset
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(hydra_error_message(error)) from error
+    with composed("data", [f"dataset={name}", *quote_paths(settings)]) as (cfg, _):
+        node = cfg.dataset
     for setting in settings:
         if setting.lstrip("+~").partition("=")[0].split(".")[0] not in GROUPS:
             raise ConfigError(

@@ -353,6 +353,10 @@ def hydra_error_message(error: Exception, argv: Sequence[str] = (), command: str
 def _unknown_key_message(key: str, argv: Sequence[str], command: str) -> str:
     """Return the message for a key that the configuration does not have, with a suggestion."""
     top = key.partition(".")[0]
+    if command == "data":
+        chosen = [argument for argument in argv if argument.startswith("dataset=")]
+        problem = _explain_missing(_composed(command, chosen, [])[0], key)
+        return f"{key} is not a setting of {', '.join(chosen)}.{problem or ''}"
     if command not in _HIDDEN_GROUPS or top == "hydra":  # no command shows the configuration
         return f"{key} is not a setting."
     overrides, flags = split_flags(argv, command)
