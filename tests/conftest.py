@@ -44,14 +44,18 @@ def _one_thread():
 
 @pytest.fixture
 def terminal():
-    """SIGHUP as in a terminal: heard under ``nohup pytest`` too, and again after a run that took it."""
+    """SIGHUP as in a terminal: heard under ``nohup pytest`` too, and again after a run that took
+    it.
+    """
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGHUP, before)
 
 
 def _set(run: dict[str, Any], settings: dict[str, Any]) -> None:
-    """Put settings where a run records them, by their dotted names: among its choices, or in its configuration."""
+    """Put settings where a run records them, by their dotted names: among its choices, or in its
+    configuration.
+    """
     for name, value in settings.items():
         *parents, last = name.split(".")
         node = run["choices"] if not parents and name in run["choices"] else run["config"]
@@ -61,7 +65,9 @@ def _set(run: dict[str, Any], settings: dict[str, Any]) -> None:
 
 
 def _hand_over(run: dict[str, Any]) -> None:
-    """Leave a set that is evaluated by itself the settings of the evaluation; the others are its source's."""
+    """Leave a set that is evaluated by itself the settings of the evaluation; the others are its
+    source's.
+    """
     kinds = {kind: run[kind] for kind in ("choices", "config")}
     ours = {"dataset", "pool", "evaluation"}
     run |= {kind: {name: kinds[kind][name] for name in ours & kinds[kind].keys()} for kind in kinds}

@@ -18,7 +18,9 @@ from dcond.errors import ConfigError
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Pretend that this machine has so many CUDA devices, and MPS or not; return which of them were made current."""
+    """Pretend that this machine has so many CUDA devices, and MPS or not; return which of them were
+    made current.
+    """
     current = []
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
 

@@ -1,4 +1,6 @@
-"""Several processes as one run: shares, collectives, and one process as the case that costs nothing."""
+"""Several processes as one run: shares, collectives, and one process as the case that costs
+nothing.
+"""
 
 import pytest
 import torch

@@ -1,4 +1,6 @@
-"""Imports run one way, as docs/architecture.md draws it; read from the source, imports inside functions included."""
+"""Imports run one way, as docs/architecture.md draws it; read from the source, imports inside
+functions included.
+"""
 
 import ast
 import re
@@ -52,7 +54,9 @@ def name_of(path: Path) -> tuple[str, ...]:
 
 
 def imported(path: Path) -> set[str]:
-    """Return the dotted names of everything a file imports; ``from a import b`` counts as a and as a.b."""
+    """Return the dotted names of everything a file imports; ``from a import b`` counts as a and as
+    a.b.
+    """
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

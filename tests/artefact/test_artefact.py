@@ -101,7 +101,7 @@ def test_importing_dcond_is_instant_and_unknown_names_are_reported():
 
 
 # --- writing
-# ------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------
 
 
 def test_a_folder_that_is_not_there(tmp_path, made):

@@ -1,4 +1,6 @@
-"""Draws: which families, which ranges, which generator; and that they are applied to the groups they name."""
+"""Draws: which families, which ranges, which generator; and that they are applied to the groups
+they name.
+"""
 
 import pytest
 import torch

@@ -29,7 +29,9 @@ def neutral_color(x, add=0.0, saturation=1.0, contrast=1.0):
 
 
 def recorded(name, case, x):
-    """Apply the operation with the parameters that the public code drew for the first len(x) groups."""
+    """Apply the operation with the parameters that the public code drew for the first len(x)
+    groups.
+    """
 
     def drawn(parameter):
         return golden(case, parameter)[: len(x)]

@@ -1,4 +1,6 @@
-"""What the README's first command promises: better than random real images, on every network of the pool."""
+"""What the README's first command promises: better than random real images, on every network of the
+pool.
+"""
 
 import json
 

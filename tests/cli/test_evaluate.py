@@ -149,7 +149,9 @@ def test_several_files_in_a_sweep(quick, digits, run_cli, folder, results):
 def test_a_set_is_known_by_its_content_wherever_it_lies(
     quick, digits, run_cli, results, monkeypatch, folder
 ):
-    """Two sets typed alike in two folders, and a copy of the first: two rows, of one evaluation each."""
+    """Two sets typed alike in two folders, and a copy of the first: two rows, of one evaluation
+    each.
+    """
     images, labels = digits
     for name, whose in {"a": images, "b": images.flip(3), "copy": images}.items():
         (folder / name).mkdir()
@@ -242,7 +244,9 @@ def test_evaluations_of_several_seeds_stand_with_the_runs_that_made_them(
 
 
 def test_other_test_images_than_were_held_back_are_told(quick, condense, run_cli):
-    """The set may have been made from them: here of 540 test digits nearly 400 were training images then."""
+    """The set may have been made from them: here of 540 test digits nearly 400 were training images
+    then.
+    """
     assert condense("evaluate=false", "dataset.split_seed=1", "hydra.run.dir=run").code == 0
     words = ("evaluate", "run", *quick, "evaluation.epochs=1", "baselines=false")
     other, same = (

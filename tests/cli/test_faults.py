@@ -1,4 +1,6 @@
-"""What befalls a run from outside: another one in its folder, a folder that vanishes, a moved clock, no memory."""
+"""What befalls a run from outside: another one in its folder, a folder that vanishes, a moved
+clock, no memory.
+"""
 
 import datetime
 import fcntl
@@ -43,7 +45,9 @@ def test_a_folder_in_use_is_refused_and_left_as_it_is(words, occupied, condense)
 
 
 def test_a_run_finished_by_another_process_in_the_meantime(stopped, run_cli, monkeypatch):
-    """Between the first look at a folder and the lock on it, the run in it may have come to its end."""
+    """Between the first look at a folder and the lock on it, the run in it may have come to its
+    end.
+    """
     locked, done = lock.lock_folder, '{"status": "done"}'
 
     def late(folder):

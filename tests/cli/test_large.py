@@ -1,4 +1,6 @@
-"""A thousand classes in bounded memory: image files decoded when they are wanted, classes a few at a time."""
+"""A thousand classes in bounded memory: image files decoded when they are wanted, classes a few at
+a time.
+"""
 
 import functools
 import json
@@ -80,6 +82,8 @@ def test_a_selection_from_a_thousand_classes_takes_bounded_memory(peak):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["dm", "m3d", "dsa"])
 def test_a_thousand_classes_are_condensed_in_bounded_memory(peak, method):
-    """A step takes less than a whole real batch; a few classes at a time take half of it, all at once five of it."""
+    """A step takes less than a whole real batch; a few classes at a time take half of it, all at
+    once five of it.
+    """
     taken = peak(method) - peak("random")
     assert taken < 0.8 * WHOLE, f"{taken / 1e6:.0f} MB"

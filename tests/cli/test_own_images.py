@@ -1,4 +1,5 @@
-"""A stranger's own pictures, condensed, exported and trained on by the script of docs/data.md, without dcond.
+"""A stranger's own pictures, condensed, exported and trained on by the script of docs/data.md,
+without dcond.
 
 And named by the stranger: in tables, folders and results.
 """
@@ -76,7 +77,7 @@ def test_unequal_classes_are_condensed_exported_and_trained_on(
 
 
 # --- names
-# --------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""The worked examples of the documentation, run as the pages show them: the pages are where their code is taken from.
+"""The worked examples of the documentation, run as the pages show them: the pages are where their
+code is taken from.
 
 And what a run folder may ask for: a checkpoint names the code of its run, and only the command line
     can vouch for it.

@@ -46,7 +46,9 @@ def test_the_last_line_of_a_stopped_run_is_the_way_back(condense, signalled, run
 
 
 def test_no_way_back_is_named_where_there_is_none(condense, finished, run_cli, quick, monkeypatch):
-    """Before the first checkpoint, though one of an earlier run lies there; without steps; in an evaluation."""
+    """Before the first checkpoint, though one of an earlier run lies there; without steps; in an
+    evaluation.
+    """
     stop = Mock(side_effect=Interrupted(signal.SIGINT))
     monkeypatch.setattr("dcond.evaluation.EvaluationProtocol.evaluate", stop)
     assert last_line(run_cli("evaluate", str(finished), *quick).err) == "interrupted by SIGINT"

@@ -1,4 +1,6 @@
-"""What a run keeps of its configuration, in ``result.json`` and for TensorBoard's hyper-parameter view."""
+"""What a run keeps of its configuration, in ``result.json`` and for TensorBoard's hyper-parameter
+view.
+"""
 
 import json
 

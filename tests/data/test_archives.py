@@ -11,7 +11,9 @@ from helpers.pictures import picture
 
 @pytest.fixture
 def tiny(tmp_path):
-    """The layout of Tiny ImageNet: boxes beside the images, an annotated val/, a test/ without labels."""
+    """The layout of Tiny ImageNet: boxes beside the images, an annotated val/, a test/ without
+    labels.
+    """
     root = tmp_path / "tiny"
     for wnid in ("n01", "n02"):
         for i in range(2):

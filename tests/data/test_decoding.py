@@ -37,7 +37,9 @@ def test_16_bit_grey_of_every_kind_of_file(tmp_path):
 
 
 def test_12_bit_grey_keeps_its_upper_bits(tmp_path):
-    """Scanners and microscopes write such TIFF files; Pillow reads them into 16 bits, and cannot write them."""
+    """Scanners and microscopes write such TIFF files; Pillow reads them into 16 bits, and cannot
+    write them.
+    """
     fields = {256: 2, 257: 1, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 1, 279: 3}
     entries = b"".join(struct.pack("<HHIHxx", tag, 3, 1, value) for tag, value in fields.items())
     content = struct.pack("<2sHI", b"II", 42, 12) + (0x800FFF).to_bytes(3) + b"\0"

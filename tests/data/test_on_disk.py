@@ -1,4 +1,6 @@
-"""What is read from disk when it is wanted: the right rows, damage that is named, mean and std that are kept."""
+"""What is read from disk when it is wanted: the right rows, damage that is named, mean and std that
+are kept.
+"""
 
 import json
 import logging

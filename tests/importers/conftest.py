@@ -16,7 +16,9 @@ MEAN, STD = LEGACY["mnist"]
 
 @dataclass
 class Known:
-    """Two images of each of three classes, class-major: pixels in [0, 1], the same normalised, labels."""
+    """Two images of each of three classes, class-major: pixels in [0, 1], the same normalised,
+    labels.
+    """
 
     pixels: Tensor
     labels: Tensor

@@ -1,4 +1,6 @@
-"""Classes are matched by name: equal names first, then looser ones where only one can be meant; never by order."""
+"""Classes are matched by name: equal names first, then looser ones where only one can be meant;
+never by order.
+"""
 
 import unicodedata
 from dataclasses import replace
@@ -80,7 +82,7 @@ def test_those_without_a_partner_are_named_first(toy):
 
 
 # --- dcond's own
-# --------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------
 
 
 @pytest.fixture

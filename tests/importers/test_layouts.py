@@ -11,7 +11,7 @@ from dcond.multi_formation import decode
 from dcond.types import SyntheticSet
 
 # --- DC, DSA, DM
-# --------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_dc_whose_values_are_pixels_stops(tmp_path, known, load):
 
 
 # --- IDC, NCFM
-# ----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", [list, tuple])
@@ -102,7 +102,7 @@ def test_idc_stray_pixels_pass_and_normalised_images_do_not(tmp_path, known, loa
 
 
 # --- HMDC
-# ---------------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("start", "factor"), [("aug_kmeans", 2), ("kmeans", 1)])
@@ -126,7 +126,7 @@ def test_hmdc_of_another_shape(tmp_path, known, load):
 
 
 # --- a dict of tensors
-# --------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------
 
 
 def test_images_and_labels(tmp_path, known, load):
@@ -138,7 +138,7 @@ def test_images_and_labels(tmp_path, known, load):
 
 
 # --- dcond's own
-# --------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------
 
 
 def test_an_artefact_needs_no_options(tmp_path, known, load, toy):

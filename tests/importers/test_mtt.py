@@ -1,4 +1,6 @@
-"""Trajectory matching's layout: images, labels and a learned rate, each in a file of its own; some sets whitened."""
+"""Trajectory matching's layout: images, labels and a learned rate, each in a file of its own; some
+sets whitened.
+"""
 
 from dataclasses import replace
 

@@ -70,7 +70,9 @@ def test_npz_that_lacks_something(tmp_path, known, load):
     [("00000", "00001", "00002"), ("new000", "new001", "new002"), ("left", "Right", "LOW"), "012"],
 )
 def test_image_folder(folders, tmp_path, known, load):
-    """RDED, SRe2L, and folders by name: 8 bits, classes by name or number whatever the order of the folders."""
+    """RDED, SRe2L, and folders by name: 8 bits, classes by name or number whatever the order of the
+    folders.
+    """
     for row, (pixels, label) in enumerate(zip(known.pixels, known.labels, strict=True)):
         file = tmp_path / folders[label] / f"class{label}_id{row:03d}.png"
         file.parent.mkdir(exist_ok=True)

@@ -1,4 +1,6 @@
-"""What is refused: code in files, unknown layouts, labels and sizes that do not fit; one line each, nothing run."""
+"""What is refused: code in files, unknown layouts, labels and sizes that do not fit; one line each,
+nothing run.
+"""
 
 import os
 import pickle

@@ -1,4 +1,6 @@
-"""Spatial-semantic decomposition, layer mixing, mutual distillation: the public code's values, and what must hold."""
+"""Spatial-semantic decomposition, layer mixing, mutual distillation: the public code's values, and
+what must hold.
+"""
 
 from itertools import combinations
 from pathlib import Path
@@ -47,7 +49,9 @@ def features(*names, count=4):
 
 
 def aligned(logits, dtype, widths=((6,), (6,)), size=(2, 2)):
-    """An alignment of two networks under the public code's softmax, with its logits (L1, L2) put in."""
+    """An alignment of two networks under the public code's softmax, with its logits (L1, L2) put
+    in.
+    """
     counts = logits.shape
     made = Alignment(
         [tuple(w) * (n if len(w) == 1 else 1) for w, n in zip(widths, counts, strict=True)],
@@ -135,7 +139,9 @@ def test_stacks_of_any_pair_have_one_grid_and_one_width(pair):
 
 
 def test_stacks_of_the_papers_pair_have_the_papers_shapes():
-    """ConvNet-3 of width 128 and a ViT of 12 blocks, width 192 and patches of 4, at 32 px: d = 128, s = 4 x 4."""
+    """ConvNet-3 of width 128 and a ViT of 12 blocks, width 192 and patches of 4, at 32 px: d = 128,
+    s = 4 x 4.
+    """
     spec = ImageSpec(3, 32, 32, 10, (0.5,) * 3, (0.25,) * 3)
     recipes = [
         ConvNet(name="ConvNet", depth=3, width=128),
@@ -192,7 +198,9 @@ def test_swapping_the_pair_leaves_the_loss_equal(pair, form):
 
 @pytest.mark.parametrize("form", ["mean", "pairwise"])
 def test_identical_features_are_at_distance_zero(form):
-    """Under one map; with zero logits the mix averages the layers, so the logits pick each layer itself."""
+    """Under one map; with zero logits the mix averages the layers, so the logits pick each layer
+    itself.
+    """
     taps = features("vit")[0]
     alignment = Alignment.of([taps, taps, taps], axis="source", form=form)
     for maps in alignment.maps:
@@ -248,7 +256,9 @@ def test_positions_stand_row_by_row_behind_the_semantic_vector():
     ("size", "wanted"), [((1, 1), [7.5]), ((1, 2), [6.5, 8.5]), ((2, 1), [3.5, 11.5])]
 )
 def test_a_grid_of_one_position_holds_the_mean_and_not_the_first_pixel(size, wanted):
-    """As beside an MLP, whose features have no place, or a network that pools down to a single position."""
+    """As beside an MLP, whose features have no place, or a network that pools down to a single
+    position.
+    """
     spatial = torch.arange(16.0).view(1, 1, 4, 4)
     made = stack([Features(torch.zeros(1, 1), spatial)], [torch.nn.Identity()], size)
     assert made[0, 0, :, 0].tolist() == [0, *wanted]

@@ -1,4 +1,6 @@
-"""Gradient distances: closed forms, and what the authors' public code returns (tests/golden), value and gradient."""
+"""Gradient distances: closed forms, and what the authors' public code returns (tests/golden), value
+and gradient.
+"""
 
 from pathlib import Path
 

@@ -1,4 +1,6 @@
-"""Feature matching against the loss written down as it stands; in parts, in bfloat16 and compiled it is the same."""
+"""Feature matching against the loss written down as it stands; in parts, in bfloat16 and compiled
+it is the same.
+"""
 
 from functools import partial
 

@@ -1,4 +1,6 @@
-"""Gradients of classes in a network's weights, one class after the other or together, and frozen batch norm."""
+"""Gradients of classes in a network's weights, one class after the other or together, and frozen
+batch norm.
+"""
 
 import pytest
 import torch

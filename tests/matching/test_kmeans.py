@@ -14,7 +14,9 @@ SIZES = (240, 60, 150)
 
 
 def classes(d=5, sizes=SIZES, centres=6):
-    """Points of classes of unlike size, each around its own centres, with the classes' rows interleaved."""
+    """Points of classes of unlike size, each around its own centres, with the classes' rows
+    interleaved.
+    """
     rng = generator(3, "points")
     parts = []
     for c, size in enumerate(sizes):

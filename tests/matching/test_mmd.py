@@ -1,4 +1,6 @@
-"""M3D's discrepancy against the public code, a slow float64 re-derivation, and what must hold of it."""
+"""M3D's discrepancy against the public code, a slow float64 re-derivation, and what must hold of
+it.
+"""
 
 from pathlib import Path
 

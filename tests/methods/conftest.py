@@ -1,4 +1,6 @@
-"""What the tests of methods share: a method's YAML composed small, run by the one loop, and data of odd shapes."""
+"""What the tests of methods share: a method's YAML composed small, run by the one loop, and data of
+odd shapes.
+"""
 
 import copy
 import functools
@@ -68,7 +70,9 @@ class Parts:
 
 
 def make_parts(name: str, *words: str, **settings) -> Parts:
-    """Compose ``method=name`` with more words; ``settings`` replace values by their last name, where there is one."""
+    """Compose ``method=name`` with more words; ``settings`` replace values by their last name,
+    where there is one.
+    """
     cfg = copy.deepcopy(_composed((f"method={name}", *words)))
     small = SMALL | {"steps_per_network": STEPS_PER_NETWORK.get(name, 3)}
     with open_dict(cfg):

@@ -1,4 +1,6 @@
-"""Where images are kept changes no byte of a result; and made in parts, a step is the one made at once."""
+"""Where images are kept changes no byte of a result; and made in parts, a step is the one made at
+once.
+"""
 
 import numpy as np
 import pytest

@@ -1,4 +1,6 @@
-"""What every method promises; parametrised by ``conf/method/*.yaml``, so a new file is tested without an edit here."""
+"""What every method promises; parametrised by ``conf/method/*.yaml``, so a new file is tested
+without an edit here.
+"""
 
 import dataclasses
 import os

@@ -137,7 +137,9 @@ def test_a_selection_takes_any_number_of_ranks(run_made, parts, toy, tmp_path):
 def test_a_run_goes_on_with_another_number_of_ranks(
     method, before, after, parts, run_made, five, tmp_path
 ):
-    """Momentum, networks, their optimisers, balances and random streams: a checkpoint knows of no ranks."""
+    """Momentum, networks, their optimisers, balances and random streams: a checkpoint knows of no
+    ranks.
+    """
 
     def made(steps=FEW["steps"]):
         return parts(method, **(FEW | {"steps": steps}))

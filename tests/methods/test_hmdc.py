@@ -140,7 +140,9 @@ def test_the_linear_schedule_falls_by_equal_steps_to_nothing(
 
 
 def balanced_plainly(seen, every, reduce):
-    """Follow A and w_cj = min_i A_ci / A_cj entry by entry, from (steps under these networks, gradients) to Σ_j w g."""
+    """Follow A and w_cj = min_i A_ci / A_cj entry by entry, from (steps under these networks,
+    gradients) to Σ_j w g.
+    """
     sums, peaks = [], {}
     for step, gradients in seen:
         losses, classes = gradients.shape[:2]

@@ -1,4 +1,6 @@
-"""HMDC's networks: which of them choose real images, when they learn and start anew, how batch norm is held."""
+"""HMDC's networks: which of them choose real images, when they learn and start anew, how batch norm
+is held.
+"""
 
 import pytest
 import torch
@@ -32,7 +34,9 @@ def test_real_images_are_those_nearest_to_the_centroids(parts, toy, monkeypatch)
 
 @pytest.fixture
 def choices(monkeypatch):
-    """Collect every choice: the image steps under these networks, and the places of the networks that embedded."""
+    """Collect every choice: the image steps under these networks, and the places of the networks
+    that embedded.
+    """
     made, states = [], []
     plain_choose, plain_embed = HMDC._select, views.embed_real
 
@@ -65,7 +69,9 @@ def test_the_choice_is_kept_between_refreshes_and_networks_take_turns(
 def test_networks_that_live_no_longer_than_a_choice_leave_it_to_the_first(
     parts, run_made, toy, tmp_path, choices
 ):
-    """The turns are counted from the start of each set of networks: with steps_per_network <= select_every no other ever embeds."""
+    """The turns are counted from the start of each set of networks: with steps_per_network <=
+    select_every no other ever embeds.
+    """
     run_made(
         parts("hmdc", "init=noise", "method.select_every=10", steps=13, steps_per_network=4),
         toy,
@@ -146,7 +152,9 @@ def test_batch_norm_is_frozen_on_the_real_batch_while_gradients_are_matched(
 def test_batch_norm_learns_statistics_once_in_a_step_and_goes_on_learning_after_it(
     parts, toy, monkeypatch
 ):
-    """Of three networks, one with batch norm: every pass but the one that freezes it is in evaluation mode."""
+    """Of three networks, one with batch norm: every pass but the one that freezes it is in
+    evaluation mode.
+    """
     learning = []
     plain = torch.nn.BatchNorm2d.forward
 

@@ -1,4 +1,6 @@
-"""IDC beyond the contract: the sweep against the public loop, what is shown to the network, in float64."""
+"""IDC beyond the contract: the sweep against the public loop, what is shown to the network, in
+float64.
+"""
 
 import pytest
 import torch
@@ -24,7 +26,9 @@ def real() -> Double:
 
 
 def loop(real, steps, *, distance, momentum, lr, ipc=2) -> tuple[Tensor, list[float]]:
-    """The public loop in plain words: for each class, one step of SGD with momentum on the one tensor of all images."""
+    """The public loop in plain words: for each class, one step of SGD with momentum on the one
+    tensor of all images.
+    """
     network = DoubleConvNet().build(real.spec, Streams(0).networks)
     weights = [p for p in network.parameters() if p.ndim > 2]
     x, velocity, losses = start(real, ipc).images.requires_grad_(), 0.0, []

@@ -160,7 +160,9 @@ def test_the_saved_state_holds_the_network_its_age_and_the_momentum(real):
 
 
 def test_one_image_per_class_is_not_pulled_by_its_own_kernel(real):
-    """At ipc 1, factor 1, K_XX is the constant 5: equal real and synthetic sets leave the image where it is."""
+    """At ipc 1, factor 1, K_XX is the constant 5: equal real and synthetic sets leave the image
+    where it is.
+    """
     one = Double(
         "one",
         Split(real.train.images[:4], real.train.labels[:4]),

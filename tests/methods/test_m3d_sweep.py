@@ -45,7 +45,9 @@ def sweeps(real, sweep, steps=6, momentum=0.5, kernel="gaussian", lr=0.02) -> Te
 
 
 def joint_with_momentum(real, steps, momentum, lr) -> Tensor:
-    """Plain joint descent on the linear-kernel loss: v ← m·v + g, x ← x - lr·v, from the same start and network."""
+    """Plain joint descent on the linear-kernel loss: v ← m·v + g, x ← x - lr·v, from the same start
+    and network.
+    """
     network = LinearRecipe().build(real.spec, Streams(0).networks)
     target = torch.stack(
         [network.embed(real.normalised(rows)).mean(0) for rows in real.class_rows]
@@ -63,7 +65,9 @@ def joint_with_momentum(real, steps, momentum, lr) -> Tensor:
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
 def test_the_literal_sweep_is_joint_descent_with_momentum_m_to_the_k(real, momentum):
-    """Between two of its turns a class coasts k steps: v ← m^k·v + g at a rate of lr·(1 - m^k) / (1 - m), exactly."""
+    """Between two of its turns a class coasts k steps: v ← m^k·v + g at a rate of lr·(1 - m^k) / (1
+    - m), exactly.
+    """
     lr = 0.05
     got = sweeps(real, "sequential", momentum=momentum, kernel="linear", lr=lr)
     decay = momentum**CLASSES

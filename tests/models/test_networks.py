@@ -180,7 +180,9 @@ def test_gradient_reaches_the_image_and_every_weight(name, make_spec):
 
 @pytest.mark.parametrize("name", ["ConvNet", "LeNet", "AlexNetBN", "VGG11", "small", "ViT"])
 def test_double_backward(name, make_spec):
-    """Gradient matching: the derivative, in the image, of a function of the weights' gradient. Against a difference."""
+    """Gradient matching: the derivative, in the image, of a function of the weights' gradient.
+    Against a difference.
+    """
     torch.manual_seed(0)
     network = RECIPES[name].build(make_spec(1, 8), rng()).double()
     x, direction = torch.randn(2, 1, 8, 8).double(), torch.randn(2, 1, 8, 8).double()

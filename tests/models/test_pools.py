@@ -1,4 +1,6 @@
-"""Every conf/model and conf/pool file composes, lists all settings of its recipe, and builds what it says."""
+"""Every conf/model and conf/pool file composes, lists all settings of its recipe, and builds what
+it says.
+"""
 
 import dataclasses
 from pathlib import Path

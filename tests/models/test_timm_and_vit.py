@@ -120,7 +120,9 @@ def test_timm_reset_is_repeatable(make_spec):
 
 @pytest.fixture
 def weights(tmp_path):
-    """A file of "published" weights with timm's own number of classes, and the network it came from."""
+    """A file of "published" weights with timm's own number of classes, and the network it came
+    from.
+    """
     torch.manual_seed(11)
     model = timm.create_model("test_vit")
     path = tmp_path / "weights.pth"

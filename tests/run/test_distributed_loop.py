@@ -1,4 +1,6 @@
-"""The loop as several ranks run it: every decision is taken by all of them alike, and rank 0 keeps the run."""
+"""The loop as several ranks run it: every decision is taken by all of them alike, and rank 0 keeps
+the run.
+"""
 
 import json
 import math

@@ -84,7 +84,9 @@ def test_a_run_can_be_resumed_from_its_first_moment(make_run, tmp_path, drift):
 def test_layers_that_draw_for_themselves_draw_the_same_in_every_run_and_after_resuming(
     make_run, tmp_path, drift
 ):
-    """As dropout does, which takes no generator; what else draws from PyTorch's global one sees nothing of it."""
+    """As dropout does, which takes no generator; what else draws from PyTorch's global one sees
+    nothing of it.
+    """
 
     def noise(synthetic):
         with torch.no_grad():
@@ -167,7 +169,7 @@ def test_pictures_are_taken_first_last_and_in_between(make_run, drift):
 
 
 # --- what is not finite
-# -------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -184,7 +186,9 @@ def test_a_loss_that_is_not_finite_stops_the_run_in_words(value, make_run, tmp_p
 
 
 def test_a_loss_between_two_records_is_not_missed_and_its_step_is_named(make_run, tmp_path, drift):
-    """A later loss may be finite again, since the images are clipped to [0, 1]; the interval must change nothing."""
+    """A later loss may be finite again, since the images are clipped to [0, 1]; the interval must
+    change nothing.
+    """
     run = make_run(
         drift(at={4: lambda synthetic: torch.tensor(math.inf)}), loop=LoopSettings(record_every=10)
     )
@@ -222,7 +226,7 @@ def test_a_non_finite_value_stops_the_run_even_when_only_a_checkpoint_is_due(
 
 
 # --- resuming
-# -----------------------------------------------------------------------------------------------------
+# --------------------------------------------------------------------------------
 
 
 def test_a_finished_run_is_resumed_into_nothing(make_run, tmp_path):

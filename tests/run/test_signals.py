@@ -72,7 +72,9 @@ def test_an_interruption_is_no_ordinary_exception():
 
 
 def cut(error, signum=signal.SIGHUP):
-    """As an extension module whose import is cut: what interrupted it is gone, its own error stands there."""
+    """As an extension module whose import is cut: what interrupted it is gone, its own error stands
+    there.
+    """
     with handle_signals() as stop, stop.as_interrupted():
         try:
             os.kill(os.getpid(), signum)

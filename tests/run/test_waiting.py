@@ -31,7 +31,9 @@ def test_only_the_runs_own_device_is_waited_for(on_a_device):
 
 
 def test_a_step_took_its_share_of_the_time_between_two_waits(on_a_device, monkeypatch):
-    """A device takes its work and returns; the step that waits has the time of all of them on its clock."""
+    """A device takes its work and returns; the step that waits has the time of all of them on its
+    clock.
+    """
     run, _ = on_a_device
     clock = iter([0, 1, 1, 10, 10, 11, 11, 20, 20, 26])
     monkeypatch.setattr("dcond.run.loop.time.perf_counter", lambda: float(next(clock)))

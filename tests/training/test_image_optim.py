@@ -1,4 +1,6 @@
-"""The optimiser of the pixels against PyTorch's SGD on normalised images, and the sweep against its loop."""
+"""The optimiser of the pixels against PyTorch's SGD on normalised images, and the sweep against its
+loop.
+"""
 
 from types import SimpleNamespace
 
@@ -108,7 +110,9 @@ CLASSES, IPC, RATE = 3, 2, 0.05
 
 
 def one_by_one(settings, momentum, sweeps, target) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """The literal loop on Σ_c ‖x_c - target_c‖⁴: one step per class on one tensor, zero gradients for the others."""
+    """The literal loop on Σ_c ‖x_c - target_c‖⁴: one step per class on one tensor, zero gradients
+    for the others.
+    """
     images = start_of_classes()
     optimiser = PixelSGD(images, lr=RATE * IPC, momentum=momentum, std=STD, **settings)
     turns = []

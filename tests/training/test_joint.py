@@ -70,7 +70,9 @@ POOLS = {
 
 
 def without_effect(network):
-    """The parameters that a norm undoes: biases of convolutions in front of one, which do not move but by rounding."""
+    """The parameters that a norm undoes: biases of convolutions in front of one, which do not move
+    but by rounding.
+    """
     modules = list(network.modules())
     norms = (torch.nn.GroupNorm, torch.nn.modules.batchnorm._BatchNorm)
     followed = [
@@ -133,7 +135,9 @@ def test_a_renewal_depends_on_the_seed_alone(toy):
 
 
 def test_networks_and_alignment_are_trained_apart(toy):
-    """The alignment is in the networks' loss but moves by its own optimiser, on features without a graph."""
+    """The alignment is in the networks' loss but moves by its own optimiser, on features without a
+    graph.
+    """
     learners, rng = make(toy)
     learners.aligner = None  # the joint pass only
     before = values([learners.alignment])
