@@ -1,8 +1,8 @@
 """Compare the sets that two revisions of dcond make: ``python scripts/same_sets.py REVISION``.
 
 Every method condenses digits with ``debug=tiny``; with ``--default`` M3D and HMDC also with their
-own settings. The code of REVISION runs from a temporary worktree, that of this checkout from ``src``.
-Images and labels must be equal, bit for bit; the exit status is 1 otherwise.
+own settings. The code of REVISION runs from a temporary worktree, that of this checkout from
+``src``. Images and labels must be equal, bit for bit; the exit status is 1 otherwise.
 """
 
 import argparse

@@ -69,7 +69,8 @@ def load(folder: Path) -> Checkpoint:
                 f"cannot read {path}: {reason}; make it readable, then resume again."
             ) from error
         raise CheckpointError(
-            f"{path} is damaged or not a dcond checkpoint ({first_line(error)}). Start the run again."
+            f"{path} is damaged or not a dcond checkpoint ({first_line(error)}). Start the run "
+            "again."
         ) from error
     raise CheckpointError(f"nothing to resume: {path} does not exist; give the folder that has it.")
 
