@@ -222,9 +222,9 @@ class TorchRanks(Ranks):
                 reason = self._store.get(f"ended/{rank}").decode()
                 return f"process {rank} of {self.count} ended: {reason}"
         return (
-            f"another of the {self.count} processes ended without a reason: it was killed, or out "
-            "of memory. The last checkpoint stays; continue with resume=RUN_FOLDER, with any number "
-            "of processes."
+            f"another of the {self.count} processes ended without a reason: it was killed, or "
+            "out of memory. The last checkpoint stays; continue with resume=RUN_FOLDER, with any "
+            "number of processes."
         )
 
 
