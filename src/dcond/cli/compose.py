@@ -14,11 +14,12 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dcond.cli.overrides import hydra_error_message
+from dcond.cli.overrides import check_overrides, hydra_error_message
 from dcond.errors import ConfigError
 from dcond.paths import conf_dir
 
-_ONE_AT_A_TIME = threading.RLock()  # Hydra is one object per process
+# Held for a whole run from Python: Hydra and PyTorch's global random generator are one per process.
+one_at_a_time = threading.RLock()
 
 
 @contextmanager
@@ -28,7 +29,7 @@ def composed(
     """Compose a packaged configuration; yield it with the chosen option of every config group.
 
     Hydra is initialised for the length of the block only: one that the caller has initialised is
-    put back afterwards. Other threads wait.
+    put back afterwards.
 
     Args:
         config_name: ``condense``, ``evaluate`` or ``data``.
@@ -37,7 +38,9 @@ def composed(
     Raises:
         ConfigError: an override is wrong, in one line.
     """
-    with _ONE_AT_A_TIME, _hydra_put_back():
+    if config_name != "data":  # which has no groups to choose from
+        check_overrides(overrides, config_name)
+    with one_at_a_time, _hydra_put_back():
         try:
             with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
                 cfg = hydra.compose(config_name, list(overrides), return_hydra_config=True)

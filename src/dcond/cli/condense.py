@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from dcond.cli import sweep
-from dcond.cli.compose import composed, write_hydra_files
+from dcond.cli.compose import composed, one_at_a_time, write_hydra_files
 from dcond.cli.hydra_app import hydra_main
 from dcond.cli.overrides import unquote_path
 from dcond.cli.run_config import (
@@ -55,7 +55,7 @@ def condense(
     """Condense a data set as ``dcond condense`` does, and evaluate the set.
 
     The same settings and seed give the same bytes as the command. No signal handler, allocator
-    setting or thread count is changed.
+    setting or thread count is changed. Calls from several threads run one after another.
 
     Args:
         method: option of the group ``method``; the command's default if None, as for the others.
@@ -96,12 +96,13 @@ def condense(
             show_progress=progress,
         )
 
-    if folder is None:
-        condensed = build().run()
-        result.status = "done"
-        return condensed
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked_run_folder(folder), write_result_on_exit(result, folder):
+    with one_at_a_time:
+        if folder is None:
+            condensed = build().run()
+            result.status = "done"
+            return condensed
+        folder.mkdir(parents=True, exist_ok=True)
+    with one_at_a_time, locked_run_folder(folder), write_result_on_exit(result, folder):
         write_hydra_files(folder, cfg, [*arguments, *overrides])
         return build().run()
 

@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from dcond.cli import sweep
-from dcond.cli.compose import composed, write_hydra_files
+from dcond.cli.compose import composed, one_at_a_time, write_hydra_files
 from dcond.cli.hydra_app import hydra_main
 from dcond.cli.overrides import (
     check_overrides,
@@ -120,12 +120,13 @@ def evaluate(
         }
         return _evaluate(cfg, choices, result, loaded, show_progress=progress)
 
-    if folder is None:
-        evaluated = run()
-        result.status = "done"
-        return evaluated
-    folder.mkdir(parents=True, exist_ok=True)
-    with locked_run_folder(folder), write_result_on_exit(result, folder):
+    with one_at_a_time:
+        if folder is None:
+            evaluated = run()
+            result.status = "done"
+            return evaluated
+        folder.mkdir(parents=True, exist_ok=True)
+    with one_at_a_time, locked_run_folder(folder), write_result_on_exit(result, folder):
         write_hydra_files(folder, cfg, arguments)
         return run()
 

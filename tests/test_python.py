@@ -1,0 +1,152 @@
+"""``dcond.condense`` and ``dcond.evaluate`` equal the commands, and change nothing around them."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+
+import dcond
+from dcond.cli import main as cli
+
+SOURCE = str(Path(dcond.__file__).parents[1])
+QUICK = (
+    "debug=tiny",
+    "pool=convnet",
+    "pool.networks.ConvNet.width=8",
+    "evaluation.epochs=1",
+    "evaluation.repeats=1",
+)
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def condense(**more):
+    return dcond.condense(
+        method="dm", overrides=[*QUICK, "method.batch_real=8"], progress=False, **more
+    )
+
+
+def test_the_set_and_its_accuracies_are_those_of_the_command(folder):
+    command = ["condense", "method=dm", *QUICK, "method.batch_real=8", "hydra.run.dir=run"]
+    assert cli.main(command) == 0
+    run = condense()
+    saved = dcond.load("run")
+    assert torch.equal(run.synthetic.images, saved.images)
+    assert torch.equal(run.synthetic.labels, saved.labels)
+    result = json.loads((folder / "run" / "result.json").read_text())
+    ours = json.loads(json.dumps(run.result.as_dict()))
+    for key in ("status", "config_sha256", "config", "choices", "dataset", "images_stored"):
+        assert ours[key] == result[key], key
+    for ours_, theirs in ((ours["evaluation"], result["evaluation"]),):
+        networks = zip(ours_["networks"].values(), theirs["networks"].values(), strict=True)
+        assert all(a["accuracies"] == b["accuracies"] for a, b in networks)
+
+
+def test_without_a_folder_nothing_is_written(folder):
+    run = condense()
+    assert list(folder.iterdir()) == []
+    assert run.folder is None
+    assert "dm on digits, 1 image(s) per class" in str(run)
+    assert run._repr_html_().startswith("<pre")
+    assert len(run.synthetic.dataset()) == 10
+
+
+def test_a_folder_gets_the_files_of_a_run_and_is_not_overwritten(folder):
+    condense(folder="run")
+    names = {path.name for path in (folder / "run").iterdir()}
+    assert names >= {
+        *(".hydra", "checkpoint.pt", "grid.png", "metrics.jsonl", "result.json"),
+        "synthetic.safetensors",
+    }
+    assert dcond.load("run").ipc == 1
+    with pytest.raises(dcond.DcondError, match="holds a finished run"):
+        condense(folder="run")
+
+
+def test_a_failed_run_says_so_in_its_folder(folder):
+    with pytest.raises(dcond.DcondError, match=r"^method\.lr=-1 is out of range"):
+        dcond.condense(method="dm", overrides=["method.lr=-1"], folder="run")
+    result = json.loads((folder / "run" / "result.json").read_text())
+    assert result["status"] == "failed"
+
+
+def test_a_set_in_memory_and_its_artefact_have_the_same_accuracies():
+    run = condense(folder="run")
+    options = {"overrides": QUICK[1:], "progress": False}
+    memory, file = (dcond.evaluate(each, **options) for each in (run.synthetic, "run"))
+    first, second = (each.result.evaluation.networks["ConvNet"] for each in (memory, file))
+    assert first.accuracies == second.accuracies
+    assert memory.result.dataset == "digits"  # from the metadata
+    assert memory.result.config_sha256 == file.result.config_sha256
+    both = dcond.evaluate(run.synthetic, against="run", **options)
+    assert both.result.comparison.average.mean == 0
+
+
+def test_nothing_around_a_call_is_changed():
+    def state():
+        handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+        return handlers, torch.get_num_threads(), torch.random.get_rng_state().tolist(), sys.argv
+
+    before = state()
+    condense()
+    assert state() == before
+    assert not GlobalHydra.instance().is_initialized()
+
+
+def test_a_program_may_use_hydra_itself(folder):
+    (folder / "conf").mkdir()
+    (folder / "conf" / "mine.yaml").write_text("value: 3\n")
+    with initialize_config_dir(version_base="1.3", config_dir=str(folder / "conf")):
+        condense()
+        assert compose("mine").value == 3
+
+
+def test_calls_from_threads_do_not_mix():
+    results = {}
+
+    def work(seed):
+        results[seed] = condense(seed=seed).synthetic.images
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in (0, 1)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert torch.equal(results[0], condense(seed=0).synthetic.images)
+    assert not torch.equal(results[0], results[1])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"method": "dmm"}, "Did you mean 'dm'?"),
+        ({"overrides": ["method.lrr=1"]}, "Did you mean method.lr?"),
+        ({"overrides": ["ipc=0"]}, "ipc=0 is out of range; allowed: whole numbers from 1."),
+        ({"overrides": ["resume=run"]}, "dcond condense resume=RUN_FOLDER"),
+    ],
+)
+def test_errors_are_one_line(arguments, message):
+    with pytest.raises(dcond.DcondError) as error:
+        dcond.condense(**{"method": "dm"} | arguments)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_importing_dcond_imports_neither_torch_nor_hydra():
+    code = (
+        "import sys, dcond; dcond.condense; dcond.evaluate; assert 'torch' not in sys.modules; "
+        "dcond.load; assert 'torch' in sys.modules"
+    )
+    code = "import sys, dcond; assert not {'torch', 'hydra'} & sys.modules.keys(); " + code
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": SOURCE})
