@@ -148,7 +148,6 @@ def test_prepare_writes_over_no_other_data_set(name, tmp_path):
             ["info", "cifar10", "+dataset.colour=3"],
             r"^dataset\.colour is unknown; dcond\.data\.TorchvisionSet takes ",
         ),
-        (["info", "npz", "dataset.path=5"], r"^5 does not exist; give the path of an npz file\.$"),
         (["info", "npz", "dataset.path=null"], r"^dataset\.path=null must be text\.$"),
         (
             ["info", "npz", "dataset.path=[a]"],
@@ -214,3 +213,10 @@ def test_optional_arguments_are_not_called_required(capsys):
     with pytest.raises(SystemExit):
         main(["info"])
     assert capsys.readouterr().err.endswith("the following arguments are required: NAME\n")
+
+
+@pytest.mark.parametrize("path", ["5", "[a]", "a=b, c"])
+def test_any_text_is_a_path(path):
+    with pytest.raises(DataError) as caught:
+        main(["info", "npz", f"dataset.path={path}"])
+    assert str(caught.value) == f"{path} does not exist; give the path of an npz file."

@@ -342,7 +342,9 @@ def hydra_error_message(error: Exception, argv: Sequence[str] = (), command: str
             f"{several[1]} has several values; add -m for a sweep, or write KEY=[A,B] for a list."
         )
     if unknown := re.match(r"Could not override '(.+?)'", message):
-        return _unknown_key_message(unknown[1], argv, command)
+        whole = str(getattr(error.__cause__, "full_key", ""))  # dataset={a: 1} lacks dataset.a
+        key = whole if whole.startswith(f"{unknown[1]}.") else unknown[1]
+        return _unknown_key_message(key, argv, command)
     hint = ""
     if plugin := re.match(r".*Could not find 'hydra/(?:launcher|sweeper)/([a-z]+)", message):
         extra = {"submitit": "slurm"}.get(plugin[1], plugin[1])
@@ -354,9 +356,9 @@ def _unknown_key_message(key: str, argv: Sequence[str], command: str) -> str:
     """Return the message for a key that the configuration does not have, with a suggestion."""
     top = key.partition(".")[0]
     if command == "data":
-        chosen = [argument for argument in argv if argument.startswith("dataset=")]
+        chosen = [argument for argument in argv if argument.startswith("dataset=")][:1]
         problem = _explain_missing(_composed(command, chosen, [])[0], key)
-        return f"{key} is not a setting of {', '.join(chosen)}.{problem or ''}"
+        return f"{key} is not a setting of {chosen[0]}.{problem or ''}"
     if command not in _HIDDEN_GROUPS or top == "hydra":  # no command shows the configuration
         return f"{key} is not a setting."
     overrides, flags = split_flags(argv, command)
