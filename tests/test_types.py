@@ -146,3 +146,11 @@ def test_real_data_moves_whole(toy):
         "meta"
     }
     assert toy.train.images.device.type == "cpu"
+
+
+def test_records_are_shown_in_one_line(toy):
+    assert repr(toy) == "RealData('toy', 60 training and 30 test images 1x8x8, 3 classes)".replace(
+        "60", str(len(toy.train))
+    ).replace("30", str(len(toy.test)))
+    synthetic = SyntheticSet.from_images(torch.rand(6, 1, 8, 8), toy, factor=2)
+    assert repr(synthetic) == "SyntheticSet(6 images 1x8x8, 3 classes, ipc=2, factor=2)"

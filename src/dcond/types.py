@@ -156,6 +156,13 @@ class RealData:
     mean: tuple[float, ...]  # per channel, in [0, 1] pixel units
     std: tuple[float, ...]
 
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.train.images.shape[1:]))
+        return (
+            f"RealData({self.name!r}, {len(self.train)} training and {len(self.test)} test images "
+            f"{shape}, {len(self.class_names)} classes)"
+        )
+
     @cached_property
     def spec(self) -> ImageSpec:
         """Shape and normalisation of these images, for networks."""
@@ -218,6 +225,12 @@ class SyntheticSet:
     align_corners: bool = False
     whitening: Whitening | None = None
     metadata: dict[str, str] = field(default_factory=dict)  # see dcond.artefact
+
+    def __repr__(self) -> str:
+        n, c, h, w = self.images.shape
+        packed = f", factor={self.factor}" if self.factor > 1 else ""
+        classes = len(self.class_names)
+        return f"SyntheticSet({n} images {c}x{h}x{w}, {classes} classes, ipc={self.ipc}{packed})"
 
     def __post_init__(self) -> None:
         if self.images.ndim != 4 or len(self.images) != len(self.labels):

@@ -3,14 +3,18 @@ view.
 """
 
 import json
+from dataclasses import replace
 
 import pytest
+from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.hparams.api_pb2 import STATUS_FAILURE, STATUS_SUCCESS
 
-from dcond.cli import run_config as kept
+from dcond.cli import run_config
+from dcond.paths import conf_dir
+from dcond.run import checkpoint
 from dcond.run.result import sha256
 
 
@@ -101,7 +105,7 @@ def test_numbers_that_json_does_not_know_become_words():
     cfg = OmegaConf.create(
         {"lr": float("inf"), "lr_milestones": [float("nan"), 0.5], "missing": "???", 3: None}
     )
-    assert kept.to_jsonable(cfg) == {
+    assert run_config.to_jsonable(cfg) == {
         "lr": "inf",
         "lr_milestones": ["nan", 0.5],
         "missing": "???",
@@ -110,9 +114,9 @@ def test_numbers_that_json_does_not_know_become_words():
 
 
 def test_a_number_too_large_for_a_float_becomes_a_word():
-    assert kept.parse_provenance({"made_with": '{"config": {"lr": 1e999, "ipc": [-1e999, 2.5]}}'})[
-        "config"
-    ] == {
+    assert run_config.parse_provenance(
+        {"made_with": '{"config": {"lr": 1e999, "ipc": [-1e999, 2.5]}}'}
+    )["config"] == {
         "lr": "1e999",
         "ipc": ["-1e999", 2.5],
     }
@@ -122,16 +126,16 @@ def test_a_number_too_large_for_a_float_becomes_a_word():
     ("said", "rate"), [("0.01", 0.01), ("nan", None), ("-1", None), ("1e999", None), ("x", None)]
 )
 def test_a_learned_rate_in_an_artefact_is_a_number_or_nothing(said, rate):
-    assert kept.learned_lr({"learned_lr": said}) == rate
-    assert kept.learned_lr({}) is None
+    assert run_config.learned_lr({"learned_lr": said}) == rate
+    assert run_config.learned_lr({}) is None
 
 
 @pytest.mark.parametrize("said", ["", "{", "[]", '{"choices": 3, "config": []}', "[" * 5000])
 def test_what_somebody_else_wrote_into_an_artefact_is_no_reason_to_stop(said):
     nothing = dict.fromkeys(("seed", "config_sha256", "choices", "config"))
-    assert kept.parse_provenance({"made_with": said, "seed": said}) == nothing
-    assert kept.parse_provenance({}) == nothing
-    assert kept.parse_provenance({"seed": "3", "config_sha256": "ab"}) == nothing | {
+    assert run_config.parse_provenance({"made_with": said, "seed": said}) == nothing
+    assert run_config.parse_provenance({}) == nothing
+    assert run_config.parse_provenance({"seed": "3", "config_sha256": "ab"}) == nothing | {
         "seed": 3,
         "config_sha256": "ab",
     }
@@ -141,13 +145,36 @@ def test_where_images_stay_is_no_setting_that_can_change_a_number():
     cfg = OmegaConf.create(
         {"dataset": {"name": "birds", "keep": "disk"}, "seed": 0, "paths": {"data": "x"}}
     )
-    assert kept.result_affecting_config(cfg) == {"dataset": {"name": "birds"}, "seed": 0}
+    assert run_config.result_affecting_config(cfg) == {"dataset": {"name": "birds"}, "seed": 0}
     assert cfg.dataset.keep == "disk"
 
 
 @pytest.mark.parametrize("dataset", [None, 0])
 def test_a_data_set_that_is_none_is_left_to_its_maker(dataset):
-    assert kept.result_affecting_config(OmegaConf.create({"dataset": dataset, "seed": 0})) == {
+    assert run_config.result_affecting_config(
+        OmegaConf.create({"dataset": dataset, "seed": 0})
+    ) == {
         "dataset": dataset,
         "seed": 0,
     }
+
+
+def test_every_setting_either_changes_numbers_or_is_known_not_to():
+    """A forgotten entry would change the hash of every configuration."""
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        cfg = compose("condense")
+    affecting = {
+        *("dataset", "ipc", "seed", "max_steps", "max_seconds", "test_on", "init", "method"),
+        *("model", "learners", "augment", "engine", "pool", "evaluation", "teacher"),
+    }
+    assert {str(key) for key in cfg} - run_config.NO_EFFECT == affecting
+
+
+def test_a_run_resumes_with_settings_that_it_did_not_have(stopped, run_cli):
+    """A checkpoint of an earlier version lacks the settings that were added since."""
+    saved = checkpoint.load(stopped)
+    text = saved.config.replace("  baselines: true\n", "").replace("    unaugmented: false\n", "")
+    assert text.count("\n") == saved.config.count("\n") - 2
+    checkpoint.save(replace(saved, config=text), stopped)
+    done = run_cli("condense", f"resume={stopped}")
+    assert done.code == 0, done.err

@@ -173,8 +173,10 @@ def test_killed_process_ends_the_run_and_keeps_the_checkpoint(rank, folder):
     assert process.returncode == 1
     assert time.monotonic() - killed < 60
     (line,) = own_lines(err)
-    said = "another of the 2 processes died without a word, as when it is killed or out of memory. "
-    said += "The last checkpoint stays; go on with resume=RUN_FOLDER, with any number of processes."
+    said = "another of the 2 processes ended without a reason: it was killed, or out of memory. "
+    said += (
+        "The last checkpoint stays; continue with resume=RUN_FOLDER, with any number of processes."
+    )
     assert line == ("dcond: " if rank else "dcond: process 1 of 2: ") + said
     if rank:  # rank 0 writes the result
         assert (result("run")["status"], result("run")["error"]) == ("failed", said)

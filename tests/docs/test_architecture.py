@@ -71,7 +71,7 @@ def test_the_levels_are_those_of_the_layering_test():
 
 
 def test_every_step_of_the_way_of_data_imports_what_the_page_says():
-    steps = rows("The way of data")
+    steps = rows("Data flow")
     assert len(steps) >= 8
     for _, module, uses, _ in steps:
         (name,) = names(module)

@@ -35,9 +35,9 @@ def test_scores():
     full = found((0.9, 0.9), (0.8, 0.8))
     results = {"condensed": OURS, "hard_labels": OURS, "random": RANDOM, "full": full}
     lines = render(score_table(scores(results), full))
-    assert lines[0] == ["network", "whole_data", "HLR", "IOR", "LRS"]
-    assert lines[1] == ["ConvNet", "90.0±0.0", "30.0", "10.0", "22.8"]
-    assert lines[3][:4] == ["pool", "85.0", "35.0", "20.0"]
+    assert lines[0] == ["network", "whole_data", "IOR", "HLR", "LRS"]
+    assert lines[1] == ["ConvNet", "90.0±0.0", "10.0", "30.0", "22.8"]
+    assert lines[3][:4] == ["pool", "85.0", "20.0", "35.0"]
 
 
 def test_scores_that_are_null_have_no_column():

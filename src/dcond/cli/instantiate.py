@@ -101,15 +101,16 @@ def build_plan(
     Raises:
         ConfigError: a setting is unknown, missing, or out of range.
     """
-    evaluate = bool(OmegaConf.select(cfg, "evaluate", default=True))
+    extra = {str(name) for name in cfg.scores if get(cfg, f"scores.{name}", bool)}
+    if not OmegaConf.select(cfg, "evaluate", default=True):
+        extra = set()
     return EvaluationPlan(
         pool=build(cfg.pool, f"pool={choices.get('pool')}"),
         protocol=build(cfg.evaluation, f"evaluation={choices.get('evaluation')}"),
         seed=get(cfg, "seed", NonNegativeInt),
         cache=cache_folder(cfg),
         baselines=get(cfg, "baselines", bool),
-        full=get(cfg, "scores.full", bool) and evaluate,
-        unaugmented=get(cfg, "scores.unaugmented", bool),
+        extra=frozenset(extra),
         against=against,
         sanity_checks=sanity_checks,
         tested_on=tested_on,

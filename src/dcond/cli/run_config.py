@@ -1,5 +1,6 @@
 """What a run records of its configuration: for its result, its checkpoints and its set."""
 
+import itertools
 import json
 import math
 import re
@@ -20,15 +21,15 @@ if TYPE_CHECKING:  # torch takes seconds to import
     from dcond.run.checkpoint import Checkpoint
 
 # The settings of `dcond condense` and `dcond evaluate` that change no number of their results:
-# where files are, what is computed beside the result, how and when it is reported.
+# where files are, what is computed beside the result, how and when it is reported. Those that both
+# commands have are in conf/base.yaml, above its seed.
 NO_EFFECT = frozenset(
     {
-        *("paths", "name", "resume", "device", "threads", "tensorboard", "loop"),
-        *("evaluate", "baselines", "scores", "against"),
+        *("paths", "name", "resume", "tensorboard", "loop", "evaluate", "against"),
+        *itertools.takewhile(lambda key: key != "seed", OmegaConf.load(conf_dir() / "base.yaml")),
     }
 )
 CONDENSING_ONLY = frozenset({"model", "learners"})  # in an evaluation, what a data set's file sets
-EXTRAS = ("baselines", "scores.full", "scores.unaugmented")
 # Settings of a protocol that are reported beside its name, or change no accuracy.
 _NOT_IN_PROTOCOL_NAME = ("name", "repeats", "teacher", "test_batch", "best_every", "stack")
 
@@ -50,7 +51,8 @@ def config_hash(cfg: DictConfig) -> str:
 
 def requested_extras(cfg: DictConfig) -> dict[str, Any]:
     """Return what is computed beside the set's own accuracies."""
-    return {name: OmegaConf.select(cfg, name) is True for name in EXTRAS}
+    names = ["baselines", *(f"scores.{name}" for name in cfg.scores)]
+    return {name: OmegaConf.select(cfg, name) is True for name in names}
 
 
 def selected_options(affecting: DictConfig, choices: Mapping[str, Any]) -> dict[str, str]:
@@ -157,6 +159,10 @@ def load_resume_config(
                 "omit it to resume, or start a new run."
             )
     config.resume = cfg.resume
+    for key in map(str, cfg):  # settings that this version has and the saved configuration lacks
+        if key not in config:
+            config[key] = cfg[key]
+    config.scores = OmegaConf.merge(cfg.scores, config.scores)
     OmegaConf.set_struct(config, True)
     return config, dict(saved.choices), saved_checkpoint
 

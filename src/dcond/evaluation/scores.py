@@ -11,6 +11,8 @@ from typing import Any
 from dcond.errors import require
 from dcond.evaluation.results import EvalResult
 
+SCORES = {"ior": "IOR", "hlr": "HLR", "lrs": "LRS", "ars": "ARS"}  # in the order of all tables
+
 
 def hlr(real_hard: float, synthetic_hard: float) -> float:
     """Hard label recovery: Acc(full real set) - Acc(set), with hard labels; lower is better."""

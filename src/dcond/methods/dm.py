@@ -57,8 +57,8 @@ class DM:
     shares_classes: ClassVar = True
 
     network: Recipe
-    engine: Engine
-    augment: DiffAug | None
+    engine: Engine = Engine()
+    augment: DiffAug | None = None
     steps: PositiveInt
     lr: PositiveFloat
     momentum: Momentum = 0.5

@@ -90,8 +90,8 @@ class GradientMatching:
     shares_classes: ClassVar = True
 
     network: Recipe
-    engine: Engine
-    augment: DiffAug | None
+    engine: Engine = Engine()
+    augment: DiffAug | None = None
     steps: PositiveInt
     steps_per_network: PositiveInt | None = None
     inner_epochs: PositiveInt | None = None

@@ -118,8 +118,8 @@ class HMDC:
     shares_classes: ClassVar = True
 
     pool: Pool
-    engine: Engine
-    augment: DiffAug | None
+    engine: Engine = Engine()
+    augment: DiffAug | None = None
     steps: PositiveInt
     lr: PositiveFloat = 5e-3
     momentum: Momentum = 0.5

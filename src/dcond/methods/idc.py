@@ -95,9 +95,9 @@ class IDC:
     shares_classes: ClassVar = True
 
     network: Recipe
-    engine: Engine
-    augment: DiffAug | None
-    train_augment: DiffAug | None
+    engine: Engine = Engine()
+    augment: DiffAug | None = None
+    train_augment: DiffAug | None = None
     steps: PositiveInt
     lr: PositiveFloat = 5e-4
     momentum: Momentum = 0.5

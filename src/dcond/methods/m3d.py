@@ -69,8 +69,8 @@ class M3D:
     shares_classes: ClassVar = True
 
     network: Recipe
-    engine: Engine
-    augment: DiffAug | None
+    engine: Engine = Engine()
+    augment: DiffAug | None = None
     steps: PositiveInt
     lr: PositiveFloat
     kernel: KernelName = "gaussian"

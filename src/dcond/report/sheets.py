@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from dcond.evaluation.scores import SCORES
 from dcond.report.grouping import AVERAGE, Block, Report, Row
 from dcond.run.progress import format_duration
 from dcond.stats import Estimate
@@ -16,7 +17,6 @@ LEGEND = (
 )
 ACCURACY_CAPTION = "accuracy in %, mean ± 95 % interval of the mean"
 COST_CAPTION = "means over the runs"
-SCORES = ("ior", "hlr", "lrs", "ars")
 NONE = "–"
 UNEVALUATED = {"failed": "failed", "interrupted": "interrupted", "done": "not evaluated"}
 

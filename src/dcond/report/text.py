@@ -5,8 +5,9 @@ import io
 import re
 from collections.abc import Callable, Iterable
 
+from dcond.evaluation.scores import SCORES
 from dcond.report.grouping import AVERAGE, Report, Row
-from dcond.report.sheets import LEGEND, SCORES, Cell, Sheet, marks
+from dcond.report.sheets import LEGEND, Cell, Sheet, marks
 
 COSTS = (
     *("start_wall_s", "condense_wall_s", "steps", "step_s_median"),

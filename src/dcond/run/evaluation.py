@@ -16,7 +16,7 @@ from dcond.evaluation.full_data import Sets, check_full_data_fits, evaluate_full
 from dcond.evaluation.protocol import EvaluationProtocol, check_fits
 from dcond.evaluation.results import EvalResult, compare
 from dcond.evaluation.sanity_checks import check_input_statistics, check_test_split, near_chance
-from dcond.evaluation.scores import scores
+from dcond.evaluation.scores import SCORES, scores
 from dcond.evaluation.teacher import TrainedTeacher
 from dcond.init.initialisers import check_ipc
 from dcond.models import Pool
@@ -47,8 +47,8 @@ class EvaluationPlan:
         seed: of the networks and of the random baselines.
         cache: folder of full-data results and teachers, which later runs reuse.
         baselines: also train on random real images in the same storage.
-        full: also on the whole training set, for HLR and LRS.
-        unaugmented: also on the set and on random images without augmentation, for ARS.
+        extra: further trainings for scores: "full", the whole training set (HLR, LRS);
+            "unaugmented", the set and random images without augmentation (ARS).
         against: another set to compare with, on networks that start alike.
         sanity_checks: warn of signs that the set was read wrongly, or made from the test images.
         tested_on: "test" or "held_out", see :data:`~dcond.run.result.ACCURACY`.
@@ -59,8 +59,7 @@ class EvaluationPlan:
     seed: int
     cache: Path
     baselines: bool = True
-    full: bool = False
-    unaugmented: bool = False
+    extra: frozenset[str] = frozenset()
     against: SyntheticSet | None = None
     sanity_checks: bool = False
     tested_on: str = TEST
@@ -95,7 +94,7 @@ class Evaluator:
     def __init__(self, plan: EvaluationPlan, real: RealData, *, show_progress: bool = True):
         self.plan, self.real, self.show_progress = plan, real, show_progress
         plan.pool.check(real.spec)
-        if plan.full:
+        if "full" in plan.extra:
             check_full_data_fits(real, "scores.full=true")
         if plan.protocol.teacher is not None:
             check_full_data_fits(real, "teacher=...")
@@ -165,8 +164,9 @@ class Evaluator:
         display = progress_display("evaluate", len(trainings) * each, show=self.show_progress)
         with display as bar:
             count = _Counter(bar)
-            for count.name, training in trainings.items():
-                results[count.name] = training(count)
+            for name, training in trainings.items():
+                count.name = name
+                results[name] = training(count)
         return results
 
     def _trainings(self, synthetic: SyntheticSet) -> dict[str, Training]:
@@ -183,7 +183,7 @@ class Evaluator:
             trainings["against"] = training(lambda repeat: against)
         draws = self._draws(synthetic)
         trainings |= {name: training(sets) for name, sets in draws.items()}
-        if plan.full:
+        if "full" in plan.extra:
             trainings["full"] = lambda progress: evaluate_full_data(
                 plan.protocol, plan.pool, self.real, plan.seed, plan.cache, progress=progress
             )
@@ -193,7 +193,7 @@ class Evaluator:
                 trainings["hard_labels"] = training(
                     lambda repeat: hard, plan.protocol.without_teacher()
                 )
-        if plan.unaugmented and "random" in draws:
+        if "unaugmented" in plan.extra and "random" in draws:
             if plan.protocol.augments:
                 plain = plan.protocol.without_augmentation()
                 trainings["condensed_unaugmented"] = training(lambda repeat: synthetic, plain)
@@ -230,7 +230,7 @@ class Evaluator:
         parts: list[RenderableType] = [cross_architecture(title, condensed, random, accuracy)]
         known = result.scores
         # IOR alone is the gain of the first table.
-        if known is not None and (known["hlr"] is not None or known["ars"] is not None):
+        if known is not None and any(known[name] is not None for name in SCORES if name != "ior"):
             parts.append(score_table(known, results.get("full")))
         if self.plan.against is not None:
             parts.append(_compare(synthetic, self.plan.against, results, result))
@@ -262,10 +262,12 @@ def _compare(
 
 def _score_inputs(results: dict[str, EvalResult]) -> dict[str, EvalResult]:
     """Return the accuracies that only scores use."""
-    inputs = {name: found for name, found in results.items() if name.endswith("_unaugmented")}
-    if results.get("hard_labels", results["condensed"]) is not results["condensed"]:
-        inputs["hard_labels"] = results["hard_labels"]
-    return inputs
+    reported = ("condensed", "against", "random", "random_decoded", "full")
+    return {
+        name: found
+        for name, found in results.items()
+        if name not in reported and found is not results["condensed"]
+    }
 
 
 def _normalisation(synthetic: SyntheticSet, real: RealData) -> str | None:

@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dcond.evaluation.results import Comparison, Difference, EvalResult, NetworkResult
+from dcond.evaluation.scores import SCORES
 
 BASELINE_TITLES = {"random": "random", "random_decoded": "random, shrunken"}
-SCORES = {"hlr": "HLR", "ior": "IOR", "lrs": "LRS", "ars": "ARS"}
 
 
 @dataclass(frozen=True, kw_only=True)
