@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from dcond.artefact import load
 from dcond.cli.export import main
 from dcond.errors import ConfigError
 
@@ -41,6 +42,17 @@ def test_torch_files(name, tmp_path):
     images, labels = export(tmp_path / name, tmp_path, "dataset=digits", *settings)
     assert torch.allclose(images, PIXELS, atol=1e-6)
     assert labels.tolist() == list(range(10))
+
+
+def test_a_run_starts_from_a_converted_file(tmp_path, run_cli):
+    torch.save([PIXELS, LABELS], tmp_path / "data.pt")
+    file = tmp_path / "set.safetensors"
+    settings = ["--out", str(file), "dataset=digits", "synthetic.factor=1"]
+    assert main([str(tmp_path / "data.pt"), "--to", "dcond", *settings]) == 0
+    words = ("method=dm", "evaluate=false", "debug=tiny", "max_steps=0", "hydra.run.dir=run")
+    done = run_cli("condense", "init=file", f"init.path={file}", *words)
+    assert done.code == 0, done.err
+    assert torch.allclose(load("run").images, PIXELS, atol=1e-6)
 
 
 def test_mtts_files_and_npz(tmp_path):
