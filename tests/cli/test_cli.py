@@ -186,6 +186,7 @@ def test_files_and_output_of_a_finished_run(condense, folder, results):
         "checkpoint.pt",
         "synthetic.safetensors",
         "grid.png",
+        "README.md",
     }
     assert documented | {"result.json"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)

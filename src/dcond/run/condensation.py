@@ -27,6 +27,7 @@ from dcond.init.initialisers import Initialiser
 from dcond.methods.base import Method
 from dcond.paths import relative_to_cwd
 from dcond.rng import Streams
+from dcond.run import card
 from dcond.run.checkpoint import Checkpoint
 from dcond.run.evaluation import EvaluationPlan, Evaluator
 from dcond.run.loop import LoopSettings, Run
@@ -152,6 +153,8 @@ class Condensation:
             recorder.outcome(_tensorboard_results(self.result), self.steps_done, done=done)
             recorder.close()
         if self.folder is not None:
+            if self.ranks.first:
+                card.write(self.folder, self.result, synthetic)
             parts = self._with_folder(parts, self.folder)
         return Condensed(parts=parts, synthetic=synthetic, result=self.result, folder=self.folder)
 
