@@ -184,7 +184,7 @@ class Condensation:
         else:
             with self.ranks.first_before_others():
                 real = self.data.load(self._device)
-        self.result.dataset = self.result.dataset or real.name
+        self.result.dataset = real.name  # with its classes if these are not all
         self._test_images = fingerprint_of_test(real)
         if self.test_on == HELD_OUT:
             real = tuning_data(real)
@@ -202,10 +202,10 @@ class Condensation:
             real,
             ipc=self.ipc,
             factor=self.method.factor,
-            metadata=self._metadata(),
+            metadata=self._metadata(real.class_names),
         )
 
-    def _metadata(self) -> dict[str, str]:
+    def _metadata(self, classes: tuple[str, ...]) -> dict[str, str]:
         """Return what the artefact records: names, seed, settings, protocol, test images."""
         result = self.result
         metadata = {
@@ -220,6 +220,8 @@ class Condensation:
         choice = (result.choices or {}).get("dataset")
         if choice is not None and choice != result.dataset:  # which option loads the data
             metadata["dataset_choice"] = choice
+        if isinstance(self.data, Dataset) and self.data.classes is not None:
+            metadata |= {"dataset": self.data.name, "dataset_classes": json.dumps(classes)}
         return metadata
 
     def _describe(self, synthetic: SyntheticSet) -> None:
