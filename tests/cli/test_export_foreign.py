@@ -6,7 +6,7 @@ import torch
 
 from dcond.artefact import load
 from dcond.cli.export import main
-from dcond.errors import ConfigError
+from dcond.errors import ConfigError, UnsupportedError
 
 PIXELS = torch.rand(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(10)
@@ -88,3 +88,16 @@ def test_wrong_settings_are_one_line(settings, message, tmp_path):
     with pytest.raises(ConfigError, match=message) as error:
         main([str(tmp_path / "data.pt"), "--to", "npz", *settings])
     assert "\n" not in str(error.value)
+
+
+def test_unequal_classes_are_evaluated_and_not_an_artefact(tmp_path, evaluate, folder):
+    labels = np.append(np.arange(10), [3, 3])
+    images = np.append(PIXELS.numpy(), PIXELS.numpy()[[3, 3]], 0)
+    np.savez(folder / "set.npz", images=images, labels=labels)
+    done, result = evaluate("set.npz")
+    assert done.code == 0, done.err
+    assert "1 to 3 images per class" in done.err
+    assert result["images_stored"] == 12
+    assert result["baselines"]["random"] is not None
+    with pytest.raises(UnsupportedError, match=r"this set 1 to 3; export to npz\."):
+        main(["set.npz", "--to", "dcond", "dataset=digits"])

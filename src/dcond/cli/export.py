@@ -196,6 +196,12 @@ def write_dcond(synthetic: "SyntheticSet", out: Path, decoded: bool) -> str:
     """Write an artefact; images stay packed, since it stores how to decode them."""
     from dcond import artefact
 
+    if synthetic.counts.unique().numel() > 1:
+        low, high = (int(x) for x in synthetic.counts.aminmax())
+        raise UnsupportedError(
+            f"an artefact of dcond has one number of images per class, this set {low} to {high}; "
+            "export to npz."
+        )
     artefact.save(synthetic, out)
     return f"{len(synthetic.images)} images{_packed(synthetic, False)}"
 

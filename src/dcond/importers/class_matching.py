@@ -57,10 +57,12 @@ def in_class_order(path: Path, synthetic: SyntheticSet, real: RealData) -> Synth
     if names == own:
         return synthetic
     place = class_order(path, names, real)
-    source = torch.argsort(place)
-    rows = torch.arange(len(synthetic.images)).view(-1, synthetic.ipc)[source].flatten()
-    labels = synthetic.labels[rows]
-    labels = place[labels] if labels.ndim == 1 else labels[:, source]
+    source, labels = torch.argsort(place), synthetic.labels
+    if labels.ndim == 1:
+        labels, rows = torch.sort(place[labels], stable=True)
+    else:
+        rows = torch.arange(len(labels)).view(-1, synthetic.ipc)[source].flatten()
+        labels = labels[rows][:, source]
     return replace(synthetic, images=synthetic.images[rows], labels=labels, class_names=own)
 
 

@@ -135,7 +135,8 @@ class FromFile:
         expected = torch.arange(len(own)).repeat_interleave(ipc)
         if not torch.equal(saved.labels, expected):
             raise DataError(
-                f"init.path={self.path} has soft labels; choose a set whose labels are classes."
+                f"init.path={self.path} has other labels than each class ipc times (soft ones, say); "
+                "choose another set."
             )
         order = range(len(own)) if names == own else map(names.index, own)
         return saved.by_class[list(order)].flatten(0, 1).to(real.device)
