@@ -87,7 +87,8 @@ class Dataset(ABC):
 
     def statistics(self, train: Split, data: Prepared) -> Statistics:
         """Return mean and std per channel of the training split, which was made from ``data``."""
-        return statistics(train, self.stats, self.name)
+        hint = "; dataset.rescale=true uses all of it" if hasattr(self, "rescale") else ""
+        return statistics(train, self.stats, self.name, hint)
 
 
 @settings
