@@ -1,6 +1,7 @@
 """Messages on stderr, also when the terminal is closed."""
 
 import fcntl
+import logging
 import os
 import re
 import struct
@@ -15,6 +16,7 @@ import pytest
 from rich.progress import Progress
 
 import dcond
+from dcond import log
 from dcond.log import SafeConsole
 
 SOURCE = str(Path(dcond.__file__).parents[1])
@@ -80,3 +82,11 @@ def test_streams_closed_from_the_start(closed, tmp_path):
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"hmdc" in done.stdout or ">&-" in closed.split()
     assert int((tmp_path / "fd").read_text()) > 2
+
+
+def test_a_count_logs_when_a_line_is_due(caplog, monkeypatch):
+    clock = iter(float(second) for second in range(100))
+    monkeypatch.setattr(log.time, "monotonic", lambda: next(clock))
+    with caplog.at_level(logging.INFO):
+        assert list(log.counted(16, "working", every_s=10)) == list(range(16))
+    assert caplog.messages == ["working 2/16  eta 21 s", "working 12/16  eta 4 s"]

@@ -4,6 +4,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Iterator
 from functools import cache
 from typing import IO, Any, cast
 
@@ -43,6 +44,18 @@ class SafeConsole(Console):
     def file(self) -> IO[str]:
         """The stream that the console writes to."""
         return cast(IO[str], _SafeStream(super().file))
+
+
+def counted(total: int, what: str, every_s: float = 10.0) -> Iterator[int]:
+    """Yield 0 to ``total`` - 1; log a line every ``every_s`` seconds, the first after 3."""
+    start = time.monotonic()
+    due = start + min(3.0, every_s)
+    for done in range(total):
+        if (now := time.monotonic()) >= due and done > 0:
+            eta = (now - start) / done * (total - done)
+            log.info("%s %d/%d  eta %.0f s", what, done, total, eta)
+            due = now + every_s
+        yield done
 
 
 @cache

@@ -212,7 +212,8 @@ class SyntheticSet:
     """A condensed set: the stored images, and what is needed to train on them.
 
     ``images`` are float32 (n, c, h, w) in [0, 1] *before* multi-formation decoding, class-major
-    (row = class · ipc + i); ``labels`` int64 (n,), or float32 (n, k) where soft.
+    (row = class · ipc + i); ``labels`` int64 (n,), or float32 (n, k) where soft. A foreign set may
+    hold different numbers of images per class: ``ipc`` is their mean, rounded down.
     """
 
     images: Tensor
@@ -286,6 +287,14 @@ class SyntheticSet:
         return ImageSpec(
             channels, height, width, len(self.class_names), self.mean, self.std, self.whitening
         )
+
+    @property
+    def counts(self) -> Tensor:
+        """Stored images of each class, int64 (k,): ipc, unless a foreign set is unequal."""
+        k = len(self.class_names)
+        if self.labels.ndim == 1:
+            return torch.bincount(self.labels.cpu(), minlength=k)
+        return torch.full((k,), self.ipc)
 
     @property
     def by_class(self) -> Tensor:

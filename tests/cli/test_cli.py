@@ -186,6 +186,7 @@ def test_files_and_output_of_a_finished_run(condense, folder, results):
         "checkpoint.pt",
         "synthetic.safetensors",
         "grid.png",
+        "README.md",
     }
     assert documented | {"result.json"} <= names
     assert any(name.startswith("events.out.tfevents") for name in names)
@@ -194,9 +195,17 @@ def test_files_and_output_of_a_finished_run(condense, folder, results):
     assert set(result["evaluation"]["networks"]) == {"ConvNet"}
     assert result["cost"]["start_wall_s"] > 0
     assert result["cost"]["condense_wall_s"] > 0
-    assert done.out.splitlines()[-1] == "-> run"  # as seen from the current folder
+    # As seen from the current folder.
+    assert done.out.splitlines()[-2:] == ["-> run", "tensorboard --logdir run"]
     assert "average test accuracy" in done.out
     assert done.err.startswith("dm on digits, ipc 1: 10 images, seed 0, cpu -> ")
+
+
+@pytest.mark.parametrize("written", ["true", "false"])
+def test_the_tensorboard_command_is_shown_where_there_are_event_files(condense, written):
+    done = condense(f"tensorboard={written}", "hydra.run.dir=my run", "evaluate=false")
+    assert done.code == 0
+    assert done.err.count("tensorboard --logdir 'my run'\n") == (written == "true")
 
 
 def test_default_folder_and_environment(condense, folder, monkeypatch):

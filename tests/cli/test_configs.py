@@ -34,8 +34,8 @@ def overrides_for(group: str, name: str) -> list[str]:
     if group == "tuned":
         method, dataset = name.split("-")
         return [f"method={method}", f"dataset={dataset}"]
-    needs_path = group == "dataset" and name in ("npz", "image_folder")
-    return [f"{group}={name}"] + ["dataset.path=x"] * needs_path
+    needs_path = name in ("npz", "image_folder", "file")
+    return [f"{group}={name}"] + [f"{group}.path=x"] * needs_path
 
 
 def bind(node: object, where: str, faults: list[str]) -> None:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from dcond.artefact import load
 from dcond.cli.export import main
-from dcond.errors import ConfigError
+from dcond.errors import ConfigError, UnsupportedError
 
 PIXELS = torch.rand(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
 LABELS = torch.arange(10)
@@ -43,6 +44,17 @@ def test_torch_files(name, tmp_path):
     assert labels.tolist() == list(range(10))
 
 
+def test_a_run_starts_from_a_converted_file(tmp_path, run_cli):
+    torch.save([PIXELS, LABELS], tmp_path / "data.pt")
+    file = tmp_path / "set.safetensors"
+    settings = ["--out", str(file), "dataset=digits", "synthetic.factor=1"]
+    assert main([str(tmp_path / "data.pt"), "--to", "dcond", *settings]) == 0
+    words = ("method=dm", "evaluate=false", "debug=tiny", "max_steps=0", "hydra.run.dir=run")
+    done = run_cli("condense", "init=file", f"init.path={file}", *words)
+    assert done.code == 0, done.err
+    assert torch.allclose(load("run").images, PIXELS, atol=1e-6)
+
+
 def test_mtts_files_and_npz(tmp_path):
     torch.save(PIXELS, tmp_path / "images_best.pt")
     torch.save(LABELS, tmp_path / "labels_best.pt")
@@ -76,3 +88,16 @@ def test_wrong_settings_are_one_line(settings, message, tmp_path):
     with pytest.raises(ConfigError, match=message) as error:
         main([str(tmp_path / "data.pt"), "--to", "npz", *settings])
     assert "\n" not in str(error.value)
+
+
+def test_unequal_classes_are_evaluated_and_not_an_artefact(tmp_path, evaluate, folder):
+    labels = np.append(np.arange(10), [3, 3])
+    images = np.append(PIXELS.numpy(), PIXELS.numpy()[[3, 3]], 0)
+    np.savez(folder / "set.npz", images=images, labels=labels)
+    done, result = evaluate("set.npz")
+    assert done.code == 0, done.err
+    assert "1 to 3 images per class" in done.err
+    assert result["images_stored"] == 12
+    assert result["baselines"]["random"] is not None
+    with pytest.raises(UnsupportedError, match=r"this set 1 to 3; export to npz\."):
+        main(["set.npz", "--to", "dcond", "dataset=digits"])

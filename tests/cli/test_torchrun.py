@@ -31,6 +31,7 @@ TAKING_STEPS = [
 ]
 FILES = [
     ".hydra",
+    "README.md",
     "checkpoint.pt",
     "condense.log",
     "grid.png",

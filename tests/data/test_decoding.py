@@ -4,6 +4,7 @@ import struct
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from dcond.data import ImageFolder
@@ -91,3 +92,49 @@ def test_an_orientation_that_there_is_not_turns_nothing(orientation, tmp_path):
     exif[0x0112] = orientation
     real = one_of_each(tmp_path, Image.new("RGB", (4, 2)), exif=exif)
     assert (real.spec.height, real.spec.width) == (2, 4)
+
+
+@pytest.fixture
+def twelve_bits(tmp_path):
+    """16-bit grey PNG with values 100 to 4,000 in train/, and one brighter in test/."""
+    for split, values in (("train", (100, 4000)), ("test", (50, 65535))):
+        for name in "ab":
+            (tmp_path / split / name).mkdir(parents=True)
+            pixels = np.array([values, (2050, 2050)], np.uint16)
+            Image.fromarray(pixels).save(tmp_path / split / name / "0.png")
+    return tmp_path
+
+
+def test_a_small_part_of_the_range_is_reported_with_the_setting(twelve_bits, caplog):
+    ImageFolder(path=str(twelve_bits)).load()
+    assert (
+        "image_folder: training images use the levels 0 to 15 of 0 to 255, a small part of the "
+        "range; dataset.rescale=true uses all of it"
+    ) in caplog.messages
+
+
+@pytest.mark.parametrize("keep", ["device", "disk"])
+def test_rescaled_by_the_range_of_the_training_images(twelve_bits, caplog, keep, tmp_path):
+    folder = ImageFolder(path=str(twelve_bits), rescale=True, keep=keep, data_dir=str(tmp_path))
+    real = folder.load()
+    assert real.train.take(torch.tensor([0])).flatten().tolist() == [0, 255, 128, 128]
+    assert real.test.take(torch.tensor([0])).flatten().tolist() == [0, 255, 128, 128]  # clipped
+    assert "small part" not in caplog.text
+
+
+def test_images_of_8_bits_are_rescaled_in_all_channels(tmp_path):
+    for name in "abc":
+        for split in ("train", "test"):
+            (tmp_path / split / name).mkdir(parents=True)
+            pixels = np.array([[[10, 20, 30], [10, 10, 60]]], np.uint8)
+            Image.fromarray(pixels).save(tmp_path / split / name / "0.png")
+    real = ImageFolder(path=str(tmp_path), rescale=True).load()
+    assert real.train.images[0].permute(1, 2, 0).tolist() == [[[0, 51, 102], [0, 0, 255]]]
+
+
+def test_nothing_to_rescale_is_one_line(tmp_path):
+    for split in ("train", "test"):
+        (tmp_path / split / "a").mkdir(parents=True)
+        Image.new("L", (2, 2), 7).save(tmp_path / split / "a" / "0.png")
+    with pytest.raises(DataError, match=r"dataset\.rescale=true: all pixels of .* have one value"):
+        ImageFolder(path=str(tmp_path), rescale=True).load()

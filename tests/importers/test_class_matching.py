@@ -55,7 +55,8 @@ def test_accents_written_in_two_ways_are_one_name(toy):
         (["c", "c#"], ["c", "c++"]),  # loosely c# is c++, and c as well
         (["crane", "bird", "crane"], ["crane", "crane", "bird"]),
         (["0", "1", "2"], ["1", "2", "3"]),  # by number 1 would be the class that is called 2
-        (["a", "b"], ["a", "b", "c"]),
+        (["a", "x"], ["a", "b", "c"]),
+        (["a", "a"], ["a", "b", "c"]),  # two classes of one name
         (["+", "a"], ["-", "a"]),
     ],
 )
@@ -70,6 +71,31 @@ def test_many_names_are_shortened(toy):
     assert "x: its 4 classes (a, b, c, ...) match the 2 of 'toy' (ant, bee) neither by name" in str(
         error.value
     )
+
+
+def test_some_of_the_classes_and_more_are_refused_with_the_way_out(toy):
+    own = ["ant", "Bee", "cat", "dog"]
+    with pytest.raises(DataError) as error:
+        order(["cat", "bee"], own, toy)
+    assert str(error.value) == (
+        "x: it has 2 of the 4 classes of 'toy'; add dataset.classes=[cat,Bee] to evaluate it on "
+        "these."
+    )
+    with pytest.raises(DataError) as error:
+        order(own, ["bee", "ant"], toy)
+    assert str(error.value) == (
+        "x: 2 of its 4 classes (cat, dog) are not in 'toy'; choose a data set with all of them "
+        "(dataset=NAME)."
+    )
+
+
+@pytest.mark.parametrize("names", [["low", "left"], ["low", "left", "right", "ant"]])
+def test_an_artefact_with_another_number_of_classes_is_refused_by_name(names, tmp_path, toy, load):
+    images = torch.rand(len(names), 1, 8, 8)
+    like = replace(toy, class_names=tuple(names))
+    artefact.save(SyntheticSet.from_images(images, like), tmp_path / "synthetic.safetensors")
+    with pytest.raises(DataError, match=r"dataset\.classes=\[low,left\]|\(ant\) are not in"):
+        load(tmp_path)
 
 
 def test_those_without_a_partner_are_named_first(toy):

@@ -6,6 +6,7 @@ import torch
 from PIL import Image
 
 from dcond.errors import ArtefactError, DataError, UnsupportedError
+from dcond.evaluation import random_subset
 
 
 @pytest.mark.parametrize("shape", ["n h w", "n h w c", "n c h w"])
@@ -103,3 +104,22 @@ def test_image_folder_of_unknown_classes(tmp_path, load):
         match=r"images differ in size: .* Bring them to the size of the data set first\.$",
     ):
         load(tmp_path)
+
+
+def test_classes_may_have_different_numbers_of_images(tmp_path, load, known, mnist):
+    """The random images are as many of each class."""
+    labels = torch.tensor([2, 0, 0, 1, 0, 2])
+    np.savez(tmp_path / "set.npz", images=known.pixels.numpy(), labels=labels.numpy())
+    got = load(tmp_path / "set.npz")
+    assert got.ipc == 2
+    assert got.counts.tolist() == [3, 1, 2]
+    assert got.labels.tolist() == [0, 0, 0, 1, 2, 2]
+    assert torch.equal(got.images, known.pixels[[1, 2, 4, 3, 0, 5]])
+    for factor in (1, 2):
+        random = random_subset(mnist, got, 0, 0, factor=factor)
+        assert torch.equal(random.labels, got.labels)
+        assert random.images.shape == got.images.shape
+    images = random_subset(mnist, got, 0, 0, factor=1).images.flatten(1)
+    real = mnist.pixels(torch.arange(len(mnist.train))).flatten(1)
+    rows = (images[:, None] == real[None]).all(2).float().argmax(1)
+    assert torch.equal(mnist.train.labels[rows], got.labels)

@@ -1,16 +1,18 @@
 """First images: noise, whole images, packed images."""
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
 
-from dcond.errors import ConfigError, DataError
-from dcond.init import FromReal, Noise, Random
+from dcond import artefact
+from dcond.errors import ArtefactError, ConfigError, DataError
+from dcond.init import FromFile, FromReal, Noise, Random
 from dcond.init.initialisers import check_ipc
 from dcond.multi_formation import decode
 from dcond.rng import Streams
-from dcond.types import RealData, Split
+from dcond.types import RealData, Split, SyntheticSet
 
 
 @pytest.fixture
@@ -115,3 +117,43 @@ def test_unknown_choices_are_refused(make, message):
     with pytest.raises(ConfigError) as caught:
         make()
     assert str(caught.value).startswith(message)
+
+
+@pytest.fixture
+def saved(toy, tmp_path):
+    """A set of two images per class, saved with the classes in another order."""
+    order = [2, 0, 1]
+    images = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    names = tuple(toy.class_names[row] for row in order)
+    synthetic = SyntheticSet.from_images(images, replace(toy, class_names=names))
+    artefact.save(synthetic, tmp_path / "synthetic.safetensors")
+    return images.view(3, 2, 1, 8, 8)[[1, 2, 0]].flatten(0, 1)
+
+
+def test_a_saved_set_is_taken_by_the_names_of_its_classes(saved, toy, tmp_path):
+    for path in (tmp_path, tmp_path / "synthetic.safetensors"):
+        assert torch.equal(FromFile(path=str(path))(toy, 2, 1, Streams(0)), saved)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"class_names": ("0", "1", "ant")}, r"its 3 classes \(.*\) are not the 3 of 'toy' \(0, 1"),
+        ({"ipc": 3}, "has ipc 2, this run needs 3; choose another set, or change the run's"),
+        ({"factor": 2}, "has factor 1, this run needs 2; choose"),
+        ({"size": 6}, r"has images \(c, h, w\) \(1, 8, 8\), this run needs \(1, 6, 6\); choose"),
+    ],
+)
+def test_a_saved_set_that_does_not_fit_is_refused(changed, message, saved, toy, tmp_path):
+    need = {"ipc": 2, "factor": 1, "size": 8, "class_names": toy.class_names} | changed
+    side, names = need["size"], need["class_names"]
+    train = Split(toy.train.images[..., :side, :side], toy.train.labels)
+    real = replace(toy, train=train, class_names=names)
+    with pytest.raises(DataError, match=message):
+        FromFile(path=str(tmp_path))(real, need["ipc"], need["factor"], Streams(0))
+
+
+def test_a_file_of_other_code_is_to_be_converted(toy, tmp_path):
+    torch.save({"images": torch.zeros(3, 1, 8, 8)}, tmp_path / "data.pt")
+    with pytest.raises(ArtefactError, match=r"data.pt.*dcond export FILE --to dcond dataset=NAME"):
+        FromFile(path=str(tmp_path / "data.pt"))(toy, 1, 1, Streams(0))

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from dcond.errors import ConfigError
-from dcond.init import Embedding, Herding, KCenter, KMeans, Random
+from dcond.init import Embedding, Herding, KCenter, KMeans, Random, rules
 from dcond.init.rules import herd, k_center, nearest_unused
 from dcond.models import MLP, ConvNet
 from dcond.rng import Streams
@@ -130,6 +130,20 @@ def test_the_embedding_is_a_trained_networks_in_evaluation_mode(toy):
         for z, c in zip((features, trained), centres, strict=True)
     ]
     assert spread[1] > spread[0]  # training parts the classes
+
+
+@pytest.mark.parametrize(
+    ("steps", "batch", "taken"),
+    [(5, 16, (5, 16)), (5000, 16, (750, 16)), (5000, 500, (100, 120)), (0, 16, (0, 16))],
+)
+def test_the_steps_follow_the_size_of_the_data_set(steps, batch, taken, toy, monkeypatch):
+    """At most 100 passes over the 120 images."""
+    sizes = []
+    monkeypatch.setattr(
+        rules, "training_step", lambda n, o, images, *more, **others: sizes.append(len(images))
+    )
+    embedded(Embedding(network=MLP(name="MLP"), train_steps=steps, batch=batch), toy)
+    assert sizes == [taken[1]] * taken[0]
 
 
 def test_the_embedding_of_an_image_does_not_depend_on_its_batch(toy):

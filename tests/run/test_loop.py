@@ -174,13 +174,17 @@ def test_pictures_are_taken_first_last_and_in_between(make_run, drift):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_loss_that_is_not_finite_stops_the_run_in_words(value, make_run, tmp_path, drift):
-    run = make_run(
-        drift(at={6: lambda synthetic: torch.tensor(value)}), loop=LoopSettings(record_every=3)
-    )
+
+    def spoiled(synthetic):
+        synthetic.images[2, 0, 0, 0] = 7
+        return torch.tensor(value)
+
+    run = make_run(drift(at={6: spoiled}), loop=LoopSettings(record_every=3))
     with pytest.raises(DivergedError) as error:
         run.condense()
     assert str(error.value) == (
-        f"loss is not finite at step 6 (loss {value}, lr 0.5). The last good checkpoint stays; try a smaller method.lr."
+        f"loss is not finite at step 6 (loss {value}, lr 0.5; class 'b' has the largest pixel, 7). "
+        "The last good checkpoint stays; try a smaller method.lr."
     )
     assert checkpoint.load(tmp_path).step == 0
 
@@ -192,7 +196,7 @@ def test_a_loss_between_two_records_is_not_missed_and_its_step_is_named(make_run
     run = make_run(
         drift(at={4: lambda synthetic: torch.tensor(math.inf)}), loop=LoopSettings(record_every=10)
     )
-    with pytest.raises(DivergedError, match=r"loss is not finite at step 4 \(loss inf, lr 0\.5\)"):
+    with pytest.raises(DivergedError, match=r"loss is not finite at step 4 \(loss inf, lr 0\.5;"):
         run.condense()
     assert checkpoint.load(tmp_path).step == 0
 
@@ -205,7 +209,8 @@ def test_images_that_are_not_finite_stop_the_run_and_never_reach_a_checkpoint(
 
     run = make_run(drift(at={8: spoil}), loop=LoopSettings(record_every=1, checkpoint_every_s=0))
     with pytest.raises(
-        DivergedError, match=r"images are not finite at step 8 \(loss 0\.125, lr 0\.5\)"
+        DivergedError,
+        match=r"images are not finite at step 8 \(loss 0\.125, lr 0\.5; class 'a' has the largest pixel, nan\)",
     ):
         run.condense()
     moment = checkpoint.load(tmp_path)
@@ -287,3 +292,15 @@ def test_of_no_steps_there_is_no_progress_to_show(make_run, drift, monkeypatch):
     run = make_run(drift(steps=0))
     run.condense()
     assert run.step == 0
+
+
+def test_steps_that_clip_nearly_all_pixels_of_a_class_are_reported_once(make_run, drift, caplog):
+    def clip(synthetic):
+        synthetic.images[2:] = (synthetic.images[2:] > 0.3).float()
+
+    make_run(drift(at={3: clip, 4: clip}), loop=LoopSettings(record_every=1)).condense()
+    messages = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert messages == [
+        "step 3: 100 % of the pixels of class 'b' are at 0 or 1, at first 0 %; "
+        "method.lr=0.5 is probably too large"
+    ]

@@ -29,6 +29,7 @@ from dcond.cli.run_config import (
     dataset_name,
     label_modified_protocol,
     learned_lr,
+    parse_classes,
     parse_provenance,
     requested_extras,
     result_affecting_config,
@@ -227,6 +228,7 @@ def _evaluate(
     result.cost.processes = current().count
     with log_if_slow(f"reading {result.dataset}"), current().first_before_others():
         real = dataset.load(device)
+    result.dataset = real.name
     synthetic = loaded["synthetic"].fitted(real)
     result.method = synthetic.metadata.get("method", "unknown")
     result.source, result.ipc = loaded["synthetic"].origin(synthetic), synthetic.ipc
@@ -360,10 +362,15 @@ def _dataset_override(metadata: dict[str, str], argv: list[str]) -> list[str]:
             f"the set was made from the data set {choice!r}, which is not packaged; add "
             "dataset=NAME."
         )
-    renamed = any(argument.lstrip("+").startswith("dataset.name=") for argument in argv)
-    if choice == name or renamed or not re.fullmatch(NAME, name):  # the file may come from anywhere
-        return [f"dataset={choice}"]
-    return [f"dataset={choice}", f"dataset.name='{name}'"]
+    overrides, given = [f"dataset={choice}"], [argument.lstrip("+") for argument in argv]
+    # The file may come from anywhere.
+    named = any(argument.startswith("dataset.name=") for argument in given)
+    if choice != name and not named and re.fullmatch(NAME, name):
+        overrides.append(f"dataset.name='{name}'")
+    classes = parse_classes(metadata)
+    if classes and not any(argument.startswith("dataset.classes=") for argument in given):
+        overrides.append(f"dataset.classes=[{','.join(map(quote_path, classes))}]")
+    return overrides
 
 
 def _path(given: "SyntheticSet | Path | str") -> str:

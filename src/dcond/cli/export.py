@@ -15,7 +15,7 @@ from dcond.paths import write_atomically
 if TYPE_CHECKING:  # torch is slow to import, and --help does not need it
     from dcond.types import ImageSpec, SyntheticSet
 
-SUFFIXES = {"png": "", "npz": ".npz", "pt": ".pt"}
+SUFFIXES = {"png": "", "npz": ".npz", "pt": ".pt", "dcond": ".safetensors"}
 EPILOG = """\
 formats:
   png   a folder with one folder per class and one 8-bit file per image
@@ -23,6 +23,7 @@ formats:
   pt    a dict of two tensors, images (n, c, h, w) and labels: decoded, and normalised by the mean
         and std in the public DC, DSA and DM code, so that its evaluators can use it; by the set's
         own if that code does not have the data set, or if the set is whitened
+  dcond an artefact of dcond, as in a run folder; init=file init.path=FILE starts from it
 
 examples:
   dcond export outputs/condense/m3d_digits_ipc1/TIME --to png
@@ -48,7 +49,7 @@ def main(argv: list[str]) -> int:
             f"{out} exists and is not overwritten; remove it or choose another --out."
         )
     synthetic = _read(source, arguments.settings)
-    writer = {"png": write_png, "npz": write_npz, "pt": write_pt}[kind]
+    writer = {"png": write_png, "npz": write_npz, "pt": write_pt, "dcond": write_dcond}[kind]
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         note = writer(synthetic, out, arguments.decoded)
@@ -64,7 +65,7 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="dcond export",
-        description="Write a synthetic set as PNG files, npz or a plain .pt.",
+        description="Write a synthetic set as PNG files, npz, a plain .pt or dcond's own file.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -81,7 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--to", required=True, choices=SUFFIXES, help="the format")
     parser.add_argument("--out", metavar="PATH", help="output; default: RUN/export_FORMAT")
     parser.add_argument(
-        "--decoded", action="store_true", help="unpack images of a factor; pt always does"
+        "--decoded",
+        action="store_true",
+        help="unpack images of a factor; pt always does, dcond never",
     )
     return parser
 
@@ -187,6 +190,20 @@ def write_pt(synthetic: "SyntheticSet", out: Path, decoded: bool = True) -> str:
     content = {"images": spec.normalise(images).contiguous(), "labels": labels}
     write_atomically(out, lambda path: torch.save(content, path))
     return f"{len(images)} images, normalised by {whose} mean and std"
+
+
+def write_dcond(synthetic: "SyntheticSet", out: Path, decoded: bool) -> str:
+    """Write an artefact; images stay packed, since it stores how to decode them."""
+    from dcond import artefact
+
+    if synthetic.counts.unique().numel() > 1:
+        low, high = (int(x) for x in synthetic.counts.aminmax())
+        raise UnsupportedError(
+            f"an artefact of dcond has one number of images per class, this set {low} to {high}; "
+            "export to npz."
+        )
+    artefact.save(synthetic, out)
+    return f"{len(synthetic.images)} images{_packed(synthetic, False)}"
 
 
 def dc_spec(synthetic: "SyntheticSet") -> tuple["ImageSpec", str]:

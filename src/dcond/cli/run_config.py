@@ -41,6 +41,8 @@ def result_affecting_config(cfg: DictConfig, *, aside: frozenset[str] = NO_EFFEC
     with open_dict(affecting):
         if isinstance(affecting.dataset, DictConfig):
             affecting.dataset.pop("keep", None)  # where the images are held
+            if affecting.dataset.get("classes", ...) is None:
+                affecting.dataset.pop("classes")  # all, as in results of earlier versions
     return affecting
 
 
@@ -99,6 +101,13 @@ def parse_provenance(metadata: Mapping[str, str]) -> dict[str, Any]:
             for kind in ("choices", "config")
         },
     }
+
+
+def parse_classes(metadata: Mapping[str, str]) -> list[str]:
+    """Return the names of ``dataset.classes`` that a set was made of; empty for all classes."""
+    names = _parse(metadata.get("dataset_classes"))
+    usable = isinstance(names, list) and all(isinstance(each, str) for each in names)
+    return names if usable and not any("$" in each for each in names) else []  # interpolations
 
 
 def learned_lr(metadata: Mapping[str, str]) -> float | None:

@@ -2,11 +2,13 @@
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import torch
 
+from dcond.data.class_subset import subset
 from dcond.data.placement import choose_places, make_split, place_split
 from dcond.data.prepared import Prepared, read_prepared, warn_of_classes, write_prepared
 from dcond.data.statistics import LEGACY, Statistics, statistics
@@ -28,6 +30,8 @@ class Dataset(ABC):
             its images; "legacy" takes the constants of the public DC code, if it has the set.
         keep: where the images stay: "device", "host" (memory), "disk", or "auto", the first with
             room (:func:`~dcond.data.placement.choose_places`). Changes no number.
+        classes: names or numbers (from 0) of at least two classes, which are numbered in this
+            order; None: all.
 
     Example:
         >>> real = Digits().load("cuda")
@@ -37,6 +41,7 @@ class Dataset(ABC):
     flip: bool = False
     stats: Literal["pixel", "sample", "legacy"] = "pixel"
     keep: Literal["auto", "device", "host", "disk"] = "auto"
+    classes: Sequence[str | int] | None = None
 
     def __post_init__(self) -> None:
         require(
@@ -48,6 +53,11 @@ class Dataset(ABC):
             self.stats != "legacy" or self.name in LEGACY,
             f"dataset.stats=legacy has no published constants for {self.name!r}; "
             f"allowed: {', '.join(LEGACY)}. Use dataset.stats=pixel.",
+        )
+
+        require(
+            self.classes is None or len(self.classes) > 1,
+            f"dataset.classes={self.classes} is too few; allowed: two classes or more, or null.",
         )
 
     @abstractmethod
@@ -64,18 +74,21 @@ class Dataset(ABC):
         Raises:
             DataError: it cannot be fetched or read, or breaks a rule.
         """
-        device, data = torch.device(device), self.arrays()
-        train_place, test_place = choose_places(self.name, data, self.keep, device)
+        device, name, data = torch.device(device), self.name, self.arrays()
+        if self.classes is not None:
+            name, data = subset(name, data, self.classes)
+        train_place, test_place = choose_places(name, data, self.keep, device)
         train = make_split(data.train_images, data.train_labels, train_place)
         mean, std = self.statistics(train, data)
         test = make_split(data.test_images, data.test_labels, test_place)
         splits = place_split(train, train_place, device), place_split(test, test_place, device)
-        warn_of_classes(self.name, data)
-        return RealData(self.name, *splits, data.class_names, mean, std)
+        warn_of_classes(name, data)
+        return RealData(name, *splits, data.class_names, mean, std)
 
     def statistics(self, train: Split, data: Prepared) -> Statistics:
         """Return mean and std per channel of the training split, which was made from ``data``."""
-        return statistics(train, self.stats, self.name)
+        hint = "; dataset.rescale=true uses all of it" if hasattr(self, "rescale") else ""
+        return statistics(train, self.stats, self.name, hint)
 
 
 @settings

@@ -1,13 +1,15 @@
 """Image files of any type and size as uint8 images of one shape, decoded on demand."""
 
 import itertools
+import logging
 import struct
 import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -19,6 +21,8 @@ from dcond.data.folder_listing import Files, Listing
 from dcond.data.prepared import Prepared, check_prepared
 from dcond.errors import DataError
 from dcond.settings import PositiveInt, settings
+
+log = logging.getLogger(__name__)
 
 Shape = tuple[int, int, int]  # height, width, channels
 Resize = Literal["crop", "squash", "pad"]
@@ -57,12 +61,31 @@ class ImageRule:
             low-pass filter when shrinking.
         channels: 1, 3, or "auto": 3 unless every image is grey.
         background: grey level behind transparent pixels, 0 (black) to 255 (white).
+        levels: the values that become 0 and 255, as fractions of the largest that a file can hold;
+            None: 0 and 1.
     """
 
     size: PositiveInt | None = None
     resize: Resize = "crop"
     channels: Channels = "auto"
     background: Level = 255
+    levels: tuple[float, float] | None = None
+
+    def rescaled(self, files: Files) -> Self:
+        """Return the rule whose levels are the smallest and the largest value of all files.
+
+        Raises:
+            DataError: a file cannot be read, or all values are equal.
+        """
+        log.info("measuring the range of %s images", f"{len(files):,}")
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            ranges = list(pool.map(partial(_range, background=self.background), files))
+        low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+        if low == high:
+            raise DataError(
+                f"dataset.rescale=true: all pixels of {files.root} have one value; omit it."
+            )
+        return replace(self, levels=(low, high))
 
     def decode(self, listing: Listing) -> Prepared:
         """Return both splits of a listing; an image is read when it is indexed.
@@ -101,7 +124,7 @@ class ImageRule:
         Raises:
             DataError: it cannot be read, or has another size by now; the message names it.
         """
-        image = self._resized(_open(file, "L" if shape[2] == 1 else "RGB", self.background))
+        image = self._resized(_open(file, "L" if shape[2] == 1 else "RGB", self))
         if image.size != shape[1::-1]:
             width, height = image.size
             raise DataError(
@@ -193,12 +216,29 @@ def _header(file: Path) -> tuple[tuple[int, int], str]:
         raise _unreadable(file, error) from error
 
 
-def _open(file: Path, mode: str, background: int) -> Image.Image:
-    """Decode one file, rotated as its EXIF data asks, as "L" or "RGB".
+def _open(file: Path, mode: str, rule: ImageRule) -> Image.Image:
+    """Decode one file as "L" or "RGB" of 8 bits: the upper ones, or those of the rule's levels."""
+    values, bits = _values(file, mode, rule.background)
+    if rule.levels is not None:
+        low, high = rule.levels
+        values = np.rint(((values / (2**bits - 1) - low) / (high - low)).clip(0, 1) * 255)
+    else:
+        values = values >> (bits - 8)
+    return Image.fromarray(values.astype(np.uint8)).convert(mode)
 
-    Grey of 12 or 16 bits keeps its upper 8 (Pillow's own conversion would clip it). 32-bit integers
-    and floating point are refused, since their range is unknown. Palettes are looked up.
-    Transparent pixels show the background.
+
+def _range(file: Path, background: int) -> tuple[float, float]:
+    """Return the smallest and the largest value of a file, as fractions of the largest possible."""
+    values, bits = _values(file, "RGB", background)
+    return float(values.min()) / (2**bits - 1), float(values.max()) / (2**bits - 1)
+
+
+def _values(file: Path, mode: str, background: int) -> tuple[NDArray[Any], int]:
+    """Decode one file, rotated as its EXIF data asks; return its values and their bits.
+
+    Grey of 12 or 16 bits is returned as it is (Pillow's own conversion would clip it), all else as
+    8 bits of ``mode``. 32-bit integers and floating point are refused, since their range is
+    unknown. Palettes are looked up. Transparent pixels show the background.
     """
     try:
         with Image.open(file) as source:
@@ -207,15 +247,14 @@ def _open(file: Path, mode: str, background: int) -> Image.Image:
             if image.mode.startswith("I;16") or (image.mode == "I" and source.format in GREY_16):
                 # A TIFF file says whether it has 12 or 16 bits; other files have 16.
                 bits = int(getattr(source, "tag_v2", {}).get(BITS, (16,))[0])
-                levels = np.asarray(image).clip(0, 65535) >> (bits - 8)
-                image = Image.fromarray(levels.astype(np.uint8))
-            elif image.mode in ("I", "F"):
+                return np.asarray(image).clip(0, 65535), bits
+            if image.mode in ("I", "F"):
                 kind = "floating point" if image.mode == "F" else "32-bit integers"
                 raise ValueError(f"its pixels are {kind}, of unknown range")
-            elif image.has_transparency_data:
+            if image.has_transparency_data:
                 canvas = Image.new("RGBA", image.size, (*[background] * 3, 255))
                 image = Image.alpha_composite(canvas, image.convert("RGBA"))
-            return image.convert(mode)
+            return np.asarray(image.convert(mode)), 8
     except _IMAGE_ERRORS as error:
         raise _unreadable(file, error) from error
 

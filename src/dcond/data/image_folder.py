@@ -38,6 +38,8 @@ class ImageFolder(Dataset):
         resize: "crop", "squash" or "pad": see :class:`~dcond.data.decoding.ImageRule`.
         channels: 1, 3 or "auto".
         background: grey level behind transparent pixels, 0 (black) to 255 (white).
+        rescale: map the smallest and the largest pixel of the training images to 0 and 255, for
+            files that use a part of their range (12 bits in 16-bit PNG).
         test_fraction: share of the class folders that becomes the test split.
         split_seed: seed of that split.
         data_dir: :meth:`prepare` writes here; mean and std of folders on disk are cached here.
@@ -49,6 +51,7 @@ class ImageFolder(Dataset):
     resize: Resize = "crop"
     channels: Channels = "auto"
     background: Level = 255
+    rescale: bool = False
     test_fraction: Annotated[float, Gt(0), Lt(1)] = 0.2
     split_seed: NonNegativeInt = 0
     data_dir: str = "data"
@@ -62,6 +65,8 @@ class ImageFolder(Dataset):
             channels=self.channels,
             background=self.background,
         )
+        if self.rescale:
+            rule = rule.rescaled(listing.train_files)
         return rule.decode(listing)
 
     def statistics(self, train: Split, data: Prepared) -> Statistics:

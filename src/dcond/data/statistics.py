@@ -19,6 +19,7 @@ CHUNK = 4096  # images counted together
 CHUNK_BYTES = 2**25  # at most, for large images
 SAMPLE = 10_000  # training images that stats=sample reads
 STD_FLOOR = 1 / 255  # one level, the smallest difference: a constant channel is not divided by 0
+NARROW = 64  # levels
 DARK = 16 / 255  # three standard deviations above the mean
 
 _IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -36,7 +37,7 @@ LEGACY: dict[str, Statistics] = {
 }
 
 
-def statistics(split: Split, stats: str, name: str) -> Statistics:
+def statistics(split: Split, stats: str, name: str, hint: str = "") -> Statistics:
     """Return mean and std per channel of a training split.
 
     Args:
@@ -44,6 +45,7 @@ def statistics(split: Split, stats: str, name: str) -> Statistics:
         stats: "pixel" measures all of them; "sample" at most 10,000, the same in every run;
             "legacy" takes published constants.
         name: of the data set.
+        hint: what to do about images that use a small part of the range.
 
     Raises:
         DataError: ``legacy`` constants have another number of channels than the images.
@@ -61,8 +63,17 @@ def statistics(split: Split, stats: str, name: str) -> Statistics:
         rows = torch.randperm(len(split), generator=generator(0, "statistics"))[:SAMPLE]
         split = split.part(rows.sort().values)
     size = max(1, min(CHUNK, CHUNK_BYTES // math.prod(split.images.shape[1:])))
-    mean, std = measured((images.cpu() for images, _ in split.batches(size)), channels)
-    if max(mean) + 3 * max(std) < DARK:
+    counts = level_counts((images.cpu() for images, _ in split.batches(size)), channels)
+    mean, std = moments(counts)
+    used = counts.sum(0).nonzero().flatten().tolist()
+    low, high = used[0], used[-1]
+    dark = max(mean) + 3 * max(std) < DARK
+    if 0 < high - low < NARROW and (hint or not dark):
+        log.warning(
+            f"{name}: training images use the levels {low} to {high} of 0 to 255, a small part of "
+            f"the range{hint}"
+        )
+    elif dark:
         log.warning(
             f"{name}: training images are nearly black (mean {max(mean):.4f}, std {max(std):.4f} "
             "of [0, 1]); if their pixels were 0 and 1, multiply them by 255, or save them as floats"
@@ -73,17 +84,25 @@ def statistics(split: Split, stats: str, name: str) -> Statistics:
 def measured(parts: Iterable[Tensor], channels: int) -> Statistics:
     """Return mean and population std over all pixels of each channel.
 
-    Computed from counts of the 256 levels: exact for any number of images, in little memory.
-
     Args:
         parts: uint8 (n, c, h, w) each, on the CPU.
         channels: c.
     """
-    level = torch.arange(256, dtype=torch.float64) / 255
+    return moments(level_counts(parts, channels))
+
+
+def level_counts(parts: Iterable[Tensor], channels: int) -> Tensor:
+    """Return how many pixels of each channel have each level, int64 (c, 256)."""
     counts = torch.zeros(channels, 256, dtype=torch.int64)
     for part in parts:
         for channel in range(channels):
             counts[channel] += torch.bincount(part[:, channel].reshape(-1), minlength=256)
+    return counts
+
+
+def moments(counts: Tensor) -> Statistics:
+    """Return mean and population std of each channel: exact for any number of images."""
+    level = torch.arange(256, dtype=torch.float64) / 255
     means, stds = [], []
     for count in counts:
         share = count.double() / count.sum()

@@ -1,5 +1,7 @@
 """Random baselines: random real images that use the same storage as a synthetic set."""
 
+import torch
+
 from dcond.init import FromReal, Random
 from dcond.rng import Streams, derive
 from dcond.types import RealData, SyntheticSet
@@ -14,11 +16,17 @@ def random_subset(
 
     Args:
         real: source of the images.
-        synthetic: set whose ipc and normalisation are used.
+        synthetic: set whose images per class and normalisation are used.
         seed: seed of the run.
         repeat: index of the draw.
         factor: 1 stores ipc images per class; f stores ipc·f² shrunken ones ("random_decoded").
     """
     rng = Streams(derive(seed, f"baseline/{factor}/{repeat}"))
-    images = FromReal(rule=Random())(real, synthetic.ipc, factor, rng)
-    return SyntheticSet.from_images(images, synthetic, ipc=synthetic.ipc, factor=factor)
+    counts, ipc, labels = synthetic.counts, synthetic.ipc, None
+    most = int(counts.max())
+    images = FromReal(rule=Random())(real, most, factor, rng)
+    if int(counts.min()) < most:
+        taken = torch.arange(most).expand(len(counts), -1) < counts[:, None]
+        images = images[taken.flatten().to(images.device)]
+        labels = torch.arange(len(counts)).repeat_interleave(counts).to(images.device)
+    return SyntheticSet.from_images(images, synthetic, ipc=ipc, factor=factor, labels=labels)

@@ -29,6 +29,8 @@ def class_order(path: Path, names: tuple[str, ...], real: RealData) -> Tensor:
     if names == own:  # also if two classes have one name
         return torch.arange(len(own))
     matched = _by_name(names, own)
+    if len(names) != len(own) and len(matched) == min(len(names), len(own)):
+        raise DataError(f"{path}: {_other_number(names, real, matched)}")
     if len(matched) == len(names) == len(own):
         return torch.tensor([matched[row] for row in range(len(names))])
     numbers = [int(end[1]) if (end := re.search(r"(\d+)$", name)) else -1 for name in names]
@@ -46,21 +48,38 @@ def class_order(path: Path, names: tuple[str, ...], real: RealData) -> Tensor:
 def in_class_order(path: Path, synthetic: SyntheticSet, real: RealData) -> SyntheticSet:
     """Return a set with classes, rows and labels in the data set's order.
 
-    A set with equal names, or with another number of classes, is returned as it is: the latter is
-    refused by :func:`dcond.evaluation.protocol.check_fits`.
+    A set with equal names is returned as it is.
 
     Raises:
         DataError: as :func:`class_order`.
     """
     names, own = synthetic.class_names, real.class_names
-    if names == own or len(names) != len(own):
+    if names == own:
         return synthetic
     place = class_order(path, names, real)
-    source = torch.argsort(place)
-    rows = torch.arange(len(synthetic.images)).view(-1, synthetic.ipc)[source].flatten()
-    labels = synthetic.labels[rows]
-    labels = place[labels] if labels.ndim == 1 else labels[:, source]
+    source, labels = torch.argsort(place), synthetic.labels
+    if labels.ndim == 1:
+        labels, rows = torch.sort(place[labels], stable=True)
+    else:
+        rows = torch.arange(len(labels)).view(-1, synthetic.ipc)[source].flatten()
+        labels = labels[rows][:, source]
     return replace(synthetic, images=synthetic.images[rows], labels=labels, class_names=own)
+
+
+def _other_number(names: tuple[str, ...], real: RealData, matched: dict[int, int]) -> str:
+    """Say what to do about a set with some of the classes of a data set, or with more."""
+    own = real.class_names
+    if len(matched) == len(names):
+        chosen = ",".join(own[matched[row]] for row in range(len(names)))
+        return (
+            f"it has {len(names)} of the {len(own)} classes of {real.name!r}; add "
+            f"dataset.classes=[{chosen}] to evaluate it on these."
+        )
+    others = [name for row, name in enumerate(names) if row not in matched]
+    return (
+        f"{len(others)} of its {len(names)} classes ({_examples(others, ())}) are not in "
+        f"{real.name!r}; choose a data set with all of them (dataset=NAME)."
+    )
 
 
 def _by_name(names: Sequence[str], own: Sequence[str]) -> dict[int, int]:

@@ -113,7 +113,7 @@ def convert(raw: RawSet, options: ReadOptions, real: RealData) -> tuple[Syntheti
         images=pixels.images[order.to(pixels.images.device)].cpu(),
         labels=labels[order],
         class_names=real.class_names,
-        ipc=len(labels) // len(real.class_names),
+        ipc=max(1, len(labels) // len(real.class_names)),
         mean=pixels.mean,
         std=pixels.std,
         factor=factor,
@@ -163,10 +163,19 @@ def _labels(raw: RawSet, options: ReadOptions, real: RealData) -> tuple[Tensor, 
     if place is not None:
         labels = place[labels]
     counts = torch.bincount(labels, minlength=k)
-    if len(counts.unique()) > 1:
+    if int(counts.min()) == 0:
+        empty = [real.class_names[c] for c in torch.nonzero(counts == 0).flatten().tolist()]
         raise DataError(
-            f"{raw.path} holds {int(counts.min())} to {int(counts.max())} images per class of "
-            f"{real.name!r}; every class must have the same number."
+            f"{raw.path} has no image of {len(empty)} of the {k} classes of {real.name!r} "
+            f"({', '.join(empty[:3])}{', ...' * (len(empty) > 3)}); add some, or choose the others "
+            "by dataset.classes."
+        )
+    if len(counts.unique()) > 1:
+        log.info(
+            "%s: %d to %d images per class; the random images are as many of each",
+            raw.path,
+            int(counts.min()),
+            int(counts.max()),
         )
     return labels, torch.argsort(labels, stable=True)
 

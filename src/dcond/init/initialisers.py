@@ -1,12 +1,14 @@
 """Initialisers: each returns the first stored images, class-major, in pixel space."""
 
 import logging
+from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from dcond.errors import DataError
+from dcond import artefact
+from dcond.errors import ArtefactError, DataError
 from dcond.init.rules import Rule
 from dcond.multi_formation import encode
 from dcond.rng import Streams
@@ -86,6 +88,58 @@ class FromReal:
         for own, selected in zip(images, rows, strict=True):
             own.copy_(encode(real.pixels(selected), factor, shrink=self.shrink))
         return images.flatten(0, 1)
+
+
+@settings
+class FromFile:
+    """The images of a saved set, with its classes brought into the data set's order.
+
+    Args:
+        path: an artefact of dcond, or the run folder that holds one.
+    """
+
+    path: str
+
+    def __call__(self, real: RealData, ipc: int, factor: int, rng: Streams) -> Tensor:
+        """Return the saved images, see :class:`Initialiser`.
+
+        Raises:
+            ArtefactError: the file cannot be read, or is not an artefact of dcond.
+            DataError: the set has other classes, or another size, ipc or factor.
+        """
+        path = Path(self.path).expanduser()
+        try:
+            saved = artefact.load(path)
+        except ArtefactError as error:
+            raise ArtefactError(
+                f"init.path: {error} A file of other code is converted by "
+                "'dcond export FILE --to dcond dataset=NAME'."
+            ) from error
+        names, own = saved.class_names, real.class_names
+        if names != own and not (len(set(own)) == len(own) and sorted(names) == sorted(own)):
+            raise DataError(
+                f"init.path={self.path}: its {len(names)} classes ({', '.join(names[:3])}, ...) are "
+                f"not the {len(own)} of {real.name!r} ({', '.join(own[:3])}, ...); choose a set "
+                "of the same classes."
+            )
+        for what, value, needed in (
+            ("images (c, h, w)", tuple(saved.images.shape[1:]), tuple(real.train.images.shape[1:])),
+            ("ipc", saved.ipc, ipc),
+            ("factor", saved.factor, factor),
+        ):
+            if value != needed:
+                raise DataError(
+                    f"init.path={self.path} has {what} {value}, this run needs "
+                    f"{needed}; choose another set, or change the run's settings."
+                )
+        expected = torch.arange(len(own)).repeat_interleave(ipc)
+        if not torch.equal(saved.labels, expected):
+            raise DataError(
+                f"init.path={self.path} has other labels than each class ipc times (soft ones, say); "
+                "choose another set."
+            )
+        order = range(len(own)) if names == own else map(names.index, own)
+        return saved.by_class[list(order)].flatten(0, 1).to(real.device)
 
 
 def check_ipc(real: RealData, ipc: int) -> None:

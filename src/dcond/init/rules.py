@@ -1,5 +1,6 @@
 """Rules that select real images of every class: at random, by herding, k-center or k-means."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Literal, Protocol
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dcond.device import to_device
+from dcond.log import counted
 from dcond.matching.batches import ClassFeatures, class_features
 from dcond.matching.kmeans import k_means, padded_by_class
 from dcond.models import Recipe
@@ -14,6 +16,8 @@ from dcond.rng import Streams, seeded_layers
 from dcond.settings import NonNegativeInt, PositiveInt, settings
 from dcond.training.steps import training_step
 from dcond.types import RealData, draw_rows
+
+MAX_EPOCHS = 100  # of the embedding's training, on a small data set
 
 
 class Rule(Protocol):
@@ -47,9 +51,9 @@ class Embedding:
 
     Args:
         network: the recipe of the network.
-        train_steps: SGD steps on the real training images before embedding; 0 embeds with random
-            weights.
-        batch: images per training step; embedding takes four times as many at once.
+        train_steps: SGD steps on the real training images before embedding, on a small data set
+            as many as ``MAX_EPOCHS`` passes take; 0 embeds with random weights.
+        batch: images per training step, at most all; embedding takes four times as many at once.
     """
 
     network: Recipe
@@ -58,13 +62,16 @@ class Embedding:
 
     def __call__(self, real: RealData, rng: Streams) -> Iterator[ClassFeatures]:
         """Yield float32 features of all training images on the device, some classes at a time."""
+        count = len(real.train)
+        batch = min(self.batch, count)
+        steps = min(self.train_steps, math.ceil(MAX_EPOCHS * count / batch))
         network = self.network.build(real.spec, rng.networks, real.device)
         optimiser = torch.optim.SGD(
             network.parameters(), lr=self.network.lr, momentum=0.9, weight_decay=5e-4
         )
         with seeded_layers(rng.seed, "embedding", real.device):
-            for _ in range(self.train_steps):
-                rows = torch.randint(len(real.train), (self.batch,), generator=rng.real)
+            for _ in counted(steps, "training the embedding"):
+                rows = torch.randint(count, (batch,), generator=rng.real)
                 labels = real.train.labels[to_device(rows, real.device)]
                 images = real.normalised(rows)
                 training_step(network, optimiser, images, labels, rng=rng.augmentation)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shlex
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -26,6 +27,7 @@ from dcond.init.initialisers import Initialiser
 from dcond.methods.base import Method
 from dcond.paths import relative_to_cwd
 from dcond.rng import Streams
+from dcond.run import card
 from dcond.run.checkpoint import Checkpoint
 from dcond.run.evaluation import EvaluationPlan, Evaluator
 from dcond.run.loop import LoopSettings, Run
@@ -150,9 +152,20 @@ class Condensation:
             self.result.cost.peak_memory_bytes = peak_memory_bytes(self._device)
             recorder.outcome(_tensorboard_results(self.result), self.steps_done, done=done)
             recorder.close()
-        if parts and self.folder is not None:
-            parts = [*parts, f"-> {relative_to_cwd(self.folder)}"]
+        if self.folder is not None:
+            if self.ranks.first:
+                card.write(self.folder, self.result, synthetic)
+            parts = self._with_folder(parts, self.folder)
         return Condensed(parts=parts, synthetic=synthetic, result=self.result, folder=self.folder)
+
+    def _with_folder(self, parts: Sequence[Any], folder: Path) -> Sequence[Any]:
+        """Add the folder and the TensorBoard command to the tables; log the command without."""
+        shown = relative_to_cwd(folder)
+        recorded = self.tensorboard and any(folder.glob("events.out.tfevents.*"))
+        command = f"tensorboard --logdir {shlex.quote(str(shown))}"
+        if recorded and not parts and self.ranks.first:
+            log.info("%s", command)
+        return [*parts, f"-> {shown}", *([command] if recorded else [])] if parts else parts
 
     @property
     def steps_done(self) -> int:
@@ -171,7 +184,7 @@ class Condensation:
         else:
             with self.ranks.first_before_others():
                 real = self.data.load(self._device)
-        self.result.dataset = self.result.dataset or real.name
+        self.result.dataset = real.name  # with its classes if these are not all
         self._test_images = fingerprint_of_test(real)
         if self.test_on == HELD_OUT:
             real = tuning_data(real)
@@ -189,10 +202,10 @@ class Condensation:
             real,
             ipc=self.ipc,
             factor=self.method.factor,
-            metadata=self._metadata(),
+            metadata=self._metadata(real.class_names),
         )
 
-    def _metadata(self) -> dict[str, str]:
+    def _metadata(self, classes: tuple[str, ...]) -> dict[str, str]:
         """Return what the artefact records: names, seed, settings, protocol, test images."""
         result = self.result
         metadata = {
@@ -207,6 +220,8 @@ class Condensation:
         choice = (result.choices or {}).get("dataset")
         if choice is not None and choice != result.dataset:  # which option loads the data
             metadata["dataset_choice"] = choice
+        if isinstance(self.data, Dataset) and self.data.classes is not None:
+            metadata |= {"dataset": self.data.name, "dataset_classes": json.dumps(classes)}
         return metadata
 
     def _describe(self, synthetic: SyntheticSet) -> None:

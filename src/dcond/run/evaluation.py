@@ -204,7 +204,7 @@ class Evaluator:
 
     def _draws(self, synthetic: SyntheticSet) -> dict[str, Sets]:
         """Return the random baselines; every network of a repeat trains on the same draw."""
-        if not self.plan.baselines or not _has_ipc(self.real, synthetic.ipc):
+        if not self.plan.baselines or not _has_ipc(self.real, int(synthetic.counts.max())):
             return {}
         factors = {"random": 1} | (
             {"random_decoded": synthetic.factor} if synthetic.factor > 1 else {}

@@ -26,6 +26,8 @@ from dcond.types import RealData, SyntheticSet
 
 log = logging.getLogger(__name__)
 
+CLIPPED = 0.95  # share of clipped pixels from which a class is reported
+
 
 @settings
 class LoopSettings:
@@ -85,6 +87,7 @@ class Run:
     ranks: Ranks = field(default_factory=current)
     resumable: bool = False
     _saved_at: float = 0.0
+    _clipped_at_first: Tensor | None = None  # None: no warning is left to give
     # Seconds of steps that the device may not have computed yet.
     _pending: list[float] = field(default_factory=list)
     # Metrics that have not been checked for non-finite values.
@@ -110,6 +113,7 @@ class Run:
         elif self.steps > 0:
             self._save(state)  # from here on the run can always be resumed
         self._picture()
+        self._clipped_at_first = self._clipped()
         if not self.finished:
             display = progress_display(
                 "condense",
@@ -164,6 +168,7 @@ class Run:
             values = {f"condense/{name}": float(value) for name, value in metrics.items()}
             self.recorder.scalars({**values, "condense/wall_s": self.wall_s}, self.step)
             show(self.step, f"loss {values['condense/loss']:.4g}")
+            self._warn_of_clipping()
         if self.evaluate and not last and self._every(self.loop.evaluate_every):
             self.evaluate(self.synthetic, self.step)
         if save_due:  # after the evaluation of this step, so that a resumed run does not repeat it
@@ -196,9 +201,35 @@ class Run:
     def _diverged(self, what: str, step: int, metrics: dict[str, Tensor]) -> DivergedError:
         loss = float(metrics["loss"]) if metrics else None
         rate = getattr(self.method, "lr", None)
+        largest = self.synthetic.by_class.detach().flatten(1).abs().amax(1)
+        worst = self.synthetic.class_names[int(largest.argmax())]
         return DivergedError(
-            f"{what} not finite at step {step} (loss {loss}, lr {rate}). "
-            "The last good checkpoint stays; try a smaller method.lr."
+            f"{what} not finite at step {step} (loss {loss}, lr {rate}; class {worst!r} has the "
+            f"largest pixel, {float(largest.max()):.3g}). The last good checkpoint stays; try a smaller method.lr."
+        )
+
+    def _clipped(self) -> Tensor:
+        """Return the share of pixels at 0 or 1, or beyond, of each class (k,)."""
+        images = self.synthetic.by_class.detach().flatten(1)
+        return ((images <= 0) | (images >= 1)).float().mean(1)
+
+    def _warn_of_clipping(self) -> None:
+        """Warn once if the steps drive nearly all pixels to 0 and 1; the losses stay finite then."""
+        if self._clipped_at_first is None:
+            return
+        share, first = self._clipped(), self._clipped_at_first
+        worst = int((share - first).argmax())
+        if float(share[worst]) < CLIPPED or float((share - first)[worst]) < CLIPPED / 3:
+            return
+        self._clipped_at_first = None
+        log.warning(
+            "step %d: %.0f %% of the pixels of class %r are at 0 or 1, at first %.0f %%; "
+            "method.lr=%s is probably too large",
+            self.step,
+            100 * float(share[worst]),
+            self.synthetic.class_names[worst],
+            100 * float(first[worst]),
+            getattr(self.method, "lr", None),
         )
 
     def _save(self, state: State) -> None:

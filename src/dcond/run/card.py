@@ -1,0 +1,156 @@
+"""``README.md`` of a run folder: what the set is, and how to use and to reproduce it."""
+
+import json
+import logging
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+from dcond.paths import write_text
+from dcond.run.result import ACCURACY, HELD_OUT, TEST, RunResult, flat_settings
+from dcond.run.tables import BASELINE_TITLES, percent
+from dcond.types import SyntheticSet
+
+log = logging.getLogger(__name__)
+
+NAME = "README.md"
+MARK = "<!-- Written by dcond; a later run replaces this file. -->\n"
+_PLACE = re.compile(r"(path|weights|checkpoint|data_dir|url)$")  # of one machine, not of the set
+
+USE = """
+## Use
+
+With dcond, decoded and normalised as networks take them:
+
+```python
+import dcond
+
+images, labels = dcond.load("synthetic.safetensors").dataset().tensors
+```
+
+Without it:
+
+```python
+import json
+
+import torch{imports}
+from safetensors import safe_open
+
+with safe_open("synthetic.safetensors", framework="pt") as file:
+    metadata = file.metadata()
+    images, labels = file.get_tensor("images"), file.get_tensor("labels")  # (n, c, h, w), (n,)
+{decode}mean, std = (torch.tensor(json.loads(metadata[key])).view(-1, 1, 1) for key in ("mean", "std"))
+images = (images - mean) / std  # test images likewise, from pixels in [0, 1]
+class_names = json.loads(metadata["class_names"])
+```
+"""
+DECODE = """\
+# Each image holds {squared} smaller ones.
+f, (n, c, h, w) = {factor}, images.shape
+ch, cw = -(-h // f), -(-w // f)
+cells = functional.pad(images, (0, cw * f - w, 0, ch * f - h), value=0.5)
+cells = cells.view(n, c, f, ch, f, cw).permute(2, 4, 0, 1, 3, 5).reshape(f * f * n, c, ch, cw)
+images, labels = functional.interpolate(cells, (h, w), mode="bilinear"), labels.repeat(f * f)
+"""
+
+
+def write(folder: Path, result: RunResult, synthetic: SyntheticSet) -> None:
+    """Write the card into a run folder; a README.md that is not dcond's stays.
+
+    It holds no path, so that it can be shared as it is.
+    """
+    path = folder / NAME
+    if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(MARK):
+        log.warning("%s exists and is not overwritten: this run has no card", path)
+        return
+    write_text(path, MARK + card(result, synthetic))
+
+
+def card(result: RunResult, synthetic: SyntheticSet) -> str:
+    """Return the card as Markdown."""
+    factor, (n, c, h, w) = synthetic.factor, synthetic.images.shape
+    holding = f", each holding {factor**2} smaller ones" if factor > 1 else ""
+    lines = [
+        f"# {result.dataset}, condensed by {result.method} to {synthetic.ipc} image(s) per class",
+        "",
+        f"- method: {result.method}",
+        f"- data set: {result.dataset}, {len(synthetic.class_names)} classes",
+        f"- images: {n} of {h} x {w} with {c} channel(s){holding}; {synthetic.ipc} per class",
+        f"- seed: {result.seed}; steps: {result.cost.steps or 0}",
+    ]
+    versions = result.versions or {}
+    lines.append(f"- made with: dcond {versions.get('dcond')}, torch {versions.get('torch')}")
+    decode = DECODE.format(factor=factor, squared=factor**2) if factor > 1 else ""
+    imports = "\nfrom torch.nn import functional" if factor > 1 else ""
+    use = USE.format(imports=imports, decode=decode)
+    return "\n".join([*lines, *_accuracies(result)]) + "\n" + use + _reproduction(result)
+
+
+def _accuracies(result: RunResult) -> list[str]:
+    ours = result.evaluation
+    if ours is None:
+        return ["", "Not evaluated: `dcond evaluate .` trains networks on it and tests them."]
+    rows = {"condensed": ours} | {
+        title: baseline
+        for name, title in BASELINE_TITLES.items()
+        if (baseline := getattr(result.baselines, name)) is not None
+    }
+    tested_on = ours.tested_on or TEST
+    repeats = len(next(iter(ours.networks.values())).accuracies)
+    note = ", held-out training images" if tested_on == HELD_OUT else ""
+    return [
+        "",
+        f"{ACCURACY[tested_on].capitalize()} in %, protocol {ours.protocol}{note}; mean"
+        + (f" ± 95 % interval over {repeats} networks" if repeats > 1 else " of one network"),
+        "",
+        f"| network | {' | '.join(rows)} |",
+        f"|---|{'---|' * len(rows)}",
+        *(
+            f"| {name} | {' | '.join(percent(each.networks[name]) for each in rows.values())} |"
+            for name in ours.networks
+        ),
+        f"| average | {' | '.join(f'{100 * each.average:.1f}' for each in rows.values())} |",
+    ]
+
+
+def _reproduction(result: RunResult) -> str:
+    """Return the command and all settings that decide the images; a path stands as ``...``."""
+    config, choices = result.config, result.choices or {}
+    if config is None:  # built in Python from parts
+        return ""
+    text = json.dumps(config)
+    used = {
+        key: value
+        for key, value in config.items()
+        if key in ("method", "dataset", "init", "max_steps", "max_seconds", "test_on")
+        or f"${{{key}}}" in text.replace(json.dumps(config.get("evaluation")), "")
+    }
+    groups = {"learners": "pool@learners"}
+    parts = [
+        *("method", "dataset"),
+        *sorted(used.keys() & choices.keys() - {"method", "dataset"}),
+        *("pool", "evaluation"),
+    ]
+    words = [f"{groups.get(part, part)}={choices[part]}" for part in parts if part in choices]
+    words += [f"ipc={result.ipc}", f"seed={result.seed}"]
+    settings = [
+        f"{key}={_shown(key, value)}"
+        for key, value in flat_settings(used).items()
+        if not key.rpartition(".")[2].startswith("_") and "${" not in str(value)
+    ]
+    return "\n".join(
+        [
+            "\n## Reproduce\n",
+            f"    {shlex.join(['dcond', 'condense', *words])}\n",
+            "with these settings, where they are not the defaults of the installed version:\n",
+            *(f"    {line}" for line in settings),
+            "",
+        ]
+    )
+
+
+def _shown(key: str, value: Any) -> str:
+    if _PLACE.search(key) and value is not None:
+        return "..."
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
