@@ -118,8 +118,8 @@ class FromFile:
         names, own = saved.class_names, real.class_names
         if names != own and not (len(set(own)) == len(own) and sorted(names) == sorted(own)):
             raise DataError(
-                f"init.path={self.path}: its {len(names)} classes ({', '.join(names[:3])}, ...) are "
-                f"not the {len(own)} of {real.name!r} ({', '.join(own[:3])}, ...); choose a set "
+                f"init.path={self.path}: its {len(names)} classes ({', '.join(names[:3])}, ...) "
+                f"are not the {len(own)} of {real.name!r} ({', '.join(own[:3])}, ...); choose a set "
                 "of the same classes."
             )
         for what, value, needed in (
@@ -135,8 +135,8 @@ class FromFile:
         expected = torch.arange(len(own)).repeat_interleave(ipc)
         if not torch.equal(saved.labels, expected):
             raise DataError(
-                f"init.path={self.path} has other labels than each class ipc times (soft ones, say); "
-                "choose another set."
+                f"init.path={self.path} has other labels than each class ipc times (soft ones, "
+                "say); choose another set."
             )
         order = range(len(own)) if names == own else map(names.index, own)
         return saved.by_class[list(order)].flatten(0, 1).to(real.device)

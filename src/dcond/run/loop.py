@@ -205,7 +205,8 @@ class Run:
         worst = self.synthetic.class_names[int(largest.argmax())]
         return DivergedError(
             f"{what} not finite at step {step} (loss {loss}, lr {rate}; class {worst!r} has the "
-            f"largest pixel, {float(largest.max()):.3g}). The last good checkpoint stays; try a smaller method.lr."
+            f"largest pixel, {float(largest.max()):.3g}). The last good checkpoint stays; try a "
+            "smaller method.lr."
         )
 
     def _clipped(self) -> Tensor:
@@ -214,7 +215,7 @@ class Run:
         return ((images <= 0) | (images >= 1)).float().mean(1)
 
     def _warn_of_clipping(self) -> None:
-        """Warn once if the steps drive nearly all pixels to 0 and 1; the losses stay finite then."""
+        """Warn once if the steps drive nearly all pixels to 0 and 1; losses stay finite then."""
         if self._clipped_at_first is None:
             return
         share, first = self._clipped(), self._clipped_at_first
