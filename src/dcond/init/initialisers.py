@@ -119,8 +119,8 @@ class FromFile:
         if names != own and not (len(set(own)) == len(own) and sorted(names) == sorted(own)):
             raise DataError(
                 f"init.path={self.path}: its {len(names)} classes ({', '.join(names[:3])}, ...) "
-                f"are not the {len(own)} of {real.name!r} ({', '.join(own[:3])}, ...); choose a set "
-                "of the same classes."
+                f"are not the {len(own)} of {real.name!r} ({', '.join(own[:3])}, ...); choose a "
+                "set of the same classes."
             )
         for what, value, needed in (
             ("images (c, h, w)", tuple(saved.images.shape[1:]), tuple(real.train.images.shape[1:])),

@@ -41,7 +41,8 @@ with safe_open("synthetic.safetensors", framework="pt") as file:
     metadata = file.metadata()
     images, labels = file.get_tensor("images"), file.get_tensor("labels")  # (n, c, h, w), (n,)
 {decode}mean, std = (torch.tensor(json.loads(metadata[name])) for name in ("mean", "std"))
-images = (images - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)  # test images likewise, from pixels in [0, 1]
+# Normalise test images in the same way, from pixels in [0, 1].
+images = (images - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
 class_names = json.loads(metadata["class_names"])
 ```
 """
