@@ -178,7 +178,7 @@ DEGM = {  # rows of the ablation: levels, distance, inner
 
 def commands_of_rows() -> dict[str, list[str]]:
     """Return the overrides of each row of the table in docs/experiments.md, lists included."""
-    page = (CONF.parent / "docs" / "experiments.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "experiments.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| (.+) \| `dcond condense (?:-m )?(.+)` \|$", page, re.MULTILINE)
     return {row: overrides.split() for row, overrides in rows}
 
