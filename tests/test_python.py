@@ -48,9 +48,8 @@ def test_the_set_and_its_accuracies_are_those_of_the_command(folder):
     ours = json.loads(json.dumps(run.result.as_dict()))
     for key in ("status", "config_sha256", "config", "choices", "dataset", "images_stored"):
         assert ours[key] == result[key], key
-    for ours_, theirs in ((ours["evaluation"], result["evaluation"]),):
-        networks = zip(ours_["networks"].values(), theirs["networks"].values(), strict=True)
-        assert all(a["accuracies"] == b["accuracies"] for a, b in networks)
+    for name, network in result["evaluation"]["networks"].items():
+        assert ours["evaluation"]["networks"][name]["accuracies"] == network["accuracies"]
 
 
 def test_without_a_folder_nothing_is_written(folder):

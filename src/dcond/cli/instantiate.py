@@ -21,7 +21,6 @@ from dcond.run.evaluation import EvaluationPlan
 from dcond.run.result import HELD_OUT, TEST, RunResult
 from dcond.run.signals import Stop
 from dcond.settings import NonNegativeInt, PositiveFloat, PositiveInt, check_value
-from dcond.types import SyntheticSet
 
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -93,7 +92,6 @@ def build_plan(
     choices: Mapping[str, str],
     *,
     tested_on: str = TEST,
-    against: SyntheticSet | None = None,
     sanity_checks: bool = False,
 ) -> EvaluationPlan:
     """Build the networks and the protocol of an evaluation, and what else it trains.
@@ -111,7 +109,6 @@ def build_plan(
         cache=cache_folder(cfg),
         baselines=get(cfg, "baselines", bool),
         extra=frozenset(extra),
-        against=against,
         sanity_checks=sanity_checks,
         tested_on=tested_on,
     )
