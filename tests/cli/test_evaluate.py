@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import dcond
-from dcond.cli.evaluate import expand_path_arguments
+from dcond.cli.overrides import expand_path_arguments
 
 
 def test_a_file_from_elsewhere_and_its_options_as_typed(quick, digits, evaluate, folder):

@@ -18,7 +18,8 @@ def called():
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
             cfg = compose("condense", [*words], return_hydra_config=True)
             HydraConfig.instance().set_config(cfg)
-            label_modified_protocol(cfg, dict(HydraConfig.get().runtime.choices))
+            choices = dict(HydraConfig.get().runtime.choices)
+            label_modified_protocol(cfg, choices, config_name="condense")
             return cfg.evaluation.name
 
     return name

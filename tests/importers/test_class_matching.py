@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from dcond import artefact
+from dcond.class_matching import class_order
 from dcond.errors import DataError
 from dcond.importers import Source
-from dcond.importers.class_matching import class_order
 from dcond.types import SyntheticSet
 
 
@@ -78,8 +78,8 @@ def test_some_of_the_classes_and_more_are_refused_with_the_way_out(toy):
     with pytest.raises(DataError) as error:
         order(["cat", "bee"], own, toy)
     assert str(error.value) == (
-        "x: it has 2 of the 4 classes of 'toy'; add dataset.classes=[cat,Bee] to evaluate it on "
-        "these."
+        "x: it has 2 of the 4 classes of 'toy'; add dataset.classes=[cat,Bee] to use these "
+        "only."
     )
     with pytest.raises(DataError) as error:
         order(own, ["bee", "ant"], toy)
@@ -154,7 +154,7 @@ def test_an_artefact_of_other_classes_is_refused(made, tmp_path, load):
         load(tmp_path, option="against")
     assert str(error.value) == (
         f"{tmp_path}: its 3 classes (ant, bee, wasp) match the 3 of 'mnist' (left, right, low) "
-        "neither by name nor by numbers from 0; rename them, or evaluate it on the data set it was "
+        "neither by name nor by numbers from 0; rename them, or use the data set that it was "
         "made from (dataset=NAME)."
     )
 

@@ -128,6 +128,25 @@ def test_evaluation_on_the_way_comes_when_asked_and_not_at_the_end(make_run, dri
     assert seen == [4, 8]  # not asked
 
 
+def test_an_evaluation_counts_towards_the_next_checkpoint(make_run, drift, monkeypatch, tmp_path):
+    clock, saved = [0.0], []
+    monkeypatch.setattr("dcond.run.loop.time.perf_counter", lambda: clock[0])
+    save = checkpoint.save
+    monkeypatch.setattr(
+        checkpoint, "save", lambda content, folder: (saved.append(content.step), save(content, folder))
+    )
+
+    def evaluate(synthetic, step):
+        clock[0] += 100
+
+    make_run(
+        drift(steps=12),
+        loop=LoopSettings(evaluate_every=4, checkpoint_every_s=60),
+        evaluate=evaluate,
+    ).condense()
+    assert saved == [0, 4, 8, 12]
+
+
 def test_an_evaluation_that_is_cut_is_taken_again(make_run, tmp_path, drift):
     """Its step is kept after it: a checkpoint before it would lose its record for ever."""
     seen = []

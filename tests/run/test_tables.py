@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from dcond.evaluation import EvalResult, NetworkResult
-from dcond.run.tables import cross_architecture, percent
+from dcond.run.tables import cross_architecture
 
 
 def network(*accuracies) -> NetworkResult:
@@ -83,7 +83,7 @@ def test_one_repeat_has_no_interval():
     ],
 )
 def test_per_cent(accuracies, words):
-    assert percent(network(*accuracies)) == words
+    assert network(*accuracies).percent() == words
 
 
 def test_names_are_shown_as_they_are():

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shlex
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -152,20 +151,9 @@ class Condensation:
             self.result.cost.peak_memory_bytes = peak_memory_bytes(self._device)
             recorder.outcome(_tensorboard_results(self.result), self.steps_done, done=done)
             recorder.close()
-        if self.folder is not None:
-            if self.ranks.first:
-                card.write(self.folder, self.result, synthetic)
-            parts = self._with_folder(parts, self.folder)
+        if self.folder is not None and self.ranks.first:
+            card.write(self.folder, self.result, synthetic)
         return Condensed(parts=parts, synthetic=synthetic, result=self.result, folder=self.folder)
-
-    def _with_folder(self, parts: Sequence[Any], folder: Path) -> Sequence[Any]:
-        """Add the folder and the TensorBoard command to the tables; log the command without."""
-        shown = relative_to_cwd(folder)
-        recorded = self.tensorboard and any(folder.glob("events.out.tfevents.*"))
-        command = f"tensorboard --logdir {shlex.quote(str(shown))}"
-        if recorded and not parts and self.ranks.first:
-            log.info("%s", command)
-        return [*parts, f"-> {shown}", *([command] if recorded else [])] if parts else parts
 
     @property
     def steps_done(self) -> int:

@@ -27,7 +27,6 @@ from dcond.run.tables import (
     Tables,
     comparison_table,
     cross_architecture,
-    percent,
     score_table,
 )
 from dcond.types import RealData, SyntheticSet
@@ -234,7 +233,7 @@ class Evaluator:
             parts.append(score_table(known, results.get("full")))
         if self.plan.against is not None:
             parts.append(_compare(synthetic, self.plan.against, results, result))
-        each = ", ".join(f"{name} {percent(found)}" for name, found in condensed.networks.items())
+        each = ", ".join(f"{name} {found.percent()}" for name, found in condensed.networks.items())
         return [*parts, f"average {accuracy} {100 * condensed.average:.1f} % ({each})"]
 
 
