@@ -22,7 +22,7 @@ LEVELS = [
     {"cache", "distributed", "multi_formation", "settings"},
     {"device"},
     {"types"},
-    {"artefact", "augment", "data", "models"},
+    {"artefact", "augment", "data", "merging", "models"},
     {"matching"},
     {"training"},
     {"importers", "init"},
