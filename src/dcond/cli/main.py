@@ -19,6 +19,7 @@ COMMANDS = {
     "data": "prepare or describe a data set",
     "report": "tables, figures and an HTML page from the results of many runs",
     "list": "list methods, data sets, networks, pools, experiments",
+    "merge": "join sets of different classes into one",
     "export": "write a synthetic set as PNG files, npz or a plain .pt",
 }
 HYDRA_COMMANDS = ("condense", "evaluate")
