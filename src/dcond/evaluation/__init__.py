@@ -8,16 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dcond.evaluation.baselines import random_subset as random_subset
+    from dcond.evaluation.linear_probe import LinearProbe as LinearProbe
     from dcond.evaluation.protocol import EvaluationProtocol as EvaluationProtocol
     from dcond.evaluation.results import EvalResult as EvalResult
     from dcond.evaluation.results import NetworkResult as NetworkResult
     from dcond.evaluation.teacher import Teacher as Teacher
 
-__all__ = ["EvalResult", "EvaluationProtocol", "NetworkResult", "Teacher", "random_subset"]
+__all__ = [
+    "EvalResult",
+    "EvaluationProtocol",
+    "LinearProbe",
+    "NetworkResult",
+    "Teacher",
+    "random_subset",
+]
 
 _MODULES = {
     "EvalResult": "results",
     "EvaluationProtocol": "protocol",
+    "LinearProbe": "linear_probe",
     "NetworkResult": "results",
     "Teacher": "teacher",
     "random_subset": "baselines",

@@ -24,7 +24,7 @@ from dcond.models import Pool
 from dcond.types import RealData, Split, SyntheticSet
 
 if TYPE_CHECKING:
-    from dcond.evaluation.protocol import EvaluationProtocol
+    from dcond.evaluation.protocol import BaseProtocol
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class HeldOut:
 
 
 def hold_out(
-    protocol: "EvaluationProtocol", real: RealData, *, full_data: bool = False
+    protocol: "BaseProtocol", real: RealData, *, full_data: bool = False
 ) -> HeldOut | None:
     """Return the held-out data of a protocol that searches its learning rates, else None.
 
@@ -115,7 +115,7 @@ def hold_out(
         full_data: whether the networks are trained on the real set itself; during the search it
             then excludes the held-out images.
     """
-    if protocol.lr != "search":
+    if not protocol.searches:
         return None
     split, rest = held_out_rows(real)
     return HeldOut(split, (lambda repeat: full_training_set(real, rest)) if full_data else None)
@@ -148,7 +148,7 @@ def tuning_data(real: RealData) -> RealData:
 
 
 def evaluate_full_data(
-    protocol: "EvaluationProtocol",
+    protocol: "BaseProtocol",
     pool: Pool,
     real: RealData,
     seed: int,
@@ -191,7 +191,7 @@ def evaluate_full_data(
 
 
 def _train(
-    protocol: "EvaluationProtocol",
+    protocol: "BaseProtocol",
     pool: Pool,
     real: RealData,
     seed: int,
@@ -212,8 +212,8 @@ def _parse(text: str) -> NetworkResult:
     best, searched = entry["best"], entry["searched"]
     return NetworkResult(
         accuracies=tuple(map(float, entry["accuracies"])),
-        lr=float(entry["lr"]),
-        epochs=int(entry["epochs"]),
+        lr=None if entry["lr"] is None else float(entry["lr"]),
+        epochs=None if entry["epochs"] is None else int(entry["epochs"]),
         wall_s=float(entry["wall_s"]),
         best=best and tuple(map(float, best)),
         searched=searched and {float(lr): float(value) for lr, value in searched.items()},

@@ -58,9 +58,9 @@ def cross_architecture(
         if repeats > 1
         else "one network each, no interval"
     )
-    caption = (
-        f"{accuracy} %, {counted}, last epoch, protocol {ours.protocol}{_labels(ours.teacher)}"
-    )
+    trained = any(result.epochs is not None for result in ours.networks.values())
+    last = ", last epoch" if trained else ""
+    caption = f"{accuracy} %, {counted}{last}, protocol {ours.protocol}{_labels(ours.teacher)}"
     caption += "; gain over the better of the baselines" if len(baselines) > 1 else ""
     table = Table(
         title=Text(title, "table.title"),  # texts throughout: a user's name is no markup
