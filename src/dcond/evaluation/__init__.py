@@ -9,18 +9,27 @@ from dcond.lazy import lazy_names
 
 if TYPE_CHECKING:
     from dcond.evaluation.baselines import random_subset as random_subset
+    from dcond.evaluation.linear_probe import LinearProbe as LinearProbe
     from dcond.evaluation.protocol import EvaluationProtocol as EvaluationProtocol
     from dcond.evaluation.results import EvalResult as EvalResult
     from dcond.evaluation.results import NetworkResult as NetworkResult
     from dcond.evaluation.teacher import Teacher as Teacher
 
-__all__ = ["EvalResult", "EvaluationProtocol", "NetworkResult", "Teacher", "random_subset"]
+__all__ = [
+    "EvalResult",
+    "EvaluationProtocol",
+    "LinearProbe",
+    "NetworkResult",
+    "Teacher",
+    "random_subset",
+]
 
 __getattr__ = lazy_names(
     __name__,
     {
         "EvalResult": "dcond.evaluation.results",
         "EvaluationProtocol": "dcond.evaluation.protocol",
+        "LinearProbe": "dcond.evaluation.linear_probe",
         "NetworkResult": "dcond.evaluation.results",
         "Teacher": "dcond.evaluation.teacher",
         "random_subset": "dcond.evaluation.baselines",

@@ -11,12 +11,12 @@ from dcond.stats import Sample
 
 @dataclass(frozen=True)
 class NetworkResult(Sample):
-    """Last-epoch test accuracies of one network, one per repeat.
+    """Test accuracies of one network after its last epoch, one per repeat.
 
     Args:
         accuracies: fractions in [0, 1].
-        lr: initial learning rate.
-        epochs: number of training epochs.
+        lr: initial learning rate; None for a linear probe, which has none.
+        epochs: number of training epochs; None for a linear probe.
         wall_s: seconds of training and testing.
         best: largest test accuracy over the tested epochs, per repeat, as some papers report it;
             not used in any mean or score.
@@ -24,8 +24,8 @@ class NetworkResult(Sample):
     """
 
     accuracies: tuple[float, ...]
-    lr: float
-    epochs: int
+    lr: float | None
+    epochs: int | None
     wall_s: float
     best: Annotated[
         tuple[float, ...] | None, Field(validation_alias="best_over_epochs_on_test")

@@ -13,7 +13,7 @@ from rich.console import RenderableType
 from dcond.errors import DataError
 from dcond.evaluation.baselines import random_subset
 from dcond.evaluation.full_data import Sets, check_full_data_fits, evaluate_full_data, hold_out
-from dcond.evaluation.protocol import EvaluationProtocol, check_fits
+from dcond.evaluation.protocol import BaseProtocol, check_fits
 from dcond.evaluation.results import EvalResult, compare
 from dcond.evaluation.sanity_checks import check_input_statistics, check_test_split, near_chance
 from dcond.evaluation.scores import SCORES, scores
@@ -53,7 +53,7 @@ class EvaluationPlan:
         tested_on: "test" or "held_out", see :data:`~dcond.run.result.ACCURACY`.
     """
 
-    protocol: EvaluationProtocol
+    protocol: BaseProtocol
     pool: Pool
     seed: int
     cache: Path
@@ -110,7 +110,7 @@ class Evaluator:
         sets: Sets,
         progress: Callable[[str], None] = lambda note: None,
         *,
-        protocol: EvaluationProtocol | None = None,
+        protocol: BaseProtocol | None = None,
     ) -> EvalResult:
         """Train the pool on ``sets(repeat)`` and test it, by the plan's protocol or another one."""
         return (protocol or self.plan.protocol).evaluate(
@@ -172,7 +172,7 @@ class Evaluator:
         """Return what is to be trained, by name; the set itself is ``condensed``."""
         plan = self.plan
 
-        def training(sets: Sets, protocol: EvaluationProtocol | None = None) -> Training:
+        def training(sets: Sets, protocol: BaseProtocol | None = None) -> Training:
             return lambda progress: self.train(sets, progress, protocol=protocol)
 
         if self.teacher is not None and synthetic.labels.ndim == 2:

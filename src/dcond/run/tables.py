@@ -42,7 +42,9 @@ def accuracy_caption(ours: EvalResult, accuracy: str) -> str:
         if repeats > 1
         else "one network each, no interval"
     )
-    return f"{accuracy} %, {counted}, last epoch, protocol {ours.protocol}{_labels(ours.teacher)}"
+    trained = any(result.epochs is not None for result in ours.networks.values())
+    last = ", last epoch" if trained else ""
+    return f"{accuracy} %, {counted}{last}, protocol {ours.protocol}{_labels(ours.teacher)}"
 
 
 def accuracy_rows(results: Sequence[EvalResult]) -> list[list[str]]:

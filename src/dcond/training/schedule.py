@@ -59,15 +59,7 @@ class Schedule:
 
     def settings(self, *excluded: str) -> str:
         """Return all settings as text, without those named in ``excluded``."""
-        values = {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if field.name not in excluded
-        }
-        augment = values.pop("augment")
-        return repr(
-            values | {"augment": None if augment is None else sorted(vars(augment).items())}
-        )
+        return describe(self, *excluded)
 
     def run(
         self,
@@ -129,3 +121,14 @@ class Schedule:
         return self.make_optimiser(
             [{"params": group["params"], "lr": group["lr"]} for group in optimiser.param_groups]
         )
+
+
+def describe(part: Any, *excluded: str) -> str:
+    """Return the settings of a schedule or protocol as text, except those named ``excluded``."""
+    values = {
+        field.name: getattr(part, field.name)
+        for field in fields(part)
+        if field.name not in excluded
+    }
+    augment = values.pop("augment", None)
+    return repr(values | {"augment": None if augment is None else sorted(vars(augment).items())})
