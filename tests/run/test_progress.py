@@ -8,11 +8,11 @@ from contextlib import suppress
 import pytest
 from rich.console import Console
 
+from dcond.log import format_duration
 from dcond.run import progress
 from dcond.run.progress import (
     LogProgress,
     ProgressBar,
-    format_duration,
     log_if_slow,
     progress_display,
 )

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from dcond.importers.raw_set import RawSet
 from dcond.importers.source import Source, is_artefact
 from dcond.log import print_results
 from dcond.paths import relative_to_cwd
-from dcond.run.condensation import storage_stats
+from dcond.run.condensation import describe_storage
 from dcond.run.context import command_run, cpu_threads
 from dcond.run.evaluation import Evaluated, Evaluator
 from dcond.run.progress import log_if_slow
@@ -169,10 +169,9 @@ def _evaluate(
     fitted = loaded["synthetic"].fitted(real)
     result.method = fitted.metadata.get("method", "unknown")
     result.source, result.ipc = loaded["synthetic"].origin(fitted), fitted.ipc
-    for key, value in storage_stats(fitted).items():
-        setattr(result, key, value)
+    describe_storage(result, fitted)
     if "against" in loaded:
-        plan = plan.with_against(loaded["against"].fitted(real).to(device))
+        plan = replace(plan, against=loaded["against"].fitted(real).to(device))
     title = f"{result.method} on {real.name}, {fitted.ipc} image(s) per class"
     evaluator = Evaluator(plan, real, show_progress=show_progress)
     evaluated = evaluator.evaluate(fitted.to(device), result, title=title)

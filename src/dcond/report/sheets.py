@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from dcond.evaluation.scores import SCORES
+from dcond.log import format_duration
 from dcond.report.grouping import AVERAGE, Block, Report, Row
-from dcond.run.progress import format_duration
 from dcond.stats import Estimate
 
 LEGEND = (

@@ -63,10 +63,6 @@ class EvaluationPlan:
     sanity_checks: bool = False
     tested_on: str = TEST
 
-    def with_against(self, against: SyntheticSet) -> "EvaluationPlan":
-        """Return the same plan with another set to compare with."""
-        return replace(self, against=against)
-
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluated(Tables):
