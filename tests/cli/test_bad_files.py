@@ -287,7 +287,7 @@ def test_evaluate_refuses_an_artefact_that_breaks_a_rule(
         ),
     ],
 )
-def test_evaluate_with_wrong_words(words, message, run_cli):
+def test_evaluate_with_wrong_arguments(words, message, run_cli):
     done = run_cli("evaluate", *words)
     assert done.code == 1
     assert done.line == message

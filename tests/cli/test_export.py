@@ -98,7 +98,7 @@ def test_a_factor_is_read_as_what_it_is(kind, read, words, factor, aligned, save
     assert (found.factor, found.align_corners) == (factor, aligned)
 
 
-def test_png_files_of_unlike_factors_are_no_set(saved, run_cli, folder):
+def test_png_files_of_different_factors_are_refused(saved, run_cli, folder):
     _, run = saved(factor=2)
     assert run_cli("export", run, "--to", "png", "--out", "a").code == 0
     odd = sorted((folder / "a").rglob("*.png"))[3]

@@ -48,7 +48,7 @@ def test_the_protocol_of_a_file_has_its_name(called, word, name):
         "dataset.flip=true",
     ],
 )
-def test_what_is_told_beside_it_is_no_change(called, word):
+def test_settings_without_effect_are_no_change(called, word):
     assert called(word) == "quick"
 
 

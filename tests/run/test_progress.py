@@ -33,7 +33,7 @@ from dcond.run.progress import (
         (360000, "100:00:00 h"),
     ],
 )
-def test_durations_as_a_person_reads_them(seconds, words):
+def test_format_of_durations(seconds, words):
     assert format_duration(seconds) == words
 
 
