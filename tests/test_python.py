@@ -1,6 +1,7 @@
 """``dcond.condense`` and ``dcond.evaluate`` equal the commands, and change nothing around them."""
 
 import json
+import logging
 import signal
 import subprocess
 import sys
@@ -78,6 +79,13 @@ def test_a_failed_run_says_so_in_its_folder(folder):
         dcond.condense(method="dm", overrides=["method.lr=-1"], folder="run")
     result = json.loads((folder / "run" / "result.json").read_text())
     assert result["status"] == "failed"
+
+
+def test_a_failed_run_prints_nothing_in_a_program_without_logging(monkeypatch, capsys):
+    monkeypatch.setattr(logging.root, "handlers", [])
+    with pytest.raises(dcond.DcondError):
+        dcond.condense(method="dm", overrides=["method.lr=-1"], folder="run")
+    assert capsys.readouterr() == ("", "")
 
 
 def test_a_set_in_memory_and_its_artefact_have_the_same_accuracies():
