@@ -35,7 +35,7 @@ def composed(
     put back afterwards. A modified protocol is labelled.
 
     Args:
-        config_name: ``condense``, ``evaluate`` or ``data``.
+        config_name: ``condense``, ``evaluate``, ``data`` or ``experts``.
         overrides: as on the command line.
 
     Raises:
@@ -51,7 +51,8 @@ def composed(
                 OmegaConf.set_struct(cfg, False)
                 cfg.pop("hydra")
                 OmegaConf.set_struct(cfg, True)
-                label_modified_protocol(cfg, choices, config_name=config_name)
+                if config_name in ("condense", "evaluate"):
+                    label_modified_protocol(cfg, choices, config_name=config_name)
                 yield cfg, choices
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise ConfigError(hydra_error_message(error, overrides, config_name)) from error

@@ -374,7 +374,8 @@ def _unknown_key_message(
     selected = [
         override
         for override in overrides
-        if _parse(override)[1] in groups(command) or "@" in _parse(override)[1]
+        for _, place, value in [_parse(override)]
+        if (place in groups(command) or "@" in place) and re.fullmatch(r"[\w/,-]+", value)
     ]
     own = [each for each in selected if _parse(each)[1] == top and key != top]
     owner = f" of {own[-1].lstrip('+')}" if own else ""
