@@ -86,7 +86,7 @@ class Run:
     step_times: list[float] = field(default_factory=list)
     ranks: Ranks = field(default_factory=current)
     resumable: bool = False
-    _saved_at: float = 0.0
+    _saved_at: float = 0.0  # wall_s at the last checkpoint, less the evaluations since
     _clipped_at_first: Tensor | None = None  # None: no warning is left to give
     # Seconds of steps that the device may not have computed yet.
     _pending: list[float] = field(default_factory=list)
@@ -162,16 +162,19 @@ class Run:
     ) -> None:
         """Record, evaluate and save what is due after a step; stop on a signal."""
         last = self.finished
-        save_due = last or self.wall_s - self._saved_at >= self.loop.checkpoint_every_s
-        if save_due or self._every(self.loop.record_every):
+        if self._save_due() or self._every(self.loop.record_every):
             self._guard()  # also sums the metrics over all processes
             values = {f"condense/{name}": float(value) for name, value in metrics.items()}
             self.recorder.scalars({**values, "condense/wall_s": self.wall_s}, self.step)
             show(self.step, f"loss {values['condense/loss']:.4g}")
             self._warn_of_clipping()
         if self.evaluate and not last and self._every(self.loop.evaluate_every):
+            start = time.perf_counter()
             self.evaluate(self.synthetic, self.step)
-        if save_due:  # after the evaluation of this step, so that a resumed run does not repeat it
+            self._saved_at -= self.ranks.largest(time.perf_counter() - start)[0]
+        if (
+            self._save_due()
+        ):  # after the evaluation of this step, so that a resumed run does not repeat it
             self._save(state)
         if not last and self._every(self.loop.images_every):
             self._picture()
@@ -179,6 +182,9 @@ class Run:
         if self.stop.stop_requested_on_any_rank(self.ranks):
             self._save(state)
             self.stop.check()
+
+    def _save_due(self) -> bool:
+        return self.finished or self.wall_s - self._saved_at >= self.loop.checkpoint_every_s
 
     def _every(self, steps: int) -> bool:
         return steps > 0 and self.step % steps == 0
