@@ -79,7 +79,7 @@ def test_a_part_that_cannot_be_imported(target, reason, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError) as caught:
         validate_targets({"_target_": target}, "method")
-    way_out = "Install its package, or add its folder to PYTHONPATH."
+    way_out = "Put its file into the folder of --config-dir, install its package, or add its folder to PYTHONPATH."
     assert str(caught.value) == f"method: {target} cannot be imported ({reason}). {way_out}"
 
 

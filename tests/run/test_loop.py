@@ -325,3 +325,40 @@ def test_steps_that_clip_nearly_all_pixels_of_a_class_are_reported_once(make_run
         "step 3: 100 % of the pixels of class 'b' are at 0 or 1, at first 0 %; "
         "method.lr=0.5 is probably too large"
     ]
+
+
+def jumping(synthetic):
+    """Move every other pixel of class 'b' from one end of [0, 1] to the other."""
+    pixels = synthetic.images[2:].view(-1)
+    pixels[::2] = (pixels[::2] < 0.5).float()
+
+
+def test_pixels_that_jump_between_0_and_1_stop_the_run(make_run, tmp_path, drift):
+    """The loss stays finite, since the images are clipped."""
+    steps = dict.fromkeys(range(1, 40), jumping)
+    run = make_run(drift(at=steps, steps=40), loop=LoopSettings(record_every=1))
+    with pytest.raises(
+        DivergedError,
+        match=r"^pixels jump between 0 and 1, 50 % of those of class 'b' since the last record, at "
+        r"step 11 \(loss [\d.e-]+, lr 0\.5\)\. The last good checkpoint stays; try a smaller meth",
+    ):
+        run.condense()
+    assert checkpoint.load(tmp_path).step == 0
+
+
+def to_corners(synthetic):
+    """Move every pixel to the nearer end, where a good solution may lie."""
+    synthetic.images.round_()
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        {step: jumping for step in range(1, 40) if step % 10},  # not ten times in sequence
+        dict.fromkeys(range(1, 40), to_corners),
+    ],
+)
+def test_pixels_at_0_and_1_that_stay_do_not_stop_it(make_run, drift, at):
+    run = make_run(drift(at=at, steps=40), loop=LoopSettings(record_every=1))
+    run.condense()
+    assert run.step == 40

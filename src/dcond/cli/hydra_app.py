@@ -106,6 +106,7 @@ def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
         with (
             sweep.report_sweep_outcome(),
             _hydra_environment([*arguments.overrides, *arguments.flags]),
+            _own_modules(overrides.config_folders(arguments.flags)),
         ):
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(
                 _as_hydra_task(task)
@@ -138,6 +139,29 @@ def _hydra_environment(arguments: list[str]) -> Iterator[None]:
         os.environ.pop("HYDRA_FULL_ERROR")
         if full_error is not None:
             os.environ["HYDRA_FULL_ERROR"] = full_error
+
+
+@contextmanager
+def _own_modules(folders: list[Path]) -> Iterator[None]:
+    """Let Python find a user's modules in the folders of ``--config-dir`` and in the current one.
+
+    Also in the processes of a launcher, which inherit the variable. What is installed comes first
+    here; without ``--config-dir`` nothing is added.
+    """
+    if not folders:
+        yield
+        return
+    path, variable = list(sys.path), os.environ.get("PYTHONPATH")
+    added = [str(folder.absolute()) for folder in (Path(), *folders)]
+    sys.path += added
+    os.environ["PYTHONPATH"] = os.pathsep.join([*([variable] if variable else []), *added])
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        os.environ.pop("PYTHONPATH")
+        if variable is not None:
+            os.environ["PYTHONPATH"] = variable
 
 
 def _as_hydra_task(task: Task) -> Task:

@@ -217,8 +217,8 @@ def _validate_target(target: str, settings: dict[str, Any], where: str, *, compl
         part = pkgutil.resolve_name(target)
     except Exception as error:  # importing a user's module may fail in any way
         raise ConfigError(
-            f"{where}: {target} cannot be imported ({first_line(error)}). Install its package, "
-            "or add its folder to PYTHONPATH."
+            f"{where}: {target} cannot be imported ({first_line(error)}). Put its file into the "
+            "folder of --config-dir, install its package, or add its folder to PYTHONPATH."
         ) from error
     try:
         parameters = dict(inspect.signature(part).parameters)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dcond.matching.batches import embed_by_class, has_batch_norm
+from dcond.matching.batches import class_chunks, has_batch_norm
 from dcond.matching.fast_forward import FastForward
 from dcond.matching.lazy_batch import RealBatch
 from dcond.matching.target_bank import TargetBank
@@ -22,12 +22,14 @@ class ClassFeatureMatching:
     Args:
         network: φ. Its weights may change between two calls; none requires a gradient.
         forward: φ of real images, which are not differentiated.
+        ours: φ of synthetic images, which are differentiated once.
         chunk: images per forward pass, and synthetic images whose graph exists at a time.
         bank: keeps φ(B), in bfloat16 if that is the precision of the passes; None: none does.
     """
 
     network: Network
     forward: FastForward
+    ours: FastForward
     chunk: int
     bank: TargetBank | None = None
 
@@ -55,11 +57,13 @@ class ClassFeatureMatching:
         if has_batch_norm(self.network):
             size = len(real)
         losses, gradients = [], []
-        for batch, images in zip(real.split(size), synthetic.detach().split(size), strict=True):
+        for batch, images in zip(real.split(size), synthetic.split(size), strict=True):
             targets = self._targets(batch, means)
-            images.requires_grad_(True)
-            found = distance(embed_by_class(self.network, images, self.chunk), targets)
-            (gradient,) = torch.autograd.grad(found.sum(), images)
+            parts = class_chunks(self.network, images, self.chunk)
+            leaves = [part.detach().requires_grad_(True) for part in parts]
+            features = torch.cat([self.ours(leaf) for leaf in leaves])
+            found = distance(features.view(*images.shape[:2], -1), targets)
+            gradient = torch.cat(torch.autograd.grad(found.sum(), leaves)).view_as(images)
             losses.append(found.detach())
             gradients.append(gradient)
         return torch.cat(losses), torch.cat(gradients)
@@ -80,6 +84,5 @@ class ClassFeatureMatching:
     def _embedded(self, batch: RealBatch) -> Tensor:
         """Return the features (k, b, d) of a real batch; all at once with batch norm."""
         parts = [batch.tensor()] if has_batch_norm(self.network) else batch.parts()
-        return torch.cat(
-            [embed_by_class(self.network, part, self.chunk, self.forward) for part in parts]
-        )
+        chunks = (own for part in parts for own in class_chunks(self.network, part, self.chunk))
+        return torch.cat([self.forward(own) for own in chunks]).view(*batch.shape[:2], -1)
