@@ -52,6 +52,8 @@ def save(synthetic: SyntheticSet, path: Path | str) -> Path:
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     metadata.pop("pixel_range", None)  # of a set that was loaded
+    if synthetic.learned_lr is not None:
+        metadata["learned_lr"] = repr(float(synthetic.learned_lr))
     if low < 0 or high > 1:  # some methods leave [0, 1] on purpose
         metadata["pixel_range"] = json.dumps([low, high])
     tensors = {"images": images, "labels": synthetic.labels.detach().cpu().contiguous()}
@@ -144,6 +146,7 @@ def _parse(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> 
         mean=mean,
         std=std,
         whitening=_whitening(path, tensors, channels * height * width),
+        learned_lr=field("learned_lr", _rate) if "learned_lr" in metadata else None,
         metadata=metadata,
     )
 
@@ -205,6 +208,13 @@ def _floats(text: str) -> list[float]:
 def _range(text: str) -> tuple[float, float]:
     low, high = _floats(text)
     return low, high
+
+
+def _rate(text: str) -> float:
+    (value,) = _floats(f"[{text}]")
+    if value <= 0:
+        raise ValueError("not above 0")
+    return value
 
 
 def _count(text: str) -> int:

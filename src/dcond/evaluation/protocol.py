@@ -41,8 +41,8 @@ class EvaluationProtocol(Schedule):
         name: name of the protocol in results.
         repeats: networks trained per architecture, each from its own seed.
         lr: learning rate of all networks; None for each network's own rate from the pool;
-            "search" for the best of ``search_rates`` on held-out training data, for every network
-            and set separately.
+            "learned" for the rate that was learned with the set, if it has one; "search" for the
+            best of ``search_rates`` on held-out training data, for every network and set apart.
         search_rates: learning rates of a search, one training each.
         test_batch: test images per forward pass at up to 64 x 64 pixels; fewer for larger images.
         best_every: epochs between tests for ``best_over_epochs_on_test``, a separate figure that
@@ -61,7 +61,7 @@ class EvaluationProtocol(Schedule):
 
     name: str
     repeats: PositiveInt = 5
-    lr: PositiveFloat | Literal["search"] | None = None
+    lr: PositiveFloat | Literal["search", "learned"] | None = None
     search_rates: tuple[float, ...] = (0.001, 0.005, 0.01, 0.05, 0.1)
     test_batch: PositiveInt = 1000
     best_every: NonNegativeInt = 0
@@ -154,6 +154,9 @@ class EvaluationProtocol(Schedule):
         """
         if self.lr is None:
             return recipe.lr, None
+        if self.lr == "learned":
+            learned = sets(0).learned_lr
+            return recipe.lr if learned is None else float(learned), None
         if not isinstance(self.lr, str):
             return self.lr, None
         if held_out is None:
