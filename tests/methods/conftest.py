@@ -36,6 +36,8 @@ SMALL = {
     "batch_train": 32,
     "inner_steps": 2,
     "heads": 2,
+    "copies": 4,
+    "grow_every": 3,
 }
 STEPS_PER_NETWORK = {"idc": 5, "m3d": 5}  # 3 for the others
 SHALLOW = {"depth": 1}  # where a depth is set at all: null takes it from the image's size
