@@ -19,10 +19,10 @@ SOURCE = Path(dcond.__file__).parent
 # "dcond" itself stands for the version.
 LEVELS = [
     {"errors", "log", "paths", "rng", "stats", "whitening"},
-    {"cache", "distributed", "multi_formation", "settings"},
+    {"cache", "distributed", "multi_formation", "safe_load", "settings"},
     {"device"},
     {"types"},
-    {"artefact", "augment", "data", "models"},
+    {"artefact", "augment", "data", "merging", "models"},
     {"matching"},
     {"training"},
     {"importers", "init"},
@@ -41,7 +41,7 @@ ONLY_IN = {  # what is above the library, and who may know of it
     "torch.utils.tensorboard": {"run"},
     "rich": {"log", "run", "report", "cli"},
     "timm": {"models"},
-    "safetensors": {"artefact"},
+    "safetensors": {"artefact", "training"},
     "sklearn": {"data"},
     "matplotlib": {"report", "cli"},
 }

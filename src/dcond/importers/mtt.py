@@ -14,7 +14,7 @@ from torch import Tensor
 from dcond.data.statistics import LEGACY
 from dcond.errors import ArtefactError
 from dcond.importers.raw_set import RawSet
-from dcond.importers.safe_load import HOW_TO_SAVE, read_tensors
+from dcond.safe_load import HOW_TO_SAVE, read_tensors
 
 CONSTANTS = LEGACY | {"cifar100": LEGACY["cifar10"]}  # that code uses CIFAR-10's for both
 

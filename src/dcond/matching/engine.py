@@ -15,6 +15,7 @@ from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.fast_forward import FastForward, has_fast_bfloat16, pays_to_compile
 from dcond.matching.feature_matching import ClassFeatureMatching
 from dcond.matching.gradients import class_gradient, stacked_gradients
+from dcond.matching.target_bank import TargetBank
 from dcond.models import Network
 from dcond.settings import PositiveInt, settings
 from dcond.types import ImageSpec
@@ -55,13 +56,16 @@ class Engine:
     classes: PositiveInt | Literal["auto"] = "auto"
     chunk: PositiveInt | None = None
 
-    def bind(self, network: nn.Module, spec: ImageSpec, images: int) -> "ClassGradients":
+    def bind(
+        self, network: nn.Module, spec: ImageSpec, images: int, bank: TargetBank | None = None
+    ) -> ClassGradients:
         """Return the class gradients of a network. Its weights may change later, its device not.
 
         Args:
             network: θ.
             spec: shape of the images.
             images: real images that pass in the whole run; decides whether to compile.
+            bank: keeps the gradients of real images.
 
         Raises:
             ConfigError: the network has no second derivative.
@@ -75,12 +79,14 @@ class Engine:
             classes = 1
         log.debug("classes at once: %s", classes)
         forward = self._fast(network, network, spec, 3 * images)
-        return ClassGradients(network, forward, self._chunk(device, spec), classes)
+        return ClassGradients(network, forward, self._chunk(device, spec), classes, bank)
 
-    def features(self, network: Network, spec: ImageSpec, images: int) -> ClassFeatureMatching:
+    def features(
+        self, network: Network, spec: ImageSpec, images: int, bank: TargetBank | None = None
+    ) -> ClassFeatureMatching:
         """Return the class features of a network; see :meth:`bind`. ``classes`` has no effect."""
         forward = self._fast(network, network.embed, spec, images)
-        return ClassFeatureMatching(network, forward, self._chunk(device_of(network), spec))
+        return ClassFeatureMatching(network, forward, self._chunk(device_of(network), spec), bank)
 
     def _fast(
         self, network: nn.Module, called: Callable[[Tensor], Tensor], spec: ImageSpec, passes: int
