@@ -18,7 +18,7 @@ import torch
 from dcond.augment import DiffAug
 from dcond.data import Npz
 from dcond.data.prepared import Prepared, read_prepared, write_prepared
-from dcond.evaluation.teacher import Teacher
+from dcond.training.teacher import Teacher
 from dcond.models import MLP, ResNet, ViT
 
 FOLDER = Path("outputs/pretrained")

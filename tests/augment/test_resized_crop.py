@@ -32,7 +32,9 @@ def test_the_gradient_is_that_of_the_crops_alone():
     resize_boxes(given, drawn, (6, 6)).square().sum().backward()
     for image, box, gradient in zip(given.detach(), drawn, given.grad, strict=True):
         one = image.clone().requires_grad_()
-        reference.resized_crop(one, *map(int, box), [6, 6], antialias=True).square().sum().backward()
+        reference.resized_crop(
+            one, *map(int, box), [6, 6], antialias=True
+        ).square().sum().backward()
         torch.testing.assert_close(gradient, one.grad, rtol=1e-6, atol=1e-6)
 
 

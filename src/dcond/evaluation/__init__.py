@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dcond.evaluation.protocol import EvaluationProtocol as EvaluationProtocol
     from dcond.evaluation.results import EvalResult as EvalResult
     from dcond.evaluation.results import NetworkResult as NetworkResult
-    from dcond.evaluation.teacher import Teacher as Teacher
+    from dcond.training.teacher import Teacher as Teacher
 
 __all__ = [
     "EvalResult",
@@ -24,12 +24,12 @@ __all__ = [
 ]
 
 _MODULES = {
-    "EvalResult": "results",
-    "EvaluationProtocol": "protocol",
-    "LinearProbe": "linear_probe",
-    "NetworkResult": "results",
-    "Teacher": "teacher",
-    "random_subset": "baselines",
+    "EvalResult": "evaluation.results",
+    "EvaluationProtocol": "evaluation.protocol",
+    "LinearProbe": "evaluation.linear_probe",
+    "NetworkResult": "evaluation.results",
+    "Teacher": "training.teacher",
+    "random_subset": "evaluation.baselines",
 }
 
 
@@ -37,4 +37,4 @@ def __getattr__(name: str) -> Any:
     """Import a public name on first use."""
     if name not in _MODULES:
         raise AttributeError(f"module 'dcond.evaluation' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"dcond.evaluation.{_MODULES[name]}"), name)
+    return getattr(importlib.import_module(f"dcond.{_MODULES[name]}"), name)

@@ -101,9 +101,7 @@ class LGM:
         labels = torch.arange(k, device=real.device).repeat_interleave(count)
         bias = weight.new_zeros(k)
         theirs = head_gradient(torch.cat(z), labels, weight, bias)  # G(B)
-        images = self._augmented(
-            synthetic.spec.normalise(views.flatten(0, 1)), synthetic.spec, rng
-        )
+        images = self._augmented(synthetic.spec.normalise(views.flatten(0, 1)), synthetic.spec, rng)
         parts = images.split(_chunk(real.spec))
         own = [checkpoint(state.network.embed, part, use_reentrant=False) for part in parts]
         ours = head_gradient(torch.cat(own), labels, weight, bias)  # G(S)

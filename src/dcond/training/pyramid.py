@@ -13,7 +13,7 @@ COLOURS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
 
 
 class ImagePyramid:
-    """Images x = sigmoid(2 M Σ_r up(l_r)) with levels l_r of 1, 2, 4, ... pixels, up to the images'.
+    """Images x = sigmoid(2 M Σ_r up(l_r)) with levels l_r of 1, 2, 4, ... pixels, up to full size.
 
     up enlarges to full size (bilinear); M maps decorrelated to RGB colours and is 1 for images
     that have no three channels. Levels join one by one, coarse to fine (:meth:`grow`), each with
@@ -49,7 +49,8 @@ class ImagePyramid:
     def images(self) -> Tensor:
         """Return x (n, c, h, w) in (0, 1), differentiable in the levels that have joined."""
         total = torch.stack([self._up(level) for level in self.levels[: self.joined]]).sum(0)
-        return torch.sigmoid(SLOPE * torch.einsum("ij,njhw->nihw", self._mix, total))
+        mixed: Tensor = torch.einsum("ij,njhw->nihw", self._mix, total)
+        return (SLOPE * mixed).sigmoid()
 
     def step(self, gradient: Tensor) -> None:
         """Do one Adam step on ``gradient`` = ∂L/∂x."""
@@ -90,4 +91,5 @@ def _colour_matrix(images: Tensor) -> Tensor:
     if channels != 3:
         return torch.eye(channels, dtype=images.dtype, device=images.device)
     colours = torch.tensor(COLOURS, dtype=images.dtype, device=images.device)
-    return colours / colours.norm(dim=0).max()
+    scaled: Tensor = colours / torch.linalg.vector_norm(colours, dim=0).max()
+    return scaled

@@ -86,14 +86,21 @@ class Schedule:
         self,
         network: nn.Module,
         optimiser: torch.optim.Optimizer,
-        images: Tensor,
+        images: Callable[[Tensor], Tensor],
         labels: Tensor,
         rng: torch.Generator,
         soft: SoftLabels | None = None,
     ) -> None:
-        """Train a network for one epoch on images (n, c, h, w), normalised.
+        """Train a network for one epoch.
 
-        The arguments are those of :func:`~dcond.training.steps.training_step`.
+        Args:
+            network: in any mode.
+            optimiser: of its parameters.
+            images: ``images(rows)`` returns the images of rows (int64): (len(rows), c, h, w),
+                normalised.
+            labels: int64 (n,) or soft float32 (n, k).
+            rng: CPU generator of all draws.
+            soft: see :func:`~dcond.training.steps.training_step`.
         """
         network.train()  # a test leaves it in evaluation mode
         options: dict[str, Any] = {
@@ -102,9 +109,9 @@ class Schedule:
             "rng": rng,
             "soft": soft,
         }
-        order = to_device(torch.randperm(len(images), generator=rng), images.device)
+        order = to_device(torch.randperm(len(labels), generator=rng), labels.device)
         for rows in order.split(self.batch):
-            training_step(network, optimiser, images[rows], labels[rows], **options)
+            training_step(network, optimiser, images(rows), labels[rows], **options)
 
     def make_optimiser(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """Return a new optimiser of these parameter groups."""
