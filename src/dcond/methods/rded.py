@@ -95,15 +95,16 @@ class RDED:
     def losses(
         self, real: RealData, c: int, rows: Tensor, boxes: Tensor, teacher: Network
     ) -> Tensor:
-        """Return the teacher's cross-entropy of class c on every crop: (n, crops) on the CPU."""
+        """Return the teacher's cross-entropy of class c on every crop: float64 (n, crops)."""
         size = self._size(real)
         chunk = max(1, scaled_batch_size(CHUNK, *size) // self.crops)
         losses = []
         for own, theirs in zip(rows.split(chunk), boxes.split(chunk), strict=True):
             crops = self._cut(real, own, theirs)
             logits = teacher(centre_pad(real.spec.normalise(crops), size))
-            labels = torch.full((len(crops),), c, device=logits.device)
-            losses.append(F.cross_entropy(logits, labels, reduction="none").cpu())
+            # In float32 the losses of a sure teacher are all 0, and the order would be arbitrary.
+            labels = torch.full((len(crops),), c)
+            losses.append(F.cross_entropy(logits.cpu().double(), labels, reduction="none"))
         return torch.cat(losses).view(len(rows), self.crops)
 
     def _cut(self, real: RealData, rows: Tensor, boxes: Tensor) -> Tensor:
