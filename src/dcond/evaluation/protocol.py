@@ -14,7 +14,6 @@ from dcond.errors import ConfigError, DataError, require
 from dcond.evaluation.full_data import HeldOut, Sets
 from dcond.evaluation.results import EvalResult, NetworkResult
 from dcond.evaluation.sharding import TrainingGrid
-from dcond.evaluation.teacher import Teacher, TrainedTeacher
 from dcond.evaluation.vmap_training import (
     BENCHMARK_EPOCHS,
     Pairs,
@@ -29,6 +28,7 @@ from dcond.settings import NonNegativeInt, PositiveFloat, PositiveInt, settings
 from dcond.training.accuracy import accuracy
 from dcond.training.schedule import Schedule, describe
 from dcond.training.steps import SoftLabels
+from dcond.training.teacher import Teacher, TrainedTeacher
 from dcond.types import RealData, Split, SyntheticSet
 
 
@@ -265,7 +265,9 @@ class EvaluationProtocol(Schedule, BaseProtocol):
         with seeded_layers(job.seed, job.stream, device):
             return self._train_and_test(
                 [{"params": list(network.parameters()), "lr": job.lr}],
-                lambda optimiser: protocol.epoch(network, optimiser, images, labels, rng, job.soft),
+                lambda optimiser: protocol.epoch(
+                    network, optimiser, images.__getitem__, labels, rng, job.soft
+                ),
                 lambda: [accuracy(network, job.synthetic.spec, test, self.test_batch)],
             )
 
