@@ -35,6 +35,7 @@ SMALL = {
     "train_images": 32,
     "batch_train": 32,
     "inner_steps": 2,
+    "train_networks": 1,
     "heads": 2,
 }
 STEPS_PER_NETWORK = {"idc": 5, "m3d": 5}  # 3 for the others

@@ -82,6 +82,10 @@ class Engine:
         forward = self._fast(network, network.embed, spec, images)
         return ClassFeatureMatching(network, forward, self._chunk(device_of(network), spec))
 
+    def logits(self, network: nn.Module, spec: ImageSpec, images: int) -> FastForward:
+        """Return the logits of a network in training; see :meth:`bind`."""
+        return self._fast(network, network, spec, 3 * images)
+
     def _fast(
         self, network: nn.Module, called: Callable[[Tensor], Tensor], spec: ImageSpec, passes: int
     ) -> FastForward:
