@@ -5,7 +5,8 @@ images; with ``space="normalised"`` their learning rates keep their meaning. For
 x_n = (x - mean) / std, a step lr · ∂L/∂x_n on x_n is a step lr · std² · ∂L/∂x on x. Momentum is
 linear, so the trajectories are the same.
 
-IDC, M3D and IDM step once per class on one tensor of all images: :class:`PixelSweep` is that sweep.
+IDC, M3D and IDM step once per class on one tensor of all images: :class:`PixelSweep` is that
+sweep.
 """
 
 from typing import Literal, Protocol, Self
@@ -139,8 +140,8 @@ class PixelSGD:
 class PixelSweep:
     """A sweep of SGD steps with momentum, one per class, on one tensor of all k classes' images.
 
-    In the public loops of IDC, M3D and IDM a class's images keep moving by their momentum while the
-    other classes step, since their gradients are zero. The loss of a class depends on its own
+    In the public loops of IDC, M3D and IDM a class's images keep moving by their momentum while
+    the other classes step, since their gradients are zero. The loss of a class depends on its own
     images only, so the sweep has a closed form. With c = 0 ... k-1 the class's position in it and
     lr the method's rate times ipc:
 

@@ -1,5 +1,6 @@
 """A queue of networks of different ages, each trained on real images for a few steps at a time."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -68,7 +69,8 @@ class NetworkQueue:
         """
         self.load(index)
         optimiser = self._make_optimiser()
-        optimiser.load_state_dict(self._members[index]["optimiser"])
+        # An optimiser changes the state that it has loaded in place.
+        optimiser.load_state_dict(copy.deepcopy(self._members[index]["optimiser"]))
         was_training = self.network.training
         self.network.train().requires_grad_(True)
         correct, seen = torch.zeros((), device=next(self.network.parameters()).device), 0
