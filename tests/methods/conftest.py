@@ -35,6 +35,7 @@ SMALL = {
     "train_images": 32,
     "batch_train": 32,
     "inner_steps": 2,
+    "train_networks": 1,
     "heads": 2,
     "count": 2,
     "epochs": 3,
