@@ -8,8 +8,10 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import torch
+from annotated_types import Gt
 from pydantic import FiniteFloat, Json, PositiveInt, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -38,6 +40,7 @@ class _Metadata:
     mean: Json[tuple[FiniteFloat, ...]]
     std: Json[tuple[FiniteFloat, ...]]
     pixel_range: Json[tuple[FiniteFloat, FiniteFloat]] = (0.0, 1.0)
+    learned_lr: Json[Annotated[FiniteFloat, Gt(0)]] | None = None
 
 
 _METADATA = TypeAdapter(_Metadata)
@@ -66,6 +69,8 @@ def save(synthetic: SyntheticSet, path: Path | str) -> Path:
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     metadata.pop("pixel_range", None)  # of a set that was loaded
+    if synthetic.learned_lr is not None:
+        metadata["learned_lr"] = repr(float(synthetic.learned_lr))
     if low < 0 or high > 1:  # some methods leave [0, 1] on purpose
         metadata["pixel_range"] = json.dumps([low, high])
     tensors = {"images": images, "labels": synthetic.labels.detach().cpu().contiguous()}
@@ -153,6 +158,7 @@ def _parse(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> 
         mean=read.mean,
         std=read.std,
         whitening=_whitening(path, tensors, channels * height * width),
+        learned_lr=read.learned_lr,
         metadata=metadata,
     )
 

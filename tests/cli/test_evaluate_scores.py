@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dcond.evaluation.teacher import Teacher
+from dcond.training.teacher import Teacher
 
 
 def test_two_sets_on_the_same_networks(two_files, evaluate):

@@ -122,3 +122,19 @@ def test_auto_compiles_long_runs_only(monkeypatch):
     assert long.forward.compiled is not None
     exact = Engine(precision="float32", compile=False, chunk=5).features(network, SPEC, 10**12)
     assert (exact.forward.bfloat16, exact.forward.compiled, exact.chunk) == (False, None, 5)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: type(recipe).__name__)
+@pytest.mark.parametrize("chunk", [1, 4, 1000])
+def test_cross_entropy_and_its_gradient_are_those_of_every_class_by_itself(recipe, chunk):
+    network, synthetic = network_of(recipe), images(2, 2)
+    losses, gradient = matching(network, chunk=chunk).cross_entropy(synthetic)
+    assert network.training
+    network.eval()
+    for c in range(3):
+        own = synthetic[c].clone().requires_grad_()
+        loss = F.cross_entropy(network(own), torch.full((2,), c))
+        torch.testing.assert_close(losses[c], loss.detach(), rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(
+            gradient[c], *torch.autograd.grad(loss, own), rtol=1e-9, atol=1e-12
+        )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from dcond.evaluation.protocol import EvaluationProtocol as EvaluationProtocol
     from dcond.evaluation.results import EvalResult as EvalResult
     from dcond.evaluation.results import NetworkResult as NetworkResult
-    from dcond.evaluation.teacher import Teacher as Teacher
+    from dcond.training.teacher import Teacher as Teacher
 
 __all__ = [
     "EvalResult",
@@ -31,7 +31,7 @@ __getattr__ = lazy_names(
         "EvaluationProtocol": "dcond.evaluation.protocol",
         "LinearProbe": "dcond.evaluation.linear_probe",
         "NetworkResult": "dcond.evaluation.results",
-        "Teacher": "dcond.evaluation.teacher",
+        "Teacher": "dcond.training.teacher",
         "random_subset": "dcond.evaluation.baselines",
     },
 )

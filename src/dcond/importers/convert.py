@@ -119,6 +119,7 @@ def convert(raw: RawSet, options: ReadOptions, real: RealData) -> tuple[Syntheti
         factor=factor,
         align_corners=raw.align_corners,
         whitening=pixels.whitening,
+        learned_lr=raw.learned_lr,
         metadata=metadata,
     )
     return synthetic, description

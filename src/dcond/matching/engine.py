@@ -109,6 +109,10 @@ class Engine:
         chunk = self._chunk(device_of(network), spec)
         return ClassFeatureMatching(network, forward, ours, chunk, bank)
 
+    def logits(self, network: nn.Module, spec: ImageSpec, images: int) -> FastForward:
+        """Return the logits of a network in training; see :meth:`bind`."""
+        return self._fast(network, network, spec, 3 * images)
+
     def _fast(
         self, network: nn.Module, called: Callable[[Tensor], Tensor], spec: ImageSpec, passes: int
     ) -> FastForward:

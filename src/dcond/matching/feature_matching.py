@@ -4,8 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
+from dcond.device import even_chunks
+from dcond.distributed import current
 from dcond.matching.batches import class_chunks, has_batch_norm
 from dcond.matching.fast_forward import FastForward
 from dcond.matching.lazy_batch import RealBatch
@@ -79,6 +82,32 @@ class ClassFeatureMatching:
             return make()[0]
         rounded = self.forward.bfloat16 and not means
         return self.bank.get(batch, make, torch.bfloat16 if rounded else None)[0]
+
+    def cross_entropy(self, synthetic: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the mean cross-entropy of every class's images, (k,), and ∂(their sum)/∂S.
+
+        The network is used in evaluation mode, so chunks of images do not interact.
+
+        Args:
+            synthetic: S (k, n, c, h, w), normalised; treated as a leaf.
+        """
+        k, n = synthetic.shape[:2]
+        ranks, was_training = current(), self.network.training
+        labels = ranks.own(torch.arange(ranks.classes(k), device=synthetic.device))
+        self.network.eval()
+        losses, gradients = [], []
+        for images, own in zip(
+            even_chunks(synthetic.detach().flatten(0, 1), self.chunk),
+            even_chunks(labels.repeat_interleave(n), self.chunk),
+            strict=True,
+        ):
+            images.requires_grad_(True)
+            found = F.cross_entropy(self.network(images), own, reduction="none")
+            (gradient,) = torch.autograd.grad(found.sum() / n, images)
+            losses.append(found.detach())
+            gradients.append(gradient)
+        self.network.train(was_training)
+        return torch.cat(losses).view(k, n).mean(1), torch.cat(gradients).view_as(synthetic)
 
     @torch.no_grad()
     def _embedded(self, batch: RealBatch) -> Tensor:

@@ -17,7 +17,6 @@ from dcond.evaluation.protocol import BaseProtocol, check_fits
 from dcond.evaluation.results import EvalResult, compare
 from dcond.evaluation.sanity_checks import check_input_statistics, check_test_split, near_chance
 from dcond.evaluation.scores import SCORES, scores
-from dcond.evaluation.teacher import TrainedTeacher
 from dcond.init.initialisers import check_ipc
 from dcond.models import Pool
 from dcond.run.progress import ProgressDisplay, progress_display
@@ -29,6 +28,7 @@ from dcond.run.tables import (
     cross_architecture,
     score_table,
 )
+from dcond.training.teacher import TrainedTeacher
 from dcond.types import RealData, SyntheticSet
 
 log = logging.getLogger(__name__)
@@ -91,8 +91,6 @@ class Evaluator:
         plan.pool.check(real.spec)
         if "full" in plan.extra:
             check_full_data_fits(real, "scores.full=true")
-        if plan.protocol.teacher is not None:
-            check_full_data_fits(real, "teacher=...")
         self.held_out = hold_out(plan.protocol, real)
 
     @cached_property

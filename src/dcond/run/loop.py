@@ -42,7 +42,7 @@ class LoopSettings:
         checkpoint_every_s: seconds between two checkpoints.
         images_every: steps between two pictures for TensorBoard; 0: first and last only.
         evaluate_every: steps between two evaluations of the unfinished set; 0: none.
-        progress_every_s: seconds between two progress lines without a terminal.
+        progress_every_s: seconds between two progress lines without a terminal, after the first.
     """
 
     record_every: PositiveInt = 10

@@ -22,6 +22,8 @@ from dcond.log import console, format_duration
 
 log = logging.getLogger(__name__)
 
+FIRST_S = 1.0  # until the first line: it shows that something happens, and how long it will take
+
 
 class ProgressDisplay:
     """Shows nothing; the base of the displays that do. A context manager."""
@@ -65,19 +67,19 @@ class ProgressBar(ProgressDisplay):
 
 
 class LogProgress(ProgressDisplay):
-    """One log line every ``every_s`` seconds, later every fiftieth of the elapsed time."""
+    """A log line after a second, then every ``every_s`` seconds, later fiftieths of the time."""
 
     def __init__(self, name: str, total: int, done: int = 0, every_s: float = 10.0):
         self._name, self._total, self._first, self._every_s = name, total, done, every_s
         self._start = self._last = time.monotonic()
+        self._wait_s = min(FIRST_S, every_s)
 
     def update(self, done: int, note: str) -> None:
         """Log a line if it is due."""
         now = time.monotonic()
-        due = now - self._last >= max(self._every_s, (now - self._start) / 50)
-        if done == self._first or not due:
+        if done == self._first or now - self._last < self._wait_s:
             return
-        self._last = now
+        self._last, self._wait_s = now, max(self._every_s, (now - self._start) / 50)
         eta = (now - self._start) / (done - self._first) * (self._total - done)
         log.info("%s %d/%d  %s  eta %s", self._name, done, self._total, note, format_duration(eta))
 
@@ -98,7 +100,7 @@ def progress_display(
 
 
 @contextmanager
-def log_if_slow(message: str, after_s: float = 3.0) -> Iterator[None]:
+def log_if_slow(message: str, after_s: float = 0.3) -> Iterator[None]:
     """Log a message once if the block takes longer than ``after_s`` seconds."""
     timer = threading.Timer(after_s, log.info, ("%s", message))
     timer.daemon = True
