@@ -14,7 +14,7 @@ from dcond import artefact
 from dcond.cli import sweep
 from dcond.cli.compose import composed, named_overrides, python_run
 from dcond.cli.instantiate import build, build_plan, get, prefetch_weights
-from dcond.cli.overrides import group_options, quote_path, unquote_path
+from dcond.cli.overrides import group_options, quote_path
 from dcond.cli.run_config import (
     CONDENSING_ONLY,
     NO_EFFECT,
@@ -88,7 +88,7 @@ def evaluate(
         *overrides,
     ]
     if not any(argument.startswith("dataset=") for argument in arguments):
-        arguments += _dataset_override(_metadata(synthetic), arguments)
+        arguments += dataset_override(synthetic, arguments)
     folder = None if folder is None else Path(folder)
     with composed("evaluate", arguments) as (cfg, choices):
         result = new_result(cfg, choices)
@@ -240,35 +240,24 @@ def _identify(cfg: DictConfig, result: RunResult, loaded: dict[str, LoadedSet]) 
     result.extras = requested_extras(cfg) | {"against": rival}
 
 
-def infer_dataset_override(argv: list[str]) -> list[str]:
-    """Return ``["dataset=NAME"]`` from the artefact's metadata if the arguments name no data set.
+def dataset_override(synthetic: Given, argv: Sequence[str]) -> list[str]:
+    """Return ``["dataset=NAME"]`` from the metadata of a set, or of the artefact at a path.
 
     It must be an override, since a data set brings its default pool and protocol. A user's own data
     keeps the name that it had when it was condensed.
 
     Raises:
         ArtefactError: the artefact cannot be read.
-        ConfigError: its data set is not packaged.
+        ConfigError: it is not an artefact, or its data set is not packaged.
     """
-    given = dict(argument.split("=", 1) for argument in argv if "=" in argument)
-    path = given.get("synthetic.path", "null")
-    several = unquote_path(path) == path  # a single path is quoted
-    if "dataset" in given or path in ("", "null") or several:
-        return []
-    return _dataset_override(_metadata(unquote_path(path)), argv)
-
-
-def _metadata(synthetic: Given) -> dict[str, str]:
-    """Return the metadata of a set, or of the artefact at a path."""
-    if isinstance(synthetic, SyntheticSet):
-        return synthetic.metadata
-    path = Path(synthetic).expanduser()
-    if not is_artefact(path):
-        raise ConfigError(f"{path} does not name the data set it was made from; add dataset=NAME.")
-    return artefact.load(path).metadata
-
-
-def _dataset_override(metadata: dict[str, str], argv: list[str]) -> list[str]:
+    if not isinstance(synthetic, SyntheticSet):
+        path = Path(synthetic).expanduser()
+        if not is_artefact(path):
+            raise ConfigError(
+                f"{path} does not name the data set it was made from; add dataset=NAME."
+            )
+        synthetic = artefact.load(path)
+    metadata = synthetic.metadata
     name = metadata.get("dataset", "")
     choice = metadata.get("dataset_choice", name)
     if choice not in group_options("dataset"):

@@ -61,8 +61,13 @@ def _evaluate_arguments(argv: list[str]) -> list[str]:
     """Return the arguments with the paths of sets expanded, and the artefact's data set."""
     arguments = overrides.quote_paths(overrides.expand_path_arguments(argv))
     overrides.check_overrides(arguments, "evaluate")  # before the set is read
-    evaluate = importlib.import_module("dcond.cli.evaluate")
-    return [*arguments, *evaluate.infer_dataset_override(arguments)]
+    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    path = given.get("synthetic.path", "null")
+    several = overrides.unquote_path(path) == path  # a single path is quoted
+    if "dataset" in given or path in ("", "null") or several:
+        return arguments
+    evaluate = importlib.import_module("dcond.cli.evaluate")  # torch
+    return [*arguments, *evaluate.dataset_override(overrides.unquote_path(path), arguments)]
 
 
 def check_resume(argv: list[str]) -> None:

@@ -5,7 +5,24 @@ from dcond.methods.dm import DM
 from dcond.methods.gradient_matching import GradientMatching
 from dcond.methods.hmdc import HMDC
 from dcond.methods.idc import IDC
+from dcond.methods.idm import IDM
+from dcond.methods.lgm import LGM
 from dcond.methods.m3d import M3D
+from dcond.methods.mtt import MTT
+from dcond.methods.rded import RDED
 from dcond.methods.selection import Selection
 
-__all__ = ["DM", "HMDC", "IDC", "M3D", "GradientMatching", "Method", "Selection", "State"]
+__all__ = [
+    "DM",
+    "HMDC",
+    "IDC",
+    "IDM",
+    "LGM",
+    "M3D",
+    "MTT",
+    "RDED",
+    "GradientMatching",
+    "Method",
+    "Selection",
+    "State",
+]
