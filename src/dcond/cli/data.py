@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
     else:
         from dcond.data import summarise
 
-        _show(summarise(dataset.load()))
+        _show(summarise(dataset.load()), dataset.remarks())
     return 0
 
 
@@ -116,15 +116,15 @@ def _prepare(dataset: "Dataset", choice: str) -> None:
         print(f"{dataset.name}: prepared {file} ({file.stat().st_size / 1e6:,.1f} MB)")
 
 
-def _show(summary: "Summary") -> None:
+def _show(summary: "Summary", remarks: dict[str, str]) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(highlight=False)
     facts = Table(show_header=False, box=None, pad_edge=False)
-    for what, value in _facts(summary).items():
-        facts.add_row(what, value)
+    for what, value in (_facts(summary) | remarks).items():
+        facts.add_row(what, Text(value))
     console.print(facts)
     names = summary.real.class_names
     if len(names) <= LIST_UP_TO:
