@@ -55,7 +55,7 @@ def test_what_may_be_given_in_another_way_is_not_missed(given):
         ({"width": 2}, "model cannot be built from its settings: ValueError"),
     ],
 )
-def test_a_part_of_any_shape_is_refused_in_words(given, message):
+def test_a_part_of_any_shape_is_refused_in_one_line(given, message):
     with pytest.raises(ConfigError) as caught:
         build(OmegaConf.create({"_target_": STACK, **given}), "model")
     assert str(caught.value) == message

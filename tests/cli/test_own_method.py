@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from dcond import artefact
 from dcond.cli.instantiate import build
-from dcond.cli.run_config import load_resume_config
+from dcond.cli.resume import load_resume_config
 from dcond.errors import CheckpointError
 from dcond.types import ImageSpec
 

@@ -1,20 +1,20 @@
 """The full real training set: as a training set, its cached accuracies, and its held-out part."""
 
-import hashlib
 import json
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 import dcond
 from dcond.cache import cache_file, read_entry, write_entry
+from dcond.data.fingerprint import fingerprint
 from dcond.data.split import stratified_split
 from dcond.device import free_bytes
 from dcond.distributed import current
@@ -24,7 +24,7 @@ from dcond.models import Pool
 from dcond.types import RealData, Split, SyntheticSet
 
 if TYPE_CHECKING:
-    from dcond.evaluation.protocol import EvaluationProtocol
+    from dcond.evaluation.protocol import BaseProtocol
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +32,8 @@ Sets = Callable[[int], SyntheticSet]  # maps a repeat to the set that its networ
 
 HELD_OUT_FRACTION, HELD_OUT_MAX = 0.1, 5000  # of the training images
 HELD_OUT_SEED = 0  # independent of the run's seed: every run holds out the same images
-HASH_BATCH = 256  # images per read
-HASHED_TEST_IMAGES = 32
+
+_ENTRY = TypeAdapter(NetworkResult)  # of the cache
 
 
 def full_training_set(real: RealData, rows: Tensor | None = None) -> SyntheticSet:
@@ -66,30 +66,6 @@ def check_full_data_fits(real: RealData, option: str) -> None:
         )
 
 
-def fingerprint(real: RealData) -> str:
-    """Return a SHA-256 of all images and labels, the data set's name, mean and std."""
-    digest = hashlib.sha256(repr((real.name, real.mean, real.std)).encode())
-    for split in (real.train, real.test):
-        for images, _ in split.batches(HASH_BATCH):
-            _update(digest, images)
-        _update(digest, split.labels)
-    return digest.hexdigest()
-
-
-def fingerprint_of_test(real: RealData) -> str:
-    """Return a short hash of the test split: its labels and 32 evenly spaced images."""
-    test = real.test
-    rows = torch.linspace(0, len(test) - 1, HASHED_TEST_IMAGES).round().long()
-    digest = hashlib.sha256()
-    _update(digest, test.labels)
-    _update(digest, test.take(rows))
-    return digest.hexdigest()[:16]
-
-
-def _update(digest: Any, values: Tensor) -> None:
-    digest.update(np.ascontiguousarray(values.cpu().numpy()).data)
-
-
 @dataclass(frozen=True, eq=False)
 class HeldOut:
     """Training data on which learning rates are chosen.
@@ -105,7 +81,7 @@ class HeldOut:
 
 
 def hold_out(
-    protocol: "EvaluationProtocol", real: RealData, *, full_data: bool = False
+    protocol: "BaseProtocol", real: RealData, *, full_data: bool = False
 ) -> HeldOut | None:
     """Return the held-out data of a protocol that searches its learning rates, else None.
 
@@ -115,7 +91,7 @@ def hold_out(
         full_data: whether the networks are trained on the real set itself; during the search it
             then excludes the held-out images.
     """
-    if protocol.lr != "search":
+    if not protocol.searches:
         return None
     split, rest = held_out_rows(real)
     return HeldOut(split, (lambda repeat: full_training_set(real, rest)) if full_data else None)
@@ -148,7 +124,7 @@ def tuning_data(real: RealData) -> RealData:
 
 
 def evaluate_full_data(
-    protocol: "EvaluationProtocol",
+    protocol: "BaseProtocol",
     pool: Pool,
     real: RealData,
     seed: int,
@@ -173,9 +149,11 @@ def evaluate_full_data(
     protocol = protocol.without_teacher()
     settings, data = protocol.settings("stack", "teacher"), fingerprint(real)
     for name, recipe in pool.networks.items():
-        key = f"{dcond.__version__}/{settings}/{name}/{recipe.by_content()!r}/{data}/{seed}"
+        key = f"{dcond.__version__}/result/{settings}/{name}/{recipe.by_content()!r}/{data}/{seed}"
         file = cache_file(folder, f"full_{real.name}_{name}", key)
-        cached = read_entry(current().from_first(_read(file)), _parse)  # all ranks: that of rank 0
+        cached = read_entry(
+            current().from_first(_read(file)), _ENTRY.validate_json
+        )  # all ranks: that of rank 0
         if cached is not None:
             log.info("full data %s, %s: cached result of %s", real.name, name, file)
             for repeat in range(protocol.repeats):
@@ -185,13 +163,13 @@ def evaluate_full_data(
         one = Pool(networks={name: recipe})
         results |= _train(protocol, one, real, seed, progress).networks
         if current().first:
-            content = json.dumps(asdict(results[name]), indent=2) + "\n"
+            content = json.dumps(results[name].as_dict(), indent=2) + "\n"
             write_entry(file, content, "accuracies on the full data")
     return EvalResult(protocol.name, results)
 
 
 def _train(
-    protocol: "EvaluationProtocol",
+    protocol: "BaseProtocol",
     pool: Pool,
     real: RealData,
     seed: int,
@@ -205,16 +183,3 @@ def _train(
 
 def _read(file: Path) -> str:
     return read_entry(file, lambda path: path.read_text(encoding="utf-8")) or ""
-
-
-def _parse(text: str) -> NetworkResult:
-    entry: dict[str, Any] = json.loads(text)
-    best, searched = entry["best"], entry["searched"]
-    return NetworkResult(
-        accuracies=tuple(map(float, entry["accuracies"])),
-        lr=float(entry["lr"]),
-        epochs=int(entry["epochs"]),
-        wall_s=float(entry["wall_s"]),
-        best=best and tuple(map(float, best)),
-        searched=searched and {float(lr): float(value) for lr, value in searched.items()},
-    )

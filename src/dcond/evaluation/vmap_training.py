@@ -12,9 +12,9 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from dcond.augment import DiffAug
 from dcond.device import fastest, to_device
 from dcond.errors import first_line
-from dcond.evaluation.accuracy import accuracies
 from dcond.models import Recipe
 from dcond.rng import generator
+from dcond.training.accuracy import accuracies
 from dcond.training.steps import SoftLabels, TrainingBatch, training_batches
 from dcond.types import Split, SyntheticSet
 
@@ -38,7 +38,7 @@ class TrainingJob:
         synthetic: set to train on.
         seed: seed of the run.
         stream: name of the random stream: initial weights, then order and augmentation of images.
-        lr: initial learning rate.
+        lr: initial learning rate; None where nothing is trained by steps.
         soft: labels the batches in place of the set's own labels, if given.
     """
 
@@ -46,7 +46,7 @@ class TrainingJob:
     synthetic: SyntheticSet
     seed: int
     stream: str
-    lr: float
+    lr: float | None
     soft: SoftLabels | None = None
 
     def begin(self, device: torch.device) -> tuple[nn.Module, torch.Generator]:

@@ -68,6 +68,11 @@ class Recipe(ABC):
     def module(self, spec: ImageSpec) -> Network:
         """Build the module for these images; PyTorch's global generator draws the weights."""
 
+    @property
+    def pretrained_weights(self) -> bool:
+        """Whether :meth:`build` starts from trained weights; only the head is drawn."""
+        return self.weights is not None
+
     def fetch(self) -> None:
         """Fetch what :meth:`build` needs: published weights, or those of a file.
 

@@ -62,6 +62,11 @@ class Timm(Recipe):
         download = self.pretrained and self.checkpoint is None
         check_architecture(self.name, self.architecture, download)
 
+    @property
+    def pretrained_weights(self) -> bool:
+        """Whether the weights are published ones or a file's."""
+        return self.pretrained or super().pretrained_weights
+
     def fetch(self) -> None:
         """Download the published weights, or read their file."""
         super().fetch()

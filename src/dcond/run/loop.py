@@ -42,7 +42,7 @@ class LoopSettings:
         checkpoint_every_s: seconds between two checkpoints.
         images_every: steps between two pictures for TensorBoard; 0: first and last only.
         evaluate_every: steps between two evaluations of the unfinished set; 0: none.
-        progress_every_s: seconds between two progress lines without a terminal.
+        progress_every_s: seconds between two progress lines without a terminal, after the first.
     """
 
     record_every: PositiveInt = 10
@@ -90,7 +90,7 @@ class Run:
     step_times: list[float] = field(default_factory=list)
     ranks: Ranks = field(default_factory=current)
     resumable: bool = False
-    _saved_at: float = 0.0
+    _saved_at: float = 0.0  # wall_s at the last checkpoint, less the evaluations since
     _clipped_at_first: Tensor | None = None  # None: no warning is left to give
     _corners: tuple[Tensor, Tensor] | None = None  # of the last record: pixels at 0, pixels at 1
     _jumps: Tensor | None = None  # records in sequence with jumping pixels, of each class (k,)
@@ -169,8 +169,7 @@ class Run:
     ) -> None:
         """Record, evaluate and save what is due after a step; stop on a signal."""
         last = self.finished
-        save_due = last or self.wall_s - self._saved_at >= self.loop.checkpoint_every_s
-        if save_due or self._every(self.loop.record_every):
+        if self._save_due() or self._every(self.loop.record_every):
             self._guard()  # also sums the metrics over all processes
             values = {f"condense/{name}": float(value) for name, value in metrics.items()}
             self.recorder.scalars({**values, "condense/wall_s": self.wall_s}, self.step)
@@ -178,8 +177,12 @@ class Run:
             self._warn_of_clipping()
             self._stop_if_jumping(metrics)
         if self.evaluate and not last and self._every(self.loop.evaluate_every):
+            start = time.perf_counter()
             self.evaluate(self.synthetic, self.step)
-        if save_due:  # after the evaluation of this step, so that a resumed run does not repeat it
+            self._saved_at -= self.ranks.largest(time.perf_counter() - start)[0]
+        if (
+            self._save_due()
+        ):  # after the evaluation of this step, so that a resumed run does not repeat it
             self._save(state)
         if not last and self._every(self.loop.images_every):
             self._picture()
@@ -187,6 +190,9 @@ class Run:
         if self.stop.stop_requested_on_any_rank(self.ranks):
             self._save(state)
             self.stop.check()
+
+    def _save_due(self) -> bool:
+        return self.finished or self.wall_s - self._saved_at >= self.loop.checkpoint_every_s
 
     def _every(self, steps: int) -> bool:
         return steps > 0 and self.step % steps == 0
