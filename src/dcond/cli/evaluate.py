@@ -262,9 +262,11 @@ class LoadedSet:
     @cached_property
     def hash(self) -> str:
         """A short hash of images, labels and the metadata that decides how they are used."""
-        from dcond.artefact import GUARDED, checksum
+        from dcond.artefact import GUARDED, LABELS, checksum
 
         metadata = {name: repr(getattr(self.content, name, None)) for name in GUARDED}
+        if getattr(self.content, "logits", False):
+            metadata[LABELS] = "logits"
         tensors = {"images": self.content.images.detach(), "labels": self.content.labels.detach()}
         if whitening := getattr(self.content, "whitening", None):
             tensors |= {"zca_mean": whitening.mean, "zca_matrix": whitening.matrix}

@@ -19,7 +19,8 @@ SUFFIXES = {"png": "", "npz": ".npz", "pt": ".pt", "dcond": ".safetensors"}
 EPILOG = """\
 formats:
   png   a folder with one folder per class and one 8-bit file per image
-  npz   images float32 (n, h, w, c) in [0, 1], labels, class_names, mean, std and factor
+  npz   images float32 (n, h, w, c) in [0, 1], labels (soft ones as probabilities), class_names,
+        mean, std and factor
   pt    a dict of two tensors, images (n, c, h, w) and labels: decoded, and normalised by the mean
         and std in the public DC, DSA and DM code, so that its evaluators can use it; by the set's
         own if that code does not have the data set, or if the set is whitened
@@ -129,7 +130,7 @@ def write_png(synthetic: "SyntheticSet", out: Path, decoded: bool) -> str:
 
     from dcond.importers.image_folder import packing
 
-    images, labels = synthetic.decoded() if decoded else (synthetic.images, synthetic.labels)
+    images, labels = synthetic.decoded() if decoded else (synthetic.images, synthetic.targets)
     info = None if decoded else packing(synthetic.factor, synthetic.align_corners)
     if images.shape[1] not in (1, 3):
         raise UnsupportedError(
@@ -155,7 +156,7 @@ def write_npz(synthetic: "SyntheticSet", out: Path, decoded: bool) -> str:
     """Write float32 images (n, h, w, c) in [0, 1] and what their use requires; return a summary."""
     import numpy as np
 
-    images, labels = synthetic.decoded() if decoded else (synthetic.images, synthetic.labels)
+    images, labels = synthetic.decoded() if decoded else (synthetic.images, synthetic.targets)
 
     arrays: dict[str, Any] = {
         "images": images.permute(0, 2, 3, 1).contiguous().numpy(),

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,7 @@ class Condensation:
         try:
             self._condense(real, synthetic, recorder, checkpoint)
             synthetic.images.requires_grad_(False)  # the method's optimiser needed gradients
+            self.result.bytes_stored = bytes_stored(synthetic)  # the labels may have become soft
             self._save(synthetic)
             if self.evaluator is not None and self.evaluate:
                 title = f"{self.result.method} on {real.name}, {synthetic.ipc} image(s) per class"
@@ -191,7 +193,13 @@ class Condensation:
             real = tuning_data(real)
         self.evaluator: Evaluator | None = None
         if self.plan is not None:
-            self.evaluator = Evaluator(self.plan, real, show_progress=self.show_progress)
+            label = getattr(self.method, "labelled", None)
+            self.evaluator = Evaluator(
+                self.plan,
+                real,
+                show_progress=self.show_progress,
+                label=None if label is None else partial(label, real),
+            )
         return real
 
     def _first_images(self, real: RealData) -> SyntheticSet:
@@ -316,8 +324,14 @@ def storage_stats(synthetic: SyntheticSet) -> dict[str, int]:
         "factor": synthetic.factor,
         "images_stored": stored,
         "images_decoded": stored * synthetic.factor**2,
-        "bytes_stored": synthetic.images.numel() * synthetic.images.element_size(),
+        "bytes_stored": bytes_stored(synthetic),
     }
+
+
+def bytes_stored(synthetic: SyntheticSet) -> int:
+    """Return the size of the images, and of the labels if these are soft."""
+    tensors = [synthetic.images, *([synthetic.labels] if synthetic.labels.ndim == 2 else [])]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def dump_provenance(result: RunResult) -> str:
