@@ -8,7 +8,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from annotated_types import Gt
@@ -25,6 +25,7 @@ from dcond.whitening import Whitening, restored
 
 FORMAT = "dcond/1"
 CHECKSUM = "sha256"  # key of the metadata
+LABELS = "labels"  # key of the kind of soft labels, where they are not probabilities
 # Metadata in the checksum: all that decides how pixels reach a network. Descriptions may be edited.
 GUARDED = ("class_names", "ipc", "factor", "align_corners", "mean", "std", "size", "pixel_range")
 
@@ -41,6 +42,7 @@ class _Metadata:
     std: Json[tuple[FiniteFloat, ...]]
     pixel_range: Json[tuple[FiniteFloat, FiniteFloat]] = (0.0, 1.0)
     learned_lr: Json[Annotated[FiniteFloat, Gt(0)]] | None = None
+    labels: Literal["logits"] | None = None
 
 
 _METADATA = TypeAdapter(_Metadata)
@@ -69,6 +71,9 @@ def save(synthetic: SyntheticSet, path: Path | str) -> Path:
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
     metadata.pop("pixel_range", None)  # of a set that was loaded
+    metadata.pop(LABELS, None)
+    if synthetic.logits:
+        metadata[LABELS] = "logits"
     if synthetic.learned_lr is not None:
         metadata["learned_lr"] = repr(float(synthetic.learned_lr))
     if low < 0 or high > 1:  # some methods leave [0, 1] on purpose
@@ -118,11 +123,12 @@ def load(path: Path | str) -> SyntheticSet:
 
 
 def checksum(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
-    """Return the SHA-256 (hex) of the ``GUARDED`` metadata and of all tensors.
+    """Return the SHA-256 (hex) of the ``GUARDED`` metadata, the kind of labels and all tensors.
 
     A tensor counts with its name, type, shape and bytes, in order of name.
     """
-    digest = hashlib.sha256(json.dumps([metadata.get(key) for key in GUARDED]).encode())
+    guarded = [*GUARDED, *([LABELS] if LABELS in metadata else [])]
+    digest = hashlib.sha256(json.dumps([metadata.get(key) for key in guarded]).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
@@ -140,6 +146,7 @@ def _parse(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> 
     images, labels, names = tensors["images"], tensors["labels"], read.class_names
     _check_images(path, images, *read.pixel_range)
     _check_labels(path, labels, len(images), len(names))
+    _require(labels.ndim == 2 or LABELS not in metadata, path, "hard labels are not logits.")
     n, (channels, height, width) = len(images), images.shape[1:]
     fits = n == len(names) * read.ipc
     _require(fits, path, f"{n} images are not {len(names)} classes of ipc={read.ipc}.")
@@ -158,6 +165,7 @@ def _parse(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> 
         mean=read.mean,
         std=read.std,
         whitening=_whitening(path, tensors, channels * height * width),
+        logits=read.labels is not None,
         learned_lr=read.learned_lr,
         metadata=metadata,
     )

@@ -218,7 +218,8 @@ class SyntheticSet:
     """A condensed set: the stored images, and what is needed to train on them.
 
     ``images`` are float32 (n, c, h, w) in [0, 1] *before* multi-formation decoding, class-major
-    (row = class · ipc + i); ``labels`` int64 (n,), or float32 (n, k) where soft. A foreign set may
+    (row = class · ipc + i); ``labels`` int64 (n,), or float32 (n, k) where soft: probabilities, or
+    logits, on whose softmax networks are trained (:attr:`targets`). A foreign set may
     hold different numbers of images per class: ``ipc`` is their mean, rounded down.
     """
 
@@ -231,6 +232,7 @@ class SyntheticSet:
     factor: int = 1
     align_corners: bool = False
     whitening: Whitening | None = None
+    logits: bool = False  # whether soft labels are logits
     learned_lr: Tensor | float | None = None  # the rate that was learned with the images
     metadata: dict[str, str] = field(default_factory=dict)  # see dcond.artefact
 
@@ -256,6 +258,7 @@ class SyntheticSet:
         ipc: int | None = None,
         factor: int = 1,
         labels: Tensor | None = None,
+        logits: bool = False,
         metadata: Mapping[str, str] | None = None,
     ) -> Self:
         """Make a set of images; without ``labels`` they are class-major.
@@ -265,7 +268,8 @@ class SyntheticSet:
             like: the data whose classes and normalisation the set has.
             ipc: images stored per class; n / k if None.
             factor: multi-formation factor of the images.
-            labels: int64 (n,); class c repeated ipc times, for every c, if None.
+            labels: int64 (n,), or soft (n, k); class c repeated ipc times, for every c, if None.
+            logits: whether soft labels are logits.
             metadata: see :mod:`dcond.artefact`.
 
         Example:
@@ -284,6 +288,7 @@ class SyntheticSet:
             std=like.std,
             factor=factor,
             whitening=like.spec.whitening,
+            logits=logits,
             metadata=dict(metadata or {}),
         )
 
@@ -294,6 +299,16 @@ class SyntheticSet:
         return ImageSpec(
             channels, height, width, len(self.class_names), self.mean, self.std, self.whitening
         )
+
+    @property
+    def targets(self) -> Tensor:
+        """The labels that networks are trained on: int64 (n,), or probabilities (n, k)."""
+        return self.labels.softmax(1) if self.logits else self.labels
+
+    @property
+    def classes(self) -> Tensor:
+        """The class of every stored image, int64 (n,): the largest entry of a soft label."""
+        return self.labels if self.labels.ndim == 1 else self.labels.argmax(1)
 
     @property
     def counts(self) -> Tensor:
@@ -309,9 +324,10 @@ class SyntheticSet:
         return self.images.view(len(self.class_names), self.ipc, *self.images.shape[1:])
 
     def decoded(self) -> tuple[Tensor, Tensor]:
-        """Return decoded images (n·f², c, h, w) in [0, 1], cell by cell, and their labels."""
+        """Return decoded images (n·f², c, h, w) in [0, 1], cell by cell, and their targets."""
         images = decode(self.images, self.factor, align_corners=self.align_corners)
-        return images, self.labels.repeat(self.factor**2, *[1] * (self.labels.ndim - 1))
+        targets = self.targets
+        return images, targets.repeat(self.factor**2, *[1] * (targets.ndim - 1))
 
     def dataset(self) -> TensorDataset:
         """Return decoded, normalised images and labels, for any training loop."""

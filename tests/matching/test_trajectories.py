@@ -1,22 +1,27 @@
 """The student's trajectory: its loss at both ends, exact gradients, and recomputed segments."""
 
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from dcond.augment import DiffAug
 from dcond.matching.trajectories import (
+    Batch,
     draw_batches,
     match_trajectory,
     squared_distance,
     student_loss,
 )
+from dcond.models import ConvNet
 from dcond.types import ImageSpec
 from dcond.whitening import fit_whitening
 
 SIDE, CLASSES = 4, 3
+GOLDEN = np.load(Path(__file__).parents[1] / "golden" / "trajectories.npz", allow_pickle=False)
 
 
 class Problem:
@@ -158,3 +163,37 @@ def test_batches_are_drawn_without_replacement_and_a_pass_begins_with_its_short_
     assert [len(own) for own in rows] == [1, 3, 3, 1, 3, 3]
     for one_pass in (rows[:3], rows[3:]):
         assert torch.cat(one_pass).sort().values.tolist() == list(range(7))
+
+
+@pytest.mark.parametrize("segment", [None, 2])
+@pytest.mark.parametrize("code", ["mtt", "datm"])
+def test_a_step_equals_that_of_the_public_code(code, segment):
+    """``golden/trajectories.npz``: the student's loop of distill.py (github
+    GeorgeCazenavette/mtt-distillation) and of DATM.py (github NUS-HPC-AI-Lab/DATM), executed as it
+    stands on a ConvNet of two blocks of width 8: 5 steps of 3 of 8 images, no augmentation.
+    """
+
+    def golden(name):
+        return torch.from_numpy(GOLDEN[name])
+
+    images, labels = golden("images").requires_grad_(), golden(f"{code}_labels")
+    soft = labels.is_floating_point()
+    leaves = [images, *([labels.requires_grad_()] if soft else [])]
+    spec = ImageSpec(3, 16, 16, 4, (0.0,) * 3, (1.0,) * 3)
+    network = ConvNet(name="ConvNet", depth=2, width=8).build(spec, torch.Generator())
+    names = [name for name, _ in network.named_parameters()]
+    start, target = (
+        [golden(f"{which}_{i}") for i in range(len(names))] for which in ("start", "target")
+    )
+    chunks = [rows for order in golden(f"{code}_order") for rows in reversed(order.split(3))]
+    batches = [Batch(rows, None) for rows in chunks]
+    loss = student_loss(network, names, {}, images, labels, batches, None)
+    rate = golden(f"{code}_rate")
+    matched = match_trajectory(loss, start, target, rate, leaves, 5, segment=segment)
+    ours = {"loss": matched.loss, "rate_gradient": matched.rate}
+    ours |= dict(zip(("image_gradient", "label_gradient"), matched.gradients, strict=False))
+    assert len(ours) == (4 if soft else 3)
+    for name, value in ours.items():
+        theirs = golden(f"{code}_{name}")
+        assert float(theirs.abs().max()) > 1e-4
+        assert float((value - theirs).norm() / theirs.norm()) < 1e-4

@@ -43,8 +43,11 @@ SMALL = {
     "max_start_epoch": 2,
     "copies": 4,
     "grow_every": 3,
+    "first_max_epoch": 1,
+    "growth_steps": 4,
 }
 STEPS_PER_NETWORK = {"idc": 5, "m3d": 5}  # 3 for the others
+EXPERTS = {"batch": 32, "lr": 0.05}  # twelve steps on the toy data that get somewhere
 SHALLOW = {"depth": 1}  # where a depth is set at all: null takes it from the image's size
 
 
@@ -93,6 +96,8 @@ def make_parts(name: str, *words: str, **settings) -> Parts:
     with open_dict(cfg):
         for part in (cfg.model, cfg.method, cfg.init):
             _replace(part, small | settings)
+        if "experts" in cfg.method:
+            cfg.method.experts.update(EXPERTS)
     return Parts(build(cfg.method, name), build(cfg.init, "init"))
 
 

@@ -190,6 +190,8 @@ class LoadedSet:
     def hash(self) -> str:
         """A short hash of images, labels and the metadata that decides how they are used."""
         metadata = {name: repr(getattr(self.content, name, None)) for name in artefact.GUARDED}
+        if getattr(self.content, "logits", False):
+            metadata[artefact.LABELS] = "logits"
         tensors = {"images": self.content.images.detach(), "labels": self.content.labels.detach()}
         if whitening := getattr(self.content, "whitening", None):
             tensors |= {"zca_mean": whitening.mean, "zca_matrix": whitening.matrix}

@@ -9,7 +9,8 @@ SUFFIXES = {"png": "", "npz": ".npz", "pt": ".pt", "dcond": ".safetensors"}
 EPILOG = """\
 formats:
   png   a folder with one folder per class and one 8-bit file per image
-  npz   images float32 (n, h, w, c) in [0, 1], labels, class_names, mean, std and factor
+  npz   images float32 (n, h, w, c) in [0, 1], labels (soft ones as probabilities), class_names,
+        mean, std and factor
   pt    a dict of two tensors, images (n, c, h, w) and labels: decoded, and normalised by the mean
         and std in the public DC, DSA and DM code, so that its evaluators can use it; by the set's
         own if that code does not have the data set, or if the set is whitened

@@ -53,7 +53,7 @@ def write_png(synthetic: SyntheticSet, out: Path, decoded: bool) -> str:
     Raises:
         UnsupportedError: the images have neither one channel nor three.
     """
-    images, labels = synthetic.decoded() if decoded else (synthetic.images, synthetic.labels)
+    images, labels = synthetic.decoded() if decoded else (synthetic.images, synthetic.targets)
     info = None if decoded else packing(synthetic.factor, synthetic.align_corners)
     if images.shape[1] not in (1, 3):
         raise UnsupportedError(
@@ -77,7 +77,7 @@ def write_png(synthetic: SyntheticSet, out: Path, decoded: bool) -> str:
 
 def write_npz(synthetic: SyntheticSet, out: Path, decoded: bool) -> str:
     """Write float32 images (n, h, w, c) in [0, 1] and what their use requires; return a summary."""
-    images, labels = synthetic.decoded() if decoded else (synthetic.images, synthetic.labels)
+    images, labels = synthetic.decoded() if decoded else (synthetic.images, synthetic.targets)
 
     arrays: dict[str, Any] = {
         "images": images.permute(0, 2, 3, 1).contiguous().numpy(),

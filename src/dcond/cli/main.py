@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "train several networks on a synthetic set and test them",
     "data": "prepare or describe a data set",
     "experts": "train the networks whose trajectories mtt and datm match",
+    "relabel": "give a synthetic set soft labels by a teacher",
     "report": "tables, figures and an HTML page from the results of many runs",
     "list": "list methods, data sets, networks, pools, experiments",
     "merge": "join sets of different classes into one",

@@ -12,7 +12,7 @@ def random_subset(
 ) -> SyntheticSet:
     """Return random real images in the storage of ``synthetic``; each repeat draws anew.
 
-    The labels are hard, also if those of ``synthetic`` are soft.
+    The labels are hard, also if those of ``synthetic`` are soft; the caller may label them again.
 
     Args:
         real: source of the images.

@@ -1,6 +1,7 @@
 """Condensation methods: a class per method, each in a file of its own."""
 
 from dcond.methods.base import Method, State
+from dcond.methods.datm import DATM
 from dcond.methods.dm import DM
 from dcond.methods.gradient_matching import GradientMatching
 from dcond.methods.hmdc import HMDC
@@ -13,6 +14,7 @@ from dcond.methods.rded import RDED
 from dcond.methods.selection import Selection
 
 __all__ = [
+    "DATM",
     "DM",
     "HMDC",
     "IDC",

@@ -44,12 +44,17 @@ from safetensors import safe_open
 
 with safe_open("synthetic.safetensors", framework="pt") as file:
     metadata = file.metadata()
-    images, labels = file.get_tensor("images"), file.get_tensor("labels")  # (n, c, h, w), (n,)
+    images, labels = file.get_tensor("images"), file.get_tensor("labels")  # (n, c, h, w), {labels}
 {decode}mean, std = (torch.tensor(json.loads(metadata[name])) for name in ("mean", "std"))
 # Normalise test images in the same way, from pixels in [0, 1].
-images = (images - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
+{whiten}images = (images - mean.view(-1, 1, 1)) / std.view(-1, 1, 1)
 class_names = json.loads(metadata["class_names"])
 ```
+"""
+WHITEN = """\
+with safe_open("synthetic.safetensors", framework="pt") as file:
+    zca_mean, zca_matrix = file.get_tensor("zca_mean"), file.get_tensor("zca_matrix")
+images = ((images.flatten(1) - zca_mean) @ zca_matrix).view(images.shape)
 """
 DECODE = """\
 # Each image holds {squared} smaller ones.
@@ -57,7 +62,7 @@ f, (n, c, h, w) = {factor}, images.shape
 ch, cw = -(-h // f), -(-w // f)
 cells = functional.pad(images, (0, cw * f - w, 0, ch * f - h), value=0.5)
 cells = cells.view(n, c, f, ch, f, cw).permute(2, 4, 0, 1, 3, 5).reshape(f * f * n, c, ch, cw)
-images, labels = functional.interpolate(cells, (h, w), mode="bilinear"), labels.repeat(f * f)
+images, labels = functional.interpolate(cells, (h, w), mode="bilinear"), labels.repeat({repeat})
 """
 
 
@@ -85,11 +90,19 @@ def card(result: RunResult, synthetic: SyntheticSet) -> str:
         f"- images: {n} of {h} x {w} with {c} channel(s){holding}; {synthetic.ipc} per class",
         f"- seed: {result.seed}; steps: {result.cost.steps or 0}",
     ]
+    if synthetic.learned_lr is not None:
+        lines.append(f"- learning rate learned with the images: {float(synthetic.learned_lr):.4g}")
     versions = result.versions or {}
     lines.append(f"- made with: dcond {versions.get('dcond')}, torch {versions.get('torch')}")
-    decode = DECODE.format(factor=factor, squared=factor**2) if factor > 1 else ""
+    soft = synthetic.labels.ndim == 2
+    shape = "(n,)"
+    if soft:
+        shape = "logits (n, k): train on labels.softmax(1)" if synthetic.logits else "(n, k)"
+    repeat = "f * f, 1" if soft else "f * f"
+    decode = DECODE.format(factor=factor, squared=factor**2, repeat=repeat) if factor > 1 else ""
     imports = "\nfrom torch.nn import functional" if factor > 1 else ""
-    use = USE.format(imports=imports, decode=decode)
+    whiten = "" if synthetic.whitening is None else WHITEN
+    use = USE.format(imports=imports, decode=decode, labels=shape, whiten=whiten)
     return "\n".join([*lines, *_accuracies(result)]) + "\n" + use + _reproduction(result)
 
 

@@ -143,6 +143,7 @@ class Condensation:
         try:
             self._condense(real, synthetic, recorder, checkpoint)
             synthetic.images.requires_grad_(False)  # the method's optimiser needed gradients
+            self.result.bytes_stored = bytes_stored(synthetic)  # the labels may have become soft
             self._save(synthetic)
             if self.evaluator is not None and self.evaluate:
                 title = f"{self.result.method} on {real.name}, {synthetic.ipc} image(s) per class"
@@ -171,7 +172,13 @@ class Condensation:
             real = tuning_data(real)
         self.evaluator: Evaluator | None = None
         if self.plan is not None:
-            self.evaluator = Evaluator(self.plan, real, show_progress=self.show_progress)
+            label = getattr(self.method, "labelled", None)
+            self.evaluator = Evaluator(
+                self.plan,
+                real,
+                show_progress=self.show_progress,
+                label=None if label is None else partial(label, real),
+            )
         return real
 
     def _first_images(self, real: RealData) -> SyntheticSet:
@@ -289,7 +296,13 @@ def describe_storage(result: RunResult, synthetic: SyntheticSet) -> None:
     """Complete the fields of a result that say how much a set stores."""
     result.factor, result.images_stored = synthetic.factor, len(synthetic.images)
     result.images_decoded = len(synthetic.images) * synthetic.factor**2
-    result.bytes_stored = synthetic.images.numel() * synthetic.images.element_size()
+    result.bytes_stored = bytes_stored(synthetic)
+
+
+def bytes_stored(synthetic: SyntheticSet) -> int:
+    """Return the size of the images, and of the labels if these are soft."""
+    tensors = [synthetic.images, *([synthetic.labels] if synthetic.labels.ndim == 2 else [])]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def dump_provenance(result: RunResult) -> str:

@@ -35,6 +35,7 @@ from dcond.types import RealData, SyntheticSet
 log = logging.getLogger(__name__)
 
 Training = Callable[[Callable[[str], None]], EvalResult]  # given a progress callback
+Label = Callable[[SyntheticSet], SyntheticSet]  # the same images with other labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,8 @@ class Evaluator:
         plan: what to evaluate.
         real: the data; tested on its test split.
         show_progress: show a progress bar or log lines.
+        label: gives random images labels of the same kind as those of a set with soft labels; None
+            leaves them hard.
 
     Raises:
         DataError: the data does not fit the plan: too few images to search a learning rate, or
@@ -87,8 +90,15 @@ class Evaluator:
         ConfigError: a network of the pool cannot take the images.
     """
 
-    def __init__(self, plan: EvaluationPlan, real: RealData, *, show_progress: bool = True):
-        self.plan, self.real, self.show_progress = plan, real, show_progress
+    def __init__(
+        self,
+        plan: EvaluationPlan,
+        real: RealData,
+        *,
+        show_progress: bool = True,
+        label: Label | None = None,
+    ):
+        self.plan, self.real, self.show_progress, self.label = plan, real, show_progress, label
         plan.pool.check(real.spec)
         if "full" in plan.extra:
             check_full_data_fits(real, "scores.full=true")
@@ -183,7 +193,7 @@ class Evaluator:
             )
             soft = synthetic.labels.ndim == 2
             if soft or self.teacher is not None:  # HLR is defined on hard labels
-                hard = replace(synthetic, labels=synthetic.labels.argmax(1)) if soft else synthetic
+                hard = replace(synthetic, labels=synthetic.classes, logits=False)
                 trainings["hard_labels"] = training(
                     lambda repeat: hard, plan.protocol.without_teacher()
                 )
@@ -203,12 +213,17 @@ class Evaluator:
         factors = {"random": 1} | (
             {"random_decoded": synthetic.factor} if synthetic.factor > 1 else {}
         )
+        soft = synthetic.labels.ndim == 2
+        label = self.label if soft else None
+        if soft and label is None:
+            log.warning("the labels of the set are soft, those of the random images are hard")
+
+        def draw(repeat: int, factor: int) -> SyntheticSet:
+            subset = random_subset(self.real, synthetic, self.plan.seed, repeat, factor=factor)
+            return subset if label is None else label(subset)
+
         return {
-            name: functools.cache(
-                functools.partial(
-                    random_subset, self.real, synthetic, self.plan.seed, factor=factor
-                )
-            )
+            name: functools.cache(functools.partial(draw, factor=factor))
             for name, factor in factors.items()
         }
 

@@ -7,6 +7,7 @@ which omits the factor T².
 """
 
 import io
+import json
 import logging
 import time
 from dataclasses import dataclass, replace
@@ -27,9 +28,11 @@ from dcond.settings import PositiveFloat, settings
 from dcond.training.accuracy import accuracy, at_chance
 from dcond.training.schedule import Schedule
 from dcond.training.steps import SoftLabels
-from dcond.types import ImageSpec, RealData
+from dcond.types import ImageSpec, RealData, SyntheticSet
 
 log = logging.getLogger(__name__)
+
+CHUNK = 256  # images per pass
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +61,22 @@ class TrainedTeacher:
             return values.to(images.dtype)
 
         return SoftLabels(logits, self.temperature)
+
+    @torch.no_grad()
+    def relabelled(self, synthetic: SyntheticSet) -> SyntheticSet:
+        """Return a set with stored soft labels: the logits z / T, on the teacher's device.
+
+        A stored image that holds several has the mean of their logits.
+        """
+        images, _ = synthetic.decoded()
+        normalised, soft = synthetic.spec.normalise(images), self.soft_labels(synthetic.spec)
+        logits = torch.cat([soft.logits(part) for part in normalised.split(CHUNK)])
+        labels = logits.unflatten(0, (synthetic.factor**2, -1)).mean(0) / self.temperature
+        metadata = synthetic.metadata | {
+            "method": f"{synthetic.metadata.get('method', 'unknown')} relabelled",
+            "labelled_by": json.dumps(self.facts),
+        }
+        return replace(synthetic, labels=labels, logits=True, metadata=metadata)
 
 
 @settings

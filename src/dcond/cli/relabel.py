@@ -1,0 +1,97 @@
+"""``dcond relabel``: give a synthetic set soft labels, and compare it with the set as it was."""
+
+import argparse
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from dcond.errors import ConfigError
+from dcond.log import print_results
+from dcond.paths import relative_to_cwd
+
+EPILOG = """\
+examples:
+  dcond relabel outputs/condense/dm_digits_ipc1/TIME teacher=convnet
+  dcond relabel RUN teacher=convnet teacher.temperature=1 pool=tiny seed=3
+  dcond relabel RUN teacher=convnet --no-evaluate
+
+The teacher is trained on the real images, or read from the cache, as in dcond evaluate. The new set
+stores its logits, divided by teacher.temperature. Networks are then trained on the new set, on the
+old one, and on random images that the same teacher labels.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Run ``dcond relabel`` with its arguments and return the exit code.
+
+    Raises:
+        DcondError: the set cannot be read or written, or a setting is wrong.
+    """
+    arguments = _parser().parse_intermixed_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    source = Path(arguments.run)
+    folder = source if source.is_dir() else source.parent
+    out = Path(arguments.out) if arguments.out else folder / "relabelled.safetensors"
+    if out.exists():
+        raise ConfigError(
+            f"{out} exists and is not overwritten; remove it or choose another --out."
+        )
+    _relabel(arguments.run, arguments.settings, out, evaluate=not arguments.no_evaluate)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dcond relabel",
+        description="Write a copy of a set with soft labels by a teacher, and evaluate both.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", metavar="RUN", help="a run folder, or a synthetic.safetensors")
+    parser.add_argument(
+        "settings",
+        metavar="KEY=VALUE",
+        nargs="*",
+        default=[],
+        help="teacher=NAME, and the settings of dcond evaluate",
+    )
+    parser.add_argument("--out", metavar="PATH", help="output; default: RUN/relabelled.safetensors")
+    parser.add_argument("--no-evaluate", action="store_true", help="only write the new set")
+    return parser
+
+
+def _relabel(run: str, settings: list[str], out: Path, *, evaluate: bool) -> None:
+    from dcond import artefact
+    from dcond.cli.compose import composed
+    from dcond.cli.evaluate import dataset_override
+    from dcond.cli.instantiate import build, build_plan, get
+    from dcond.cli.overrides import quote_path, quote_paths
+    from dcond.device import resolve_device
+    from dcond.run.context import cpu_threads
+    from dcond.run.evaluation import Evaluator
+    from dcond.run.result import RunResult
+    from dcond.settings import PositiveInt
+
+    words = [f"synthetic.path={quote_path(run)}", *quote_paths(settings)]
+    if not any(word.startswith("dataset=") for word in settings):
+        words += dataset_override(run, settings)
+    with composed("evaluate", words) as (cfg, choices):
+        plan = build_plan(cfg, choices)
+        source, dataset = build(cfg.synthetic, "synthetic"), build(cfg.dataset, "dataset")
+        device, threads = resolve_device(str(cfg.device)), get(cfg, "threads", PositiveInt | None)
+    if plan.protocol.teacher is None:
+        raise ConfigError("no teacher to label the set; add teacher=convnet.")
+    with cpu_threads(threads):
+        real = dataset.load(device)
+        hard = source.fitted(source.read(), real).to(device)
+        teacher = plan.protocol.teacher.load_or_train(real, plan.cache)
+        soft = teacher.relabelled(hard)
+        artefact.save(soft, out)
+        print_results(f"{len(soft.images)} images with soft labels -> {relative_to_cwd(out)}")
+        if not evaluate:
+            return
+        plan = replace(plan, protocol=plan.protocol.without_teacher(), against=hard)
+        title = f"{soft.metadata['method']} on {real.name}, {soft.ipc} image(s) per class"
+        evaluator = Evaluator(plan, real, label=teacher.relabelled)
+        evaluated = evaluator.evaluate(soft, RunResult.start(), title=title)
+    print_results(*evaluated.parts)

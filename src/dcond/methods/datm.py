@@ -1,0 +1,200 @@
+"""DATM: difficulty-aligned trajectory matching, with learned soft labels."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from dcond.augment import DiffAug
+from dcond.errors import DataError, require
+from dcond.methods.base import SavedState
+from dcond.models import Network, Recipe
+from dcond.rng import Streams, generator
+from dcond.settings import Momentum, NonNegativeInt, PositiveFloat, PositiveInt, settings
+from dcond.training.expert_labels import ExpertLabels
+from dcond.training.experts import Experts, Trajectory
+from dcond.training.image_optim import PixelBox, PixelSGD, Space
+from dcond.training.trajectory_step import RATE_FLOOR, Gradient, LearnedTensor, trajectory_step
+from dcond.types import RealData, SyntheticSet
+
+
+@dataclass
+class DATMState(SavedState):
+    """The experts, the student's network, and the optimisers of images, labels and rate."""
+
+    not_saved: ClassVar = ("experts", "network", "rng")
+
+    experts: list[Trajectory]
+    network: Network
+    pixels: PixelSGD
+    labels: LearnedTensor
+    rate: LearnedTensor
+    iteration: int
+    rng: Streams
+
+
+@settings
+class DATM:
+    """Match trajectories of a window of epochs that suits the number of images; learn soft labels.
+
+    As MTT (:mod:`dcond.matching.trajectories`), with three changes. The student starts after
+    ``min_start_epoch`` ≤ s < U epochs, where U grows linearly from ``first_max_epoch`` to
+    ``max_start_epoch``: late epochs hold what only larger sets can express. The labels are logits
+    y, learned with the images; the student's loss is the cross-entropy with softmax(y). Where L is
+    above ``loss_limit`` nothing is updated.
+
+    First labels are the mean logits of the experts that classify an image right after
+    ``label_epoch`` epochs. First images that no expert classifies right are replaced by real images
+    of the class that some expert does.
+
+    Paper: Guo et al., Towards lossless dataset distillation via difficulty-aligned trajectory
+    matching, arXiv 2310.05773. Code: github NUS-HPC-AI-Lab/DATM, distill/DATM.py. Differs: experts
+    are trained by plain SGD, not by GSAM; experts are drawn with replacement; an image with a right
+    expert is kept as it is; a class without such images is refused, where the code divides 0 by 0;
+    images are projected to [0, 1] by default; α is at least 1e-6.
+
+    Args:
+        network: recipe of experts and student.
+        experts: how experts are trained; those that the cache lacks are trained first.
+        augment: augmentation of the student's batches, one draw per image; None for none.
+        steps: image updates.
+        student_steps: N, steps of the student.
+        expert_epochs: M, epochs of the expert that the student follows.
+        min_start_epoch: smallest s.
+        first_max_epoch: first U, above ``min_start_epoch``; None for ``max_start_epoch``.
+        max_start_epoch: last U.
+        growth_steps: image updates after which U has its last value.
+        label_epoch: epochs of the experts that make the first labels; None for all.
+        batch: decoded images per student step, without replacement; None for all.
+        lr: learning rate of the images, in units of ``space``.
+        momentum: momentum of the images and of α.
+        lr_labels: learning rate of the labels.
+        momentum_labels: momentum of the labels.
+        rate: first value of α, the student's learning rate.
+        lr_rate: learning rate of α.
+        loss_limit: largest L with an update.
+        segment: student steps whose graph is held at once; None for all.
+        gradient: "exact" or "tesla", see :class:`~dcond.methods.mtt.MTT`.
+        factor: multi-formation factor.
+        space: units of ``lr``, see :class:`~dcond.training.image_optim.PixelSGD`.
+        pixel_box: "project" keeps the images in [0, 1], "free" does not.
+    """
+
+    network: Recipe
+    experts: Experts
+    augment: DiffAug | None = None
+    steps: PositiveInt
+    student_steps: PositiveInt = 80
+    expert_epochs: PositiveInt = 2
+    min_start_epoch: NonNegativeInt = 0
+    first_max_epoch: PositiveInt | None = None
+    max_start_epoch: PositiveInt = 20
+    growth_steps: PositiveInt = 1000
+    label_epoch: NonNegativeInt | None = None
+    batch: PositiveInt | None = None
+    lr: PositiveFloat = 100.0
+    momentum: Momentum = 0.5
+    lr_labels: PositiveFloat = 2.0
+    momentum_labels: Momentum = 0.9
+    rate: PositiveFloat = 0.01
+    lr_rate: PositiveFloat = 1e-5
+    loss_limit: PositiveFloat = 1.0
+    segment: PositiveInt | None = None
+    gradient: Gradient = "exact"
+    factor: PositiveInt = 1
+    space: Space = "normalised"
+    pixel_box: PixelBox = "project"
+
+    def __post_init__(self) -> None:
+        epochs = self.experts.epochs
+        last = max(self.max_start_epoch - 1 + self.expert_epochs, self.label_epoch or 0)
+        require(
+            last <= epochs,
+            f"method.max_start_epoch={self.max_start_epoch}, method.expert_epochs="
+            f"{self.expert_epochs} and method.label_epoch={self.label_epoch} need experts of "
+            f"{last} epochs, method.experts.epochs is {epochs}; change one of them.",
+        )
+        first = self.first_max_epoch or self.max_start_epoch
+        require(
+            self.min_start_epoch < first <= self.max_start_epoch,
+            f"method.first_max_epoch={self.first_max_epoch} is out of range; allowed: above "
+            f"method.min_start_epoch={self.min_start_epoch}, up to method.max_start_epoch="
+            f"{self.max_start_epoch}.",
+        )
+
+    def window(self, iteration: int) -> range:
+        """Return the start epochs s of an image update, counted from 0."""
+        first, last = self.first_max_epoch or self.max_start_epoch, self.max_start_epoch
+        upper = min(last, first + int((last - first) * iteration / self.growth_steps))
+        return range(self.min_start_epoch, upper)
+
+    def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> DATMState:
+        """Load or train the experts, label the images; make the student and the optimisers.
+
+        Raises:
+            DataError: a class has fewer images that an expert classifies right than are needed.
+        """
+        experts, labels = self._labels(real)
+        wrong = labels.replace_wrong(real, synthetic, rng.initialisation)
+        worst = max(range(len(wrong)), key=wrong.__getitem__)
+        if wrong[worst]:
+            raise DataError(
+                f"class {real.class_names[worst]!r} of {real.name} has too few images that an "
+                f"expert classifies right after {labels.epoch} epochs: {wrong[worst]} of "
+                f"{synthetic.ipc} have no label. Use better experts (method.experts.epochs, "
+                "method.experts.lr) or a smaller ipc."
+            )
+        synthetic.labels, _ = labels.of(synthetic)
+        synthetic.logits = True
+        synthetic.learned_lr = torch.tensor(self.rate, device=real.device)
+        return DATMState(
+            experts,
+            labels.network.train(),
+            PixelSGD.of(self, synthetic),
+            LearnedTensor(synthetic.labels, self.lr_labels, self.momentum_labels),
+            LearnedTensor(synthetic.learned_lr, self.lr_rate, self.momentum, RATE_FLOOR),
+            0,
+            rng,
+        )
+
+    def labelled(self, real: RealData, synthetic: SyntheticSet) -> SyntheticSet:
+        """Return a set with first labels: random images for comparison get labels of this kind."""
+        return self._labels(real)[1].labelled(synthetic)
+
+    def step(self, real: RealData, synthetic: SyntheticSet, state: DATMState) -> dict[str, Tensor]:
+        """Update images, labels and learning rate once, unless the loss is above its limit."""
+        rng, rate = state.rng, state.rate.values
+        window = self.window(state.iteration)
+        expert = int(torch.randint(len(state.experts), (), generator=rng.networks))
+        epoch = window[int(torch.randint(len(window), (), generator=rng.networks))]
+        matched = trajectory_step(
+            self,
+            synthetic,
+            state.labels.values,
+            state.network,
+            state.experts[expert],
+            epoch,
+            rate,
+            rng,
+        )
+        updated = not float(matched.loss) > self.loss_limit  # the loop refuses a loss that is nan
+        if updated:
+            images, labels = matched.gradients
+            state.pixels.step(images)
+            state.pixels.project()
+            state.labels.step(labels)
+            state.rate.step(matched.rate)
+        state.iteration += 1
+        return {
+            "loss": matched.loss,
+            "rate": rate.clone(),
+            "start_epoch": torch.tensor(epoch),
+            "updated": torch.tensor(int(updated)),
+        }
+
+    def _labels(self, real: RealData) -> tuple[list[Trajectory], ExpertLabels]:
+        experts = self.experts.load_or_train(real)
+        network = self.network.build(real.spec, generator(0, "student"), real.device)
+        epoch = self.experts.epochs if self.label_epoch is None else self.label_epoch
+        return experts, ExpertLabels(network, experts, epoch)

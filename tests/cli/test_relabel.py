@@ -1,0 +1,64 @@
+"""``dcond relabel``: the new set, what it is compared with, and refusals."""
+
+import json
+
+import pytest
+import torch
+
+import dcond
+from dcond import artefact
+from dcond.cli.main import main
+from dcond.data import Digits
+from dcond.types import SyntheticSet
+
+SHORT = ["teacher=convnet", "teacher.epochs=1", "teacher.network.width=4", "threads=1"]
+
+
+@pytest.fixture
+def saved(tmp_path, monkeypatch):
+    monkeypatch.setenv("DCOND_OUTPUTS", str(tmp_path / "outputs"))
+    real = Digits(name="digits").load()
+    rows = torch.cat([own[:1] for own in real.class_rows])
+    metadata = {"dataset": "digits", "method": "chosen"}
+    synthetic = SyntheticSet.from_images(real.pixels(rows), real, metadata=metadata)
+    return artefact.save(synthetic, tmp_path / "synthetic.safetensors")
+
+
+def test_the_new_set_has_the_teachers_logits(saved, capsys):
+    assert main(["relabel", str(saved), *SHORT, "--no-evaluate"]) == 0
+    assert "10 images with soft labels -> " in capsys.readouterr().out
+    hard, soft = dcond.load(saved), dcond.load(saved.with_name("relabelled.safetensors"))
+    assert torch.equal(soft.images, hard.images)
+    assert soft.logits
+    assert soft.labels.shape == (10, 10)
+    assert json.loads(soft.metadata["labelled_by"])["network"] == "ConvNet"
+    assert soft.metadata["method"] == "chosen relabelled"
+    assert main(["relabel", str(saved), *SHORT]) == 1
+    assert "exists and is not overwritten" in capsys.readouterr().err
+
+
+def test_hard_and_soft_labels_are_compared_and_random_images_have_the_same_labels(
+    saved, capsys, monkeypatch
+):
+    labelled = []
+    from dcond.evaluation.protocol import EvaluationProtocol
+
+    plain = EvaluationProtocol.evaluate
+
+    def evaluate(self, sets, *args, **options):
+        labelled.append(sets(0).logits)
+        return plain(self, sets, *args, **options)
+
+    monkeypatch.setattr(EvaluationProtocol, "evaluate", evaluate)
+    words = ["evaluation.epochs=1", "evaluation.repeats=1", "pool=convnet", "seed=1"]
+    words += ["pool.networks.ConvNet.width=4"]
+    assert main(["relabel", str(saved), *SHORT, *words]) == 0
+    shown = capsys.readouterr().out
+    assert "chosen relabelled" in shown
+    assert labelled == [True, False, True]  # the new set, the old one, random images
+
+
+def test_a_teacher_is_needed(saved, capsys):
+    assert main(["relabel", str(saved)]) == 1
+    assert "no teacher to label the set; add teacher=convnet" in capsys.readouterr().err
+    assert not saved.with_name("relabelled.safetensors").exists()
