@@ -11,6 +11,7 @@ import csv
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,8 +33,10 @@ from dcond.methods.gradient_matching import GradientMatching
 from dcond.methods.hmdc import HMDC
 from dcond.methods.idc import IDC
 from dcond.methods.m3d import M3D
+from dcond.methods.rded import RDED
 from dcond.models import ConvNet, Pool, ViT
 from dcond.rng import Streams
+from dcond.training.teacher import Teacher
 from dcond.types import RealData, SyntheticSet
 
 TABLE = Path("benchmarks/cpu/memory.csv")
@@ -77,6 +80,8 @@ CASES = [
     # classes and pixels of Tiny ImageNet, then of ImageNet
     *(replace(BASE, method=method, classes=200, images=20_000, side=64) for method in STEPPING),
     replace(BASE, storage="folder", classes=1000, images=3000, side=224),
+    replace(BASE, method="rded", storage="folder", classes=40, images=120, side=224),
+    replace(BASE, method="rded", storage="folder", classes=1000, images=3000, side=224),
 ]
 
 
@@ -152,8 +157,17 @@ def build(name: str, network: ConvNet) -> Method:
     return {"dm": DM, "m3d": M3D}[name](augment=AUGMENT, **common)
 
 
+def rded(network: ConvNet, folder: Path) -> RDED:
+    """Return RDED with four crops in each image, and a teacher of one epoch."""
+    teacher = Teacher(network=network, epochs=1, batch=32, lr_milestones=())
+    return RDED(teacher=teacher, cache=str(folder / "cache"), factor=2)
+
+
 def run(case: Case, folder: Path) -> None:
-    """Condense, and print the peak of resident memory above that before loading, in bytes."""
+    """Condense, and print the peak of resident memory above that before loading, in bytes.
+
+    The seconds go to the error stream.
+    """
     network = ConvNet(name="ConvNet", width=16)
     rule = (
         KMeans(embedding=Embedding(network=network, train_steps=2))
@@ -162,6 +176,7 @@ def run(case: Case, folder: Path) -> None:
     )
     AUGMENT.per_image(torch.zeros(2, 3, 8, 8), torch.Generator())  # a first call loads libraries
     before = peak_memory_bytes(torch.device("cpu"))
+    begin = time.perf_counter()
     real, rng = load(case, folder), Streams(0)
     images = FromReal(rule=rule)(real, case.ipc, 1, rng)
     labels = torch.arange(case.classes).repeat_interleave(case.ipc)
@@ -171,7 +186,10 @@ def run(case: Case, folder: Path) -> None:
         state = method.init(real, synthetic, rng)
         for _ in range(STEPS):
             method.step(real, synthetic, state)
+    if case.method == "rded":
+        rded(network, folder).init(real, synthetic, rng)
     print(peak_memory_bytes(torch.device("cpu")) - before)
+    print(f"{time.perf_counter() - begin:.0f} s", file=sys.stderr)
 
 
 def measure(case: Case) -> list[tuple[str, float, str]]:
@@ -184,7 +202,7 @@ def measure(case: Case) -> list[tuple[str, float, str]]:
             write_npz(case, folder / "made_up.npz")
         fields = [str(getattr(case, field)) for field in case.__dataclass_fields__]
         command = [sys.executable, __file__, place, *fields]
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     image = 3 * case.side**2
     return [
         (f"{case}: peak", int(done.stdout) / 1e6, "MB"),
