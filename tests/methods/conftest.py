@@ -35,13 +35,25 @@ SMALL = {
     "train_images": 32,
     "batch_train": 32,
     "inner_steps": 2,
+    "train_networks": 1,
     "heads": 2,
+    "count": 2,
+    "epochs": 3,
+    "student_steps": 3,
+    "max_start_epoch": 2,
     "copies": 4,
     "grow_every": 3,
-    "epochs": 3,
 }
 STEPS_PER_NETWORK = {"idc": 5, "m3d": 5}  # 3 for the others
 SHALLOW = {"depth": 1}  # where a depth is set at all: null takes it from the image's size
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _outputs(tmp_path_factory):
+    """A folder for experts: the tests of a method share them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DCOND_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
+        yield
 
 
 @functools.cache

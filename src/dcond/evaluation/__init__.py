@@ -3,8 +3,9 @@
 The names below are imported on first use, so that results can be read without importing torch.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dcond.lazy import lazy_names
 
 if TYPE_CHECKING:
     from dcond.evaluation.baselines import random_subset as random_subset
@@ -23,18 +24,14 @@ __all__ = [
     "random_subset",
 ]
 
-_MODULES = {
-    "EvalResult": "evaluation.results",
-    "EvaluationProtocol": "evaluation.protocol",
-    "LinearProbe": "evaluation.linear_probe",
-    "NetworkResult": "evaluation.results",
-    "Teacher": "training.teacher",
-    "random_subset": "evaluation.baselines",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name on first use."""
-    if name not in _MODULES:
-        raise AttributeError(f"module 'dcond.evaluation' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"dcond.{_MODULES[name]}"), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "EvalResult": "dcond.evaluation.results",
+        "EvaluationProtocol": "dcond.evaluation.protocol",
+        "LinearProbe": "dcond.evaluation.linear_probe",
+        "NetworkResult": "dcond.evaluation.results",
+        "Teacher": "dcond.training.teacher",
+        "random_subset": "dcond.evaluation.baselines",
+    },
+)

@@ -153,8 +153,9 @@ class EvaluationProtocol(Schedule, BaseProtocol):
 
     Args:
         lr: learning rate of all networks; None for each network's own rate from the pool;
-            "search" for the best of ``search_rates`` on held-out training data, for every network
-            and set separately.
+            "learned" for the rate that was learned with the set, if it has one; "search" for the
+            best of ``search_rates`` on held-out training data, for every network and set
+            separately.
         search_rates: learning rates of a search, one training each.
         best_every: epochs between tests for ``best_over_epochs_on_test``, a separate figure that
             some papers report; 0 for none.
@@ -170,7 +171,7 @@ class EvaluationProtocol(Schedule, BaseProtocol):
         >>> result.average  # mean accuracy over the networks, a fraction
     """
 
-    lr: PositiveFloat | Literal["search"] | None = None
+    lr: PositiveFloat | Literal["search", "learned"] | None = None
     search_rates: tuple[float, ...] = (0.001, 0.005, 0.01, 0.05, 0.1)
     best_every: NonNegativeInt = 0
     stack: bool | Literal["auto"] = "auto"
@@ -207,6 +208,9 @@ class EvaluationProtocol(Schedule, BaseProtocol):
         """
         if self.lr is None:
             return Rate(recipe.lr)
+        if self.lr == "learned":
+            learned = sets(0).learned_lr
+            return Rate(recipe.lr if learned is None else float(learned))
         if not isinstance(self.lr, str):
             return Rate(self.lr)
         if held_out is None:

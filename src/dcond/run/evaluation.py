@@ -26,7 +26,6 @@ from dcond.run.tables import (
     Tables,
     comparison_table,
     cross_architecture,
-    percent,
     score_table,
 )
 from dcond.training.teacher import TrainedTeacher
@@ -63,10 +62,6 @@ class EvaluationPlan:
     against: SyntheticSet | None = None
     sanity_checks: bool = False
     tested_on: str = TEST
-
-    def with_against(self, against: SyntheticSet) -> "EvaluationPlan":
-        """Return the same plan with another set to compare with."""
-        return replace(self, against=against)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,7 +227,7 @@ class Evaluator:
             parts.append(score_table(known, results.get("full")))
         if self.plan.against is not None:
             parts.append(_compare(synthetic, self.plan.against, results, result))
-        each = ", ".join(f"{name} {percent(found)}" for name, found in condensed.networks.items())
+        each = ", ".join(f"{name} {found.percent()}" for name, found in condensed.networks.items())
         return [*parts, f"average {accuracy} {100 * condensed.average:.1f} % ({each})"]
 
 

@@ -5,7 +5,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,13 +13,18 @@ from dcond.errors import DataError
 from dcond.types import RealData, SyntheticSet
 
 
-def class_order(path: Path, names: tuple[str, ...], real: RealData) -> Tensor:
+def class_order(where: object, names: tuple[str, ...], real: RealData) -> Tensor:
     """Return for each of ``names`` the class that it stands for, int64 (k,).
 
     By name: equal, or equal in Unicode's NFC form, or equal except for case, spaces and signs, the
     looser forms only if no other name is possible. Otherwise by numbers at the end (``00007``,
     ``new007``), which must be 0 to k - 1 and contradict no name. Order alone is not used (RDED's
     issue 4).
+
+    Args:
+        where: names the set in errors.
+        names: of the set's classes.
+        real: the data set.
 
     Raises:
         DataError: neither is possible.
@@ -30,7 +34,7 @@ def class_order(path: Path, names: tuple[str, ...], real: RealData) -> Tensor:
         return torch.arange(len(own))
     matched = _by_name(names, own)
     if len(names) != len(own) and len(matched) == min(len(names), len(own)):
-        raise DataError(f"{path}: {_other_number(names, real, matched)}")
+        raise DataError(f"{where}: {_other_number(names, real, matched)}")
     if len(matched) == len(names) == len(own):
         return torch.tensor([matched[row] for row in range(len(names))])
     numbers = [int(end[1]) if (end := re.search(r"(\d+)$", name)) else -1 for name in names]
@@ -38,14 +42,14 @@ def class_order(path: Path, names: tuple[str, ...], real: RealData) -> Tensor:
     if consistent and sorted(numbers) == list(range(len(own))):
         return torch.tensor(numbers)
     raise DataError(
-        f"{path}: its {len(names)} classes ({_examples(names, matched.keys())}) match the "
+        f"{where}: its {len(names)} classes ({_examples(names, matched.keys())}) match the "
         f"{len(own)} of {real.name!r} ({_examples(own, matched.values())}) neither by name nor by "
-        "numbers from 0; rename them, or evaluate it on the data set it was made from "
+        "numbers from 0; rename them, or use the data set that it was made from "
         "(dataset=NAME)."
     )
 
 
-def in_class_order(path: Path, synthetic: SyntheticSet, real: RealData) -> SyntheticSet:
+def in_class_order(where: object, synthetic: SyntheticSet, real: RealData) -> SyntheticSet:
     """Return a set with classes, rows and labels in the data set's order.
 
     A set with equal names is returned as it is.
@@ -56,7 +60,7 @@ def in_class_order(path: Path, synthetic: SyntheticSet, real: RealData) -> Synth
     names, own = synthetic.class_names, real.class_names
     if names == own:
         return synthetic
-    place = class_order(path, names, real)
+    place = class_order(where, names, real)
     source, labels = torch.argsort(place), synthetic.labels
     if labels.ndim == 1:
         labels, rows = torch.sort(place[labels], stable=True)
@@ -73,7 +77,7 @@ def _other_number(names: tuple[str, ...], real: RealData, matched: dict[int, int
         chosen = ",".join(own[matched[row]] for row in range(len(names)))
         return (
             f"it has {len(names)} of the {len(own)} classes of {real.name!r}; add "
-            f"dataset.classes=[{chosen}] to evaluate it on these."
+            f"dataset.classes=[{chosen}] to use these only."
         )
     others = [name for row, name in enumerate(names) if row not in matched]
     return (
