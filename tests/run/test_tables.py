@@ -22,9 +22,9 @@ RANDOM = found((0.70, 0.71, 0.72), (0.5, 0.5, 0.5))
 SHRUNKEN = found((0.60, 0.60, 0.60), (0.9, 0.9, 0.9))
 
 
-def render(baselines, ours=OURS, title="m3d on digits, 1 image(s) per class") -> list[str]:
+def render(baselines, ours=OURS, title="m3d on digits, 1 image(s) per class", **more) -> list[str]:
     file = io.StringIO()
-    table = cross_architecture(title, ours, baselines)
+    table = cross_architecture(title, ours, baselines, **more)
     Console(width=80, file=file).print(table)
     lines = [line.rstrip() for line in file.getvalue().splitlines()]
     assert max(map(len, lines)) <= 80
@@ -49,6 +49,11 @@ def test_a_row_per_network_a_column_per_set_and_the_gain_over_the_best_baseline(
         "test accuracy %, mean ± 95 % interval over 3 networks each, last epoch, protocol quick; gain over the "
         "better of the baselines"
     )
+
+
+def test_classes_that_are_never_tested_are_in_the_caption():
+    caption = " ".join(" ".join(render({}, untested="'c[b]' (2)")[-2:]).split())
+    assert caption.endswith("protocol quick; no test image of class 'c[b]' (2)")
 
 
 def test_the_caption_of_one_network_names_no_interval():

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
     if arguments.verb == "prepare":
         _prepare(dataset, arguments.name)
     else:
-        _show(summarise(dataset.load()))
+        _show(summarise(dataset.load()), dataset.remarks())
     return 0
 
 
@@ -89,11 +89,11 @@ def _prepare(dataset: "Dataset", choice: str) -> None:
         print(f"{dataset.name}: prepared {file} ({file.stat().st_size / 1e6:,.1f} MB)")
 
 
-def _show(summary: "Summary") -> None:
+def _show(summary: "Summary", remarks: dict[str, str]) -> None:
     console = Console(highlight=False)
     facts = Table(show_header=False, box=None, pad_edge=False)
-    for what, value in _facts(summary).items():
-        facts.add_row(what, value)
+    for what, value in (_facts(summary) | remarks).items():
+        facts.add_row(what, Text(value))
     console.print(facts)
     names = summary.real.class_names
     if len(names) <= LIST_UP_TO:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
+from dcond.data.validate import missing_classes
 from dcond.errors import DataError
 from dcond.evaluation.baselines import random_subset
 from dcond.evaluation.full_data import Sets, check_full_data_fits, evaluate_full_data, hold_out
@@ -220,7 +221,10 @@ class Evaluator:
     ) -> list[RenderableType]:
         condensed, accuracy = results["condensed"], ACCURACY[self.plan.tested_on]
         random = {name: results[name] for name in BASELINE_TITLES if name in results}
-        parts: list[RenderableType] = [cross_architecture(title, condensed, random, accuracy)]
+        untested = missing_classes(self.real.test.labels.cpu().numpy(), self.real.class_names)
+        parts: list[RenderableType] = [
+            cross_architecture(title, condensed, random, accuracy, untested)
+        ]
         known = result.scores
         # IOR alone is the gain of the first table.
         if known is not None and any(known[name] is not None for name in SCORES if name != "ior"):

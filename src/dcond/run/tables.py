@@ -65,7 +65,11 @@ def markdown_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str
 
 
 def cross_architecture(
-    title: str, ours: EvalResult, baselines: dict[str, EvalResult], accuracy: str = "test accuracy"
+    title: str,
+    ours: EvalResult,
+    baselines: dict[str, EvalResult],
+    accuracy: str = "test accuracy",
+    untested: str = "",
 ) -> Table:
     """Make the cross-architecture table: a row per network, a column per set, and the gain.
 
@@ -75,9 +79,11 @@ def cross_architecture(
         baselines: results of the same protocol on random real images, by name; the gain is over
             the best.
         accuracy: name of the figures in the caption.
+        untested: classes without test images, for the caption.
     """
     caption = accuracy_caption(ours, accuracy)
     caption += "; gain over the better of the baselines" if len(baselines) > 1 else ""
+    caption += f"; no test image of class {untested}" if untested else ""
     table = Table(
         title=Text(title, "table.title"),  # texts throughout: a user's name is no markup
         caption=Text(caption, "table.caption"),
