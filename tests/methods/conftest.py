@@ -6,6 +6,7 @@ import copy
 import functools
 import json
 import re
+import tempfile
 from dataclasses import dataclass
 
 import pytest
@@ -24,6 +25,8 @@ from dcond.types import RealData, Split, SyntheticSet
 from helpers import m3d_runs
 from helpers.double import Double, double_data
 
+EXPERTS = tempfile.TemporaryDirectory()  # the cache of trained networks, shared by all tests
+
 # Every setting of this name, anywhere in a method, its network or its first images: seconds become
 # milliseconds.
 SMALL = {
@@ -37,6 +40,10 @@ SMALL = {
     "inner_steps": 2,
     "train_networks": 1,
     "heads": 2,
+    "count": 2,
+    "epochs": 2,
+    "frequencies": 64,
+    "folder": EXPERTS.name,
 }
 STEPS_PER_NETWORK = {"idc": 5, "m3d": 5}  # 3 for the others
 SHALLOW = {"depth": 1}  # where a depth is set at all: null takes it from the image's size
