@@ -6,7 +6,6 @@ import copy
 import functools
 import json
 import re
-import tempfile
 from dataclasses import dataclass
 
 import pytest
@@ -25,8 +24,6 @@ from dcond.types import RealData, Split, SyntheticSet
 from helpers import m3d_runs
 from helpers.double import Double, double_data
 
-EXPERTS = tempfile.TemporaryDirectory()  # the cache of trained networks, shared by all tests
-
 # Every setting of this name, anywhere in a method, its network or its first images: seconds become
 # milliseconds.
 SMALL = {
@@ -41,12 +38,23 @@ SMALL = {
     "train_networks": 1,
     "heads": 2,
     "count": 2,
-    "epochs": 2,
     "frequencies": 64,
-    "folder": EXPERTS.name,
+    "epochs": 3,
+    "student_steps": 3,
+    "max_start_epoch": 2,
+    "copies": 4,
+    "grow_every": 3,
 }
 STEPS_PER_NETWORK = {"idc": 5, "m3d": 5}  # 3 for the others
 SHALLOW = {"depth": 1}  # where a depth is set at all: null takes it from the image's size
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _outputs(tmp_path_factory):
+    """A folder for experts: the tests of a method share them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DCOND_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
+        yield
 
 
 @functools.cache
@@ -158,6 +166,12 @@ def run_parts(
         record["condense/loss"] for record in map(json.loads, lines) if "condense/loss" in record
     ]
     return Outcome(synthetic, first, losses, run)
+
+
+@pytest.fixture(autouse=True)
+def own_outputs(tmp_path, monkeypatch):
+    """Trained networks are cached in ``outputs`` of the current folder."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

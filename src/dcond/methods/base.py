@@ -78,7 +78,7 @@ class SavedState:
         """Restore what :meth:`state_dict` returned; tensors keep the device of the current ones."""
         for name, current in self._saved().items():
             if hasattr(current, "load_state_dict"):
-                current.load_state_dict(state[name])
+                current.load_state_dict(state.get(name, {}))  # older than a part that adds nothing
             else:
                 saved = state.get(name, current)  # not in a checkpoint that is older than the field
                 setattr(

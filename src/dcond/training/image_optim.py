@@ -3,7 +3,8 @@
 Images are always stored in pixel space. The public codes of the DC family optimise normalised
 images; with ``space="normalised"`` their learning rates keep their meaning. For
 x_n = (x - mean) / std, a step lr · ∂L/∂x_n on x_n is a step lr · std² · ∂L/∂x on x. Momentum is
-linear, so the trajectories are the same.
+linear, so the trajectories are the same. For whitened images see
+:meth:`~dcond.whitening.Whitening.pixel_step`.
 
 IDC, M3D and IDM step once per class on one tensor of all images: :class:`PixelSweep` is that
 sweep.
@@ -16,6 +17,7 @@ from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from dcond.types import SyntheticSet
+from dcond.whitening import Whitening
 
 Space = Literal["pixel", "normalised"]
 PixelBox = Literal["project", "free"]
@@ -61,6 +63,7 @@ class PixelSGD:
         momentum: m in [0, 1).
         space: "pixel" or "normalised".
         std: standard deviation per channel, for ``space="normalised"``.
+        whitening: likewise, where the images are whitened before.
         pixel_box: "project" clips to [0, 1] in :meth:`project`; "free" never clips (the public
             behaviour of the DC family).
 
@@ -81,12 +84,14 @@ class PixelSGD:
         momentum: float,
         space: Space,
         std: tuple[float, ...],
+        whitening: Whitening | None = None,
         pixel_box: PixelBox = "project",
     ):
         self.images = images.requires_grad_(True)
         self.pixel_box = pixel_box
         deviation = torch.tensor(std, dtype=images.dtype, device=images.device).view(-1, 1, 1)
         self.unit = deviation if space == "normalised" else torch.ones_like(deviation)
+        self._whitening = whitening if space == "normalised" else None
         self._optimiser: torch.optim.Optimizer = torch.optim.SGD([images], lr=lr, momentum=momentum)
 
     @classmethod
@@ -105,6 +110,7 @@ class PixelSGD:
             momentum=method.momentum if momentum is None else momentum,
             space=method.space,
             std=synthetic.std,
+            whitening=synthetic.whitening,
             pixel_box=method.pixel_box,
         )
 
@@ -115,6 +121,8 @@ class PixelSGD:
         """
         if lr is not None:
             self._optimiser.param_groups[0]["lr"] = lr
+        if self._whitening is not None:
+            gradient = self._whitening.pixel_step(gradient)
         self.images.grad = gradient * self.unit.square()
         self._optimiser.step()
         self.images.grad = None
