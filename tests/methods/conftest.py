@@ -38,6 +38,7 @@ SMALL = {
     "train_networks": 1,
     "heads": 2,
     "count": 2,
+    "frequencies": 64,
     "epochs": 3,
     "student_steps": 3,
     "max_start_epoch": 2,

@@ -10,6 +10,7 @@ from dcond.methods.idm import IDM
 from dcond.methods.lgm import LGM
 from dcond.methods.m3d import M3D
 from dcond.methods.mtt import MTT
+from dcond.methods.ncfm import NCFM
 from dcond.methods.rded import RDED
 from dcond.methods.selection import Selection
 
@@ -22,6 +23,7 @@ __all__ = [
     "LGM",
     "M3D",
     "MTT",
+    "NCFM",
     "RDED",
     "GradientMatching",
     "Method",
