@@ -12,7 +12,13 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from dcond.device import scaled_batch_size
 from dcond.errors import ConfigError, first_line
 from dcond.matching.class_gradients import ClassGradients
-from dcond.matching.fast_forward import FastForward, has_fast_bfloat16, pays_to_compile
+from dcond.matching.distillation import Distillation
+from dcond.matching.fast_forward import (
+    FastForward,
+    has_fast_bfloat16,
+    pays_to_compile,
+    precision_context,
+)
 from dcond.matching.feature_matching import ClassFeatureMatching
 from dcond.matching.gradients import class_gradient, stacked_gradients
 from dcond.matching.target_bank import TargetBank
@@ -93,13 +99,26 @@ class Engine:
     ) -> FastForward:
         """Return ``called``, a network or part of it, for passes differentiated at most once."""
         device = device_of(network)
-        bfloat16, compiled = self.precision == "bfloat16", self.compile
-        if self.precision == "auto":
-            bfloat16 = has_fast_bfloat16(device)
+        bfloat16, compiled = self._bfloat16(device), self.compile
         if compiled == "auto":
             compiled = pays_to_compile(network, spec, passes, device)
         log.debug("passes of real images: bfloat16 %s, compiled %s", bfloat16, compiled)
         return FastForward(called, bfloat16=bfloat16, compiled=compiled)
+
+    def _bfloat16(self, device: torch.device) -> bool:
+        if self.precision == "auto":
+            return has_fast_bfloat16(device)
+        return self.precision == "bfloat16"
+
+    def _classes(self, networks: Sequence[nn.Module], spec: ImageSpec) -> int | None:
+        """Return how many classes go at once; None to measure."""
+        classes = None if self.classes == "auto" else self.classes
+        if self.classes == "auto" and device_of(networks[0]).type != "cuda":
+            classes = 1
+        if classes != 1 and not all(supports_vmap(network, spec) for network in networks):
+            classes = 1
+        log.debug("classes at once: %s", classes)
+        return classes
 
     def _chunk(self, device: torch.device, spec: ImageSpec) -> int:
         return scaled_batch_size(
