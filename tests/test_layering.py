@@ -41,7 +41,7 @@ ONLY_IN = {  # what is above the library, and who may know of it
     "torch.utils.tensorboard": {"run"},
     "rich": {"log", "run", "report", "cli"},
     "timm": {"models"},
-    "safetensors": {"artefact"},
+    "safetensors": {"artefact", "training"},
     "sklearn": {"data"},
     "matplotlib": {"report", "cli"},
 }

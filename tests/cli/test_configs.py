@@ -152,7 +152,8 @@ def test_every_group_is_listed():
         "debug",
         "source",
         "protocol",
-    }  # the last two hold shared settings: of evaluated sets, and of all evaluations
+        "experts",
+    }  # the last three hold shared settings: of evaluated sets, evaluations and experts
 
 
 def test_a_pair_finds_its_tuned_settings_and_the_command_line_wins(tmp_path):

@@ -8,9 +8,9 @@ import torch
 
 from dcond.data import Digits, ImageFolder, Npz
 from dcond.data.class_subset import subset
+from dcond.data.fingerprint import fingerprint
 from dcond.data.prepared import Prepared
 from dcond.errors import ConfigError
-from dcond.evaluation.full_data import fingerprint
 
 
 def named(*names: str) -> Prepared:

@@ -9,13 +9,13 @@ import torch
 
 from dcond.data import Digits, ImageFolder, Npz, write_prepared
 from dcond.data import placement as keeping
+from dcond.data.fingerprint import fingerprint
 from dcond.data.prepared import check_prepared
 from dcond.errors import ConfigError, DataError
 from dcond.evaluation import full_data as full
-from dcond.evaluation.accuracy import accuracy
-from dcond.evaluation.full_data import fingerprint
 from dcond.models import MLP
 from dcond.rng import Streams
+from dcond.training.accuracy import accuracy
 from dcond.types import Split
 from helpers.pictures import arrays
 

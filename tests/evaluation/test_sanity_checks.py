@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
+from dcond.data.fingerprint import fingerprint_of_test
 from dcond.evaluation import EvalResult, NetworkResult
-from dcond.evaluation.full_data import fingerprint_of_test
 from dcond.evaluation.sanity_checks import check_input_statistics, check_test_split, near_chance
 from dcond.types import RealData, Split, SyntheticSet
 from dcond.whitening import fit_whitening

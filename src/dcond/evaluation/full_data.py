@@ -1,6 +1,5 @@
 """The full real training set: as a training set, its cached accuracies, and its held-out part."""
 
-import hashlib
 import json
 import logging
 import math
@@ -9,12 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 import dcond
 from dcond.cache import cache_file, read_entry, write_entry
+from dcond.data.fingerprint import fingerprint
 from dcond.data.split import stratified_split
 from dcond.device import free_bytes
 from dcond.distributed import current
@@ -32,8 +31,6 @@ Sets = Callable[[int], SyntheticSet]  # maps a repeat to the set that its networ
 
 HELD_OUT_FRACTION, HELD_OUT_MAX = 0.1, 5000  # of the training images
 HELD_OUT_SEED = 0  # independent of the run's seed: every run holds out the same images
-HASH_BATCH = 256  # images per read
-HASHED_TEST_IMAGES = 32
 
 
 def full_training_set(real: RealData, rows: Tensor | None = None) -> SyntheticSet:
@@ -64,30 +61,6 @@ def check_full_data_fits(real: RealData, option: str) -> None:
             f"{option} trains on all {len(real.train):,} real images of {real.name} and needs "
             f"{needed / 1e9:.1f} GB of memory; {free / 1e9:.1f} GB are free. Omit {option}."
         )
-
-
-def fingerprint(real: RealData) -> str:
-    """Return a SHA-256 of all images and labels, the data set's name, mean and std."""
-    digest = hashlib.sha256(repr((real.name, real.mean, real.std)).encode())
-    for split in (real.train, real.test):
-        for images, _ in split.batches(HASH_BATCH):
-            _update(digest, images)
-        _update(digest, split.labels)
-    return digest.hexdigest()
-
-
-def fingerprint_of_test(real: RealData) -> str:
-    """Return a short hash of the test split: its labels and 32 evenly spaced images."""
-    test = real.test
-    rows = torch.linspace(0, len(test) - 1, HASHED_TEST_IMAGES).round().long()
-    digest = hashlib.sha256()
-    _update(digest, test.labels)
-    _update(digest, test.take(rows))
-    return digest.hexdigest()[:16]
-
-
-def _update(digest: Any, values: Tensor) -> None:
-    digest.update(np.ascontiguousarray(values.cpu().numpy()).data)
 
 
 @dataclass(frozen=True, eq=False)

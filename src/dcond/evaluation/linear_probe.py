@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from dcond.device import scaled_batch_size
 from dcond.errors import DivergedError
-from dcond.evaluation.accuracy import accuracy
 from dcond.evaluation.protocol import BaseProtocol, Rate
 from dcond.evaluation.results import NetworkResult
 from dcond.evaluation.vmap_training import Pairs, TrainingJob
 from dcond.models import Network
 from dcond.settings import PositiveFloat, PositiveInt, settings
+from dcond.training.accuracy import accuracy
 from dcond.training.steps import SoftLabels, TrainingBatch
 from dcond.types import Split
 

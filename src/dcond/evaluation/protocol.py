@@ -11,7 +11,6 @@ from typing import Any, Literal, NamedTuple, Self
 import torch
 
 from dcond.errors import ConfigError, DataError, require
-from dcond.evaluation.accuracy import accuracy
 from dcond.evaluation.full_data import HeldOut, Sets
 from dcond.evaluation.results import EvalResult, NetworkResult
 from dcond.evaluation.sharding import TrainingGrid
@@ -27,6 +26,7 @@ from dcond.evaluation.vmap_training import (
 from dcond.models import Pool, Recipe
 from dcond.rng import seeded_layers
 from dcond.settings import NonNegativeInt, PositiveFloat, PositiveInt, settings
+from dcond.training.accuracy import accuracy
 from dcond.training.schedule import Schedule, describe
 from dcond.training.steps import SoftLabels
 from dcond.types import RealData, Split, SyntheticSet

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from dcond.evaluation.full_data import fingerprint_of_test
+from dcond.data.fingerprint import fingerprint_of_test
 from dcond.evaluation.results import EvalResult
 from dcond.types import RealData, SyntheticSet
 

@@ -18,15 +18,16 @@ from torch import Tensor
 
 import dcond
 from dcond.cache import cache_file, read_entry, write_entry
+from dcond.data.fingerprint import fingerprint
 from dcond.distributed import current
 from dcond.errors import DivergedError
-from dcond.evaluation.accuracy import accuracy
-from dcond.evaluation.full_data import fingerprint, full_training_set
+from dcond.evaluation.full_data import full_training_set
 from dcond.evaluation.sanity_checks import at_chance
 from dcond.evaluation.vmap_training import TrainingJob
 from dcond.models import Network, Recipe
 from dcond.rng import generator, seeded_layers
 from dcond.settings import PositiveFloat, settings
+from dcond.training.accuracy import accuracy
 from dcond.training.schedule import Schedule
 from dcond.training.steps import SoftLabels
 from dcond.types import ImageSpec, RealData

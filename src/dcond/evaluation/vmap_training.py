@@ -12,9 +12,9 @@ from torch.func import functional_call, grad, stack_module_state, vmap
 from dcond.augment import DiffAug
 from dcond.device import fastest, to_device
 from dcond.errors import first_line
-from dcond.evaluation.accuracy import accuracies
 from dcond.models import Recipe
 from dcond.rng import generator
+from dcond.training.accuracy import accuracies
 from dcond.training.steps import SoftLabels, TrainingBatch, training_batches
 from dcond.types import Split, SyntheticSet
 

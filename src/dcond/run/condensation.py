@@ -14,6 +14,7 @@ import torch
 
 from dcond import artefact
 from dcond.data import Dataset
+from dcond.data.fingerprint import fingerprint_of_test
 from dcond.device import (
     float32_convolutions,
     peak_memory_bytes,
@@ -22,7 +23,7 @@ from dcond.device import (
 )
 from dcond.distributed import current
 from dcond.errors import UnsupportedError
-from dcond.evaluation.full_data import fingerprint_of_test, tuning_data
+from dcond.evaluation.full_data import tuning_data
 from dcond.init.initialisers import Initialiser
 from dcond.methods.base import Method
 from dcond.paths import relative_to_cwd

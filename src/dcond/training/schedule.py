@@ -125,7 +125,7 @@ class Schedule:
 
 
 def describe(part: Any, *excluded: str) -> str:
-    """Return all settings of a schedule or protocol as text, without those named in ``excluded``."""
+    """Return the settings of a schedule or protocol as text, except those named ``excluded``."""
     values = {
         field.name: getattr(part, field.name)
         for field in fields(part)

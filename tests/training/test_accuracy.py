@@ -2,9 +2,9 @@
 
 import torch
 
-from dcond.evaluation.accuracy import accuracies, accuracy
 from dcond.models import ConvNet
 from dcond.rng import generator
+from dcond.training.accuracy import accuracies, accuracy
 from dcond.types import Split
 
 

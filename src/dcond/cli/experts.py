@@ -1,0 +1,108 @@
+"""``dcond experts``: train the experts of trajectory matching, or show those in the cache."""
+
+import argparse
+import logging
+import statistics
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from dcond.errors import ConfigError
+from dcond.paths import conf_dir, relative_to_cwd
+
+EPILOG = """\
+examples:
+  dcond experts dataset=cifar10 model=convnet count=100 epochs=50   train those that are missing
+  dcond experts info                                                show what is in the cache
+
+method=mtt and method=datm train the experts that they lack, with the settings method.experts.
+Several commands at the same time share the work. An interrupted command loses one expert.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Run ``dcond experts`` with its arguments and return the exit code.
+
+    Raises:
+        DcondError: an unknown setting, unusable data, or a folder that cannot be written.
+    """
+    arguments = _parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    info = arguments.words[:1] == ["info"]
+    words = arguments.words[info:]
+    from dcond.cli.compose import composed
+    from dcond.cli.instantiate import build, get
+    from dcond.cli.overrides import check_override_syntax, quote_paths
+    from dcond.device import resolve_device
+    from dcond.run.context import cpu_threads
+    from dcond.settings import PositiveInt
+
+    check_override_syntax(words)
+    with composed("experts", quote_paths(list(map(_below_experts, words)))) as (cfg, _):
+        experts = build(cfg.experts, "experts")
+        if info:
+            _show(Path(experts.folder))
+            return 0
+        dataset = build(cfg.dataset, "dataset")
+        device, threads = resolve_device(str(cfg.device)), get(cfg, "threads", PositiveInt | None)
+    with cpu_threads(threads):
+        trajectories = experts.load_or_train(dataset.load(device))
+    folder = trajectories[0].file.parent
+    print(f"{len(trajectories)} experts -> {relative_to_cwd(folder)}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dcond experts",
+        description="Train networks on the real images and keep their weights of every epoch.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    # Without a default, argparse would call these required.
+    parser.add_argument(
+        "words",
+        metavar="[info] KEY=VALUE",
+        nargs="*",
+        default=[],
+        help="dataset=NAME, model=NAME, and settings of conf/experts/default.yaml",
+    )
+    return parser
+
+
+def _below_experts(word: str) -> str:
+    """Return ``count=5`` as ``experts.count=5``, for all settings of the experts."""
+    own = set(map(str, OmegaConf.load(conf_dir() / "experts" / "default.yaml"))) - {"defaults"}
+    key = word.lstrip("+").partition("=")[0].split(".")[0]
+    if "=" not in word:
+        raise ConfigError(f"{word!r} is not a setting; write KEY=VALUE, or info first.")
+    return f"experts.{word}" if key in own else word
+
+
+def _show(folder: Path) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from dcond.training.experts import cached
+
+    table = Table("data set", "network", box=None, pad_edge=False)
+    for title in ("experts", "epochs", "lr", "seed", "test accuracy", "MB"):
+        table.add_column(title, justify="right")
+    table.add_column("folder", overflow="fold")
+    for place, found in cached(folder):
+        if not found:
+            continue
+        facts = found[0].facts
+        size = sum(trajectory.file.stat().st_size for trajectory in found)
+        mean = statistics.fmean(trajectory.facts["accuracy"] for trajectory in found)
+        table.add_row(
+            *(Text(str(facts[name])) for name in ("dataset", "network")),
+            *(str(len(found)), str(facts["epochs"]), f"{facts['lr']:g}", str(facts["seed"])),
+            *(f"{100 * mean:.1f} %", f"{size / 1e6:,.1f}", Text(place.name)),
+        )
+    if not table.row_count:
+        print(f"no experts in {relative_to_cwd(folder)}")
+        return
+    Console(highlight=False).print(table)
+    print(f"-> {relative_to_cwd(folder / 'experts')}")

@@ -1,0 +1,233 @@
+"""Expert trajectories: networks trained on the real images, their weights after every epoch.
+
+Trajectory matching (MTT, DATM) follows them; other methods can take trained networks from them.
+They are cached: one safetensors file per expert, in a folder whose name holds a hash of everything
+that the weights depend on.
+"""
+
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from dcond.cache import cache_file
+from dcond.data.fingerprint import fingerprint
+from dcond.device import to_device
+from dcond.distributed import current
+from dcond.errors import DataError, DivergedError
+from dcond.models import Recipe
+from dcond.paths import write_atomically
+from dcond.rng import generator, seeded_layers
+from dcond.settings import Momentum, NonNegativeFloat, PositiveFloat, PositiveInt, settings
+from dcond.training.accuracy import accuracy
+from dcond.training.schedule import Schedule
+from dcond.training.steps import training_step
+from dcond.types import RealData
+
+log = logging.getLogger(__name__)
+
+FORMAT = "dcond-expert/1"
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The weights of one expert after every epoch, read from its file on use.
+
+    Args:
+        file: holds every tensor of the network's ``state_dict``, stacked over the epochs.
+        facts: metadata: data set, network, epochs, rate, seed, test accuracy, seconds.
+
+    Example:
+        >>> network.load_state_dict(trajectory.state(3))
+    """
+
+    file: Path
+    facts: dict[str, Any]
+
+    @property
+    def epochs(self) -> int:
+        """Number of epochs, E; there are E + 1 states."""
+        return int(self.facts["epochs"])
+
+    def state(self, epoch: int) -> dict[str, Tensor]:
+        """Return the ``state_dict`` after an epoch, 0 (untrained) to E, on the CPU."""
+        with safe_open(str(self.file), framework="pt") as content:
+            return {name: content.get_slice(name)[epoch] for name in content.keys()}  # noqa: SIM118
+
+
+@settings
+class Experts(Schedule):
+    """How experts are trained: by plain SGD on the real training images, as MTT's code does.
+
+    Source: MTT, arXiv 2203.11932, and ``buffer.py`` of its code, with 100 experts of 50 epochs.
+
+    Args:
+        network: recipe of the network.
+        folder: cache folder; created if missing.
+        count: number of experts. Expert i does not depend on it.
+        lr: learning rate; None for the network's own.
+        seed: seed of the experts, independent of the run's: all runs share them.
+
+    The other arguments are those of :class:`~dcond.training.schedule.Schedule`.
+
+    Example:
+        >>> experts = Experts(network=ConvNet(name="ConvNet"), folder="cache", count=5, epochs=10)
+        >>> trajectories = experts.load_or_train(real)
+        >>> trajectories[0].state(10)  # weights of the first expert after epoch 10
+    """
+
+    network: Recipe
+    folder: str
+    count: PositiveInt = 100
+    lr: PositiveFloat | None = None
+    momentum: Momentum = 0.0
+    weight_decay: NonNegativeFloat = 0.0
+    lr_milestones: tuple[float, ...] = ()
+    seed: int = 0
+
+    def place(self, real: RealData) -> Path:
+        """Return the folder of these experts' files, which need not exist."""
+        own = replace(self, network=self.network.by_content()).settings("folder", "count")
+        key = f"{FORMAT}/{own}/{fingerprint(real)}"
+        name = f"{real.name}_{self.network.name}"
+        return cache_file(Path(self.folder) / "experts", name, key, suffix="")
+
+    def load_or_train(self, real: RealData) -> list[Trajectory]:
+        """Return the experts, after training those that the cache lacks.
+
+        Each is written when it is finished, so an interruption costs one. Processes that run at the
+        same time train different ones.
+
+        Args:
+            real: the data set.
+
+        Raises:
+            DataError: the cache folder cannot be written.
+            DivergedError: the weights became non-finite; nothing is written.
+        """
+        folder = self.place(real)
+        files = [folder / f"{index:04d}{SUFFIX}" for index in range(self.count)]
+        missing = [index for index, file in enumerate(files) if read(file) is None]
+        if missing:
+            try:
+                self._train_missing(real, files, missing)
+            except OSError as error:
+                raise DataError(
+                    f"cannot write experts in {folder}: {error.strerror or error}. Free some space "
+                    "or choose another folder with paths.outputs=FOLDER."
+                ) from error
+        found = [trajectory for file in files if (trajectory := read(file)) is not None]
+        if len(found) < self.count:
+            raise DataError(f"{folder} lost expert files while they were read; start again.")
+        return found
+
+    def _train_missing(self, real: RealData, files: list[Path], missing: list[int]) -> None:
+        """Train experts: first those that no other process trains, then wait for the rest."""
+        ranks = current()
+        name, folder = self.network.name, files[0].parent
+        log.info(
+            "experts %s: %d of %d are cached; training %d for %d epochs on %d real images -> %s",
+            *(name, self.count - len(missing), self.count, len(missing), self.epochs),
+            *(len(real.train), folder),
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        begin, trained = time.perf_counter(), 0
+        own = [*missing[ranks.rank :: ranks.count], *missing]
+        for blocking in (False, True):
+            for index in own:
+                file = files[index]
+                with suppress(Timeout), FileLock(file.with_suffix(".lock"), blocking=blocking):
+                    if read(file) is not None:
+                        continue
+                    facts = self._train(real, index, file)
+                    trained += 1
+                    left = sum(read(each) is None for each in files)
+                    spent = time.perf_counter() - begin
+                    log.info(
+                        "expert %d of %d: test accuracy %.1f %%, %.0f s%s",
+                        *(index + 1, self.count, 100 * facts["accuracy"], facts["wall_s"]),
+                        f"; {left} left, about {left * spent / trained / 60:.0f} min" * (left > 0),
+                    )
+        for index in missing:
+            files[index].with_suffix(".lock").unlink(missing_ok=True)
+
+    def _train(self, real: RealData, index: int, file: Path) -> dict[str, Any]:
+        """Train one expert, write its file and return its facts."""
+        start, stream = time.perf_counter(), f"expert/{index}"
+        network = self.network.build(real.spec, generator(self.seed, stream), real.device)
+        rng = generator(self.seed, f"{stream}/batches")
+        lr = self.network.lr if self.lr is None else self.lr
+
+        def state() -> dict[str, Tensor]:  # detach().cpu() alone is the live weight on a CPU
+            return {name: x.detach().cpu().clone() for name, x in network.state_dict().items()}
+
+        states = [state()]
+
+        def epoch(optimiser: torch.optim.Optimizer) -> None:
+            network.train()
+            for rows in torch.randperm(len(real.train), generator=rng).split(self.batch):
+                training_step(
+                    network,
+                    optimiser,
+                    real.normalised(rows),
+                    real.train.labels[to_device(rows, real.device)],
+                    augment=self.augment,
+                    cutmix_p=self.cutmix_p,
+                    rng=rng,
+                )
+
+        def after(number: int) -> None:
+            states.append(state())
+            if not all(bool(x.isfinite().all()) for x in states[-1].values()):
+                raise DivergedError(
+                    f"expert {index + 1} ({self.network.name}): its weights are not finite after "
+                    f"epoch {number} of {self.epochs} (lr {lr:g}); try a smaller experts.lr."
+                )
+
+        with seeded_layers(self.seed, stream, real.device):
+            self.run([{"params": list(network.parameters()), "lr": lr}], epoch, after)
+        facts = {
+            "dataset": real.name,
+            "network": self.network.name,
+            "index": index,
+            "epochs": self.epochs,
+            "lr": lr,
+            "seed": self.seed,
+            "accuracy": accuracy(network, real.spec, real.test),
+            "wall_s": time.perf_counter() - start,
+        }
+        tensors = {name: torch.stack([each[name] for each in states]) for name in states[0]}
+        metadata = {"format": FORMAT, "facts": json.dumps(facts)}
+        write_atomically(file, lambda path: save_file(tensors, path, metadata=metadata))
+        return facts
+
+
+def read(file: Path) -> Trajectory | None:
+    """Return the expert in a file; None if it is missing or damaged."""
+    try:
+        with safe_open(str(file), framework="pt") as content:
+            metadata = content.metadata() or {}
+        if metadata.get("format") != FORMAT:
+            return None
+        facts = json.loads(metadata["facts"])
+        return Trajectory(file, facts | {"epochs": int(facts["epochs"])})
+    except (OSError, SafetensorError, LookupError, TypeError, ValueError):
+        return None
+
+
+def cached(folder: Path) -> Iterator[tuple[Path, list[Trajectory]]]:
+    """Yield every folder of experts in a cache folder, with the experts that it holds."""
+    for place in sorted((folder / "experts").glob("*/")):
+        found = [read(file) for file in sorted(place.glob(f"*{SUFFIX}"))]
+        yield place, [trajectory for trajectory in found if trajectory is not None]

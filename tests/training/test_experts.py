@@ -1,0 +1,147 @@
+"""Expert trajectories: what is stored, what is trained again, and what the command shows."""
+
+import contextlib
+import itertools
+from dataclasses import replace
+
+import pytest
+import torch
+from filelock import Timeout
+
+from dcond.augment import DiffAug
+from dcond.cli import experts as command
+from dcond.errors import DataError, DivergedError
+from dcond.models import ConvNet
+from dcond.training.experts import Experts, read
+
+
+@pytest.fixture
+def experts(tmp_path) -> Experts:
+    return Experts(
+        network=ConvNet(name="ConvNet", width=4, depth=1),
+        folder=str(tmp_path),
+        count=2,
+        epochs=3,
+        batch=32,
+        augment=DiffAug(["color", "crop"]),
+    )
+
+
+def bytes_of(trajectories):
+    return [trajectory.file.read_bytes() for trajectory in trajectories]
+
+
+def test_the_states_of_an_expert_differ_from_epoch_to_epoch(experts, toy):
+    """The public code's states alias the live weights where the network is on the CPU."""
+    for trajectory in experts.load_or_train(toy):
+        assert trajectory.epochs == 3
+        weights = [trajectory.state(epoch)["head.weight"] for epoch in range(4)]
+        steps = [float((a - b).norm()) for a, b in itertools.pairwise(weights)]
+        assert min(steps) > 0
+        assert float((weights[3] - weights[0]).norm()) > max(steps)
+
+
+def test_a_state_is_that_of_the_network(experts, toy):
+    first, second = experts.load_or_train(toy)
+    network = experts.network.build(toy.spec, torch.Generator().manual_seed(5))
+    network.load_state_dict(first.state(3))
+    predicted = network.eval()(toy.spec.normalise(toy.test.images.float() / 255)).argmax(1)
+    assert (predicted == toy.test.labels).float().mean() == pytest.approx(first.facts["accuracy"])
+    assert not torch.equal(first.state(0)["head.weight"], second.state(0)["head.weight"])
+
+
+def test_experts_do_not_depend_on_their_number_and_are_not_trained_twice(experts, toy, monkeypatch):
+    two = bytes_of(experts.load_or_train(toy))
+    trained = []
+    plain = Experts._train
+    monkeypatch.setattr(
+        Experts, "_train", lambda self, *args: trained.append(args[1]) or plain(self, *args)
+    )
+    three = bytes_of(replace(experts, count=3).load_or_train(toy))
+    assert trained == [2]
+    assert three[:2] == two
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 4},
+        {"lr": 0.02},
+        {"seed": 1},
+        {"augment": None},
+        {"network": ConvNet(name="ConvNet", width=8, depth=1)},
+    ],
+)
+def test_other_settings_are_other_experts(experts, toy, change):
+    assert replace(experts, **change).place(toy) != experts.place(toy)
+    assert experts.place(replace(toy, std=(0.3,))) != experts.place(toy)
+
+
+def test_a_damaged_file_is_made_again(experts, toy):
+    trajectories = experts.load_or_train(toy)
+    whole = bytes_of(trajectories)
+    file = trajectories[1].file
+    file.write_bytes(whole[1][:-100])
+    assert read(file) is None
+    again = bytes_of(experts.load_or_train(toy))
+    assert again[0] == whole[0]
+    assert torch.equal(read(file).state(3)["head.bias"], trajectories[1].state(3)["head.bias"])
+
+
+def test_an_interruption_costs_the_expert_in_training_only(experts, toy, monkeypatch):
+    plain = Experts._train
+
+    def interrupted(self, real, index, file):
+        if index == 1:
+            raise KeyboardInterrupt
+        return plain(self, real, index, file)
+
+    monkeypatch.setattr(Experts, "_train", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        experts.load_or_train(toy)
+    assert [file.name for file in experts.place(toy).glob("*.safetensors")] == ["0000.safetensors"]
+
+
+def test_an_expert_that_another_process_trains_comes_last(experts, toy, monkeypatch):
+    order, plain = [], Experts._train
+
+    class Held(contextlib.nullcontext):
+        """A lock; another process holds that of the first expert, until one waits for it."""
+
+        def __init__(self, path, blocking):
+            super().__init__()
+            if path.name == "0000.lock" and not blocking:
+                raise Timeout(str(path))
+
+    def train(self, real, index, file):
+        order.append(index)
+        return plain(self, real, index, file)
+
+    monkeypatch.setattr("dcond.training.experts.FileLock", Held)
+    monkeypatch.setattr(Experts, "_train", train)
+    assert len(experts.load_or_train(toy)) == 2
+    assert order == [1, 0]
+
+
+def test_weights_that_are_not_finite_are_refused(experts, toy):
+    with pytest.raises(DivergedError, match=r"expert 1 .* try a smaller experts\.lr"):
+        replace(experts, lr=1e30).load_or_train(toy)
+    assert not list(experts.place(toy).glob("*.safetensors"))
+
+
+def test_a_folder_that_cannot_be_written_is_named(experts, toy, tmp_path):
+    (tmp_path / "experts").write_text("a file")
+    with pytest.raises(DataError, match=r"cannot write experts in .*paths\.outputs=FOLDER"):
+        experts.load_or_train(toy)
+
+
+def test_the_command_trains_and_describes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("DCOND_OUTPUTS", str(tmp_path))
+    assert command.main(["info"]) == 0
+    assert "no experts in" in capsys.readouterr().out
+    words = ["dataset=digits", "model.width=4", "count=2", "epochs=1", "threads=1"]
+    assert command.main(words) == 0
+    assert "2 experts -> " in capsys.readouterr().out
+    assert command.main(["info"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "digits ConvNet 2 1 0.01 0" in shown
