@@ -15,9 +15,10 @@ Example:
 
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -30,18 +31,24 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 NAME = "pretend"
 SOURCES = f"{Path(__file__).parents[2] / 'src' / 'dcond'}/"
 
-# Operators that start no kernel: they allocate, or give another view of the memory.
-NO_KERNEL = frozenset(
-    "alias as_strided detach empty empty_like empty_strided expand is_same_size lift_fresh new_empty "
-    "new_empty_strided permute select slice split split_with_sizes squeeze t transpose unbind "
-    "unflatten unfold unsqueeze view _reshape_alias _unsafe_view".split()
-)
+NO_KERNEL = ("empty", "new_empty", "is_same_size", "_unsafe_view")  # nor do views start one
 # Operators whose result, or its shape, the host must know.
 WAITING = frozenset(
-    "_local_scalar_dense _unique2 equal is_nonzero masked_select nonzero unique_consecutive "
-    "unique_dim".split()
+    [
+        "_local_scalar_dense",
+        "_unique2",
+        "equal",
+        "is_nonzero",
+        "masked_select",
+        "nonzero",
+        "unique_consecutive",
+        "unique_dim",
+    ]
 )
-TAKES_HOST_INDICES = frozenset("index index_put index_put_ _index_put_impl_ _unsafe_index".split())
+COPIES = frozenset(["_to_copy", "copy_"])
+TAKES_HOST_INDICES = frozenset(
+    ["index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index"]
+)
 
 
 class OnDevice(torch.Tensor):
@@ -62,6 +69,11 @@ class OnDevice(torch.Tensor):
 
     def __init__(self, memory: torch.Tensor):
         self.memory = memory
+
+    def __reduce_ex__(self, protocol):
+        """Have ``torch.save`` copy the values to the host, as from any device."""
+        active().wait("copy to the host")
+        return self.detach().memory.__reduce_ex__(protocol)
 
     @classmethod
     def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
@@ -90,7 +102,9 @@ class PretendDevice(TorchDispatchMode):
         frame = sys._getframe()
         while frame is not None and not frame.f_code.co_filename.startswith(SOURCES):
             frame = frame.f_back
-        place = "" if frame is None else f"{frame.f_code.co_filename[len(SOURCES) :]}:{frame.f_lineno}"
+        place = (
+            "" if frame is None else f"{frame.f_code.co_filename[len(SOURCES) :]}:{frame.f_lineno}"
+        )
         self.waits[f"{name} {place}"] += 1
 
     def call(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -98,35 +112,40 @@ class PretendDevice(TorchDispatchMode):
         name = func._schema.name.removeprefix("aten::")
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         ours = [tensor for tensor in tensors if isinstance(tensor, OnDevice)]
-        hosts = [tensor for tensor in tensors if not isinstance(tensor, OnDevice) and tensor.ndim]
-        if ours and name not in NO_KERNEL:
+        if ours and not (func.is_view or name.startswith(NO_KERNEL)):
             self.launches[name] += 1
         if ours and name in WAITING:
             self.wait(name)
         target = kwargs.get("device")
-        if name == "_to_copy":
-            target = args[0].device if target is None else torch.device(target)
-            if ours and target.type != NAME:
+        if name == "_to_copy" and target is None and tensors:
+            target = tensors[0].device
+        if name in COPIES:
+            source = tensors[1] if name == "copy_" else tensors[0] if tensors else None
+            goes_to = tensors[0].device if name == "copy_" else torch.device(target or "cpu")
+            if isinstance(source, OnDevice) and goes_to.type != NAME:
                 self.wait("copy to the host")
-        elif name in ("copy_", "_copy_from"):
-            if ours and hosts and isinstance(args[1 if name == "copy_" else 0], OnDevice):
-                self.wait("copy to the host")
-        elif ours and hosts and name not in TAKES_HOST_INDICES:
-            shapes = [tuple(tensor.shape) for tensor in hosts]
-            raise RuntimeError(f"{name}: tensors {shapes} are on the CPU, others on {NAME}")
-        on_device = bool(ours) if target is None else torch.device(target).type == NAME
+        elif ours and name not in TAKES_HOST_INDICES:
+            _require_one_device(name, tensors)
         options = {**kwargs, "device": "cpu"} if "device" in kwargs else kwargs
         result = func(*tree_map(_memory, args), **tree_map(_memory, options))
-        if not on_device:
+        if torch.device(target).type != NAME if target is not None else not ours:
             return result
         changed = {id(tensor.memory): tensor for tensor in ours} if func._schema.is_mutable else {}
+        return tree_map(lambda value: _on_device(value, changed), result)
 
-        def wrapped(value: Any) -> Any:
-            if not isinstance(value, torch.Tensor) or isinstance(value, OnDevice):
-                return value
-            return changed[id(value)] if id(value) in changed else OnDevice(value)
 
-        return tree_map(wrapped, result)
+def _require_one_device(name: str, tensors: Sequence[torch.Tensor]) -> None:
+    """Raise if there is a tensor of the CPU; a single number may be."""
+    shapes = [tuple(t.shape) for t in tensors if t.ndim and not isinstance(t, OnDevice)]
+    if shapes:
+        raise RuntimeError(f"{name}: tensors {shapes} are on the CPU, others on {NAME}")
+
+
+def _on_device(value: Any, changed: dict[int, OnDevice]) -> Any:
+    """Return a result as a tensor of the device; one that was changed in place is the same one."""
+    if not isinstance(value, torch.Tensor) or isinstance(value, OnDevice):
+        return value
+    return changed[id(value)] if id(value) in changed else OnDevice(value)
 
 
 _active: list[PretendDevice] = []
@@ -155,8 +174,11 @@ def pretend_device() -> Iterator[PretendDevice]:
             return to_list(self.detach().memory)
         return to_list(self)
 
+    optimiser = import_module("torch.optim.optimizer")
+    in_groups = [torch.Tensor, torch.nn.Parameter, OnDevice]  # of optimisers' foreach
     try:  # PyTorch's own two refuse wrappers
         with (
+            mock.patch.object(optimiser, "_foreach_supported_types", in_groups),
             mock.patch.object(torch, "tensor", tensor),
             mock.patch.object(torch.Tensor, "tolist", tolist),
             device,

@@ -77,15 +77,17 @@ class Engine:
             ConfigError: the network has no second derivative.
         """
         check_second_derivative(network, spec)
-        device = device_of(network)
-        classes = None if self.classes == "auto" else self.classes
-        if self.classes == "auto" and device.type != "cuda":
-            classes = 1
-        if classes != 1 and not supports_vmap(network, spec):
-            classes = 1
-        log.debug("classes at once: %s", classes)
         forward = self._fast(network, network, spec, 3 * images)
-        return ClassGradients(network, forward, self._chunk(device, spec), classes, bank)
+        chunk = self._chunk(device_of(network), spec)
+        return ClassGradients(network, forward, chunk, self._classes([network], spec), bank)
+
+    def distillation(self, networks: Sequence[Network], spec: ImageSpec) -> Distillation:
+        """Return the gradients of the mutual distillation of networks; see :meth:`bind`."""
+        device = device_of(networks[0])
+        fast = precision_context(device, bfloat16=self._bfloat16(device))
+        return Distillation(
+            networks, self._chunk(device, spec), self._classes(networks, spec), fast
+        )
 
     def features(
         self, network: Network, spec: ImageSpec, images: int, bank: TargetBank | None = None

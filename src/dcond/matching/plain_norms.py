@@ -19,7 +19,8 @@ class PlainNorms(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Call a function, or the plain form of a norm."""
-        return PLAIN.get(func, func)(*args, **(kwargs or {}))
+        chosen: Callable[..., Any] = PLAIN.get(func, func)
+        return chosen(*args, **(kwargs or {}))
 
 
 def layer_norm(
@@ -56,7 +57,10 @@ def instance_norm(
     return _affine(_standardised(x, range(2, x.ndim), eps), weight, bias)
 
 
-PLAIN = {F.layer_norm: layer_norm, F.instance_norm: instance_norm}
+PLAIN: dict[Callable[..., Any], Callable[..., Any]] = {
+    F.layer_norm: layer_norm,
+    F.instance_norm: instance_norm,
+}
 
 
 def _standardised(x: Tensor, dims: Sequence[int], eps: float) -> Tensor:

@@ -164,9 +164,7 @@ class HMDC:
         accumulator = torch.full((classes, losses), balance.START, device=device)
         rows = torch.zeros(classes, self.batch_real, dtype=torch.long, device=device)
         pixels = PixelSGD.of(self, synthetic)
-        return HMDCState(
-            learners, gradients, distillation, 0, 0, accumulator, rows, pixels, rng
-        )
+        return HMDCState(learners, gradients, distillation, 0, 0, accumulator, rows, pixels, rng)
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: HMDCState) -> dict[str, Tensor]:
         """Train the networks (except new ones), then update the images of all classes once."""
