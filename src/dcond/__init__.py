@@ -6,8 +6,9 @@ same name do, :func:`load` reads an artefact, :func:`merge` joins sets of differ
 Importing dcond imports neither torch nor Hydra.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dcond.lazy import lazy_names
 
 __version__ = "0.1.0"
 __all__ = ["DcondError", "SyntheticSet", "__version__", "condense", "evaluate", "load", "merge"]
@@ -20,18 +21,14 @@ if TYPE_CHECKING:
     from dcond.merging import merge as merge
     from dcond.types import SyntheticSet as SyntheticSet
 
-_MODULES = {
-    "DcondError": "dcond.errors",
-    "SyntheticSet": "dcond.types",
-    "condense": "dcond.cli.condense",
-    "evaluate": "dcond.cli.evaluate",
-    "load": "dcond.artefact",
-    "merge": "dcond.merging",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import what is asked for, and only then."""
-    if name not in _MODULES:
-        raise AttributeError(f"module 'dcond' has no attribute {name!r}")
-    return getattr(importlib.import_module(_MODULES[name]), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "DcondError": "dcond.errors",
+        "SyntheticSet": "dcond.types",
+        "condense": "dcond.cli.condense",
+        "evaluate": "dcond.cli.evaluate",
+        "load": "dcond.artefact",
+        "merge": "dcond.merging",
+    },
+)

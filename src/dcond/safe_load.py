@@ -15,7 +15,7 @@ HOW_TO_SAVE = 'torch.save({"images": x, "labels": y}, FILE)'
 _ERRORS = (*READ_ERRORS, KeyError, AttributeError, TypeError, IndexError, struct.error, MemoryError)
 
 
-class Ignored:
+class ForeignValue:
     """Replaces what is read with the tensors and not used: accuracies, arguments; runs nothing."""
 
     def __init__(self, *_: object):
@@ -45,7 +45,7 @@ def read_tensors(path: Path, wanted: str = "images and labels as npz") -> Any:
     """
     try:
         with (
-            torch.serialization.safe_globals([(Ignored, name) for name in _IGNORED]),
+            torch.serialization.safe_globals([(ForeignValue, name) for name in _IGNORED]),
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")  # of unusual pickle protocols

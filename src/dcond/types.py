@@ -155,6 +155,7 @@ class RealData:
     class_names: tuple[str, ...]
     mean: tuple[float, ...]  # per channel, in [0, 1] pixel units
     std: tuple[float, ...]
+    whitening: Whitening | None = None
 
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.train.images.shape[1:]))
@@ -167,7 +168,9 @@ class RealData:
     def spec(self) -> ImageSpec:
         """Shape and normalisation of these images, for networks."""
         _, channels, height, width = self.train.images.shape
-        return ImageSpec(channels, height, width, len(self.class_names), self.mean, self.std)
+        return ImageSpec(
+            channels, height, width, len(self.class_names), self.mean, self.std, self.whitening
+        )
 
     @property
     def device(self) -> torch.device:
@@ -195,7 +198,10 @@ class RealData:
 
     def to(self, device: torch.device) -> "RealData":
         """Return the same data on another device."""
-        return replace(self, train=self.train.to(device), test=self.test.to(device))
+        whitening = None if self.whitening is None else self.whitening.to(device)
+        return replace(
+            self, train=self.train.to(device), test=self.test.to(device), whitening=whitening
+        )
 
 
 def draw_rows(rows: Tensor, count: int, rng: torch.Generator) -> Tensor:
@@ -225,6 +231,7 @@ class SyntheticSet:
     factor: int = 1
     align_corners: bool = False
     whitening: Whitening | None = None
+    learned_lr: Tensor | float | None = None  # the rate that was learned with the images
     metadata: dict[str, str] = field(default_factory=dict)  # see dcond.artefact
 
     def __repr__(self) -> str:

@@ -37,6 +37,14 @@ class Whitening:
         mean, inverse = self.mean.to(images), self.inverse.to(images)
         return (images.flatten(1) @ inverse + mean).view(images.shape)
 
+    def pixel_step(self, gradient: Tensor) -> Tensor:
+        """Map ∂L/∂pixels (n, c, h, w) to the change of the pixels by a whitened step ∂L/∂whitened.
+
+        With w = (x - mean) @ W, a step -g_w on w is a step -g_x @ W⁻² on x, since g_w = g_x @ W⁻¹.
+        """
+        inverse = self.inverse.to(gradient)
+        return (gradient.flatten(1) @ inverse @ inverse).view(gradient.shape)
+
     def to(self, device: torch.device) -> "Whitening":
         """Return the same whitening on another device."""
         return Whitening(self.mean.to(device), self.matrix.to(device), self.inverse.to(device))

@@ -206,7 +206,8 @@ def test_files_and_output_of_a_finished_run(condense, folder, results):
 def test_the_tensorboard_command_is_shown_where_there_are_event_files(condense, written):
     done = condense(f"tensorboard={written}", "hydra.run.dir=my run", "evaluate=false")
     assert done.code == 0
-    assert done.err.count("tensorboard --logdir 'my run'\n") == (written == "true")
+    shown = ["tensorboard --logdir 'my run'"] if written == "true" else []
+    assert done.out.splitlines() == ["-> my run", *shown]
 
 
 def test_default_folder_and_environment(condense, folder, monkeypatch):

@@ -39,7 +39,7 @@ def test_the_union_is_evaluated_on_its_classes(tasks, run_cli, results, folder):
     line = run_cli("evaluate", "new/both", "dataset=digits", *SHORT).line
     assert line == (
         "new/both: it has 4 of the 10 classes of 'digits'; add dataset.classes=[7,1,4,2] to "
-        "evaluate it on these."
+        "use these only."
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dcond.data import Digits, TorchvisionSet, summarise
+from dcond.data.fingerprint import fingerprint
 from dcond.data.prepared import check_prepared, write_prepared
 from dcond.data.split import stratified_split
 from dcond.data.statistics import LEGACY, STD_FLOOR, measured, statistics
@@ -233,3 +234,16 @@ def test_summary_counts_what_was_loaded(digits):
     assert sum(summary.test_counts) == 540
     assert summary.size_bytes == 1797 * 64
     assert summary.in_memory
+
+
+def test_zca_whitens_in_place_of_mean_and_std():
+    plain, whitened = (Digits(name="digits", stats=stats).load() for stats in ("pixel", "zca"))
+    assert plain.whitening is None
+    assert (whitened.mean, whitened.std) == ((0.0,), (1.0,))
+    images = whitened.normalised(torch.arange(len(whitened.train)))
+    assert float(images.mean(0).abs().max()) < 1e-5
+    assert torch.allclose(
+        whitened.spec.denormalise(images), plain.pixels(torch.arange(len(plain.train))), atol=1e-4
+    )
+    assert fingerprint(whitened) != fingerprint(plain)
+    assert whitened.to(torch.device("cpu")).spec.whitening is not None

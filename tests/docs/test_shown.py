@@ -13,10 +13,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from dcond.cli import data, evaluate, export, report
+from dcond.cli import data, export, report
 from dcond.cli.list import KINDS
 from dcond.cli.main import COMMANDS
-from dcond.cli.overrides import group_options
+from dcond.cli.overrides import expand_path_arguments, group_options
 from dcond.paths import conf_dir
 
 ROOT = Path(__file__).parents[2]
@@ -183,7 +183,7 @@ def test_a_wrong_command_is_found(arguments, capsys):
 def overrides(arguments: tuple[str, ...]) -> list[str]:
     """Return the overrides of a command, without flags and their values."""
     arguments = (
-        evaluate.expand_path_arguments(list(arguments[1:]))
+        expand_path_arguments(list(arguments[1:]))
         if arguments[0] == "evaluate"
         else list(arguments[1:])
     )

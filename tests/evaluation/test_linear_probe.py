@@ -11,9 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from dcond.errors import ConfigError, DivergedError
 from dcond.evaluation import LinearProbe, Teacher
 from dcond.evaluation.linear_probe import fit_linear
-from dcond.evaluation.teacher import TrainedTeacher
 from dcond.models import MLP, ConvNet, Pool
 from dcond.rng import generator
+from dcond.training.teacher import TrainedTeacher
 from dcond.types import SyntheticSet
 
 RECIPE = MLP(name="MLP", hidden=(12,))

@@ -35,10 +35,25 @@ SMALL = {
     "train_images": 32,
     "batch_train": 32,
     "inner_steps": 2,
+    "train_networks": 1,
     "heads": 2,
+    "count": 2,
+    "epochs": 3,
+    "student_steps": 3,
+    "max_start_epoch": 2,
+    "copies": 4,
+    "grow_every": 3,
 }
 STEPS_PER_NETWORK = {"idc": 5, "m3d": 5}  # 3 for the others
 SHALLOW = {"depth": 1}  # where a depth is set at all: null takes it from the image's size
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _outputs(tmp_path_factory):
+    """A folder for experts: the tests of a method share them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DCOND_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
+        yield
 
 
 @functools.cache
@@ -150,6 +165,12 @@ def run_parts(
         record["condense/loss"] for record in map(json.loads, lines) if "condense/loss" in record
     ]
     return Outcome(synthetic, first, losses, run)
+
+
+@pytest.fixture(autouse=True)
+def own_outputs(tmp_path, monkeypatch):
+    """Trained networks are cached in ``outputs`` of the current folder."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

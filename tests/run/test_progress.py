@@ -8,11 +8,11 @@ from contextlib import suppress
 import pytest
 from rich.console import Console
 
+from dcond.log import format_duration
 from dcond.run import progress
 from dcond.run.progress import (
     LogProgress,
     ProgressBar,
-    format_duration,
     log_if_slow,
     progress_display,
 )
@@ -33,7 +33,7 @@ from dcond.run.progress import (
         (360000, "100:00:00 h"),
     ],
 )
-def test_durations_as_a_person_reads_them(seconds, words):
+def test_format_of_durations(seconds, words):
     assert format_duration(seconds) == words
 
 

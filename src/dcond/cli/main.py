@@ -89,8 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in HYDRA_COMMANDS and under_torchrun():
         print(f"dcond: {name} runs in one process; start it without torchrun.", file=sys.stderr)
         return 2
-    if name in HYDRA_COMMANDS and {"--help", "-h"} & set(arguments):
-        return _run("help", arguments)
+    if name in HYDRA_COMMANDS:
+        return _run("help" if {"--help", "-h"} & set(arguments) else "hydra_app", arguments)
     return _run(name, arguments[1:])
 
 
@@ -135,7 +135,8 @@ def _complete(arguments: list[str]) -> int:
             return 0
         program, _, rest = line.partition(command)
         os.environ["COMP_LINE"] = program + rest.lstrip()
-    return _run(command if command in HYDRA_COMMANDS else "condense", arguments)
+    command = command if command in HYDRA_COMMANDS else "condense"
+    return _run("hydra_app", [command, *arguments])
 
 
 def _completions(typed: list[str], line: str) -> list[str]:

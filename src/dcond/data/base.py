@@ -15,6 +15,7 @@ from dcond.data.statistics import LEGACY, Statistics, statistics
 from dcond.errors import require
 from dcond.settings import settings
 from dcond.types import RealData, Split
+from dcond.whitening import fit_whitening
 
 NAME = r"[A-Za-z0-9][\w.-]*"  # of a data set: it is part of file names
 
@@ -27,7 +28,8 @@ class Dataset(ABC):
         name: in tables and file names: letters, digits, ``_``, ``.`` and ``-``.
         flip: whether a mirrored image keeps its class; read by augmentations.
         stats: "pixel" measures mean and std on the training split, "sample" on at most 10,000 of
-            its images; "legacy" takes the constants of the public DC code, if it has the set.
+            its images; "legacy" takes the constants of the public DC code, if it has the set;
+            "zca" whitens the images by ZCA, fitted on the training split, instead.
         keep: where the images stay: "device", "host" (memory), "disk", or "auto", the first with
             room (:func:`~dcond.data.placement.choose_places`). Changes no number.
         classes: names or numbers (from 0) of at least two classes, which are numbered in this
@@ -39,7 +41,7 @@ class Dataset(ABC):
 
     name: str
     flip: bool = False
-    stats: Literal["pixel", "sample", "legacy"] = "pixel"
+    stats: Literal["pixel", "sample", "legacy", "zca"] = "pixel"
     keep: Literal["auto", "device", "host", "disk"] = "auto"
     classes: Sequence[str | int] | None = None
 
@@ -68,6 +70,10 @@ class Dataset(ABC):
         """Write the prepared form and return its path; None for sets that need none."""
         return None
 
+    def remarks(self) -> dict[str, str]:
+        """Return what ``dcond data info`` shows beside the counts, by title."""
+        return {}
+
     def load(self, device: torch.device | str = "cpu") -> RealData:
         """Read the data set for use on ``device``.
 
@@ -79,11 +85,15 @@ class Dataset(ABC):
             name, data = subset(name, data, self.classes)
         train_place, test_place = choose_places(name, data, self.keep, device)
         train = make_split(data.train_images, data.train_labels, train_place)
-        mean, std = self.statistics(train, data)
+        mean, std, whitening = *self.statistics(train, data), None
+        if self.stats == "zca":
+            channels = train.images.shape[1]
+            mean, std = (0.0,) * channels, (1.0,) * channels
+            whitening = fit_whitening(train.take(torch.arange(len(train)))).to(device)
         test = make_split(data.test_images, data.test_labels, test_place)
         splits = place_split(train, train_place, device), place_split(test, test_place, device)
         warn_of_classes(name, data)
-        return RealData(name, *splits, data.class_names, mean, std)
+        return RealData(name, *splits, data.class_names, mean, std, whitening)
 
     def statistics(self, train: Split, data: Prepared) -> Statistics:
         """Return mean and std per channel of the training split, which was made from ``data``."""

@@ -14,8 +14,9 @@ HASHED_TEST_IMAGES = 32
 
 
 def fingerprint(real: RealData) -> str:
-    """Return a SHA-256 of all images and labels, the data set's name, mean and std."""
-    digest = hashlib.sha256(repr((real.name, real.mean, real.std)).encode())
+    """Return a SHA-256 of all images and labels, the data set's name and its normalisation."""
+    whitened = () if real.whitening is None else ("zca",)  # fitted on the images
+    digest = hashlib.sha256(repr((real.name, real.mean, real.std, *whitened)).encode())
     for split in (real.train, real.test):
         for images, _ in split.batches(HASH_BATCH):
             _update(digest, images)

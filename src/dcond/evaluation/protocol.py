@@ -14,7 +14,6 @@ from dcond.errors import ConfigError, DataError, require
 from dcond.evaluation.full_data import HeldOut, Sets
 from dcond.evaluation.results import EvalResult, NetworkResult
 from dcond.evaluation.sharding import TrainingGrid
-from dcond.evaluation.teacher import Teacher, TrainedTeacher
 from dcond.evaluation.vmap_training import (
     BENCHMARK_EPOCHS,
     Pairs,
@@ -29,6 +28,7 @@ from dcond.settings import NonNegativeInt, PositiveFloat, PositiveInt, settings
 from dcond.training.accuracy import accuracy
 from dcond.training.schedule import Schedule, describe
 from dcond.training.steps import SoftLabels
+from dcond.training.teacher import Teacher, TrainedTeacher
 from dcond.types import RealData, Split, SyntheticSet
 
 
@@ -153,8 +153,9 @@ class EvaluationProtocol(Schedule, BaseProtocol):
 
     Args:
         lr: learning rate of all networks; None for each network's own rate from the pool;
-            "search" for the best of ``search_rates`` on held-out training data, for every network
-            and set separately.
+            "learned" for the rate that was learned with the set, if it has one; "search" for the
+            best of ``search_rates`` on held-out training data, for every network and set
+            separately.
         search_rates: learning rates of a search, one training each.
         best_every: epochs between tests for ``best_over_epochs_on_test``, a separate figure that
             some papers report; 0 for none.
@@ -170,7 +171,7 @@ class EvaluationProtocol(Schedule, BaseProtocol):
         >>> result.average  # mean accuracy over the networks, a fraction
     """
 
-    lr: PositiveFloat | Literal["search"] | None = None
+    lr: PositiveFloat | Literal["search", "learned"] | None = None
     search_rates: tuple[float, ...] = (0.001, 0.005, 0.01, 0.05, 0.1)
     best_every: NonNegativeInt = 0
     stack: bool | Literal["auto"] = "auto"
@@ -207,6 +208,9 @@ class EvaluationProtocol(Schedule, BaseProtocol):
         """
         if self.lr is None:
             return Rate(recipe.lr)
+        if self.lr == "learned":
+            learned = sets(0).learned_lr
+            return Rate(recipe.lr if learned is None else float(learned))
         if not isinstance(self.lr, str):
             return Rate(self.lr)
         if held_out is None:
@@ -261,7 +265,9 @@ class EvaluationProtocol(Schedule, BaseProtocol):
         with seeded_layers(job.seed, job.stream, device):
             return self._train_and_test(
                 [{"params": list(network.parameters()), "lr": job.lr}],
-                lambda optimiser: protocol.epoch(network, optimiser, images, labels, rng, job.soft),
+                lambda optimiser: protocol.epoch(
+                    network, optimiser, images.__getitem__, labels, rng, job.soft
+                ),
                 lambda: [accuracy(network, job.synthetic.spec, test, self.test_batch)],
             )
 

@@ -62,7 +62,7 @@ def _rate(path: Path) -> float:
     number = content.item() if isinstance(content, Tensor) and content.numel() == 1 else content
     if type(number) in (int, float) and 0 < number <= sys.float_info.max:
         return float(number)
-    what = f"a {type(number).__name__}"
+    what = "no number"
     if isinstance(number, Tensor):
         what = f"a tensor of {tuple(number.shape)}"
     elif isinstance(number, int | float | str):

@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -46,8 +47,9 @@ class Engine:
             for it. The synthetic side, the distances and all sums are in float32. On NVIDIA GPUs
             PyTorch does convolutions in TF32; "float32" prevents that too (``dcond condense``
             does).
-        compile: whether these passes are compiled; "auto": on a CPU, if the run is long enough. Of
-            HMDC's passes only that of real images under cross-entropy is compiled.
+        compile: whether these passes, and those of synthetic images in feature matching, are
+            compiled; "auto": on a CPU, if the run is long enough. Of HMDC's passes only that of
+            real images under cross-entropy is compiled.
         classes: classes that pass through the synthetic side at once (``vmap``). "auto": one; on a
             CUDA device one or as many as fit in memory, whichever is faster in the first step.
             Networks that ``vmap`` cannot handle, or whose second derivative it gets wrong (layer
@@ -90,11 +92,34 @@ class Engine:
         )
 
     def features(
-        self, network: Network, spec: ImageSpec, images: int, bank: TargetBank | None = None
+        self,
+        network: Network,
+        spec: ImageSpec,
+        images: int,
+        synthetic: int = 0,
+        bank: TargetBank | None = None,
     ) -> ClassFeatureMatching:
-        """Return the class features of a network; see :meth:`bind`. ``classes`` has no effect."""
+        """Return the class features of a network; see :meth:`bind`. ``classes`` has no effect.
+
+        Features of synthetic images are differentiated once, so these passes may be compiled too.
+        They are in float32.
+
+        Args:
+            network: φ.
+            spec: shape of the images.
+            images: real images that pass in the whole run.
+            synthetic: synthetic images that pass in the whole run.
+            bank: keeps the features of real images.
+        """
         forward = self._fast(network, network.embed, spec, images)
-        return ClassFeatureMatching(network, forward, self._chunk(device_of(network), spec), bank)
+        exact = replace(self, precision="float32")
+        ours = exact._fast(network, network.embed, spec, 3 * synthetic)
+        chunk = self._chunk(device_of(network), spec)
+        return ClassFeatureMatching(network, forward, ours, chunk, bank)
+
+    def logits(self, network: nn.Module, spec: ImageSpec, images: int) -> FastForward:
+        """Return the logits of a network in training; see :meth:`bind`."""
+        return self._fast(network, network, spec, 3 * images)
 
     def _fast(
         self, network: nn.Module, called: Callable[[Tensor], Tensor], spec: ImageSpec, passes: int
@@ -104,7 +129,7 @@ class Engine:
         bfloat16, compiled = self._bfloat16(device), self.compile
         if compiled == "auto":
             compiled = pays_to_compile(network, spec, passes, device)
-        log.debug("passes of real images: bfloat16 %s, compiled %s", bfloat16, compiled)
+        log.debug("fast passes: bfloat16 %s, compiled %s", bfloat16, compiled)
         return FastForward(called, bfloat16=bfloat16, compiled=compiled)
 
     def _bfloat16(self, device: torch.device) -> bool:

@@ -77,8 +77,9 @@ class DM:
         """Make the network and the optimiser of the images."""
         network = self.network.build(real.spec, rng.networks, real.device).requires_grad_(False)
         bank = TargetBank(self.targets, rng)
-        passes = bank.computed(self.steps) * len(real.class_names) * self.batch_real
-        features = self.engine.features(network, real.spec, passes, bank)
+        theirs = bank.computed(self.steps) * len(real.class_names) * self.batch_real
+        ours = self.steps * len(synthetic.images) * self.factor**2
+        features = self.engine.features(network, real.spec, theirs, ours, bank)
         return DMState(network, features, bank, PixelSGD.of(self, synthetic), rng)
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: DMState) -> dict[str, Tensor]:

@@ -102,8 +102,11 @@ class M3D:
         bank = TargetBank(self.targets, rng)
         network = self.network.build(real.spec, bank.streams(0).networks, real.device)
         network.requires_grad_(False)
-        passes = bank.computed(self.steps) * len(real.class_names) * self.batch_real
-        features = self.engine.features(network, real.spec, passes, bank)
+        classes = len(real.class_names)
+        theirs = bank.computed(self.steps) * classes * self.batch_real
+        decoded = min(synthetic.ipc * self.factor**2, self.batch_synthetic)
+        ours = self.steps * classes * decoded
+        features = self.engine.features(network, real.spec, theirs, ours, bank)
         return M3DState(network, features, bank, 0, PixelSweep(self, synthetic), rng)
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: M3DState) -> dict[str, Tensor]:

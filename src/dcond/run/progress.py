@@ -17,7 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from dcond.log import console
+from dcond.distributed import current
+from dcond.log import console, format_duration
 
 log = logging.getLogger(__name__)
 
@@ -92,8 +93,6 @@ def progress_display(
     """
     if not show:
         return ProgressDisplay()
-    from dcond.distributed import current  # imports torch, which a report does not need
-
     alone = multiprocessing.parent_process() is None and current().first
     if alone and console().is_terminal:
         return ProgressBar(name, total, done)
@@ -110,12 +109,3 @@ def log_if_slow(message: str, after_s: float = 0.3) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-
-
-def format_duration(seconds: float) -> str:
-    """Write a duration: ``3.1 s``, ``4:05 min``, ``2:07:30 h``."""
-    if seconds < 59.95:  # larger ones would round to 60.0
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"

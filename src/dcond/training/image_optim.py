@@ -3,9 +3,11 @@
 Images are always stored in pixel space. The public codes of the DC family optimise normalised
 images; with ``space="normalised"`` their learning rates keep their meaning. For
 x_n = (x - mean) / std, a step lr · ∂L/∂x_n on x_n is a step lr · std² · ∂L/∂x on x. Momentum is
-linear, so the trajectories are the same.
+linear, so the trajectories are the same. For whitened images see
+:meth:`~dcond.whitening.Whitening.pixel_step`.
 
-IDC and M3D step once per class on one tensor of all images: :class:`PixelSweep` is that sweep.
+IDC, M3D and IDM step once per class on one tensor of all images: :class:`PixelSweep` is that
+sweep.
 """
 
 from typing import Literal, Protocol, Self
@@ -14,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dcond.types import SyntheticSet
+from dcond.whitening import Whitening
 
 Space = Literal["pixel", "normalised"]
 PixelBox = Literal["project", "free"]
@@ -41,7 +44,7 @@ class PixelSettings(Protocol):
 
 
 class SweepSettings(PixelSettings, Protocol):
-    """The settings of a method that sweeps over the classes; ``lr`` is per stored image."""
+    """The settings of a method that sweeps over the classes."""
 
     @property
     def sweep(self) -> Sweep:
@@ -59,6 +62,7 @@ class PixelSGD:
         momentum: m in [0, 1).
         space: "pixel" or "normalised".
         std: standard deviation per channel, for ``space="normalised"``.
+        whitening: likewise, where the images are whitened before.
         pixel_box: "project" clips to [0, 1] in :meth:`project`; "free" never clips (the public
             behaviour of the DC family).
 
@@ -79,12 +83,14 @@ class PixelSGD:
         momentum: float,
         space: Space,
         std: tuple[float, ...],
+        whitening: Whitening | None = None,
         pixel_box: PixelBox = "project",
     ):
         self.images = images.requires_grad_(True)
         self.pixel_box = pixel_box
         deviation = torch.tensor(std, dtype=images.dtype, device=images.device).view(-1, 1, 1)
         self.unit = deviation if space == "normalised" else torch.ones_like(deviation)
+        self._whitening = whitening if space == "normalised" else None
         self._sgd = torch.optim.SGD([images], lr=lr, momentum=momentum)
 
     @classmethod
@@ -103,6 +109,7 @@ class PixelSGD:
             momentum=method.momentum if momentum is None else momentum,
             space=method.space,
             std=synthetic.std,
+            whitening=synthetic.whitening,
             pixel_box=method.pixel_box,
         )
 
@@ -113,6 +120,8 @@ class PixelSGD:
         """
         if lr is not None:
             self._sgd.param_groups[0]["lr"] = lr
+        if self._whitening is not None:
+            gradient = self._whitening.pixel_step(gradient)
         self.images.grad = gradient * self.unit.square()
         self._sgd.step()
         self.images.grad = None
@@ -139,8 +148,8 @@ class PixelSGD:
 class PixelSweep:
     """A sweep of SGD steps with momentum, one per class, on one tensor of all k classes' images.
 
-    In the public loops of IDC and M3D a class's images keep moving by their momentum while the
-    other classes step, since their gradients are zero. The loss of a class depends on its own
+    In the public loops of IDC, M3D and IDM a class's images keep moving by their momentum while
+    the other classes step, since their gradients are zero. The loss of a class depends on its own
     images only, so the sweep has a closed form. With c = 0 ... k-1 the class's position in it and
     lr the method's rate times ipc:
 
@@ -153,18 +162,20 @@ class PixelSweep:
     ``sweep="joint"`` moves the images at once as far as g moves them until their next turn,
     lr · (1 - m^k) / (1 - m) · g, and drops the momentum: equal up to m^k.
 
-    The rate is multiplied by ipc, because the gradient of a mean over n images shrinks as 1/n.
-    Images are projected to [0, 1] after every sweep; the public codes clip before every sweep (M3D)
-    or after every 100 (IDC).
+    By default the rate is multiplied by ipc, because the gradient of a mean over n images shrinks
+    as 1/n. Images are projected to [0, 1] after every sweep; the public codes clip before every
+    sweep (M3D), after every 100 (IDC) or never (IDM).
 
     Args:
         method: supplies lr, momentum, sweep, space and pixel_box.
         synthetic: the set whose images are moved in place.
+        lr: learning rate; None for the method's times ipc.
     """
 
-    def __init__(self, method: SweepSettings, synthetic: SyntheticSet):
+    def __init__(self, method: SweepSettings, synthetic: SyntheticSet, lr: float | None = None):
         m, k, images = method.momentum, len(synthetic.class_names), synthetic.images
-        self._sgd = PixelSGD.of(method, synthetic, lr=method.lr * synthetic.ipc, momentum=0.0)
+        lr = method.lr * synthetic.ipc if lr is None else lr
+        self._sgd = PixelSGD.of(method, synthetic, lr=lr, momentum=0.0)
         self._velocity = (
             None if method.sweep == "joint" else torch.zeros_like(images, requires_grad=False)
         )

@@ -1,0 +1,129 @@
+"""MTT: matching training trajectories."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from dcond.augment import DiffAug
+from dcond.errors import require
+from dcond.methods.base import SavedState
+from dcond.models import Network, Recipe
+from dcond.rng import Streams, generator
+from dcond.settings import Momentum, PositiveFloat, PositiveInt, settings
+from dcond.training.experts import Experts, Trajectory
+from dcond.training.image_optim import PixelBox, PixelSGD, Space
+from dcond.training.trajectory_step import RATE_FLOOR, Gradient, LearnedTensor, trajectory_step
+from dcond.types import RealData, SyntheticSet
+
+
+@dataclass
+class MTTState(SavedState):
+    """The experts, the student's network, and the optimisers of images and learning rate."""
+
+    not_saved: ClassVar = ("experts", "network", "rng")
+
+    experts: list[Trajectory]
+    network: Network
+    pixels: PixelSGD
+    rate: LearnedTensor
+    rng: Streams
+
+
+@settings
+class MTT:
+    """Match the weights that a student reaches on the synthetic images with an expert's.
+
+    L = ‖θ_N - θ*_{s+M}‖² / ‖θ*_s - θ*_{s+M}‖²
+
+    Each step draws an expert and an epoch s < T, starts a student from the expert's weights θ*_s,
+    trains it for N steps of SGD on the augmented synthetic images, and moves the images and the
+    student's learning rate α on L. See :mod:`dcond.matching.trajectories`.
+
+    Paper: Cazenavette et al., Dataset distillation by matching training trajectories, arXiv
+    2203.11932, algorithm 1. Code: github GeorgeCazenavette/mtt-distillation, distill.py. Differs:
+    experts are drawn with replacement; images are projected to [0, 1] by default; α is at least
+    1e-6; the graph of the student's steps may be computed in segments.
+
+    Args:
+        network: recipe of experts and student.
+        experts: how experts are trained; those that the cache lacks are trained first.
+        augment: augmentation of the student's batches, one draw per image; None for none.
+        steps: image updates.
+        student_steps: N, steps of the student.
+        expert_epochs: M, epochs of the expert that the student follows.
+        max_start_epoch: T; the student starts after 0 to T - 1 epochs of the expert.
+        batch: decoded images per student step, without replacement; None for all.
+        lr: learning rate of the images, in units of ``space``.
+        momentum: momentum of the images and of α.
+        rate: first value of α, the student's learning rate.
+        lr_rate: learning rate of α.
+        segment: student steps whose graph is held at once; None for all. Bounds the memory, and
+            changes results by rounding only.
+        gradient: "exact", or "tesla" for the approximation of TESLA (arXiv 2211.10586), which
+            neglects how a batch acts on later steps.
+        factor: multi-formation factor.
+        space: units of ``lr``, see :class:`~dcond.training.image_optim.PixelSGD`.
+        pixel_box: "project" keeps the images in [0, 1], "free" does not.
+    """
+
+    network: Recipe
+    experts: Experts
+    augment: DiffAug | None = None
+    steps: PositiveInt
+    student_steps: PositiveInt = 30
+    expert_epochs: PositiveInt = 2
+    max_start_epoch: PositiveInt = 20
+    batch: PositiveInt | None = None
+    lr: PositiveFloat = 100.0
+    momentum: Momentum = 0.5
+    rate: PositiveFloat = 0.01
+    lr_rate: PositiveFloat = 1e-5
+    segment: PositiveInt | None = None
+    gradient: Gradient = "exact"
+    factor: PositiveInt = 1
+    space: Space = "normalised"
+    pixel_box: PixelBox = "project"
+
+    def __post_init__(self) -> None:
+        last = self.max_start_epoch - 1 + self.expert_epochs
+        require(
+            last <= self.experts.epochs,
+            f"method.max_start_epoch={self.max_start_epoch} and method.expert_epochs="
+            f"{self.expert_epochs} need experts of {last} epochs, method.experts.epochs is "
+            f"{self.experts.epochs}; change one of them.",
+        )
+
+    def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> MTTState:
+        """Load or train the experts; make the student's network and the optimisers."""
+        experts = self.experts.load_or_train(real)
+        network = self.network.build(real.spec, generator(0, "student"), real.device)
+        synthetic.learned_lr = torch.tensor(self.rate, device=real.device)
+        return MTTState(
+            experts,
+            network.requires_grad_(False),
+            PixelSGD.of(self, synthetic),
+            LearnedTensor(synthetic.learned_lr, self.lr_rate, self.momentum, RATE_FLOOR),
+            rng,
+        )
+
+    def step(self, real: RealData, synthetic: SyntheticSet, state: MTTState) -> dict[str, Tensor]:
+        """Update the images and the learning rate once."""
+        rng, rate = state.rng, state.rate.values
+        expert = int(torch.randint(len(state.experts), (), generator=rng.networks))
+        epoch = int(torch.randint(self.max_start_epoch, (), generator=rng.networks))
+        matched = trajectory_step(
+            self,
+            synthetic,
+            synthetic.labels,
+            state.network,
+            state.experts[expert],
+            epoch,
+            rate,
+            rng,
+        )
+        state.pixels.step(matched.gradients[0])
+        state.pixels.project()
+        state.rate.step(matched.rate)
+        return {"loss": matched.loss, "rate": rate.clone(), "start_epoch": torch.tensor(epoch)}

@@ -1,0 +1,120 @@
+"""MTT: learned rate, whitening, memory settings, and what the artefact and the evaluation take over."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from dcond import artefact
+from dcond.errors import ConfigError
+from dcond.evaluation import EvaluationProtocol
+from dcond.models import MLP, Pool
+from dcond.rng import Streams
+from dcond.training.trajectory_step import RATE_FLOOR, LearnedTensor
+from dcond.types import SyntheticSet
+from dcond.whitening import fit_whitening
+
+
+@pytest.fixture
+def whitened(toy):
+    return replace(toy, mean=(0.0,), std=(1.0,), whitening=fit_whitening(toy.train.images))
+
+
+@pytest.mark.parametrize("segment", [1, 2])
+def test_segments_change_nothing_but_rounding(segment, condense, toy):
+    whole, parts = (
+        condense("mtt", toy, steps=4, segment=m, lr=1.0).synthetic for m in (None, segment)
+    )
+    assert torch.allclose(whole.images, parts.images, atol=1e-5)
+    assert float(whole.learned_lr) == pytest.approx(float(parts.learned_lr), rel=1e-5)
+
+
+def test_the_gradient_of_tesla_is_another(condense, toy):
+    exact, tesla = (
+        condense("mtt", toy, steps=4, gradient=kind, lr=1.0).synthetic.images
+        for kind in ("exact", "tesla")
+    )
+    assert not torch.allclose(exact, tesla, atol=1e-4)
+
+
+def test_the_learned_rate_moves_and_stays_positive(condense, toy):
+    slow = condense("mtt", toy, steps=5, lr=0.1, lr_rate=1e-3).synthetic
+    assert abs(float(slow.learned_lr) - 0.01) > 1e-5
+    far = condense("mtt", toy, steps=1, rate=0.5, lr_rate=1e3).synthetic  # 0.5 overshoots
+    assert float(far.learned_lr) == pytest.approx(RATE_FLOOR)
+
+
+def test_a_learned_tensor_is_stepped_by_sgd_with_momentum_down_to_its_floor():
+    values = torch.tensor([1.0, 2.0])
+    reference = torch.nn.Parameter(values.clone())
+    learned = LearnedTensor(values, 0.1, 0.5, floor=0.5)
+    sgd = torch.optim.SGD([reference], lr=0.1, momentum=0.5)
+    for gradient in (torch.tensor([1.0, -1.0]), torch.tensor([2.0, 0.0])):
+        learned.step(gradient)
+        reference.grad = gradient
+        sgd.step()
+    assert torch.allclose(values, reference.detach())
+    learned.step(torch.tensor([100.0, 0.0]))
+    assert values[0] == 0.5
+
+
+def test_a_step_on_whitened_images_is_the_same_step_in_pixels(whitened):
+    rng = torch.Generator().manual_seed(0)
+    pixels = torch.rand(2, 1, 8, 8, generator=rng)
+    own = whitened.spec.whitening
+    gradient = torch.randn(2, 1, 8, 8, generator=rng)  # ∂L/∂w
+    in_pixels = (gradient.flatten(1) @ own.matrix.T).view_as(gradient)  # ∂L/∂x
+    moved = own.undo(own.apply(pixels) - 0.1 * gradient)
+    assert torch.allclose(moved, pixels - 0.1 * own.pixel_step(in_pixels), atol=1e-5)
+
+
+def test_a_whitened_set_keeps_its_whitening_and_its_rate(whitened, parts, tmp_path):
+    made = parts("mtt", steps=3)
+    start = made.start(whitened, 2, 1, Streams(0))
+    synthetic = SyntheticSet.from_images(start, whitened)
+    state = made.method.init(whitened, synthetic, Streams(0))
+    metrics = made.method.step(whitened, synthetic, state)
+    assert torch.isfinite(metrics["loss"])
+    synthetic.images.requires_grad_(False)
+    loaded = artefact.load(artefact.save(synthetic, tmp_path / "set.safetensors"))
+    assert torch.equal(loaded.whitening.matrix, whitened.whitening.matrix)
+    assert loaded.learned_lr == pytest.approx(float(synthetic.learned_lr))
+    assert torch.allclose(loaded.dataset().tensors[0], whitened.spec.normalise(synthetic.images))
+
+
+def test_the_evaluation_takes_the_learned_rate_where_it_is_asked_to(toy):
+    rows = torch.cat([own[:2] for own in toy.class_rows])
+    synthetic = SyntheticSet.from_images(toy.pixels(rows), toy)
+    pool = Pool(networks={"MLP": MLP(name="MLP", hidden=(8,), lr=0.03)})
+
+    def rate(synthetic, lr):
+        protocol = EvaluationProtocol(name="short", epochs=1, repeats=1, lr=lr)
+        found = protocol.evaluate(lambda repeat: synthetic, pool, toy.test, 0)
+        return found.networks["MLP"].lr
+
+    learned = replace(synthetic, learned_lr=torch.tensor(0.25))
+    assert rate(learned, "learned") == 0.25
+    assert rate(learned, None) == 0.03
+    assert rate(synthetic, "learned") == 0.03  # random images, for example
+
+
+def test_experts_that_end_too_early_are_refused(parts):
+    with pytest.raises(
+        ConfigError, match=r"max_start_epoch=9 .* need experts of 10 epochs, .* is 3"
+    ):
+        parts("mtt", max_start_epoch=9)
+
+
+@pytest.mark.parametrize("said", ["0", "-1", "nan", "[1]", "'x'"])
+def test_an_artefact_with_another_rate_is_refused(said, toy, tmp_path):
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    rows = torch.cat([own[:1] for own in toy.class_rows])
+    synthetic = replace(SyntheticSet.from_images(toy.pixels(rows), toy), learned_lr=0.1)
+    path = artefact.save(synthetic, tmp_path / "set.safetensors")
+    with safe_open(path, "pt") as file:
+        tensors, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+    save_file(tensors, path, metadata=metadata | {"learned_lr": said})
+    with pytest.raises(artefact.ArtefactError, match="learned_lr"):
+        artefact.load(path)
