@@ -80,7 +80,7 @@ def launches(
 def table(path: Path) -> Iterator[tuple[list[dict[str, str]], Any]]:
     """Read the rows of a table, and append to it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    rows = list(csv.DictReader(path.open())) if path.exists() else []
+    rows = list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
     with path.open("a", newline="") as file:
 
         def add(row: dict[str, object]) -> None:
@@ -101,9 +101,10 @@ def main() -> None:
     arguments = parser.parse_args()
     with table(arguments.out) as (rows, add):
         done = {(row["method"], row["classes"], row["way"]) for row in rows}
-        for classes in CLASSES:
-            for method in arguments.methods.split(","):
-                for way, at_once in (("at once", classes), ("one by one", 1)):
+        for way in ("at once", "one by one"):
+            for classes in CLASSES:
+                for method in arguments.methods.split(","):
+                    at_once = classes if way == "at once" else 1
                     if (method, str(classes), way) in done:
                         continue
                     with pretend_device() as device:

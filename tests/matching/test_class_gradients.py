@@ -161,16 +161,13 @@ def test_a_network_goes_class_by_class_where_several_at_once_have_another_gradie
     )
 
 
-def test_a_network_without_float64_is_recognised_by_its_norms():
+def test_a_network_that_cannot_be_tried_in_float64_goes_class_by_class():
     class Fixed(Normed):
         def forward(self, x):
             return super().forward(x) @ torch.ones(3, 3)  # float32, whatever the weights are
 
-    for norm, classes in ((torch.nn.GroupNorm(2, 4), 3), (torch.nn.LayerNorm((4, 8, 8)), 1)):
-        assert (
-            Engine(classes=3, precision="float32", compile=False).bind(Fixed(norm), SPEC, 1).classes
-            == classes
-        )
+    engine = Engine(classes=3, precision="float32", compile=False)
+    assert engine.bind(Fixed(torch.nn.GroupNorm(2, 4)), SPEC, 1).classes == 1
 
 
 @pytest.mark.parametrize("classes", [1, 3])

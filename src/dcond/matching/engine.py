@@ -8,7 +8,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.instancenorm import _InstanceNorm
 
 from dcond.device import scaled_batch_size
 from dcond.errors import ConfigError, first_line
@@ -52,8 +51,8 @@ class Engine:
             real images under cross-entropy is compiled.
         classes: classes that pass through the synthetic side at once (``vmap``). "auto": one; on a
             CUDA device one or as many as fit in memory, whichever is faster in the first step.
-            Networks that ``vmap`` cannot handle, or whose second derivative it gets wrong (layer
-            norm), always take one.
+            Networks that ``vmap`` cannot handle, or whose second derivative it gets wrong, always
+            take one.
         chunk: images per pass at up to 64 x 64 pixels, fewer for larger images; bounds the memory.
             In feature matching also the synthetic images whose graph exists at a time. None: 64 on
             a CPU, 2,048 elsewhere.
@@ -161,10 +160,9 @@ def device_of(network: nn.Module) -> torch.device:
 def supports_vmap(network: nn.Module, spec: ImageSpec) -> bool:
     """Return whether ``vmap`` over two classes gives the same image gradients as a loop.
 
-    A copy of the network in float64 is tried on noise. ``vmap`` silently gets the second derivative
-    of layer norm and of instance norm with weights wrong (PyTorch 2.11 and 2.15). If the network
-    cannot be copied or run in float64, the presence of these norms decides. Networks that ``vmap``
-    rejects are handled in the first step.
+    A copy of the network in float64 is tried on noise, since ``vmap`` gets some second derivatives
+    wrong without an error (:mod:`~dcond.matching.plain_norms`). A network that cannot be tried is
+    not trusted. Networks that ``vmap`` rejects are handled in the first step.
     """
     rng = torch.Generator().manual_seed(0)
     images = torch.randn(
@@ -179,9 +177,7 @@ def supports_vmap(network: nn.Module, spec: ImageSpec) -> bool:
         ]
         expected = _image_gradient([g for own in in_turn for g in own], images)
     except RuntimeError:
-        return not any(
-            isinstance(module, nn.LayerNorm | _InstanceNorm) for module in network.modules()
-        )
+        return False
     try:
         found = _image_gradient(stacked_gradients(tried, images, labels), images)
     except RuntimeError:
