@@ -86,7 +86,7 @@ def test_help_of_evaluate_shows_no_group_of_condense(run_cli):
 def test_help_shows_families_of_options(run_cli):
     shown = help_lines(run_cli("condense", "--help").out)
     assert re.fullmatch(
-        r"cpu/\.\.\., .*m3d; dcond list experiments shows all \d+", shown["experiment"]
+        r"cpu/\.\.\., .*m3d\b.*; dcond list experiments shows all \d+", shown["experiment"]
     )
     assert {"method", "init", "experiment", "tuned"} <= shown.keys()
     assert not {"paths", "protocol"} & shown.keys()

@@ -251,7 +251,7 @@ def test_a_zip_file_is_to_be_unpacked(tmp_path):
 def test_info_counts_skipped_files_and_those_of_several_frames(split_folder, capsys):
     (split_folder / "train" / "ant" / "x.heic").write_bytes(b"x")
     (split_folder / "test" / "ant" / "Thumbs.db").write_bytes(b"x")
-    for suffix in ("gif", "tif", "webp", "png"):
+    for suffix in ("gif", "tif", "tiff", "webp"):
         frames = [Image.new("RGB", (6, 6), colour) for colour in ("red", "blue")]
         file = split_folder / "train" / "bee" / f"x.{suffix}"
         frames[0].save(file, save_all=True, append_images=frames[1:])

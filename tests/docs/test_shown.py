@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from dcond.cli import data, export, report
+from dcond.cli import data, export, merge, report
 from dcond.cli.list import KINDS
 from dcond.cli.main import COMMANDS
 from dcond.cli.overrides import expand_path_arguments, group_options
@@ -150,7 +150,8 @@ def plain_fault(arguments: tuple[str, ...]) -> str | None:
             if not rest
             else "no such kind"
         )
-    parsers = {"data": data._parser, "export": export._parser, "report": report._parser}
+    parsers = {"data": data._parser, "export": export._parser}
+    parsers |= {"merge": merge._parser, "report": report._parser}
     if (
         command not in parsers or len(arguments) == 1 or arguments[1].startswith("--to")
     ):  # the page leaves arguments out

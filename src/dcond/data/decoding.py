@@ -34,8 +34,9 @@ PAD = 128  # mid-grey, as multi-formation pads its cells
 GREY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I")
 ORIENTATION = 0x0112  # EXIF tag
 TURNED = (5, 6, 7, 8)  # its values for a rotation by 90 degrees
-BITS = 258  # TIFF tag: bits per sample
-MULTI_FRAME = (".gif", ".tif", ".tiff", ".webp", ".png")  # animations and scans of several pages
+SIZE = (256, 257)  # TIFF tags: width and height as stored
+BITS = 258  # likewise: bits per sample
+MULTI_FRAME = (".gif", ".tif", ".tiff", ".webp")  # animations and scans of several pages
 GREY_16 = ("PNG", "PPM")  # formats whose mode "I" holds 16 bits
 _SET_SIZE = "Set the side that they are scaled to, such as dataset.size=64."
 _BILINEAR = Image.Resampling.BILINEAR
@@ -213,7 +214,11 @@ def _header(file: Path) -> tuple[tuple[int, int], str]:
     try:
         with Image.open(file) as image:
             turned = image.getexif().get(ORIENTATION) in TURNED
-            return (image.size[::-1] if turned else image.size), image.mode
+            tags = getattr(image, "tag_v2", {})  # Pillow turns the size of some TIFF files itself
+            width, height = (
+                int(tags.get(tag, side)) for tag, side in zip(SIZE, image.size, strict=True)
+            )
+            return ((height, width) if turned else (width, height)), image.mode
     except _IMAGE_ERRORS as error:
         raise _unreadable(file, error) from error
 
