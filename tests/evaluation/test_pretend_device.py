@@ -1,11 +1,11 @@
 """Evaluation on a device whose tensors are not the CPU's: the same accuracies, waits at tests only."""
 
 import pytest
+from dcond.evaluation.teacher import Teacher
 
 from dcond.augment import DiffAug
 from dcond.evaluation import EvaluationProtocol
 from dcond.evaluation.full_data import hold_out
-from dcond.evaluation.teacher import Teacher
 from dcond.models import MLP, ConvNet, Pool, ResNet, ViT
 from helpers.pretend_device import pretend_device
 
