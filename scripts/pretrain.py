@@ -18,8 +18,8 @@ import torch
 from dcond.augment import DiffAug
 from dcond.data import Npz
 from dcond.data.prepared import Prepared, read_prepared, write_prepared
-from dcond.evaluation.teacher import Teacher
 from dcond.models import MLP, ResNet, ViT
+from dcond.training.teacher import Teacher
 
 FOLDER = Path("outputs/pretrained")
 CLASSES = 5  # to pretrain on, and as many to condense

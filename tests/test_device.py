@@ -87,7 +87,7 @@ def test_peak_memory_is_this_processs():
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is the whole process's")
-def test_a_job_does_not_tell_the_peak_of_the_one_before():
+def test_a_job_does_not_report_the_peak_of_an_earlier_job():
     cpu = torch.device("cpu")
     tune_malloc()
     reset_peak_memory(cpu)  # of the tests before

@@ -78,7 +78,7 @@ def test_rows_of_all_classes_are_gathered_where_shares_differ():
 
 
 @pytest.mark.parametrize("text", ["", "ä: 1\n" * 1000])
-def test_a_text_is_told_by_rank_0(text):
+def test_ranks_receive_the_text_of_rank_0(text):
     assert lockstep(2, lambda rank: rank.from_first(text if rank.first else "mine")) == [text, text]
 
 
@@ -175,7 +175,7 @@ class Kept(dict):
         ({"ended/2": b"my own words"}, "another of the 3 processes ended without a reason"),
     ],
 )
-def test_an_exchange_that_fails_tells_what_became_of_the_others(left, said):
+def test_a_failed_exchange_reports_why_another_rank_ended(left, said):
     ranks = TorchRanks.__new__(TorchRanks)  # without processes
     Ranks.__init__(ranks, 2, 3, 2, 3)
     ranks._store = Kept(left)

@@ -38,7 +38,7 @@ def test_file_kind(content, tmp_path):
     assert bool(KINDS[content]) == bool(file_kind(tmp_path / "x"))
 
 
-def test_a_whole_zip_archive_is_no_incomplete_one(tmp_path):
+def test_a_complete_zip_archive_is_recognised(tmp_path):
     np.savez(tmp_path / "x.npz", a=np.zeros(1))
     assert file_kind(tmp_path / "x.npz") == "a zip archive"
 

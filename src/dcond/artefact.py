@@ -4,15 +4,15 @@ Nothing in it is unpickled. It is written atomically, with a checksum of what ne
 """
 
 import datetime
-import functools
 import hashlib
 import json
-import math
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Gt
+from pydantic import FiniteFloat, Json, PositiveInt, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -28,6 +28,24 @@ CHECKSUM = "sha256"  # key of the metadata
 LABELS = "labels"  # key of the kind of soft labels, where they are not probabilities
 # Metadata in the checksum: all that decides how pixels reach a network. Descriptions may be edited.
 GUARDED = ("class_names", "ipc", "factor", "align_corners", "mean", "std", "size", "pixel_range")
+
+
+@dataclass(frozen=True)
+class _Metadata:
+    """The metadata that decides how pixels are used; JSON in the file."""
+
+    class_names: Json[tuple[str, ...]]
+    ipc: Json[PositiveInt]
+    factor: Json[PositiveInt]
+    align_corners: Json[bool]
+    mean: Json[tuple[FiniteFloat, ...]]
+    std: Json[tuple[FiniteFloat, ...]]
+    pixel_range: Json[tuple[FiniteFloat, FiniteFloat]] = (0.0, 1.0)
+    learned_lr: Json[Annotated[FiniteFloat, Gt(0)]] | None = None
+    labels: Literal["logits"] | None = None  # the kind of soft ones
+
+
+_METADATA = TypeAdapter(_Metadata)
 
 
 def save(synthetic: SyntheticSet, path: Path | str) -> Path:
@@ -124,38 +142,43 @@ def _parse(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> 
         )
     if missing := {"images", "labels"} - tensors.keys():
         raise ArtefactError(f"{path} lacks the tensor(s) {', '.join(sorted(missing))}.")
-    field = functools.partial(_field, path, metadata)
-    images, labels = tensors["images"], tensors["labels"]
-    names, ipc = tuple(field("class_names", _strings)), field("ipc", _count)
-    box = field("pixel_range", _range) if "pixel_range" in metadata else (0.0, 1.0)
-    _check_images(path, images, *box)
+    read = _read_metadata(path, metadata)
+    images, labels, names = tensors["images"], tensors["labels"], read.class_names
+    _check_images(path, images, *read.pixel_range)
     _check_labels(path, labels, len(images), len(names))
     _require(labels.ndim == 2 or LABELS not in metadata, path, "hard labels are not logits.")
     n, (channels, height, width) = len(images), images.shape[1:]
-    fits = n == len(names) * ipc
-    _require(fits, path, f"{n} images are not {len(names)} classes of ipc={ipc}.")
-    mean, std = tuple(field("mean", _floats)), tuple(field("std", _floats))
-    good = len(mean) == len(std) == channels and min(std, default=0) > 0
-    _require(
-        good, path, f"mean and std must give {channels} numbers, std above 0; got {mean} and {std}."
-    )
-    factor = field("factor", _count)
-    fits = factor <= min(height, width)
-    _require(fits, path, f"factor={factor} does not fit images of {height}x{width}.")
+    fits = n == len(names) * read.ipc
+    _require(fits, path, f"{n} images are not {len(names)} classes of ipc={read.ipc}.")
+    good = len(read.mean) == len(read.std) == channels and min(read.std, default=0) > 0
+    got = f"got {read.mean} and {read.std}"
+    _require(good, path, f"mean and std must give {channels} numbers, std above 0; {got}.")
+    fits = read.factor <= min(height, width)
+    _require(fits, path, f"factor={read.factor} does not fit images of {height}x{width}.")
     return SyntheticSet(
         images=images.float(),
         labels=labels.float() if labels.is_floating_point() else labels.long(),
         class_names=names,
-        ipc=ipc,
-        factor=factor,
-        align_corners=field("align_corners", {"true": True, "false": False}.__getitem__),
-        mean=mean,
-        std=std,
+        ipc=read.ipc,
+        factor=read.factor,
+        align_corners=read.align_corners,
+        mean=read.mean,
+        std=read.std,
         whitening=_whitening(path, tensors, channels * height * width),
-        logits=LABELS in metadata and field(LABELS, {"logits": True}.__getitem__),
-        learned_lr=field("learned_lr", _rate) if "learned_lr" in metadata else None,
+        logits=read.labels is not None,
+        learned_lr=read.learned_lr,
         metadata=metadata,
     )
+
+
+def _read_metadata(path: Path, metadata: dict[str, str]) -> _Metadata:
+    try:
+        return _METADATA.validate_python(metadata)
+    except ValidationError as error:
+        key = str(error.errors()[0]["loc"][0])
+        raise ArtefactError(
+            f"{path}: metadata {key!r} is missing or unreadable ({metadata.get(key)!r})."
+        ) from error
 
 
 def _whitening(path: Path, tensors: dict[str, Tensor], d: int) -> Whitening | None:
@@ -194,45 +217,3 @@ def _check_labels(path: Path, labels: Tensor, n: int, k: int) -> None:
 def _require(condition: bool, path: Path, message: str) -> None:
     if not condition:
         raise ArtefactError(f"{path}: {message}")
-
-
-def _field(path: Path, metadata: dict[str, str], key: str, parse: Callable[[str], Any]) -> Any:
-    try:
-        return parse(metadata[key])
-    except (KeyError, ValueError, TypeError, RecursionError) as error:
-        raise ArtefactError(
-            f"{path}: metadata {key!r} is missing or unreadable ({metadata.get(key)!r})."
-        ) from error
-
-
-def _floats(text: str) -> list[float]:
-    values = [float(x) for x in json.loads(text)]
-    if not all(map(math.isfinite, values)):
-        raise ValueError("not finite")
-    return values
-
-
-def _range(text: str) -> tuple[float, float]:
-    low, high = _floats(text)
-    return low, high
-
-
-def _rate(text: str) -> float:
-    (value,) = _floats(f"[{text}]")
-    if value <= 0:
-        raise ValueError("not above 0")
-    return value
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError("below 1")
-    return value
-
-
-def _strings(text: str) -> list[str]:
-    values = json.loads(text)
-    if not isinstance(values, list):
-        raise TypeError("not a list")
-    return [str(x) for x in values]

@@ -4,7 +4,22 @@ A message says in one line what is wrong, the value, what is allowed, and what t
 """
 
 import difflib
+import pickle
+import zipfile
+import zlib
 from collections.abc import Iterable
+
+# What numpy, torch and zipfile raise for a file that is damaged or of another format.
+READ_ERRORS = (
+    OSError,
+    EOFError,
+    ValueError,
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+    pickle.UnpicklingError,
+)
 
 
 class DcondError(Exception):

@@ -58,6 +58,15 @@ def counted(total: int, what: str, every_s: float = 10.0) -> Iterator[int]:
         yield done
 
 
+def format_duration(seconds: float) -> str:
+    """Write a duration: ``3.1 s``, ``4:05 min``, ``2:07:30 h``."""
+    if seconds < 59.95:  # larger ones would round to 60.0
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"
+
+
 @cache
 def console() -> Console:
     """Return the console for messages and progress (stderr); results go to stdout."""

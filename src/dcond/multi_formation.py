@@ -67,17 +67,34 @@ def encode(images: Tensor, factor: int, *, shrink: str = "antialias") -> Tensor:
     one_of("shrink", shrink, SHRINKS)
     if factor == 1:
         return images
-    total, c, h, w = images.shape
-    n, cell_h, cell_w = total // factor**2, cell(h, factor), cell(w, factor)
-    require(
-        n * factor**2 == total,
-        f"encode needs a multiple of factor² = {factor**2} images, got {total}.",
-    )
+    h, w = images.shape[2:]
+    cell_h, cell_w = cell(h, factor), cell(w, factor)
     if shrink == "nearest":
         small = F.interpolate(images, size=(cell_h, cell_w), mode="nearest")
     elif shrink == "aligned":
         small = F.interpolate(images, size=(cell_h, cell_w), mode="bilinear", align_corners=True)
     else:
         small = F.interpolate(images, size=(cell_h, cell_w), mode="bilinear", antialias=True)
-    grid = small.view(factor, factor, n, c, cell_h, cell_w).permute(2, 3, 0, 4, 1, 5)
-    return grid.reshape(n, c, factor * cell_h, factor * cell_w)[:, :, :h, :w].contiguous()
+    return tile(small, factor, (h, w))
+
+
+def tile(cells: Tensor, factor: int, size: tuple[int, int]) -> Tensor:
+    """Put f² cells side by side into each stored image.
+
+    Args:
+        cells: (n·f², c, ⌈h/f⌉, ⌈w/f⌉), cell-major as :func:`decode` returns them.
+        factor: f ≥ 1.
+        size: (h, w) of the stored images.
+
+    Returns:
+        (n, c, h, w).
+    """
+    total, c, cell_h, cell_w = cells.shape
+    n = total // factor**2
+    require(
+        n * factor**2 == total,
+        f"encode needs a multiple of factor² = {factor**2} images, got {total}.",
+    )
+    grid = cells.view(factor, factor, n, c, cell_h, cell_w).permute(2, 3, 0, 4, 1, 5)
+    packed = grid.reshape(n, c, factor * cell_h, factor * cell_w)
+    return packed[:, :, : size[0], : size[1]].contiguous()

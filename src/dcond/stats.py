@@ -5,6 +5,7 @@ Imports neither torch nor scipy.stats, which would take a second.
 
 import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scipy.special import stdtrit
@@ -15,7 +16,7 @@ def quantile975(freedom: float) -> float:
     return float(stdtrit(freedom, 0.975))
 
 
-def interval95(values: list[float]) -> float | None:
+def interval95(values: Sequence[float]) -> float | None:
     """Return the half width of the mean's 95 % interval, t(0.975, n - 1) · std / √n.
 
     None for one value.
@@ -25,31 +26,46 @@ def interval95(values: list[float]) -> float | None:
     return quantile975(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A quantity measured in one or more runs: one value per run."""
+class Sample:
+    """Mean, standard deviation and 95 % interval of ``values``: one per run, or per network."""
 
     values: tuple[float, ...]
 
     @property
     def n(self) -> int:
-        """Number of runs."""
+        """Number of values."""
         return len(self.values)
 
     @property
     def mean(self) -> float:
-        """Mean over the runs."""
+        """Mean of the values."""
         return statistics.fmean(self.values)
 
     @property
     def std(self) -> float | None:
-        """Standard deviation over the runs (n - 1); None for one run."""
+        """Standard deviation (n - 1); None for one value."""
         return statistics.stdev(self.values) if self.n > 1 else None
 
     @property
     def ci95(self) -> float | None:
-        """Half width of the 95 % interval of the mean; None for one run."""
-        return interval95(list(self.values))
+        """Half width of the 95 % interval of the mean; None for one value."""
+        return interval95(self.values)
+
+    def percent(self, sign: str = "") -> str:
+        """Write fractions as ``51.2 ± 0.4``: mean and half width of its 95 % interval, per cent.
+
+        Args:
+            sign: "+" writes the sign of a positive mean too.
+        """
+        interval = "" if self.ci95 is None else f" ± {100 * self.ci95:.1f}"
+        return f"{100 * self.mean:{sign}.1f}{interval}"
+
+
+@dataclass(frozen=True)
+class Estimate(Sample):
+    """A quantity measured in one or more runs: one value per run."""
+
+    values: tuple[float, ...]
 
 
 def difference95(first: Estimate, second: Estimate) -> float | None:

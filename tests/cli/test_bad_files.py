@@ -240,7 +240,7 @@ def test_evaluate_refuses_another_data_set(finished, run_cli, birds):
         "evaluate", f"synthetic={finished}", "dataset=npz", "dataset.path=birds.npz", "pool=convnet"
     )
     assert "its 10 classes (0, 1, 2, ...) match the 3 of 'npz' (" in done.line
-    assert ") neither by name nor by numbers from 0; rename them, or evaluate it on" in done.line
+    assert ") neither by name nor by numbers from 0; rename them, or use the data set" in done.line
 
 
 @pytest.mark.parametrize(
@@ -287,7 +287,7 @@ def test_evaluate_refuses_an_artefact_that_breaks_a_rule(
         ),
     ],
 )
-def test_evaluate_with_wrong_words(words, message, run_cli):
+def test_evaluate_with_wrong_arguments(words, message, run_cli):
     done = run_cli("evaluate", *words)
     assert done.code == 1
     assert done.line == message

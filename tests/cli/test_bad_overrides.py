@@ -42,9 +42,12 @@ CASES = [
     ),
     (
         "-m method=dm,m3d method.kernel=linear",
-        "method.kernel is not a setting of method=dm. All settings: dcond condense ...",
+        "method.kernel is not a setting of each of method=dm,m3d.",
     ),
-    ("method._targe_=x", "method._targe_ is not a setting of method=dm. All settings: ..."),
+    (
+        "method._targe_=x",
+        "method._targe_ is not a setting of method=dm. Did you mean method.targets? All ...",
+    ),
     ("method.lr.x=1", "method.lr.x is not a setting of method=dm. method.lr has no sub-keys. ..."),
     ("teacher.x=1", "teacher.x is not a setting. teacher has no sub-keys. All settings: ..."),
     (
@@ -130,7 +133,7 @@ def test_suggested_command_shows_all_settings(run_cli):
     done = run_cli(*line.partition("All settings: dcond ")[2].split())
     assert done.out.splitlines()[:2] == ["# @package method", "_target_: dcond.methods.m3d.M3D"]
     line = run_cli("condense", "method.lrr=1").line
-    assert line.startswith("method.lrr is not a setting of method=hmdc. Did you mean method.lr?")
+    assert line.startswith("method.lrr is not a setting. Did you mean method.lr?")
 
 
 @pytest.mark.parametrize(
@@ -261,7 +264,7 @@ def test_missing_weights_are_reported_before_any_computation(run_cli, half_writt
     assert line.startswith(
         "ViT-Tiny: the pretrained weights of 'vit_tiny_patch16_224.augreg_in21k_ft_in1k' cannot"
     )
-    assert line.endswith("give their file as checkpoint, or set pretrained=false.")
+    assert "give their file as checkpoint, set pretrained=false, or choose a pool" in line
     assert half_written() == []
     assert [result["status"] for result in results()] == ["failed"]
 

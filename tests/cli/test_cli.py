@@ -33,7 +33,8 @@ def run_code(code, *arguments):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["condense", "--help"], ["evaluate", "--help"], ["export", "--help"]]
+    "arguments",
+    [["--help"], *([name, "--help"] for name in ("condense", "evaluate", "export", "merge"))],
 )
 def test_help_is_fast_and_imports_no_torch(arguments):
     code = (
@@ -85,7 +86,7 @@ def test_help_of_evaluate_shows_no_group_of_condense(run_cli):
 def test_help_shows_families_of_options(run_cli):
     shown = help_lines(run_cli("condense", "--help").out)
     assert re.fullmatch(
-        r"cpu/\.\.\., .*m3d; dcond list experiments shows all \d+", shown["experiment"]
+        r"cpu/\.\.\., .*m3d\b.*; dcond list experiments shows all \d+", shown["experiment"]
     )
     assert {"method", "init", "experiment", "tuned"} <= shown.keys()
     assert not {"paths", "protocol"} & shown.keys()
@@ -103,7 +104,7 @@ def test_usage_names_every_command(run_cli):
     assert done.code == 0
     assert all(
         f"\n  {name} " in done.out
-        for name in ("condense", "evaluate", "data", "report", "list", "export")
+        for name in ("condense", "evaluate", "data", "report", "list", "merge", "export")
     )
     assert run_cli("-h").out == done.out
 
@@ -205,7 +206,8 @@ def test_files_and_output_of_a_finished_run(condense, folder, results):
 def test_the_tensorboard_command_is_shown_where_there_are_event_files(condense, written):
     done = condense(f"tensorboard={written}", "hydra.run.dir=my run", "evaluate=false")
     assert done.code == 0
-    assert done.err.count("tensorboard --logdir 'my run'\n") == (written == "true")
+    shown = ["tensorboard --logdir 'my run'"] if written == "true" else []
+    assert done.out.splitlines() == ["-> my run", *shown]
 
 
 def test_default_folder_and_environment(condense, folder, monkeypatch):
@@ -275,7 +277,7 @@ def test_method_in_a_folder_of_the_user(condense, folder, results):
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("dcond ", {"condense", "evaluate", "data", "report", "list", "export"}),
+        ("dcond ", {"condense", "evaluate", "data", "report", "list", "merge", "export"}),
         ("dcond e", {"evaluate", "export"}),
         (
             "dcond list ",

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import dcond
-from dcond.cli.evaluate import expand_path_arguments
+from dcond.cli.overrides import expand_path_arguments
 
 
 def test_a_file_from_elsewhere_and_its_options_as_typed(quick, digits, evaluate, folder):
@@ -73,7 +73,7 @@ def test_what_cannot_be_known_stops_before_anything_is_trained(digits, evaluate)
     assert (result["status"], result["evaluation"]) == ("failed", None)
 
 
-def test_a_wrong_normalisation_is_told_with_its_cure(digits, evaluate):
+def test_a_wrong_normalisation_is_a_warning_with_the_option(digits, evaluate):
     images, labels = digits
     torch.save([(images - 0.3) / 0.38, labels], "data.pt")
     done, _ = evaluate("synthetic=data.pt", "synthetic.factor=1", "synthetic.normalised=false")
@@ -81,7 +81,7 @@ def test_a_wrong_normalisation_is_told_with_its_cure(digits, evaluate):
     assert "they may be stored in another form: pass synthetic.normalised=true" in done.err
 
 
-def test_accuracy_near_chance_is_told_with_its_cure(digits, evaluate):
+def test_accuracy_near_chance_is_a_warning_with_the_option(digits, evaluate):
     """Labels of other classes: what wrong whitening comes to, at a size that is sure."""
     images, labels = digits
     torch.save([images, (labels + 1) % 10], "data.pt")
@@ -125,7 +125,7 @@ def test_a_whitened_set(digits, evaluate):
         ),
     ],
 )
-def test_wrong_words(words, message, digits, evaluate):
+def test_wrong_arguments(words, message, digits, evaluate):
     np.savez("x.npz", images=digits[0], labels=digits[1])
     assert evaluate(*words)[0].line.startswith(message)
 
@@ -179,9 +179,7 @@ def test_a_set_is_known_by_its_content_wherever_it_lies(
     assert [row["n"] for row in rows] == ["1", "1"]
 
 
-def test_a_repeated_sweep_leaves_alone_what_has_all_that_is_asked_for(
-    quick, two_files, run_cli, digits
-):
+def test_a_repeated_sweep_skips_complete_jobs(quick, two_files, run_cli, digits):
     words = (
         "evaluate",
         "-m",
@@ -243,7 +241,7 @@ def test_evaluations_of_several_seeds_stand_with_the_runs_that_made_them(
     assert (line["method"], line["settings"], line["n"], line["seeds"]) == ("dm", "", "2", "0 1")
 
 
-def test_other_test_images_than_were_held_back_are_told(quick, condense, run_cli):
+def test_different_test_images_are_a_warning(quick, condense, run_cli):
     """The set may have been made from them: here of 540 test digits nearly 400 were training images
     then.
     """

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from dcond.evaluation.teacher import Teacher
+from dcond.training.teacher import Teacher
 
 
 def test_two_sets_on_the_same_networks(two_files, evaluate):
@@ -184,11 +184,11 @@ def test_a_teacher_is_asked_for_once_however_often_a_run_is_evaluated(
         ),
     ],
 )
-def test_wrong_words_about_a_teacher(words, message, two_files, evaluate):
+def test_wrong_teacher_settings(words, message, two_files, evaluate):
     assert evaluate("synthetic=good.npz", *words)[0].line.startswith(message)
 
 
-def test_rates_are_searched_and_told(two_files, evaluate):
+def test_searched_rates_are_recorded(two_files, evaluate):
     done, result = evaluate(
         "synthetic=good.npz", "evaluation.lr=search", "evaluation.search_rates=[0.01,0.1]"
     )
@@ -199,7 +199,7 @@ def test_rates_are_searched_and_told(two_files, evaluate):
         assert network["lr"] in (0.01, 0.1)
 
 
-def test_looks_at_the_test_set_are_kept_apart(two_files, evaluate):
+def test_best_over_epochs_is_a_separate_figure(two_files, evaluate):
     _, result = evaluate("synthetic=good.npz", "evaluation.best_every=1", "baselines=false")
     network = result["evaluation"]["networks"]["ConvNet"]
     assert all(

@@ -9,7 +9,7 @@ from PIL import Image
 from torch.testing import assert_close
 
 from dcond import artefact
-from dcond.cli import export
+from dcond.cli import export_formats
 from dcond.data.statistics import LEGACY
 from dcond.errors import DataError
 from dcond.importers import image_folder as folder_layout
@@ -83,7 +83,7 @@ def test_png_of_a_factor_is_stored_or_decoded_as_asked(saved, run_cli):
     images, labels = synthetic.decoded()
     row = 17
     file = next((run.parent / "b").rglob(f"{row:05d}.png"))
-    assert file.parent.name == export.class_folders(NAMES)[int(labels[row])]
+    assert file.parent.name == export_formats.class_folders(NAMES)[int(labels[row])]
     assert np.array_equal(np.asarray(Image.open(file)), (images[row, 0] * 255).round().numpy())
 
 
@@ -98,7 +98,7 @@ def test_a_factor_is_read_as_what_it_is(kind, read, words, factor, aligned, save
     assert (found.factor, found.align_corners) == (factor, aligned)
 
 
-def test_png_files_of_unlike_factors_are_no_set(saved, run_cli, folder):
+def test_png_files_of_different_factors_are_refused(saved, run_cli, folder):
     _, run = saved(factor=2)
     assert run_cli("export", run, "--to", "png", "--out", "a").code == 0
     odd = sorted((folder / "a").rglob("*.png"))[3]
@@ -174,11 +174,11 @@ def test_pt_of_another_set_is_normalised_by_its_own_statistics(saved, run_cli):
     assert "the set's own mean and std" in run_cli("export", run, "--to", "pt").out
     content = torch.load(run / "export_pt.pt", weights_only=True)
     assert_close(content["images"], (synthetic.images - 0.25) / 0.5)
-    _, whose = export.dc_spec(
+    _, whose = export_formats.dc_spec(
         made(channels=1, dataset="cifar10")
     )  # a grey set that only bears the name
     assert whose == "the set's own"
-    spec, _ = export.dc_spec(made(channels=3, dataset="cifar10"))
+    spec, _ = export_formats.dc_spec(made(channels=3, dataset="cifar10"))
     assert (spec.mean, spec.std) == LEGACY["cifar10"]
 
 
@@ -253,4 +253,4 @@ def test_no_artefact_and_wrong_usage(run_cli, folder):
     ],
 )
 def test_class_folders_suit_every_file_system_and_differ(names, folders):
-    assert export.class_folders(names) == folders
+    assert export_formats.class_folders(names) == folders

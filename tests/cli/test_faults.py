@@ -201,9 +201,7 @@ def test_what_a_killed_run_left_half_written_is_cleared(stopped, run_cli):
     artefact.load(stopped)
 
 
-def test_a_network_that_the_images_are_too_small_for_is_told_before_they_are_condensed(
-    condense, tmp_path
-):
+def test_images_too_small_for_a_network_are_refused_before_condensing(condense, tmp_path):
     """Not after hours of steps, by the evaluation."""
     done = condense("pool.networks.ConvNet.depth=5", "hydra.run.dir=run")
     assert "depth=5" in done.line

@@ -55,7 +55,7 @@ def test_what_may_be_given_in_another_way_is_not_missed(given):
         ({"width": 2}, "model cannot be built from its settings: ValueError"),
     ],
 )
-def test_a_part_of_any_shape_is_refused_in_words(given, message):
+def test_a_part_of_any_shape_is_refused_in_one_line(given, message):
     with pytest.raises(ConfigError) as caught:
         build(OmegaConf.create({"_target_": STACK, **given}), "model")
     assert str(caught.value) == message
@@ -79,7 +79,7 @@ def test_a_part_that_cannot_be_imported(target, reason, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError) as caught:
         validate_targets({"_target_": target}, "method")
-    way_out = "Install its package, or add its folder to PYTHONPATH."
+    way_out = "Put its file into the folder of --config-dir, install its package, or add its folder to PYTHONPATH."
     assert str(caught.value) == f"method: {target} cannot be imported ({reason}). {way_out}"
 
 

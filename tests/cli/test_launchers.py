@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -10,6 +12,29 @@ import pytest
 
 import dcond
 from helpers.results_of import statuses
+
+from .conftest import Done
+
+
+@pytest.fixture
+def run_program():
+    """Run ``dcond`` as the installed program, whose Python does not look into the current folder."""
+
+    def run(*words):
+        source = str(Path(dcond.__file__).parents[1])
+        code = "import sys; sys.path.remove(''); from dcond.cli.main import command; command()"
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words],
+            env={**os.environ, "PYTHONPATH": source},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    return run
+
 
 TWELVE = (
     "debug=tiny",
@@ -84,6 +109,20 @@ def test_joblib_divides_the_cores_among_its_jobs(run_process, folder):
     assert done.code == 0, done.err
     shared = max(1, (os.cpu_count() or 1) // 2)
     assert [int((folder / f"threads{ipc}").read_text()) for ipc in (1, 2)] == [shared, shared]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", [None, "joblib", "submitit_local"])
+@pytest.mark.parametrize("beside", [True, False], ids=["beside the YAML", "in the current folder"])
+def test_the_jobs_find_a_method_of_ones_own(launcher, beside, run_program, unpack, folder):
+    module, _ = unpack("docs/adding_a_method.md")
+    if beside:
+        module.rename(folder / "own" / module.name)
+    words = ("--config-dir", "own", "method=class_mean,random", "debug=tiny", "evaluate=false")
+    launched = [f"sweep={launcher}"] if launcher else []
+    done = run_program("condense", "-m", *words, *launched, "hydra.sweep.dir=s")
+    assert done.code == 0, done.err
+    assert statuses(folder / "s") == {"0": "done", "1": "done"}
 
 
 @pytest.mark.slow

@@ -4,7 +4,8 @@ import signal
 
 import pytest
 
-from dcond.cli.torchrun import _end_all_ranks, is_main_process, under_torchrun
+from dcond.cli.ranks import _end_all_ranks
+from dcond.cli.torchrun import is_main_process, under_torchrun
 from dcond.distributed import Ranks, use_group
 from dcond.errors import DataError, DcondError
 from dcond.methods.dm import DM
@@ -77,7 +78,7 @@ class Ending:
 
 @pytest.fixture(autouse=True)
 def _signals_stay(monkeypatch):
-    monkeypatch.setattr("dcond.cli.torchrun.signal.signal", lambda *_: None)
+    monkeypatch.setattr("dcond.cli.ranks.signal.signal", lambda *_: None)
 
 
 def test_end_of_a_process():

@@ -16,8 +16,7 @@ from PIL import Image
 
 import dcond
 from dcond import artefact
-from dcond.cli.evaluate import infer_dataset_override
-from dcond.cli.overrides import quote_path
+from dcond.cli.evaluate import dataset_override
 
 SIZES = {"ant": (12, 8), "bee": (20, 8), "wasp": (7, 8)}  # images to train on and to test
 
@@ -142,6 +141,4 @@ def test_a_name_that_somebody_else_wrote_is_no_word_of_the_command(name, finishe
     synthetic = dcond.load(finished)
     synthetic.metadata |= {"dataset": name, "dataset_choice": "npz"}
     artefact.save(synthetic, finished / "synthetic.safetensors")
-    assert infer_dataset_override([f"synthetic.path={quote_path(str(finished))}"]) == [
-        "dataset=npz"
-    ]
+    assert dataset_override(str(finished), []) == ["dataset=npz"]

@@ -6,6 +6,8 @@ And what a run folder may ask for: a checkpoint names the code of its run, and o
 """
 
 import json
+import os
+import sys
 
 import pytest
 import torch
@@ -13,7 +15,7 @@ from omegaconf import OmegaConf
 
 from dcond import artefact
 from dcond.cli.instantiate import build
-from dcond.cli.run_config import load_resume_config
+from dcond.cli.resume import load_resume_config
 from dcond.errors import CheckpointError
 from dcond.types import ImageSpec
 
@@ -115,3 +117,21 @@ def test_what_no_packaged_file_names_is_foreign(key, node, stopped):
     ask_for(node, key, stopped)
     with pytest.raises(CheckpointError, match="asks to run code that is not dcond's: "):
         load_resume_config(OmegaConf.create({}), {}, [], stopped)
+
+
+@pytest.mark.parametrize("place", [".", "own"])
+def test_modules_are_found_where_config_dir_is_given_and_only_then(
+    place, unpack, run_cli, folder, monkeypatch
+):
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each not in ("", ".")])
+    monkeypatch.delitem(sys.modules, "class_mean", raising=False)
+    monkeypatch.setenv("PYTHONPATH", "elsewhere")
+    module, _ = unpack("docs/adding_a_method.md")
+    module.rename(folder / place / module.name)
+    before = list(sys.path)
+    done = run_cli("condense", *SMALL, "hydra.run.dir=run")
+    assert done.code == 0, done.err
+    assert (sys.path, os.environ["PYTHONPATH"]) == (before, "elsewhere")
+    sys.modules.pop("class_mean")
+    line = run_cli("condense", "method=dm", "method._target_=class_mean.ClassMean").line
+    assert "class_mean.ClassMean cannot be imported (No module named 'class_mean'). Put its" in line

@@ -18,7 +18,8 @@ def called():
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
             cfg = compose("condense", [*words], return_hydra_config=True)
             HydraConfig.instance().set_config(cfg)
-            label_modified_protocol(cfg, dict(HydraConfig.get().runtime.choices))
+            choices = dict(HydraConfig.get().runtime.choices)
+            label_modified_protocol(cfg, choices, config_name="condense")
             return cfg.evaluation.name
 
     return name
@@ -47,7 +48,7 @@ def test_the_protocol_of_a_file_has_its_name(called, word, name):
         "dataset.flip=true",
     ],
 )
-def test_what_is_told_beside_it_is_no_change(called, word):
+def test_settings_without_effect_are_no_change(called, word):
     assert called(word) == "quick"
 
 

@@ -35,7 +35,7 @@ def last_line(text):
     return text.splitlines()[-1]
 
 
-def test_the_last_line_of_a_stopped_run_is_the_way_back(condense, signalled, run_cli, results):
+def test_the_last_line_of_a_stopped_run_says_how_to_resume(condense, signalled, run_cli, results):
     with signalled():
         line = last_line(condense("evaluate=false", "hydra.run.dir=a run").err)
     assert line.startswith(
@@ -45,7 +45,9 @@ def test_the_last_line_of_a_stopped_run_is_the_way_back(condense, signalled, run
     assert [result["status"] for result in results()] == ["done"]
 
 
-def test_no_way_back_is_named_where_there_is_none(condense, finished, run_cli, quick, monkeypatch):
+def test_no_resuming_is_suggested_without_a_checkpoint(
+    condense, finished, run_cli, quick, monkeypatch
+):
     """Before the first checkpoint, though one of an earlier run lies there; without steps; in an
     evaluation.
     """
@@ -59,7 +61,7 @@ def test_no_way_back_is_named_where_there_is_none(condense, finished, run_cli, q
     assert stop.call_count == 3
 
 
-def test_the_way_back_is_named_until_the_evaluation_is_done(condense, monkeypatch):
+def test_resuming_is_suggested_until_the_evaluation_is_done(condense, monkeypatch):
     monkeypatch.setattr(
         "dcond.evaluation.EvaluationProtocol.evaluate", Mock(side_effect=Interrupted(signal.SIGINT))
     )
@@ -68,7 +70,7 @@ def test_the_way_back_is_named_until_the_evaluation_is_done(condense, monkeypatc
     )
 
 
-def test_a_sweep_names_its_own_way_back_only(condense, signalled):
+def test_a_sweep_suggests_only_how_to_continue_the_sweep(condense, signalled):
     with signalled():
         lines = condense("-m", "evaluate=false", "hydra.sweep.dir=s").err.splitlines()
     assert lines[-2:] == [
@@ -111,7 +113,7 @@ def test_a_changed_word_is_named(word, said, stopped, run_cli):
     assert after == before
 
 
-def test_words_that_agree_are_taken_as_they_are_meant(stopped, run_cli):
+def test_equal_overrides_are_accepted(stopped, run_cli):
     words = (
         "method='dm'",
         "method.lr=${oc.decode:'1.0'}",

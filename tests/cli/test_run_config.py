@@ -101,7 +101,7 @@ def test_a_resumed_run_says_what_it_was_started_with(stopped, run_cli):
         assert after[field] == before[field]
 
 
-def test_numbers_that_json_does_not_know_become_words():
+def test_non_finite_numbers_become_text():
     cfg = OmegaConf.create(
         {"lr": float("inf"), "lr_milestones": [float("nan"), 0.5], "missing": "???", 3: None}
     )

@@ -62,6 +62,12 @@ def test_end_reports_success(swept, condense):
     assert done.out.endswith("\n1 jobs done -> sweep\n")
 
 
+def test_the_tensorboard_command_is_printed_once_at_the_end(condense):
+    done = condense(*SWEEP, "tensorboard=true", "max_steps=1", "seed=0,1")
+    assert done.out.splitlines()[-2:] == ["2 jobs done -> sweep", "tensorboard --logdir sweep"]
+    assert done.out.count("tensorboard --logdir") == 1
+
+
 def test_other_overrides_in_the_same_folder_are_refused(swept, condense):
     (swept / "2" / "result.json").unlink()
     words = (swept / "2" / ".hydra" / "overrides.yaml").read_bytes()

@@ -1,12 +1,16 @@
 """Folders and files as users have them: read, or refused with the likely cause and the way out."""
 
 import logging
+import re
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from dcond.cli.data import main
 from dcond.data import ImageFolder, read_prepared
 from dcond.errors import DataError
 from helpers.pictures import picture
@@ -126,3 +130,132 @@ def test_classes_without_test_images_are_a_warning(tmp_path, caplog):
             picture(tmp_path / name / f"{i}.png", seed=i)
     load(tmp_path)
     assert caplog.messages == ["image_folder: no test image of class 'a' (0)"]
+
+
+# --- files as operating systems, phones and archives leave them
+# --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "junk",
+    ["__MACOSX/ant/._0.png", "$RECYCLE.BIN/x.ini", "System Volume Information/x", "@eaDir/x"],
+)
+def test_folders_of_operating_systems_are_no_classes(junk, split_folder):
+    file = split_folder / "train" / junk
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"x")
+    assert load(split_folder / "train").class_names == ("ant", "bee")
+
+
+def test_thumbnails_of_a_network_drive_are_no_images(split_folder, caplog):
+    picture(split_folder / "train" / "ant" / "@eaDir" / "0.png" / "THUMB_M.jpg")
+    with caplog.at_level(logging.INFO, logger="dcond"):
+        assert len(load(split_folder).train) == 8
+    assert "ignored 1 file(s): 1 in hidden folders" in caplog.text
+
+
+def test_a_linked_folder_is_followed_once_and_a_loop_is_not(split_folder, tmp_path):
+    ant = split_folder / "train" / "ant"
+    for number in range(3):
+        picture(tmp_path / "store" / "deep" / f"{number}.png")
+    (ant / "more").symlink_to(tmp_path / "store")
+    (ant / "again").symlink_to(tmp_path / "store" / "deep")
+    (ant / "up").symlink_to(split_folder / "train")  # would hold bees
+    (tmp_path / "store" / "back").symlink_to(ant)
+    assert torch.bincount(load(split_folder).train.labels).tolist() == [8, 3]
+
+
+def test_a_link_to_nothing_is_named(split_folder):
+    (split_folder / "train" / "ant" / "x.png").symlink_to("gone.png")
+    with pytest.raises(DataError, match=r"x\.png .* \(a symbolic link to nothing, gone\.png\)"):
+        load(split_folder)
+
+
+@pytest.mark.parametrize("other", ["cafe\u0301", "caf\u00e9 ", " caf\u00e9"])
+def test_names_in_two_forms_are_one_class(other, tmp_path):
+    """macOS takes accents apart; a space at the end is seen by nobody."""
+    for name in ("dog", "寿司", "caf\u00e9"):
+        picture(tmp_path / "train" / name / "0.png")
+        picture(tmp_path / "test" / (other if name == "caf\u00e9" else name) / "0.png")
+    real = load(tmp_path)
+    assert real.class_names == ("caf\u00e9", "dog", "寿司")
+    assert real.test.labels.tolist() == [0, 1, 2]
+    picture(tmp_path / "train" / other / "0.png")
+    with pytest.raises(DataError, match=r"have the same name but for Unicode's form or spaces"):
+        load(tmp_path)
+
+
+def test_classes_that_one_split_lacks_are_quoted(split_folder):
+    (split_folder / "test" / "bee").rename(split_folder / "test" / "Bee")
+    with pytest.raises(DataError, match=r"only one of them has: 'Bee', 'bee'\.$"):
+        load(split_folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty"),
+        (b"<!DOCTYPE html><p>not found", "it is an HTML page, not the file that it links to"),
+        (b"version https://git-lfs.github.com/spec/v1", "it is a Git LFS pointer"),
+        (b"\xff\xd8\xff no more", "damaged, or no image"),
+    ],
+)
+def test_what_is_no_image_is_told_by_its_first_bytes(content, reason, split_folder):
+    (split_folder / "train" / "ant" / "x.jpg").write_bytes(content)
+    with pytest.raises(DataError) as error:
+        load(split_folder, size=4)
+    assert f"x.jpg cannot be read as an image ({reason}" in str(error.value)
+
+
+def test_an_image_that_is_too_large_is_to_be_shrunk(split_folder, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    picture(split_folder / "train" / "ant" / "x.png", size=(20, 20))
+    with pytest.raises(DataError, match=r"\(more than the 100 pixels .* shrink or remove it\.$"):
+        load(split_folder, size=4)
+
+
+@pytest.mark.parametrize("suffix", ["JPG", "jfif", "jpe", "JPEG"])
+def test_suffixes_of_jpeg(suffix, split_folder):
+    picture(split_folder / "train" / "ant" / f"x.{suffix}", format="JPEG")
+    assert len(load(split_folder).train) == 9
+
+
+def test_images_beside_a_table_of_labels(tmp_path, monkeypatch):
+    """As many archives of competitions are laid out; the page sorts them."""
+    rows = ["id,label"]
+    for number in range(10):
+        picture(tmp_path / "train" / f"{number}.jpg", seed=number)
+        rows.append(f"{number},{'cat' if number % 2 else 'dog'}")
+    (tmp_path / "train.csv").write_text("\n".join(rows))
+    with pytest.raises(DataError) as error:
+        load(tmp_path / "train")
+    assert str(error.value).endswith(
+        "and so on. If a table has the labels of its 10 images, docs/data.md sorts them."
+    )
+    page = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"^```python\n(import csv.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(script, "docs/data.md", "exec"), {})
+    real = load(tmp_path / "sorted")
+    assert real.class_names == ("cat", "dog")
+    assert len(real.train) + len(real.test) == 10
+
+
+def test_a_zip_file_is_to_be_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("a", "b")
+    with pytest.raises(DataError, match=r"is not a folder \(a zip archive; unpack it\); give one"):
+        load(tmp_path / "x.zip")
+
+
+def test_info_counts_skipped_files_and_those_of_several_frames(split_folder, capsys):
+    (split_folder / "train" / "ant" / "x.heic").write_bytes(b"x")
+    (split_folder / "test" / "ant" / "Thumbs.db").write_bytes(b"x")
+    for suffix in ("gif", "tif", "tiff", "webp"):
+        frames = [Image.new("RGB", (6, 6), colour) for colour in ("red", "blue")]
+        file = split_folder / "train" / "bee" / f"x.{suffix}"
+        frames[0].save(file, save_all=True, append_images=frames[1:])
+    assert main(["info", "image_folder", f"dataset.path={split_folder}"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "skipped files 2: 1 of type .db, not an image type, 1 of type .heic, not an" in shown
+    assert "several frames 4 files, of which the first frame is used" in shown

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import dcond
-from dcond.cli.data import main, make_dataset
+from dcond.cli.data import main
+from dcond.cli.instantiate import make_dataset
 from dcond.data import Dataset
 from dcond.errors import ConfigError, DataError
 from dcond.paths import conf_dir

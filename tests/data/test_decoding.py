@@ -79,11 +79,22 @@ def test_transparent_palette_entries_and_pixels_become_the_background(tmp_path):
     assert real.train.images[0, :, 0, 0].tolist() == [255, 255, 255]
 
 
-def test_camera_orientation_is_applied(tmp_path):
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_camera_orientation_is_applied(suffix, orientation, tmp_path):
+    """The bright corner is where the camera's upper left is, whatever the type of the file."""
     exif = Image.Exif()
-    exif[0x0112] = 6  # turned by a quarter
-    real = one_of_each(tmp_path, Image.new("RGB", (4, 2)), exif=exif)
-    assert (real.spec.height, real.spec.width) == (4, 2)
+    exif[0x0112] = orientation
+    stored = Image.new("L", (32, 16))
+    stored.paste(255, (0, 0, 8, 8))
+    stored = stored.convert("RGB")
+    real = one_of_each(tmp_path, stored, f"0.{suffix}", exif=exif)
+    turned = orientation > 4
+    assert (real.spec.height, real.spec.width) == ((32, 16) if turned else (16, 32))
+    corner = [(0, 0), (0, 0), (0, -1), (-1, -1), (-1, 0), (0, 0), (0, -1), (-1, -1), (-1, 0)]
+    row, column = corner[orientation]
+    assert int(real.train.images[0, 0, row, column]) > 200
+    assert real.train.images[0, 0].float().mean() < 50
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])

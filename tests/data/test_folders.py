@@ -128,7 +128,7 @@ def test_hidden_folders_hold_no_images(split_folder, caplog):
         ),
         (
             lambda f: picture(f / "test" / "cow" / "0.png"),
-            "must have the same class folders; only one of them has: cow",
+            "must have the same class folders; only one of them has: 'cow'",
         ),
         (lambda f: (f / "test").rename(f / "hidden"), r"has train/ but neither test/ nor val/"),
         (lambda f: (f / "train").rename(f / "hidden"), r"has a test split but no train/ folder"),

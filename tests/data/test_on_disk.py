@@ -44,7 +44,7 @@ def test_an_image_replaced_by_one_of_another_size_is_named(tmp_path):
         images[:]
 
 
-def test_mean_and_std_of_a_folder_on_disk_are_kept_until_an_image_changes(
+def test_mean_and_std_of_a_folder_on_disk_are_cached_until_an_image_changes(
     folder, tmp_path, caplog, monkeypatch
 ):
     dataset = ImageFolder(

@@ -113,7 +113,7 @@ def unit_with(value):
         ({"train_images": np.zeros((12, 60), np.uint8)}, r"shape \(12, 60\); allowed"),
         (
             {"train_images": np.zeros((12, 4, 5, 3), np.int64)},
-            r"type int64; allowed: uint8.*astype\('uint8'\)",
+            r"type int64; allowed: uint8.*images / 4095 for 12 bits; astype\('uint8'\) alone would wrap",
         ),
         (
             {"test_images": np.zeros((0, 4, 5, 3), np.uint8)},
@@ -125,12 +125,15 @@ def unit_with(value):
         ),
         (unit_with(np.nan), "train_images holds NaN or an infinite value, first in image 7"),
         (unit_with(255), "values from 0 to 255; allowed: 0 to 1. Divide"),
-        (unit_with(-0.5), "values from -0.5 to 1; allowed: 0 to 1"),
+        (
+            unit_with(-0.5),
+            r"values from -0.5 to 1; allowed: 0 to 1. Use \(images - low\) / \(high - low\)",
+        ),
         ({"train_labels": np.arange(11) % 3}, "train_labels holds 11 labels for 12 images"),
         ({"train_labels": np.arange(12) % 3 + 0.0}, "type float64.*one integer per image"),
         (
             {"train_labels": np.arange(12).reshape(6, 2) % 3},
-            r"shape \(6, 2\); allowed: one integer per image",
+            r"shape \(6, 2\); allowed: one integer per image.*For one-hot labels use labels.argmax",
         ),
         (
             with_value("test_labels", 4, 3),

@@ -13,10 +13,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from dcond.cli import data, evaluate, export, report
+from dcond.cli import data, export, merge, report
 from dcond.cli.list import KINDS
 from dcond.cli.main import COMMANDS
-from dcond.cli.overrides import group_options
+from dcond.cli.overrides import expand_path_arguments, group_options
 from dcond.paths import conf_dir
 
 ROOT = Path(__file__).parents[2]
@@ -150,7 +150,8 @@ def plain_fault(arguments: tuple[str, ...]) -> str | None:
             if not rest
             else "no such kind"
         )
-    parsers = {"data": data._parser, "export": export._parser, "report": report._parser}
+    parsers = {"data": data._parser, "export": export._parser}
+    parsers |= {"merge": merge._parser, "report": report._parser}
     if (
         command not in parsers or len(arguments) == 1 or arguments[1].startswith("--to")
     ):  # the page leaves arguments out
@@ -183,7 +184,7 @@ def test_a_wrong_command_is_found(arguments, capsys):
 def overrides(arguments: tuple[str, ...]) -> list[str]:
     """Return the overrides of a command, without flags and their values."""
     arguments = (
-        evaluate.expand_path_arguments(list(arguments[1:]))
+        expand_path_arguments(list(arguments[1:]))
         if arguments[0] == "evaluate"
         else list(arguments[1:])
     )

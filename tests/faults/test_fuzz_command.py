@@ -132,7 +132,7 @@ def test_report(words):
     check(["report", *words])
 
 
-commands = st.sampled_from(["condense", "evaluate", "data", "export", "report", "list"])
+commands = st.sampled_from(["condense", "evaluate", "data", "export", "merge", "report", "list"])
 
 
 @given(commands, st.lists(texts, max_size=2))

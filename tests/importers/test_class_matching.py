@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from dcond import artefact
+from dcond.class_matching import class_order, in_class_order
 from dcond.errors import DataError
 from dcond.importers import Source
-from dcond.importers.class_matching import class_order
 from dcond.types import SyntheticSet
 
 
@@ -30,16 +30,11 @@ def order(names, own, toy) -> list[int]:
         (["-1", "1"], ["1", "-1"], [1, 0]),
         (["C", "Dog pen"], ["dog_pen", "c"], [1, 0]),
         (["ant", "c", "c++"], ["c", "c++", "Ant"], [2, 0, 1]),  # each name as loosely as it takes
-        (
-            ["crane", "bird", "crane"],
-            ["crane", "bird", "crane"],
-            [0, 1, 2],
-        ),  # words.txt calls two classes alike
         (["00002", "00000", "00001"], "abc", [2, 0, 1]),
         (["new1", "new0"], ["0", "1"], [1, 0]),
     ],
 )
-def test_who_is_who(names, own, expected, toy):
+def test_names_are_matched(names, own, expected, toy):
     assert order(names, own, toy) == expected
 
 
@@ -60,9 +55,21 @@ def test_accents_written_in_two_ways_are_one_name(toy):
         (["+", "a"], ["-", "a"]),
     ],
 )
-def test_who_might_be_another_is_refused(names, own, toy):
+def test_ambiguous_names_are_refused(names, own, toy):
     with pytest.raises(DataError, match=r"by name nor by numbers from 0; rename them, or"):
         order(names, own, toy)
+
+
+def test_two_classes_of_one_name_are_matched_with_their_own_data_only(tmp_path, toy):
+    """As words.txt calls some; their order elsewhere may be the other one."""
+    names = ("crane", "bird", "crane")
+    with pytest.raises(DataError, match=r"two classes are called 'crane', in 'toy' too, .* give"):
+        order(names, names, toy)
+    like = replace(toy, class_names=names)
+    synthetic = SyntheticSet.from_images(torch.rand(3, 1, 8, 8), like)
+    assert torch.equal(in_class_order(tmp_path, synthetic, like).images, synthetic.images)
+    with pytest.raises(DataError, match="two classes are called 'crane'"):
+        in_class_order(tmp_path, synthetic, replace(like, mean=(0.26,)))
 
 
 def test_many_names_are_shortened(toy):
@@ -78,8 +85,7 @@ def test_some_of_the_classes_and_more_are_refused_with_the_way_out(toy):
     with pytest.raises(DataError) as error:
         order(["cat", "bee"], own, toy)
     assert str(error.value) == (
-        "x: it has 2 of the 4 classes of 'toy'; add dataset.classes=[cat,Bee] to evaluate it on "
-        "these."
+        "x: it has 2 of the 4 classes of 'toy'; add dataset.classes=[cat,Bee] to use these only."
     )
     with pytest.raises(DataError) as error:
         order(own, ["bee", "ant"], toy)
@@ -98,7 +104,7 @@ def test_an_artefact_with_another_number_of_classes_is_refused_by_name(names, tm
         load(tmp_path)
 
 
-def test_those_without_a_partner_are_named_first(toy):
+def test_unmatched_names_come_first(toy):
     with pytest.raises(DataError) as error:
         order("abcde", "abcdf", toy)
     assert (
@@ -141,7 +147,7 @@ def test_soft_labels_go_with_their_classes(made, tmp_path, known, load):
     assert torch.equal(got.images, known.pixels[[2, 3, 4, 5, 0, 1]])
 
 
-def test_an_artefact_of_equal_names_is_left_as_it_is(made, tmp_path, mnist):
+def test_an_artefact_of_equal_names_is_returned_unchanged(made, tmp_path, mnist):
     made(mnist.class_names)
     source = Source(path=str(tmp_path))
     content = source.read()
@@ -154,7 +160,7 @@ def test_an_artefact_of_other_classes_is_refused(made, tmp_path, load):
         load(tmp_path, option="against")
     assert str(error.value) == (
         f"{tmp_path}: its 3 classes (ant, bee, wasp) match the 3 of 'mnist' (left, right, low) "
-        "neither by name nor by numbers from 0; rename them, or evaluate it on the data set it was "
+        "neither by name nor by numbers from 0; rename them, or use the data set that it was "
         "made from (dataset=NAME)."
     )
 

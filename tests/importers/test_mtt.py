@@ -70,7 +70,7 @@ def test_mtt_rates_that_are_one_number(rate, mtt_folder, load):
         (True, "True"),
         ("fast", "'fast'"),
         (torch.tensor([0.01, 0.02]), "a tensor of (2,)"),
-        (np.float64(0.01), "a NumpyValue"),
+        (np.float64(0.01), "no number"),
     ],
 )
 def test_invalid_mtt_rates(rate, told, mtt_folder, load):

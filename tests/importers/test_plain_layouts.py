@@ -95,7 +95,7 @@ def test_image_folder_of_unknown_classes(tmp_path, load):
         load(tmp_path)
     assert str(error.value) == (
         f"{tmp_path}: its 3 classes (a, b, c) match the 3 of 'mnist' (left, right, low) "
-        "neither by name nor by numbers from 0; rename them, or evaluate it on the data set it was "
+        "neither by name nor by numbers from 0; rename them, or use the data set that it was "
         "made from (dataset=NAME)."
     )
     Image.new("L", (9, 8)).save(tmp_path / "a" / "y.png")

@@ -138,7 +138,10 @@ def test_a_saved_set_is_taken_by_the_names_of_its_classes(saved, toy, tmp_path):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"class_names": ("0", "1", "ant")}, r"its 3 classes \(.*\) are not the 3 of 'toy' \(0, 1"),
+        (
+            {"class_names": ("0", "1", "ant")},
+            r"its 3 classes \(.*\) match the 3 of 'toy' \(0, 1, ant\) neither",
+        ),
         ({"ipc": 3}, "has ipc 2, this run needs 3; choose another set, or change the run's"),
         ({"factor": 2}, "has factor 1, this run needs 2; choose"),
         ({"size": 6}, r"has images \(c, h, w\) \(1, 8, 8\), this run needs \(1, 6, 6\); choose"),

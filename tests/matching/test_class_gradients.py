@@ -152,7 +152,7 @@ def test_a_network_goes_class_by_class_where_several_at_once_have_another_gradie
     )
 
 
-def test_a_network_that_cannot_be_tried_in_float64_is_told_by_its_norms():
+def test_a_network_without_float64_is_recognised_by_its_norms():
     class Fixed(Normed):
         def forward(self, x):
             return super().forward(x) @ torch.ones(3, 3)  # float32, whatever the weights are
@@ -291,7 +291,7 @@ def test_the_fastest_way_is_measured_once():
     torch.testing.assert_close(found.gradient, wanted.gradient)
 
 
-def test_one_class_that_does_not_fit_in_memory_is_told(monkeypatch):
+def test_one_class_that_does_not_fit_in_memory_is_an_error(monkeypatch):
     def full(*_):
         raise torch.OutOfMemoryError
 

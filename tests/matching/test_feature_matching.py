@@ -41,12 +41,10 @@ def batch(real):
     return RealBatch.made_by(lambda begin, end: real[begin:end], tuple(real.shape), real.device)
 
 
-def matching(network, *, chunk=64, **fast):
-    return ClassFeatureMatching(
-        network,
-        FastForward(network.embed, **({"bfloat16": False, "compiled": False} | fast)),
-        chunk,
-    )
+def matching(network, *, chunk=64, ours=None, **fast):
+    plain = {"bfloat16": False, "compiled": False}
+    real, synthetic = (FastForward(network.embed, **(plain | (own or {}))) for own in (fast, ours))
+    return ClassFeatureMatching(network, real, synthetic, chunk)
 
 
 @pytest.mark.parametrize("distance", DISTANCES.values(), ids=DISTANCES)
@@ -90,23 +88,26 @@ def test_only_real_images_take_the_fast_pass():
 
     network = network_of(RECIPES[0])
     fast = FastForward(embed, bfloat16=False, compiled=False)
-    ClassFeatureMatching(network, fast, 64).match(batch(images(5, 1)), images(2, 2), mean_distance)
+    plain = FastForward(network.embed, bfloat16=False, compiled=False)
+    matching = ClassFeatureMatching(network, fast, plain, 64)
+    matching.match(batch(images(5, 1)), images(2, 2), mean_distance)
     assert seen == [15]
 
 
 @pytest.mark.slow
-def test_compiled_real_features_differ_by_rounding_only():
+def test_compiled_features_differ_by_rounding_only():
     network, real, synthetic = (
         made.float()
         for made in (network_of(ConvNet(name="c", width=16)), images(64, 1), images(2, 2))
     )
-    compiled = matching(network, compiled=True)
+    compiled = matching(network, compiled=True, ours={"compiled": True})
     for seed in (1, 2):  # fresh weights in the same tensors
         ConvNet(name="c", width=16).reset(network, SPEC, generator(seed, "network"))
         plain, fast = (
             m.match(batch(real), synthetic, mean_distance) for m in (matching(network), compiled)
         )
         assert compiled.forward.compiled is not None
+        assert compiled.ours.compiled is not None
         torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-5)
 
 
@@ -121,3 +122,19 @@ def test_auto_compiles_long_runs_only(monkeypatch):
     assert long.forward.compiled is not None
     exact = Engine(precision="float32", compile=False, chunk=5).features(network, SPEC, 10**12)
     assert (exact.forward.bfloat16, exact.forward.compiled, exact.chunk) == (False, None, 5)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: type(recipe).__name__)
+@pytest.mark.parametrize("chunk", [1, 4, 1000])
+def test_cross_entropy_and_its_gradient_are_those_of_every_class_by_itself(recipe, chunk):
+    network, synthetic = network_of(recipe), images(2, 2)
+    losses, gradient = matching(network, chunk=chunk).cross_entropy(synthetic)
+    assert network.training
+    network.eval()
+    for c in range(3):
+        own = synthetic[c].clone().requires_grad_()
+        loss = F.cross_entropy(network(own), torch.full((2,), c))
+        torch.testing.assert_close(losses[c], loss.detach(), rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(
+            gradient[c], *torch.autograd.grad(loss, own), rtol=1e-9, atol=1e-12
+        )

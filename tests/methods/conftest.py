@@ -35,6 +35,7 @@ SMALL = {
     "train_images": 32,
     "batch_train": 32,
     "inner_steps": 2,
+    "train_networks": 1,
     "heads": 2,
     "count": 2,
     "epochs": 3,
@@ -42,6 +43,8 @@ SMALL = {
     "max_start_epoch": 2,
     "first_max_epoch": 1,
     "growth_steps": 4,
+    "copies": 4,
+    "grow_every": 3,
 }
 STEPS_PER_NETWORK = {"idc": 5, "m3d": 5}  # 3 for the others
 EXPERTS = {"batch": 32, "lr": 0.05}  # twelve steps on the toy data that get somewhere
@@ -167,6 +170,12 @@ def run_parts(
         record["condense/loss"] for record in map(json.loads, lines) if "condense/loss" in record
     ]
     return Outcome(synthetic, first, losses, run)
+
+
+@pytest.fixture(autouse=True)
+def own_outputs(tmp_path, monkeypatch):
+    """Trained networks are cached in ``outputs`` of the current folder."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture

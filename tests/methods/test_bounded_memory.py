@@ -23,7 +23,7 @@ from dcond.models import MLP
 from dcond.rng import Streams, generator
 
 SMALL = {"steps": 2, "width": 8, "train_steps": 3}
-METHODS = ["dm", "m3d", "dsa", "kmeans", "herding"]
+METHODS = ["dm", "m3d", "dsa", "kmeans", "herding", "rded", "lgm"]
 STEPPING = ["dm", "m3d", "dsa", "degm", "idc", "hmdc"]
 
 

@@ -139,7 +139,7 @@ def test_a_run_that_is_stopped_and_resumed_ends_in_the_same_bytes(
 
 
 @every_optimising_method
-def test_how_often_something_is_recorded_evaluated_or_kept_changes_no_byte(method, condense, toy):
+def test_intervals_of_records_evaluations_and_checkpoints_change_no_byte(method, condense, toy):
     def evaluate(synthetic: SyntheticSet, step: int) -> None:
         seconds.evaluate(lambda repeat: synthetic, POOL, toy.test, 0)
 

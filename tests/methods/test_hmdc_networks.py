@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from dcond.matching import batches as views
+from dcond.matching import kmeans
 from dcond.matching.batches import class_features, embed_real
 from dcond.matching.kmeans import representatives
 from dcond.methods import hmdc as module
@@ -22,7 +23,7 @@ def test_real_images_are_those_nearest_to_the_centroids(parts, toy, monkeypatch)
         seen.append(network)
         return class_features(network, *rest)
 
-    monkeypatch.setattr(module, "class_features", features)
+    monkeypatch.setattr(kmeans, "class_features", features)
     _, state, _, _ = step_once(made, toy)
     networks = state.learners.networks
     assert seen == networks[:1]

@@ -6,7 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from dcond.matching.batches import embed_real
+from dcond.matching.kmeans import representatives
 from dcond.methods import idc as module
+from dcond.methods.idc import IDC
 from dcond.rng import Streams
 from dcond.types import RealData
 from helpers.double import Double, double_data, start
@@ -90,3 +93,27 @@ def test_a_new_network_is_trained_for_early_epochs_before_it_is_matched(
 ):
     run(real, start(real), 2, warmup_epochs=warmup_epochs, steps_per_network=1)
     assert sum(len(images) for images, _ in trained_on) == 2 * warmup_epochs * CLASSES * PER_CLASS
+
+
+def test_kmeans_takes_the_real_images_nearest_to_the_centroids_of_the_networks_embedding(real):
+    state = run(real, start(real), 1, real_selection="kmeans", batch_real=2)
+    features = embed_real(state.network, real, 256)  # the first step trains no network
+    expected = representatives(features, real.class_rows, 2, Streams(0).real)
+    assert torch.equal(state.rows, expected)
+
+
+def test_a_selection_serves_for_select_every_steps_and_no_longer_than_its_network(
+    real, monkeypatch
+):
+    at, plain = [], IDC._select
+
+    def select(self, real, state):
+        at.append(state.network_steps)
+        plain(self, real, state)
+
+    monkeypatch.setattr(IDC, "_select", select)
+    settings = {"batch_real": 2, "select_every": 2, "steps_per_network": 5}
+    run(real, start(real), 8, real_selection="kmeans", **settings)
+    assert at == [0, 2, 4, 0, 2]
+    run(real, start(real), 2, **settings)
+    assert len(at) == 5  # none for random images

@@ -34,5 +34,5 @@ def test_the_losses_are_the_pinned_ones(method, condense, toy):
     assert losses == pytest.approx(pinned[method], rel=1e-4)
 
 
-def test_no_values_are_kept_for_a_method_that_is_gone():
+def test_stored_values_are_of_existing_methods():
     assert json.loads(VALUES.read_text()).keys() <= set(METHODS)

@@ -1,10 +1,14 @@
 """Networks that start from the user's own weights."""
 
+import argparse
+
+import numpy as np
 import pytest
+import timm
 import torch
 
 from dcond.errors import ConfigError
-from dcond.models import MLP, ConvNet, LeNet, Pool, ResNet, ViT
+from dcond.models import MLP, ConvNet, LeNet, Pool, ResNet, Timm, ViT
 from dcond.rng import Streams
 
 NETWORKS = {
@@ -117,15 +121,20 @@ def test_a_file_that_cannot_be_read_is_one_line(content, tmp_path):
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(
-        ConfigError, match=r"^MLP: weights=.*w.pt cannot be read \(.*torch.save\(network.state_dict"
+        ConfigError,
+        match=r"^MLP: weights=.*w.pt cannot be read as a torch file \(.*\); copy it again",
     ):
         MLP(name="MLP", weights=str(file)).fetch()
 
 
-@pytest.mark.parametrize("content", [[], {}, {"epoch": 3}, torch.zeros(3)])
+@pytest.mark.parametrize(
+    "content", [[], {}, {"epoch": 3}, {"model": {"epoch": 3}}, {"model": "vit"}, torch.zeros(3)]
+)
 def test_a_file_of_something_else_is_refused(content, tmp_path):
     torch.save(content, tmp_path / "w.pt")
-    with pytest.raises(ConfigError, match=r"is not a state_dict of tensors; save it with"):
+    with pytest.raises(
+        ConfigError, match=r"is not a state_dict of tensors, nor a checkpoint with one"
+    ):
         MLP(name="MLP", weights=str(tmp_path / "w.pt")).fetch()
 
 
@@ -136,6 +145,65 @@ class Planted:
 
 def test_nothing_in_the_file_is_run(tmp_path, capsys):
     torch.save({"w": Planted()}, tmp_path / "w.pt")
-    with pytest.raises(ConfigError, match=r"cannot be read"):
+    with pytest.raises(ConfigError, match=r"would run code .*save the weights alone: torch.save\("):
         MLP(name="MLP", weights=str(tmp_path / "w.pt")).fetch()
     assert capsys.readouterr().out == ""
+
+
+WRAPPED = {
+    "state_dict": lambda w: {"state_dict": w, "epoch": 3, "args": argparse.Namespace(lr=0.1)},
+    "model": lambda w: {"model": w, "optimizer": {"lr": 0.1}, "acc": np.float64(0.5)},
+    "nested": lambda w: {"model": {"state_dict": w}},
+    "averaged": lambda w: {"model_ema": {"n_averaged": torch.tensor(3)} | _prefixed(w, "module.")},
+    "weights before their average": lambda w: {
+        "state_dict_ema": {key: tensor + 1 for key, tensor in w.items()},
+        "net": w,
+    },
+    "parallel": lambda w: _prefixed(w, "module."),
+    "compiled and parallel": lambda w: _prefixed(w, "module._orig_mod."),
+    "Lightning": lambda w: {"state_dict": _prefixed(w, "model."), "hyper_parameters": {}},
+}
+
+
+def _prefixed(weights, prefix):
+    return {prefix + key: tensor for key, tensor in weights.items()}
+
+
+@pytest.mark.parametrize("kind", WRAPPED)
+def test_checkpoints_of_training_code_are_read(kind, make_spec, tmp_path, caplog):
+    spec = make_spec(side=16, classes=5)
+    given = NETWORKS["batch norm"]().build(make_spec(side=16, classes=7), rng(7)).state_dict()
+    file = tmp_path / "w.pt"
+    torch.save(WRAPPED[kind](dict(given)), file)
+    recipe = NETWORKS["batch norm"](weights=str(file))
+    with caplog.at_level("INFO"):
+        for seed in range(3):
+            network = recipe.build(spec, rng(seed)).state_dict()
+    assert all(torch.equal(network[key], given[key]) for key in given if "head" not in key)
+    assert caplog.messages == [
+        f"N: starts from {file}; its last linear layer is drawn (the file's, for 7 classes, is left out)"
+    ]
+
+
+def test_a_network_of_timm_takes_timms_own_names(make_spec, tmp_path, caplog):
+    given = timm.create_model("test_resnet", num_classes=7).state_dict()
+    torch.save({"state_dict": _prefixed(given, "module.")}, tmp_path / "w.pt")
+    recipe = Timm(name="T", architecture="test_resnet", weights=str(tmp_path / "w.pt"))
+    network = recipe.build(make_spec(classes=5), rng()).state_dict()
+    assert all(torch.equal(network[f"body.{key}"], given[key]) for key in given if "fc" not in key)
+    assert network["body.fc.weight"].shape[0] == 5
+
+
+def test_a_file_without_a_head_and_one_with_more_tensors(make_spec, saved, tmp_path, caplog):
+    given = saved(NETWORKS["ConvNet"]()).state_dict()
+    body = {key: tensor for key, tensor in given.items() if not key.startswith("head")}
+    torch.save(body, tmp_path / "w.pt")
+    recipe = NETWORKS["ConvNet"](weights=str(tmp_path / "w.pt"))
+    with caplog.at_level("INFO"):
+        recipe.build(make_spec(side=16, classes=5), rng())
+    assert caplog.messages[0].endswith("its last linear layer is drawn (the file has none)")
+    torch.save(body | {"queue": torch.zeros(3)}, tmp_path / "w.pt")
+    with pytest.raises(
+        ConfigError, match=r"belongs to another network \(queue: 3 in the file, none"
+    ):
+        NETWORKS["ConvNet"](weights=str(tmp_path / "w.pt")).build(make_spec(side=16), rng())

@@ -110,6 +110,36 @@ def test_timm_resizes_to_its_own_size(make_spec):
     torch.testing.assert_close(network(x), network.body(enlarged))
 
 
+@pytest.mark.parametrize(("architecture", "size"), [("mixer_s32_224", 64), ("test_vit", 4)])
+def test_an_input_size_that_a_network_does_not_take_is_one_line(architecture, size, make_spec):
+    recipe = Timm(name="T", architecture=architecture, input_size=size)
+    with pytest.raises(
+        ConfigError,
+        match=rf"T: {architecture} does not take images of {size} px \(.*; choose another input_size, or null for its own \d+ px",
+    ) as caught:
+        recipe.build(make_spec(3, 32), rng())
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stats", "used"),
+    [
+        ("checkpoint", "checkpoint's mean (0.5, 0.5, 0.5) and std (0.5, 0.5, 0.5)"),
+        ("dataset", "data set's mean (0.4, 0.4, 0.4) and std (0.25, 0.25, 0.25)"),
+    ],
+)
+def test_the_input_of_a_network_is_logged_once(stats, used, weights, make_spec, caplog):
+    settings = {"pretrained": True, "checkpoint": weights[0], "input_stats": stats}
+    recipe = Timm(name="T", architecture="test_vit", input_size=64, **settings)
+    with caplog.at_level("INFO"):
+        network = recipe.build(make_spec(3, 32), rng())
+        recipe.reset(network, make_spec(3, 32), rng())
+    assert network.training
+    assert caplog.messages == [
+        f"T: images of 32 x 32 px are brought to 64 x 64 and normalised by the {used}"
+    ]
+
+
 def test_timm_reset_is_repeatable(make_spec):
     recipe, spec = Timm(name="T", architecture="test_resnet"), make_spec()
     network = recipe.build(spec, rng(0))
@@ -181,7 +211,7 @@ def test_weights_that_cannot_be_read_say_what_to_do(tmp_path, make_spec):
     recipe = Timm(
         name="T", architecture="test_vit", pretrained=True, checkpoint=str(tmp_path / "none.pth")
     )
-    message = "T: the pretrained weights of 'test_vit' cannot be read .*fetch them once .* or set pretrained=false"
+    message = "T: the pretrained weights of 'test_vit' cannot be read .*fetch them once .* set pretrained=false, or choose a pool"
     with pytest.raises(ConfigError, match=message):
         recipe.build(make_spec(), rng())
 

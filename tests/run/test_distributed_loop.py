@@ -81,7 +81,7 @@ def test_a_signal_during_an_evaluation_keeps_the_step_before_it(as_rank, tmp_pat
     assert checkpoint.load(tmp_path / "rank0").step == 4
 
 
-def test_what_is_not_finite_on_one_rank_stops_all_before_it_is_kept(as_rank, drift, tmp_path):
+def test_a_non_finite_value_on_one_rank_stops_all_before_saving(as_rank, drift, tmp_path):
     def work(rank):
         bad = {6: lambda _: torch.tensor(math.nan)} if rank.rank == 1 else {}
         as_rank(rank, drift(at=bad), loop=LoopSettings(record_every=3)).condense()
@@ -103,7 +103,7 @@ def test_the_losses_of_all_ranks_are_added_up_once(as_rank, tmp_path):
     assert last["condense/loss"] == pytest.approx(2 / 20)
 
 
-def test_unlike_first_images_and_random_numbers_become_those_of_rank_0(as_rank, tmp_path):
+def test_first_images_and_random_streams_become_those_of_rank_0(as_rank, tmp_path):
     def work(rank):
         run = as_rank(rank)
         with torch.no_grad():

@@ -16,7 +16,7 @@ def records(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_a_run_takes_its_steps_and_keeps_the_last_state(make_run, tmp_path):
+def test_a_run_takes_its_steps_and_saves_the_last_state(make_run, tmp_path):
     run = make_run()
     run.condense()
     run.recorder.flush()
@@ -71,7 +71,7 @@ def test_a_method_without_steps_leaves_no_checkpoint_and_no_time(make_run, tmp_p
     assert run.step_s_median is None
 
 
-def test_a_run_can_be_resumed_from_its_first_moment(make_run, tmp_path, drift):
+def test_a_run_can_be_resumed_from_step_0(make_run, tmp_path, drift):
     def fail(synthetic):
         raise RuntimeError("the method broke")
 
@@ -117,7 +117,7 @@ def test_layers_that_draw_for_themselves_draw_the_same_in_every_run_and_after_re
     assert torch.equal(resumed.synthetic.images, whole.synthetic.images)
 
 
-def test_evaluation_on_the_way_comes_when_asked_and_not_at_the_end(make_run, drift):
+def test_evaluation_while_condensing_follows_its_interval(make_run, drift):
     seen = []
     loop = LoopSettings(evaluate_every=4)
     make_run(
@@ -128,7 +128,28 @@ def test_evaluation_on_the_way_comes_when_asked_and_not_at_the_end(make_run, dri
     assert seen == [4, 8]  # not asked
 
 
-def test_an_evaluation_that_is_cut_is_taken_again(make_run, tmp_path, drift):
+def test_an_evaluation_counts_towards_the_next_checkpoint(make_run, drift, monkeypatch, tmp_path):
+    clock, saved = [0.0], []
+    monkeypatch.setattr("dcond.run.loop.time.perf_counter", lambda: clock[0])
+    save = checkpoint.save
+    monkeypatch.setattr(
+        checkpoint,
+        "save",
+        lambda content, folder: (saved.append(content.step), save(content, folder)),
+    )
+
+    def evaluate(synthetic, step):
+        clock[0] += 100
+
+    make_run(
+        drift(steps=12),
+        loop=LoopSettings(evaluate_every=4, checkpoint_every_s=60),
+        evaluate=evaluate,
+    ).condense()
+    assert saved == [0, 4, 8, 12]
+
+
+def test_an_interrupted_evaluation_is_repeated(make_run, tmp_path, drift):
     """Its step is kept after it: a checkpoint before it would lose its record for ever."""
     seen = []
 
@@ -173,7 +194,7 @@ def test_pictures_are_taken_first_last_and_in_between(make_run, drift):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_a_loss_that_is_not_finite_stops_the_run_in_words(value, make_run, tmp_path, drift):
+def test_a_non_finite_loss_stops_the_run(value, make_run, tmp_path, drift):
 
     def spoiled(synthetic):
         synthetic.images[2, 0, 0, 0] = 7
@@ -243,7 +264,7 @@ def test_a_finished_run_is_resumed_into_nothing(make_run, tmp_path):
     assert torch.equal(again.synthetic.images, first.synthetic.images)
 
 
-def test_a_checkpoint_of_other_images_is_refused_in_words(make_run, tmp_path):
+def test_a_checkpoint_of_other_images_is_refused(make_run, tmp_path):
     make_run().condense()
     other = SyntheticSet(
         torch.rand(6, 1, 3, 3), torch.tensor([0, 0, 0, 1, 1, 1]), ("a", "b"), 3, (0.5,), (0.25,)
@@ -281,13 +302,13 @@ def test_a_checkpoint_of_other_images_is_refused_in_words(make_run, tmp_path):
         ),
     ],
 )
-def test_intervals_that_cannot_be_are_refused(settings, words):
+def test_invalid_intervals_are_refused(settings, words):
     with pytest.raises(ConfigError) as error:
         LoopSettings(**settings)
     assert str(error.value) == words
 
 
-def test_of_no_steps_there_is_no_progress_to_show(make_run, drift, monkeypatch):
+def test_a_run_without_steps_shows_no_progress(make_run, drift, monkeypatch):
     monkeypatch.setattr("dcond.run.loop.progress_display", None)
     run = make_run(drift(steps=0))
     run.condense()
@@ -304,3 +325,40 @@ def test_steps_that_clip_nearly_all_pixels_of_a_class_are_reported_once(make_run
         "step 3: 100 % of the pixels of class 'b' are at 0 or 1, at first 0 %; "
         "method.lr=0.5 is probably too large"
     ]
+
+
+def jumping(synthetic):
+    """Move every other pixel of class 'b' from one end of [0, 1] to the other."""
+    pixels = synthetic.images[2:].view(-1)
+    pixels[::2] = (pixels[::2] < 0.5).float()
+
+
+def test_pixels_that_jump_between_0_and_1_stop_the_run(make_run, tmp_path, drift):
+    """The loss stays finite, since the images are clipped."""
+    steps = dict.fromkeys(range(1, 40), jumping)
+    run = make_run(drift(at=steps, steps=40), loop=LoopSettings(record_every=1))
+    with pytest.raises(
+        DivergedError,
+        match=r"^pixels jump between 0 and 1, 50 % of those of class 'b' since the last record, at "
+        r"step 11 \(loss [\d.e-]+, lr 0\.5\)\. The last good checkpoint stays; try a smaller meth",
+    ):
+        run.condense()
+    assert checkpoint.load(tmp_path).step == 0
+
+
+def to_corners(synthetic):
+    """Move every pixel to the nearer end, where a good solution may lie."""
+    synthetic.images.round_()
+
+
+@pytest.mark.parametrize(
+    "at",
+    [
+        {step: jumping for step in range(1, 40) if step % 10},  # not ten times in sequence
+        dict.fromkeys(range(1, 40), to_corners),
+    ],
+)
+def test_pixels_at_0_and_1_that_stay_do_not_stop_it(make_run, drift, at):
+    run = make_run(drift(at=at, steps=40), loop=LoopSettings(record_every=1))
+    run.condense()
+    assert run.step == 40

@@ -66,7 +66,7 @@ def test_a_signal_never_makes_a_checkpoint_of_what_is_not_finite(make_run, tmp_p
     assert checkpoint.load(tmp_path).step == 0
 
 
-def test_a_second_signal_cuts_at_once(make_run, tmp_path, drift):
+def test_a_second_signal_interrupts_at_once(make_run, tmp_path, drift):
     def twice(synthetic):
         kill(signal.SIGINT)()
         kill(signal.SIGTERM)()

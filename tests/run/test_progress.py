@@ -8,11 +8,11 @@ from contextlib import suppress
 import pytest
 from rich.console import Console
 
+from dcond.log import format_duration
 from dcond.run import progress
 from dcond.run.progress import (
     LogProgress,
     ProgressBar,
-    format_duration,
     log_if_slow,
     progress_display,
 )
@@ -33,7 +33,7 @@ from dcond.run.progress import (
         (360000, "100:00:00 h"),
     ],
 )
-def test_durations_as_a_person_reads_them(seconds, words):
+def test_format_of_durations(seconds, words):
     assert format_duration(seconds) == words
 
 
@@ -52,17 +52,20 @@ def clock(monkeypatch):
 def test_a_line_now_and_then_with_the_time_that_is_left(clock, caplog):
     caplog.set_level(logging.INFO)
     with LogProgress("condense", 100, every_s=10) as bar:
-        bar.update(10, "loss 3")
-        clock(9)
-        bar.update(20, "loss 2")
-        assert caplog.messages == []
+        bar.update(1, "loss 4")
         clock(1)
-        bar.update(25, "loss 1")
+        bar.update(10, "loss 3")
+        clock(8.9)
+        bar.update(20, "loss 2")
+        clock(0.1)
+        bar.update(25, "loss 1.5")
+        clock(1)
         bar.update(26, "loss 1")
-        clock(30)
+        clock(29)
         bar.update(50, "loss 0.5")
     assert caplog.messages == [
-        "condense 25/100  loss 1  eta 30.0 s",
+        "condense 10/100  loss 3  eta 9.0 s",
+        "condense 26/100  loss 1  eta 31.3 s",
         "condense 50/100  loss 0.5  eta 40.0 s",
     ]
 

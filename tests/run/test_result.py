@@ -158,7 +158,7 @@ def test_a_configuration_is_named_by_its_text():
     assert result.sha256("ipc: 1") != result.sha256("ipc: 2")
 
 
-def test_the_commit_tells_whether_the_code_was_changed(tmp_path, monkeypatch):
+def test_the_commit_says_whether_the_code_was_changed(tmp_path, monkeypatch):
     package = tmp_path / "src" / "dcond" / "report"
     package.mkdir(parents=True)
     source = package / "result.py"

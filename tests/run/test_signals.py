@@ -44,7 +44,7 @@ def test_the_handlers_before_are_put_back():
     assert [signal.getsignal(signum) for signum in CAUGHT] == before
 
 
-def test_a_closing_terminal_says_so_more_than_once_and_is_heard_once():
+def test_repeated_sighup_counts_once():
     """The kernel tells a terminal's processes, and a shell its jobs."""
     with handle_signals() as stop:
         with stop.deferred():
@@ -91,7 +91,7 @@ def test_a_library_that_says_something_else_of_an_interruption_does_not_hide_it(
     assert (found.value.signum, found.value.__cause__) == (signal.SIGHUP, error)
 
 
-def test_what_went_wrong_while_an_interrupted_run_was_kept_is_told():
+def test_an_error_while_an_interrupted_run_is_saved_is_reported():
     with pytest.raises(CheckpointError):
         cut(CheckpointError("the disk is full"))
 

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from dcond.evaluation import EvalResult, NetworkResult
-from dcond.run.tables import cross_architecture, percent
+from dcond.run.tables import cross_architecture
 
 
 def network(*accuracies) -> NetworkResult:
@@ -22,9 +22,9 @@ RANDOM = found((0.70, 0.71, 0.72), (0.5, 0.5, 0.5))
 SHRUNKEN = found((0.60, 0.60, 0.60), (0.9, 0.9, 0.9))
 
 
-def render(baselines, ours=OURS, title="m3d on digits, 1 image(s) per class") -> list[str]:
+def render(baselines, ours=OURS, title="m3d on digits, 1 image(s) per class", **more) -> list[str]:
     file = io.StringIO()
-    table = cross_architecture(title, ours, baselines)
+    table = cross_architecture(title, ours, baselines, **more)
     Console(width=80, file=file).print(table)
     lines = [line.rstrip() for line in file.getvalue().splitlines()]
     assert max(map(len, lines)) <= 80
@@ -51,7 +51,12 @@ def test_a_row_per_network_a_column_per_set_and_the_gain_over_the_best_baseline(
     )
 
 
-def test_one_network_has_no_interval_to_tell():
+def test_classes_that_are_never_tested_are_in_the_caption():
+    caption = " ".join(" ".join(render({}, untested="'c[b]' (2)")[-2:]).split())
+    assert caption.endswith("protocol quick; no test image of class 'c[b]' (2)")
+
+
+def test_the_caption_of_one_network_names_no_interval():
     caption = " ".join(" ".join(render({}, ours=found((0.9,), (0.8,)))[-2:]).split())
     assert caption.endswith(
         "test accuracy %, one network each, no interval, last epoch, protocol quick"
@@ -62,7 +67,7 @@ def test_one_baseline_alone():
     assert cells(render({"random": RANDOM})[1]) == ["network", "condensed", "random", "gain"]
 
 
-def test_without_baselines_there_is_no_gain_to_tell():
+def test_without_baselines_there_is_no_gain():
     rows = [cells(line) for line in render({})]
     assert ["network", "condensed"] in rows
     assert ["average", "86.0"] in rows
@@ -83,7 +88,7 @@ def test_one_repeat_has_no_interval():
     ],
 )
 def test_per_cent(accuracies, words):
-    assert percent(network(*accuracies)) == words
+    assert network(*accuracies).percent() == words
 
 
 def test_names_are_shown_as_they_are():

@@ -78,7 +78,7 @@ def test_a_step_alone_does_not_project():
     assert images.grad is None
 
 
-def test_the_momentum_goes_on_where_it_was_saved():
+def test_a_saved_momentum_is_restored():
     def steps(optimiser, numbers):
         for number in numbers:
             optimiser.step(start(number) - 0.5)

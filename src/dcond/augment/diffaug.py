@@ -7,15 +7,16 @@ from types import MappingProxyType
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Le
 from torch import Tensor
 
 from dcond.augment import ops as operations
+from dcond.augment.resized_crop import draw_boxes
 from dcond.device import to_device
 from dcond.errors import one_of, require
 from dcond.settings import Fraction, NonNegativeFloat, settings
 
-FAMILIES = ("color", "crop", "cutout", "flip", "scale", "rotate")
+FAMILIES = ("color", "crop", "cutout", "flip", "scale", "rotate", "resized_crop")
 OPERATIONS: MappingProxyType[str, Callable[..., Tensor]] = MappingProxyType(
     {name: getattr(operations, name) for name in FAMILIES}
 )
@@ -52,14 +53,15 @@ class DiffAug:
     """Differentiable Siamese augmentation of normalised images, and IDC's variant of it.
 
     Mode "single": one family per group, uniform over ``ops``. Mode "idc": flip, colour, one of
-    {crop, scale, rotate}, cutout, in this order, those that are listed.
+    {crop, scale, rotate}, resized_crop, cutout, in this order, those that are listed.
 
     Paper: DSA, arXiv 2102.08259, section 3; IDC, arXiv 2205.14959. The public codes seed the global
     generator at every call; here a passed generator is the only source, and groups may draw
     different families in one call.
 
     Args:
-        ops: families among color, crop, cutout, flip, scale, rotate; an empty list is the identity.
+        ops: families among color, crop, cutout, flip, scale, rotate (DSA's), resized_crop
+            (torchvision's ``RandomResizedCrop``, back to full size); an empty list is the identity.
         mode: "single" or "idc".
         flip: False removes "flip" from ``ops``, for data whose classes change when mirrored.
         family: in network training, a chosen family is drawn once per "batch", or per "image" as
@@ -71,6 +73,7 @@ class DiffAug:
         cutout: side of the box as a fraction of the side.
         scale: largest scale; the factor is uniform from 1/scale.
         rotate: largest angle in degrees, in both directions.
+        area: smallest area of a resized crop, as a fraction of the image's.
 
     Raises:
         ConfigError: an unknown or repeated family or mode, or a value out of its range.
@@ -92,6 +95,7 @@ class DiffAug:
     cutout: Fraction = 0.5
     scale: Annotated[float, Ge(1)] = 1.2
     rotate: NonNegativeFloat = 15.0
+    area: Annotated[float, Gt(0), Le(1)] = 0.08
 
     def __post_init__(self) -> None:
         for name in self.ops:
@@ -156,7 +160,7 @@ class DiffAug:
             return [self._choose(self.ops, everyone, size, rng, shared_family)]
         exclusive = [name for name in self.ops if name in EXCLUSIVE]
         stages = []
-        for family in ("flip", "color", "exclusive", "cutout"):
+        for family in ("flip", "color", "exclusive", "resized_crop", "cutout"):
             if family == "exclusive":
                 stages.append(self._choose(exclusive, everyone, size, rng, shared_family))
             elif family in self.ops:
@@ -214,6 +218,8 @@ class DiffAug:
                 return *starts, *(torch.full((count,), q) for q in box)
             case "scale":
                 return uniform(1 / self.scale, self.scale), uniform(1 / self.scale, self.scale)
+            case "resized_crop":
+                return draw_boxes(count, size, rng, area=self.area).unbind(1)
             case _:  # rotate
                 limit = math.radians(self.rotate)
                 return (uniform(-limit, limit),)

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dcond.augment.resized_crop import resize_boxes
+
 
 def color(x: Tensor, add: Tensor, saturation: Tensor, contrast: Tensor) -> Tensor:
     """Change brightness, then saturation, then contrast, in one pass.
@@ -50,6 +52,13 @@ def cutout(x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor) 
     in_cols = (cols >= left[:, None]) & (cols < (left + width)[:, None])
     outside = ~(in_rows[:, :, None] & in_cols[:, None, :])
     return x * outside.view(g, 1, 1, h, w).to(x.dtype)
+
+
+def resized_crop(x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor) -> Tensor:
+    """Enlarge a box (int64, inside the image) to the size of the image, bilinear."""
+    g, b, c, h, w = x.shape
+    boxes = torch.stack([top, left, height, width], dim=1)
+    return resize_boxes(x.reshape(g, b * c, h, w), boxes, (h, w)).view_as(x)
 
 
 def flip(x: Tensor) -> Tensor:

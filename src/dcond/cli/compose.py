@@ -1,4 +1,4 @@
-"""Composing a configuration without running Hydra: for Python callers and for ``dcond data``."""
+"""Composing a configuration without running Hydra, and runs that Python calls start."""
 
 import threading
 from collections.abc import Iterator, Sequence
@@ -15,8 +15,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dcond.cli.overrides import check_overrides, hydra_error_message
+from dcond.cli.run_config import label_modified_protocol
 from dcond.errors import ConfigError
 from dcond.paths import conf_dir
+from dcond.run.context import run_folder
+from dcond.run.result import RunResult
 
 # Held for a whole run from Python: Hydra and PyTorch's global random generator are one per process.
 one_at_a_time = threading.RLock()
@@ -29,10 +32,10 @@ def composed(
     """Compose a packaged configuration; yield it with the chosen option of every config group.
 
     Hydra is initialised for the length of the block only: one that the caller has initialised is
-    put back afterwards.
+    put back afterwards. A modified protocol is labelled.
 
     Args:
-        config_name: ``condense``, ``evaluate`` or ``data``.
+        config_name: ``condense``, ``evaluate``, ``data`` or ``experts``.
         overrides: as on the command line.
 
     Raises:
@@ -48,6 +51,8 @@ def composed(
                 OmegaConf.set_struct(cfg, False)
                 cfg.pop("hydra")
                 OmegaConf.set_struct(cfg, True)
+                if config_name in ("condense", "evaluate"):
+                    label_modified_protocol(cfg, choices, config_name=config_name)
                 yield cfg, choices
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise ConfigError(hydra_error_message(error, overrides, config_name)) from error
@@ -64,8 +69,27 @@ def _hydra_put_back() -> Iterator[None]:
         Singleton.set_state(before)
 
 
-def write_hydra_files(folder: Path, cfg: DictConfig, overrides: Sequence[str]) -> None:
-    """Write ``.hydra/config.yaml`` and ``overrides.yaml``, as the command has them."""
-    (folder / ".hydra").mkdir(exist_ok=True)
-    for name, content in (("config", cfg), ("overrides", OmegaConf.create(list(overrides)))):
-        OmegaConf.save(content, folder / ".hydra" / f"{name}.yaml")
+def named_overrides(**values: object) -> list[str]:
+    """Return overrides of the values that are not None."""
+    return [f"{key}={value}" for key, value in values.items() if value is not None]
+
+
+@contextmanager
+def python_run(
+    result: RunResult, folder: Path | None, cfg: DictConfig, overrides: Sequence[str]
+) -> Iterator[None]:
+    """Surround a run that a Python call starts: one at a time, in a locked folder if there is one.
+
+    The folder gets ``.hydra/config.yaml`` and ``overrides.yaml``, as the command writes them.
+    """
+    with one_at_a_time:
+        if folder is None:
+            yield
+            result.status = "done"
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        with run_folder(result, folder):
+            (folder / ".hydra").mkdir(exist_ok=True)
+            for name, content in (("config", cfg), ("overrides", OmegaConf.create([*overrides]))):
+                OmegaConf.save(content, folder / ".hydra" / f"{name}.yaml")
+            yield

@@ -1,45 +1,32 @@
-"""``dcond condense`` and ``dcond.condense``: one run, or a job of a sweep."""
+"""The job of ``dcond condense``, and ``dcond.condense``."""
 
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from dcond.cli import sweep
-from dcond.cli.compose import composed, one_at_a_time, write_hydra_files
-from dcond.cli.hydra_app import hydra_main
-from dcond.cli.overrides import unquote_path
+from dcond.cli.compose import composed, named_overrides, python_run
+from dcond.cli.instantiate import build_condensation
+from dcond.cli.resume import load_resume_config, load_unfinished_checkpoint
 from dcond.cli.run_config import (
     config_hash,
     dataset_name,
-    dump_config,
-    label_modified_protocol,
-    load_resume_config,
     requested_extras,
     result_affecting_config,
     selected_options,
     to_jsonable,
 )
-from dcond.cli.torchrun import is_main_process
-from dcond.errors import CheckpointError, ConfigError
+from dcond.errors import ConfigError
 from dcond.log import print_results
 from dcond.paths import relative_to_cwd
-
-if TYPE_CHECKING:  # torch takes seconds to import, and --help does not need it
-    from dcond.run.condensation import Condensation, Condensed
-    from dcond.run.result import RunResult
-
-
-def main(argv: list[str]) -> int:
-    """Run the sub-command with its arguments."""
-    if is_main_process():
-        check_resume(argv)
-    hydra_main(run_job, "condense", argv)
-    return 0
+from dcond.run.condensation import Condensation, Condensed
+from dcond.run.context import command_run, cpu_threads
+from dcond.run.result import RunResult
+from dcond.run.signals import Interrupted
 
 
 def condense(
@@ -51,7 +38,7 @@ def condense(
     overrides: Sequence[str] = (),
     folder: Path | str | None = None,
     progress: bool = True,
-) -> "Condensed":
+) -> Condensed:
     """Condense a data set as ``dcond condense`` does, and evaluate the set.
 
     The same settings and seed give the same bytes as the command. No signal handler, allocator
@@ -74,37 +61,15 @@ def condense(
         >>> run.synthetic, run.result.evaluation.average
         >>> print(run)  # the cross-architecture table
     """
-    named = {"method": method, "dataset": dataset, "ipc": ipc, "seed": seed}
-    arguments = [f"{key}={value}" for key, value in named.items() if value is not None]
-    from dcond.cli.instantiate import build_condensation
-    from dcond.run.context import locked_run_folder, write_result_on_exit
-
+    named = named_overrides(method=method, dataset=dataset, ipc=ipc, seed=seed)
+    arguments = [*named, *overrides]
     folder = None if folder is None else Path(folder)
-    with composed("condense", [*arguments, *overrides]) as (cfg, choices):
+    with composed("condense", arguments) as (cfg, choices):
         if cfg.resume is not None:
             raise ConfigError("resume= belongs to the command: dcond condense resume=RUN_FOLDER.")
-        label_modified_protocol(cfg, choices)
     result = new_result(cfg, choices)
-
-    def build() -> "Condensation":
-        return build_condensation(
-            cfg,
-            choices,
-            result,
-            folder=folder,
-            config=dump_config(cfg, choices),
-            show_progress=progress,
-        )
-
-    with one_at_a_time:
-        if folder is None:
-            condensed = build().run()
-            result.status = "done"
-            return condensed
-        folder.mkdir(parents=True, exist_ok=True)
-    with one_at_a_time, locked_run_folder(folder), write_result_on_exit(result, folder):
-        write_hydra_files(folder, cfg, [*arguments, *overrides])
-        return build().run()
+    with python_run(result, folder, cfg, arguments):
+        return build_condensation(cfg, choices, result, folder=folder, show_progress=progress).run()
 
 
 def run_job(cfg: DictConfig) -> float | None:
@@ -114,12 +79,6 @@ def run_job(cfg: DictConfig) -> float | None:
         The average accuracy on held-out training images, for a sweeper that chooses settings; None
         if accuracies are on the test set.
     """
-    from dcond.cli.instantiate import build_condensation, get
-    from dcond.run.context import cpu_threads, locked_run_folder, write_result_on_exit
-    from dcond.run.result import RunResult
-    from dcond.run.signals import handle_signals
-    from dcond.settings import PositiveInt
-
     hydra_cfg = HydraConfig.get()
     folder, choices = Path(hydra_cfg.runtime.output_dir), dict(hydra_cfg.runtime.choices)
     checkpoint = None
@@ -128,47 +87,27 @@ def run_job(cfg: DictConfig) -> float | None:
     else:
         RunResult.refuse_finished(folder)
     if cfg.resume is not None:
-        overrides: Any = OmegaConf.to_container(hydra_cfg.overrides.task)
-        cfg, choices, checkpoint = load_resume_config(cfg, choices, overrides, folder)
-    else:
-        label_modified_protocol(
-            cfg,
-            choices,
-            config_name=str(hydra_cfg.job.config_name),
-            searchpath=sweep.searchpath_overrides(),
-        )
+        typed = list(hydra_cfg.overrides.task)
+        cfg, choices, checkpoint = load_resume_config(cfg, choices, typed, folder)
     result = new_result(cfg, choices)
     if sweep.is_job():
         earlier = sweep.load_finished_job(folder, result, evaluated=bool(cfg.evaluate))
         if earlier is not None:
             return sweep.objective(earlier)
-        checkpoint = sweep.load_unfinished_checkpoint(folder, result_affecting_config(cfg))
-    with (
-        handle_signals() as stop,
-        locked_run_folder(folder),
-        write_result_on_exit(result, folder),
-        stop.as_interrupted(),
-    ):
-        threads = get(cfg, "threads", PositiveInt | None)
-        with cpu_threads(sweep.threads() if threads is None else threads):
-            condensation = build_condensation(
-                cfg,
-                choices,
-                result,
-                folder=folder,
-                stop=stop,
-                config=dump_config(cfg, choices),
-            )
-            with suggest_resume(condensation, folder):
-                condensed = condensation.run(checkpoint)
-    print_results(*condensed.parts)
+        checkpoint = load_unfinished_checkpoint(folder, result_affecting_config(cfg))
+    with command_run(result, folder) as stop, cpu_threads(sweep.threads(cfg)):
+        condensation = build_condensation(cfg, choices, result, folder=folder, stop=stop)
+        with suggest_resume(condensation, folder):
+            condensed = condensation.run(checkpoint)
+    shown = [f"-> {relative_to_cwd(folder)}"]
+    if not sweep.is_job():
+        shown += sweep.tensorboard_command(folder)
+    print_results(*condensed.parts, *shown)
     return sweep.objective(result)
 
 
-def new_result(cfg: DictConfig, choices: dict[str, str]) -> "RunResult":
+def new_result(cfg: DictConfig, choices: dict[str, str]) -> RunResult:
     """Return the result of a condensation as it starts, with its names and settings."""
-    from dcond.run.result import RunResult
-
     affecting = result_affecting_config(cfg)
     return RunResult.start(
         method=choices["method"],
@@ -180,42 +119,12 @@ def new_result(cfg: DictConfig, choices: dict[str, str]) -> "RunResult":
     )
 
 
-def check_resume(argv: list[str]) -> None:
-    """Raise :class:`CheckpointError` for ``resume=`` of a folder without a run.
-
-    Hydra would create the folder, or write into it.
-    """
-    from dcond.run.checkpoint import NAME
-    from dcond.run.result import NAME as RESULT
-
-    for override in argv:
-        key, _, value = override.partition("=")
-        if key != "resume" or value == "null":
-            continue
-        folder = Path(unquote_path(value))
-        if not value:
-            raise CheckpointError(
-                "resume= names no folder; give the folder of an unfinished run, or omit it."
-            )
-        if not folder.is_dir():
-            raise CheckpointError(
-                f"nothing to resume: {value} is not a folder; give that of an unfinished run."
-            )
-        # A finished run is refused later, by another message.
-        if not (folder / NAME).exists() and not (folder / RESULT).exists():
-            raise CheckpointError(
-                f"nothing to resume: {folder / NAME} does not exist; give the folder that has it."
-            )
-
-
 @contextmanager
-def suggest_resume(condensation: "Condensation", folder: Path) -> Iterator[None]:
+def suggest_resume(condensation: Condensation, folder: Path) -> Iterator[None]:
     """Add the command that resumes to an interruption, if there is a checkpoint.
 
     For a job of a sweep the sweep reports how to go on.
     """
-    from dcond.run.signals import Interrupted
-
     try:
         yield
     except Interrupted as error:

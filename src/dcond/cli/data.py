@@ -6,7 +6,12 @@ import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dcond.errors import ConfigError, one_of
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from dcond.cli.list import entries
+from dcond.errors import ConfigError
 from dcond.paths import conf_dir
 
 if TYPE_CHECKING:  # torch is slow to import, and --help does not need it
@@ -22,7 +27,6 @@ examples:
 
 `dcond list datasets` shows every NAME; KEY=VALUE are overrides as `dcond condense` takes them.
 """
-GROUPS = ("dataset", "paths", "hydra")  # the parts of a configuration that can be overridden
 VERBS = {
     "prepare": "write its prepared form <data folder>/NAME.npz, after fetching it if needed",
     "info": "load it, check it and show what it holds",
@@ -38,13 +42,14 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
+    from dcond.cli.instantiate import make_dataset  # torch, which --help does not need
+    from dcond.data import summarise
+
     dataset = make_dataset(arguments.name, arguments.settings)
     if arguments.verb == "prepare":
         _prepare(dataset, arguments.name)
     else:
-        from dcond.data import summarise
-
-        _show(summarise(dataset.load()))
+        _show(summarise(dataset.load()), dataset.remarks())
     return 0
 
 
@@ -70,41 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def make_dataset(name: str, settings: list[str]) -> "Dataset":
-    """Compose ``conf/dataset/<name>.yaml`` with Hydra and build the data set it describes.
-
-    Args:
-        name: of the file.
-        settings: overrides, ``KEY=VALUE``.
-
-    Raises:
-        ConfigError: no such data set, or a setting that is unknown or out of range.
-    """
-    from dcond.cli.compose import composed
-    from dcond.cli.instantiate import build
-    from dcond.cli.overrides import check_override_syntax, quote_paths
-
-    check_override_syntax(settings)
-    if not any(setting.startswith("hydra.searchpath=") for setting in settings):
-        one_of("data set", name, _packaged())  # a search path may add others
-    with composed("data", [f"dataset={name}", *quote_paths(settings)]) as (cfg, _):
-        node = cfg.dataset
-    for setting in settings:
-        if setting.lstrip("+~").partition("=")[0].split(".")[0] not in GROUPS:
-            raise ConfigError(
-                f"{setting} is not a setting of a data set; allowed: dataset.KEY=VALUE, "
-                "paths.data=FOLDER."
-            )
-    dataset: Dataset = build(node, f"dataset={name}")
-    return dataset
-
-
-def _packaged() -> list[str]:
-    return sorted(file.stem for file in (conf_dir() / "dataset").glob("*.yaml"))
-
-
 def _prepare(dataset: "Dataset", choice: str) -> None:
-    if dataset.name != choice and dataset.name in _packaged():
+    packaged = [entry.name for entry in entries(conf_dir() / "dataset")]
+    if dataset.name != choice and dataset.name in packaged:
         raise ConfigError(
             f"dataset.name={dataset.name} is the name of another data set of dcond, which reads "
             f"{dataset.name}.npz; choose another name."
@@ -116,15 +89,11 @@ def _prepare(dataset: "Dataset", choice: str) -> None:
         print(f"{dataset.name}: prepared {file} ({file.stat().st_size / 1e6:,.1f} MB)")
 
 
-def _show(summary: "Summary") -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
+def _show(summary: "Summary", remarks: dict[str, str]) -> None:
     console = Console(highlight=False)
     facts = Table(show_header=False, box=None, pad_edge=False)
-    for what, value in _facts(summary).items():
-        facts.add_row(what, value)
+    for what, value in (_facts(summary) | remarks).items():
+        facts.add_row(what, Text(value))
     console.print(facts)
     names = summary.real.class_names
     if len(names) <= LIST_UP_TO:

@@ -1,6 +1,7 @@
 """Run a task under Hydra, through its public interfaces, with errors as one line."""
 
 import functools
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -8,16 +9,19 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dcond.cli import overrides, sweep
-from dcond.cli.torchrun import run_on_all_ranks, under_torchrun
-from dcond.errors import ConfigError, DcondError
+from dcond.cli.run_config import label_modified_protocol
+from dcond.cli.torchrun import is_main_process, under_torchrun
+from dcond.errors import CheckpointError, ConfigError, DcondError
 from dcond.paths import conf_dir
 from dcond.run.lock import in_use
-from dcond.run.result import RunResult
+from dcond.run.result import CHECKPOINT, RunResult
+from dcond.run.result import NAME as RESULT
 
 Task = Callable[[DictConfig], float | None]  # returns the value that a sweeper maximises, or None
 
@@ -29,23 +33,73 @@ class _UserError(BaseException):
         self.error = error
 
 
-def hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
-    """Run a task under Hydra with the arguments after the sub-command.
+def main(argv: list[str]) -> int:
+    """Run ``dcond condense`` or ``dcond evaluate``, which the first argument names.
 
-    Under torchrun the task runs in all processes.
-
-    Args:
-        task: Function of the composed configuration.
-        config_name: The sub-command, which is also the name of its primary configuration.
-        argv: The arguments after the sub-command.
+    Under torchrun the job runs in all processes.
 
     Raises:
         DcondError: An error of the arguments, the configuration, the run or the disk, as one line.
     """
+    command, *arguments = argv
+    if is_main_process():
+        if command == "evaluate":
+            arguments = _evaluate_arguments(arguments)
+        else:
+            check_resume(arguments)
+    task = functools.partial(_import_and_run, command)
     if under_torchrun():
-        run_on_all_ranks(task, lambda task: _hydra_main(task, config_name, argv), argv)
+        from dcond.cli.ranks import run_on_all_ranks  # torch
+
+        run_on_all_ranks(task, lambda task: _hydra_main(task, command, arguments), arguments)
     else:
-        _hydra_main(task, config_name, argv)
+        _hydra_main(task, command, arguments)
+    return 0
+
+
+def _evaluate_arguments(argv: list[str]) -> list[str]:
+    """Return the arguments with the paths of sets expanded, and the artefact's data set."""
+    arguments = overrides.quote_paths(overrides.expand_path_arguments(argv))
+    overrides.check_overrides(arguments, "evaluate")  # before the set is read
+    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    path = given.get("synthetic.path", "null")
+    several = overrides.unquote_path(path) == path  # a single path is quoted
+    if "dataset" in given or path in ("", "null") or several:
+        return arguments
+    evaluate = importlib.import_module("dcond.cli.evaluate")  # torch
+    return [*arguments, *evaluate.dataset_override(overrides.unquote_path(path), arguments)]
+
+
+def check_resume(argv: list[str]) -> None:
+    """Raise :class:`CheckpointError` for ``resume=`` of a folder without a run.
+
+    Hydra would create the folder, or write into it.
+    """
+    for override in argv:
+        key, _, value = override.partition("=")
+        if key != "resume" or value == "null":
+            continue
+        folder = Path(overrides.unquote_path(value))
+        if not value:
+            raise CheckpointError(
+                "resume= names no folder; give the folder of an unfinished run, or omit it."
+            )
+        if not folder.is_dir():
+            raise CheckpointError(
+                f"nothing to resume: {value} is not a folder; give that of an unfinished run."
+            )
+        # A finished run is refused later, by another message.
+        if not (folder / CHECKPOINT).exists() and not (folder / RESULT).exists():
+            raise CheckpointError(
+                f"nothing to resume: {folder / CHECKPOINT} does not exist; give the folder that "
+                "has it."
+            )
+
+
+def _import_and_run(command: str, cfg: DictConfig) -> float | None:
+    """Run the job of a command, whose module imports torch."""
+    objective: float | None = importlib.import_module(f"dcond.cli.{command}").run_job(cfg)
+    return objective
 
 
 def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
@@ -57,6 +111,7 @@ def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
         with (
             sweep.report_sweep_outcome(),
             _hydra_environment([*arguments.overrides, *arguments.flags]),
+            _own_modules(overrides.config_folders(arguments.flags)),
         ):
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(
                 _as_hydra_task(task)
@@ -91,10 +146,32 @@ def _hydra_environment(arguments: list[str]) -> Iterator[None]:
             os.environ["HYDRA_FULL_ERROR"] = full_error
 
 
-def _as_hydra_task(task: Task) -> Task:
-    """Wrap a task for ``hydra.main``, which needs a function with the task's name and module."""
+@contextmanager
+def _own_modules(folders: list[Path]) -> Iterator[None]:
+    """Let Python find a user's modules in the folders of ``--config-dir`` and in the current one.
 
-    @functools.wraps(task)
+    Also in the processes of a launcher, which inherit the variable. What is installed comes first
+    here; without ``--config-dir`` nothing is added.
+    """
+    if not folders:
+        yield
+        return
+    path, variable = list(sys.path), os.environ.get("PYTHONPATH")
+    added = [str(folder.absolute()) for folder in (Path(), *folders)]
+    sys.path += added
+    os.environ["PYTHONPATH"] = os.pathsep.join([*([variable] if variable else []), *added])
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+        os.environ.pop("PYTHONPATH")
+        if variable is not None:
+            os.environ["PYTHONPATH"] = variable
+
+
+def _as_hydra_task(task: Task) -> Task:
+    """Wrap a task for ``hydra.main``, which needs a function."""
+
     def run(cfg: DictConfig) -> float | None:
         return _run_task(task, cfg)
 
@@ -105,9 +182,16 @@ def _as_hydra_task(task: Task) -> Task:
 # resolvers below.
 def _run_task(task: Task, cfg: DictConfig) -> float | None:
     """Run a task; a job of a sweep reports its error and returns None so that others still run."""
+    hydra_cfg = HydraConfig.get()
     try:
         try:
             overrides.check_added(cfg)
+            label_modified_protocol(
+                cfg,
+                hydra_cfg.runtime.choices,
+                config_name=str(hydra_cfg.job.config_name),
+                searchpath=[x for x in hydra_cfg.overrides.hydra if "hydra.searchpath" in x],
+            )
             return task(cfg)
         except OmegaConfBaseException as error:
             raise ConfigError(overrides.hydra_error_message(error)) from error
@@ -123,7 +207,7 @@ def _run_task(task: Task, cfg: DictConfig) -> float | None:
 def _hydra_subdir(resume: str | None, folder: str | None) -> str | None:
     """Return the sub-folder for Hydra's files; None where they would overwrite those of a run."""
     run = Path(folder or ".")
-    has_run = RunResult.read_finished(run) is not None or (run / "checkpoint.pt").exists()
+    has_run = RunResult.read_finished(run) is not None or (run / CHECKPOINT).exists()
     return None if has_run or resume or in_use(run) else ".hydra"
 
 

@@ -13,8 +13,20 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dcond.cli.compose import composed
+from dcond.cli.overrides import check_override_syntax, group_options, quote_paths
+from dcond.cli.run_config import dump_config
+from dcond.data import Dataset
 from dcond.device import resolve_device
-from dcond.errors import ConfigError, DcondError, did_you_mean, first_line, require, yaml_repr
+from dcond.errors import (
+    ConfigError,
+    DcondError,
+    did_you_mean,
+    first_line,
+    one_of,
+    require,
+    yaml_repr,
+)
 from dcond.models import Pool, Recipe
 from dcond.run.condensation import Condensation
 from dcond.run.evaluation import EvaluationPlan
@@ -22,6 +34,7 @@ from dcond.run.result import HELD_OUT, TEST, RunResult
 from dcond.run.signals import Stop
 from dcond.settings import NonNegativeInt, PositiveFloat, PositiveInt, check_value
 
+_DATASET_PARTS = ("dataset", "paths", "hydra")  # what `dcond data` can override
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -32,7 +45,6 @@ def build_condensation(
     *,
     folder: Path | None,
     stop: Stop | None = None,
-    config: str = "",
     show_progress: bool = True,
 ) -> Condensation:
     """Build every part of a condensation; raise for a wrong setting before any data is read.
@@ -43,48 +55,42 @@ def build_condensation(
         result: the run's, with its names and settings.
         folder: of the run's files; None writes none.
         stop: caught signals.
-        config: what checkpoints save of the configuration.
         show_progress: show a progress bar or log lines.
 
     Raises:
         ConfigError: a setting is unknown, missing, or out of range.
     """
-    ipc, seed = get(cfg, "ipc", PositiveInt), get(cfg, "seed", NonNegativeInt)
-    max_steps = get(cfg, "max_steps", NonNegativeInt | None)
-    max_seconds = get(cfg, "max_seconds", PositiveFloat | None)
-    evaluate, tensorboard = get(cfg, "evaluate", bool), get(cfg, "tensorboard", bool)
+    config = dump_config(cfg, choices)  # now, since instantiate() resolves interpolations in cfg
     test_on = str(cfg.test_on)
     if test_on not in (TEST, HELD_OUT):
         raise ConfigError(f"test_on={test_on!r} is unknown; allowed: {TEST}, {HELD_OUT}.")
-    device = resolve_device(str(cfg.device))
-    loop = build(cfg.loop, "loop")
-    method = build(cfg.method, f"method={choices['method']}")
-    init = build(cfg.init, f"init={choices['init']}")
+    evaluate, loop = get(cfg, "evaluate", bool), build(cfg.loop, "loop")
     plan = build_plan(cfg, choices, tested_on=test_on)
-    dataset = build(cfg.dataset, f"dataset={choices['dataset']}")
-    prefetch_weights(method, init)
-    if evaluate or loop.evaluate_every > 0:
-        prefetch_weights(plan.pool, plan.protocol)
-    return Condensation(
-        method=method,
-        init=init,
-        data=dataset,
-        ipc=ipc,
-        seed=seed,
-        device=device,
+    planned = evaluate or loop.evaluate_every > 0
+    condensation = Condensation(
+        ipc=get(cfg, "ipc", PositiveInt),
+        seed=get(cfg, "seed", NonNegativeInt),
+        max_steps=get(cfg, "max_steps", NonNegativeInt | None),
+        max_seconds=get(cfg, "max_seconds", PositiveFloat | None),
+        tensorboard=get(cfg, "tensorboard", bool),
+        device=resolve_device(str(cfg.device)),
+        method=build(cfg.method, f"method={choices['method']}"),
+        init=build(cfg.init, f"init={choices['init']}"),
+        data=build(cfg.dataset, f"dataset={choices['dataset']}"),
         folder=folder,
-        plan=plan if evaluate or loop.evaluate_every > 0 else None,
+        plan=plan if planned else None,
         evaluate=evaluate,
         test_on=test_on,
         loop=loop,
-        max_steps=max_steps,
-        max_seconds=max_seconds,
-        tensorboard=tensorboard,
         stop=stop or Stop(),
         config=config,
         result=result,
         show_progress=show_progress,
     )
+    prefetch_weights(condensation.method, condensation.init)
+    if planned:
+        prefetch_weights(plan.pool, plan.protocol)
+    return condensation
 
 
 def build_plan(
@@ -150,6 +156,31 @@ def build(node: Any, option: str) -> Any:
         raise ConfigError(f"{option}: {first_line(error)}") from error
 
 
+def make_dataset(name: str, settings: list[str]) -> Dataset:
+    """Compose ``conf/dataset/<name>.yaml`` with Hydra and build the data set it describes.
+
+    Args:
+        name: of the file.
+        settings: overrides, ``KEY=VALUE``.
+
+    Raises:
+        ConfigError: no such data set, or a setting that is unknown or out of range.
+    """
+    check_override_syntax(settings)
+    if not any(setting.startswith("hydra.searchpath=") for setting in settings):
+        one_of("data set", name, group_options("dataset"))  # a search path may add others
+    with composed("data", [f"dataset={name}", *quote_paths(settings)]) as (cfg, _):
+        node = cfg.dataset
+    for setting in settings:
+        if setting.lstrip("+~").partition("=")[0].split(".")[0] not in _DATASET_PARTS:
+            raise ConfigError(
+                f"{setting} is not a setting of a data set; allowed: dataset.KEY=VALUE, "
+                "paths.data=FOLDER."
+            )
+    dataset: Dataset = build(node, f"dataset={name}")
+    return dataset
+
+
 def validate_targets(node: Any, where: str, unresolved: Any = None) -> None:
     """Check the settings of every ``_target_`` in a node against its signature, inner ones first.
 
@@ -186,8 +217,8 @@ def _validate_target(target: str, settings: dict[str, Any], where: str, *, compl
         part = pkgutil.resolve_name(target)
     except Exception as error:  # importing a user's module may fail in any way
         raise ConfigError(
-            f"{where}: {target} cannot be imported ({first_line(error)}). Install its package, "
-            "or add its folder to PYTHONPATH."
+            f"{where}: {target} cannot be imported ({first_line(error)}). Put its file into the "
+            "folder of --config-dir, install its package, or add its folder to PYTHONPATH."
         ) from error
     try:
         parameters = dict(inspect.signature(part).parameters)

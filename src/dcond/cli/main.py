@@ -21,6 +21,7 @@ COMMANDS = {
     "relabel": "give a synthetic set soft labels by a teacher",
     "report": "tables, figures and an HTML page from the results of many runs",
     "list": "list methods, data sets, networks, pools, experiments",
+    "merge": "join sets of different classes into one",
     "export": "write a synthetic set as PNG files, npz or a plain .pt",
 }
 HYDRA_COMMANDS = ("condense", "evaluate")
@@ -89,8 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in HYDRA_COMMANDS and under_torchrun():
         print(f"dcond: {name} runs in one process; start it without torchrun.", file=sys.stderr)
         return 2
-    if name in HYDRA_COMMANDS and {"--help", "-h"} & set(arguments):
-        return _run("help", arguments)
+    if name in HYDRA_COMMANDS:
+        return _run("help" if {"--help", "-h"} & set(arguments) else "hydra_app", arguments)
     return _run(name, arguments[1:])
 
 
@@ -135,7 +136,8 @@ def _complete(arguments: list[str]) -> int:
             return 0
         program, _, rest = line.partition(command)
         os.environ["COMP_LINE"] = program + rest.lstrip()
-    return _run(command if command in HYDRA_COMMANDS else "condense", arguments)
+    command = command if command in HYDRA_COMMANDS else "condense"
+    return _run("hydra_app", [command, *arguments])
 
 
 def _completions(typed: list[str], line: str) -> list[str]:

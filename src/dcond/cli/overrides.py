@@ -9,12 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from dcond.errors import ConfigError, UsageError, did_you_mean
 from dcond.paths import conf_dir
@@ -43,7 +40,6 @@ _HIDDEN_OPTIONS = {("evaluate", "sweep"): {"optuna"}}
 _OPTIONAL_GROUPS = {"teacher", "tuned", "experiment", "sweep", "debug"}
 _MAX_LISTED = 30  # names in an error message
 _MAX_SUGGESTED = 4
-_MAX_COMPOSED = 32  # jobs of a sweep in which an unknown key is looked for
 
 _OVERRIDE = re.compile(r"(?P<prefix>\+{0,2}|~)(?P<key>[^=+~][^=]*)(?P<value>=.*)?", re.DOTALL)
 _PATH_KEY = re.compile(
@@ -137,6 +133,19 @@ def positional_arguments(argv: Sequence[str], command: str) -> list[str]:
 
 
 # --- Paths ---------------------------------------------------------------------------------------
+
+
+def expand_path_arguments(argv: list[str]) -> list[str]:
+    """Rewrite ``synthetic=FILE`` and ``against=FILE`` to their ``.path`` form.
+
+    A positional argument is the path of the set.
+    """
+    arguments = [re.sub(r"^(synthetic|against)=(?!\{)", r"\1.path=", argument) for argument in argv]
+    if any(re.match(r"\+*synthetic(\.path)?=", argument) for argument in arguments):
+        return arguments
+    for argument in positional_arguments(arguments, "evaluate")[:1]:
+        arguments[arguments.index(argument)] = f"synthetic.path={quote_path(argument)}"
+    return arguments
 
 
 def quote_path(path: str) -> str:
@@ -342,9 +351,7 @@ def hydra_error_message(error: Exception, argv: Sequence[str] = (), command: str
             f"{several[1]} has several values; add -m for a sweep, or write KEY=[A,B] for a list."
         )
     if unknown := re.match(r"Could not override '(.+?)'", message):
-        whole = str(getattr(error.__cause__, "full_key", ""))  # dataset={a: 1} lacks dataset.a
-        key = whole if whole.startswith(f"{unknown[1]}.") else unknown[1]
-        return _unknown_key_message(key, argv, command)
+        return _unknown_key_message(unknown[1], error.__cause__, argv, command)
     hint = ""
     if plugin := re.match(r".*Could not find 'hydra/(?:launcher|sweeper)/([a-z]+)", message):
         extra = {"submitit": "slurm"}.get(plugin[1], plugin[1])
@@ -352,71 +359,54 @@ def hydra_error_message(error: Exception, argv: Sequence[str] = (), command: str
     return f"{message}.{hint}"
 
 
-def _unknown_key_message(key: str, argv: Sequence[str], command: str) -> str:
+def _unknown_key_message(
+    key: str, cause: BaseException | None, argv: Sequence[str], command: str
+) -> str:
     """Return the message for a key that the configuration does not have, with a suggestion."""
+    missing = str(getattr(cause, "full_key", None) or key)
+    if missing.startswith(f"{key}."):  # dataset={a: 1} lacks dataset.a
+        key = missing
     top = key.partition(".")[0]
-    if command == "data":
-        chosen = [argument for argument in argv if argument.startswith("dataset=")][:1]
-        problem = _explain_missing(_composed(command, chosen, [])[0], key)
-        return f"{key} is not a setting of {chosen[0]}.{problem or ''}"
-    if command not in _HIDDEN_GROUPS or top == "hydra":  # no command shows the configuration
+    if top == "hydra" or not (conf_dir() / f"{command}.yaml").is_file():  # or one of the user
         return f"{key} is not a setting."
+    hint = _explain_missing(key, missing, getattr(cause, "parent_node", None))
     overrides, flags = split_flags(argv, command)
-    try:
-        for selected in itertools.islice(_selections(overrides, command), _MAX_COMPOSED):
-            cfg, choices = _composed(command, selected, flags)
-            problem = _explain_missing(cfg, key)
-            if problem is not None:
-                name = choices.get(top)
-                owner = f" of {top}={name}" if name and key != top else ""
-                shown = [x for x in flags if x != "--multirun"]
-                package = ["--package", top] if owner else []
-                line = shlex.join(["dcond", command, *selected, *shown, "--cfg", "job", *package])
-                return f"{key} is not a setting{owner}.{problem} All settings: {line}"
-    except (HydraException, OmegaConfBaseException, ValueError):
-        pass  # the chosen configurations cannot be composed, so nothing is known of their keys
-    return f"{key} is not a setting."
-
-
-def _selections(overrides: Sequence[str], command: str) -> Iterator[list[str]]:
-    """Yield the overrides that choose options, once for every combination in a sweep."""
-    choices = [
-        [f"{prefix}{key}={name}" for name in value.split(",")]
-        for prefix, key, value in map(_parse, overrides)
-        if value and prefix != "~" and (key in groups(command) or "@" in key)
+    selected = [
+        override
+        for override in overrides
+        for _, place, value in [_parse(override)]
+        if (place in groups(command) or "@" in place) and re.fullmatch(r"[\w/,-]+", value)
     ]
-    yield from map(list, itertools.product(*choices))
+    own = [each for each in selected if _parse(each)[1] == top and key != top]
+    owner = f" of {own[-1].lstrip('+')}" if own else ""
+    if any("," in each for each in own):
+        return f"{key} is not a setting of each of {own[-1].lstrip('+')}.{hint}"
+    if command not in _HIDDEN_GROUPS:  # no command shows the configuration
+        return f"{key} is not a setting{owner}.{hint}"
+    shown = [each for each in selected if "," not in each]
+    shown += [each for each in flags if each != "--multirun"] + ["--cfg", "job"]
+    shown += ["--package", top] if key != top and top in groups(command) else []
+    line = shlex.join(["dcond", command, *shown])
+    return f"{key} is not a setting{owner}.{hint} All settings: {line}"
 
 
-def _composed(
-    command: str, selected: Sequence[str], flags: Sequence[str]
-) -> tuple[DictConfig, dict[str, str]]:
-    """Compose a configuration; return it and the options chosen in it."""
-    folders = config_folders(flags)
-    search = ",".join(quote_path(f"file://{folder.absolute()}") for folder in folders)
-    own = [f"hydra.searchpath=[{search}]"] if search else []
-    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        cfg = compose(command, [*selected, *own], return_hydra_config=True)
-    return cfg, dict(cfg.hydra.runtime.choices)
+def _explain_missing(key: str, missing: str, node: DictConfig | None) -> str:
+    """Return a hint for a key.
 
-
-def _explain_missing(cfg: DictConfig, key: str) -> str | None:
-    """Return a hint for a key that a configuration does not have; None where it has the key."""
-    names = list(_names(OmegaConf.to_container(cfg)))
-    parts = key.split(".")
-    for depth, part in enumerate(parts):
-        if ".".join(parts[: depth + 1]) in names:
-            continue
-        above = ".".join(parts[:depth])
-        siblings = [name.rpartition(".")[2] for name in names if name.rpartition(".")[0] == above]
-        if above and not siblings:
-            return f" {above} has no sub-keys."
-        if near := re.search("'(.+)'", did_you_mean(part, siblings)):
-            return _suggest([".".join([*parts[:depth], near[1], *parts[depth + 1 :]])])
-        if above.endswith(".networks"):
-            return f" To add a network: +model@{key}=NAME."
-        return "" if above else _suggest(_places(cfg, part))
-    return None
+    Args:
+        key: as given.
+        missing: the first part of it that the configuration does not have.
+        node: the mapping that does not have it.
+    """
+    above, _, part = missing.rpartition(".")
+    siblings = [str(name) for name in node or ()]
+    if above and not siblings:
+        return f" {above} has no sub-keys."
+    if near := re.search("'(.+)'", did_you_mean(part, siblings)):
+        return _suggest([f"{above}.{near[1]}".lstrip(".") + key.removeprefix(missing)])
+    if above.endswith(".networks"):
+        return f" To add a network: +model@{missing}=NAME."
+    return "" if above or node is None else _suggest(_places(node, part))
 
 
 def _names(node: Any, above: str = "") -> Iterator[str]:

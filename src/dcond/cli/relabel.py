@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 def _relabel(run: str, settings: list[str], out: Path, *, evaluate: bool) -> None:
     from dcond import artefact
     from dcond.cli.compose import composed
-    from dcond.cli.evaluate import infer_dataset_override
+    from dcond.cli.evaluate import dataset_override
     from dcond.cli.instantiate import build, build_plan, get
     from dcond.cli.overrides import quote_path, quote_paths
     from dcond.device import resolve_device
@@ -73,7 +73,8 @@ def _relabel(run: str, settings: list[str], out: Path, *, evaluate: bool) -> Non
     from dcond.settings import PositiveInt
 
     words = [f"synthetic.path={quote_path(run)}", *quote_paths(settings)]
-    words += infer_dataset_override(words)
+    if not any(word.startswith("dataset=") for word in words):
+        words += dataset_override(run, words)
     with composed("evaluate", words) as (cfg, choices):
         plan = build_plan(cfg, choices)
         source, dataset = build(cfg.synthetic, "synthetic"), build(cfg.dataset, "dataset")

@@ -3,14 +3,8 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from dcond.errors import DcondError, UnsupportedError
-from dcond.paths import write_bytes, write_text
-
-if TYPE_CHECKING:  # imported on use: they take a second, and --help does not need them
-    from dcond.report.figures import Drawing
-    from dcond.report.grouping import Report
+from dcond.errors import DcondError
 
 FORMATS = ("table", "csv", "md", "tex")
 EPILOG = """\
@@ -33,13 +27,14 @@ def main(argv: list[str]) -> int:
         DcondError: the report cannot be written.
     """
     arguments = _parser().parse_args(argv)
-    from dcond.report.collect import collect
+    from dcond.report.collect import collect  # these take a second, and --help does not need them
+    from dcond.report.files import print_tables, texts, write
     from dcond.report.grouping import build_report
 
     names = arguments.group_by and list(filter(None, arguments.group_by.split(",")))
     report = build_report(collect(map(Path, arguments.paths)), names)
     if arguments.format == "table":
-        _print_tables(report)
+        print_tables(report)
     else:
         print(texts(report)[arguments.format], end="")
     if arguments.out is not None:
@@ -77,52 +72,3 @@ def _parser() -> argparse.ArgumentParser:
         "--format", choices=FORMATS, default="table", help="what to print (default: %(default)s)"
     )
     return parser
-
-
-def _print_tables(report: "Report") -> None:
-    from rich.console import Console
-
-    from dcond.report.sheets import report_contents
-    from dcond.report.terminal import show
-
-    show(Console(highlight=False), *report_contents(report))
-
-
-def texts(report: "Report") -> dict[str, str]:
-    """Return the report in every text format, by file suffix."""
-    from dcond.report.sheets import report_contents
-    from dcond.report.text import as_csv, latex, markdown
-
-    contents = report_contents(report)
-    return {"csv": as_csv(report), "md": markdown(*contents), "tex": latex(*contents)}
-
-
-def write(report: "Report", folder: Path) -> None:
-    """Write ``index.html``, ``report.csv``, ``.md``, ``.tex`` and ``figures/``.
-
-    Without matplotlib there are no figures.
-
-    Raises:
-        OSError: a file cannot be written.
-    """
-    from dcond.report.html import page
-
-    drawings = _draw(report)
-    figures = folder / "figures"
-    figures.mkdir(parents=True, exist_ok=True)
-    for suffix, content in texts(report).items():
-        write_text(folder / f"report.{suffix}", content)
-    for drawing in drawings:
-        write_bytes(figures / f"{drawing.name}.png", drawing.png)
-        write_text(figures / f"{drawing.name}.svg", drawing.svg)
-    write_text(folder / "index.html", page(report, drawings))
-
-
-def _draw(report: "Report") -> "list[Drawing]":
-    from dcond.report.figures import draw, read_curves
-
-    try:
-        return draw(report, read_curves(report.runs))
-    except UnsupportedError as error:
-        print(f"dcond: no figures: {error}", file=sys.stderr)
-        return []

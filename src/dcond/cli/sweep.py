@@ -2,27 +2,24 @@
 
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from dcond.cli.run_config import config_hash, result_affecting_config
-from dcond.errors import CheckpointError, ConfigError, DcondError, first_line
+from dcond.errors import ConfigError, DcondError, first_line
 from dcond.log import print_results
 from dcond.paths import relative_to_cwd
 from dcond.report.collect import collect
-from dcond.run.result import HELD_OUT
-
-if TYPE_CHECKING:
-    from dcond.run.checkpoint import Checkpoint
-    from dcond.run.result import RunResult
+from dcond.run.result import HELD_OUT, RunResult
+from dcond.settings import PositiveInt, check_value
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +43,11 @@ def is_job() -> bool:
     return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
-def threads() -> int | None:
-    """Return the CPU threads that the launcher grants a job (submitit), or None."""
-    launcher = HydraConfig.get().launcher
-    count = OmegaConf.select(launcher, "cpus_per_task") if is_job() else None
+def threads(cfg: DictConfig) -> int | None:
+    """Return the CPU threads of a run: ``threads``, or what a launcher grants a job (submitit)."""
+    check_value("threads", cfg.threads, PositiveInt | None)
+    granted = OmegaConf.select(HydraConfig.get().launcher, "cpus_per_task") if is_job() else None
+    count = granted if cfg.threads is None else cfg.threads
     return None if count is None else int(count)
 
 
@@ -65,20 +63,13 @@ def check(cfg: DictConfig, choices: dict[str, str]) -> None:
         )
 
 
-def searchpath_overrides() -> list[str]:
-    """Return the run's overrides of ``hydra.searchpath``."""
-    return [each for each in HydraConfig.get().overrides.hydra if "hydra.searchpath" in each]
-
-
-def objective(result: "RunResult") -> float | None:
+def objective(result: RunResult) -> float | None:
     """Return the average accuracy on held-out training images; None if it is on the test set."""
     evaluation, config = result.evaluation, result.config or {}
     return None if evaluation is None or config["test_on"] != HELD_OUT else evaluation.average
 
 
-def load_finished_job(
-    folder: Path, requested: "RunResult", *, evaluated: bool
-) -> "RunResult | None":
+def load_finished_job(folder: Path, requested: RunResult, *, evaluated: bool) -> RunResult | None:
     """Return the result of a job that an earlier start of the sweep finished; None to run it.
 
     Args:
@@ -107,7 +98,7 @@ def load_finished_job(
     return finished
 
 
-def _lacking_extras(finished: "RunResult", requested: "RunResult") -> list[str]:
+def _lacking_extras(finished: RunResult, requested: RunResult) -> list[str]:
     """Name the requested extras that a finished run lacks."""
     present, requested_extras = finished.extras or {}, requested.extras or {}
     names = {"against": "this against"}
@@ -118,32 +109,10 @@ def _lacking_extras(finished: "RunResult", requested: "RunResult") -> list[str]:
     ]
 
 
-def load_unfinished_checkpoint(folder: Path, requested: DictConfig) -> "Checkpoint | None":
-    """Return the checkpoint of a job that an earlier start of the sweep left unfinished.
-
-    Args:
-        folder: of the job.
-        requested: :func:`~dcond.cli.run_config.result_affecting_config` of what is asked for now.
-
-    Returns:
-        None if there is no checkpoint.
-
-    Raises:
-        CheckpointError: the checkpoint is damaged, or was made with other settings.
-    """
-    from dcond.run import checkpoint  # imports torch
-
-    if not (folder / checkpoint.NAME).exists():
-        return None
-    saved = checkpoint.load(folder)
-    config = result_affecting_config(OmegaConf.create(saved.config).config)
-    if config_hash(config) != config_hash(requested):
-        raise CheckpointError(
-            f"{folder} was started with other settings; choose another hydra.sweep.dir, or remove "
-            "that folder."
-        )
-    log.info("%s resumes at step %d", relative_to_cwd(folder), saved.step)
-    return saved
+def tensorboard_command(folder: Path) -> list[str]:
+    """Return the command that shows what was recorded in a folder; none if nothing was."""
+    recorded = any(folder.rglob("events.out.tfevents.*"))
+    return [f"tensorboard --logdir {shlex.quote(str(relative_to_cwd(folder)))}"] if recorded else []
 
 
 def report_failed_job(error: Exception) -> None:
@@ -204,7 +173,8 @@ def _report_jobs(*, completed: bool = False) -> str:
     if reasons:
         return f"{len(reasons)} of {len(jobs)} jobs are not done. {_how_to_continue(folder)}"
     if completed and jobs:
-        print_results(f"{len(jobs)} jobs done -> {relative_to_cwd(folder)}")
+        done = f"{len(jobs)} jobs done -> {relative_to_cwd(folder)}"
+        print_results(done, *tensorboard_command(folder))
     return ""
 
 

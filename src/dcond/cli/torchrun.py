@@ -1,25 +1,9 @@
-"""One run in several processes started by torchrun.
+"""Whether torchrun started several processes, without importing torch."""
 
-Rank 0 reads the arguments and prints; the others receive its configuration.
-"""
-
-import functools
-import json
 import logging
 import os
-import signal
 import sys
-import warnings
-from collections.abc import Callable
-from contextlib import redirect_stdout
-from typing import TYPE_CHECKING, Any, NoReturn, cast
-
-from dcond.errors import DcondError, UnsupportedError, first_line
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
-
-    from dcond.distributed import TorchRanks
+from typing import NoReturn
 
 _TORCHRUN_VARIABLES = {
     "RANK",
@@ -28,8 +12,6 @@ _TORCHRUN_VARIABLES = {
     "LOCAL_WORLD_SIZE",
     "MASTER_ADDR",
 }  # some clusters set only some of them
-
-Task = Callable[["DictConfig"], Any]  # rank 0 returns the result to Hydra
 
 
 def under_torchrun() -> bool:
@@ -52,106 +34,3 @@ def exit_process(status: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
-
-
-def run_on_all_ranks(task: Task, lead: Callable[[Task], None], argv: list[str]) -> None:
-    """Run a task in all processes.
-
-    Args:
-        task: Function of the configuration.
-        lead: Composes the configuration and runs the task passed to it; called in rank 0 only.
-        argv: The arguments after the sub-command.
-
-    Raises:
-        UnsupportedError: The arguments ask for a sweep.
-        DcondError: The error of this process; outside of rank 0 only if rank 0 has not reported it.
-    """
-    from dcond.distributed import TorchRanks, use_group
-
-    ranks = TorchRanks()
-    with use_group(ranks):
-        try:
-            if ranks.first:
-                _refuse_sweeps(argv)
-                _lead(ranks, task, lead)
-            else:
-                _follow(ranks, task)
-        except BaseException as error:
-            _end_all_ranks(ranks, error)
-            raise
-        ranks.close()
-
-
-def _refuse_sweeps(argv: list[str]) -> None:
-    if {"-m", "--multirun"} & set(argv):
-        raise UnsupportedError(
-            "-m starts jobs of one process each; omit torchrun, or start one at a time without -m."
-        )
-
-
-def _lead(ranks: "TorchRanks", task: Task, lead: Callable[[Task], None]) -> None:
-    was_sent = False
-
-    @functools.wraps(task)
-    def send_and_run(cfg: "DictConfig") -> Any:
-        from hydra.core.hydra_config import HydraConfig
-        from omegaconf import OmegaConf
-
-        nonlocal was_sent
-        was_sent = True
-        ranks.from_first(json.dumps([OmegaConf.to_yaml(cfg), OmegaConf.to_yaml(HydraConfig.get())]))
-        return task(cfg)
-
-    try:
-        lead(send_and_run)
-    except SystemExit as end:
-        if end.code:
-            raise
-    if not was_sent:  # --cfg and other flags that only print
-        ranks.from_first("")
-
-
-def _follow(ranks: "TorchRanks", task: Task) -> None:
-    """Run the task with the configuration of rank 0, in which times and folders are resolved."""
-    received = ranks.from_first("")
-    if not received:
-        return
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.core.utils import setup_globals
-    from omegaconf import OmegaConf
-
-    setup_globals()
-    config, hydra = (OmegaConf.create(text) for text in json.loads(received))
-    OmegaConf.set_struct(config, True)
-    HydraConfig.instance().cfg = cast(Any, OmegaConf.create({"hydra": hydra}))
-    logging.disable(logging.CRITICAL)  # in this process for good: rank 0 logs
-    with (
-        open(os.devnull, "w", encoding="utf-8") as devnull,
-        redirect_stdout(devnull),
-        warnings.catch_warnings(action="ignore"),
-    ):
-        task(cast("DictConfig", config))
-
-
-def _end_all_ranks(ranks: "TorchRanks", error: BaseException) -> None:
-    """Send the error of this process to the others; rank 0 reports it to the user if it can.
-
-    Raises:
-        DcondError: Rank 0 has not reported an error, so this process does.
-        SystemExit: Rank 0 has reported it.
-    """
-    # torchrun sends a signal to every process once one has ended.
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, signal.SIG_IGN)
-    ranks.report_end(first_line(error))
-    if ranks.first:
-        return
-    if ranks.rank0_has_reported():
-        raise SystemExit(_status(error)) from None
-    if isinstance(error, DcondError):
-        raise DcondError(f"process {ranks.rank} of {ranks.count}: {error}") from error
-
-
-def _status(error: Any) -> int:
-    """Return the exit status of a process that ends by an error or a signal."""
-    return 128 + int(error.signum) if hasattr(error, "signum") else 1

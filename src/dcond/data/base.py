@@ -70,6 +70,10 @@ class Dataset(ABC):
         """Write the prepared form and return its path; None for sets that need none."""
         return None
 
+    def remarks(self) -> dict[str, str]:
+        """Return what ``dcond data info`` shows beside the counts, by title."""
+        return {}
+
     def load(self, device: torch.device | str = "cpu") -> RealData:
         """Read the data set for use on ``device``.
 

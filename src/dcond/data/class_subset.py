@@ -20,6 +20,8 @@ LONGEST = 60  # characters of the name of a data set
 def subset(name: str, data: Prepared, classes: Sequence[str | int]) -> tuple[str, Prepared]:
     """Return the classes in the given order, numbered from 0, and the name of that data set.
 
+    All classes in their own order are the data set as it is.
+
     Args:
         name: of the whole data set.
         data: all classes.
@@ -30,6 +32,8 @@ def subset(name: str, data: Prepared, classes: Sequence[str | int]) -> tuple[str
     """
     chosen = [_index(each, data.class_names) for each in classes]
     names = tuple(data.class_names[label] for label in chosen)
+    if chosen == list(range(len(data.class_names))):
+        return name, data
     if len(set(chosen)) < len(chosen):
         raise ConfigError(f"dataset.classes={list(classes)} has a class twice; give each once.")
     if not np.isin(data.test_labels, chosen).any():

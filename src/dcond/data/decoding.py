@@ -15,11 +15,12 @@ import numpy as np
 import torch
 from annotated_types import Ge, Le
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dcond.data.folder_listing import Files, Listing
 from dcond.data.prepared import Prepared, check_prepared
 from dcond.errors import DataError
+from dcond.paths import file_kind
 from dcond.settings import PositiveInt, settings
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,9 @@ PAD = 128  # mid-grey, as multi-formation pads its cells
 GREY_MODES = ("1", "L", "LA", "I;16", "I;16B", "I;16L", "I")
 ORIENTATION = 0x0112  # EXIF tag
 TURNED = (5, 6, 7, 8)  # its values for a rotation by 90 degrees
-BITS = 258  # TIFF tag: bits per sample
+SIZE = (256, 257)  # TIFF tags: width and height as stored
+BITS = 258  # likewise: bits per sample
+MULTI_FRAME = (".gif", ".tif", ".tiff", ".webp")  # animations and scans of several pages
 GREY_16 = ("PNG", "PPM")  # formats whose mode "I" holds 16 bits
 _SET_SIZE = "Set the side that they are scaled to, such as dataset.size=64."
 _BILINEAR = Image.Resampling.BILINEAR
@@ -211,9 +214,26 @@ def _header(file: Path) -> tuple[tuple[int, int], str]:
     try:
         with Image.open(file) as image:
             turned = image.getexif().get(ORIENTATION) in TURNED
-            return (image.size[::-1] if turned else image.size), image.mode
+            tags = getattr(image, "tag_v2", {})  # Pillow turns the size of some TIFF files itself
+            width, height = (
+                int(tags.get(tag, side)) for tag, side in zip(SIZE, image.size, strict=True)
+            )
+            return ((height, width) if turned else (width, height)), image.mode
     except _IMAGE_ERRORS as error:
         raise _unreadable(file, error) from error
+
+
+def count_multi_frame(files: Iterable[Path]) -> int:
+    """Return how many files hold several frames or pages, of which the first is used."""
+    return sum(_frames(file) > 1 for file in files if file.suffix.lower() in MULTI_FRAME)
+
+
+def _frames(file: Path) -> int:
+    try:
+        with Image.open(file) as image:
+            return int(getattr(image, "n_frames", 1))
+    except _IMAGE_ERRORS:
+        return 0  # reported where it is read
 
 
 def _open(file: Path, mode: str, rule: ImageRule) -> Image.Image:
@@ -260,5 +280,12 @@ def _values(file: Path, mode: str, background: int) -> tuple[NDArray[Any], int]:
 
 
 def _unreadable(file: Path, error: Exception) -> DataError:
-    reason = " ".join(str(error).split()) or type(error).__name__
+    reason, kind = " ".join(str(error).split()) or type(error).__name__, file_kind(file)
+    if isinstance(error, UnidentifiedImageError):
+        reason = f"it is {kind}" if kind and not kind.endswith("image") else "damaged, or no image"
+    elif isinstance(error, FileNotFoundError) and file.is_symlink():
+        reason = f"a symbolic link to nothing, {file.readlink()}"
+    elif isinstance(error, Image.DecompressionBombError):
+        reason = f"more than the {2 * (Image.MAX_IMAGE_PIXELS or 0):,} pixels that are allowed"
+        return DataError(f"{file} cannot be read as an image ({reason}); shrink or remove it.")
     return DataError(f"{file} cannot be read as an image ({reason}); replace or remove it.")

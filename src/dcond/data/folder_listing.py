@@ -1,7 +1,9 @@
 """Which image files of a folder belong to which split and class."""
 
+import itertools
 import logging
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,11 +14,14 @@ from numpy.typing import NDArray
 
 from dcond.data.split import stratified_split
 from dcond.errors import DataError
+from dcond.paths import file_kind
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = {f".{end}" for end in ("png", "jpg", "jpeg", "bmp", "gif", "webp")}
+SUFFIXES = {f".{end}" for end in ("png", "jpg", "jpeg", "jpe", "jfif", "bmp", "gif", "webp")}
 SUFFIXES |= {f".{end}" for end in ("tif", "tiff", "ppm", "pgm", "pbm")}
+# Of macOS, Windows, Synology and ext4: they hold no images, or copies in another size.
+SYSTEM_FOLDERS = ("__macosx", "$recycle.bin", "system volume information", "@eadir", "lost+found")
 TRAIN = ("train", "training")  # names of splits
 TEST = ("test", "testing", "val", "valid", "validation", "dev", "eval", "evaluation")
 # Tiny ImageNet: test images are in one folder, this file names their classes.
@@ -63,8 +68,10 @@ class Listing:
 def list_folder(root: Path, test_fraction: float, split_seed: int) -> Listing:
     """List a folder with ``train/`` and ``test/`` (or ``val/``), or class folders, which are split.
 
-    Every class is a folder; its images may be in subfolders, except hidden ones. Classes are
-    numbered in the order of their names. Tiny ImageNet's ``val/`` with an annotation file is
+    Every class is a folder; its images may be in subfolders, except hidden ones and those of
+    operating systems. Symbolic links are followed, each folder once. The name of a class is that of
+    its folder in Unicode's NFC form, without spaces at its ends. Classes are numbered in the order
+    of their names. Tiny ImageNet's ``val/`` with an annotation file is
     supported, and its ``words.txt`` gives the class names.
 
     Args:
@@ -78,9 +85,11 @@ def list_folder(root: Path, test_fraction: float, split_seed: int) -> Listing:
             classes.
     """
     if not root.is_dir():
+        kind = file_kind(root) if root.is_file() else ""
+        unpack = f" ({kind}; unpack it)" if kind else ""
         raise DataError(
-            f"dataset.path={str(root)!r} is not a folder; give one with train/ and test/, or with "
-            "class folders."
+            f"dataset.path={str(root)!r} is not a folder{unpack}; give one with train/ and test/, "
+            "or with class folders."
         )
     train_folder, test_folder = _find(root, TRAIN), _find(root, TEST)
     if train_folder is None or (test_folder is None and train_folder.name != "train"):
@@ -135,7 +144,7 @@ def _test_split(
     if different := sorted(set(test_names) ^ set(names)):
         raise DataError(
             f"{train} and {folder} must have the same class folders; only one of them "
-            f"has: {', '.join(different[:5])}{' ...' if len(different) > 5 else ''}."
+            f"has: {', '.join(map(repr, different[:5]))}{' ...' if len(different) > 5 else ''}."
         )
     return files, labels
 
@@ -148,9 +157,21 @@ def list_classes(root: Path) -> tuple[Files, NDArray[np.int64], tuple[str, ...]]
     """
     folders = _subfolders(root)
     if not folders:
+        count = sum(entry.suffix.lower() in SUFFIXES for entry in root.iterdir())
+        table = f" If a table has the labels of its {count:,} images, docs/data.md sorts them."
         raise DataError(
             f"{root} holds no class folders; expected {root / 'CLASS' / 'image.png'} and so on."
+            f"{table if count else ''}"
         )
+    class_names = tuple(_class_name(folder) for folder in folders)
+    for (one, name), (other, following) in itertools.pairwise(
+        zip(folders, class_names, strict=True)
+    ):
+        if name == following:
+            raise DataError(
+                f"{str(one)!r} and {str(other)!r} have the same name but for Unicode's form or "
+                "spaces at its ends; rename one of them."
+            )
     names: list[str] = []
     counts, ignored = [], Counter[str]()
     for folder in folders:
@@ -164,21 +185,35 @@ def list_classes(root: Path) -> tuple[Files, NDArray[np.int64], tuple[str, ...]]
         reasons = ", ".join(f"{count} {reason}" for reason, count in ignored.most_common())
         log.info("%s: ignored %d file(s): %s", root, ignored.total(), reasons)
     labels = np.repeat(np.arange(len(folders), dtype=np.int64), counts)
-    return Files.of(root, names), labels, tuple(folder.name for folder in folders)
+    return Files.of(root, names), labels, class_names
 
 
 def _subfolders(root: Path) -> list[Path]:
-    return sorted(entry for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
+    folders = [entry for entry in root.iterdir() if entry.is_dir() and not _is_hidden(entry.name)]
+    return sorted(sorted(folders), key=_class_name)
+
+
+def _class_name(folder: Path) -> str:
+    """Return the name of a class; macOS writes accents as characters of their own."""
+    return unicodedata.normalize("NFC", folder.name).strip()
+
+
+def _is_hidden(folder: str) -> bool:
+    return folder.startswith(".") or folder.lower() in SYSTEM_FOLDERS
 
 
 def _images_in(folder: Path) -> tuple[list[str], Counter[str]]:
     """Return the image files of a class, sorted, relative to its parent; count others by reason."""
     images, ignored = [], Counter[str]()
-    for inside, _, names in os.walk(folder):
+    whole = os.path.realpath(folder)
+    seen = {whole}
+    for inside, folders, names in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in sorted(folders) if _is_new(inside, name, whole, seen)]
         below = inside[len(str(folder)) :]
+        hidden = any(map(_is_hidden, below.split(os.sep)))
         for name in names:
             suffix = os.path.splitext(name)[1].lower()
-            if f"{os.sep}." in below:  # such as .ipynb_checkpoints, which holds copies
+            if hidden:  # such as .ipynb_checkpoints, which holds copies
                 ignored["in hidden folders"] += 1
             elif name[0] == ".":
                 ignored["hidden"] += 1
@@ -187,6 +222,20 @@ def _images_in(folder: Path) -> tuple[list[str], Counter[str]]:
             else:
                 images.append(os.path.join(folder.name + below, name))
     return sorted(images, key=lambda name: name.split(os.sep)), ignored
+
+
+def _is_new(inside: str, name: str, whole: str, seen: set[str]) -> bool:
+    """Return whether a folder is visited for the first time, and is not around the class."""
+    target = os.path.realpath(os.path.join(inside, name))
+    new = target not in seen and not whole.startswith(os.path.join(target, ""))
+    seen.add(target)
+    return new
+
+
+def survey(root: Path) -> tuple[Files, Counter[str]]:
+    """Return all image files below a folder, and how many others there are, by reason."""
+    names, others = _images_in(root)
+    return Files.of(root.parent, names), others
 
 
 def _annotated(folder: Path, names: tuple[str, ...]) -> tuple[Files, NDArray[np.int64]]:

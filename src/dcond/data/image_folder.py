@@ -13,8 +13,15 @@ from torch import Tensor
 
 from dcond.cache import cache_file, read_entry, write_entry
 from dcond.data.base import Dataset
-from dcond.data.decoding import Channels, DecodedImages, ImageRule, Level, Resize
-from dcond.data.folder_listing import list_folder
+from dcond.data.decoding import (
+    Channels,
+    DecodedImages,
+    ImageRule,
+    Level,
+    Resize,
+    count_multi_frame,
+)
+from dcond.data.folder_listing import list_folder, survey
 from dcond.data.prepared import Prepared, write_prepared
 from dcond.data.statistics import Statistics
 from dcond.errors import DataError
@@ -68,6 +75,17 @@ class ImageFolder(Dataset):
         if self.rescale:
             rule = rule.rescaled(listing.train_files)
         return rule.decode(listing)
+
+    def remarks(self) -> dict[str, str]:
+        """Return how many files are skipped, by reason, and how many hold several frames."""
+        files, others = survey(Path(self.path).expanduser())
+        remarks = {}
+        if others:
+            reasons = ", ".join(f"{count:,} {reason}" for reason, count in others.most_common())
+            remarks["skipped files"] = f"{others.total():,}: {reasons}"
+        if several := count_multi_frame(files):
+            remarks["several frames"] = f"{several:,} files, of which the first frame is used"
+        return remarks
 
     def statistics(self, train: Split, data: Prepared) -> Statistics:
         """Return mean and std, cached for images on disk, since measuring decodes all of them.

@@ -1,9 +1,7 @@
 """The prepared form of a data set: ``<data_dir>/<name>.npz`` with images, labels and names."""
 
 import logging
-import pickle
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +20,7 @@ from dcond.data.validate import (
     check_no_class_empty,
     missing_classes,
 )
-from dcond.errors import DataError
+from dcond.errors import READ_ERRORS, DataError
 from dcond.paths import file_kind, write_atomically
 
 log = logging.getLogger(__name__)
@@ -30,17 +28,6 @@ log = logging.getLogger(__name__)
 NEEDED = ("train_images", "train_labels", "test_images", "test_labels")
 KEYS = (*NEEDED, "class_names", "resize", "source")
 VALIDATION = ("val_images", "val_labels")
-# What numpy and zipfile raise for a file that is damaged or of another format.
-READ_ERRORS = (
-    OSError,
-    EOFError,
-    ValueError,
-    RuntimeError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-    pickle.UnpicklingError,
-)
 MADE_IN_MEMORY = "it is made in memory"
 READ_WHOLE = (
     "the npz file is compressed, or its images are not 8-bit pixels; "

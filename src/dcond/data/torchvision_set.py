@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from dcond.data.base import CachedDataset
-from dcond.data.prepared import READ_ERRORS, Prepared, check_prepared
-from dcond.errors import ConfigError, DataError, did_you_mean
+from dcond.data.prepared import Prepared, check_prepared
+from dcond.errors import READ_ERRORS, ConfigError, DataError, did_you_mean
 from dcond.settings import settings
 
 log = logging.getLogger(__name__)

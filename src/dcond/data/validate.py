@@ -9,6 +9,10 @@ from numpy.typing import NDArray
 from dcond.errors import DataError
 
 CHUNK = 1024  # images checked together, to save memory
+_UNIT = {
+    False: "Divide by the largest possible value",
+    True: "Use (images - low) / (high - low), with one low and one high for all images",
+}
 
 
 class Images(Protocol):
@@ -57,7 +61,8 @@ def as_images(array: Any, what: str) -> Images:
         return _from_unit_range(array, what)
     raise DataError(
         f"{what} has type {array.dtype}; allowed: uint8 with values 0 to 255, or floating point "
-        "with values 0 to 1. Save them with images.astype('uint8')."
+        "with values 0 to 1. Bring them to 0 to 1 by the largest value that they can have, as "
+        "images / 4095 for 12 bits; astype('uint8') alone would wrap values above 255."
     )
 
 
@@ -75,7 +80,7 @@ def _from_unit_range(array: NDArray[np.generic], what: str) -> NDArray[np.uint8]
         if low < 0 or high > 1:
             raise DataError(
                 f"{what} is floating point with values from {low:g} to {high:g}; allowed: 0 to 1. "
-                "Divide by the largest possible value, or save uint8 with values 0 to 255."
+                f"{_UNIT[bool(low < 0)]}, or save uint8 with values 0 to 255."
             )
         images[start : start + CHUNK] = np.rint(part * 255)
     return images
@@ -90,9 +95,13 @@ def as_labels(array: NDArray[np.generic], what: str, count: int) -> NDArray[np.i
     if array.ndim == 2 and array.shape[1] == 1:  # as MedMNIST stores them
         array = array[:, 0]
     if array.ndim != 1 or array.dtype.kind not in "iu":
+        one_hot = (
+            " For one-hot labels use labels.argmax(1); several classes of an image are refused."
+        )
+        several = one_hot if array.ndim == 2 else ""
         raise DataError(
             f"{what} has type {array.dtype} and shape {array.shape}; allowed: one integer per "
-            "image, shape (n,)."
+            f"image, shape (n,).{several}"
         )
     if len(array) != count:
         raise DataError(

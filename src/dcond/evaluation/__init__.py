@@ -3,29 +3,35 @@
 The names below are imported on first use, so that results can be read without importing torch.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dcond.lazy import lazy_names
 
 if TYPE_CHECKING:
     from dcond.evaluation.baselines import random_subset as random_subset
+    from dcond.evaluation.linear_probe import LinearProbe as LinearProbe
     from dcond.evaluation.protocol import EvaluationProtocol as EvaluationProtocol
     from dcond.evaluation.results import EvalResult as EvalResult
     from dcond.evaluation.results import NetworkResult as NetworkResult
-    from dcond.evaluation.teacher import Teacher as Teacher
+    from dcond.training.teacher import Teacher as Teacher
 
-__all__ = ["EvalResult", "EvaluationProtocol", "NetworkResult", "Teacher", "random_subset"]
+__all__ = [
+    "EvalResult",
+    "EvaluationProtocol",
+    "LinearProbe",
+    "NetworkResult",
+    "Teacher",
+    "random_subset",
+]
 
-_MODULES = {
-    "EvalResult": "results",
-    "EvaluationProtocol": "protocol",
-    "NetworkResult": "results",
-    "Teacher": "teacher",
-    "random_subset": "baselines",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import a public name on first use."""
-    if name not in _MODULES:
-        raise AttributeError(f"module 'dcond.evaluation' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"dcond.evaluation.{_MODULES[name]}"), name)
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "EvalResult": "dcond.evaluation.results",
+        "EvaluationProtocol": "dcond.evaluation.protocol",
+        "LinearProbe": "dcond.evaluation.linear_probe",
+        "NetworkResult": "dcond.evaluation.results",
+        "Teacher": "dcond.training.teacher",
+        "random_subset": "dcond.evaluation.baselines",
+    },
+)

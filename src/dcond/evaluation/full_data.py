@@ -4,11 +4,12 @@ import json
 import logging
 import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 import dcond
@@ -23,7 +24,7 @@ from dcond.models import Pool
 from dcond.types import RealData, Split, SyntheticSet
 
 if TYPE_CHECKING:
-    from dcond.evaluation.protocol import EvaluationProtocol
+    from dcond.evaluation.protocol import BaseProtocol
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +32,8 @@ Sets = Callable[[int], SyntheticSet]  # maps a repeat to the set that its networ
 
 HELD_OUT_FRACTION, HELD_OUT_MAX = 0.1, 5000  # of the training images
 HELD_OUT_SEED = 0  # independent of the run's seed: every run holds out the same images
+
+_ENTRY = TypeAdapter(NetworkResult)  # of the cache
 
 
 def full_training_set(real: RealData, rows: Tensor | None = None) -> SyntheticSet:
@@ -78,7 +81,7 @@ class HeldOut:
 
 
 def hold_out(
-    protocol: "EvaluationProtocol", real: RealData, *, full_data: bool = False
+    protocol: "BaseProtocol", real: RealData, *, full_data: bool = False
 ) -> HeldOut | None:
     """Return the held-out data of a protocol that searches its learning rates, else None.
 
@@ -88,7 +91,7 @@ def hold_out(
         full_data: whether the networks are trained on the real set itself; during the search it
             then excludes the held-out images.
     """
-    if protocol.lr != "search":
+    if not protocol.searches:
         return None
     split, rest = held_out_rows(real)
     return HeldOut(split, (lambda repeat: full_training_set(real, rest)) if full_data else None)
@@ -121,7 +124,7 @@ def tuning_data(real: RealData) -> RealData:
 
 
 def evaluate_full_data(
-    protocol: "EvaluationProtocol",
+    protocol: "BaseProtocol",
     pool: Pool,
     real: RealData,
     seed: int,
@@ -146,9 +149,11 @@ def evaluate_full_data(
     protocol = protocol.without_teacher()
     settings, data = protocol.settings("stack", "teacher"), fingerprint(real)
     for name, recipe in pool.networks.items():
-        key = f"{dcond.__version__}/{settings}/{name}/{recipe.by_content()!r}/{data}/{seed}"
+        key = f"{dcond.__version__}/result/{settings}/{name}/{recipe.by_content()!r}/{data}/{seed}"
         file = cache_file(folder, f"full_{real.name}_{name}", key)
-        cached = read_entry(current().from_first(_read(file)), _parse)  # all ranks: that of rank 0
+        cached = read_entry(
+            current().from_first(_read(file)), _ENTRY.validate_json
+        )  # all ranks: that of rank 0
         if cached is not None:
             log.info("full data %s, %s: cached result of %s", real.name, name, file)
             for repeat in range(protocol.repeats):
@@ -158,13 +163,13 @@ def evaluate_full_data(
         one = Pool(networks={name: recipe})
         results |= _train(protocol, one, real, seed, progress).networks
         if current().first:
-            content = json.dumps(asdict(results[name]), indent=2) + "\n"
+            content = json.dumps(results[name].as_dict(), indent=2) + "\n"
             write_entry(file, content, "accuracies on the full data")
     return EvalResult(protocol.name, results)
 
 
 def _train(
-    protocol: "EvaluationProtocol",
+    protocol: "BaseProtocol",
     pool: Pool,
     real: RealData,
     seed: int,
@@ -178,16 +183,3 @@ def _train(
 
 def _read(file: Path) -> str:
     return read_entry(file, lambda path: path.read_text(encoding="utf-8")) or ""
-
-
-def _parse(text: str) -> NetworkResult:
-    entry: dict[str, Any] = json.loads(text)
-    best, searched = entry["best"], entry["searched"]
-    return NetworkResult(
-        accuracies=tuple(map(float, entry["accuracies"])),
-        lr=float(entry["lr"]),
-        epochs=int(entry["epochs"]),
-        wall_s=float(entry["wall_s"]),
-        best=best and tuple(map(float, best)),
-        searched=searched and {float(lr): float(value) for lr, value in searched.items()},
-    )

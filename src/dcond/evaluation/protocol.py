@@ -2,10 +2,11 @@
 
 import math
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Self
 
 import torch
 
@@ -13,7 +14,6 @@ from dcond.errors import ConfigError, DataError, require
 from dcond.evaluation.full_data import HeldOut, Sets
 from dcond.evaluation.results import EvalResult, NetworkResult
 from dcond.evaluation.sharding import TrainingGrid
-from dcond.evaluation.teacher import Teacher, TrainedTeacher
 from dcond.evaluation.vmap_training import (
     BENCHMARK_EPOCHS,
     Pairs,
@@ -26,55 +26,34 @@ from dcond.models import Pool, Recipe
 from dcond.rng import seeded_layers
 from dcond.settings import NonNegativeInt, PositiveFloat, PositiveInt, settings
 from dcond.training.accuracy import accuracy
-from dcond.training.schedule import Schedule
+from dcond.training.schedule import Schedule, describe
 from dcond.training.steps import SoftLabels
+from dcond.training.teacher import Teacher, TrainedTeacher
 from dcond.types import RealData, Split, SyntheticSet
 
 
-@settings
-class EvaluationProtocol(Schedule):
-    """How networks are trained on a set and tested; no choice depends on the test set.
+class Rate(NamedTuple):
+    """A learning rate and, if it was searched, the held-out accuracy of each rate."""
 
-    Labels may be soft, probabilities (n, k); the loss is then -Σ y·log p.
+    lr: float | None = None
+    searched: dict[float, float] | None = None
+
+
+@settings
+class BaseProtocol(ABC):
+    """What all protocols share: every network is tested once, no choice depends on the test set.
 
     Args:
         name: name of the protocol in results.
-        repeats: networks trained per architecture, each from its own seed.
-        lr: learning rate of all networks; None for each network's own rate from the pool;
-            "learned" for the rate that was learned with the set, if it has one; "search" for the
-            best of ``search_rates`` on held-out training data, for every network and set apart.
-        search_rates: learning rates of a search, one training each.
+        repeats: networks per architecture, each from its own seed.
         test_batch: test images per forward pass at up to 64 x 64 pixels; fewer for larger images.
-        best_every: epochs between tests for ``best_over_epochs_on_test``, a separate figure that
-            some papers report; 0 for none.
-        stack: train the repeats of a network, or the rates of a search, at once. "auto": one after
-            another on a CPU, elsewhere whichever is faster. Changes results by rounding only.
         teacher: labels every batch in place of the set's own labels; None for none.
-
-    The other arguments are those of :class:`~dcond.training.schedule.Schedule`.
-
-    Example:
-        >>> protocol = EvaluationProtocol(name="short", epochs=100, repeats=3)
-        >>> result = protocol.evaluate(lambda repeat: synthetic, pool, real.test, seed=0)
-        >>> result.average  # mean accuracy over the networks, a fraction
     """
 
     name: str
     repeats: PositiveInt = 5
-    lr: PositiveFloat | Literal["search", "learned"] | None = None
-    search_rates: tuple[float, ...] = (0.001, 0.005, 0.01, 0.05, 0.1)
     test_batch: PositiveInt = 1000
-    best_every: NonNegativeInt = 0
-    stack: bool | Literal["auto"] = "auto"
     teacher: Teacher | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        rates = list(self.search_rates)
-        require(
-            len(rates) > 0 and all(0 < rate < math.inf for rate in rates),
-            f"evaluation.search_rates={rates} must be a list of one or more numbers above 0.",
-        )
 
     def evaluate(
         self,
@@ -87,7 +66,7 @@ class EvaluationProtocol(Schedule):
         held_out: HeldOut | None = None,
         teacher: TrainedTeacher | None = None,
     ) -> EvalResult:
-        """Train ``repeats`` networks per architecture and test each once, after the last epoch.
+        """Train ``repeats`` networks per architecture and test each once, at the end.
 
         The processes of a distributed run share the trainings.
 
@@ -114,32 +93,38 @@ class EvaluationProtocol(Schedule):
         rates = []
         for row, (name, recipe) in enumerate(pool.networks.items()):
             start = time.perf_counter()
-            rates.append(self._learning_rate(name, recipe, sets, held_out, seed, teacher))
-            job = partial(_job, name, recipe, sets, seed, rates[-1][0], teacher)
+            rates.append(self._rate(name, recipe, sets, held_out, seed, teacher))
+            job = partial(_job, name, recipe, sets, seed, rates[-1].lr, teacher)
             grid.run_row(row, job, progress)
             grid.wall_s[row] = time.perf_counter() - start
         networks: dict[str, NetworkResult] = {}
-        for name, (lr, searched), pairs in zip(pool.networks, rates, grid.gather(), strict=True):
-            accuracies, best = zip(*pairs, strict=True)
-            networks[name] = NetworkResult(
-                accuracies=accuracies,
-                lr=lr,
-                epochs=self.epochs,
-                wall_s=grid.wall_s[len(networks)],
-                best=best if self.best_every else None,
-                searched=searched,
-            )
+        for name, rate, pairs in zip(pool.networks, rates, grid.gather(), strict=True):
+            networks[name] = self._result(rate, pairs, grid.wall_s[len(networks)])
         return EvalResult(self.name, networks, None if teacher is None else teacher.facts)
 
-    def without_teacher(self) -> "EvaluationProtocol":
+    @property
+    def searches(self) -> bool:
+        """Whether :meth:`evaluate` needs held-out training data."""
+        return False
+
+    @property
+    def augments(self) -> bool:
+        """Whether there is any augmentation, including CutMix."""
+        return False
+
+    def settings(self, *excluded: str) -> str:
+        """Return all settings as text, without those named in ``excluded``."""
+        return describe(self, *excluded)
+
+    def without_teacher(self) -> Self:
         """Return the same protocol with the labels of the set."""
         return replace(self, teacher=None)
 
-    def without_augmentation(self) -> "EvaluationProtocol":
+    def without_augmentation(self) -> Self:
         """Return the same protocol without augmentation and CutMix."""
-        return replace(self, augment=None, cutmix_p=0.0)
+        return self
 
-    def _learning_rate(
+    def _rate(
         self,
         name: str,
         recipe: Recipe,
@@ -147,18 +132,87 @@ class EvaluationProtocol(Schedule):
         held_out: HeldOut | None,
         seed: int,
         teacher: TrainedTeacher | None,
-    ) -> tuple[float, dict[float, float] | None]:
-        """Return a network's learning rate and, if searched, the held-out accuracy of each rate.
+    ) -> Rate:
+        """Return the learning rate of a network."""
+        return Rate()
+
+    @abstractmethod
+    def _train_all(self, jobs: Sequence[TrainingJob], test: Split) -> Iterator[tuple[float, float]]:
+        """Yield the last and the best tested accuracy of every job's network, in order."""
+
+    @abstractmethod
+    def _result(self, rate: Rate, pairs: Pairs, wall_s: float) -> NetworkResult:
+        """Return the result of one architecture: a pair of :meth:`_train_all` per repeat."""
+
+
+@settings
+class EvaluationProtocol(Schedule, BaseProtocol):
+    """How networks are trained on a set and tested; no choice depends on the test set.
+
+    Labels may be soft, probabilities (n, k); the loss is then -Σ y·log p.
+
+    Args:
+        lr: learning rate of all networks; None for each network's own rate from the pool;
+            "learned" for the rate that was learned with the set, if it has one; "search" for the
+            best of ``search_rates`` on held-out training data, for every network and set
+            separately.
+        search_rates: learning rates of a search, one training each.
+        best_every: epochs between tests for ``best_over_epochs_on_test``, a separate figure that
+            some papers report; 0 for none.
+        stack: train the repeats of a network, or the rates of a search, at once. "auto": one after
+            another on a CPU, elsewhere whichever is faster. Changes results by rounding only.
+
+    The other arguments are those of :class:`BaseProtocol` and of
+    :class:`~dcond.training.schedule.Schedule`.
+
+    Example:
+        >>> protocol = EvaluationProtocol(name="short", epochs=100, repeats=3)
+        >>> result = protocol.evaluate(lambda repeat: synthetic, pool, real.test, seed=0)
+        >>> result.average  # mean accuracy over the networks, a fraction
+    """
+
+    lr: PositiveFloat | Literal["search", "learned"] | None = None
+    search_rates: tuple[float, ...] = (0.001, 0.005, 0.01, 0.05, 0.1)
+    best_every: NonNegativeInt = 0
+    stack: bool | Literal["auto"] = "auto"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        rates = list(self.search_rates)
+        require(
+            len(rates) > 0 and all(0 < rate < math.inf for rate in rates),
+            f"evaluation.search_rates={rates} must be a list of one or more numbers above 0.",
+        )
+
+    @property
+    def searches(self) -> bool:
+        """Whether the learning rates are searched."""
+        return self.lr == "search"
+
+    def without_augmentation(self) -> Self:
+        """Return the same protocol without augmentation and CutMix."""
+        return replace(self, augment=None, cutmix_p=0.0)
+
+    def _rate(
+        self,
+        name: str,
+        recipe: Recipe,
+        sets: Sets,
+        held_out: HeldOut | None,
+        seed: int,
+        teacher: TrainedTeacher | None,
+    ) -> Rate:
+        """Return a network's learning rate, searched on held-out data if the protocol says so.
 
         All rates start from the same weights; on a tie the smallest rate wins.
         """
         if self.lr is None:
-            return recipe.lr, None
+            return Rate(recipe.lr)
         if self.lr == "learned":
             learned = sets(0).learned_lr
-            return recipe.lr if learned is None else float(learned), None
+            return Rate(recipe.lr if learned is None else float(learned))
         if not isinstance(self.lr, str):
-            return self.lr, None
+            return Rate(self.lr)
         if held_out is None:
             raise ConfigError(
                 "evaluation.lr=search needs held-out training data; pass a rate or null."
@@ -170,7 +224,7 @@ class EvaluationProtocol(Schedule):
         stream = f"evaluation/{name}/search"
         grid.run_row(0, lambda i: TrainingJob(recipe, synthetic, seed, stream, rates[i], soft))
         tried = {rate: last for rate, (last, _) in zip(rates, grid.gather()[0], strict=True)}
-        return max(tried, key=lambda rate: tried[rate]), tried
+        return Rate(max(tried, key=lambda rate: tried[rate]), tried)
 
     def _train_all(self, jobs: Sequence[TrainingJob], test: Split) -> Iterator[tuple[float, float]]:
         """Yield the result of :meth:`_train` for every job, in turn or in stacks."""
@@ -180,6 +234,17 @@ class EvaluationProtocol(Schedule):
             self.stack, jobs, test.device, self.batch, lambda group: short._train(group, one)
         )
         yield from in_stacks(jobs, size, lambda group: self._train(group, test))
+
+    def _result(self, rate: Rate, pairs: Pairs, wall_s: float) -> NetworkResult:
+        accuracies, best = zip(*pairs, strict=True)
+        return NetworkResult(
+            accuracies=accuracies,
+            lr=rate.lr,
+            epochs=self.epochs,
+            wall_s=wall_s,
+            best=best if self.best_every else None,
+            searched=rate.searched,
+        )
 
     def _train(self, group: Sequence[TrainingJob], test: Split) -> Pairs:
         """Train one network, or several as a stack; return last and best accuracy of each."""
@@ -200,7 +265,9 @@ class EvaluationProtocol(Schedule):
         with seeded_layers(job.seed, job.stream, device):
             return self._train_and_test(
                 [{"params": list(network.parameters()), "lr": job.lr}],
-                lambda optimiser: protocol.epoch(network, optimiser, images, labels, rng, job.soft),
+                lambda optimiser: protocol.epoch(
+                    network, optimiser, images.__getitem__, labels, rng, job.soft
+                ),
                 lambda: [accuracy(network, job.synthetic.spec, test, self.test_batch)],
             )
 
@@ -227,7 +294,7 @@ def _job(
     recipe: Recipe,
     sets: Sets,
     seed: int,
-    lr: float,
+    lr: float | None,
     teacher: TrainedTeacher | None,
     repeat: int,
 ) -> TrainingJob:

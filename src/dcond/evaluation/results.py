@@ -6,17 +6,17 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from dcond.stats import interval95
+from dcond.stats import Sample
 
 
 @dataclass(frozen=True)
-class NetworkResult:
-    """Last-epoch test accuracies of one network, one per repeat.
+class NetworkResult(Sample):
+    """Test accuracies of one network after its last epoch, one per repeat.
 
     Args:
         accuracies: fractions in [0, 1].
-        lr: initial learning rate.
-        epochs: number of training epochs.
+        lr: initial learning rate; None for a linear probe, which has none.
+        epochs: number of training epochs; None for a linear probe.
         wall_s: seconds of training and testing.
         best: largest test accuracy over the tested epochs, per repeat, as some papers report it;
             not used in any mean or score.
@@ -24,8 +24,8 @@ class NetworkResult:
     """
 
     accuracies: tuple[float, ...]
-    lr: float
-    epochs: int
+    lr: float | None
+    epochs: int | None
     wall_s: float
     best: Annotated[
         tuple[float, ...] | None, Field(validation_alias="best_over_epochs_on_test")
@@ -33,22 +33,17 @@ class NetworkResult:
     searched: Annotated[dict[float, float] | None, Field(validation_alias="lr_search")] = None
 
     @property
-    def mean(self) -> float:
-        """Mean accuracy over the repeats."""
-        return statistics.fmean(self.accuracies)
-
-    @property
-    def ci95(self) -> float | None:
-        """Half width of the 95 % interval of the mean; None for one repeat."""
-        return interval95(list(self.accuracies))
+    def values(self) -> tuple[float, ...]:  # type: ignore[override]
+        """The accuracies."""
+        return self.accuracies
 
     def as_dict(self) -> dict[str, Any]:
         """Return the entry of ``result.json``."""
-        values, searched = list(self.accuracies), self.searched
+        searched = self.searched
         return {
-            "accuracies": values,
+            "accuracies": list(self.accuracies),
             "mean": self.mean,
-            "std": statistics.stdev(values) if len(values) > 1 else None,
+            "std": self.std,
             "ci95": self.ci95,
             "lr": self.lr,
             "epochs": self.epochs,
@@ -96,20 +91,15 @@ class EvalResult:
 
 
 @dataclass(frozen=True)
-class Difference:
+class Difference(Sample):
     """Accuracy of one set minus that of another, per repeat."""
 
     differences: tuple[float, ...]
 
     @property
-    def mean(self) -> float:
-        """Mean difference."""
-        return statistics.fmean(self.differences)
-
-    @property
-    def ci95(self) -> float | None:
-        """Half width of the 95 % interval of the mean paired difference; None for one repeat."""
-        return interval95(list(self.differences))
+    def values(self) -> tuple[float, ...]:  # type: ignore[override]
+        """The differences."""
+        return self.differences
 
     @property
     def clear(self) -> bool:
@@ -132,11 +122,6 @@ class Comparison:
 
     networks: dict[str, Difference]
     average: Difference
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the object of ``result.json``."""
-        networks = {name: difference.as_dict() for name, difference in self.networks.items()}
-        return {"networks": networks, "average": self.average.as_dict()}
 
 
 def compare(first: EvalResult, second: EvalResult) -> Comparison:

@@ -6,11 +6,11 @@ import torch
 
 from dcond.data.fingerprint import fingerprint_of_test
 from dcond.evaluation.results import EvalResult
+from dcond.training.accuracy import at_chance
 from dcond.types import RealData, SyntheticSet
 
 MAX_STD_RATIO = 2.5  # a wrong normalisation changes the std by 1 / std: 3 to 5 for natural images
 MAX_MEAN_SHIFT = 2.0  # in standard deviations of real images
-NEAR_CHANCE = 0.05  # of the interval from chance to 1
 SAMPLE = 1000  # real images to compare with
 
 HINTS = {
@@ -56,12 +56,6 @@ def check_test_split(synthetic: SyntheticSet, real: RealData) -> str | None:
         "condensed from some of them; use the same data set (dataset.split_seed and the like), or "
         "condense again."
     )
-
-
-def at_chance(accuracy: float, classes: int) -> bool:
-    """Return whether an accuracy is at most chance + 0.05 · (1 - chance)."""
-    chance = 1 / classes
-    return accuracy <= chance + NEAR_CHANCE * (1 - chance)
 
 
 def near_chance(ours: EvalResult, random: EvalResult | None, synthetic: SyntheticSet) -> str | None:

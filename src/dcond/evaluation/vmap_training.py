@@ -38,7 +38,7 @@ class TrainingJob:
         synthetic: set to train on.
         seed: seed of the run.
         stream: name of the random stream: initial weights, then order and augmentation of images.
-        lr: initial learning rate.
+        lr: initial learning rate; None where nothing is trained by steps.
         soft: labels the batches in place of the set's own labels, if given.
     """
 
@@ -46,7 +46,7 @@ class TrainingJob:
     synthetic: SyntheticSet
     seed: int
     stream: str
-    lr: float
+    lr: float | None
     soft: SoftLabels | None = None
 
     def begin(self, device: torch.device) -> tuple[nn.Module, torch.Generator]:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from dcond.class_matching import class_order
 from dcond.data.statistics import Statistics
 from dcond.errors import DataError, UnsupportedError, require
-from dcond.importers.class_matching import class_order
 from dcond.importers.raw_set import RawSet
 from dcond.settings import PositiveInt, settings
 from dcond.types import RealData, SyntheticSet

@@ -11,7 +11,7 @@ from typing import Any
 
 from dcond.errors import ConfigError
 from dcond.importers.raw_set import RawSet
-from dcond.importers.safe_load import tensor_pair
+from dcond.safe_load import tensor_pair
 
 log = logging.getLogger(__name__)
 

@@ -6,8 +6,8 @@ from typing import Any, Protocol
 from dcond.errors import ArtefactError
 from dcond.importers import dc, hmdc, idc, image_folder, mtt, npz, tensor_dict
 from dcond.importers.raw_set import RawSet
-from dcond.importers.safe_load import HOW_TO_SAVE, read_tensors
 from dcond.paths import file_kind
+from dcond.safe_load import HOW_TO_SAVE, read_tensors
 
 
 class Layout(Protocol):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dcond.importers.raw_set import RawSet
-from dcond.importers.safe_load import tensor_pair
+from dcond.safe_load import tensor_pair
 
 
 def matches(content: Any) -> bool:

@@ -14,7 +14,7 @@ from torch import Tensor
 from dcond.data.statistics import LEGACY
 from dcond.errors import ArtefactError
 from dcond.importers.raw_set import RawSet
-from dcond.importers.safe_load import HOW_TO_SAVE, read_tensors
+from dcond.safe_load import HOW_TO_SAVE, read_tensors
 
 CONSTANTS = LEGACY | {"cifar100": LEGACY["cifar10"]}  # that code uses CIFAR-10's for both
 
@@ -62,7 +62,7 @@ def _rate(path: Path) -> float:
     number = content.item() if isinstance(content, Tensor) and content.numel() == 1 else content
     if type(number) in (int, float) and 0 < number <= sys.float_info.max:
         return float(number)
-    what = f"a {type(number).__name__}"
+    what = "no number"
     if isinstance(number, Tensor):
         what = f"a tensor of {tuple(number.shape)}"
     elif isinstance(number, int | float | str):

@@ -5,8 +5,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from dcond import artefact
+from dcond.class_matching import in_class_order
 from dcond.errors import ConfigError
-from dcond.importers.class_matching import in_class_order
 from dcond.importers.convert import ReadOptions, convert
 from dcond.importers.detect import load_any
 from dcond.importers.raw_set import RawSet

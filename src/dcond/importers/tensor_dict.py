@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dcond.importers.raw_set import RawSet
-from dcond.importers.safe_load import tensor_pair
+from dcond.safe_load import tensor_pair
 
 KEYS = (("images", "labels"), ("data", "label"), ("data", "labels"), ("x", "y"))
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dcond import artefact
+from dcond.class_matching import in_class_order
 from dcond.errors import ArtefactError, DataError
 from dcond.init.rules import Rule
 from dcond.multi_formation import encode
@@ -115,13 +116,7 @@ class FromFile:
                 f"init.path: {error} A file of other code is converted by "
                 "'dcond export FILE --to dcond dataset=NAME'."
             ) from error
-        names, own = saved.class_names, real.class_names
-        if names != own and not (len(set(own)) == len(own) and sorted(names) == sorted(own)):
-            raise DataError(
-                f"init.path={self.path}: its {len(names)} classes ({', '.join(names[:3])}, ...) "
-                f"are not the {len(own)} of {real.name!r} ({', '.join(own[:3])}, ...); choose a "
-                "set of the same classes."
-            )
+        saved = in_class_order(f"init.path={self.path}", saved, real)
         for what, value, needed in (
             ("images (c, h, w)", tuple(saved.images.shape[1:]), tuple(real.train.images.shape[1:])),
             ("ipc", saved.ipc, ipc),
@@ -132,14 +127,13 @@ class FromFile:
                     f"init.path={self.path} has {what} {value}, this run needs "
                     f"{needed}; choose another set, or change the run's settings."
                 )
-        expected = torch.arange(len(own)).repeat_interleave(ipc)
+        expected = torch.arange(len(real.class_names)).repeat_interleave(ipc)
         if not torch.equal(saved.labels, expected):
             raise DataError(
                 f"init.path={self.path} has other labels than each class ipc times (soft ones, "
                 "say); choose another set."
             )
-        order = range(len(own)) if names == own else map(names.index, own)
-        return saved.by_class[list(order)].flatten(0, 1).to(real.device)
+        return saved.images.to(real.device)
 
 
 def check_ipc(real: RealData, ipc: int) -> None:

@@ -16,7 +16,6 @@ from dcond import distributed as ranks
 from dcond.augment import DiffAug, cutmix
 from dcond.device import even_chunks, scaled_batch_size, to_device
 from dcond.errors import UnsupportedError
-from dcond.matching.fast_forward import FastForward
 from dcond.matching.lazy_batch import RealBatch
 from dcond.matching.mmd import full_precision
 from dcond.models import Network
@@ -222,14 +221,12 @@ def _groups(class_rows: Sequence[Tensor], most: int) -> list[list[Tensor]]:
     return groups
 
 
-def embed_by_class(
-    network: Network, images: Tensor, chunk: int, forward: FastForward | None = None
-) -> Tensor:
-    """Embed (k, n, c, h, w) into (k, n, d), at most ``chunk`` images at a time.
+def class_chunks(network: Network, images: Tensor, chunk: int) -> Sequence[Tensor]:
+    """Return (k, n, c, h, w) as batches of at most ``chunk`` images, class by class.
 
     Chunks bound the memory and, on a CPU, keep a layer's activations in the cache. A network with
     batch norm takes all classes in one batch, as in the public DM code, so that its statistics are
-    those of the whole step. ``forward`` replaces ``network.embed``.
+    those of the whole step.
 
     Raises:
         UnsupportedError: a network with batch norm under several processes.
@@ -243,8 +240,7 @@ def embed_by_class(
                 "network, or one process."
             )
         chunk = len(flat)
-    parts = [(forward or network.embed)(part) for part in even_chunks(flat, chunk)]
-    return torch.cat(parts).view(*images.shape[:2], -1)
+    return even_chunks(flat, chunk)
 
 
 def has_batch_norm(network: nn.Module) -> bool:

@@ -22,6 +22,7 @@ from dcond.matching.gradients import (
     trained,
 )
 from dcond.matching.lazy_batch import RealBatch, whole
+from dcond.matching.target_bank import TargetBank
 
 log = logging.getLogger(__name__)
 
@@ -72,12 +73,14 @@ class ClassGradients:
         chunk: real images per pass.
         classes: classes that pass through the synthetic side at once; None to choose the fastest
             number in the first step.
+        bank: keeps g_c^T of networks that are not trained; None: none does.
     """
 
     network: nn.Module
     forward: FastForward
     chunk: int
     classes: int | None
+    bank: TargetBank | None = None
 
     def match(
         self,
@@ -208,7 +211,11 @@ class ClassGradients:
 
     def _real(self, batch: Tensor | RealBatch, labels: Tensor) -> list[Tensor]:
         """Return stacked gradients (g, *shape) of real images (g, b, c, h, w), without a graph."""
-        images = whole(batch)
+        if self.bank is None or isinstance(batch, Tensor):
+            return self._gradients(whole(batch), labels)
+        return self.bank.get(batch, lambda: self._gradients(whole(batch), labels))
+
+    def _gradients(self, images: Tensor, labels: Tensor) -> list[Tensor]:
         if len(images) == 1:
             found = mean_gradient(self.network, images[0], labels, self.chunk, self.forward)
             return [g[None] for g in found]

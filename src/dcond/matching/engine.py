@@ -3,6 +3,7 @@
 import copy
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -15,6 +16,7 @@ from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.fast_forward import FastForward, has_fast_bfloat16, pays_to_compile
 from dcond.matching.feature_matching import ClassFeatureMatching
 from dcond.matching.gradients import class_gradient, stacked_gradients
+from dcond.matching.target_bank import TargetBank
 from dcond.models import Network
 from dcond.settings import PositiveInt, settings
 from dcond.types import ImageSpec
@@ -39,8 +41,9 @@ class Engine:
             for it. The synthetic side, the distances and all sums are in float32. On NVIDIA GPUs
             PyTorch does convolutions in TF32; "float32" prevents that too (``dcond condense``
             does).
-        compile: whether these passes are compiled; "auto": on a CPU, if the run is long enough. Of
-            HMDC's passes only that of real images under cross-entropy is compiled.
+        compile: whether these passes, and those of synthetic images in feature matching, are
+            compiled; "auto": on a CPU, if the run is long enough. Of HMDC's passes only that of
+            real images under cross-entropy is compiled.
         classes: classes that pass through the synthetic side at once (``vmap``). "auto": one; on a
             CUDA device one or as many as fit in memory, whichever is faster in the first step.
             Networks that ``vmap`` cannot handle, or whose second derivative it gets wrong (layer
@@ -55,13 +58,16 @@ class Engine:
     classes: PositiveInt | Literal["auto"] = "auto"
     chunk: PositiveInt | None = None
 
-    def bind(self, network: nn.Module, spec: ImageSpec, images: int) -> "ClassGradients":
+    def bind(
+        self, network: nn.Module, spec: ImageSpec, images: int, bank: TargetBank | None = None
+    ) -> ClassGradients:
         """Return the class gradients of a network. Its weights may change later, its device not.
 
         Args:
             network: θ.
             spec: shape of the images.
             images: real images that pass in the whole run; decides whether to compile.
+            bank: keeps the gradients of real images.
 
         Raises:
             ConfigError: the network has no second derivative.
@@ -75,12 +81,37 @@ class Engine:
             classes = 1
         log.debug("classes at once: %s", classes)
         forward = self._fast(network, network, spec, 3 * images)
-        return ClassGradients(network, forward, self._chunk(device, spec), classes)
+        return ClassGradients(network, forward, self._chunk(device, spec), classes, bank)
 
-    def features(self, network: Network, spec: ImageSpec, images: int) -> ClassFeatureMatching:
-        """Return the class features of a network; see :meth:`bind`. ``classes`` has no effect."""
+    def features(
+        self,
+        network: Network,
+        spec: ImageSpec,
+        images: int,
+        synthetic: int = 0,
+        bank: TargetBank | None = None,
+    ) -> ClassFeatureMatching:
+        """Return the class features of a network; see :meth:`bind`. ``classes`` has no effect.
+
+        Features of synthetic images are differentiated once, so these passes may be compiled too.
+        They are in float32.
+
+        Args:
+            network: φ.
+            spec: shape of the images.
+            images: real images that pass in the whole run.
+            synthetic: synthetic images that pass in the whole run.
+            bank: keeps the features of real images.
+        """
         forward = self._fast(network, network.embed, spec, images)
-        return ClassFeatureMatching(network, forward, self._chunk(device_of(network), spec))
+        exact = replace(self, precision="float32")
+        ours = exact._fast(network, network.embed, spec, 3 * synthetic)
+        chunk = self._chunk(device_of(network), spec)
+        return ClassFeatureMatching(network, forward, ours, chunk, bank)
+
+    def logits(self, network: nn.Module, spec: ImageSpec, images: int) -> FastForward:
+        """Return the logits of a network in training; see :meth:`bind`."""
+        return self._fast(network, network, spec, 3 * images)
 
     def _fast(
         self, network: nn.Module, called: Callable[[Tensor], Tensor], spec: ImageSpec, passes: int
@@ -92,7 +123,7 @@ class Engine:
             bfloat16 = has_fast_bfloat16(device)
         if compiled == "auto":
             compiled = pays_to_compile(network, spec, passes, device)
-        log.debug("passes of real images: bfloat16 %s, compiled %s", bfloat16, compiled)
+        log.debug("fast passes: bfloat16 %s, compiled %s", bfloat16, compiled)
         return FastForward(called, bfloat16=bfloat16, compiled=compiled)
 
     def _chunk(self, device: torch.device, spec: ImageSpec) -> int:

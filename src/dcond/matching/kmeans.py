@@ -5,9 +5,39 @@ padded to n; a mask (k, n) is true for points and false for padding.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
+
+from dcond.matching.batches import class_features
+from dcond.models import Network
+from dcond.types import RealData
+
+EMBEDDED = 512  # real images per pass without a graph
+
+
+def select_rows(
+    network: Network,
+    real: RealData,
+    count: int,
+    rng: torch.Generator,
+    fast: AbstractContextManager[object],
+) -> Tensor:
+    """Return the rows (k, count) of real images nearest to the centroids of every class.
+
+    Args:
+        network: its embedding of all training images is clustered.
+        real: the data set.
+        count: centroids per class.
+        rng: as in :func:`k_means`.
+        fast: precision of the embedding, a reusable context.
+    """
+    selected = []
+    for part in class_features(network, real, EMBEDDED, fast):
+        nearest = representatives(part.features, part.places, count, rng)
+        selected.append(part.rows[nearest.cpu()])
+    return torch.cat(selected).to(real.device)
 
 
 def representatives(

@@ -1,8 +1,9 @@
-"""Real batches that exist as a whole, or, if they are large, a few classes at a time."""
+"""Real batches, made on use: as a whole, or, if they are large, a few classes at a time."""
 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Self
 
 import torch
@@ -27,21 +28,23 @@ class RealBatch:
         device: device of the images.
         make: makes the images of a range of classes.
         at_once: number of classes that are made at a time.
+        first_class: index of the first class in the batch that this one is a part of.
     """
 
     shape: tuple[int, ...]
     device: torch.device
     make: Make
     at_once: int
+    first_class: int = 0
 
     @classmethod
     def made_by(cls, make: Make, shape: tuple[int, ...], device: torch.device) -> Self:
-        """Return the batch that ``make`` makes: now if it is small, else whenever it is used."""
+        """Return the batch that ``make`` makes: once if it is small, else whenever it is used."""
         one = 4 * math.prod(shape[1:])
         if one * shape[0] > WHOLE_BYTES:
             return cls(shape, device, make, max(1, PART_BYTES // one))
-        images = make(0, shape[0])
-        return cls(shape, device, lambda begin, end: images[begin:end], shape[0])
+        images = cache(lambda: make(0, shape[0]))
+        return cls(shape, device, lambda begin, end: images()[begin:end], shape[0])
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -71,14 +74,16 @@ class RealBatch:
 
     def then(self, change: Callable[[Tensor, int, int], Tensor]) -> Self:
         """Return the batch changed by ``change(images, begin, end)``, which keeps the shape."""
-        return self.made_by(
+        changed = self.made_by(
             lambda begin, end: change(self.make(begin, end), begin, end), self.shape, self.device
         )
+        return replace(changed, first_class=self.first_class)
 
     def _slice(self, begin: int, end: int) -> Self:
         return replace(
             self,
             shape=(end - begin, *self.shape[1:]),
+            first_class=self.first_class + begin,
             make=lambda a, b: self.make(begin + a, begin + b),
         )
 

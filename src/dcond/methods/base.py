@@ -78,9 +78,9 @@ class SavedState:
         """Restore what :meth:`state_dict` returned; tensors keep the device of the current ones."""
         for name, current in self._saved().items():
             if hasattr(current, "load_state_dict"):
-                current.load_state_dict(state[name])
+                current.load_state_dict(state.get(name, {}))  # older than a part that adds nothing
             else:
-                saved = state[name]
+                saved = state.get(name, current)  # not in a checkpoint that is older than the field
                 setattr(
                     self, name, saved.to(current.device) if isinstance(current, Tensor) else saved
                 )

@@ -10,6 +10,7 @@ from dcond.matching.batches import image_gradient, real_by_class, siamese_views
 from dcond.matching.engine import Engine
 from dcond.matching.feature_matching import ClassFeatureMatching
 from dcond.matching.mmd import mean_distance
+from dcond.matching.target_bank import TargetBank
 from dcond.methods.base import SavedState
 from dcond.models import Network, Recipe
 from dcond.rng import Streams
@@ -26,6 +27,7 @@ class DMState(SavedState):
 
     network: Network
     features: ClassFeatureMatching
+    bank: TargetBank
     pixels: PixelSGD
     rng: Streams
 
@@ -49,6 +51,9 @@ class DM:
         lr: learning rate of the images, in units of ``space``.
         momentum: momentum of the images.
         batch_real: real images per class and step.
+        targets: real targets that are used in turn, see
+            :class:`~dcond.matching.target_bank.TargetBank`; None for new ones in every step, as
+            published.
         factor: multi-formation factor.
         space: units of ``lr``, see :class:`~dcond.training.image_optim.PixelSGD`.
         pixel_box: "project" keeps the images in [0, 1], "free" does not.
@@ -63,6 +68,7 @@ class DM:
     lr: PositiveFloat
     momentum: Momentum = 0.5
     batch_real: PositiveInt = 256
+    targets: PositiveInt | None = None
     factor: PositiveInt = 1
     space: Space = "normalised"
     pixel_box: PixelBox = "project"
@@ -70,18 +76,21 @@ class DM:
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> DMState:
         """Make the network and the optimiser of the images."""
         network = self.network.build(real.spec, rng.networks, real.device).requires_grad_(False)
-        passes = self.steps * len(real.class_names) * self.batch_real
-        features = self.engine.features(network, real.spec, passes)
-        return DMState(network, features, PixelSGD.of(self, synthetic), rng)
+        bank = TargetBank(self.targets, rng)
+        theirs = bank.computed(self.steps) * len(real.class_names) * self.batch_real
+        ours = self.steps * len(synthetic.images) * self.factor**2
+        features = self.engine.features(network, real.spec, theirs, ours, bank)
+        return DMState(network, features, bank, PixelSGD.of(self, synthetic), rng)
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: DMState) -> dict[str, Tensor]:
         """Update the images of all classes once."""
-        self.network.reset(state.network, real.spec, state.rng.networks)  # a new random φ
-        batch = real_by_class(real, self.batch_real, state.rng.real)  # B_c
-        views, images = siamese_views(
-            self.augment, batch, synthetic, state.rng
-        )  # A_ω(B_c), A_ω(S_c)
-        losses, gradient = state.features.match(views, images, mean_distance)  # L_c, ∂L/∂A_ω(S)
+        rng = state.bank.next_step()
+        self.network.reset(state.network, real.spec, rng.networks)  # a new random φ
+        batch = real_by_class(real, self.batch_real, rng.real)  # B_c
+        views, images = siamese_views(self.augment, batch, synthetic, rng)  # A_ω(B_c), A_ω(S_c)
+        losses, gradient = state.features.match(  # L_c, ∂L/∂A_ω(S)
+            views, images, mean_distance, means=True
+        )
         state.pixels.step(image_gradient(synthetic, images, gradient))
         state.pixels.project()
         return {"loss": losses.sum()}

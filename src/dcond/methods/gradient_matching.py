@@ -11,12 +11,14 @@ from torch import Tensor
 from dcond.augment import DiffAug
 from dcond.device import to_device
 from dcond.distributed import run_on_rank0
+from dcond.errors import require
 from dcond.matching.batches import image_gradient, real_by_class, siamese_views
 from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.dc_loops import MAX_EPOCHS, TABLE, Loops, adapted_epochs, published_loops
 from dcond.matching.distances import DistanceName, check_network, get_distance
 from dcond.matching.engine import Engine
 from dcond.matching.gradients import frozen_batch_norm
+from dcond.matching.target_bank import TargetBank
 from dcond.methods.base import SavedState
 from dcond.models import Network, Recipe
 from dcond.rng import Streams
@@ -36,6 +38,7 @@ class MatchingState(SavedState):
 
     network: Network
     gradients: ClassGradients
+    bank: TargetBank
     optimiser: torch.optim.SGD
     iteration: int  # networks before this one
     network_steps: int  # image steps under this network
@@ -82,6 +85,9 @@ class GradientMatching:
         inner: how long θ is trained between two updates: "fixed" for T epochs, "table" or
             "table_old" for the numbers in DEGM's scripts, by the updates so far, "measured" until
             the loss on one batch of real training images rises, 1 to 50 epochs.
+        targets: real targets that are used in turn, see
+            :class:`~dcond.matching.target_bank.TargetBank`; None for new ones in every step, as
+            published. Only for K = 1, where θ is never trained.
         factor: multi-formation factor.
         space: units of ``lr``, see :class:`~dcond.training.image_optim.PixelSGD`.
         pixel_box: "project" keeps the images in [0, 1], "free" does not.
@@ -104,6 +110,7 @@ class GradientMatching:
     distance: DistanceName = "rowwise"
     levels: Literal["intra", "inter", "both", "interleaved"] = "intra"
     inner: Literal["fixed", "table", "table_old", "measured"] = "fixed"
+    targets: PositiveInt | None = None
     factor: PositiveInt = 1
     space: Space = "normalised"
     pixel_box: PixelBox = "project"
@@ -122,18 +129,25 @@ class GradientMatching:
                 ipc,
                 *self.loops(ipc),
             )
-        network = self.network.build(real.spec, rng.networks, real.device)
+        require(
+            self.targets is None or self.loops(ipc).steps_per_network == 1,
+            f"method.targets={self.targets} needs steps_per_network=1, not "
+            f"{self.loops(ipc).steps_per_network}: the gradients of a network that is trained on "
+            "the synthetic images cannot be used again; use targets=null.",
+        )
+        bank = TargetBank(self.targets, rng)
+        network = self.network.build(real.spec, bank.streams(0).networks, real.device)
         check_network(self.distance, network)
-        passes = self.steps * len(real.class_names) * self.batch_real
-        gradients = self.engine.bind(network, real.spec, passes)
+        passes = bank.computed(self.steps) * len(real.class_names) * self.batch_real
+        gradients = self.engine.bind(network, real.spec, passes, bank)
         pixels = PixelSGD.of(self, synthetic)
-        return MatchingState(network, gradients, self._optimiser(network), 0, 0, pixels, rng)
+        return MatchingState(network, gradients, bank, self._optimiser(network), 0, 0, pixels, rng)
 
     def step(
         self, real: RealData, synthetic: SyntheticSet, state: MatchingState
     ) -> dict[str, Tensor]:
         """Train the network (except a new one), then update the images of all classes once."""
-        rng = state.rng
+        rng = state.bank.next_step()
         if state.network_steps == self.loops(synthetic.ipc).steps_per_network:
             self.network.reset(state.network, real.spec, rng.networks)  # a new random θ
             state.optimiser = self._optimiser(state.network)

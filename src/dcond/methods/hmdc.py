@@ -13,7 +13,6 @@ from dcond.distributed import current, run_on_rank0
 from dcond.matching import balance
 from dcond.matching.alignment import Axis
 from dcond.matching.batches import (
-    class_features,
     decoded_by_class,
     image_gradient,
     mix_real_within_classes,
@@ -25,7 +24,7 @@ from dcond.matching.batches import (
 from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.distances import squared
 from dcond.matching.engine import Engine
-from dcond.matching.kmeans import representatives
+from dcond.matching.kmeans import select_rows
 from dcond.matching.lazy_batch import RealBatch
 from dcond.matching.multi_network import match_networks
 from dcond.methods.base import SavedState
@@ -35,8 +34,6 @@ from dcond.settings import Fraction, Momentum, PositiveFloat, PositiveInt, setti
 from dcond.training.image_optim import PixelBox, PixelSGD, Space
 from dcond.training.joint import Learners
 from dcond.types import RealData, SyntheticSet
-
-EMBEDDED = 512  # real images per pass without a graph
 
 
 @dataclass
@@ -236,11 +233,8 @@ class HMDC:
         """
         networks = state.learners.networks
         turn = state.network_steps // self.select_every % len(networks)
-        selected = []
-        for part in class_features(networks[turn], real, EMBEDDED, state.fast):
-            nearest = representatives(part.features, part.places, self.batch_real, state.rng.real)
-            selected.append(part.rows[nearest.cpu()])
-        state.rows.copy_(torch.cat(selected))
+        rows = select_rows(networks[turn], real, self.batch_real, state.rng.real, state.fast)
+        state.rows.copy_(rows)
 
     def _balance(self, gradients: Tensor, state: HMDCState) -> Tensor:
         """Return Σ_j w_cj ∂L_j/∂S of gradients (j, k, n, c, h, w)."""

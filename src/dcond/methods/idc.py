@@ -1,19 +1,20 @@
 """IDC: several images stored in one, matched by gradients of networks trained on real images."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from dcond.augment import DiffAug
 from dcond.device import to_device
-from dcond.distributed import run_on_rank0
-from dcond.matching.batches import image_gradient, real_by_class, siamese_views
+from dcond.distributed import current, run_on_rank0
+from dcond.matching.batches import image_gradient, normalised_by_class, siamese_views
 from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.distances import DistanceName, check_network, get_distance
 from dcond.matching.engine import Engine
 from dcond.matching.gradients import frozen_batch_norm
+from dcond.matching.kmeans import select_rows
 from dcond.methods.base import SavedState
 from dcond.models import Network, Recipe
 from dcond.rng import Streams
@@ -41,6 +42,7 @@ class IDCState(SavedState):
     gradients: ClassGradients
     optimiser: torch.optim.SGD
     network_steps: int  # image steps under this network
+    rows: Tensor  # (k, b), the real images of the step
     pixels: PixelSweep
     rng: Streams
 
@@ -51,7 +53,8 @@ class IDC:
 
     L = Σ_c D(∇_θ ℓ(A_ω(S_c)), ∇_θ ℓ(A_ω(B_c))), where S_c is decoded from f² shrunken images in
     each stored one. Each step updates the images once and trains θ on a part of the real images.
-    After ``steps_per_network`` steps a new random θ is taken.
+    After ``steps_per_network`` steps a new random θ is taken. With ``real_selection="kmeans"`` the
+    real images represent their class: this is DREAM.
 
     Paper: Kim et al., Dataset condensation via efficient synthetic-data parameterization, arXiv
     2205.14959. Code: github snu-mllab/Efficient-Dataset-Condensation, condense.py. Differs: the
@@ -60,6 +63,8 @@ class IDC:
     are drawn anew every time, not in the order of an epoch; θ is not trained once more before it is
     replaced; batch norm uses statistics frozen from real images. Not implemented: the decoding
     "bound", which limits the decoded images by smaller factors; a random subset does this here.
+    DREAM: Liu et al., Efficient dataset distillation by representative matching, arXiv 2302.14416;
+    code: github lyq312318224/DREAM, condense.py.
 
     Args:
         network: recipe of θ.
@@ -75,6 +80,9 @@ class IDC:
         momentum: momentum of the images.
         distance: D, see :mod:`dcond.matching.distances`.
         batch_real: real images per class and step.
+        real_selection: "random" draws new ones in every step; "kmeans" takes those nearest to
+            ``batch_real`` centroids in the embedding of θ.
+        select_every: steps between two selections by k-means; a new θ selects again.
         batch_synthetic: maximum of decoded images per class and step; a random subset if there are
             more.
         factor: multi-formation factor f; 1 is the paper's IDC-I.
@@ -103,6 +111,8 @@ class IDC:
     momentum: Momentum = 0.5
     distance: DistanceName = "conv_squared"
     batch_real: PositiveInt = 64
+    real_selection: Literal["random", "kmeans"] = "random"
+    select_every: PositiveInt = 10
     batch_synthetic: PositiveInt = 128
     factor: PositiveInt = 2
     steps_per_network: PositiveInt = 100
@@ -123,8 +133,11 @@ class IDC:
         check_network(self.distance, network)
         passes = self.steps * (len(real.class_names) * self.batch_real + self.train_images)
         gradients = self.engine.bind(network, real.spec, passes)
-        pixels = PixelSweep(self, synthetic)
-        return IDCState(network, gradients, self._optimiser(network), 0, pixels, rng)
+        optimiser, pixels = self._optimiser(network), PixelSweep(self, synthetic)
+        rows = torch.zeros(
+            len(real.class_names), self.batch_real, dtype=torch.long, device=real.device
+        )
+        return IDCState(network, gradients, optimiser, 0, rows, pixels, rng)
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: IDCState) -> dict[str, Tensor]:
         """Train the network on real images, then update the images of all classes once."""
@@ -134,9 +147,13 @@ class IDC:
             state.optimiser = self._optimiser(state.network)
             state.network_steps = 0
         run_on_rank0(lambda: self._train(real, state), [state.network], rng)
+        if self.real_selection == "random":
+            state.rows = to_device(real.draw_per_class(self.batch_real, rng.real), real.device)
+        elif state.network_steps % self.select_every == 0:
+            run_on_rank0(lambda: self._select(real, state), [state.rows], rng)
         state.network_steps += 1
         state.pixels.advance()
-        batch = real_by_class(real, self.batch_real, rng.real)  # B_c
+        batch = normalised_by_class(real, current().own(state.rows))  # B_c
         views, images = siamese_views(
             self.augment, batch, synthetic, rng, self.batch_synthetic
         )  # A_ω(B_c), A_ω(S_c)
@@ -145,6 +162,11 @@ class IDC:
         state.pixels.step(image_gradient(synthetic, images, matched.gradient))
         state.pixels.project()
         return matched.metrics()
+
+    def _select(self, real: RealData, state: IDCState) -> None:
+        """Select every class's images nearest to the centroids in the embedding of θ."""
+        fast = state.gradients.forward.precision(real.device)
+        state.rows.copy_(select_rows(state.network, real, self.batch_real, state.rng.real, fast))
 
     def _train(self, real: RealData, state: IDCState) -> None:
         """Train θ: a new one for ``warmup_epochs`` epochs, any other on about ``train_images``."""

@@ -7,10 +7,12 @@ from typing import ClassVar
 from torch import Tensor
 
 from dcond.augment import DiffAug
+from dcond.errors import require
 from dcond.matching.batches import image_gradient, real_by_class, siamese_views
 from dcond.matching.engine import Engine
 from dcond.matching.feature_matching import ClassFeatureMatching
 from dcond.matching.mmd import KernelName, get_kernel, mmd
+from dcond.matching.target_bank import TargetBank
 from dcond.methods.base import SavedState
 from dcond.models import Network, Recipe
 from dcond.rng import Streams
@@ -27,6 +29,7 @@ class M3DState(SavedState):
 
     network: Network
     features: ClassFeatureMatching
+    bank: TargetBank
     network_steps: int  # image steps under this network
     pixels: PixelSweep
     rng: Streams
@@ -59,6 +62,9 @@ class M3D:
         batch_real: real images per class and step.
         batch_synthetic: maximum of decoded images per class and step; a random subset if there are
             more.
+        targets: real targets that are used in turn, see
+            :class:`~dcond.matching.target_bank.TargetBank`; None for new ones in every step, as
+            published.
         factor: multi-formation factor.
         steps_per_network: steps before a new random network is drawn.
         sweep: "joint" for all classes at once, "sequential" for the public loop.
@@ -77,22 +83,35 @@ class M3D:
     momentum: Momentum = 0.5
     batch_real: PositiveInt = 128
     batch_synthetic: PositiveInt = 200
+    targets: PositiveInt | None = None
     factor: PositiveInt = 2
     steps_per_network: PositiveInt = 5
     sweep: Sweep = "joint"
     space: Space = "pixel"
     pixel_box: PixelBox = "project"
 
+    def __post_init__(self) -> None:
+        require(
+            self.targets is None or self.targets % self.steps_per_network == 0,
+            f"targets={self.targets} is not a multiple of steps_per_network="
+            f"{self.steps_per_network}; every network of the bank needs all of its steps.",
+        )
+
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> M3DState:
         """Draw the first network and make the optimiser of the images."""
-        network = self.network.build(real.spec, rng.networks, real.device).requires_grad_(False)
-        passes = self.steps * len(real.class_names) * self.batch_real
-        features = self.engine.features(network, real.spec, passes)
-        return M3DState(network, features, 0, PixelSweep(self, synthetic), rng)
+        bank = TargetBank(self.targets, rng)
+        network = self.network.build(real.spec, bank.streams(0).networks, real.device)
+        network.requires_grad_(False)
+        classes = len(real.class_names)
+        theirs = bank.computed(self.steps) * classes * self.batch_real
+        decoded = min(synthetic.ipc * self.factor**2, self.batch_synthetic)
+        ours = self.steps * classes * decoded
+        features = self.engine.features(network, real.spec, theirs, ours, bank)
+        return M3DState(network, features, bank, 0, PixelSweep(self, synthetic), rng)
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: M3DState) -> dict[str, Tensor]:
         """Do one sweep over all classes."""
-        rng = state.rng
+        rng = state.bank.next_step()
         if state.network_steps == self.steps_per_network:
             self.network.reset(state.network, real.spec, rng.networks)  # a new random φ
             state.network_steps = 0
@@ -103,7 +122,9 @@ class M3D:
             self.augment, batch, synthetic, rng, self.batch_synthetic
         )  # A_ω(B_c), A_ω(S_c)
         discrepancy = partial(mmd, kernel=get_kernel(self.kernel))
-        losses, gradient = state.features.match(views, images, discrepancy)  # L_c, ∂L/∂A_ω(S)
+        losses, gradient = state.features.match(  # L_c, ∂L/∂A_ω(S)
+            views, images, discrepancy, means=self.kernel == "linear"
+        )
         state.pixels.step(image_gradient(synthetic, images, gradient))
         state.pixels.project()
         return {"loss": losses.sum()}

@@ -1,5 +1,6 @@
 """The base classes of networks, of the recipes that build them, and of pools of recipes."""
 
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from functools import cached_property
@@ -14,6 +15,8 @@ from dcond.models.initial_weights import digest, load_weights, read_weights
 from dcond.rng import generator, seeded_globals
 from dcond.settings import PositiveFloat, settings
 from dcond.types import Features, ImageSpec
+
+log = logging.getLogger(__name__)
 
 
 class Network(nn.Module, ABC):
@@ -47,7 +50,8 @@ class Recipe(ABC):
         name: of the network in messages; tables show the key of the pool.
         lr: learning rate of SGD when the network is trained on a synthetic set.
         weights: a file of initial weights, also used at every reset: a ``state_dict`` of this
-            network, for any number of classes (the last linear layer is drawn). None draws all.
+            network or a checkpoint with one, for any number of classes (the last linear layer is
+            drawn). None draws all.
         cutmix: False trains it without CutMix where the evaluation uses CutMix, as HMDC does with
             transformers.
 
@@ -63,6 +67,11 @@ class Recipe(ABC):
     @abstractmethod
     def module(self, spec: ImageSpec) -> Network:
         """Build the module for these images; PyTorch's global generator draws the weights."""
+
+    @property
+    def pretrained_weights(self) -> bool:
+        """Whether :meth:`build` starts from trained weights; only the head is drawn."""
+        return self.weights is not None
 
     def fetch(self) -> None:
         """Fetch what :meth:`build` needs: published weights, or those of a file.
@@ -104,8 +113,23 @@ class Recipe(ABC):
         with seeded_globals(rng):
             network = self.module(spec)
         if self.weights is not None:
-            load_weights(network, self._initial_weights, self.name, self.weights)
+            self.log_once(load_weights(network, self._initial_weights, self.name, self.weights))
         return network
+
+    def log_once(self, line: str) -> None:
+        """Log a line unless this recipe has: networks are built again at every reset."""
+        if self.is_first(line):
+            log.info("%s", line)
+
+    def is_first(self, what: str) -> bool:
+        """Return whether this recipe is asked for the first time about ``what``."""
+        first = what not in self._known
+        self._known.add(what)
+        return first
+
+    @cached_property
+    def _known(self) -> set[str]:
+        return set()
 
     @cached_property
     def _initial_weights(self) -> dict[str, Tensor]:

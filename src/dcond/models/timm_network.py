@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dcond.errors import ConfigError, UnsupportedError, require
+from dcond.errors import ConfigError, UnsupportedError, first_line, require
 from dcond.models.base import Network, Recipe
-from dcond.models.timm_weights import check_architecture, published_network
+from dcond.models.timm_weights import check_architecture, published_network, silenced
 from dcond.settings import PositiveInt, settings
 from dcond.types import Features, ImageSpec
 
@@ -32,7 +32,8 @@ class Timm(Recipe):
         architecture: timm's name, with the tag of the weights after a dot.
         pretrained: start from published weights with a new head; timm downloads them once.
         checkpoint: a file of weights to read instead of downloading (pretrained only).
-        input_size: side in px the images are resized to; None takes the network's own.
+        input_size: side in px the images are resized to; None takes the network's own. Some
+            networks take no other.
         input_stats: with pretrained weights, images are normalised by the mean and std of the
             checkpoint (checkpoint) or of the data set (dataset; HMDC's public code). Without
             pretrained weights by those of the data set.
@@ -40,8 +41,9 @@ class Timm(Recipe):
             differentiated twice, which gradient matching needs.
 
     Raises:
-        ConfigError: an unknown name or tag, weights that cannot be fetched, or images that are
-            neither grey nor colour for pretrained weights.
+        ConfigError: an unknown name or tag, weights that cannot be fetched, an input size that the
+            network does not take, or images that are neither grey nor colour for pretrained
+            weights.
     """
 
     architecture: str
@@ -59,6 +61,11 @@ class Timm(Recipe):
         )
         download = self.pretrained and self.checkpoint is None
         check_architecture(self.name, self.architecture, download)
+
+    @property
+    def pretrained_weights(self) -> bool:
+        """Whether the weights are published ones or a file's."""
+        return self.pretrained or super().pretrained_weights
 
     def fetch(self) -> None:
         """Download the published weights, or read their file."""
@@ -86,16 +93,53 @@ class Timm(Recipe):
         body = self._body(spec)
         if not self.fused_attention:
             unfuse_attention(body)
-        own_size = body.pretrained_cfg["input_size"][-1]
-        size = self.input_size or own_size
-        if size != own_size and hasattr(body, "set_input_size"):
-            body.set_input_size(img_size=(size, size))
-        return TimmNetwork(body, Adapt(size, *self._restandardise(body.pretrained_cfg, spec)))
+        published, channels = body.pretrained_cfg, 3 if self.pretrained else spec.channels
+        size = self.input_size or published["input_size"][-1]
+        if size != published["input_size"][-1]:
+            self._resize(body, size, channels)
+        self._log_input(published, size, spec)
+        return TimmNetwork(body, Adapt(size, *self._restandardise(published, spec, channels)))
 
-    def _restandardise(self, published: Any, spec: ImageSpec) -> tuple[Tensor, Tensor]:
+    def _resize(self, body: Any, size: int, channels: int) -> None:
+        """Give a network another input size, and try it once.
+
+        Raises:
+            ConfigError: it takes its own size only, or this one is too small.
+        """
+        own = body.pretrained_cfg["input_size"][-1]
+        try:
+            if hasattr(body, "set_input_size"):
+                with silenced("timm"):
+                    body.set_input_size(img_size=(size, size))
+            if self.is_first(f"input {channels}x{size}"):
+                with torch.no_grad():
+                    body.eval()(torch.zeros(1, channels, size, size))
+        except Exception as error:  # timm and torch raise many kinds of errors
+            raise ConfigError(
+                f"{self.name}: {self.architecture} does not take images of {size} px "
+                f"({first_line(error)}); choose another input_size, or null for its own {own} px."
+            ) from error
+        body.train()
+
+    @property
+    def _uses_own_statistics(self) -> bool:
+        return self.pretrained and self.input_stats == "checkpoint"
+
+    def _log_input(self, published: Any, size: int, spec: ImageSpec) -> None:
+        whose, mean, std = "data set", spec.mean, spec.std
+        if self._uses_own_statistics:
+            whose, mean, std = "checkpoint", published["mean"], published["std"]
+        values = [", ".join(f"{x:.4g}" for x in each) for each in (mean, std)]
+        self.log_once(
+            f"{self.name}: images of {spec.height} x {spec.width} px are brought to {size} x {size}"
+            f" and normalised by the {whose}'s mean ({values[0]}) and std ({values[1]})"
+        )
+
+    def _restandardise(
+        self, published: Any, spec: ImageSpec, channels: int
+    ) -> tuple[Tensor, Tensor]:
         """Return scale and shift, per input channel, from the data set's to the network's units."""
-        if not self.pretrained or self.input_stats == "dataset":
-            channels = 3 if self.pretrained else spec.channels
+        if not self._uses_own_statistics:
             return torch.ones(channels), torch.zeros(channels)
         mean, std = torch.tensor(spec.mean), torch.tensor(spec.std)
         own_mean, own_std = torch.tensor(published["mean"]), torch.tensor(published["std"])
@@ -115,6 +159,8 @@ class Timm(Recipe):
         return self._pretrained(k)
 
     def _pretrained(self, classes: int) -> Any:
+        if self.checkpoint is None:
+            self.log_once(f"{self.name}: {self.architecture} is read from timm's cache, or fetched")
         return published_network(self.name, self.architecture, classes, self.checkpoint)
 
 

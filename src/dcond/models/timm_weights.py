@@ -55,7 +55,7 @@ def published_network(name: str, architecture: str, classes: int, checkpoint: st
         raise ConfigError(
             f"{name}: the pretrained weights of {architecture!r} cannot be read "
             f"({first_line(error)}); fetch them once on a machine with a network, give their file "
-            "as checkpoint, or set pretrained=false."
+            "as checkpoint, set pretrained=false, or choose a pool without them (pool=cross_arch)."
         ) from error
 
 

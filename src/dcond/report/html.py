@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
+from PIL import Image, UnidentifiedImageError
+
 from dcond.report.figures import COLOURS, INK, Drawing
 from dcond.report.grouping import Block, Report, Row
 from dcond.report.sheets import LEGEND, Cell, Sheet, accuracy_sheet, cost_sheet, notes
@@ -130,8 +132,6 @@ def _picture(block: Block, row: Row) -> str:
 
 def picture(folder: Path) -> str | None:
     """Return a run's ``grid.png`` as a data URI, shrunk if large; None without a valid one."""
-    from PIL import Image, UnidentifiedImageError
-
     file = io.BytesIO()
     try:
         with Image.open(folder / "grid.png", formats=["PNG"]) as image:

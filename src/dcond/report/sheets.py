@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from dcond.evaluation.scores import SCORES
+from dcond.log import format_duration
 from dcond.report.grouping import AVERAGE, Block, Report, Row
-from dcond.run.progress import format_duration
 from dcond.stats import Estimate
 
 LEGEND = (
@@ -55,10 +55,14 @@ def accuracy_sheet(block: Block) -> Sheet:
     names = [*block.networks, AVERAGE] if block.networks else []
     rows = []
     for row in block.rows:
+        found = [row.accuracies.get(name) for name in names]
         cells = [
-            Cell(format_ci95(row.accuracies.get(name)), bold=name in row.best) for name in names
+            Cell(NONE if each is None else each.percent(), bold=name in row.best)
+            for name, each in zip(names, found, strict=True)
         ]
-        std = Cell(format_std(row.accuracies.get(AVERAGE)))
+        average = row.accuracies.get(AVERAGE)
+        deviation = None if average is None else average.std
+        std = Cell(NONE if deviation is None else f"{100 * deviation:.1f}")
         rows.append((Cell(row.title, row.note, warning=marks(row)), *cells, std, Cell(count(row))))
     columns = ("method", *names, "std", "n")
     return Sheet(block.title, ACCURACY_CAPTION, columns, tuple(rows), tail=3 if names else 2)
@@ -85,19 +89,6 @@ def cost_sheet(blocks: list[Block]) -> Sheet:
     columns = *names, *(name.upper() for name in scores)
     title = f"cost: {blocks[0].subject}"
     return Sheet(title, COST_CAPTION, columns, tuple(cells), heads=2, tail=len(scores))
-
-
-def format_ci95(estimate: Estimate | None) -> str:
-    """Return ``51.2 ± 0.4``: mean and half width of its 95 % interval, fractions as per cent."""
-    if estimate is None:
-        return NONE
-    interval = "" if estimate.ci95 is None else f" ± {100 * estimate.ci95:.1f}"
-    return f"{100 * estimate.mean:.1f}{interval}"
-
-
-def format_std(estimate: Estimate | None) -> str:
-    """Return the standard deviation over the runs, fractions as per cent."""
-    return NONE if estimate is None or estimate.std is None else f"{100 * estimate.std:.1f}"
 
 
 def count(row: Row) -> str:

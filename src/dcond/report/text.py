@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dcond.evaluation.scores import SCORES
 from dcond.report.grouping import AVERAGE, Report, Row
 from dcond.report.sheets import LEGEND, Cell, Sheet, marks
+from dcond.run.tables import markdown_table
 
 COSTS = (
     *("start_wall_s", "condense_wall_s", "steps", "step_s_median"),
@@ -95,18 +96,12 @@ def markdown(sheets: Iterable[Sheet], costs: Iterable[Sheet], notes: Iterable[st
 
 
 def _markdown_table(sheet: Sheet) -> str:
-    lines = [
-        f"### {escape_markdown(sheet.title)}",
-        "",
-        f"{escape_markdown(sheet.caption[0].upper() + sheet.caption[1:])}.",
-        "",
-        f"| {' | '.join(map(escape_markdown, sheet.columns))} |",
-        f"|---|{'---:|' * (len(sheet.columns) - 1)}",
+    caption = escape_markdown(sheet.caption[0].upper() + sheet.caption[1:])
+    rows = [
+        [_format(cell, escape_markdown, "**{}**", " ({})") for cell in row] for row in sheet.rows
     ]
-    for row in sheet.rows:
-        cells = (_format(cell, escape_markdown, "**{}**", " ({})") for cell in row)
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+    table = markdown_table(map(escape_markdown, sheet.columns), rows)
+    return f"### {escape_markdown(sheet.title)}\n\n{caption}.\n\n{table}"
 
 
 def _format(cell: Cell, escape: Callable[[str], str], bold: str, small: str) -> str:

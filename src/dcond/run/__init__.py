@@ -3,16 +3,11 @@
 :func:`condense` is imported on first use: reading results needs no torch.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from dcond.lazy import lazy_names
 
 if TYPE_CHECKING:
     from dcond.run.condensation import condense as condense
 
-
-def __getattr__(name: str) -> Any:
-    """Import what is asked for, and only then."""
-    if name != "condense":
-        raise AttributeError(f"module 'dcond.run' has no attribute {name!r}")
-    from dcond.run.condensation import condense
-
-    return condense
+__getattr__ = lazy_names(__name__, {"condense": "dcond.run.condensation"})

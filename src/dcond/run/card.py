@@ -8,8 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from dcond.paths import write_text
-from dcond.run.result import ACCURACY, HELD_OUT, TEST, RunResult, flat_settings
-from dcond.run.tables import BASELINE_TITLES, percent
+from dcond.run.result import ACCURACY, TEST, RunResult, flat_settings
+from dcond.run.tables import (
+    BASELINE_TITLES,
+    accuracy_caption,
+    accuracy_rows,
+    markdown_table,
+)
 from dcond.types import SyntheticSet
 
 log = logging.getLogger(__name__)
@@ -105,27 +110,14 @@ def _accuracies(result: RunResult) -> list[str]:
     ours = result.evaluation
     if ours is None:
         return ["", "Not evaluated: `dcond evaluate .` trains networks on it and tests them."]
-    rows = {"condensed": ours} | {
+    columns = {"condensed": ours} | {
         title: baseline
         for name, title in BASELINE_TITLES.items()
         if (baseline := getattr(result.baselines, name)) is not None
     }
-    tested_on = ours.tested_on or TEST
-    repeats = len(next(iter(ours.networks.values())).accuracies)
-    note = ", held-out training images" if tested_on == HELD_OUT else ""
-    return [
-        "",
-        f"{ACCURACY[tested_on].capitalize()} in %, protocol {ours.protocol}{note}; mean"
-        + (f" ± 95 % interval over {repeats} networks" if repeats > 1 else " of one network"),
-        "",
-        f"| network | {' | '.join(rows)} |",
-        f"|---|{'---|' * len(rows)}",
-        *(
-            f"| {name} | {' | '.join(percent(each.networks[name]) for each in rows.values())} |"
-            for name in ours.networks
-        ),
-        f"| average | {' | '.join(f'{100 * each.average:.1f}' for each in rows.values())} |",
-    ]
+    caption = accuracy_caption(ours, ACCURACY[ours.tested_on or TEST].capitalize())
+    table = markdown_table(["network", *columns], accuracy_rows([*columns.values()]))
+    return ["", f"{caption}.", "", table.rstrip()]
 
 
 def _reproduction(result: RunResult) -> str:

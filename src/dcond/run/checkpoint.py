@@ -11,9 +11,10 @@ from torch import Tensor
 
 from dcond.errors import CheckpointError, first_line
 from dcond.paths import write_atomically
+from dcond.run.result import CHECKPOINT
 
 FORMAT = "dcond-checkpoint/1"
-NAME = "checkpoint.pt"
+NAME = CHECKPOINT
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shlex
 import time
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -26,6 +25,7 @@ from dcond.distributed import current
 from dcond.errors import UnsupportedError
 from dcond.evaluation.full_data import tuning_data
 from dcond.init.initialisers import Initialiser
+from dcond.log import format_duration
 from dcond.methods.base import Method
 from dcond.paths import relative_to_cwd
 from dcond.rng import Streams
@@ -33,7 +33,7 @@ from dcond.run import card
 from dcond.run.checkpoint import Checkpoint
 from dcond.run.evaluation import EvaluationPlan, Evaluator
 from dcond.run.loop import LoopSettings, Run
-from dcond.run.progress import format_duration, log_if_slow
+from dcond.run.progress import log_if_slow
 from dcond.run.recorder import NullRecorder, Recorder, grid, save_png
 from dcond.run.result import ACCURACY, HELD_OUT, TEST, RunResult, flat_settings
 from dcond.run.signals import Stop
@@ -70,7 +70,7 @@ class Condensation:
         data: the real images, or what loads them.
         ipc: images stored per class.
         seed: of all random streams.
-        device: where to compute; None: CUDA, else MPS, else the CPU.
+        device: where to compute; by default CUDA, else MPS, else the CPU.
         folder: of the run's files; None writes none.
         plan: how the set is evaluated; None: not at all.
         evaluate: evaluate at the end; with False, ``plan`` only serves ``loop.evaluate_every``.
@@ -95,7 +95,7 @@ class Condensation:
     data: Dataset | RealData
     ipc: int = 1
     seed: int = 0
-    device: torch.device | None = None
+    device: torch.device = field(default_factory=partial(resolve_device, "auto"))
     folder: Path | None = None
     plan: EvaluationPlan | None = None
     evaluate: bool = True
@@ -112,8 +112,6 @@ class Condensation:
 
     def __post_init__(self) -> None:
         result, self.ranks = self.result, current()
-        if self.device is None:
-            self.device = resolve_device("auto")
         reset_peak_memory(self.device)
         result.ipc, result.seed, result.device = self.ipc, self.seed, str(self.device)
         result.method = result.method or type(self.method).__name__.lower()
@@ -152,41 +150,22 @@ class Condensation:
                 parts = self.evaluator.evaluate(synthetic, self.result, title=title).parts
             done = True
         finally:
-            self.result.cost.peak_memory_bytes = peak_memory_bytes(self._device)
-            recorder.outcome(_tensorboard_results(self.result), self.steps_done, done=done)
+            self.result.cost.peak_memory_bytes = peak_memory_bytes(self.device)
+            recorder.outcome(
+                _tensorboard_results(self.result), self.result.cost.steps or 0, done=done
+            )
             recorder.close()
-        if self.folder is not None:
-            if self.ranks.first:
-                card.write(self.folder, self.result, synthetic)
-            parts = self._with_folder(parts, self.folder)
+        if self.folder is not None and self.ranks.first:
+            card.write(self.folder, self.result, synthetic)
         return Condensed(parts=parts, synthetic=synthetic, result=self.result, folder=self.folder)
-
-    def _with_folder(self, parts: Sequence[Any], folder: Path) -> Sequence[Any]:
-        """Add the folder and the TensorBoard command to the tables; log the command without."""
-        shown = relative_to_cwd(folder)
-        recorded = self.tensorboard and any(folder.glob("events.out.tfevents.*"))
-        command = f"tensorboard --logdir {shlex.quote(str(shown))}"
-        if recorded and not parts and self.ranks.first:
-            log.info("%s", command)
-        return [*parts, f"-> {shown}", *([command] if recorded else [])] if parts else parts
-
-    @property
-    def steps_done(self) -> int:
-        """Steps of the method so far."""
-        return self.result.cost.steps or 0
-
-    @property
-    def _device(self) -> torch.device:
-        assert self.device is not None  # set in __post_init__
-        return self.device
 
     def _real_data(self) -> RealData:
         """Load the data; raise before any step for data that the evaluation cannot use."""
         if isinstance(self.data, RealData):
-            real = self.data.to(self._device)
+            real = self.data.to(self.device)
         else:
             with self.ranks.first_before_others():
-                real = self.data.load(self._device)
+                real = self.data.load(self.device)
         self.result.dataset = real.name  # with its classes if these are not all
         self._test_images = fingerprint_of_test(real)
         if self.test_on == HELD_OUT:
@@ -235,8 +214,7 @@ class Condensation:
 
     def _describe(self, synthetic: SyntheticSet) -> None:
         result = self.result
-        for name, value in storage_stats(synthetic).items():
-            setattr(result, name, value)
+        describe_storage(result, synthetic)
         stored, decoded = result.images_stored, result.images_decoded
         content = f"{stored} images" if decoded == stored else f"{stored} images holding {decoded}"
         log.info(
@@ -269,9 +247,6 @@ class Condensation:
         engine = getattr(self.method, "engine", None)
         exact = engine is not None and engine.precision == "float32"
 
-        def evaluate(images: SyntheticSet, step: int) -> None:
-            self._evaluate_unfinished(images, recorder, step)
-
         run = Run(
             method=self.method,
             real=real,
@@ -282,7 +257,7 @@ class Condensation:
             loop=self.loop,
             recorder=recorder,
             stop=self.stop,
-            evaluate=None if self.evaluator is None else evaluate,
+            evaluate=partial(self._evaluate_unfinished, recorder) if self.evaluator else None,
             max_steps=self.max_steps,
             max_seconds=self.max_seconds,
             show_progress=self.show_progress,
@@ -300,7 +275,7 @@ class Condensation:
             log.info("%d steps in %s", run.step, format_duration(run.wall_s))
 
     def _evaluate_unfinished(
-        self, synthetic: SyntheticSet, recorder: NullRecorder, step: int
+        self, recorder: NullRecorder, synthetic: SyntheticSet, step: int
     ) -> None:
         """Evaluate an unfinished set; its random streams are its own, so the run is unaffected."""
         assert self.evaluator is not None
@@ -317,15 +292,11 @@ class Condensation:
         log.info("condensed set: %s", relative_to_cwd(path))
 
 
-def storage_stats(synthetic: SyntheticSet) -> dict[str, int]:
-    """Return the fields of a result that say how much a set stores."""
-    stored = len(synthetic.images)
-    return {
-        "factor": synthetic.factor,
-        "images_stored": stored,
-        "images_decoded": stored * synthetic.factor**2,
-        "bytes_stored": bytes_stored(synthetic),
-    }
+def describe_storage(result: RunResult, synthetic: SyntheticSet) -> None:
+    """Complete the fields of a result that say how much a set stores."""
+    result.factor, result.images_stored = synthetic.factor, len(synthetic.images)
+    result.images_decoded = len(synthetic.images) * synthetic.factor**2
+    result.bytes_stored = bytes_stored(synthetic)
 
 
 def bytes_stored(synthetic: SyntheticSet) -> int:
@@ -409,7 +380,7 @@ def condense(
         data=real,
         ipc=ipc,
         seed=seed,
-        device=device,
+        device=resolve_device("auto") if device is None else device,
         max_steps=max_steps,
         show_progress=show_progress,
     )

@@ -14,7 +14,7 @@ from dcond.distributed import current
 from dcond.errors import DcondError, first_line, yaml_repr
 from dcond.run.lock import lock_folder
 from dcond.run.result import NAME, RunResult, flat_settings
-from dcond.run.signals import Interrupted
+from dcond.run.signals import Interrupted, Stop, handle_signals
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +46,21 @@ def cpu_threads(threads: int | None) -> Iterator[None]:
 
 
 @contextmanager
-def locked_run_folder(folder: Path) -> Iterator[None]:
-    """Lock a run folder for the length of a block (rank 0 only); remove an unfinished result.
+def command_run(result: RunResult, folder: Path) -> Iterator[Stop]:
+    """Surround a run of the command line: signals, and :func:`run_folder`."""
+    with handle_signals() as stop, run_folder(result, folder), stop.as_interrupted():
+        yield stop
+
+
+@contextmanager
+def run_folder(result: RunResult, folder: Path) -> Iterator[None]:
+    """Lock a folder, and write ``result.json`` there however the block ends (rank 0 only).
+
+    The error that ended it is logged, where a program has set logging up.
 
     Raises:
         ConfigError: another process holds the lock, or has finished its run there.
+        DcondError: also for a failed write (disk full, read-only folder), in one line.
     """
     if not current().first:
         yield
@@ -58,43 +68,35 @@ def locked_run_folder(folder: Path) -> Iterator[None]:
     with lock_folder(folder):
         RunResult.refuse_finished(folder)  # it may have been finished since the first check
         (folder / NAME).unlink(missing_ok=True)
-        yield
-
-
-@contextmanager
-def write_result_on_exit(result: RunResult, folder: Path) -> Iterator[None]:
-    """Write ``result.json`` however the block ends, and log the error that ended it (rank 0 only).
-
-    Raises:
-        DcondError: also for a failed write (disk full, read-only folder), in one line.
-    """
-    if not current().first:
-        yield
-        return
-    try:
-        with oom_as_user_error(result.config or {}):
-            yield
+        try:
+            with oom_as_user_error(result.config or {}):
+                yield
+        except BaseException as error:
+            _write_failed(error, result, folder)
+            if isinstance(error, OSError):
+                raise DcondError(_disk_message(error, folder)) from error
+            raise
         result.status = "done"
-    except BaseException as error:
-        interrupted = isinstance(error, Interrupted)
-        result.status = "interrupted" if interrupted else "failed"
-        result.error = first_line(error)
-        if interrupted:  # its notes say how to resume
-            log.warning("; ".join([str(error), *getattr(error, "__notes__", ())]))
-        else:  # the console gets its line when the command ends
-            known = isinstance(error, DcondError)
-            log.error("%s", error, exc_info=None if known else error, extra={"file_only": True})
         try:
             result.write(folder)
-        except OSError as second:
-            log.warning("%s could not be written: %s", NAME, second)
-        if isinstance(error, OSError):
-            raise DcondError(_disk_message(error, folder)) from error
-        raise
+        except OSError as error:
+            raise DcondError(f"cannot write {folder / NAME}: {error.strerror or error}.") from error
+
+
+def _write_failed(error: BaseException, result: RunResult, folder: Path) -> None:
+    """Log the error that ended a run, and write its result."""
+    interrupted = isinstance(error, Interrupted)
+    result.status = "interrupted" if interrupted else "failed"
+    result.error = first_line(error)
+    if interrupted:  # its notes say how to resume
+        log.warning("; ".join([str(error), *getattr(error, "__notes__", ())]))
+    elif log.hasHandlers():  # the console gets its line when the command ends
+        known = isinstance(error, DcondError)
+        log.error("%s", error, exc_info=None if known else error, extra={"file_only": True})
     try:
         result.write(folder)
-    except OSError as error:
-        raise DcondError(f"cannot write {folder / NAME}: {error.strerror or error}.") from error
+    except OSError as second:
+        log.warning("%s could not be written: %s", NAME, second)
 
 
 @contextmanager

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
+from dcond.data.validate import missing_classes
 from dcond.errors import DataError
 from dcond.evaluation.baselines import random_subset
 from dcond.evaluation.full_data import Sets, check_full_data_fits, evaluate_full_data, hold_out
-from dcond.evaluation.protocol import EvaluationProtocol, check_fits
+from dcond.evaluation.protocol import BaseProtocol, check_fits
 from dcond.evaluation.results import EvalResult, compare
 from dcond.evaluation.sanity_checks import check_input_statistics, check_test_split, near_chance
 from dcond.evaluation.scores import SCORES, scores
-from dcond.evaluation.teacher import TrainedTeacher
 from dcond.init.initialisers import check_ipc
 from dcond.models import Pool
 from dcond.run.progress import ProgressDisplay, progress_display
@@ -27,9 +27,9 @@ from dcond.run.tables import (
     Tables,
     comparison_table,
     cross_architecture,
-    percent,
     score_table,
 )
+from dcond.training.teacher import TrainedTeacher
 from dcond.types import RealData, SyntheticSet
 
 log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class EvaluationPlan:
         tested_on: "test" or "held_out", see :data:`~dcond.run.result.ACCURACY`.
     """
 
-    protocol: EvaluationProtocol
+    protocol: BaseProtocol
     pool: Pool
     seed: int
     cache: Path
@@ -64,10 +64,6 @@ class EvaluationPlan:
     against: SyntheticSet | None = None
     sanity_checks: bool = False
     tested_on: str = TEST
-
-    def with_against(self, against: SyntheticSet) -> "EvaluationPlan":
-        """Return the same plan with another set to compare with."""
-        return replace(self, against=against)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +102,6 @@ class Evaluator:
         plan.pool.check(real.spec)
         if "full" in plan.extra:
             check_full_data_fits(real, "scores.full=true")
-        if plan.protocol.teacher is not None:
-            check_full_data_fits(real, "teacher=...")
         self.held_out = hold_out(plan.protocol, real)
 
     @cached_property
@@ -121,7 +115,7 @@ class Evaluator:
         sets: Sets,
         progress: Callable[[str], None] = lambda note: None,
         *,
-        protocol: EvaluationProtocol | None = None,
+        protocol: BaseProtocol | None = None,
     ) -> EvalResult:
         """Train the pool on ``sets(repeat)`` and test it, by the plan's protocol or another one."""
         return (protocol or self.plan.protocol).evaluate(
@@ -183,7 +177,7 @@ class Evaluator:
         """Return what is to be trained, by name; the set itself is ``condensed``."""
         plan = self.plan
 
-        def training(sets: Sets, protocol: EvaluationProtocol | None = None) -> Training:
+        def training(sets: Sets, protocol: BaseProtocol | None = None) -> Training:
             return lambda progress: self.train(sets, progress, protocol=protocol)
 
         if self.teacher is not None and synthetic.labels.ndim == 2:
@@ -242,14 +236,17 @@ class Evaluator:
     ) -> list[RenderableType]:
         condensed, accuracy = results["condensed"], ACCURACY[self.plan.tested_on]
         random = {name: results[name] for name in BASELINE_TITLES if name in results}
-        parts: list[RenderableType] = [cross_architecture(title, condensed, random, accuracy)]
+        untested = missing_classes(self.real.test.labels.cpu().numpy(), self.real.class_names)
+        parts: list[RenderableType] = [
+            cross_architecture(title, condensed, random, accuracy, untested)
+        ]
         known = result.scores
         # IOR alone is the gain of the first table.
         if known is not None and any(known[name] is not None for name in SCORES if name != "ior"):
             parts.append(score_table(known, results.get("full")))
         if self.plan.against is not None:
             parts.append(_compare(synthetic, self.plan.against, results, result))
-        each = ", ".join(f"{name} {percent(found)}" for name, found in condensed.networks.items())
+        each = ", ".join(f"{name} {found.percent()}" for name, found in condensed.networks.items())
         return [*parts, f"average {accuracy} {100 * condensed.average:.1f} % ({each})"]
 
 

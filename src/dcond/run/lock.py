@@ -13,6 +13,7 @@ from dcond.errors import ConfigError
 from dcond.paths import remove_leftovers
 
 NAME = "run.lock"
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)  # of a file system without locks
 
 
 @contextmanager
@@ -29,13 +30,15 @@ def lock_folder(folder: Path) -> Iterator[None]:
     file = folder / NAME
     lock = FileLock(file, blocking=False)
     try:
-        with _allow_no_locks():
-            lock.acquire()
+        lock.acquire()
     except Timeout:
         owner = _read(file) or "another process"
         raise ConfigError(
             f"{folder} is in use by {owner}; wait until that run ends, or choose another folder."
         ) from None
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
     try:
         with suppress(OSError):  # a full disk is reported where data would be lost
             file.write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
@@ -58,15 +61,6 @@ def in_use(folder: Path) -> bool:
         return True
     except OSError:
         return False
-
-
-@contextmanager
-def _allow_no_locks() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
-            raise
 
 
 def _read(file: Path) -> str:

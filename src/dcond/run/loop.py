@@ -27,6 +27,10 @@ from dcond.types import RealData, SyntheticSet
 log = logging.getLogger(__name__)
 
 CLIPPED = 0.95  # share of clipped pixels from which a class is reported
+# A class whose pixels jump from 0 to 1 or back, this share of them from each record to the next,
+# in so many records in sequence, has diverged. Images at the corners of [0, 1] alone have not:
+# a good solution may lie there.
+JUMPING, JUMPS = 0.25, 10
 
 
 @settings
@@ -38,7 +42,7 @@ class LoopSettings:
         checkpoint_every_s: seconds between two checkpoints.
         images_every: steps between two pictures for TensorBoard; 0: first and last only.
         evaluate_every: steps between two evaluations of the unfinished set; 0: none.
-        progress_every_s: seconds between two progress lines without a terminal.
+        progress_every_s: seconds between two progress lines without a terminal, after the first.
     """
 
     record_every: PositiveInt = 10
@@ -86,8 +90,10 @@ class Run:
     step_times: list[float] = field(default_factory=list)
     ranks: Ranks = field(default_factory=current)
     resumable: bool = False
-    _saved_at: float = 0.0
+    _saved_at: float = 0.0  # wall_s at the last checkpoint, less the evaluations since
     _clipped_at_first: Tensor | None = None  # None: no warning is left to give
+    _corners: tuple[Tensor, Tensor] | None = None  # of the last record: pixels at 0, pixels at 1
+    _jumps: Tensor | None = None  # records in sequence with jumping pixels, of each class (k,)
     # Seconds of steps that the device may not have computed yet.
     _pending: list[float] = field(default_factory=list)
     # Metrics that have not been checked for non-finite values.
@@ -98,7 +104,8 @@ class Run:
 
         Raises:
             CheckpointError: the checkpoint's images have another shape than the data gives.
-            DivergedError: a loss or the images became non-finite; the last good checkpoint stays.
+            DivergedError: a loss or the images became non-finite, or pixels jump between 0 and 1;
+                the last good checkpoint stays.
             Interrupted: a signal asked to stop; the last finished step has a checkpoint.
         """
         if self.steps > 0:
@@ -162,16 +169,20 @@ class Run:
     ) -> None:
         """Record, evaluate and save what is due after a step; stop on a signal."""
         last = self.finished
-        save_due = last or self.wall_s - self._saved_at >= self.loop.checkpoint_every_s
-        if save_due or self._every(self.loop.record_every):
+        if self._save_due() or self._every(self.loop.record_every):
             self._guard()  # also sums the metrics over all processes
             values = {f"condense/{name}": float(value) for name, value in metrics.items()}
             self.recorder.scalars({**values, "condense/wall_s": self.wall_s}, self.step)
             show(self.step, f"loss {values['condense/loss']:.4g}")
             self._warn_of_clipping()
+            self._stop_if_jumping(metrics)
         if self.evaluate and not last and self._every(self.loop.evaluate_every):
+            start = time.perf_counter()
             self.evaluate(self.synthetic, self.step)
-        if save_due:  # after the evaluation of this step, so that a resumed run does not repeat it
+            self._saved_at -= self.ranks.largest(time.perf_counter() - start)[0]
+        if (
+            self._save_due()
+        ):  # after the evaluation of this step, so that a resumed run does not repeat it
             self._save(state)
         if not last and self._every(self.loop.images_every):
             self._picture()
@@ -179,6 +190,9 @@ class Run:
         if self.stop.stop_requested_on_any_rank(self.ranks):
             self._save(state)
             self.stop.check()
+
+    def _save_due(self) -> bool:
+        return self.finished or self.wall_s - self._saved_at >= self.loop.checkpoint_every_s
 
     def _every(self, steps: int) -> bool:
         return steps > 0 and self.step % steps == 0
@@ -207,6 +221,26 @@ class Run:
             f"{what} not finite at step {step} (loss {loss}, lr {rate}; class {worst!r} has the "
             f"largest pixel, {float(largest.max()):.3g}). The last good checkpoint stays; try a "
             "smaller method.lr."
+        )
+
+    def _stop_if_jumping(self, metrics: dict[str, Tensor]) -> None:
+        """Raise if clipping hides that the steps diverge: losses stay finite then."""
+        images = self.synthetic.by_class.detach().flatten(1)
+        before, self._corners = self._corners, (images <= 0, images >= 1)
+        if before is None:
+            return
+        jumped = (before[0] & self._corners[1]) | (before[1] & self._corners[0])
+        share = jumped.float().mean(1)
+        jumps = torch.zeros_like(share) if self._jumps is None else self._jumps
+        self._jumps = torch.where(share >= JUMPING, jumps + 1, torch.zeros_like(jumps))
+        worst = int(share.argmax())
+        if float(self._jumps.max()) < JUMPS:
+            return
+        raise DivergedError(
+            f"pixels jump between 0 and 1, {100 * float(share[worst]):.0f} % of those of class "
+            f"{self.synthetic.class_names[worst]!r} since the last record, at step {self.step} "
+            f"(loss {float(metrics['loss']):.4g}, lr {getattr(self.method, 'lr', None)}). The last "
+            "good checkpoint stays; try a smaller method.lr."
         )
 
     def _clipped(self) -> Tensor:

@@ -17,9 +17,12 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from dcond.log import console
+from dcond.distributed import current
+from dcond.log import console, format_duration
 
 log = logging.getLogger(__name__)
+
+FIRST_S = 1.0  # until the first line: it shows that something happens, and how long it will take
 
 
 class ProgressDisplay:
@@ -64,19 +67,19 @@ class ProgressBar(ProgressDisplay):
 
 
 class LogProgress(ProgressDisplay):
-    """One log line every ``every_s`` seconds, later every fiftieth of the elapsed time."""
+    """A log line after a second, then every ``every_s`` seconds, later fiftieths of the time."""
 
     def __init__(self, name: str, total: int, done: int = 0, every_s: float = 10.0):
         self._name, self._total, self._first, self._every_s = name, total, done, every_s
         self._start = self._last = time.monotonic()
+        self._wait_s = min(FIRST_S, every_s)
 
     def update(self, done: int, note: str) -> None:
         """Log a line if it is due."""
         now = time.monotonic()
-        due = now - self._last >= max(self._every_s, (now - self._start) / 50)
-        if done == self._first or not due:
+        if done == self._first or now - self._last < self._wait_s:
             return
-        self._last = now
+        self._last, self._wait_s = now, max(self._every_s, (now - self._start) / 50)
         eta = (now - self._start) / (done - self._first) * (self._total - done)
         log.info("%s %d/%d  %s  eta %s", self._name, done, self._total, note, format_duration(eta))
 
@@ -90,8 +93,6 @@ def progress_display(
     """
     if not show:
         return ProgressDisplay()
-    from dcond.distributed import current  # imports torch, which a report does not need
-
     alone = multiprocessing.parent_process() is None and current().first
     if alone and console().is_terminal:
         return ProgressBar(name, total, done)
@@ -99,7 +100,7 @@ def progress_display(
 
 
 @contextmanager
-def log_if_slow(message: str, after_s: float = 3.0) -> Iterator[None]:
+def log_if_slow(message: str, after_s: float = 0.3) -> Iterator[None]:
     """Log a message once if the block takes longer than ``after_s`` seconds."""
     timer = threading.Timer(after_s, log.info, ("%s", message))
     timer.daemon = True
@@ -108,12 +109,3 @@ def log_if_slow(message: str, after_s: float = 3.0) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-
-
-def format_duration(seconds: float) -> str:
-    """Write a duration: ``3.1 s``, ``4:05 min``, ``2:07:30 h``."""
-    if seconds < 59.95:  # larger ones would round to 60.0
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d} h" if hours else f"{minutes}:{rest:02d} min"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from dcond.paths import write_atomically, write_text
@@ -187,9 +188,8 @@ def grid(images: Tensor, ipc: int, limit: int = 100) -> Tensor:
 
 def save_png(picture: Tensor, path: Path, *, min_side: int = 320) -> None:
     """Write a picture (c, h, w) in [0, 1] as PNG, enlarged to at least ``min_side`` pixels."""
-    from torchvision.transforms.functional import to_pil_image
-
     scale = max(1, min_side // min(picture.shape[-2:]))
     enlarged = picture.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
-    image = to_pil_image((enlarged * 255).round().to(torch.uint8))
+    levels = (enlarged * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
+    image = Image.fromarray(levels.squeeze(2) if levels.shape[2] == 1 else levels)
     write_atomically(path, lambda file: image.save(file, format="PNG"))

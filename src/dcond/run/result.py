@@ -7,7 +7,7 @@ import hashlib
 import json
 import platform
 import subprocess
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +20,7 @@ from dcond.evaluation.results import Difference, EvalResult
 from dcond.paths import write_text
 
 NAME = "result.json"
+CHECKPOINT = "checkpoint.pt"  # named here, since run.checkpoint imports torch
 TEST, HELD_OUT = "test", "held_out"  # the images that accuracies are taken on
 ACCURACY = {TEST: "test accuracy", HELD_OUT: "held-out accuracy"}
 PACKAGES = ("dcond", "torch", "torchvision", "timm", "numpy", "scikit-learn", "hydra-core")
@@ -117,7 +118,8 @@ class RunResult:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the object of ``result.json``."""
-        return {part.name: _plain(getattr(self, part.name)) for part in fields(self)}
+        content: dict[str, Any] = _plain(self)
+        return content
 
     def write(self, folder: Path) -> None:
         """Write ``result.json`` into a run folder, atomically."""
@@ -179,10 +181,8 @@ def _plain(value: Any) -> Any:
     """Return a field as JSON has it."""
     if isinstance(value, EvalResult | Difference):
         return value.as_dict()
-    if isinstance(value, Baselines | AgainstResult):
+    if is_dataclass(value):
         return {part.name: _plain(getattr(value, part.name)) for part in fields(value)}
-    if isinstance(value, Cost | Origin):
-        return asdict(value)
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     return value

@@ -1,7 +1,7 @@
 """The tables of a run: accuracies in per cent; ± is the 95 % interval of the mean."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dcond.evaluation.results import Comparison, Difference, EvalResult, NetworkResult
+from dcond.evaluation.results import Comparison, Difference, EvalResult
 from dcond.evaluation.scores import SCORES
 
 BASELINE_TITLES = {"random": "random", "random_decoded": "random, shrunken"}
@@ -34,14 +34,42 @@ class Tables:
         return console.export_html(inline_styles=True, code_format=page)
 
 
-def percent(result: NetworkResult) -> str:
-    """Write ``51.2 ± 0.4``: mean and half width of its 95 % interval, per cent."""
-    spread = "" if result.ci95 is None else f" ± {100 * result.ci95:.1f}"
-    return f"{100 * result.mean:.1f}{spread}"
+def accuracy_caption(ours: EvalResult, accuracy: str) -> str:
+    """Say what the figures of an evaluation are."""
+    repeats = len(next(iter(ours.networks.values())).accuracies)
+    counted = (
+        f"mean ± 95 % interval over {repeats} networks each"
+        if repeats > 1
+        else "one network each, no interval"
+    )
+    trained = any(result.epochs is not None for result in ours.networks.values())
+    last = ", last epoch" if trained else ""
+    return f"{accuracy} %, {counted}{last}, protocol {ours.protocol}{_labels(ours.teacher)}"
+
+
+def accuracy_rows(results: Sequence[EvalResult]) -> list[list[str]]:
+    """Return the accuracies of several sets: a row per network, and the average."""
+    rows = [
+        [name, *(result.networks[name].percent() for result in results)]
+        for name in results[0].networks
+    ]
+    return [*rows, ["average", *(f"{100 * result.average:.1f}" for result in results)]]
+
+
+def markdown_table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """Return a pipe table whose cells are Markdown; all columns but the first hold numbers."""
+    head = list(columns)
+    lines = [f"| {' | '.join(line)} |" for line in (head, *rows)]
+    lines.insert(1, f"|---|{'---:|' * (len(head) - 1)}")
+    return "\n".join(lines) + "\n"
 
 
 def cross_architecture(
-    title: str, ours: EvalResult, baselines: dict[str, EvalResult], accuracy: str = "test accuracy"
+    title: str,
+    ours: EvalResult,
+    baselines: dict[str, EvalResult],
+    accuracy: str = "test accuracy",
+    untested: str = "",
 ) -> Table:
     """Make the cross-architecture table: a row per network, a column per set, and the gain.
 
@@ -51,17 +79,11 @@ def cross_architecture(
         baselines: results of the same protocol on random real images, by name; the gain is over
             the best.
         accuracy: name of the figures in the caption.
+        untested: classes without test images, for the caption.
     """
-    repeats = len(next(iter(ours.networks.values())).accuracies)
-    counted = (
-        f"mean ± 95 % interval over {repeats} networks each"
-        if repeats > 1
-        else "one network each, no interval"
-    )
-    caption = (
-        f"{accuracy} %, {counted}, last epoch, protocol {ours.protocol}{_labels(ours.teacher)}"
-    )
+    caption = accuracy_caption(ours, accuracy)
     caption += "; gain over the better of the baselines" if len(baselines) > 1 else ""
+    caption += f"; no test image of class {untested}" if untested else ""
     table = Table(
         title=Text(title, "table.title"),  # texts throughout: a user's name is no markup
         caption=Text(caption, "table.caption"),
@@ -76,14 +98,13 @@ def cross_architecture(
         table.add_column(BASELINE_TITLES[name], justify="right", no_wrap=True)
     if baselines:
         table.add_column("gain", justify="right", no_wrap=True)
-    for name, result in ours.networks.items():
-        others = [baseline.networks[name] for baseline in baselines.values()]
-        row = [percent(result), *map(percent, others)]
-        table.add_row(Text(name), *row, *_gain(result.mean, [other.mean for other in others]))
+    *rows, last = accuracy_rows([ours, *baselines.values()])
+    for (name, *cells), network in zip(rows, ours.networks, strict=True):
+        others = [baseline.networks[network].mean for baseline in baselines.values()]
+        table.add_row(Text(name), *cells, *_gain(ours.networks[network].mean, others))
     averages = [baseline.average for baseline in baselines.values()]
-    row = ["average", f"{100 * ours.average:.1f}", *(f"{100 * value:.1f}" for value in averages)]
     table.add_section()
-    table.add_row(*row, *_gain(ours.average, averages))
+    table.add_row(*last, *_gain(ours.average, averages))
     return table
 
 
@@ -116,7 +137,7 @@ def score_table(scores: dict[str, Any], full: EvalResult | None) -> Table:
     for key in shown:
         table.add_column(SCORES[key], justify="right", no_wrap=True)
     for name, entry in scores["networks"].items():
-        whole = [] if full is None else [percent(full.networks[name])]
+        whole = [] if full is None else [full.networks[name].percent()]
         table.add_row(Text(name), *whole, *(f"{100 * entry[key]:.1f}" for key in shown))
     table.add_section()
     whole = [] if full is None else [f"{100 * full.average:.1f}"]
@@ -142,7 +163,7 @@ def comparison_table(
     for name in (*names, "difference"):
         table.add_column(Text(name), justify="right", overflow="fold")
     for name, difference in comparison.networks.items():
-        both = (percent(result.networks[name]) for result in (ours, theirs))
+        both = (result.networks[name].percent() for result in (ours, theirs))
         table.add_row(Text(name), *both, _points(difference))
     table.add_section()
     table.add_row(
@@ -159,5 +180,4 @@ def _table(caption: str) -> Table:
 
 
 def _points(difference: Difference) -> str:
-    spread = "" if difference.ci95 is None else f" ± {100 * difference.ci95:.1f}"
-    return f"{100 * difference.mean:+.1f}{spread}{' *' if difference.clear else ''}"
+    return f"{difference.percent('+')}{' *' if difference.clear else ''}"

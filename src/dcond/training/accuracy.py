@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from dcond.device import scaled_batch_size
 from dcond.types import ImageSpec, Split
 
+NEAR_CHANCE = 0.05  # of the interval from chance to 1
+
 
 def accuracy(network: nn.Module, spec: ImageSpec, test: Split, batch: int = 1000) -> float:
     """Return the fraction of test images classified correctly; sets the network to eval mode."""
@@ -34,3 +36,9 @@ def accuracies(
         hits = (predicted.argmax(-1) == labels) & predicted.isfinite().all(-1)
         correct = correct + hits.sum(-1)
     return [count / len(test) for count in correct.view(-1).tolist()]
+
+
+def at_chance(accuracy: float, classes: int) -> bool:
+    """Return whether an accuracy is at most chance + 0.05 · (1 - chance)."""
+    chance = 1 / classes
+    return accuracy <= chance + NEAR_CHANCE * (1 - chance)

@@ -6,7 +6,8 @@ x_n = (x - mean) / std, a step lr · ∂L/∂x_n on x_n is a step lr · std² ·
 linear, so the trajectories are the same. For whitened images see
 :meth:`~dcond.whitening.Whitening.pixel_step`.
 
-IDC and M3D step once per class on one tensor of all images: :class:`PixelSweep` is that sweep.
+IDC, M3D and IDM step once per class on one tensor of all images: :class:`PixelSweep` is that
+sweep.
 """
 
 from typing import Literal, Protocol, Self
@@ -43,7 +44,7 @@ class PixelSettings(Protocol):
 
 
 class SweepSettings(PixelSettings, Protocol):
-    """The settings of a method that sweeps over the classes; ``lr`` is per stored image."""
+    """The settings of a method that sweeps over the classes."""
 
     @property
     def sweep(self) -> Sweep:
@@ -147,8 +148,8 @@ class PixelSGD:
 class PixelSweep:
     """A sweep of SGD steps with momentum, one per class, on one tensor of all k classes' images.
 
-    In the public loops of IDC and M3D a class's images keep moving by their momentum while the
-    other classes step, since their gradients are zero. The loss of a class depends on its own
+    In the public loops of IDC, M3D and IDM a class's images keep moving by their momentum while
+    the other classes step, since their gradients are zero. The loss of a class depends on its own
     images only, so the sweep has a closed form. With c = 0 ... k-1 the class's position in it and
     lr the method's rate times ipc:
 
@@ -161,18 +162,20 @@ class PixelSweep:
     ``sweep="joint"`` moves the images at once as far as g moves them until their next turn,
     lr · (1 - m^k) / (1 - m) · g, and drops the momentum: equal up to m^k.
 
-    The rate is multiplied by ipc, because the gradient of a mean over n images shrinks as 1/n.
-    Images are projected to [0, 1] after every sweep; the public codes clip before every sweep (M3D)
-    or after every 100 (IDC).
+    By default the rate is multiplied by ipc, because the gradient of a mean over n images shrinks
+    as 1/n. Images are projected to [0, 1] after every sweep; the public codes clip before every
+    sweep (M3D), after every 100 (IDC) or never (IDM).
 
     Args:
         method: supplies lr, momentum, sweep, space and pixel_box.
         synthetic: the set whose images are moved in place.
+        lr: learning rate; None for the method's times ipc.
     """
 
-    def __init__(self, method: SweepSettings, synthetic: SyntheticSet):
+    def __init__(self, method: SweepSettings, synthetic: SyntheticSet, lr: float | None = None):
         m, k, images = method.momentum, len(synthetic.class_names), synthetic.images
-        self._sgd = PixelSGD.of(method, synthetic, lr=method.lr * synthetic.ipc, momentum=0.0)
+        lr = method.lr * synthetic.ipc if lr is None else lr
+        self._sgd = PixelSGD.of(method, synthetic, lr=lr, momentum=0.0)
         self._velocity = (
             None if method.sweep == "joint" else torch.zeros_like(images, requires_grad=False)
         )

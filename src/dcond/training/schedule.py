@@ -1,5 +1,6 @@
 """Training schedules: epochs, optimiser, learning rate milestones, augmentation."""
 
+import math
 from collections.abc import Callable
 from dataclasses import fields
 from typing import Annotated, Any, Literal
@@ -28,6 +29,9 @@ class Schedule:
         lr_milestones: fractions of the epochs, each in (0, 1), after which the learning rate is
             multiplied by ``lr_gamma``.
         lr_gamma: that factor, in (0, 1].
+        lr_schedule: "steps", the milestones; or "half_cosine": in epoch e of E, from 0, the rate is
+            multiplied by (1 + cos(π e / 2E)) / 2, so that it ends at half of its value (RDED), and
+            the milestones are not used.
         reset_optimizer_at_drop: make a new optimiser, without momentum, at each milestone, as the
             code of the DC family does.
         augment: augmentation of the training images; None for none.
@@ -41,6 +45,7 @@ class Schedule:
     weight_decay: NonNegativeFloat = 5e-4
     lr_milestones: tuple[float, ...] = (0.5,)
     lr_gamma: Annotated[float, Gt(0), Le(1)] = 0.1
+    lr_schedule: Literal["steps", "half_cosine"] = "steps"
     reset_optimizer_at_drop: bool = False
     augment: DiffAug | None = None
     cutmix_p: Fraction = 0.0
@@ -59,15 +64,7 @@ class Schedule:
 
     def settings(self, *excluded: str) -> str:
         """Return all settings as text, without those named in ``excluded``."""
-        values = {
-            field.name: getattr(self, field.name)
-            for field in fields(self)
-            if field.name not in excluded
-        }
-        augment = values.pop("augment")
-        return repr(
-            values | {"augment": None if augment is None else sorted(vars(augment).items())}
-        )
+        return describe(self, *excluded)
 
     def run(
         self,
@@ -84,8 +81,12 @@ class Schedule:
         """
         optimiser = self.make_optimiser(groups)
         milestones = {max(1, round(fraction * self.epochs)) for fraction in self.lr_milestones}
+        first = [group["lr"] for group in optimiser.param_groups]
         for number in range(self.epochs):
-            if number in milestones:
+            if self.lr_schedule == "half_cosine":
+                for group, lr in zip(optimiser.param_groups, first, strict=True):
+                    group["lr"] = lr * (1 + math.cos(math.pi * number / (2 * self.epochs))) / 2
+            elif number in milestones:
                 optimiser = self._reduce_lr(optimiser)
             epoch(optimiser)
             after(number + 1)
@@ -94,25 +95,33 @@ class Schedule:
         self,
         network: nn.Module,
         optimiser: torch.optim.Optimizer,
-        images: Tensor,
+        images: Callable[[Tensor], Tensor],
         labels: Tensor,
         rng: torch.Generator,
         soft: SoftLabels | None = None,
     ) -> None:
-        """Train a network for one epoch on images (n, c, h, w), normalised.
+        """Train a network for one epoch.
 
-        The arguments are those of :func:`~dcond.training.steps.training_step`.
+        Args:
+            network: in any mode.
+            optimiser: of its parameters.
+            images: ``images(rows)`` returns the images of rows (int64): (len(rows), c, h, w),
+                normalised.
+            labels: int64 (n,) or soft float32 (n, k).
+            rng: CPU generator of all draws.
+            soft: see :func:`~dcond.training.steps.training_step`.
         """
-        network.train()  # a test leaves it in evaluation mode
+        if not network.training:  # a test leaves it in evaluation mode
+            network.train()
         options: dict[str, Any] = {
             "augment": self.augment,
             "cutmix_p": self.cutmix_p,
             "rng": rng,
             "soft": soft,
         }
-        order = to_device(torch.randperm(len(images), generator=rng), images.device)
+        order = to_device(torch.randperm(len(labels), generator=rng), labels.device)
         for rows in order.split(self.batch):
-            training_step(network, optimiser, images[rows], labels[rows], **options)
+            training_step(network, optimiser, images(rows), labels[rows], **options)
 
     def make_optimiser(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
         """Return a new optimiser of these parameter groups."""
@@ -129,3 +138,14 @@ class Schedule:
         return self.make_optimiser(
             [{"params": group["params"], "lr": group["lr"]} for group in optimiser.param_groups]
         )
+
+
+def describe(part: Any, *excluded: str) -> str:
+    """Return the settings of a schedule or protocol as text, except those named ``excluded``."""
+    values = {
+        field.name: getattr(part, field.name)
+        for field in fields(part)
+        if field.name not in excluded
+    }
+    augment = values.pop("augment", None)
+    return repr(values | {"augment": None if augment is None else sorted(vars(augment).items())})

@@ -8,16 +8,15 @@ from typing import Any
 
 import torch
 
-from dcond.data.prepared import READ_ERRORS
-from dcond.errors import ArtefactError, first_line
+from dcond.errors import READ_ERRORS, ArtefactError, first_line
 from dcond.paths import file_kind
 
 HOW_TO_SAVE = 'torch.save({"images": x, "labels": y}, FILE)'
 _ERRORS = (*READ_ERRORS, KeyError, AttributeError, TypeError, IndexError, struct.error, MemoryError)
 
 
-class NumpyValue:
-    """Replaces numpy values, such as accuracies in the public code's files; runs nothing."""
+class ForeignValue:
+    """Replaces what is read with the tensors and not used: accuracies, arguments; runs nothing."""
 
     def __init__(self, *_: object):
         """Ignore all arguments."""
@@ -26,23 +25,27 @@ class NumpyValue:
         """Ignore the state."""
 
 
-_NUMPY = ["numpy.dtype", "numpy.ndarray"]
-_NUMPY += [
+_IGNORED = ["argparse.Namespace", "numpy.dtype", "numpy.ndarray"]
+_IGNORED += [
     f"numpy.{core}.multiarray.{name}"
     for core in ("core", "_core")
     for name in ("scalar", "_reconstruct")
 ]
 
 
-def read_tensors(path: Path) -> Any:
-    """Return the content of a ``torch.save`` file on the CPU, with placeholders for numpy values.
+def read_tensors(path: Path, wanted: str = "images and labels as npz") -> Any:
+    """Return the content of a ``torch.save`` file on the CPU, with placeholders for other values.
+
+    Args:
+        path: the file.
+        wanted: what to save instead of a file that would run code, for the message.
 
     Raises:
         ArtefactError: the file is missing or damaged, or would run code.
     """
     try:
         with (
-            torch.serialization.safe_globals([(NumpyValue, name) for name in _NUMPY]),
+            torch.serialization.safe_globals([(ForeignValue, name) for name in _IGNORED]),
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")  # of unusual pickle protocols
@@ -53,7 +56,7 @@ def read_tensors(path: Path) -> Any:
             raise ArtefactError(
                 f"{path} was refused: loading it would run code ({code[1] or code[2]}). dcond "
                 "reads tensors, lists, dicts and numbers only; if you trust the file, open it "
-                "elsewhere and save images and labels as npz."
+                f"elsewhere and save {wanted}."
             ) from error
         kind = file_kind(path)
         reason = f"it is {kind}" if kind not in ("", "a zip archive") else first_line(error)[:120]

@@ -5,7 +5,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -14,23 +13,38 @@ from dcond.errors import DataError
 from dcond.types import RealData, SyntheticSet
 
 
-def class_order(path: Path, names: tuple[str, ...], real: RealData) -> Tensor:
+def class_order(
+    where: object, names: tuple[str, ...], real: RealData, *, same_data: bool = False
+) -> Tensor:
     """Return for each of ``names`` the class that it stands for, int64 (k,).
 
     By name: equal, or equal in Unicode's NFC form, or equal except for case, spaces and signs, the
     looser forms only if no other name is possible. Otherwise by numbers at the end (``00007``,
     ``new007``), which must be 0 to k - 1 and contradict no name. Order alone is not used (RDED's
-    issue 4).
+    issue 4), except for classes of one name in a set that was made from this very data set.
+
+    Args:
+        where: names the set in errors.
+        names: of the set's classes.
+        real: the data set.
+        same_data: the set was made from it.
 
     Raises:
         DataError: neither is possible.
     """
     own = real.class_names
-    if names == own:  # also if two classes have one name
+    if names == own:
+        alike = [name for name, count in Counter(names).items() if count > 1]
+        if alike and not same_data:
+            raise DataError(
+                f"{where}: two classes are called {alike[0]!r}, in {real.name!r} too, and nothing "
+                "says which is which; give them different names, or leave class names out of the "
+                "file if its labels are numbered as in the data set."
+            )
         return torch.arange(len(own))
     matched = _by_name(names, own)
     if len(names) != len(own) and len(matched) == min(len(names), len(own)):
-        raise DataError(f"{path}: {_other_number(names, real, matched)}")
+        raise DataError(f"{where}: {_other_number(names, real, matched)}")
     if len(matched) == len(names) == len(own):
         return torch.tensor([matched[row] for row in range(len(names))])
     numbers = [int(end[1]) if (end := re.search(r"(\d+)$", name)) else -1 for name in names]
@@ -38,14 +52,14 @@ def class_order(path: Path, names: tuple[str, ...], real: RealData) -> Tensor:
     if consistent and sorted(numbers) == list(range(len(own))):
         return torch.tensor(numbers)
     raise DataError(
-        f"{path}: its {len(names)} classes ({_examples(names, matched.keys())}) match the "
+        f"{where}: its {len(names)} classes ({_examples(names, matched.keys())}) match the "
         f"{len(own)} of {real.name!r} ({_examples(own, matched.values())}) neither by name nor by "
-        "numbers from 0; rename them, or evaluate it on the data set it was made from "
+        "numbers from 0; rename them, or use the data set that it was made from "
         "(dataset=NAME)."
     )
 
 
-def in_class_order(path: Path, synthetic: SyntheticSet, real: RealData) -> SyntheticSet:
+def in_class_order(where: object, synthetic: SyntheticSet, real: RealData) -> SyntheticSet:
     """Return a set with classes, rows and labels in the data set's order.
 
     A set with equal names is returned as it is.
@@ -54,9 +68,11 @@ def in_class_order(path: Path, synthetic: SyntheticSet, real: RealData) -> Synth
         DataError: as :func:`class_order`.
     """
     names, own = synthetic.class_names, real.class_names
-    if names == own:
+    if names == own and len(set(own)) == len(own):
         return synthetic
-    place = class_order(path, names, real)
+    # Statistics of the same images, to the last digit.
+    same_data = (synthetic.mean, synthetic.std) == (real.mean, real.std)
+    place = class_order(where, names, real, same_data=same_data)
     source, labels = torch.argsort(place), synthetic.labels
     if labels.ndim == 1:
         labels, rows = torch.sort(place[labels], stable=True)
@@ -73,7 +89,7 @@ def _other_number(names: tuple[str, ...], real: RealData, matched: dict[int, int
         chosen = ",".join(own[matched[row]] for row in range(len(names)))
         return (
             f"it has {len(names)} of the {len(own)} classes of {real.name!r}; add "
-            f"dataset.classes=[{chosen}] to evaluate it on these."
+            f"dataset.classes=[{chosen}] to use these only."
         )
     others = [name for row, name in enumerate(names) if row not in matched]
     return (

@@ -22,13 +22,10 @@ from dcond.cache import cache_file, read_entry, write_entry
 from dcond.data.fingerprint import fingerprint
 from dcond.distributed import current
 from dcond.errors import DivergedError
-from dcond.evaluation.full_data import full_training_set
-from dcond.evaluation.sanity_checks import at_chance
-from dcond.evaluation.vmap_training import TrainingJob
 from dcond.models import Network, Recipe
 from dcond.rng import generator, seeded_layers
 from dcond.settings import PositiveFloat, settings
-from dcond.training.accuracy import accuracy
+from dcond.training.accuracy import accuracy, at_chance
 from dcond.training.schedule import Schedule
 from dcond.training.steps import SoftLabels
 from dcond.types import ImageSpec, RealData, SyntheticSet
@@ -152,8 +149,7 @@ class Teacher(Schedule):
         log.info("teacher %s: %d epochs on %d real images", name, epochs, len(real.train))
         start = time.perf_counter()
         lr = self.network.lr if self.lr is None else self.lr
-        job = TrainingJob(self.network, full_training_set(real), self.seed, "teacher", lr)
-        images, labels = job.inputs(real.device)
+        labels = real.train.labels
         rng = generator(self.seed, "teacher/batches")
 
         def check(epoch: int) -> None:
@@ -166,7 +162,7 @@ class Teacher(Schedule):
         with seeded_layers(self.seed, "teacher", real.device):
             self.run(
                 [{"params": list(network.parameters()), "lr": lr}],
-                lambda optimiser: self.epoch(network, optimiser, images, labels, rng),
+                lambda optimiser: self.epoch(network, optimiser, real.normalised, labels, rng),
                 check,
             )
         tested = accuracy(network, real.spec, real.test)

@@ -1,0 +1,70 @@
+"""``dcond merge``: join sets of different classes into one."""
+
+import argparse
+from pathlib import Path
+
+from dcond.errors import ArtefactError, ConfigError
+
+EPILOG = """\
+Images stay as they are. All sets have the same image size, ipc and factor, and no class in common.
+
+example:
+  dcond merge TASK_1 TASK_2 --out both     then: dcond evaluate both
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Run ``dcond merge`` with its arguments and return the exit code.
+
+    Raises:
+        ArtefactError: a set cannot be read, or the output cannot be written.
+        ConfigError: the output exists, or a set is of other code.
+        UnsupportedError: the sets do not go together.
+    """
+    arguments = _parser().parse_args(argv)
+    paths, out = [Path(each) for each in arguments.sets], Path(arguments.out)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise ConfigError(
+            f"{out} exists and is not overwritten; remove it or choose another --out."
+        )
+    # torch is slow to import, and --help does not need it
+    from dcond import artefact
+    from dcond.importers.source import is_artefact
+    from dcond.merging import merge
+
+    for path in paths:
+        if not is_artefact(path):
+            raise ConfigError(
+                f"{path} is not an artefact of dcond; convert it: "
+                f"dcond export {path} --to dcond dataset=NAME."
+            )
+    merged = merge([artefact.load(path) for path in paths])
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtefactError(
+            f"cannot write {out}: {error.strerror}. Choose another --out."
+        ) from error
+    artefact.save(merged, out / "synthetic.safetensors")
+    print(f"{len(merged.images)} images of {len(merged.class_names)} classes -> {out}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="dcond merge",
+        description="Join synthetic sets of different classes, as of the tasks of continual "
+        "learning, into one.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "sets",
+        metavar="SET",
+        nargs="+",
+        help="a run folder or a synthetic.safetensors; two or more, in the order of the classes",
+    )
+    parser.add_argument(
+        "--out", metavar="FOLDER", required=True, help="gets the set as synthetic.safetensors"
+    )
+    return parser

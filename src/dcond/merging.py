@@ -1,0 +1,125 @@
+"""Join sets of different classes into one."""
+
+import json
+import unicodedata
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from dcond.errors import UnsupportedError
+from dcond.types import SyntheticSet
+
+SHARED = ("method", "dataset", "dataset_choice")  # metadata that may hold for all sets
+ALIKE = ("size", "ipc", "factor", "align_corners", "kind of labels")
+
+
+def merge(sets: Sequence[SyntheticSet]) -> SyntheticSet:
+    """Return one set with the classes of all sets, in the order of the sets.
+
+    Images stay as they are. Of sets with different means and stds, the merged set has those of all
+    their real images together, every class counted alike: with k_s classes, mean m_s and std s_s
+    of set s, the mean is m = Σ k_s m_s / Σ k_s and the variance Σ k_s (s_s² + (m_s - m)²) / Σ k_s.
+    A soft label is 0 for the classes of the other sets.
+
+    Args:
+        sets: two or more, without a class in common, on one device; alike in image size, ipc,
+            factor and in whether labels are soft.
+
+    Returns:
+        A set whose metadata names the data set if it is the same for all, and has the metadata of
+        every set as a list in ``merged_from``.
+
+    Raises:
+        UnsupportedError: fewer than two sets, or they differ in what must be alike, share a class,
+            or are whitened.
+
+    Example:
+        >>> merged = dcond.merge([dcond.load("task1"), dcond.load("task2")])
+    """
+    if len(sets) < 2:
+        raise UnsupportedError(f"{len(sets)} set(s) cannot be merged; give two or more.")
+    first = sets[0]
+    for number, other in enumerate(sets[1:], start=2):
+        for key, ours, theirs in zip(ALIKE, _alike(first), _alike(other), strict=True):
+            if ours != theirs:
+                raise UnsupportedError(
+                    f"sets 1 and {number} cannot be merged: their {key} differ ({ours}, {theirs}); "
+                    "condense them with the same."
+                )
+    if any(each.whitening is not None for each in sets):
+        raise UnsupportedError(
+            "whitened sets cannot be merged: each has a whitening of its own; condense without it."
+        )
+    _refuse_shared_classes(sets)
+    mean, std = _pooled(sets)
+    return SyntheticSet(
+        images=torch.cat([each.images for each in sets]),
+        labels=_labels(sets),
+        class_names=tuple(name for each in sets for name in each.class_names),
+        ipc=first.ipc,
+        mean=mean,
+        std=std,
+        factor=first.factor,
+        align_corners=first.align_corners,
+        metadata=_metadata(sets),
+    )
+
+
+def _alike(synthetic: SyntheticSet) -> tuple[object, ...]:
+    """Return what must be alike, in the order of ``ALIKE``."""
+    size = "x".join(map(str, synthetic.images.shape[1:]))
+    kind = "soft" if synthetic.labels.ndim == 2 else "hard"
+    return size, synthetic.ipc, synthetic.factor, synthetic.align_corners, kind
+
+
+def _refuse_shared_classes(sets: Sequence[SyntheticSet]) -> None:
+    seen: dict[str, int] = {}
+    for number, each in enumerate(sets, start=1):
+        for name in each.class_names:
+            key = unicodedata.normalize("NFC", name)
+            if key in seen:
+                raise UnsupportedError(
+                    f"class {name!r} is in set {seen[key]} and in set {number}; merged sets have "
+                    "different classes (dataset.classes=[...] chooses them)."
+                )
+            seen[key] = number
+
+
+def _labels(sets: Sequence[SyntheticSet]) -> Tensor:
+    if sets[0].labels.ndim == 2:
+        soft: Tensor = torch.block_diag(*[each.labels for each in sets])
+        return soft
+    counts = torch.tensor([0, *(len(each.class_names) for each in sets[:-1])])
+    offsets = counts.cumsum(0).tolist()
+    return torch.cat([each.labels + at for each, at in zip(sets, offsets, strict=True)])
+
+
+def _pooled(sets: Sequence[SyntheticSet]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if len({(each.mean, each.std) for each in sets}) == 1:
+        return sets[0].mean, sets[0].std
+    mean, std = (
+        torch.tensor([getattr(each, name) for each in sets], dtype=torch.float64)
+        for name in ("mean", "std")
+    )
+    weights = torch.tensor([[len(each.class_names)] for each in sets], dtype=torch.float64)
+    weights /= weights.sum()
+    together = (weights * mean).sum(0)
+    variance = (weights * (std**2 + (mean - together) ** 2)).sum(0)
+    return tuple(together.tolist()), tuple(variance.sqrt().tolist())
+
+
+def _metadata(sets: Sequence[SyntheticSet]) -> dict[str, str]:
+    parts: list[dict[str, str]] = []
+    for each in sets:  # a merged set may be merged again
+        before = each.metadata.get("merged_from")
+        parts += [each.metadata] if before is None else json.loads(before)
+    metadata = {"merged_from": json.dumps(parts)}
+    for key in SHARED:
+        values = dict.fromkeys(part[key] for part in parts if key in part)
+        if values:
+            metadata[key] = "+".join(values)
+    if len({each.metadata.get("dataset") for each in sets}) == 1:
+        names = [name for each in sets for name in each.class_names]
+        metadata["dataset_classes"] = json.dumps(names)
+    return metadata
