@@ -32,8 +32,10 @@ from dcond.methods.gradient_matching import GradientMatching
 from dcond.methods.hmdc import HMDC
 from dcond.methods.idc import IDC
 from dcond.methods.m3d import M3D
-from dcond.models import ConvNet, Pool, ViT
+from dcond.methods.rded import RDED
+from dcond.models import MLP, ConvNet, Pool, ViT
 from dcond.rng import Streams
+from dcond.training.teacher import Teacher
 from dcond.types import RealData, SyntheticSet
 
 TABLE = Path("benchmarks/cpu/memory.csv")
@@ -77,6 +79,8 @@ CASES = [
     # classes and pixels of Tiny ImageNet, then of ImageNet
     *(replace(BASE, method=method, classes=200, images=20_000, side=64) for method in STEPPING),
     replace(BASE, storage="folder", classes=1000, images=3000, side=224),
+    replace(BASE, method="rded", storage="folder", classes=40, images=120, side=224),
+    replace(BASE, method="rded", storage="folder", classes=1000, images=3000, side=224),
 ]
 
 
@@ -152,6 +156,13 @@ def build(name: str, network: ConvNet) -> Method:
     return {"dm": DM, "m3d": M3D}[name](augment=AUGMENT, **common)
 
 
+def rded(folder: Path) -> RDED:
+    """Return RDED with four crops in each image, and a small teacher that is trained briefly."""
+    network = MLP(name="MLP", hidden=(16,))
+    teacher = Teacher(network=network, epochs=1, batch=32, lr_milestones=())
+    return RDED(teacher=teacher, cache=str(folder / "cache"), factor=2)
+
+
 def run(case: Case, folder: Path) -> None:
     """Condense, and print the peak of resident memory above that before loading, in bytes."""
     network = ConvNet(name="ConvNet", width=16)
@@ -171,6 +182,8 @@ def run(case: Case, folder: Path) -> None:
         state = method.init(real, synthetic, rng)
         for _ in range(STEPS):
             method.step(real, synthetic, state)
+    if case.method == "rded":
+        rded(folder).init(real, synthetic, rng)
     print(peak_memory_bytes(torch.device("cpu")) - before)
 
 

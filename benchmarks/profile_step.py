@@ -77,8 +77,8 @@ def mark_all(phases: Phases) -> None:
     """Mark the phases of all methods."""
     from dcond.matching import class_gradients
     from dcond.matching import feature_matching as features
-    from dcond.matching import multi_network as together
     from dcond.matching.class_gradients import ClassGradients
+    from dcond.matching.distillation import Distillation
     from dcond.methods import dm, gradient_matching, hmdc, m3d
     from dcond.training.image_optim import PixelSGD, PixelSweep
     from dcond.training.joint import Learners
@@ -95,7 +95,7 @@ def mark_all(phases: Phases) -> None:
     phases.mark(hmdc, "normalised_by_class", "draw real images")
     phases.mark(hmdc, "mix_within_classes", "augment")
     phases.mark(hmdc.HMDC, "_select", "k-means choice")
-    phases.mark(together, "match_distillation", "alignment's gradients")
+    phases.mark(Distillation, "match", "alignment's gradients")
     phases.mark(Learners, "train", "networks' training")
     phases.mark(Learners, "renew", "new networks")
     phases.mark(gradient_matching.GradientMatching, "_train", "networks' training")

@@ -36,6 +36,7 @@ SMALL = (  # two small networks and short runs
     "method.real_selection=random method.batch_real=64 method.batch_train=64"
 )
 DIGITS = "threads=1 baselines=false tensorboard=false"
+EXPERTS = "method.experts.count=3 method.experts.epochs=3"
 FAMILY = "method=degm init=real"  # published runs start from noise, which needs thousands of steps
 # Weights from scripts/pretrain.py. The ConvNet starts from scratch, as in the paper.
 PRETRAINED = "dataset.path=outputs/pretrained/cifar5.npz dataset.flip=true " + " ".join(
@@ -131,6 +132,21 @@ STUDIES = {
             ("degm_mda", "degm_md"),
             ("degm_mda", "dc"),
         ),
+    ),
+    "ncfm_idm": Study(  # equal time, without that of NCFM's networks, which are trained once
+        {
+            "random_decoded": "method=random method.factor=2",
+            "dm": "method=dm",
+            "m3d": "method=m3d",
+            "ncfm": f"method=ncfm {EXPERTS} method.lr=0.02",
+            "idm": "method=idm method.inner_steps=2 method.queue_size=10",
+        },
+        {
+            1: "max_seconds=60 method.batch_real=128 engine.compile=false",
+            10: "max_seconds=60 method.batch_real=128 engine.compile=false",
+        },
+        datasets=("cifar10",),
+        pairs=(("ncfm", "m3d"), ("idm", "m3d"), ("ncfm", "dm"), ("idm", "dm")),
     ),
     "inner_epochs": Study(  # equal steps
         {

@@ -42,7 +42,7 @@ class _Metadata:
     std: Json[tuple[FiniteFloat, ...]]
     pixel_range: Json[tuple[FiniteFloat, FiniteFloat]] = (0.0, 1.0)
     learned_lr: Json[Annotated[FiniteFloat, Gt(0)]] | None = None
-    labels: Literal["logits"] | None = None  # the kind of soft ones
+    labels: Literal["logits"] | None = None
 
 
 _METADATA = TypeAdapter(_Metadata)

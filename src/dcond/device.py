@@ -97,6 +97,11 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=device.type == "cuda")
 
 
+def has_free_waits(device: torch.device) -> bool:
+    """Return whether the host may look at a result at once, since it has computed it itself."""
+    return device.type == "cpu"
+
+
 def wait_for(device: torch.device) -> None:
     """Wait until a device has finished its work; on a CPU nothing is pending."""
     if device.type == "cuda":

@@ -288,19 +288,6 @@ def test_weight_files_are_read_before_any_data(words, run_cli):
     assert "weights=none.pt cannot be read" in line
 
 
-def test_memory_for_a_teacher_is_checked_when_the_pool_is_trained_during_the_run(
-    condense, monkeypatch, results
-):
-    monkeypatch.setattr("dcond.evaluation.full_data.free_bytes", lambda device: 1)
-    words = ("evaluate=false", "teacher=convnet", "scores.full=true")
-    assert condense(*words).code == 0
-    assert (
-        condense(*words, "loop.evaluate_every=1")
-        .err.splitlines()[-1]
-        .startswith("dcond: teacher=... trains on all")
-    )
-
-
 def test_more_synthetic_than_real_images(condense, results, folder):
     """With init=noise a class may have more images than real ones: no random baseline."""
     (folder / "own" / "init").mkdir(parents=True)

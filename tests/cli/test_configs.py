@@ -196,14 +196,14 @@ def settings_of(cfg: DictConfig) -> dict[str, str]:
         "dataset": cfg.dataset.name,
         "stats": cfg.dataset.stats,
         "method": cfg.method._target_.rpartition(".")[2],
-        "steps": cfg.method.steps,
-        "lr": cfg.method.lr,
+        "steps": cfg.method.get("steps", 0),
+        "lr": cfg.method.get("lr", ""),
         "factor": cfg.method.factor,
         "distance": cfg.method.get("distance", ""),
-        "pixel_box": cfg.method.pixel_box,
+        "pixel_box": cfg.method.get("pixel_box", ""),
         "augment": " ".join(cfg.augment.ops),
         "protocol": cfg.evaluation.name,
-        "epochs": cfg.evaluation.epochs,
+        "epochs": cfg.evaluation.get("epochs", ""),
         "networks": len(cfg.pool.networks),
     }
     return {key: str(value) for key, value in values.items()}

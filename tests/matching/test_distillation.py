@@ -6,8 +6,8 @@ import torch
 from dcond.matching.alignment import Alignment
 from dcond.matching.distances import squared
 from dcond.matching.distillation import (
+    Distillation,
     distillation_gradient,
-    match_distillation,
     mean_distillation_gradient,
 )
 from dcond.models import ConvNet, ResNet, ViT
@@ -59,10 +59,10 @@ def test_loss_and_image_gradient_are_those_of_the_loss_as_written(count, form):
                     loss = loss + (own - target).square().sum()
         losses.append(loss)
     (wanted,) = torch.autograd.grad(torch.stack(losses).sum(), leaf)
-    for chunk in (5, 100):
-        got_losses, got = match_distillation(
-            networks, alignment, real, synthetic, squared, chunk=chunk
-        )
+    for chunk, classes in ((5, 1), (100, 1), (7, 2), (100, 3)):
+        distillation = Distillation(networks, chunk, classes)
+        got_losses, got = distillation.match(alignment, real, synthetic, squared)
+        assert distillation.classes == classes
         torch.testing.assert_close(got_losses, torch.stack(losses).detach(), rtol=1e-9, atol=1e-12)
         torch.testing.assert_close(got, wanted, rtol=1e-8, atol=1e-8 * float(wanted.abs().max()))
 
@@ -96,7 +96,7 @@ def test_real_gradients_carry_no_graph():
 def test_equal_sets_are_at_distance_zero():
     networks, alignment = networks_and_alignment(2)
     both = images(4, 4)
-    losses, gradient = match_distillation(networks, alignment, both, both, squared, chunk=2)
+    losses, gradient = Distillation(networks, 2).match(alignment, both, both, squared)
     assert float(losses.max()) < 1e-25
     assert float(gradient.abs().max()) < 1e-12
 
@@ -110,7 +110,7 @@ def test_swapping_the_networks_leaves_losses_and_gradient_equal():
     for mine, theirs in zip(alignment.maps, reversed(other.maps), strict=True):
         theirs.load_state_dict(mine.state_dict())
     real, synthetic = images(6, 1), images(2, 2)
-    one = match_distillation(networks, alignment, real, synthetic, squared, chunk=8)
-    two = match_distillation(networks[::-1], other, real, synthetic, squared, chunk=8)
+    one = Distillation(networks, 8).match(alignment, real, synthetic, squared)
+    two = Distillation(networks[::-1], 8).match(other, real, synthetic, squared)
     for a, b in zip(one, two, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-14)

@@ -38,13 +38,14 @@ SMALL = {
     "train_networks": 1,
     "heads": 2,
     "count": 2,
+    "frequencies": 64,
     "epochs": 3,
     "student_steps": 3,
     "max_start_epoch": 2,
-    "first_max_epoch": 1,
-    "growth_steps": 4,
     "copies": 4,
     "grow_every": 3,
+    "first_max_epoch": 1,
+    "growth_steps": 4,
 }
 STEPS_PER_NETWORK = {"idc": 5, "m3d": 5}  # 3 for the others
 EXPERTS = {"batch": 32, "lr": 0.05}  # twelve steps on the toy data that get somewhere

@@ -24,7 +24,7 @@ from dcond.rng import Streams, generator
 
 SMALL = {"steps": 2, "width": 8, "train_steps": 3}
 METHODS = ["dm", "m3d", "dsa", "kmeans", "herding", "rded", "lgm"]
-STEPPING = ["dm", "m3d", "dsa", "degm", "idc", "hmdc"]
+STEPPING = ["dm", "m3d", "ncfm", "idm", "dsa", "degm", "idc", "hmdc"]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from dcond.training.image_optim import PixelSGD, PixelSweep
+from dcond.training.image_optim import PixelAdam, PixelSGD, PixelSweep
 from dcond.types import SyntheticSet
 
 MEAN = torch.tensor([0.4, 0.5, 0.6], dtype=torch.float64).view(-1, 1, 1)
@@ -194,3 +194,32 @@ def test_a_sweep_keeps_its_momentum_where_it_has_one(sweep, kept):
     other.advance()
     assert torch.equal(sets[0].images, sets[1].images)
     assert not torch.equal(sets[0].images, start_of_classes())
+
+
+def test_adam_is_that_of_pytorch_with_a_projection_and_resumes():
+    synthetic = SimpleNamespace(images=start(), std=STD)
+    ours, plain = PixelAdam(synthetic, lr=0.1), start().requires_grad_()
+    reference = torch.optim.Adam([plain], lr=0.1)
+    for step in range(6):
+        if step == 3:  # another optimiser goes on with the saved state
+            state = ours.state_dict()
+            assert set(state) == {"step", "exp_avg", "exp_avg_sq"}
+            ours = PixelAdam(synthetic, lr=0.5)
+            ours.load_state_dict(state)
+        plain.grad = start(step + 1) - 0.5
+        ours.step(plain.grad, 0.1)
+        reference.step()
+        ours.project()
+        with torch.no_grad():
+            plain.clamp_(0, 1)
+        torch.testing.assert_close(synthetic.images.detach(), plain.detach())
+    assert PixelAdam(SimpleNamespace(images=start(), std=STD), lr=0.1).state_dict() == {}
+
+
+def test_the_rate_is_halved_on_a_plateau_only():
+    pixels = PixelSGD(start(), lr=0.4, momentum=0.0, space="pixel", std=STD)
+    schedule, rates = pixels.halved_on_plateau(2), []
+    for value in (3.0, 2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0):
+        schedule.step(value)
+        rates.append(schedule.get_last_lr()[0])
+    assert rates == [0.4] * 4 + [0.2] * 4 + [0.1]

@@ -73,8 +73,8 @@ def _relabel(run: str, settings: list[str], out: Path, *, evaluate: bool) -> Non
     from dcond.settings import PositiveInt
 
     words = [f"synthetic.path={quote_path(run)}", *quote_paths(settings)]
-    if not any(word.startswith("dataset=") for word in words):
-        words += dataset_override(run, words)
+    if not any(word.startswith("dataset=") for word in settings):
+        words += dataset_override(run, settings)
     with composed("evaluate", words) as (cfg, choices):
         plan = build_plan(cfg, choices)
         source, dataset = build(cfg.synthetic, "synthetic"), build(cfg.dataset, "dataset")

@@ -124,12 +124,8 @@ def _mixes(
 def _mixed(images: Tensor, mixes: Sequence[cutmix.Mix | None]) -> Tensor:
     if not any(mixes):
         return images
-    return torch.stack(
-        [
-            own if mix is None else cutmix.apply(own, mix)
-            for own, mix in zip(images, mixes, strict=True)
-        ]
-    )
+    n, _, height, width = images.shape[1:]
+    return cutmix.apply_each(images, [mix or cutmix.nothing(n, (height, width)) for mix in mixes])
 
 
 def image_gradient(

@@ -41,8 +41,8 @@ def characteristic_distance(
         >>> characteristic_distance(syn, real, torch.randn(1024, syn.shape[2])).sum().backward()
     """
     with torch.autocast(syn.device.type, enabled=False):
-        t = full_precision(frequencies)
-        ours, theirs = (_functions(full_precision(x), t) for x in (syn, real.detach()))
+        syn, real = full_precision(syn), full_precision(real.detach())
+        ours, theirs = (_functions(x, frequencies.to(syn.dtype)) for x in (syn, real))
         gap = (theirs - ours).square().sum(1)  # |φ_r - φ_s|²
         a = torch.linalg.vector_norm(theirs, dim=1) - torch.linalg.vector_norm(ours, dim=1)
         p = (gap - a.square()).clamp_min(FLOOR)

@@ -1,16 +1,13 @@
 """Gradient matching by class: class gradients, their distance, and its image gradient."""
 
-import logging
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from dcond.device import fastest
-from dcond.distributed import Ranks, current, use_group
-from dcond.errors import first_line
+from dcond.distributed import current
+from dcond.matching.at_once import AtOnce
 from dcond.matching.distances import Distance
 from dcond.matching.fast_forward import FastForward
 from dcond.matching.gradients import (
@@ -24,16 +21,7 @@ from dcond.matching.gradients import (
 from dcond.matching.lazy_batch import RealBatch, whole
 from dcond.matching.target_bank import TargetBank
 
-log = logging.getLogger(__name__)
-
-T = TypeVar("T")
-
 CACHE_BYTES = 2**29  # maximum size of real class gradients cached between two passes
-
-TOO_LARGE = (
-    "gradient matching of one class does not fit in the device's memory; "
-    "use a smaller engine.chunk, method.batch_real or ipc."
-)
 
 
 class Matched(NamedTuple):
@@ -64,7 +52,7 @@ class Matched(NamedTuple):
 
 
 @dataclass(eq=False)
-class ClassGradients:
+class ClassGradients(AtOnce):
     """Computes and matches the class gradients of one network.
 
     Args:
@@ -111,35 +99,7 @@ class ClassGradients:
                 return self._levels(real, synthetic, distance, classes, within=within)
             return self._classes(real, synthetic, distance, classes)
 
-        if self.classes is None:
-            with use_group(Ranks()):  # every process measures alone; the smallest number counts
-                found = self._or_one(lambda: fastest(len(real), step, real.device, TOO_LARGE))
-            self.classes = -int(current().largest(-(found or 1))[0])
-            log.info("gradient matching takes %d of %d classes at once", self.classes, len(real))
-        if self.classes > 1:
-            many = self.classes
-            matched = self._or_one(lambda: step(many))
-            if matched is not None:
-                return matched
-            self.classes = 1
-        return step(1)
-
-    @staticmethod
-    def _or_one(work: Callable[[], T]) -> T | None:
-        """Return ``work()`` on several classes at once; None with a warning if ``vmap`` fails.
-
-        ``vmap`` rejects some layers, such as dropout. Any other error comes again with one class.
-        """
-        try:
-            return work()
-        except torch.OutOfMemoryError:  # a RuntimeError too
-            raise
-        except RuntimeError as error:
-            log.warning(
-                "this network cannot take several classes at once; taking them one by one: %s",
-                first_line(error),
-            )
-            return None
+        return self.in_groups(step, len(real), real.device)
 
     def _classes(
         self, real: Tensor | RealBatch, synthetic: Tensor, distance: Distance, classes: int

@@ -1,60 +1,107 @@
-"""Matching of the gradients of the mutual distillation loss, class by class."""
+"""Matching of the gradients of the mutual distillation loss."""
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dcond.matching.alignment import Alignment
+from dcond.matching.at_once import AtOnce
 from dcond.matching.distances import Distance
-from dcond.matching.gradients import mean_over_chunks, trained
-from dcond.matching.lazy_batch import RealBatch
+from dcond.matching.gradients import distances, gradients_at_once, mean_over_chunks, trained
+from dcond.matching.lazy_batch import RealBatch, whole
 from dcond.models import Network
 
 
-def match_distillation(
-    networks: Sequence[Network],
-    alignment: Alignment,
-    real: Tensor | RealBatch,
-    synthetic: Tensor,
-    distance: Distance,
-    *,
-    chunk: int,
-    fast: AbstractContextManager[object] | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Return L_c = D(H^S, sg[H^T]) of every class and ∂(Σ_c L_c)/∂S.
-
-    H = ∇_θ L_MD of all K networks.
-
-    Like :meth:`.ClassGradients.match`, with the distillation loss instead of cross-entropy and the
-    graph of one class at a time. Weights on which no tap depends, and the alignment's weights, are
-    ignored.
+@dataclass(eq=False)
+class Distillation(AtOnce):
+    """Computes and matches the gradients of the distillation loss of several networks.
 
     Args:
         networks: θ_1 ... θ_K; their parameters with ``requires_grad`` are matched.
-        alignment: P and M.
-        real: (k, b, c, h, w), normalised, class-major.
-        synthetic: (k, n, c, h, w), normalised; treated as a leaf.
-        distance: D.
         chunk: real images per forward pass; exact, since L_MD is a mean over images.
+        classes: classes at once; None to choose the fastest number in the first step.
         fast: precision of the real side, a reusable context; None for the networks' own.
-
-    Returns:
-        Losses (k,), detached, and the gradient with respect to ``synthetic``, of its shape.
     """
-    losses, gradients = [], []
-    for batch, own in zip(real, synthetic, strict=True):
-        with fast or nullcontext():
-            target = mean_distillation_gradient(networks, alignment, batch, chunk)
-        images = own.detach().requires_grad_(True)
-        loss = distance(
-            distillation_gradient(networks, alignment, images, create_graph=True), target
+
+    networks: Sequence[Network]
+    chunk: int
+    classes: int | None = 1
+    fast: AbstractContextManager[object] | None = None
+
+    def match(
+        self,
+        alignment: Alignment,
+        real: Tensor | RealBatch,
+        synthetic: Tensor,
+        distance: Distance,
+    ) -> tuple[Tensor, Tensor]:
+        """Return L_c = D(H^S, sg[H^T]) of every class and ∂(Σ_c L_c)/∂S.
+
+        H = ∇_θ L_MD of all K networks.
+
+        Like :meth:`.ClassGradients.match`, with the distillation loss instead of cross-entropy.
+        Weights on which no tap depends are ignored, or 0 on both sides; so are the alignment's.
+
+        Args:
+            alignment: P and M.
+            real: (k, b, c, h, w), normalised, class-major.
+            synthetic: (k, n, c, h, w), normalised; treated as a leaf.
+            distance: D.
+
+        Returns:
+            Losses (k,), detached, and the gradient with respect to ``synthetic``, of its shape.
+        """
+
+        def step(classes: int) -> tuple[Tensor, Tensor]:
+            losses, gradients = [], []
+            for batch, own in zip(real.split(classes), synthetic.split(classes), strict=True):
+                with self.fast or nullcontext():
+                    targets = self._real(alignment, whole(batch))
+                images = own.detach().requires_grad_(True)
+                found = distances(distance, self._synthetic(alignment, images), targets)
+                gradients += torch.autograd.grad(found.sum(), images)
+                losses.append(found.detach())
+            return torch.cat(losses), torch.cat(gradients)
+
+        return self.in_groups(step, len(real), synthetic.device)
+
+    def _real(self, alignment: Alignment, images: Tensor) -> list[Tensor]:
+        """Return stacked gradients (g, *shape) of real images (g, b, c, h, w), without a graph."""
+        if len(images) == 1:
+            found = mean_distillation_gradient(self.networks, alignment, images[0], self.chunk)
+            return [gradient[None] for gradient in found]
+        return mean_over_chunks(
+            images, self.chunk // len(images), lambda part: self._stacked(alignment, part), dim=1
         )
-        (gradient,) = torch.autograd.grad(loss, images)
-        losses.append(loss.detach())
-        gradients.append(gradient)
-    return torch.stack(losses), torch.stack(gradients)
+
+    def _synthetic(self, alignment: Alignment, images: Tensor) -> list[Tensor]:
+        """Return stacked gradients (g, *shape) of synthetic images (g, n, c, h, w)."""
+        if len(images) > 1:
+            return self._stacked(alignment, images)
+        found = distillation_gradient(self.networks, alignment, images[0], create_graph=True)
+        return [gradient[None] for gradient in found]
+
+    def _stacked(self, alignment: Alignment, images: Tensor) -> list[Tensor]:
+        loss = DistillationLoss(self.networks, alignment)
+        matched = loss.networks.named_parameters(prefix="networks")
+        return gradients_at_once(loss, lambda value: value, dict(matched), images)
+
+
+class DistillationLoss(nn.Module):
+    """L_MD of images (n, c, h, w) as a module, so that ``vmap`` can exchange its weights."""
+
+    def __init__(self, networks: Sequence[Network], alignment: Alignment):
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+        self.alignment = alignment
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the loss, a scalar."""
+        loss: Tensor = self.alignment([network.features(images) for network in self.networks])  # type: ignore[operator]
+        return loss
 
 
 def distillation_gradient(

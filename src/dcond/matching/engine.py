@@ -8,12 +8,17 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.instancenorm import _InstanceNorm
 
 from dcond.device import scaled_batch_size
 from dcond.errors import ConfigError, first_line
 from dcond.matching.class_gradients import ClassGradients
-from dcond.matching.fast_forward import FastForward, has_fast_bfloat16, pays_to_compile
+from dcond.matching.distillation import Distillation
+from dcond.matching.fast_forward import (
+    FastForward,
+    has_fast_bfloat16,
+    pays_to_compile,
+    precision_context,
+)
 from dcond.matching.feature_matching import ClassFeatureMatching
 from dcond.matching.gradients import class_gradient, stacked_gradients
 from dcond.matching.target_bank import TargetBank
@@ -46,8 +51,8 @@ class Engine:
             real images under cross-entropy is compiled.
         classes: classes that pass through the synthetic side at once (``vmap``). "auto": one; on a
             CUDA device one or as many as fit in memory, whichever is faster in the first step.
-            Networks that ``vmap`` cannot handle, or whose second derivative it gets wrong (layer
-            norm), always take one.
+            Networks that ``vmap`` cannot handle, or whose second derivative it gets wrong, always
+            take one.
         chunk: images per pass at up to 64 x 64 pixels, fewer for larger images; bounds the memory.
             In feature matching also the synthetic images whose graph exists at a time. None: 64 on
             a CPU, 2,048 elsewhere.
@@ -73,15 +78,17 @@ class Engine:
             ConfigError: the network has no second derivative.
         """
         check_second_derivative(network, spec)
-        device = device_of(network)
-        classes = None if self.classes == "auto" else self.classes
-        if self.classes == "auto" and device.type != "cuda":
-            classes = 1
-        if classes != 1 and not supports_vmap(network, spec):
-            classes = 1
-        log.debug("classes at once: %s", classes)
         forward = self._fast(network, network, spec, 3 * images)
-        return ClassGradients(network, forward, self._chunk(device, spec), classes, bank)
+        chunk = self._chunk(device_of(network), spec)
+        return ClassGradients(network, forward, chunk, self._classes([network], spec), bank)
+
+    def distillation(self, networks: Sequence[Network], spec: ImageSpec) -> Distillation:
+        """Return the gradients of the mutual distillation of networks; see :meth:`bind`."""
+        device = device_of(networks[0])
+        fast = precision_context(device, bfloat16=self._bfloat16(device))
+        return Distillation(
+            networks, self._chunk(device, spec), self._classes(networks, spec), fast
+        )
 
     def features(
         self,
@@ -118,13 +125,26 @@ class Engine:
     ) -> FastForward:
         """Return ``called``, a network or part of it, for passes differentiated at most once."""
         device = device_of(network)
-        bfloat16, compiled = self.precision == "bfloat16", self.compile
-        if self.precision == "auto":
-            bfloat16 = has_fast_bfloat16(device)
+        bfloat16, compiled = self._bfloat16(device), self.compile
         if compiled == "auto":
             compiled = pays_to_compile(network, spec, passes, device)
         log.debug("fast passes: bfloat16 %s, compiled %s", bfloat16, compiled)
         return FastForward(called, bfloat16=bfloat16, compiled=compiled)
+
+    def _bfloat16(self, device: torch.device) -> bool:
+        if self.precision == "auto":
+            return has_fast_bfloat16(device)
+        return self.precision == "bfloat16"
+
+    def _classes(self, networks: Sequence[nn.Module], spec: ImageSpec) -> int | None:
+        """Return how many classes go at once; None to measure."""
+        classes = None if self.classes == "auto" else self.classes
+        if self.classes == "auto" and device_of(networks[0]).type != "cuda":
+            classes = 1
+        if classes != 1 and not all(supports_vmap(network, spec) for network in networks):
+            classes = 1
+        log.debug("classes at once: %s", classes)
+        return classes
 
     def _chunk(self, device: torch.device, spec: ImageSpec) -> int:
         return scaled_batch_size(
@@ -140,10 +160,9 @@ def device_of(network: nn.Module) -> torch.device:
 def supports_vmap(network: nn.Module, spec: ImageSpec) -> bool:
     """Return whether ``vmap`` over two classes gives the same image gradients as a loop.
 
-    A copy of the network in float64 is tried on noise. ``vmap`` silently gets the second derivative
-    of layer norm and of instance norm with weights wrong (PyTorch 2.11 and 2.15). If the network
-    cannot be copied or run in float64, the presence of these norms decides. Networks that ``vmap``
-    rejects are handled in the first step.
+    A copy of the network in float64 is tried on noise, since ``vmap`` gets some second derivatives
+    wrong without an error (:mod:`~dcond.matching.plain_norms`). A network that cannot be tried is
+    not trusted. Networks that ``vmap`` rejects are handled in the first step.
     """
     rng = torch.Generator().manual_seed(0)
     images = torch.randn(
@@ -158,9 +177,7 @@ def supports_vmap(network: nn.Module, spec: ImageSpec) -> bool:
         ]
         expected = _image_gradient([g for own in in_turn for g in own], images)
     except RuntimeError:
-        return not any(
-            isinstance(module, nn.LayerNorm | _InstanceNorm) for module in network.modules()
-        )
+        return False
     try:
         found = _image_gradient(stacked_gradients(tried, images, labels), images)
     except RuntimeError:

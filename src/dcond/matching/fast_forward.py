@@ -50,7 +50,7 @@ class FastForward:
 
     def precision(self, device: torch.device) -> AbstractContextManager[object]:
         """Return the context in which a pass runs."""
-        return torch.autocast(device.type, dtype=torch.bfloat16) if self.bfloat16 else nullcontext()
+        return precision_context(device, bfloat16=self.bfloat16)
 
     def _forward(self, images: Tensor) -> Tensor:
         if self.compiled is not None:
@@ -63,6 +63,11 @@ class FastForward:
                 log.warning("torch.compile failed; continuing without it: %s", first_line(error))
                 self.compiled = None
         return self.network(images)
+
+
+def precision_context(device: torch.device, *, bfloat16: bool) -> AbstractContextManager[object]:
+    """Return the context of a pass in bfloat16, or in the precision of its tensors; reusable."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if bfloat16 else nullcontext()
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

@@ -1,6 +1,6 @@
 """Gradients of the loss of one class's images with respect to a network's weights."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -13,6 +13,7 @@ from dcond.device import even_chunks
 from dcond.distributed import current
 from dcond.matching.distances import Distance
 from dcond.matching.lazy_batch import RealBatch
+from dcond.matching.plain_norms import PlainNorms
 
 Logits = Callable[[Tensor], Tensor]
 
@@ -79,7 +80,11 @@ def mean_over_chunks(
     return total
 
 
-def stacked_gradients(network: nn.Module, images: Tensor, labels: Tensor) -> list[Tensor]:
+def stacked_gradients(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+) -> list[Tensor]:
     """Return :func:`class_gradient` of g classes at once: (g, *shape) for every parameter.
 
     Args:
@@ -87,15 +92,42 @@ def stacked_gradients(network: nn.Module, images: Tensor, labels: Tensor) -> lis
         images: (g, n, c, h, w), normalised; the result requires gradients if they do.
         labels: (g,), the classes.
     """
-    weights = {name: p.detach() for name, p in network.named_parameters() if p.requires_grad}
-    frozen = {name: p for name, p in network.named_parameters() if not p.requires_grad}
-    fixed = {**frozen, **dict(network.named_buffers())}
 
-    def loss(parameters: dict[str, Tensor], x: Tensor, label: Tensor) -> Tensor:
-        logits = functional_call(network, {**fixed, **parameters}, (x,)).to(x.dtype)
-        return F.cross_entropy(logits, label.expand(len(x)))
+    def loss(logits: Tensor, label: Tensor) -> Tensor:
+        return F.cross_entropy(logits.to(images.dtype), label.expand(len(logits)))
 
-    return list(vmap(grad(loss), in_dims=(None, 0, 0))(weights, images, labels).values())
+    return gradients_at_once(network, loss, dict(network.named_parameters()), images, labels)
+
+
+def gradients_at_once(
+    module: nn.Module,
+    loss: Callable[..., Tensor],
+    parameters: Mapping[str, nn.Parameter],
+    images: Tensor,
+    *others: Tensor,
+) -> list[Tensor]:
+    """Return ∇_θ loss(module(x_c), *others_c) of g classes c in one pass: (g, *shape) for each θ.
+
+    Args:
+        module: maps images (n, c, h, w) to the first argument of ``loss``.
+        loss: a scalar.
+        parameters: θ by name, some of the module's; those without ``requires_grad`` are left out.
+        images: x, (g, n, c, h, w), normalised; the result requires gradients if they do.
+        others: further arguments of ``loss``, each (g, ...).
+    """
+    weights = {name: p.detach() for name, p in parameters.items() if p.requires_grad}
+    fixed = {
+        name: tensor
+        for name, tensor in (*module.named_parameters(), *module.named_buffers())
+        if name not in weights
+    }
+
+    def own(values: dict[str, Tensor], x: Tensor, *rest: Tensor) -> Tensor:
+        return loss(functional_call(module, {**fixed, **values}, (x,)), *rest)
+
+    dims = (None, 0, *(0 for _ in others))
+    with PlainNorms():
+        return list(vmap(grad(own), in_dims=dims)(weights, images, *others).values())
 
 
 def distances(distance: Distance, ours: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:

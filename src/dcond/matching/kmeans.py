@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
+from dcond.device import has_free_waits, to_device
 from dcond.matching.batches import class_features
 from dcond.models import Network
 from dcond.types import RealData
@@ -36,8 +37,8 @@ def select_rows(
     selected = []
     for part in class_features(network, real, EMBEDDED, fast):
         nearest = representatives(part.features, part.places, count, rng)
-        selected.append(part.rows[nearest.cpu()])
-    return torch.cat(selected).to(real.device)
+        selected.append(to_device(part.rows, nearest.device)[nearest])
+    return torch.cat(selected)
 
 
 def representatives(
@@ -96,13 +97,17 @@ def k_means(
     norms = points.square().sum(2)
     centroids = _start(points, norms, mask, count, rng)
     owner = torch.full_like(mask, -1, dtype=torch.long)
+    stops = has_free_waits(points.device)
     for _ in range(iterations):
         distances = _distances(points, norms, centroids)
         nearest, before = distances.amin(2), owner
         owner = distances.argmin(2).masked_fill(~mask, -1)
-        if torch.equal(owner, before):
+        if stops and torch.equal(owner, before):
             break
-        centroids = _means(points, nearest.masked_fill(~mask, 0), owner, centroids)
+        means = _means(points, nearest.masked_fill(~mask, 0), owner, centroids)
+        # Where waiting costs time, all iterations are launched; no centroid moves after the last
+        # change of a cluster.
+        centroids = means if stops else torch.where((owner == before).all(), centroids, means)
     return centroids + origin
 
 

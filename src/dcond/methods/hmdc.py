@@ -23,6 +23,7 @@ from dcond.matching.batches import (
 )
 from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.distances import squared
+from dcond.matching.distillation import Distillation
 from dcond.matching.engine import Engine
 from dcond.matching.kmeans import select_rows
 from dcond.matching.lazy_batch import RealBatch
@@ -40,10 +41,11 @@ from dcond.types import RealData, SyntheticSet
 class HMDCState(SavedState):
     """The networks and their alignment, the balance of the losses, and the image optimiser."""
 
-    not_saved: ClassVar = ("gradients", "rng")
+    not_saved: ClassVar = ("gradients", "distillation", "rng")
 
     learners: Learners
     gradients: list[ClassGradients]  # of each network
+    distillation: Distillation
     step: int
     network_steps: int  # image steps under these networks
     accumulator: Tensor  # A (k, j) of the gradient balance module, one column per loss
@@ -157,11 +159,12 @@ class HMDC:
         classes, device = real.spec.classes, real.device
         passes = self.steps * classes * self.batch_real
         gradients = [self.engine.bind(network, real.spec, passes) for network in learners.networks]
+        distillation = self.engine.distillation(learners.networks, real.spec)
         losses = len(learners.networks) + (learners.alignment is not None)
         accumulator = torch.full((classes, losses), balance.START, device=device)
         rows = torch.zeros(classes, self.batch_real, dtype=torch.long, device=device)
         pixels = PixelSGD.of(self, synthetic)
-        return HMDCState(learners, gradients, 0, 0, accumulator, rows, pixels, rng)
+        return HMDCState(learners, gradients, distillation, 0, 0, accumulator, rows, pixels, rng)
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: HMDCState) -> dict[str, Tensor]:
         """Train the networks (except new ones), then update the images of all classes once."""
@@ -173,13 +176,7 @@ class HMDC:
             run_on_rank0(lambda: self._train(real, state), state.learners.modules, state.rng)
         batch, images = self._views(real, synthetic, state)  # B_c, S_c
         losses, parts = match_networks(  # L_j, ∂L_j/∂S_c
-            state.learners.networks,
-            state.gradients,
-            state.learners.alignment,
-            batch,
-            images,
-            squared,
-            state.fast,
+            state.gradients, state.distillation, state.learners.alignment, batch, images, squared
         )
         unit = state.pixels.unit  # gradients are balanced in units of lr
         gradients = unit * torch.stack(

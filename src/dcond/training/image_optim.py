@@ -14,6 +14,7 @@ from typing import Literal, Protocol, Self
 
 import torch
 from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from dcond.types import SyntheticSet
 from dcond.whitening import Whitening
@@ -91,7 +92,7 @@ class PixelSGD:
         deviation = torch.tensor(std, dtype=images.dtype, device=images.device).view(-1, 1, 1)
         self.unit = deviation if space == "normalised" else torch.ones_like(deviation)
         self._whitening = whitening if space == "normalised" else None
-        self._sgd = torch.optim.SGD([images], lr=lr, momentum=momentum)
+        self._optimiser: torch.optim.Optimizer = torch.optim.SGD([images], lr=lr, momentum=momentum)
 
     @classmethod
     def of(
@@ -119,12 +120,16 @@ class PixelSGD:
         ``lr`` replaces the learning rate from this step on.
         """
         if lr is not None:
-            self._sgd.param_groups[0]["lr"] = lr
+            self._optimiser.param_groups[0]["lr"] = lr
         if self._whitening is not None:
             gradient = self._whitening.pixel_step(gradient)
         self.images.grad = gradient * self.unit.square()
-        self._sgd.step()
+        self._optimiser.step()
         self.images.grad = None
+
+    def halved_on_plateau(self, patience: int) -> ReduceLROnPlateau:
+        """Return a schedule that halves the rate after ``patience`` steps without a lower loss."""
+        return ReduceLROnPlateau(self._optimiser, factor=0.5, patience=patience)
 
     def project(self) -> None:
         """Clip the images to [0, 1] unless ``pixel_box="free"``: the end of every update."""
@@ -134,15 +139,51 @@ class PixelSGD:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the momentum buffer, if there is one."""
-        buffer = self._sgd.state[self.images].get("momentum_buffer") if self._sgd.state else None
+        buffer = (
+            self._optimiser.state[self.images].get("momentum_buffer")
+            if self._optimiser.state
+            else None
+        )
         return {} if buffer is None else {"momentum": buffer}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what :meth:`state_dict` returned."""
         if "momentum" in state:
-            self._sgd.state[self.images]["momentum_buffer"] = state["momentum"].to(
+            self._optimiser.state[self.images]["momentum_buffer"] = state["momentum"].to(
                 self.images.device
             )
+
+
+class PixelAdam(PixelSGD):
+    """Adam on images in pixel space: an image moves by about ``lr`` per step, whatever its loss.
+
+    Args:
+        synthetic: the set whose images are moved in place.
+        lr: learning rate, in pixel units.
+        pixel_box: see :class:`PixelSGD`.
+    """
+
+    def __init__(self, synthetic: SyntheticSet, *, lr: float, pixel_box: PixelBox = "project"):
+        super().__init__(
+            synthetic.images,
+            lr=lr,
+            momentum=0.0,
+            space="pixel",
+            std=synthetic.std,
+            pixel_box=pixel_box,
+        )
+        self._optimiser = torch.optim.Adam([self.images], lr=lr)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the number of steps and both moments of the gradient, once there are any."""
+        return dict(self._optimiser.state[self.images]) if self._optimiser.state else {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        if state:
+            self._optimiser.state[self.images] = {
+                name: x if name == "step" else x.to(self.images.device) for name, x in state.items()
+            }
 
 
 class PixelSweep:

@@ -1,0 +1,252 @@
+"""NCFM: matching of characteristic functions under networks between untrained and trained."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import torch
+from annotated_types import Ge, Lt
+from torch import Tensor
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from dcond.augment import DiffAug
+from dcond.device import to_device
+from dcond.distributed import current, run_on_rank0
+from dcond.matching.batches import embed_real, image_gradient, normalised_by_class, siamese_views
+from dcond.matching.characteristic import SHARED, FrequencySampler, characteristic_distance
+from dcond.matching.engine import Engine
+from dcond.matching.feature_matching import ClassFeatureMatching
+from dcond.methods.base import SavedState
+from dcond.models import Network
+from dcond.rng import Streams, seeded_globals
+from dcond.settings import (
+    Momentum,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    settings,
+)
+from dcond.training.experts import Experts, Trajectory
+from dcond.training.image_optim import PixelAdam, PixelBox, PixelSGD
+from dcond.types import RealData, SyntheticSet
+
+
+@dataclass
+class Sampler:
+    """ψ and its optimiser."""
+
+    network: FrequencySampler
+    optimiser: torch.optim.SGD
+
+    def state_dict(self) -> dict[str, object]:
+        """Return the states of both."""
+        return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
+
+    def load_state_dict(self, state: dict[str, dict[str, object]]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        self.network.load_state_dict(state["network"])
+        self.optimiser.load_state_dict(state["optimiser"])
+
+
+@dataclass
+class NCFMState(SavedState):
+    """The experts, the network of the step, ψ, and the optimiser of the images and its schedule."""
+
+    not_saved: ClassVar = ("experts", "network", "width", "features", "rng")
+
+    experts: list[Trajectory]
+    network: Network  # its weights are new in every step
+    width: int  # d, of its features
+    features: ClassFeatureMatching
+    sampler: Sampler | None
+    pixels: PixelSGD
+    plateau: ReduceLROnPlateau
+    rng: Streams
+
+
+@settings
+class NCFM:
+    """Match characteristic functions of features, and classify the images, under trained networks.
+
+    L = Σ_c D(φ_θ(A_ω(S_c)), φ_θ(A_ω(B_c))) + w · ℓ_θ1(A_ω(S_c)),   θ = λ θ_0 + (1 - λ) θ_1
+
+    D is the distance of characteristic functions at random frequencies
+    (:func:`~dcond.matching.characteristic.characteristic_distance`). Every step draws one of the
+    experts, with weights θ_0 before and θ_1 after its training on the real images, and λ from
+    U(0, 1). With ``sampler=True`` the frequencies come from a network ψ that is trained to
+    increase D.
+
+    Paper: Wang et al., Dataset distillation with neural characteristic function: a minmax
+    perspective, CVPR 2025. Code: github gszfwsb/NCFM, condenser/Condenser.py. Differs: the public
+    loop takes one step of AdamW per class for D and then one per class for ℓ, which also moves the
+    images of all other classes; here one step of Adam moves all classes by both, without weight
+    decay. All classes share the frequencies of a step, and D and ℓ the augmentation. Real batches
+    are random. ψ scales normal frequencies, as in the paper, and has a constant rate.
+
+    Args:
+        experts: how the networks are trained; they are cached.
+        engine: how features are computed.
+        augment: Siamese augmentation, one draw per class; None for none.
+        steps: image updates.
+        lr: learning rate of the images, in pixel units: with "adam" about the change of a pixel
+            per step.
+        optimiser: of the images, "adam" or "sgd".
+        momentum: momentum of SGD.
+        patience: steps without a lower loss after which ``lr`` is halved.
+        frequencies: F, frequencies per step.
+        amplitude: α, weight of the difference of amplitudes; that of phases has 1 - α.
+        calibration: w.
+        sampler: whether ψ draws the frequencies; if not, they are normal.
+        lr_sampler: learning rate of ψ (SGD with momentum 0.5).
+        batch_real: real images per class and step.
+        real_batch: "random" draws new ones in every step, "first" always takes the first of each
+            class, as the public code does.
+        factor: multi-formation factor.
+        pixel_box: "project" keeps the images in [0, 1], "free" does not.
+    """
+
+    shares_classes: ClassVar = True
+
+    experts: Experts
+    engine: Engine = Engine()
+    augment: DiffAug | None = None
+    steps: PositiveInt
+    lr: PositiveFloat
+    optimiser: Literal["adam", "sgd"] = "adam"
+    momentum: Momentum = 0.5
+    patience: PositiveInt = 500
+    frequencies: PositiveInt = 1024
+    amplitude: Annotated[float, Ge(0), Lt(1)] = 0.5
+    calibration: NonNegativeFloat = 1.0
+    sampler: bool = False
+    lr_sampler: PositiveFloat = 1e-3
+    batch_real: PositiveInt = 1024
+    real_batch: Literal["random", "first"] = "random"
+    factor: PositiveInt = 2
+    pixel_box: PixelBox = "project"
+
+    def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> NCFMState:
+        """Train the experts that the cache lacks; make ψ and the optimiser of the images."""
+        experts = self.experts.load_or_train(real)
+        network = self.experts.network.build(real.spec, rng.networks, real.device)
+        network.requires_grad_(False)
+        passes = self.steps * len(real.class_names) * self.batch_real
+        features = self.engine.features(network, real.spec, passes)
+        pixels = self._pixels(synthetic)
+        plateau = pixels.halved_on_plateau(self.patience)
+        width = embed_real(network, real, 1, torch.zeros(1, dtype=torch.long)).shape[1]
+        sampler = self._sampler(width, real, rng) if self.sampler else None
+        return NCFMState(experts, network, width, features, sampler, pixels, plateau, rng)
+
+    def step(self, real: RealData, synthetic: SyntheticSet, state: NCFMState) -> dict[str, Tensor]:
+        """Update the images of all classes once, and ψ if there is one."""
+        rng = state.rng
+        initial, trained, share = self._draw_network(state)  # θ_0, θ_1, λ
+        state.network.load_state_dict(interpolate(initial, trained, share))
+        frequencies = self._draw_frequencies(state, real.device)
+        if self.real_batch == "random":
+            rows = real.draw_per_class(self.batch_real, rng.real)
+        else:
+            rows = first_rows(real, self.batch_real)
+        batch = normalised_by_class(real, current().own(rows))  # B_c
+        views, images = siamese_views(self.augment, batch, synthetic, rng)  # A_ω(B_c), A_ω(S_c)
+        distance = _Distance(frequencies.detach(), self.amplitude, ascend=self.sampler)
+        losses, gradient = state.features.match(views, images, distance)
+        state.network.load_state_dict(trained)
+        entropies, entropy_gradient = state.features.cross_entropy(images)  # ℓ_θ1(A_ω(S_c))
+        gradient = gradient + self.calibration * entropy_gradient
+        loss, entropy = losses.sum(), entropies.sum()
+        total = loss + self.calibration * entropy
+        state.pixels.step(
+            image_gradient(synthetic, images, gradient), float(state.plateau.get_last_lr()[0])
+        )
+        state.pixels.project()
+        self._train_sampler(frequencies, distance.slope, state)
+        over_ranks = total.clone()
+        current().sum_([over_ranks])
+        state.plateau.step(float(over_ranks))
+        return {"loss": total, "loss_features": loss, "loss_cross_entropy": entropy}
+
+    def _draw_network(self, state: NCFMState) -> tuple[dict[str, Tensor], dict[str, Tensor], float]:
+        """Return the weights of a random expert before and after its training, and λ."""
+        rng = state.rng.networks
+        expert = state.experts[int(torch.randint(len(state.experts), (1,), generator=rng))]
+        return expert.state(0), expert.state(expert.epochs), float(torch.rand(1, generator=rng))
+
+    def _draw_frequencies(self, state: NCFMState, device: torch.device) -> Tensor:
+        """Return the frequencies (F, d) of a step, with a graph if they come from ψ."""
+
+        def normal(count: int) -> Tensor:
+            noise = torch.randn(count, state.width, generator=state.rng.networks)
+            return to_device(noise, device)
+
+        noise = normal(self.frequencies)
+        if state.sampler is None:
+            return noise
+        frequencies: Tensor = state.sampler.network(
+            noise, normal(math.ceil(self.frequencies / SHARED))
+        )
+        return frequencies
+
+    def _train_sampler(self, frequencies: Tensor, slope: Tensor, state: NCFMState) -> None:
+        """Do one step of ψ that increases Σ_c D, whose gradient is ``slope``, (F, d)."""
+        sampler = state.sampler
+        if sampler is None:
+            return
+
+        def ascend() -> None:
+            sampler.optimiser.zero_grad()
+            frequencies.backward(-slope)
+            sampler.optimiser.step()
+
+        current().sum_([slope])
+        run_on_rank0(ascend, [sampler.network], state.rng)
+
+    def _sampler(self, width: int, real: RealData, rng: Streams) -> Sampler:
+        with seeded_globals(rng.networks):
+            network = FrequencySampler(width).to(real.device)
+        optimiser = torch.optim.SGD(network.parameters(), lr=self.lr_sampler, momentum=0.5)
+        return Sampler(network, optimiser)
+
+    def _pixels(self, synthetic: SyntheticSet) -> PixelSGD:
+        if self.optimiser == "adam":
+            return PixelAdam(synthetic, lr=self.lr, pixel_box=self.pixel_box)
+        return PixelSGD(
+            synthetic.images,
+            lr=self.lr,
+            momentum=self.momentum,
+            space="pixel",
+            std=synthetic.std,
+            pixel_box=self.pixel_box,
+        )
+
+
+class _Distance:
+    """D at the frequencies of a step; if asked, it adds up ∂D/∂t over the classes in ``slope``."""
+
+    def __init__(self, frequencies: Tensor, amplitude: float, *, ascend: bool):
+        self.frequencies, self.amplitude, self.ascend = frequencies, amplitude, ascend
+        self.slope = torch.zeros_like(frequencies)
+
+    def __call__(self, syn: Tensor, real: Tensor) -> Tensor:
+        if self.ascend:
+            t = self.frequencies.clone().requires_grad_()
+            found = characteristic_distance(syn.detach(), real, t, self.amplitude)
+            self.slope += torch.autograd.grad(found.sum(), t)[0]
+        return characteristic_distance(syn, real, self.frequencies, self.amplitude)
+
+
+def interpolate(
+    initial: Mapping[str, Tensor], trained: Mapping[str, Tensor], share: float
+) -> dict[str, Tensor]:
+    """Return share · initial + (1 - share) · trained of two states, counters of trained."""
+    return {
+        name: x.lerp(initial[name], share) if x.is_floating_point() else x
+        for name, x in trained.items()
+    }
+
+
+def first_rows(real: RealData, count: int) -> Tensor:
+    """Return the first ``count`` training rows of every class, (k, count), repeated if fewer."""
+    return torch.stack([rows[torch.arange(count) % len(rows)] for rows in real.class_rows])
