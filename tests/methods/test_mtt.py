@@ -31,10 +31,12 @@ def test_segments_change_nothing_but_rounding(segment, condense, toy):
 
 def test_the_gradient_of_tesla_is_another(condense, toy):
     exact, tesla = (
-        condense("mtt", toy, steps=4, gradient=kind, lr=1.0).synthetic.images
+        condense(
+            "mtt", toy, steps=4, gradient=kind, lr=1.0, rate=0.1, student_steps=8
+        ).synthetic.images
         for kind in ("exact", "tesla")
     )
-    assert not torch.allclose(exact, tesla, atol=1e-4)
+    assert float((exact - tesla).detach().abs().max()) > 1e-3
 
 
 def test_the_learned_rate_moves_and_stays_positive(condense, toy):
