@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from dcond.matching.batches import class_chunks
 from dcond.methods.base import Method
+from dcond.models import Network
 from dcond.rng import generator
 from dcond.types import RealData, Split, SyntheticSet
 
@@ -43,6 +46,12 @@ def made_method(name: str, overrides: list[str]) -> Method:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("condense", [f"method={name}", "dataset=cifar10", *overrides])
     return build(cfg.method, f"method={name}")
+
+
+def embedded(network: Network, images: Tensor, chunk: int) -> Tensor:
+    """Embed (k, n, c, h, w) into (k, n, d), at most ``chunk`` images at a time."""
+    parts = class_chunks(network, images, chunk)
+    return torch.cat([network.embed(part) for part in parts]).view(*images.shape[:2], -1)
 
 
 def where_and_when(threads: int) -> dict[str, str]:

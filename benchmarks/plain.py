@@ -5,10 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from made_up import embedded
 
 from dcond.matching.batches import (
     decoded_by_class,
-    embed_by_class,
     real_by_class,
     siamese_augment,
     subset_per_class,
@@ -32,7 +32,7 @@ def class_by_class(method: Any, real: Any, synthetic: Any, state: Any) -> None:
             method.augment, own, synthetic_own, rng.augmentation
         )
         with torch.no_grad():
-            target = embed_by_class(state.network, real_own.tensor(), whole)
-        embedded = embed_by_class(state.network, synthetic_own, whole)
-        losses.append(distance(embedded, target))
+            target = embedded(state.network, real_own.tensor(), whole)
+        ours = embedded(state.network, synthetic_own, whole)
+        losses.append(distance(ours, target))
     torch.autograd.grad(torch.cat(losses).sum(), synthetic.images)

@@ -14,12 +14,12 @@ import time
 from pathlib import Path
 
 import torch
-from made_up import made_up, synthetic_set, write
+from made_up import embedded, made_up, synthetic_set, write
 from torch import Tensor
 
 from dcond.augment import DiffAug
 from dcond.device import tune_malloc
-from dcond.matching.batches import decoded_by_class, embed_by_class, real_by_class
+from dcond.matching.batches import decoded_by_class, real_by_class
 from dcond.matching.mmd import mean_distance
 from dcond.models import ConvNet
 from dcond.rng import Streams, generator
@@ -42,8 +42,8 @@ def one_pass(
     """Return the loss of every class, (k,), all classes in one pass."""
     real, images = siamese(real, images, rng)
     with torch.no_grad():
-        target = embed_by_class(network, real, chunk)
-    return mean_distance(embed_by_class(network, images, chunk), target)
+        target = embedded(network, real, chunk)
+    return mean_distance(embedded(network, images, chunk), target)
 
 
 def per_class_loop(
@@ -61,9 +61,7 @@ def same_loss(real: Tensor, images: Tensor, network: torch.nn.Module) -> float:
     """Return the relative difference of both losses on batches with the same augmentation."""
     real, images = siamese(real, images, generator(0, "augmentation"))
     with torch.no_grad():
-        together = mean_distance(
-            embed_by_class(network, images, 256), embed_by_class(network, real, 256)
-        ).sum()
+        together = mean_distance(embedded(network, images, 256), embedded(network, real, 256)).sum()
         alone = sum(
             mean_distance(network.embed(images[c])[None], network.embed(real[c])[None]).sum()
             for c in range(len(real))

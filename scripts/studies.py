@@ -136,14 +136,14 @@ STUDIES = {
     "ncfm_idm": Study(  # equal time, without that of NCFM's networks, which are trained once
         {
             "random_decoded": "method=random method.factor=2",
-            "dm": "method=dm",
-            "m3d": "method=m3d",
-            "ncfm": f"method=ncfm {EXPERTS} method.lr=0.02",
-            "idm": "method=idm method.inner_steps=2 method.queue_size=10",
+            "dm": "method=dm method.batch_real=128",
+            "m3d": "method=m3d method.batch_real=128",
+            "ncfm": f"method=ncfm {EXPERTS} method.lr=0.02 method.batch_real=128",
+            "idm": "method=idm method.inner_steps=2 method.queue_size=10 method.batch_real=128",
         },
         {
-            1: "max_seconds=60 method.batch_real=128 engine.compile=false",
-            10: "max_seconds=60 method.batch_real=128 engine.compile=false",
+            1: "max_seconds=60 engine.compile=false",
+            10: "max_seconds=60 engine.compile=false",
         },
         datasets=("cifar10",),
         pairs=(("ncfm", "m3d"), ("idm", "m3d"), ("ncfm", "dm"), ("idm", "dm")),

@@ -9,7 +9,7 @@ import torch
 # The arguments, and the expected line; an ellipsis stands for any text.
 CASES = [
     # Options of config groups.
-    ("method=dmm", "method='dmm' is unknown; allowed: dc, ... Did you mean 'dm'?"),
+    ("method=dmm", "method='dmm' is unknown; allowed: datm, ... Did you mean 'dm'?"),
     ("+dataset=0", "dataset='0' is unknown; allowed: ..."),
     ("+model@second=convnett", "model='convnett' is unknown; allowed: ... Did you mean 'convnet'?"),
     ("pool@learners=0", "pool='0' is unknown; allowed: ..."),

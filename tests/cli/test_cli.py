@@ -14,6 +14,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 
 import dcond
+from dcond.cli.main import COMMANDS
 from dcond.paths import conf_dir
 from dcond.run.loop import Run
 
@@ -277,8 +278,8 @@ def test_method_in_a_folder_of_the_user(condense, folder, results):
 @pytest.mark.parametrize(
     ("line", "found"),
     [
-        ("dcond ", {"condense", "evaluate", "data", "report", "list", "merge", "export"}),
-        ("dcond e", {"evaluate", "export"}),
+        ("dcond ", set(COMMANDS)),
+        ("dcond e", {"evaluate", "experts", "export"}),
         (
             "dcond list ",
             {

@@ -1,12 +1,12 @@
 """Evaluation on a device whose tensors are not the CPU's: the same accuracies, waits at tests only."""
 
 import pytest
-from dcond.evaluation.teacher import Teacher
 
 from dcond.augment import DiffAug
 from dcond.evaluation import EvaluationProtocol
 from dcond.evaluation.full_data import hold_out
 from dcond.models import MLP, ConvNet, Pool, ResNet, ViT
+from dcond.training.teacher import Teacher
 from helpers.pretend_device import pretend_device
 
 POOL = Pool(

@@ -93,7 +93,7 @@ def test_a_decoded_set_is_trained_on_decoded(toy, chosen):
     @dataclass(frozen=True, kw_only=True)
     class Counting(EvaluationProtocol):
         def epoch(self, network, optimiser, images, labels, rng, soft):
-            seen.append((images, labels))
+            seen.append((images(torch.arange(len(labels))), labels))
 
     packed = replace(chosen, factor=2)
     evaluate(Counting(name="x", epochs=1, repeats=1), packed, toy, watched())
@@ -165,7 +165,7 @@ def test_networks_can_disable_cutmix(stack, toy, chosen, monkeypatch):
         ),
         (
             {"lr": float("inf")},
-            "EvaluationProtocol.lr=inf is out of range; allowed: numbers above 0, search, null.",
+            "EvaluationProtocol.lr=inf is out of range; allowed: numbers above 0, search, learned, null.",
         ),
         (
             {"search_rates": (float("inf"),)},
@@ -173,7 +173,7 @@ def test_networks_can_disable_cutmix(stack, toy, chosen, monkeypatch):
         ),
         (
             {"lr": 0.0},
-            "EvaluationProtocol.lr=0.0 is out of range; allowed: numbers above 0, search, null.",
+            "EvaluationProtocol.lr=0.0 is out of range; allowed: numbers above 0, search, learned, null.",
         ),
         (
             {"lr_milestones": (0.5, 1.0)},

@@ -117,7 +117,7 @@ def test_searching_needs_held_out_images(toy, chosen, pool):
     [
         (
             {"lr": "serch"},
-            "EvaluationProtocol.lr='serch' is unknown; allowed: numbers above 0, search, null. "
+            "EvaluationProtocol.lr='serch' is unknown; allowed: numbers above 0, search, learned, null. "
             "Did you mean 'search'?",
         ),
         (
@@ -168,7 +168,7 @@ def test_the_full_set_excludes_the_held_out_images_during_the_search(toy, chosen
     @dataclass(frozen=True, kw_only=True)
     class Counting(EvaluationProtocol):
         def epoch(self, network, optimiser, images, labels, rng, soft):
-            asked.append(len(images))
+            asked.append(len(labels))
 
     protocol = Counting(name="x", epochs=1, repeats=1, lr="search", search_rates=(0.1,))
     held_out = hold_out(protocol, toy, full_data=True)

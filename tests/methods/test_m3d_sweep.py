@@ -34,9 +34,9 @@ def sweeps(real, sweep, steps=6, momentum=0.5, kernel="gaussian", lr=0.02) -> Te
     state = method.init(real, synthetic, rng)
     match, seen = state.features.match, []
 
-    def recorded(*args):
+    def recorded(*args, **settings):
         seen.append(synthetic.by_class.detach().clone())
-        return match(*args)
+        return match(*args, **settings)
 
     object.__setattr__(state.features, "match", recorded)
     for _ in range(steps):
