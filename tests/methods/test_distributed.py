@@ -11,7 +11,11 @@ from helpers.lockstep import endings, lockstep
 
 FILES = sorted((conf_dir() / "method").glob("*.yaml"))
 OPTIMISING = [file.stem for file in FILES if yaml.safe_load(file.read_text()).get("steps")]
-ALONE = set()  # methods that take steps and do not divide their classes; torchrun refuses them
+ALONE = {
+    "datm",
+    "lgm",
+    "mtt",
+}  # methods that take steps and do not divide their classes; torchrun refuses them
 
 TOLERANCE = 5e-6  # of a pixel in [0, 1], after these few steps; found: 0, for DEGM 7e-7
 FEW = {
