@@ -12,7 +12,6 @@ import torch
 
 from dcond.types import RealData, Split
 
-
 # PyTorch learns of a pretend device before the first backward pass of a process, or never.
 ON_PRETEND_DEVICE = "test_pretend_device.py"
 collect_ignore_glob = [] if "DCOND_PRETEND_DEVICE" in os.environ else [f"*/{ON_PRETEND_DEVICE}"]
