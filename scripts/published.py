@@ -17,11 +17,13 @@ import platform
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from study import cell, command, run, status, write
 
 TABLE = Path("benchmarks/cpu/published.csv")
 SELECTION = "dataset.stats=legacy pool=convnet evaluation=dsa1000"
+BASELINES = ("random", "random_decoded")  # columns, named as in result.json
 BANK, FEWER = "method.targets=300", "method.targets=100"
 
 
@@ -104,7 +106,8 @@ def collect() -> None:
                 "dataset": row.dataset,
                 "ipc": row.ipc,
                 "published": row.published,
-                "accuracies": " ".join(f"{100 * value:.2f}" for value in found["accuracies"]),
+                "accuracies": percents(found),
+                **{name: percents(own) for name, own in baselines(result).items()},
                 "published_steps": row.steps,
                 "steps": result["cost"]["steps"],
                 "condense_s": round(result["cost"]["condense_wall_s"]),
@@ -119,9 +122,24 @@ def collect() -> None:
     write(rows, TABLE)
 
 
+def baselines(result: dict[str, Any]) -> dict[str, dict[str, Any] | None]:
+    """Return what the network reached on random images: whole, and shrunken as the set's are."""
+    found = {}
+    for name in BASELINES:
+        evaluated = result["baselines"][name]
+        found[name] = next(iter(evaluated["networks"].values())) if evaluated else None
+    return found
+
+
+def percents(network: dict[str, Any] | None) -> str:
+    """Return the accuracies of the repeats in per cent; empty without any."""
+    return " ".join(f"{100 * value:.2f}" for value in network["accuracies"]) if network else ""
+
+
 def show() -> None:
     """Print the CSV: mean ± half width of the 95 % interval over the networks, in per cent."""
-    heads = ("row", "published", "reached", "difference", "steps, of published", "protocol")
+    heads = ("row", "published", "reached", "difference", "random", "shrunken random")
+    heads += ("steps, of published", "protocol")
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for row in recorded():
         values = [float(value) for value in row["accuracies"].split()]
@@ -132,6 +150,7 @@ def show() -> None:
             row["published"] or "–",
             cell(values),
             f"{mean - float(row['published']):+.1f}" if row["published"] else "",
+            *(cell([float(value) for value in row[name].split()]) for name in BASELINES),
             steps if int(row["steps"]) else "",
             row["protocol"],
         ]

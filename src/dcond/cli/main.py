@@ -17,7 +17,7 @@ COMMANDS = {
     "condense": "make a synthetic set, then train and test several networks on it",
     "evaluate": "train several networks on a synthetic set and test them",
     "data": "prepare or describe a data set",
-    "experts": "train the networks whose trajectories mtt and datm match",
+    "experts": "train and cache the networks that mtt, datm and ncfm need",
     "relabel": "give a synthetic set soft labels by a teacher",
     "report": "tables, figures and an HTML page from the results of many runs",
     "list": "list methods, data sets, networks, pools, experiments",
