@@ -28,8 +28,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 from torch.utils.backend_registration import _setup_privateuseone_for_python_backend
 
+import dcond
+
 NAME = "pretend"
-SOURCES = f"{Path(__file__).parents[2] / 'src' / 'dcond'}/"
+SOURCES = f"{Path(dcond.__file__).parent}/"
 
 NO_KERNEL = ("empty", "new_empty", "is_same_size", "_unsafe_view")  # nor do views start one
 # Operators whose result, or its shape, the host must know.
