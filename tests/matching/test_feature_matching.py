@@ -115,12 +115,12 @@ def test_auto_compiles_long_runs_only(monkeypatch):
     monkeypatch.setattr("dcond.matching.fast_forward.shutil.which", lambda name: name)
     monkeypatch.setattr(module, "has_fast_bfloat16", lambda device: True)
     network = network_of(RECIPES[0], torch.float32)
-    short, long = (Engine().features(network, SPEC, count) for count in (1000, 10**12))
+    short, long = (Engine().features(network, SPEC, count, 0) for count in (1000, 10**12))
     assert short.chunk == 64
     assert short.forward.bfloat16
     assert short.forward.compiled is None
     assert long.forward.compiled is not None
-    exact = Engine(precision="float32", compile=False, chunk=5).features(network, SPEC, 10**12)
+    exact = Engine(precision="float32", compile=False, chunk=5).features(network, SPEC, 10**12, 0)
     assert (exact.forward.bfloat16, exact.forward.compiled, exact.chunk) == (False, None, 5)
 
 

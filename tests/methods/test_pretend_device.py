@@ -30,9 +30,14 @@ WORDS = (
 )
 SIZES = {"batch_real": 4, "batch_train": 8, "width": 8, "inner_epochs": 1, "inner_steps": 1}
 STEPS = 3  # the last one under new networks
-# Figures that decide how a method goes on: whether DEGM trains for another epoch, and how much the
-# accuracy of a network of IDM's queue counts.
-DECIDING = ("methods/gradient_matching.py", "training/network_queue.py")
+# Figures that decide how a method goes on: whether DEGM trains for another epoch, how much the
+# accuracy of a network of IDM's queue counts, whether DATM updates, whether NCFM halves its rate.
+DECIDING = (
+    "methods/gradient_matching.py",
+    "training/network_queue.py",
+    "methods/datm.py",
+    "methods/ncfm.py",
+)
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ class Engine:
         network: Network,
         spec: ImageSpec,
         images: int,
-        synthetic: int = 0,
+        synthetic: int,
         bank: TargetBank | None = None,
     ) -> ClassFeatureMatching:
         """Return the class features of a network; see :meth:`bind`. ``classes`` has no effect.

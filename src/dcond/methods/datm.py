@@ -6,16 +6,20 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dcond.augment import DiffAug
 from dcond.errors import DataError, require
 from dcond.methods.base import SavedState
-from dcond.models import Network, Recipe
+from dcond.models import Network
 from dcond.rng import Streams, generator
 from dcond.settings import Momentum, NonNegativeInt, PositiveFloat, PositiveInt, settings
 from dcond.training.expert_labels import ExpertLabels
-from dcond.training.experts import Experts, Trajectory
-from dcond.training.image_optim import PixelBox, PixelSGD, Space
-from dcond.training.trajectory_step import RATE_FLOOR, Gradient, LearnedTensor, trajectory_step
+from dcond.training.experts import Trajectory
+from dcond.training.image_optim import PixelSGD
+from dcond.training.trajectory_step import (
+    RATE_FLOOR,
+    LearnedTensor,
+    TrajectorySettings,
+    trajectory_step,
+)
 from dcond.types import RealData, SyntheticSet
 
 
@@ -35,7 +39,7 @@ class DATMState(SavedState):
 
 
 @settings
-class DATM:
+class DATM(TrajectorySettings):
     """Match trajectories of a window of epochs that suits the number of images; learn soft labels.
 
     As MTT (:mod:`dcond.matching.trajectories`), with three changes. The student starts after
@@ -55,56 +59,26 @@ class DATM:
     images are projected to [0, 1] by default; α is at least 1e-6.
 
     Args:
-        network: recipe of experts and student.
-        experts: how experts are trained; those that the cache lacks are trained first.
-        augment: augmentation of the student's batches, one draw per image; None for none.
-        steps: image updates.
-        student_steps: N, steps of the student.
-        expert_epochs: M, epochs of the expert that the student follows.
         min_start_epoch: smallest s.
-        first_max_epoch: first U, above ``min_start_epoch``; None for ``max_start_epoch``.
-        max_start_epoch: last U.
+        first_max_epoch: first U, above ``min_start_epoch``; None for ``max_start_epoch``, the last.
         growth_steps: image updates after which U has its last value.
         label_epoch: epochs of the experts that make the first labels; None for all.
-        batch: decoded images per student step, without replacement; None for all.
-        lr: learning rate of the images, in units of ``space``.
-        momentum: momentum of the images and of α.
         lr_labels: learning rate of the labels.
         momentum_labels: momentum of the labels.
-        rate: first value of α, the student's learning rate.
-        lr_rate: learning rate of α.
         loss_limit: largest L with an update.
-        segment: student steps whose graph is held at once; None for all.
-        gradient: "exact" or "tesla", see :class:`~dcond.methods.mtt.MTT`.
-        factor: multi-formation factor.
-        space: units of ``lr``, see :class:`~dcond.training.image_optim.PixelSGD`.
-        pixel_box: "project" keeps the images in [0, 1], "free" does not.
+
+    The other settings are those of
+    :class:`~dcond.training.trajectory_step.TrajectorySettings`.
     """
 
-    network: Recipe
-    experts: Experts
-    augment: DiffAug | None = None
-    steps: PositiveInt
     student_steps: PositiveInt = 80
-    expert_epochs: PositiveInt = 2
     min_start_epoch: NonNegativeInt = 0
     first_max_epoch: PositiveInt | None = None
-    max_start_epoch: PositiveInt = 20
     growth_steps: PositiveInt = 1000
     label_epoch: NonNegativeInt | None = None
-    batch: PositiveInt | None = None
-    lr: PositiveFloat = 100.0
-    momentum: Momentum = 0.5
     lr_labels: PositiveFloat = 2.0
     momentum_labels: Momentum = 0.9
-    rate: PositiveFloat = 0.01
-    lr_rate: PositiveFloat = 1e-5
     loss_limit: PositiveFloat = 1.0
-    segment: PositiveInt | None = None
-    gradient: Gradient = "exact"
-    factor: PositiveInt = 1
-    space: Space = "normalised"
-    pixel_box: PixelBox = "project"
 
     def __post_init__(self) -> None:
         epochs = self.experts.epochs

@@ -9,7 +9,12 @@ from torch import Tensor
 from dcond.augment import DiffAug
 from dcond.device import to_device
 from dcond.distributed import current, run_on_rank0
-from dcond.matching.batches import image_gradient, normalised_by_class, siamese_views
+from dcond.matching.batches import (
+    image_gradient,
+    normalised_by_class,
+    real_by_class,
+    siamese_views,
+)
 from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.distances import DistanceName, check_network, get_distance
 from dcond.matching.engine import Engine
@@ -42,7 +47,7 @@ class IDCState(SavedState):
     gradients: ClassGradients
     optimiser: torch.optim.SGD
     network_steps: int  # image steps under this network
-    rows: Tensor  # (k, b), the real images of the step
+    rows: Tensor  # (k, b), the real images that k-means selected
     pixels: PixelSweep
     rng: Streams
 
@@ -147,13 +152,14 @@ class IDC:
             state.optimiser = self._optimiser(state.network)
             state.network_steps = 0
         run_on_rank0(lambda: self._train(real, state), [state.network], rng)
-        if self.real_selection == "random":
-            state.rows = to_device(real.draw_per_class(self.batch_real, rng.real), real.device)
-        elif state.network_steps % self.select_every == 0:
+        if self.real_selection == "kmeans" and state.network_steps % self.select_every == 0:
             run_on_rank0(lambda: self._select(real, state), [state.rows], rng)
         state.network_steps += 1
         state.pixels.advance()
-        batch = normalised_by_class(real, current().own(state.rows))  # B_c
+        if self.real_selection == "random":
+            batch = real_by_class(real, self.batch_real, rng.real)  # B_c
+        else:
+            batch = normalised_by_class(real, current().own(state.rows))
         views, images = siamese_views(
             self.augment, batch, synthetic, rng, self.batch_synthetic
         )  # A_ω(B_c), A_ω(S_c)

@@ -113,7 +113,8 @@ class IDM:
         network = self.network.build(real.spec, rng.networks, real.device).eval()
         network.requires_grad_(False)
         matched = self.steps * len(real.class_names) * self.batch_real
-        features = self.engine.features(network, real.spec, matched)
+        ours = self.steps * len(synthetic.images) * self.factor**2
+        features = self.engine.features(network, real.spec, matched, ours)
         trained = self.steps * self.train_networks * self.inner_steps * self.batch_train
         forward = self.engine.logits(network, real.spec, trained)
         queue = NetworkQueue(network, forward, lambda: self._optimiser(network), self.queue_size)
@@ -131,7 +132,7 @@ class IDM:
         state.pixels.advance()
         batch = real_by_class(real, self.batch_real, rng.real)  # B_c
         views, images = siamese_views(self.augment, batch, synthetic, rng)  # A_ω(B_c), A_ω(S_c)
-        distances, gradient = state.features.match(views, images, mean_distance)
+        distances, gradient = state.features.match(views, images, mean_distance, means=True)
         entropies, entropy_gradient = state.features.cross_entropy(images)  # ℓ(A_ω(S_c))
         weight = self.ce_weight * state.accuracy  # w · acc
         state.pixels.step(image_gradient(synthetic, images, gradient + weight * entropy_gradient))

@@ -6,15 +6,19 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dcond.augment import DiffAug
 from dcond.errors import require
 from dcond.methods.base import SavedState
-from dcond.models import Network, Recipe
+from dcond.models import Network
 from dcond.rng import Streams, generator
-from dcond.settings import Momentum, PositiveFloat, PositiveInt, settings
-from dcond.training.experts import Experts, Trajectory
-from dcond.training.image_optim import PixelBox, PixelSGD, Space
-from dcond.training.trajectory_step import RATE_FLOOR, Gradient, LearnedTensor, trajectory_step
+from dcond.settings import PositiveInt, settings
+from dcond.training.experts import Trajectory
+from dcond.training.image_optim import PixelSGD
+from dcond.training.trajectory_step import (
+    RATE_FLOOR,
+    LearnedTensor,
+    TrajectorySettings,
+    trajectory_step,
+)
 from dcond.types import RealData, SyntheticSet
 
 
@@ -32,7 +36,7 @@ class MTTState(SavedState):
 
 
 @settings
-class MTT:
+class MTT(TrajectorySettings):
     """Match the weights that a student reaches on the synthetic images with an expert's.
 
     L = ‖θ_N - θ*_{s+M}‖² / ‖θ*_s - θ*_{s+M}‖²
@@ -46,45 +50,11 @@ class MTT:
     experts are drawn with replacement; images are projected to [0, 1] by default; α is at least
     1e-6; the graph of the student's steps may be computed in segments.
 
-    Args:
-        network: recipe of experts and student.
-        experts: how experts are trained; those that the cache lacks are trained first.
-        augment: augmentation of the student's batches, one draw per image; None for none.
-        steps: image updates.
-        student_steps: N, steps of the student.
-        expert_epochs: M, epochs of the expert that the student follows.
-        max_start_epoch: T; the student starts after 0 to T - 1 epochs of the expert.
-        batch: decoded images per student step, without replacement; None for all.
-        lr: learning rate of the images, in units of ``space``.
-        momentum: momentum of the images and of α.
-        rate: first value of α, the student's learning rate.
-        lr_rate: learning rate of α.
-        segment: student steps whose graph is held at once; None for all. Bounds the memory, and
-            changes results by rounding only.
-        gradient: "exact", or "tesla" for the approximation of TESLA (arXiv 2211.10586), which
-            neglects how a batch acts on later steps.
-        factor: multi-formation factor.
-        space: units of ``lr``, see :class:`~dcond.training.image_optim.PixelSGD`.
-        pixel_box: "project" keeps the images in [0, 1], "free" does not.
+    T is ``max_start_epoch``. The settings are those of
+    :class:`~dcond.training.trajectory_step.TrajectorySettings`.
     """
 
-    network: Recipe
-    experts: Experts
-    augment: DiffAug | None = None
-    steps: PositiveInt
     student_steps: PositiveInt = 30
-    expert_epochs: PositiveInt = 2
-    max_start_epoch: PositiveInt = 20
-    batch: PositiveInt | None = None
-    lr: PositiveFloat = 100.0
-    momentum: Momentum = 0.5
-    rate: PositiveFloat = 0.01
-    lr_rate: PositiveFloat = 1e-5
-    segment: PositiveInt | None = None
-    gradient: Gradient = "exact"
-    factor: PositiveInt = 1
-    space: Space = "normalised"
-    pixel_box: PixelBox = "project"
 
     def __post_init__(self) -> None:
         last = self.max_start_epoch - 1 + self.expert_epochs

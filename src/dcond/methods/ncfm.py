@@ -132,7 +132,8 @@ class NCFM:
         network = self.experts.network.build(real.spec, rng.networks, real.device)
         network.requires_grad_(False)
         passes = self.steps * len(real.class_names) * self.batch_real
-        features = self.engine.features(network, real.spec, passes)
+        ours = self.steps * len(synthetic.images) * self.factor**2
+        features = self.engine.features(network, real.spec, passes, ours)
         pixels = self._pixels(synthetic)
         plateau = pixels.halved_on_plateau(self.patience)
         width = embed_real(network, real, 1, torch.zeros(1, dtype=torch.long)).shape[1]

@@ -22,7 +22,6 @@ from torch import Tensor
 
 from dcond.cache import cache_file
 from dcond.data.fingerprint import fingerprint
-from dcond.device import to_device
 from dcond.distributed import current
 from dcond.errors import DataError, DivergedError
 from dcond.models import Recipe
@@ -31,7 +30,6 @@ from dcond.rng import generator, seeded_layers
 from dcond.settings import Momentum, NonNegativeFloat, PositiveFloat, PositiveInt, settings
 from dcond.training.accuracy import accuracy
 from dcond.training.schedule import Schedule
-from dcond.training.steps import training_step
 from dcond.types import RealData
 
 log = logging.getLogger(__name__)
@@ -175,17 +173,7 @@ class Experts(Schedule):
         states = [state()]
 
         def epoch(optimiser: torch.optim.Optimizer) -> None:
-            network.train()
-            for rows in torch.randperm(len(real.train), generator=rng).split(self.batch):
-                training_step(
-                    network,
-                    optimiser,
-                    real.normalised(rows),
-                    real.train.labels[to_device(rows, real.device)],
-                    augment=self.augment,
-                    cutmix_p=self.cutmix_p,
-                    rng=rng,
-                )
+            self.epoch(network, optimiser, real.normalised, real.train.labels, rng)
 
         def after(number: int) -> None:
             states.append(state())

@@ -1,6 +1,6 @@
 """What a step of trajectory matching does for MTT and DATM alike; and learned tensors."""
 
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -8,41 +8,60 @@ from torch import Tensor
 from dcond.augment import DiffAug
 from dcond.matching.batches import image_gradient
 from dcond.matching.trajectories import Matched, draw_batches, match_trajectory, student_loss
-from dcond.models import Network
+from dcond.models import Network, Recipe
 from dcond.rng import Streams
-from dcond.training.experts import Trajectory
+from dcond.settings import Momentum, PositiveFloat, PositiveInt, settings
+from dcond.training.experts import Experts, Trajectory
+from dcond.training.image_optim import PixelBox, Space
 from dcond.types import SyntheticSet
 
 Gradient = Literal["exact", "tesla"]
 RATE_FLOOR = 1e-6  # of the learned rate, which plain SGD could make negative
 
 
-class TrajectorySettings(Protocol):
-    """The settings of a method that matches trajectories."""
+@settings
+class TrajectorySettings:
+    """The settings that the methods of trajectory matching share.
 
-    @property
-    def augment(self) -> DiffAug | None:
-        """Augmentation of the student's batches, one draw per image."""
+    Args:
+        network: recipe of experts and student.
+        experts: how experts are trained; those that the cache lacks are trained first.
+        augment: augmentation of the student's batches, one draw per image; None for none.
+        steps: image updates.
+        student_steps: N, steps of the student.
+        expert_epochs: M, epochs of the expert that the student follows.
+        max_start_epoch: the student starts after fewer epochs of the expert than this.
+        batch: decoded images per student step, without replacement; None for all.
+        lr: learning rate of the images, in units of ``space``.
+        momentum: momentum of the images and of α.
+        rate: first value of α, the student's learning rate.
+        lr_rate: learning rate of α.
+        segment: student steps whose graph is held at once; None for all. Bounds the memory, and
+            changes results by rounding only.
+        gradient: "exact", or "tesla" for the approximation of TESLA (arXiv 2211.10586), which
+            neglects how a batch acts on later steps.
+        factor: multi-formation factor.
+        space: units of ``lr``, see :class:`~dcond.training.image_optim.PixelSGD`.
+        pixel_box: "project" keeps the images in [0, 1], "free" does not.
+    """
 
-    @property
-    def student_steps(self) -> int:
-        """N, steps of the student."""
-
-    @property
-    def expert_epochs(self) -> int:
-        """M, epochs of the expert that the student follows."""
-
-    @property
-    def batch(self) -> int | None:
-        """Images per student step; None for all."""
-
-    @property
-    def segment(self) -> int | None:
-        """Steps whose graph is held at once; None for all."""
-
-    @property
-    def gradient(self) -> Gradient:
-        """Whether effects on later steps are followed."""
+    network: Recipe
+    experts: Experts
+    augment: DiffAug | None = None
+    steps: PositiveInt
+    student_steps: PositiveInt
+    expert_epochs: PositiveInt = 2
+    max_start_epoch: PositiveInt = 20
+    batch: PositiveInt | None = None
+    lr: PositiveFloat = 100.0
+    momentum: Momentum = 0.5
+    rate: PositiveFloat = 0.01
+    lr_rate: PositiveFloat = 1e-5
+    segment: PositiveInt | None = None
+    gradient: Gradient = "exact"
+    factor: PositiveInt = 1
+    space: Space = "normalised"
+    pixel_box: PixelBox = "project"
 
 
 def trajectory_step(
