@@ -30,7 +30,10 @@ from public_evaluator import public_code
 
 TABLE = Path("benchmarks/cpu/time_to_accuracy.csv")
 FIGURE = Path("docs/images/time_to_accuracy.png")
-PROTOCOL = "evaluation=dsa1000 evaluation.epochs=301 evaluation.repeats=2 pool=convnet"
+PROTOCOL = (
+    "evaluation=dsa1000 evaluation.epochs=301 evaluation.lr_milestones=[0.505] "
+    "evaluation.repeats=2 pool=convnet"
+)
 M3D = "experiment=m3d dataset=cifar10 ipc=1"
 DM = "experiment=dm/parity_fashion_mnist method.steps=100000"
 CURVES = {  # overrides, seconds of steps, steps between two evaluations
@@ -140,6 +143,8 @@ def run(names: list[str], public: Path | None) -> None:
             command, found = curve_of_public_dm(public)
         else:
             command, found = curve_of_dcond(name)
+        if not found:
+            sys.exit(f"{name}: no step was evaluated within its time; is the machine busy?")
         where = where_and_when(torch.get_num_threads())
         rows = [row for row in recorded() if row["curve"] != name]
         rows += [
