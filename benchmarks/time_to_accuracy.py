@@ -37,14 +37,14 @@ PROTOCOL = (
 M3D = "experiment=m3d dataset=cifar10 ipc=1"
 DM = "experiment=dm/parity_fashion_mnist method.steps=100000"
 CURVES = {  # overrides, seconds of steps, steps between two evaluations
-    "M3D, new targets": (f"{M3D} method.steps=100000", 240, 40),
-    "M3D, 300 targets": (f"{M3D} method.steps=100000 method.targets=300", 240, 300),
-    "DM, new targets": (DM, 60, 30),
-    "DM, 300 targets": (f"{DM} method.targets=300", 60, 100),
+    "M3D, new targets": (f"{M3D} method.steps=100000", 600, 100),
+    "M3D, 300 targets": (f"{M3D} method.steps=100000 method.targets=300", 600, 600),
+    "DM, new targets": (DM, 120, 100),
+    "DM, 100 targets": (f"{DM} method.targets=100", 120, 200),
 }
-PUBLIC_DM, PUBLIC_SECONDS, PUBLIC_EVERY = "DM, public code", 60, 15
+PUBLIC_DM, PUBLIC_SECONDS, PUBLIC_EVERY = "DM, public code", 120, 20
 PUBLIC_OPTIONS = (
-    "--method DM --dataset FashionMNIST --model ConvNetW32 --ipc 10 --init real --Iteration 100000 "
+    "--dataset FashionMNIST --model ConvNetW32 --ipc 10 --init real --Iteration 100000 "
     "--num_exp 1 --num_eval 0 --lr_img 1 --dsa_strategy color_crop_cutout_flip_scale_rotate"
 )
 
