@@ -75,7 +75,7 @@ def main() -> None:
     known = {row["command"] for row in rows}
     with tempfile.TemporaryDirectory() as scratch:
         for method, ipc, seed in itertools.product(METHODS, (1, 10), (0, 1, 2)):
-            overrides = f"{METHODS[method]} ipc={ipc} seed={seed}"
+            overrides = f"{METHODS[method]} evaluation.epochs=300 ipc={ipc} seed={seed}"
             if f"dcond condense {overrides}" not in known:
                 rows += run(method, overrides, Path(scratch) / f"{method}_{ipc}_{seed}")
                 write(rows)  # after each run, so that an interruption loses only one
