@@ -16,14 +16,14 @@ import contextlib
 import copy
 import dataclasses
 import io
-import json
+import multiprocessing
 import os
-import subprocess
 import sys
 import tempfile
 import time
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -48,7 +48,7 @@ from dcond.multi_formation import encode
 from dcond.rng import Streams
 from dcond.training.experts import Experts
 from dcond.training.teacher import Teacher
-from dcond.types import RealData, Split, SyntheticSet
+from dcond.types import ImageSpec, RealData, Split, SyntheticSet
 
 TABLE = Path("benchmarks/cpu/public_steps.csv")
 COMMITS = {
@@ -61,8 +61,34 @@ IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # RDED's for every data
 ENGINE = Engine(precision="float32", compile=False)
 
 
+class DoubleData(RealData):
+    """Real images in float64."""
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Return training images (n, c, h, w) in [0, 1]."""
+        return super().pixels(rows).double()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DoubleConvNet(ConvNet):
+    """A ConvNet in float64."""
+
+    def module(self, spec: ImageSpec) -> Any:
+        """Build the module for these images."""
+        return super().module(spec).double()
+
+
+def convnet(dtype: torch.dtype, norm: Any = "instance") -> ConvNet:
+    """Return the recipe of the networks."""
+    kind = DoubleConvNet if dtype == torch.float64 else ConvNet
+    return kind(name="ConvNet", depth=3, width=WIDTH, norm=norm)
+
+
 def first_images(
-    mean: tuple[float, ...], std: tuple[float, ...], classes: int = CLASSES
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    dtype: torch.dtype = torch.float32,
+    classes: int = CLASSES,
 ) -> RealData:
     """Return the first training images of the first classes of CIFAR-10, class by class."""
     content = np.load(Path(os.environ["DCOND_DATA"]) / "cifar10.npz", allow_pickle=False)
@@ -70,7 +96,8 @@ def first_images(
     rows = np.concatenate([np.flatnonzero(labels == c)[:PER_CLASS] for c in range(classes)])
     images = torch.tensor(content["train_images"][rows]).permute(0, 3, 1, 2).contiguous()
     split = Split(images, torch.tensor(labels[rows], dtype=torch.long))
-    return RealData("CIFAR-10", split, split, tuple(map(str, range(classes))), mean, std)
+    kind = DoubleData if dtype == torch.float64 else RealData
+    return kind("CIFAR-10", split, split, tuple(map(str, range(classes))), mean, std)
 
 
 def packed_images(real: RealData) -> SyntheticSet:
@@ -93,9 +120,7 @@ def relative(found: Tensor, expected: Tensor) -> float:
     return float((found.double() - expected.double()).norm() / expected.double().norm())
 
 
-def row(
-    what: str, found: Tensor | float, expected: Tensor | float, note: str = ""
-) -> dict[str, Any]:
+def row(what: str, found: Tensor | float, expected: Tensor | float) -> dict[str, Any]:
     """Return a row of a value of dcond and the public code's."""
     found, expected = torch.as_tensor(found).detach(), torch.as_tensor(expected).detach()
     return {
@@ -103,13 +128,7 @@ def row(
         "dcond": f"{float(found.double().norm()):.6g}",
         "public": f"{float(expected.double().norm()):.6g}",
         "relative_difference": f"{relative(found, expected):.1e}",
-        "note": note,
     }
-
-
-def precision_note(dtype: torch.dtype) -> str:
-    """Return the note of a row: the precision of the public code; dcond's is float32."""
-    return f"public code in {str(dtype).removeprefix('torch.')}"
 
 
 class Recorder:
@@ -130,19 +149,24 @@ class Recorder:
 # NCFM
 
 
-def ncfm(folder: Path) -> list[dict[str, Any]]:
+def ncfm(folder: Path, dtype: torch.dtype) -> list[dict[str, Any]]:
     """One step: distance, cross-entropy and their image gradients, augmented."""
-    real = first_images(*LEGACY["cifar10"])
-    synthetic, rng = packed_images(real), Streams(0)
+    plain, real = (first_images(*LEGACY["cifar10"], kind) for kind in (torch.float32, dtype))
+    synthetic, rng, recipe = packed_images(real), Streams(0), convnet(dtype)
     augment = DiffAug(["color", "crop", "cutout"], "idc")
-    recipe = ConvNet(name="ConvNet", depth=3, width=WIDTH)
-    rows = []
     with tempfile.TemporaryDirectory() as place:
         experts = Experts(
-            network=recipe, folder=place, count=1, epochs=4, batch=100, lr=0.01, momentum=0.9
+            network=convnet(torch.float32),
+            folder=place,
+            count=1,
+            epochs=4,
+            batch=100,
+            lr=0.01,
+            momentum=0.9,
         )
+        trajectories = experts.load_or_train(plain)
         method = NCFM(
-            experts=experts,
+            experts=dataclasses.replace(experts, network=recipe),
             engine=ENGINE,
             augment=augment,
             steps=1,
@@ -152,42 +176,35 @@ def ncfm(folder: Path) -> list[dict[str, Any]]:
             batch_real=PER_CLASS,
             real_batch="first",
         )
-        state = method.init(real, synthetic, rng)
+        with mock.patch.object(Experts, "load_or_train", return_value=trajectories):
+            state = method.init(real, synthetic, rng)
         before = rng.state_dict()
         initial, trained, share = method._draw_network(state)
         frequencies = method._draw_frequencies(state, real.device)
         draw = augment.draw(CLASSES, (SIDE, SIDE), rng.augmentation, shared_family=False)
-        losses, gradients, seconds = {}, {}, []
+        losses, gradients, seconds = {}, {}, 0.0
         for calibration in (0.0, 1.0):
             rng.load_state_dict(before)
             weighted = dataclasses.replace(method, calibration=calibration)
             with mock.patch.object(state.pixels, "step") as step:
                 start = time.process_time()
                 losses = weighted.step(real, synthetic, state)
-                seconds.append(time.process_time() - start)
+                seconds = time.process_time() - start
             gradients[calibration] = step.call_args.args[0]
     between = recipe.build(real.spec, Streams(1).networks, real.device)
     final = copy.deepcopy(between)
     between.load_state_dict(interpolate(initial, trained, share))
     final.load_state_dict(trained)
     public = public_ncfm(folder)
-    for dtype in (torch.float32, torch.float64):
-        found = public(real, synthetic, between, final, frequencies, draw, dtype)
-        note = precision_note(dtype)
-        rows += [
-            row("distance D", losses["loss_features"], found["distance"], note),
-            row("image gradient of D", gradients[0.0], found["distance_gradient"], note),
-            row("cross-entropy", losses["loss_cross_entropy"], found["entropy"], note),
-            row(
-                "image gradient of the cross-entropy",
-                gradients[1.0] - gradients[0.0],
-                found["entropy_gradient"],
-                note,
-            ),
-        ]
-        if dtype == torch.float32:
-            rows.append(row("CPU seconds of a step", seconds[1], found["seconds"]))
-    return rows
+    found = public(real, synthetic, between, final, frequencies, draw, dtype)
+    entropy_gradient = gradients[1.0] - gradients[0.0]
+    return [
+        row("distance D", losses["loss_features"], found["distance"]),
+        row("image gradient of D", gradients[0.0], found["distance_gradient"]),
+        row("cross-entropy", losses["loss_cross_entropy"], found["entropy"]),
+        row("image gradient of the cross-entropy", entropy_gradient, found["entropy_gradient"]),
+        row("CPU seconds of a step", seconds, found["seconds"]),
+    ]
 
 
 def public_ncfm(folder: Path) -> Callable[..., dict[str, Any]]:
@@ -214,10 +231,10 @@ def public_ncfm(folder: Path) -> Callable[..., dict[str, Any]]:
         own_augment, _ = diffaug(names, device="cpu")
         networks = []
         for network in (between, final):
-            made = PublicConvNet(CLASSES, net_width=WIDTH)
+            made = PublicConvNet(CLASSES, net_width=WIDTH).to(dtype)
             layers = made.layers
             copy_weights(network, zip(layers["conv"], layers["norm"], strict=True), made.classifier)
-            networks.append(made.to(dtype).requires_grad_(False))
+            networks.append(made.requires_grad_(False))
 
         def real_sample(c: int) -> tuple[Tensor, None]:
             return real.pixels(real.class_rows[c]).to(dtype), None
@@ -295,18 +312,15 @@ IDM_OPTIONS = (
 )
 
 
-def idm(folder: Path) -> list[dict[str, Any]]:
+def idm(folder: Path, dtype: torch.dtype) -> list[dict[str, Any]]:
     """Two sweeps of the public ``main``, the training of two networks between them.
 
     All real images of a class are its batch, and all images are a training batch, so the order in
     which they are drawn is of no effect.
     """
-    real = first_images(*LEGACY["cifar10"])
-    synthetic = packed_images(real)
-    recipe, rng = (
-        ConvNet(name="ConvNet", depth=3, width=WIDTH),
-        Streams(3),
-    )  # the second network is a trained one
+    real = first_images(*LEGACY["cifar10"], dtype)
+    synthetic, recipe = packed_images(real), convnet(dtype)
+    rng = Streams(3)  # the network of the second sweep is one of the trained ones
     method = IDM(
         network=recipe,
         engine=ENGINE,
@@ -337,28 +351,25 @@ def idm(folder: Path) -> list[dict[str, Any]]:
     trained = [call.args[0] for call in train.call_args_list]
     accuracy = float(state.accuracy)
     assert chosen[1] in trained, "the second sweep should see a trained network"
-    std = torch.tensor(real.std).view(-1, 1, 1)
+    std = torch.tensor(real.std, dtype=dtype).view(-1, 1, 1)
     network = recipe.build(real.spec, rng.networks, real.device)
     moved = []
     for index in trained:
         network.load_state_dict(queue.state_dict()["members"][index]["weights"])
         moved.append(flat_weights(network) - start_weights(network, weights[index]))
+    found = public_idm(folder, real, start_images, weights, chosen, trained, dtype)
     rows = []
-    for dtype in (torch.float32, torch.float64):
-        found = public_idm(folder, real, start_images, weights, chosen, trained, dtype)
-        note = precision_note(dtype)
-        for sweep, place in enumerate(("sweep 1", f"sweep 2, accuracy {accuracy:.3f}")):
-            ours, theirs = gradients[sweep] * std, found["gradients"][sweep]
-            rows += [
-                row(f"loss, {place}", losses[sweep], found["losses"][sweep], note),
-                row(f"image gradient, {place}", ours, theirs, note),
-            ]
-        what = "change of two networks' weights, two steps each"
-        rows.append(row(what, torch.cat(moved), found["moved"], note))
-        if dtype == torch.float32:
-            what = "CPU seconds of two sweeps and the training between them"
-            rows.append(row(what, seconds, found["seconds"]))
-    return rows
+    for sweep, place in enumerate(("sweep 1", f"sweep 2, accuracy {accuracy:.3f}")):
+        ours, theirs = gradients[sweep] * std, found["gradients"][sweep]
+        rows += [
+            row(f"loss, {place}", losses[sweep], found["losses"][sweep]),
+            row(f"image gradient, {place}", ours, theirs),
+        ]
+    return [
+        *rows,
+        row("change of two networks' weights, two steps each", torch.cat(moved), found["moved"]),
+        row("CPU seconds of two sweeps and the training between", seconds, found["seconds"]),
+    ]
 
 
 def flat_weights(network: Any) -> Tensor:
@@ -418,13 +429,11 @@ def public_idm(
     networks = []
 
     def get_network(*_: object) -> nn.Module:
-        made = PublicConvNet(3, CLASSES, WIDTH, 3, "relu", "instancenorm", "avgpooling")
-        own = ConvNet(name="ConvNet", depth=3, width=WIDTH).build(
-            real.spec, Streams(1).networks, real.device
-        )
+        made = PublicConvNet(3, CLASSES, WIDTH, 3, "relu", "instancenorm", "avgpooling").to(dtype)
+        own = convnet(dtype).build(real.spec, Streams(1).networks, real.device)
         own.load_state_dict(weights[len(networks)])
         copy_weights(own, [made.features[4 * d : 4 * d + 2] for d in range(3)], made.classifier)
-        networks.append(made.to(dtype))
+        networks.append(made)
         return made
 
     half = SIDE // 2
@@ -508,18 +517,16 @@ def module(name: str, **content: Any) -> types.ModuleType:
 TWO = 2  # classes
 
 
-def rded(folder: Path) -> list[dict[str, Any]]:
+def rded(folder: Path, dtype: torch.dtype) -> list[dict[str, Any]]:
     """Losses of the same crops, which are kept, and the stored images, at factor 1 and 2."""
-    real = first_images(*IMAGENET, classes=TWO)
+    real = first_images(*IMAGENET, dtype, classes=TWO)
     network = a_teacher(real)
     rows = []
     choose = public_rded(folder, network)
     for factor in (1, 2):
         images = torch.zeros(TWO * IPC, 3, SIDE, SIDE)
         synthetic = SyntheticSet.from_images(images, real, ipc=IPC, factor=factor)
-        teacher = Teacher(
-            network=ConvNet(name="ConvNet", depth=3, width=WIDTH, norm="batch"), epochs=1, batch=100
-        )
+        teacher = Teacher(network=convnet(dtype, "batch"), epochs=1, batch=100)
         method = RDED(teacher=teacher, cache="", images=PER_CLASS, crops=5, factor=factor)
         result = SimpleNamespace(network=network)
         rng, boxes, losses = Streams(0), [], []
@@ -539,24 +546,20 @@ def rded(folder: Path) -> list[dict[str, Any]]:
             for x in (ours, found["images"])
         ]
         same = ((pieces[0] - pieces[1]).abs().amax((2, 5, 6)) < 1e-3).sum()
-        note = f"factor {factor}: {int(same)} of {TWO * IPC * factor**2} crops the same"
+        count, kept = losses[0].numel() * TWO, TWO * IPC * factor**2
+        place = f"factor {factor}"
         rows += [
-            row(
-                f"losses of {losses[0].numel() * TWO} crops",
-                torch.stack(losses),
-                found["losses"],
-                note,
-            ),
-            row("stored images", ours, found["images"], note),
-            row("CPU seconds of the choice", seconds, found["seconds"], note),
+            row(f"losses of {count} crops, {place}", torch.stack(losses), found["losses"]),
+            row(f"equal crops of {kept} kept, {place}", int(same), kept),
+            row(f"stored images, {place}", ours, found["images"]),
+            row(f"CPU seconds of the choice, {place}", seconds, found["seconds"]),
         ]
     return rows
 
 
 def a_teacher(real: RealData) -> Any:
     """Return a ConvNet-3 with batch norm after four epochs on the real images."""
-    recipe = ConvNet(name="ConvNet", depth=3, width=WIDTH, norm="batch")
-    network = recipe.build(real.spec, Streams(0).networks, real.device)
+    network = convnet(torch.float32, "batch").build(real.spec, Streams(0).networks, real.device)
     optimiser = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.9)
     for _ in range(4):
         for rows in torch.randperm(
@@ -571,10 +574,10 @@ def a_teacher(real: RealData) -> Any:
 def public_rded(folder: Path, network: Any) -> Callable[..., dict[str, Any]]:
     """Return a function that runs the public choice of crops with dcond's boxes."""
     sys.path.insert(0, str(folder))
-    place = tempfile.mkdtemp()
-    os.chdir(place)  # argument.py makes a folder
     sys.argv = ["main.py", "--subset", "cifar10", "--arch-name", "conv3"]
-    import synthesize.utils as public
+    with tempfile.TemporaryDirectory() as place, contextlib.chdir(place):
+        import synthesize.utils as public  # makes a folder
+
     from torchvision import transforms
 
     teacher = public.ConvNet(TWO, net_norm="batch", net_width=WIDTH)
@@ -622,27 +625,27 @@ def public_rded(folder: Path, network: Any) -> Callable[..., dict[str, Any]]:
 
 
 def main() -> None:
-    """Compare each NAME=FOLDER in a process of its own, since their modules share names."""
-    named = [argument.partition("=") for argument in sys.argv[1:]]
-    if os.environ.get("PUBLIC_STEPS"):
-        ((name, _, folder),) = named
-        torch.set_num_threads(1)
-        print(json.dumps({"ncfm": ncfm, "idm": idm, "rded": rded}[name](Path(folder).resolve())))
-        return
+    """Compare each NAME=FOLDER in processes of their own, since their modules share names."""
+    torch.set_num_threads(1)
     rows = []
-    for name, _, folder in named:
-        done = subprocess.run(
-            [sys.executable, __file__, f"{name}={folder}"],
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PUBLIC_STEPS": "1"},
-        )
-        for found in json.loads(done.stdout.splitlines()[-1]):
-            print(name, *found.values(), flush=True)
-            rows.append({"method": name} | found | {"code": COMMITS[name]} | where_and_when(1))
+    with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as processes:
+        for name, _, folder in (argument.partition("=") for argument in sys.argv[1:]):
+            compare, dtypes = COMPARISONS[name]
+            for dtype in dtypes:
+                precision = str(dtype).removeprefix("torch.")
+                for found in processes.apply(compare, (Path(folder).resolve(), dtype)):
+                    print(name, precision, *found.values(), flush=True)
+                    rows.append(
+                        {"method": name, "precision": precision}
+                        | found
+                        | {"code": COMMITS[name]}
+                        | where_and_when(1)
+                    )
     write_rows(TABLE, rows)
 
+
+BOTH = (torch.float32, torch.float64)
+COMPARISONS = {"ncfm": (ncfm, BOTH), "idm": (idm, BOTH), "rded": (rded, (torch.float32,))}
 
 if __name__ == "__main__":
     main()
