@@ -1,6 +1,6 @@
 """Count the operators that a step of each method launches, at 10 to 100 classes.
 
-    python benchmarks/launches.py [--out FILE.csv] [--picture FILE.svg]    # no GPU needed; an hour
+    python benchmarks/launches.py [--out FILE.csv] [--picture FILE.svg]    # no GPU; half an hour
 
 What a small step costs on a GPU is the launching of its operators. They are counted on the pretend
 device of the tests: operators that start a kernel, not views and allocations; the mean over STEPS
@@ -47,6 +47,7 @@ LOOPS = ("dm", "dc", "dsa")  # of plain.class_loop
 CLASSES = (10, 20, 50, 100)
 ENDS = (10, 100)  # of the ways whose operators grow in proportion
 STEPS = 4  # on one network of HMDC
+TICKS = (100, 1_000, 10_000, 100_000)
 
 
 def digits_like(classes: int) -> RealData:
@@ -111,15 +112,19 @@ def draw(rows: list[dict[str, str]], picture: Path) -> None:
         panels = figure.subplots(1, 3, sharey=True)
         for panel, way in zip(panels, (AT_ONCE, ONE_BY_ONE, PLAIN), strict=True):
             for method, colour, marker in zip(METHODS, COLOURS, MARKERS, strict=False):
-                points = sorted(
-                    (int(row["classes"]), int(row["launches"]))
+                counts = {
+                    int(row["classes"]): int(row["launches"])
                     for row in rows
                     if (row["method"], row["way"]) == (method, way)
-                )
+                }
+                x = sorted(counts)
+                y = [counts[classes] for classes in x]
                 label = method.upper() if way == AT_ONCE else None
-                panel.plot(*zip(*points, strict=True), color=colour, marker=marker, label=label)
+                panel.plot(x, y, color=colour, marker=marker, label=label)
             panel.set(xscale="log", yscale="log", title=way, xlabel="classes")
             panel.set_xticks(CLASSES, [str(value) for value in CLASSES])
+            panel.set_yticks(TICKS, [f"{value:,}" for value in TICKS])
+            panel.set_ylim(TICKS[0], TICKS[-1])
             panel.minorticks_off()
             panel.grid(True)
         panels[0].set_ylabel("operators per step")

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from dcond.augment import DiffAug
+from dcond.matching.engine import Engine
 from dcond.methods.dm import DM
 from dcond.methods.gradient_matching import GradientMatching
 from dcond.models import ConvNet
@@ -16,7 +17,13 @@ from helpers.double import double_data, start
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NETWORK = ConvNet(name="ConvNet", width=4)
 AUGMENT = DiffAug(["color", "crop", "flip"])
-OPTIONS = {"network": NETWORK, "steps": 1, "batch_real": 5, "pixel_box": "free"}
+OPTIONS = {
+    "network": NETWORK,
+    "engine": Engine(precision="float32", compile=False, classes=1),
+    "steps": 1,
+    "batch_real": 5,
+    "pixel_box": "free",
+}
 METHODS = {
     "dm": DM(**OPTIONS, lr=1.0, augment=AUGMENT),
     "dc": GradientMatching(**OPTIONS),
@@ -32,6 +39,13 @@ def class_loop(monkeypatch):
     yield class_loop
     for name in ("plain", "made_up"):
         sys.modules.pop(name, None)
+
+
+@pytest.fixture(autouse=True)
+def float64():
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize("name", METHODS)
