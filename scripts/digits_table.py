@@ -4,8 +4,8 @@
 
 A row is one network of the pool in one run of ``dcond condense``, whose command is in the CSV;
 ``seconds`` is the duration of the whole command with imports and evaluation. Column ``random`` is
-the accuracy on random images in the same run, with labels of the same kind. ``random_decoded`` (four shrunken images in each
-stored one) has rows of its own.
+the accuracy on random images in the same run, with labels of the same kind. ``random_decoded``
+(four shrunken images in each stored one) has rows of its own.
 """
 
 import csv
