@@ -152,8 +152,10 @@ STUDIES = {
         },
         dict.fromkeys((1, 10, 50), f"max_seconds=60 engine.compile=false {FOUR}"),
         datasets=("cifar10", "fashion_mnist"),
-        pairs=tuple(("m3d", other) for other in ("random_decoded", "rded", "dsa", "dm", "idc"))
-        + (("idm", "m3d"), ("ncfm", "m3d"), ("hmdc", "m3d")),
+        pairs=tuple(
+            ("m3d_bank", other)
+            for other in ("random_decoded", "rded", "dsa", "dm", "idc", "m3d", "idm", "ncfm", "hmdc")
+        ),
     ),
     "inner_epochs": Study(  # equal steps
         {
