@@ -1,11 +1,11 @@
-"""Compare HMDC and M3D with random real images on digits: ipc 1 and 10, three seeds.
+"""Compare HMDC, M3D, MTT and DATM with random images on digits: ipc 1 and 10, three seeds.
 
     python scripts/digits_table.py      # write or complete benchmarks/cpu/digits.csv
 
 A row is one network of the pool in one run of ``dcond condense``, whose command is in the CSV;
 ``seconds`` is the duration of the whole command with imports and evaluation. Column ``random`` is
-the accuracy on random images in the same run. ``random_decoded`` (four shrunken images in each
-stored one) has rows of its own.
+the accuracy on random images in the same run, with labels of the same kind. ``random_decoded``
+(four shrunken images in each stored one) has rows of its own.
 """
 
 import csv
@@ -24,6 +24,8 @@ TABLE = Path("benchmarks/cpu/digits.csv")
 METHODS = {
     "hmdc": "method=hmdc",
     "m3d": "method=m3d",
+    "mtt": "method=mtt",
+    "datm": "method=datm",
     "random_decoded": "method=random method.factor=2 baselines=false",
 }
 
@@ -75,7 +77,7 @@ def main() -> None:
     known = {row["command"] for row in rows}
     with tempfile.TemporaryDirectory() as scratch:
         for method, ipc, seed in itertools.product(METHODS, (1, 10), (0, 1, 2)):
-            overrides = f"{METHODS[method]} ipc={ipc} seed={seed}"
+            overrides = f"{METHODS[method]} evaluation.epochs=300 ipc={ipc} seed={seed}"
             if f"dcond condense {overrides}" not in known:
                 rows += run(method, overrides, Path(scratch) / f"{method}_{ipc}_{seed}")
                 write(rows)  # after each run, so that an interruption loses only one

@@ -35,7 +35,10 @@ SMALL = (  # two small networks and short runs
     "method.inner_steps=4 method.lr=0.1 method.schedule=linear "
     "method.real_selection=random method.batch_real=64 method.batch_train=64"
 )
-DIGITS = "threads=1 baselines=false tensorboard=false"
+DIGITS = "threads=1 baselines=false tensorboard=false evaluation.epochs=300"
+FOUR = "+model@pool.networks.ViT=vit_small evaluation.epochs=100"  # a fourth network
+QUEUE = "method.inner_steps=2 method.queue_size=10"
+EQUAL_TIME = ("random_decoded", "rded", "dsa", "dm", "idc", "m3d", "idm", "ncfm", "hmdc")
 EXPERTS = "method.experts.count=3 method.experts.epochs=3"
 FAMILY = "method=degm init=real"  # published runs start from noise, which needs thousands of steps
 # Weights from scripts/pretrain.py. The ConvNet starts from scratch, as in the paper.
@@ -133,20 +136,24 @@ STUDIES = {
             ("degm_mda", "dc"),
         ),
     ),
-    "ncfm_idm": Study(  # equal time, without that of NCFM's networks, which are trained once
+    "rivals": Study(  # equal time, without that of NCFM's networks, which are trained once
         {
+            "random": "method=random",
             "random_decoded": "method=random method.factor=2",
+            "kmeans": "method=kmeans method.rule.embedding.train_steps=100",
+            "rded": "method=rded method.teacher.epochs=1 method.area=0.5",
+            "dsa": "method=dsa method.batch_real=128",
             "dm": "method=dm method.batch_real=128",
+            "idc": "method=idc method.batch_real=128",
             "m3d": "method=m3d method.batch_real=128",
+            "m3d_bank": "method=m3d method.batch_real=128 method.targets=50",
+            "idm": f"method=idm {QUEUE} method.lr=2 method.batch_real=128",
             "ncfm": f"method=ncfm {EXPERTS} method.lr=0.02 method.batch_real=128",
-            "idm": "method=idm method.inner_steps=2 method.queue_size=10 method.batch_real=128",
+            "hmdc": f"method=hmdc {SMALL.format(steps=20)}",
         },
-        {
-            1: "max_seconds=60 engine.compile=false",
-            10: "max_seconds=60 engine.compile=false",
-        },
-        datasets=("cifar10",),
-        pairs=(("ncfm", "m3d"), ("idm", "m3d"), ("ncfm", "dm"), ("idm", "dm")),
+        dict.fromkeys((1, 10, 50), f"max_seconds=60 engine.compile=false {FOUR}"),
+        datasets=("cifar10", "fashion_mnist"),
+        pairs=tuple(("m3d_bank", other) for other in EQUAL_TIME),
     ),
     "inner_epochs": Study(  # equal steps
         {

@@ -212,17 +212,21 @@ def patterns_under_noise() -> RealData:
 
 @every_method
 @pytest.mark.parametrize(
-    ("sizes", "channels", "side", "ipc"),
-    [((1, 1, 1), 1, 8, 1), ((3, 40, 7, 12), 1, 9, 3), ((5, 8), 3, 8, 2), ((2,) * 100, 1, 4, 1)],
+    ("sizes", "channels", "side", "ipc", "factor"),
+    [
+        ((1, 1, 1), 1, 8, 1, 1),
+        ((3, 40, 7, 12), 1, 9, 3, 2),
+        ((5, 8), 3, 8, 2, 1),
+        ((2,) * 30, 1, 4, 1, 2),
+    ],
     ids=[
         "one image per class",
-        "unlike classes and odd side",
+        "unlike classes, odd side, packed",
         "two classes in colour",
-        "100 classes",
+        "30 classes, packed",
     ],
 )
-@pytest.mark.parametrize("factor", [1, 2])
-def test_data_of_any_shape(method, factor, sizes, channels, side, ipc, condense, data):
+def test_data_of_any_shape(method, sizes, channels, side, ipc, factor, condense, data):
     settings = {"factor": factor, "steps": 2, "width": 4, "batch_real": 4}
     try:
         got = condense(method, data(sizes, channels, side), ipc=ipc, **settings)

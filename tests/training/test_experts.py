@@ -2,12 +2,14 @@
 
 import contextlib
 import itertools
+import logging
 from dataclasses import replace
 
 import pytest
 import torch
 from filelock import Timeout
 
+from dcond import log
 from dcond.augment import DiffAug
 from dcond.cli import experts as command
 from dcond.errors import DataError, DivergedError
@@ -48,6 +50,15 @@ def test_a_state_is_that_of_the_network(experts, toy):
     predicted = network.eval()(toy.spec.normalise(toy.test.images.float() / 255)).argmax(1)
     assert (predicted == toy.test.labels).float().mean() == pytest.approx(first.facts["accuracy"])
     assert not torch.equal(first.state(0)["head.weight"], second.state(0)["head.weight"])
+
+
+def test_a_long_training_shows_how_far_it_is(experts, toy, caplog, monkeypatch):
+    clock = iter(range(0, 1000, 6))
+    monkeypatch.setattr(log.time, "monotonic", lambda: next(clock))
+    with caplog.at_level(logging.INFO):
+        replace(experts, count=1).load_or_train(toy)
+    lines = [line for line in caplog.messages if "epoch" in line]
+    assert lines[1] == "expert 1 of 1: epoch 1/3  eta 24 s"
 
 
 def test_experts_do_not_depend_on_their_number_and_are_not_trained_twice(experts, toy, monkeypatch):

@@ -211,7 +211,8 @@ class Experts(Schedule):
                 )
 
         with seeded_layers(self.seed, stream, real.device):
-            self.run([{"params": list(network.parameters()), "lr": lr}], epoch, after)
+            groups = [{"params": list(network.parameters()), "lr": lr}]
+            self.run(groups, epoch, after, f"expert {index + 1} of {self.count}: epoch")
         facts = {
             "dataset": real.name,
             "network": self.network.name,

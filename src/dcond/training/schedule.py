@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dcond.augment import DiffAug
 from dcond.device import to_device
 from dcond.errors import require
+from dcond.log import counted
 from dcond.settings import Fraction, Momentum, NonNegativeFloat, PositiveInt, settings
 from dcond.training.steps import SoftLabels, training_step
 
@@ -71,6 +72,7 @@ class Schedule:
         groups: list[dict[str, Any]],
         epoch: Callable[[torch.optim.Optimizer], None],
         after: Callable[[int], None] = lambda number: None,
+        what: str | None = None,
     ) -> None:
         """Train for all epochs, reducing the learning rate at the milestones.
 
@@ -78,11 +80,12 @@ class Schedule:
             groups: parameter groups of the optimiser, each with its learning rate.
             epoch: trains one epoch with the given optimiser.
             after: called after each epoch with the number of epochs done.
+            what: begins a log line of the epochs done, every ten seconds; None for no lines.
         """
         optimiser = self.make_optimiser(groups)
         milestones = {max(1, round(fraction * self.epochs)) for fraction in self.lr_milestones}
         first = [group["lr"] for group in optimiser.param_groups]
-        for number in range(self.epochs):
+        for number in range(self.epochs) if what is None else counted(self.epochs, what):
             if self.lr_schedule == "half_cosine":
                 for group, lr in zip(optimiser.param_groups, first, strict=True):
                     group["lr"] = lr * (1 + math.cos(math.pi * number / (2 * self.epochs))) / 2

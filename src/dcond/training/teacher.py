@@ -171,6 +171,7 @@ class Teacher(Schedule):
                 [{"params": list(network.parameters()), "lr": lr}],
                 lambda optimiser: self.epoch(network, optimiser, real.normalised, labels, rng),
                 check,
+                f"teacher {name}: epoch",
             )
         tested = accuracy(network, real.spec, real.test)
         log.info("teacher %s: test accuracy %.1f %%", name, 100 * tested)
