@@ -28,25 +28,27 @@ ROWS = [
     *((steps, 0, "exact") for steps in (5, 10, 30)),
     *((30, segment, "exact") for segment in (15, 5, 1)),
     (30, 1, "tesla"),
+    (80, 5, "exact"),  # DATM's number of steps, in the segments of its experiment
 ]
 
 
-def measure(steps: int, segment: int, gradient: str) -> tuple[float, float]:
+def measure(
+    steps: int, segment: int, gradient: str, ipc: int = IPC, side: int = SIDE
+) -> tuple[float, float]:
     """Return CPU seconds and MiB of a step; segment 0 is the full graph."""
-    torch.set_num_threads(1)
     rng = torch.Generator().manual_seed(0)
     augment = DiffAug(["color", "crop", "cutout", "flip", "scale", "rotate"])
-    spec = ImageSpec(3, SIDE, SIDE, CLASSES, (0.0,) * 3, (1.0,) * 3)
+    spec = ImageSpec(3, side, side, CLASSES, (0.0,) * 3, (1.0,) * 3)
     network = ConvNet(name="ConvNet", width=32).build(spec, rng)
     names = [name for name, _ in network.named_parameters()]
     start = [p.detach() for p in network.parameters()]
     target = [p + 0.01 * torch.randn(p.shape, generator=rng) for p in start]
-    images = torch.randn(CLASSES * IPC, 3, SIDE, SIDE, generator=rng).requires_grad_()
-    labels = torch.arange(CLASSES).repeat_interleave(IPC)
+    images = torch.randn(CLASSES * ipc, 3, side, side, generator=rng).requires_grad_()
+    labels = torch.arange(CLASSES).repeat_interleave(ipc)
     before = peak_memory_bytes(images.device)
     seconds = 0.0
     for _ in range(2):
-        batches = draw_batches(len(images), (SIDE, SIDE), steps, len(images), augment, rng, rng)
+        batches = draw_batches(len(images), (side, side), steps, len(images), augment, rng, rng)
         loss = student_loss(network, names, {}, images, labels, batches, augment)
         reset_peak_memory(images.device)
         begin = time.process_time()
@@ -67,6 +69,7 @@ def measure(steps: int, segment: int, gradient: str) -> tuple[float, float]:
 def main() -> None:
     """Measure every row in a process of its own."""
     if len(sys.argv) > 1:
+        torch.set_num_threads(1)
         print(*measure(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]))
         return
     with TABLE.open("w", newline="", encoding="utf-8") as file:

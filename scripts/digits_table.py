@@ -1,11 +1,11 @@
-"""Compare HMDC and M3D with random real images on digits: ipc 1 and 10, three seeds.
+"""Compare HMDC, M3D, MTT and DATM with random images on digits: ipc 1 and 10, three seeds.
 
     python scripts/digits_table.py      # write or complete benchmarks/cpu/digits.csv
 
 A row is one network of the pool in one run of ``dcond condense``, whose command is in the CSV;
 ``seconds`` is the duration of the whole command with imports and evaluation. Column ``random`` is
-the accuracy on random images in the same run. ``random_decoded`` (four shrunken images in each
-stored one) has rows of its own.
+the accuracy on random images in the same run, with labels of the same kind. ``random_decoded``
+(four shrunken images in each stored one) has rows of its own.
 """
 
 import csv
@@ -24,6 +24,8 @@ TABLE = Path("benchmarks/cpu/digits.csv")
 METHODS = {
     "hmdc": "method=hmdc",
     "m3d": "method=m3d",
+    "mtt": "method=mtt",
+    "datm": "method=datm",
     "random_decoded": "method=random method.factor=2 baselines=false",
 }
 

@@ -38,6 +38,7 @@ SMALL = (  # two small networks and short runs
 DIGITS = "threads=1 baselines=false tensorboard=false evaluation.epochs=300"
 FOUR = "+model@pool.networks.ViT=vit_small evaluation.epochs=100"  # a fourth network
 QUEUE = "method.inner_steps=2 method.queue_size=10"
+EQUAL_TIME = ("random_decoded", "rded", "dsa", "dm", "idc", "m3d", "idm", "ncfm", "hmdc")
 EXPERTS = "method.experts.count=3 method.experts.epochs=3"
 FAMILY = "method=degm init=real"  # published runs start from noise, which needs thousands of steps
 # Weights from scripts/pretrain.py. The ConvNet starts from scratch, as in the paper.
@@ -152,8 +153,7 @@ STUDIES = {
         },
         dict.fromkeys((1, 10, 50), f"max_seconds=60 engine.compile=false {FOUR}"),
         datasets=("cifar10", "fashion_mnist"),
-        pairs=tuple(("m3d", other) for other in ("random_decoded", "rded", "dsa", "dm", "idc"))
-        + (("idm", "m3d"), ("ncfm", "m3d"), ("hmdc", "m3d")),
+        pairs=tuple(("m3d_bank", other) for other in EQUAL_TIME),
     ),
     "inner_epochs": Study(  # equal steps
         {

@@ -97,6 +97,7 @@ def write_result(tmp_path) -> Callable[..., Path]:
         pool: Iterable[str] = ("A", "B"),
         recorded: bool = True,
         tested_on: str | None = None,
+        random_labels: str | None = None,
         **known: Any,
     ) -> Path:
         def networks(means: dict[str, float]) -> dict[str, Any]:
@@ -133,6 +134,7 @@ def write_result(tmp_path) -> Callable[..., Path]:
             _hand_over(run)
         for name, means in (baselines or {}).items():
             run["baselines"][name] = {"protocol": "quick", "networks": networks(means)}
+            run["baselines"][name] |= {"labels": random_labels} if random_labels else {}
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         (tmp_path / folder / "result.json").write_text(json.dumps(run))
         return tmp_path / folder

@@ -10,6 +10,7 @@ from dcond.distributed import Ranks, use_group
 from dcond.errors import DataError, DcondError
 from dcond.methods.dm import DM
 from dcond.run.signals import Interrupted
+from dcond.training.experts import Experts
 
 
 @pytest.fixture
@@ -61,6 +62,21 @@ def test_a_method_that_cannot_be_divided_is_refused_by_name(monkeypatch, condens
     )
     assert half_written() == []
     assert condense("device=cpu", "evaluate=false").code == 0  # allowed in one process
+
+
+@pytest.mark.parametrize("method", ["mtt", "datm", "lgm"])
+def test_methods_of_one_process_are_refused_before_anything_is_trained(
+    method, monkeypatch, run_cli, folder, half_written
+):
+    monkeypatch.setattr(Experts, "load_or_train", None)
+    with use_group(Ranks(0, 2)):
+        line = run_cli("condense", f"method={method}", "dataset=digits", "device=cpu").line
+    assert line == (
+        f"method={method} does not divide its classes among processes; run it without torchrun, "
+        "or start several runs side by side."
+    )
+    assert half_written() == []
+    assert not (folder / "outputs/cache").exists()
 
 
 class Ending:

@@ -111,6 +111,8 @@ def test_a_run_folder_from_outside_runs_nothing(stopped, run_cli, folder):
             {"_target_": "dcond.paths.write_atomically"},
         ),  # nor is all of dcond's a part of a run
         ("init.rule", [{"x": {"_target_": "${oc.env:HOME}"}}]),
+        ("init.rule", "${oc.create:'{_target_: os.mkdir, path: harm}'}"),
+        ("init.rule", "${ oc.decode:'{_target_: os.mkdir, path: harm}'}"),
     ],
 )
 def test_what_no_packaged_file_names_is_foreign(key, node, stopped):

@@ -9,6 +9,7 @@ import dcond
 from dcond import artefact
 from dcond.cli.main import main
 from dcond.data import Digits
+from dcond.run.result import RunResult
 from dcond.types import SyntheticSet
 
 SHORT = ["teacher=convnet", "teacher.epochs=1", "teacher.network.width=4", "threads=1"]
@@ -27,18 +28,20 @@ def saved(tmp_path, monkeypatch):
 def test_the_new_set_has_the_teachers_logits(saved, capsys):
     assert main(["relabel", str(saved), *SHORT, "--no-evaluate"]) == 0
     assert "10 images with soft labels -> " in capsys.readouterr().out
-    hard, soft = dcond.load(saved), dcond.load(saved.with_name("relabelled.safetensors"))
+    hard, soft = dcond.load(saved), dcond.load(saved.with_name("relabelled"))
     assert torch.equal(soft.images, hard.images)
     assert soft.logits
     assert soft.labels.shape == (10, 10)
     assert json.loads(soft.metadata["labelled_by"])["network"] == "ConvNet"
     assert soft.metadata["method"] == "chosen relabelled"
     assert main(["relabel", str(saved), *SHORT]) == 1
-    assert "exists and is not overwritten" in capsys.readouterr().err
+    assert "holds a set, which is not overwritten" in capsys.readouterr().err
+    assert main(["relabel", str(saved), *SHORT, f"--out={saved}"]) == 1
+    assert "choose another --out." in capsys.readouterr().err
 
 
 def test_hard_and_soft_labels_are_compared_and_random_images_have_the_same_labels(
-    saved, capsys, monkeypatch
+    saved, capsys, monkeypatch, run_cli
 ):
     labelled = []
     from dcond.evaluation.protocol import EvaluationProtocol
@@ -53,12 +56,24 @@ def test_hard_and_soft_labels_are_compared_and_random_images_have_the_same_label
     words = ["evaluation.epochs=1", "evaluation.repeats=1", "pool=convnet", "seed=1"]
     words += ["pool.networks.ConvNet.width=4"]
     assert main(["relabel", str(saved), *SHORT, *words]) == 0
-    shown = capsys.readouterr().out
+    shown = " ".join(capsys.readouterr().out.split())
     assert "chosen relabelled" in shown
+    assert "random images have soft labels of the networks that labelled the set" in shown
     assert labelled == [True, False, True]  # the new set, the old one, random images
+
+    folder = saved.with_name("relabelled")  # that of an evaluation
+    result = RunResult.read(folder)
+    assert (result.status, result.method, result.seed) == ("done", "chosen relabelled", 1)
+    assert result.comparison.against == "chosen"
+    assert result.baselines.random.labels == "as chosen relabelled"
+    assert result.source.config["label_teacher"]["network"]["width"] == 4
+
+    labelled.clear()
+    assert run_cli("evaluate", folder, *words, "threads=1").code == 0
+    assert labelled == [True, True]  # the set, random images: the teacher is cached
 
 
 def test_a_teacher_is_needed(saved, capsys):
     assert main(["relabel", str(saved)]) == 1
     assert "no teacher to label the set; add teacher=convnet" in capsys.readouterr().err
-    assert not saved.with_name("relabelled.safetensors").exists()
+    assert not saved.with_name("relabelled").exists()

@@ -132,6 +132,17 @@ def test_every_method_gives_the_images_of_one_process(count, run_cli):
         ), name
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("method", sorted(ALONE))
+def test_a_method_of_one_process_is_refused_in_one_line(method):
+    process = torchrun(2, "-m", "dcond", *words(method, "run"))
+    _, err = ended(process)
+    assert process.returncode == 1
+    (line,) = own_lines(err)
+    assert line.startswith(f"dcond: method={method} does not divide its classes among processes; ")
+    assert result("run")["status"] == "failed"
+
+
 LONG = ("max_steps=100000", "loop.checkpoint_every_s=0.2", "evaluate=false", "loop.record_every=1")
 
 

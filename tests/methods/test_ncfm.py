@@ -96,7 +96,7 @@ def test_every_step_draws_an_expert_and_a_place_between_its_weights(real, begin)
     made, state = begin(start(real))
     shares, picks = [], set()
     for _ in range(20):
-        initial, _, share = made._draw_network(state)
+        initial, _, share = made._draw_network(state.experts, state.rng)
         shares.append(share)
         picks.add(float(initial["head.weight"].sum()))
     assert len(picks) == 2
@@ -112,9 +112,9 @@ def test_the_first_real_images_are_always_the_same_ones(real, begin, monkeypatch
         made, state = begin(synthetic := start(real), real_batch=choice, batch_real=2)
         plain = state.features.match
 
-        def match(batch, images, distance, plain=plain):
+        def match(batch, images, distance, plain=plain, **kwargs):
             seen.append(batch.tensor())
-            return plain(batch, images, distance)
+            return plain(batch, images, distance, **kwargs)
 
         monkeypatch.setattr(state.features, "match", match)
         for _ in range(2):

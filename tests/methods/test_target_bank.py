@@ -13,7 +13,13 @@ from dcond.types import RealData
 from helpers.lockstep import lockstep
 
 ONE_STEP = {"steps_per_network": 1, "inner_epochs": 1}
-BANKED = {"dm": {}, "m3d": {"steps_per_network": 2}, "dsa": ONE_STEP, "degm": ONE_STEP}
+BANKED = {
+    "dm": {},
+    "m3d": {"steps_per_network": 2},
+    "ncfm": {},
+    "dsa": ONE_STEP,
+    "degm": ONE_STEP,
+}
 every_banked = pytest.mark.parametrize("method", BANKED)
 
 
@@ -118,6 +124,12 @@ def test_a_full_bank_keeps_what_fits(monkeypatch):
 @pytest.mark.parametrize(
     ("method", "settings", "message"),
     [
+        (
+            "ncfm",
+            {"targets": 4, "sampler": True},
+            "method.targets=4 needs method.sampler=false: frequencies that are learned differ at "
+            "every visit; use targets=null.",
+        ),
         (
             "m3d",
             {"targets": 4, "steps_per_network": 3},

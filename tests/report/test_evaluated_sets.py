@@ -99,6 +99,20 @@ def test_random_images_are_split_by_normalisation(write_result, report):
     }
 
 
+def test_random_images_with_soft_labels_are_a_row_of_their_own(write_result, report):
+    """Of one seed they are the images of the other runs, and their accuracy is another."""
+    for method, labels, mean in (("dm", None, 0.4), ("x", "hard", 0.4), ("datm", "as datm", 0.6)):
+        drawn = {"random": {"A": mean}, "full": {"A": 0.9}}
+        write_result(method, {"A": 0.7}, method=method, random_labels=labels, baselines=drawn)
+    (block,) = report().blocks
+    found = {row.name: row.accuracies["A"].values for row in block.rows if row.baseline}
+    assert found == {
+        "random real images": (0.4,),
+        "random real images (labels as datm)": (0.6,),
+        "whole real set": (0.9,),
+    }
+
+
 def test_a_null_teacher_is_not_a_setting(write_result, report):
     write_result("old", {"A": 0.5})
     write_result("new", {"A": 0.5}, seed=1, settings={"teacher": None})

@@ -1,6 +1,7 @@
 """The table a person reads, on a terminal of 80 columns."""
 
 import io
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -54,6 +55,19 @@ def test_a_row_per_network_a_column_per_set_and_the_gain_over_the_best_baseline(
 def test_classes_that_are_never_tested_are_in_the_caption():
     caption = " ".join(" ".join(render({}, untested="'c[b]' (2)")[-2:]).split())
     assert caption.endswith("protocol quick; no test image of class 'c[b]' (2)")
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("hard", "the set has soft labels, random images have hard ones"),
+        ("as datm", "random images have soft labels of the networks that labelled the set"),
+    ],
+)
+def test_the_caption_says_how_random_images_are_labelled(labels, said):
+    random = replace(RANDOM, labels=labels)
+    caption = " ".join(" ".join(render({"random": random})[5:]).split())
+    assert caption.endswith(f"protocol quick; {said}")
 
 
 def test_the_caption_of_one_network_names_no_interval():

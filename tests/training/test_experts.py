@@ -81,11 +81,29 @@ def test_experts_do_not_depend_on_their_number_and_are_not_trained_twice(experts
         {"seed": 1},
         {"augment": None},
         {"network": ConvNet(name="ConvNet", width=8, depth=1)},
+        {"optimiser": "gsam"},
     ],
 )
 def test_other_settings_are_other_experts(experts, toy, change):
     assert replace(experts, **change).place(toy) != experts.place(toy)
     assert experts.place(replace(toy, std=(0.3,))) != experts.place(toy)
+
+
+def test_settings_of_gsam_name_other_experts_only_where_it_is_used(experts, toy):
+    gsam = replace(experts, optimiser="gsam")
+    for change in ({"rho": 0.5}, {"alpha": 0.0}, {"adaptive": False}):
+        assert replace(experts, **change).place(toy) == experts.place(toy)
+        assert replace(gsam, **change).place(toy) != gsam.place(toy)
+    # The name before there was GSAM: experts that are cached stay usable.
+    assert experts.place(toy).name == "toy_ConvNet_7f88ee3b010b3e9f"
+
+
+def test_experts_by_gsam_are_others_and_without_a_perturbation_those_of_sgd(experts, toy):
+    plain = experts.load_or_train(toy)[0].state(1)["head.weight"]
+    for settings, same in (({}, False), ({"rho": 1e-9, "alpha": 0.0}, True)):
+        gsam = replace(experts, count=1, epochs=1, optimiser="gsam", **settings)
+        found = gsam.load_or_train(toy)[0].state(1)["head.weight"]
+        assert torch.allclose(found, plain, atol=1e-6) == same
 
 
 def test_a_damaged_file_is_made_again(experts, toy):

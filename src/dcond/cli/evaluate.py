@@ -14,6 +14,7 @@ from dcond import artefact
 from dcond.cli import sweep
 from dcond.cli.compose import composed, named_overrides, python_run
 from dcond.cli.instantiate import build, build_plan, get, prefetch_weights
+from dcond.cli.labels import find_label
 from dcond.cli.overrides import group_options, quote_path
 from dcond.cli.run_config import (
     CONDENSING_ONLY,
@@ -173,7 +174,10 @@ def _evaluate(
     if "against" in loaded:
         plan = replace(plan, against=loaded["against"].fitted(real).to(device))
     title = f"{result.method} on {real.name}, {fitted.ipc} image(s) per class"
-    evaluator = Evaluator(plan, real, show_progress=show_progress)
+    label = None
+    if plan.baselines and plan.protocol.teacher is None:
+        label = find_label(fitted, real, cfg)
+    evaluator = Evaluator(plan, real, show_progress=show_progress, label=label)
     evaluated = evaluator.evaluate(fitted.to(device), result, title=title)
     result.cost.peak_memory_bytes = peak_memory_bytes(device)
     return evaluated

@@ -2,8 +2,10 @@
 
 import argparse
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from dcond.errors import ConfigError
 from dcond.log import print_results
@@ -17,7 +19,8 @@ examples:
 
 The teacher is trained on the real images, or read from the cache, as in dcond evaluate. The new set
 stores its logits, divided by teacher.temperature. Networks are then trained on the new set, on the
-old one, and on random images that the same teacher labels.
+old one, and on random images that the same teacher labels. The folder of the new set is that of an
+evaluation: dcond evaluate and dcond report take it.
 """
 
 
@@ -31,12 +34,13 @@ def main(argv: list[str]) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     source = Path(arguments.run)
     folder = source if source.is_dir() else source.parent
-    out = Path(arguments.out) if arguments.out else folder / "relabelled.safetensors"
-    if out.exists():
+    out = Path(arguments.out) if arguments.out else folder / "relabelled"
+    if (out / "synthetic.safetensors").exists():
         raise ConfigError(
-            f"{out} exists and is not overwritten; remove it or choose another --out."
+            f"{out} holds a set, which is not overwritten; remove it, choose another --out, or "
+            f"evaluate it: dcond evaluate {out}."
         )
-    _relabel(arguments.run, arguments.settings, out, evaluate=not arguments.no_evaluate)
+    _relabel(arguments.run, arguments.settings, out, evaluated=not arguments.no_evaluate)
     return 0
 
 
@@ -55,43 +59,59 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="teacher=NAME, and the settings of dcond evaluate",
     )
-    parser.add_argument("--out", metavar="PATH", help="output; default: RUN/relabelled.safetensors")
+    parser.add_argument("--out", metavar="FOLDER", help="of the new set; default: RUN/relabelled")
     parser.add_argument("--no-evaluate", action="store_true", help="only write the new set")
     return parser
 
 
-def _relabel(run: str, settings: list[str], out: Path, *, evaluate: bool) -> None:
+def _relabel(run: str, settings: list[str], out: Path, *, evaluated: bool) -> None:
+    from omegaconf import OmegaConf
+
     from dcond import artefact
     from dcond.cli.compose import composed
-    from dcond.cli.evaluate import dataset_override
+    from dcond.cli.evaluate import dataset_override, evaluate
     from dcond.cli.instantiate import build, build_plan, get
+    from dcond.cli.labels import add_teacher
     from dcond.cli.overrides import quote_path, quote_paths
     from dcond.device import resolve_device
     from dcond.run.context import cpu_threads
-    from dcond.run.evaluation import Evaluator
-    from dcond.run.result import RunResult
     from dcond.settings import PositiveInt
 
-    words = [f"synthetic.path={quote_path(run)}", *quote_paths(settings)]
+    words = quote_paths(settings)
     if not any(word.startswith("dataset=") for word in settings):
         words += dataset_override(run, settings)
-    with composed("evaluate", words) as (cfg, choices):
+    with composed("evaluate", [f"synthetic.path={quote_path(run)}", *words]) as (cfg, choices):
         plan = build_plan(cfg, choices)
         source, dataset = build(cfg.synthetic, "synthetic"), build(cfg.dataset, "dataset")
         device, threads = resolve_device(str(cfg.device)), get(cfg, "threads", PositiveInt | None)
+        chosen: Any = OmegaConf.to_container(cfg.evaluation, resolve=True)
     if plan.protocol.teacher is None:
         raise ConfigError("no teacher to label the set; add teacher=convnet.")
     with cpu_threads(threads):
         real = dataset.load(device)
         hard = source.fitted(source.read(), real).to(device)
-        teacher = plan.protocol.teacher.load_or_train(real, plan.cache)
-        soft = teacher.relabelled(hard)
-        artefact.save(soft, out)
-        print_results(f"{len(soft.images)} images with soft labels -> {relative_to_cwd(out)}")
-        if not evaluate:
-            return
-        plan = replace(plan, protocol=plan.protocol.without_teacher(), against=hard)
-        title = f"{soft.metadata['method']} on {real.name}, {soft.ipc} image(s) per class"
-        evaluator = Evaluator(plan, real, label=teacher.relabelled)
-        evaluated = evaluator.evaluate(soft, RunResult.start(), title=title)
-    print_results(*evaluated.parts)
+        soft = plan.protocol.teacher.load_or_train(real, plan.cache).relabelled(hard)
+        soft = replace(soft, metadata=add_teacher(soft.metadata, chosen["teacher"]))
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot write {out}: {error.strerror}; choose another --out."
+            ) from error
+        path = artefact.save(soft, out / "synthetic.safetensors")
+        print_results(f"{len(soft.images)} images with soft labels -> {relative_to_cwd(path)}")
+        if evaluated:
+            shown = evaluate(path, against=run, overrides=_of_evaluation(words), folder=out)
+            print_results(*shown.parts, f"-> {relative_to_cwd(out)}")
+
+
+def _of_evaluation(words: Sequence[str]) -> list[str]:
+    """Return the settings that compare the new set, without a teacher, with the old one."""
+    kept = ["teacher=null"]
+    for word in words:
+        key = word.lstrip("+~").partition("=")[0]
+        if key.startswith("synthetic."):  # how the old set is read
+            kept.append(word.replace("synthetic.", "against.", 1))
+        elif key.split(".")[0] != "teacher" and "@teacher" not in key:
+            kept.append(word)
+    return kept

@@ -17,6 +17,9 @@ from dcond.run.result import CHECKPOINT
 
 log = logging.getLogger(__name__)
 
+_MAKES_CONFIG = re.compile(r"\$\{\s*oc\.(create|decode)\b")
+_PACKAGED = re.compile(r"\b_target_: *([\w.]+)|: (\$\{oc\.decode:\S*)")
+
 
 def load_resume_config(
     cfg: DictConfig, choices: Mapping[str, Any], overrides: Sequence[str], folder: Path
@@ -69,8 +72,7 @@ def check_trusted_targets(saved: DictConfig, given: DictConfig, folder: Path) ->
     Raises:
         CheckpointError: a ``_target_`` that neither the command line nor a packaged file has.
     """
-    foreign = _targets(OmegaConf.to_container(saved)) - _packaged_targets()
-    foreign -= _targets(OmegaConf.to_container(given))
+    foreign = foreign_targets(saved, given)
     if foreign:
         raise CheckpointError(
             f"{relative_to_cwd(folder)} asks to run code that is not dcond's: "
@@ -79,16 +81,28 @@ def check_trusted_targets(saved: DictConfig, given: DictConfig, folder: Path) ->
         )
 
 
+def foreign_targets(saved: DictConfig, given: DictConfig) -> set[str]:
+    """Return what a saved configuration would run that no packaged file and not ``given`` names.
+
+    An interpolation that makes a configuration from text counts, since it may hold a ``_target_``.
+    """
+    packaged = {
+        name
+        for file in conf_dir().rglob("*.yaml")
+        for name in _PACKAGED.findall(file.read_text(encoding="utf-8"))
+    }
+    known = {target or interpolation for target, interpolation in packaged}
+    own = _targets(OmegaConf.to_container(given))
+    return _targets(OmegaConf.to_container(saved)) - known - own
+
+
 def _targets(node: Any) -> set[str]:
-    """Return every ``_target_`` in plain containers."""
+    """Return every ``_target_``, and every text that becomes configuration, in plain containers."""
+    if isinstance(node, str):
+        return {node} if _MAKES_CONFIG.search(node) else set()
     parts = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
     own = {str(node["_target_"])} if isinstance(node, dict) and "_target_" in node else set()
     return own.union(*map(_targets, parts))
-
-
-def _packaged_targets() -> set[str]:
-    texts = (file.read_text(encoding="utf-8") for file in conf_dir().rglob("*.yaml"))
-    return {target for text in texts for target in re.findall(r"\b_target_: *([\w.]+)", text)}
 
 
 def load_unfinished_checkpoint(folder: Path, requested: DictConfig) -> Checkpoint | None:

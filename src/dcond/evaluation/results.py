@@ -8,6 +8,8 @@ from pydantic import Field
 
 from dcond.stats import Sample
 
+HARD = "hard"  # labels of random images beside a set with soft ones
+
 
 @dataclass(frozen=True)
 class NetworkResult(Sample):
@@ -62,12 +64,15 @@ class EvalResult:
         networks: result of each network, by name.
         teacher: description of the teacher that labelled the batches, if any.
         tested_on: "test", or "held_out" training images; None if it is that of the run.
+        labels: of random images beside a set with soft labels: "hard", or "as METHOD", by the same
+            networks; None elsewhere.
     """
 
     protocol: str
     networks: dict[str, NetworkResult]
     teacher: dict[str, Any] | None = None
     tested_on: str | None = None
+    labels: str | None = None
 
     @property
     def average(self) -> float:
@@ -82,12 +87,13 @@ class EvalResult:
     def as_dict(self) -> dict[str, Any]:
         """Return the object of ``result.json``."""
         networks = {name: result.as_dict() for name, result in self.networks.items()}
+        optional = {"tested_on": self.tested_on, "labels": self.labels}
         return {
             "protocol": self.protocol,
             "networks": networks,
             "average": self.average,
             "teacher": self.teacher,
-        } | ({} if self.tested_on is None else {"tested_on": self.tested_on})
+        } | {name: value for name, value in optional.items() if value is not None}
 
 
 @dataclass(frozen=True)

@@ -40,9 +40,16 @@ def characteristic_distance(
     Example:
         >>> characteristic_distance(syn, real, torch.randn(1024, syn.shape[2])).sum().backward()
     """
+    functions = characteristic_functions(real.detach(), frequencies)
+    return distance_to_functions(syn, functions, frequencies, amplitude)
+
+
+def distance_to_functions(
+    syn: Tensor, theirs: Tensor, frequencies: Tensor, amplitude: float = 0.5
+) -> Tensor:
+    """Return :func:`characteristic_distance` to real features of these functions, (k, 2, F)."""
     with torch.autocast(syn.device.type, enabled=False):
-        syn, real = full_precision(syn), full_precision(real.detach())
-        ours, theirs = (_functions(x, frequencies.to(syn.dtype)) for x in (syn, real))
+        ours = characteristic_functions(syn, frequencies)
         gap = (theirs - ours).square().sum(1)  # |φ_r - φ_s|²
         a = torch.linalg.vector_norm(theirs, dim=1) - torch.linalg.vector_norm(ours, dim=1)
         p = (gap - a.square()).clamp_min(FLOOR)
@@ -50,12 +57,14 @@ def characteristic_distance(
         return SCALE * root.mean(1)
 
 
-def _functions(features: Tensor, frequencies: Tensor) -> Tensor:
-    """Return real and imaginary parts of φ, (k, 2, F), of features (k, n, d) of any length."""
+def characteristic_functions(features: Tensor, frequencies: Tensor) -> Tensor:
+    """Return real and imaginary parts of φ(t), (k, 2, F), of features (k, n, d) of any length."""
     found = []
-    for own in features:  # one class at a time bounds the memory
-        phases = F.normalize(own, dim=1) @ frequencies.mT  # (n, F)
-        found.append(torch.stack([phases.cos().mean(0), phases.sin().mean(0)]))
+    with torch.autocast(features.device.type, enabled=False):
+        features = full_precision(features)
+        for own in features:  # one class at a time bounds the memory
+            phases = F.normalize(own, dim=1) @ frequencies.to(own.dtype).mT  # (n, F)
+            found.append(torch.stack([phases.cos().mean(0), phases.sin().mean(0)]))
     return torch.stack(found)
 
 

@@ -16,6 +16,12 @@ from dcond.matching.target_bank import TargetBank
 from dcond.models import Network
 
 FeatureDistance = Callable[[Tensor, Tensor], Tensor]  # synthetic (k, n, d), real (k, b, d) -> (k,)
+Summary = Callable[[Tensor], Tensor]  # of real features (k, b, d): (k, ...)
+
+
+def class_means(features: Tensor) -> Tensor:
+    """Return the mean (k, 1, d) of every class's features (k, b, d): all that DM compares with."""
+    return features.mean(1, keepdim=True)
 
 
 @dataclass(eq=False)
@@ -42,7 +48,7 @@ class ClassFeatureMatching:
         synthetic: Tensor,
         distance: FeatureDistance,
         *,
-        means: bool = False,
+        summary: Summary | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return L_c = distance(φ(S_c), sg[φ(B_c)]) of every class, (k,), and ∂(Σ_c L_c)/∂S.
 
@@ -54,14 +60,15 @@ class ClassFeatureMatching:
             real: B (k, b, c, h, w), normalised.
             synthetic: S (k, n, c, h, w), normalised; treated as a leaf.
             distance: distance of features by class.
-            means: compare with the mean (k, 1, d) of φ(B_c) alone, all that linear distances use.
+            summary: what is compared with, and kept by the bank, in place of φ(B), such as
+                :func:`class_means`; ``distance`` takes it as its second argument.
         """
         size = max(1, self.chunk // synthetic.shape[1])
         if has_batch_norm(self.network):
             size = len(real)
         losses, gradients = [], []
         for batch, images in zip(real.split(size), synthetic.split(size), strict=True):
-            targets = self._targets(batch, means)
+            targets = self._targets(batch, summary)
             parts = class_chunks(self.network, images, self.chunk)
             leaves = [part.detach().requires_grad_(True) for part in parts]
             features = torch.cat([self.ours(leaf) for leaf in leaves])
@@ -71,16 +78,16 @@ class ClassFeatureMatching:
             gradients.append(gradient)
         return torch.cat(losses), torch.cat(gradients)
 
-    def _targets(self, batch: RealBatch, means: bool) -> Tensor:
-        """Return the features (k, b, d) of a real batch or their means, from the bank if kept."""
+    def _targets(self, batch: RealBatch, summary: Summary | None) -> Tensor:
+        """Return the features (k, b, d) of a real batch or their summary, from the bank if kept."""
 
         def make() -> list[Tensor]:
             features = self._embedded(batch)
-            return [features.mean(1, keepdim=True) if means else features]
+            return [features if summary is None else summary(features)]
 
         if self.bank is None:
             return make()[0]
-        rounded = self.forward.bfloat16 and not means
+        rounded = self.forward.bfloat16 and summary is None
         return self.bank.get(batch, make, torch.bfloat16 if rounded else None)[0]
 
     def cross_entropy(self, synthetic: Tensor) -> tuple[Tensor, Tensor]:

@@ -54,9 +54,10 @@ class DATM(TrajectorySettings):
 
     Paper: Guo et al., Towards lossless dataset distillation via difficulty-aligned trajectory
     matching, arXiv 2310.05773. Code: github NUS-HPC-AI-Lab/DATM, distill/DATM.py. Differs: experts
-    are trained by plain SGD, not by GSAM; experts are drawn with replacement; an image with a right
-    expert is kept as it is; a class without such images is refused, where the code divides 0 by 0;
-    images are projected to [0, 1] by default; α is at least 1e-6.
+    are trained by plain SGD, unless ``experts.optimiser`` is "gsam"; experts are drawn with
+    replacement; an image with a right expert is kept as it is; a class without such images is
+    refused, where the code divides 0 by 0; images are projected to [0, 1] by default; α is at least
+    1e-6.
 
     Args:
         min_start_epoch: smallest s.

@@ -8,7 +8,7 @@ from torch import Tensor
 from dcond.augment import DiffAug
 from dcond.matching.batches import image_gradient, real_by_class, siamese_views
 from dcond.matching.engine import Engine
-from dcond.matching.feature_matching import ClassFeatureMatching
+from dcond.matching.feature_matching import ClassFeatureMatching, class_means
 from dcond.matching.mmd import mean_distance
 from dcond.matching.target_bank import TargetBank
 from dcond.methods.base import SavedState
@@ -89,7 +89,7 @@ class DM:
         batch = real_by_class(real, self.batch_real, rng.real)  # B_c
         views, images = siamese_views(self.augment, batch, synthetic, rng)  # A_ω(B_c), A_ω(S_c)
         losses, gradient = state.features.match(  # L_c, ∂L/∂A_ω(S)
-            views, images, mean_distance, means=True
+            views, images, mean_distance, summary=class_means
         )
         state.pixels.step(image_gradient(synthetic, images, gradient))
         state.pixels.project()

@@ -11,7 +11,7 @@ from dcond.device import to_device
 from dcond.distributed import run_on_rank0
 from dcond.matching.batches import image_gradient, real_by_class, siamese_views
 from dcond.matching.engine import Engine
-from dcond.matching.feature_matching import ClassFeatureMatching
+from dcond.matching.feature_matching import ClassFeatureMatching, class_means
 from dcond.matching.mmd import mean_distance
 from dcond.methods.base import SavedState
 from dcond.models import Network, Recipe
@@ -132,7 +132,9 @@ class IDM:
         state.pixels.advance()
         batch = real_by_class(real, self.batch_real, rng.real)  # B_c
         views, images = siamese_views(self.augment, batch, synthetic, rng)  # A_ω(B_c), A_ω(S_c)
-        distances, gradient = state.features.match(views, images, mean_distance, means=True)
+        distances, gradient = state.features.match(
+            views, images, mean_distance, summary=class_means
+        )
         entropies, entropy_gradient = state.features.cross_entropy(images)  # ℓ(A_ω(S_c))
         weight = self.ce_weight * state.accuracy  # w · acc
         state.pixels.step(image_gradient(synthetic, images, gradient + weight * entropy_gradient))

@@ -10,7 +10,7 @@ from dcond.augment import DiffAug
 from dcond.errors import require
 from dcond.matching.batches import image_gradient, real_by_class, siamese_views
 from dcond.matching.engine import Engine
-from dcond.matching.feature_matching import ClassFeatureMatching
+from dcond.matching.feature_matching import ClassFeatureMatching, class_means
 from dcond.matching.mmd import KernelName, get_kernel, mmd
 from dcond.matching.target_bank import TargetBank
 from dcond.methods.base import SavedState
@@ -122,8 +122,9 @@ class M3D:
             self.augment, batch, synthetic, rng, self.batch_synthetic
         )  # A_ω(B_c), A_ω(S_c)
         discrepancy = partial(mmd, kernel=get_kernel(self.kernel))
+        summary = class_means if self.kernel == "linear" else None
         losses, gradient = state.features.match(  # L_c, ∂L/∂A_ω(S)
-            views, images, discrepancy, means=self.kernel == "linear"
+            views, images, discrepancy, summary=summary
         )
         state.pixels.step(image_gradient(synthetic, images, gradient))
         state.pixels.project()

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -13,10 +14,19 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from dcond.augment import DiffAug
 from dcond.device import to_device
 from dcond.distributed import current, run_on_rank0
+from dcond.errors import require
 from dcond.matching.batches import embed_real, image_gradient, normalised_by_class, siamese_views
-from dcond.matching.characteristic import SHARED, FrequencySampler, characteristic_distance
+from dcond.matching.characteristic import (
+    SHARED,
+    FrequencySampler,
+    characteristic_distance,
+    characteristic_functions,
+    distance_to_functions,
+)
 from dcond.matching.engine import Engine
 from dcond.matching.feature_matching import ClassFeatureMatching
+from dcond.matching.lazy_batch import RealBatch
+from dcond.matching.target_bank import TargetBank
 from dcond.methods.base import SavedState
 from dcond.models import Network
 from dcond.rng import Streams, seeded_globals
@@ -59,6 +69,7 @@ class NCFMState(SavedState):
     network: Network  # its weights are new in every step
     width: int  # d, of its features
     features: ClassFeatureMatching
+    bank: TargetBank
     sampler: Sampler | None
     pixels: PixelSGD
     plateau: ReduceLROnPlateau
@@ -102,6 +113,9 @@ class NCFM:
         batch_real: real images per class and step.
         real_batch: "random" draws new ones in every step, "first" always takes the first of each
             class, as the public code does.
+        targets: real targets that are used in turn, see
+            :class:`~dcond.matching.target_bank.TargetBank`; None for new ones in every step, as
+            published. Only without ``sampler``.
         factor: multi-formation factor.
         pixel_box: "project" keeps the images in [0, 1], "free" does not.
     """
@@ -123,37 +137,45 @@ class NCFM:
     lr_sampler: PositiveFloat = 1e-3
     batch_real: PositiveInt = 1024
     real_batch: Literal["random", "first"] = "random"
+    targets: PositiveInt | None = None
     factor: PositiveInt = 2
     pixel_box: PixelBox = "project"
+
+    def __post_init__(self) -> None:
+        require(
+            self.targets is None or not self.sampler,
+            f"method.targets={self.targets} needs method.sampler=false: frequencies that are "
+            "learned differ at every visit; use targets=null.",
+        )
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> NCFMState:
         """Train the experts that the cache lacks; make ψ and the optimiser of the images."""
         experts = self.experts.load_or_train(real)
         network = self.experts.network.build(real.spec, rng.networks, real.device)
         network.requires_grad_(False)
-        passes = self.steps * len(real.class_names) * self.batch_real
+        bank = TargetBank(self.targets, rng)
+        passes = bank.computed(self.steps) * len(real.class_names) * self.batch_real
         ours = self.steps * len(synthetic.images) * self.factor**2
-        features = self.engine.features(network, real.spec, passes, ours)
+        features = self.engine.features(network, real.spec, passes, ours, bank)
         pixels = self._pixels(synthetic)
         plateau = pixels.halved_on_plateau(self.patience)
         width = embed_real(network, real, 1, torch.zeros(1, dtype=torch.long)).shape[1]
         sampler = self._sampler(width, real, rng) if self.sampler else None
-        return NCFMState(experts, network, width, features, sampler, pixels, plateau, rng)
+        return NCFMState(experts, network, width, features, bank, sampler, pixels, plateau, rng)
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: NCFMState) -> dict[str, Tensor]:
         """Update the images of all classes once, and ψ if there is one."""
-        rng = state.rng
-        initial, trained, share = self._draw_network(state)  # θ_0, θ_1, λ
+        rng = state.bank.next_step()
+        initial, trained, share = self._draw_network(state.experts, rng)  # θ_0, θ_1, λ
         state.network.load_state_dict(interpolate(initial, trained, share))
-        frequencies = self._draw_frequencies(state, real.device)
+        frequencies = self._draw_frequencies(state, rng, real.device)
         if self.real_batch == "random":
             rows = real.draw_per_class(self.batch_real, rng.real)
         else:
             rows = first_rows(real, self.batch_real)
         batch = normalised_by_class(real, current().own(rows))  # B_c
         views, images = siamese_views(self.augment, batch, synthetic, rng)  # A_ω(B_c), A_ω(S_c)
-        distance = _Distance(frequencies.detach(), self.amplitude, ascend=self.sampler)
-        losses, gradient = state.features.match(views, images, distance)
+        losses, gradient, slope = self._match(state.features, views, images, frequencies.detach())
         state.network.load_state_dict(trained)
         entropies, entropy_gradient = state.features.cross_entropy(images)  # ℓ_θ1(A_ω(S_c))
         gradient = gradient + self.calibration * entropy_gradient
@@ -163,23 +185,43 @@ class NCFM:
             image_gradient(synthetic, images, gradient), float(state.plateau.get_last_lr()[0])
         )
         state.pixels.project()
-        self._train_sampler(frequencies, distance.slope, state)
+        self._train_sampler(frequencies, slope, state)
         over_ranks = total.clone()
         current().sum_([over_ranks])
         state.plateau.step(float(over_ranks))
         return {"loss": total, "loss_features": loss, "loss_cross_entropy": entropy}
 
-    def _draw_network(self, state: NCFMState) -> tuple[dict[str, Tensor], dict[str, Tensor], float]:
-        """Return the weights of a random expert before and after its training, and λ."""
-        rng = state.rng.networks
-        expert = state.experts[int(torch.randint(len(state.experts), (1,), generator=rng))]
-        return expert.state(0), expert.state(expert.epochs), float(torch.rand(1, generator=rng))
+    def _match(
+        self, features: ClassFeatureMatching, real: RealBatch, synthetic: Tensor, t: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Return D of every class, ∂(Σ_c D)/∂S, and for ψ ∂(Σ_c D)/∂t, (F, d), else zeros."""
+        slope = torch.zeros_like(t)
+        if not self.sampler:
+            functions = partial(characteristic_functions, frequencies=t)
+            distance = partial(distance_to_functions, frequencies=t, amplitude=self.amplitude)
+            return *features.match(real, synthetic, distance, summary=functions), slope
 
-    def _draw_frequencies(self, state: NCFMState, device: torch.device) -> Tensor:
+        def with_slope(syn: Tensor, theirs: Tensor) -> Tensor:
+            own = t.clone().requires_grad_()
+            found = characteristic_distance(syn.detach(), theirs, own, self.amplitude)
+            slope.add_(torch.autograd.grad(found.sum(), own)[0])
+            return characteristic_distance(syn, theirs, t, self.amplitude)
+
+        return *features.match(real, synthetic, with_slope), slope
+
+    def _draw_network(
+        self, experts: list[Trajectory], rng: Streams
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], float]:
+        """Return the weights of a random expert before and after its training, and λ."""
+        drawn = int(torch.randint(len(experts), (1,), generator=rng.networks))
+        first, last = experts[drawn].state(0), experts[drawn].state(experts[drawn].epochs)
+        return first, last, float(torch.rand(1, generator=rng.networks))
+
+    def _draw_frequencies(self, state: NCFMState, rng: Streams, device: torch.device) -> Tensor:
         """Return the frequencies (F, d) of a step, with a graph if they come from ψ."""
 
         def normal(count: int) -> Tensor:
-            noise = torch.randn(count, state.width, generator=state.rng.networks)
+            noise = torch.randn(count, state.width, generator=rng.networks)
             return to_device(noise, device)
 
         noise = normal(self.frequencies)
@@ -221,21 +263,6 @@ class NCFM:
             std=synthetic.std,
             pixel_box=self.pixel_box,
         )
-
-
-class _Distance:
-    """D at the frequencies of a step; if asked, it adds up ∂D/∂t over the classes in ``slope``."""
-
-    def __init__(self, frequencies: Tensor, amplitude: float, *, ascend: bool):
-        self.frequencies, self.amplitude, self.ascend = frequencies, amplitude, ascend
-        self.slope = torch.zeros_like(frequencies)
-
-    def __call__(self, syn: Tensor, real: Tensor) -> Tensor:
-        if self.ascend:
-            t = self.frequencies.clone().requires_grad_()
-            found = characteristic_distance(syn.detach(), real, t, self.amplitude)
-            self.slope += torch.autograd.grad(found.sum(), t)[0]
-        return characteristic_distance(syn, real, self.frequencies, self.amplitude)
 
 
 def interpolate(

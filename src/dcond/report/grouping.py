@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import NamedTuple
 
 from dcond.errors import one_of
+from dcond.evaluation.results import HARD
 from dcond.report.collect import CollectedRuns, natural
 from dcond.report.record import RunRecord
 from dcond.report.settings_diff import (
@@ -369,25 +370,28 @@ def _baselines(runs: Iterable[RunRecord], networks: Sequence[str]) -> list[Row]:
     """Return a row per baseline, with a value per seed of the evaluation.
 
     Runs with one evaluation seed have drawn the same images. Random images are normalised like the
-    set beside them, so each normalisation is a row of its own.
+    set beside them, and have its kind of labels, so each of these is a row of its own.
     """
-    drawn: dict[tuple[int, int, str], list[tuple[object, dict[str, float]]]] = defaultdict(list)
+    drawn: dict[tuple[int, int, tuple[str, str]], list[tuple[object, dict[str, float]]]]
+    drawn = defaultdict(list)
     titles = list(BASELINE_TITLES.items())
     for run in runs:
+        soft = run.random_labels not in ("", HARD)
+        labels = f"labels {run.random_labels}" if soft else ""
         for index, (name, _) in enumerate(titles):
             factor = (run.factor or 1) if name == "random_decoded" else 1
-            kind = index, factor, "" if name == "full" else run.normalisation
+            own = ("", "") if name == "full" else (run.normalisation, labels)
             draw = run.folder if run.evaluation_seed is None else run.evaluation_seed
             if name in run.baselines:
-                drawn[kind].append((draw, run.baselines[name]))
+                drawn[index, factor, own].append((draw, run.baselines[name]))
     return [
         Row(
             title=titles[index][1],
-            note=", ".join(filter(None, (f"factor {factor}" if factor > 1 else "", normalisation))),
+            note=", ".join(filter(None, (f"factor {factor}" if factor > 1 else "", *own))),
             baseline=True,
             accuracies=_accuracies(samples, networks),
         )
-        for (index, factor, normalisation), samples in sorted(drawn.items(), key=lambda i: i[0])
+        for (index, factor, own), samples in sorted(drawn.items(), key=lambda i: i[0])
     ]
 
 

@@ -40,6 +40,7 @@ class RunRecord:
         tested_on: "test" or "held_out" images.
         networks: mean accuracy by network.
         baselines: the same of each baseline.
+        random_labels: how random images are labelled, where the set has soft labels.
         cost: see :class:`~dcond.run.result.Cost`; without the values that are null.
         scores: scores of the pool.
         device: name of the device.
@@ -66,6 +67,7 @@ class RunRecord:
     device: str
     networks: dict[str, float] = field(default_factory=dict)
     baselines: dict[str, dict[str, float]] = field(default_factory=dict)
+    random_labels: str = ""
     cost: dict[str, float] = field(default_factory=dict)
     scores: dict[str, float] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
@@ -95,7 +97,7 @@ class RunRecord:
             settings["source.test_on"] = HELD_OUT  # condensed without the held-out images
         if result.config is None:  # unknown settings: comparable with no other run
             settings = {"folder": _line(folder.name)}
-        tested_on = evaluation and evaluation.tested_on
+        tested_on, random = evaluation and evaluation.tested_on, result.baselines.random
         cost, scores = asdict(result.cost), dict(result.scores or {})
         if result.source is not None:  # the set was condensed by another run
             cost = {COST_OF_EVALUATION: cost[COST_OF_EVALUATION]}
@@ -123,6 +125,7 @@ class RunRecord:
             baselines={
                 name: _accuracies(found) for name, found in vars(result.baselines).items() if found
             },
+            random_labels=_line(random and random.labels),
             cost=_numbers("cost", cost),
             scores=_numbers("scores", scores),
             versions={name: _line(value) for name, value in (result.versions or {}).items()},

@@ -14,6 +14,7 @@ from dcond.run.tables import (
     accuracy_caption,
     accuracy_rows,
     markdown_table,
+    random_labels,
 )
 from dcond.types import SyntheticSet
 
@@ -110,12 +111,14 @@ def _accuracies(result: RunResult) -> list[str]:
     ours = result.evaluation
     if ours is None:
         return ["", "Not evaluated: `dcond evaluate .` trains networks on it and tests them."]
-    columns = {"condensed": ours} | {
+    random = {
         title: baseline
         for name, title in BASELINE_TITLES.items()
         if (baseline := getattr(result.baselines, name)) is not None
     }
+    columns = {"condensed": ours} | random
     caption = accuracy_caption(ours, ACCURACY[ours.tested_on or TEST].capitalize())
+    caption += random_labels(random.values())
     table = markdown_table(["network", *columns], accuracy_rows([*columns.values()]))
     return ["", f"{caption}.", "", table.rstrip()]
 

@@ -15,7 +15,7 @@ from dcond.errors import DataError
 from dcond.evaluation.baselines import random_subset
 from dcond.evaluation.full_data import Sets, check_full_data_fits, evaluate_full_data, hold_out
 from dcond.evaluation.protocol import BaseProtocol, check_fits
-from dcond.evaluation.results import EvalResult, compare
+from dcond.evaluation.results import HARD, EvalResult, compare
 from dcond.evaluation.sanity_checks import check_input_statistics, check_test_split, near_chance
 from dcond.evaluation.scores import SCORES, scores
 from dcond.init.initialisers import check_ipc
@@ -147,6 +147,10 @@ class Evaluator:
         start = time.perf_counter()  # includes the training of a teacher
         results = self._train_all(synthetic)
         result.cost.evaluate_wall_s = time.perf_counter() - start
+        if self._stored_soft(synthetic):
+            labels = HARD if self.label is None else f"as {result.method}"
+            for name in BASELINE_TITLES.keys() & results:
+                results[name] = replace(results[name], labels=labels)
         if "hard_labels" not in results and synthetic.labels.ndim == 1 and self.teacher is None:
             results["hard_labels"] = results["condensed"]
         result.normalisation = _normalisation(synthetic, real)
@@ -206,6 +210,10 @@ class Evaluator:
                 log.warning("no ARS: protocol %s has no augmentation", plan.protocol.name)
         return trainings
 
+    def _stored_soft(self, synthetic: SyntheticSet) -> bool:
+        """Return whether networks are trained on soft labels of the set, not on a teacher's."""
+        return self.teacher is None and synthetic.labels.ndim == 2
+
     def _draws(self, synthetic: SyntheticSet) -> dict[str, Sets]:
         """Return the random baselines; every network of a repeat trains on the same draw."""
         if not self.plan.baselines or not _has_ipc(self.real, int(synthetic.counts.max())):
@@ -213,10 +221,7 @@ class Evaluator:
         factors = {"random": 1} | (
             {"random_decoded": synthetic.factor} if synthetic.factor > 1 else {}
         )
-        soft = synthetic.labels.ndim == 2
-        label = self.label if soft else None
-        if soft and label is None:
-            log.warning("the labels of the set are soft, those of the random images are hard")
+        label = self.label if self._stored_soft(synthetic) else None
 
         def draw(repeat: int, factor: int) -> SyntheticSet:
             subset = random_subset(self.real, synthetic, self.plan.seed, repeat, factor=factor)

@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dcond.evaluation.results import Comparison, Difference, EvalResult
+from dcond.evaluation.results import HARD, Comparison, Difference, EvalResult
 from dcond.evaluation.scores import SCORES
 
 BASELINE_TITLES = {"random": "random", "random_decoded": "random, shrunken"}
@@ -83,6 +83,7 @@ def cross_architecture(
     """
     caption = accuracy_caption(ours, accuracy)
     caption += "; gain over the better of the baselines" if len(baselines) > 1 else ""
+    caption += random_labels(baselines.values())
     caption += f"; no test image of class {untested}" if untested else ""
     table = Table(
         title=Text(title, "table.title"),  # texts throughout: a user's name is no markup
@@ -106,6 +107,18 @@ def cross_architecture(
     table.add_section()
     table.add_row(*last, *_gain(ours.average, averages))
     return table
+
+
+def random_labels(baselines: Iterable[EvalResult]) -> str:
+    """Say how random images are labelled beside a set with soft labels."""
+    labels = {baseline.labels for baseline in baselines} - {None}
+    if not labels:
+        return ""
+    return (
+        "; the set has soft labels, random images have hard ones"
+        if labels == {HARD}
+        else "; random images have soft labels of the networks that labelled the set"
+    )
 
 
 def _labels(teacher: dict[str, Any] | None) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from filelock import FileLock, Timeout
@@ -29,6 +29,7 @@ from dcond.paths import write_atomically
 from dcond.rng import generator, seeded_layers
 from dcond.settings import Momentum, NonNegativeFloat, PositiveFloat, PositiveInt, settings
 from dcond.training.accuracy import accuracy
+from dcond.training.gsam import GSAM
 from dcond.training.schedule import Schedule
 from dcond.types import RealData
 
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 FORMAT = "dcond-expert/1"
 SUFFIX = ".safetensors"
+GSAM_ONLY = ("rho", "alpha", "adaptive")  # settings
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,17 @@ class Experts(Schedule):
     """How experts are trained: by plain SGD on the real training images, as MTT's code does.
 
     Source: MTT, arXiv 2203.11932, and ``buffer.py`` of its code, with 100 experts of 50 epochs.
+    DATM's code trains them by GSAM (``buffer_FTD.py``); its switch ``--adaptive`` is always on.
 
     Args:
         network: recipe of the network.
         folder: cache folder; created if missing.
         count: number of experts. Expert i does not depend on it.
         lr: learning rate; None for the network's own.
+        optimiser: "sgd", "adamw" or "gsam" (:mod:`dcond.training.gsam`).
+        rho: length of GSAM's perturbation.
+        alpha: weight of GSAM's surrogate gap.
+        adaptive: scale GSAM's perturbation with the weights.
         seed: seed of the experts, independent of the run's: all runs share them.
 
     The other arguments are those of :class:`~dcond.training.schedule.Schedule`.
@@ -89,6 +96,10 @@ class Experts(Schedule):
     folder: str
     count: PositiveInt = 100
     lr: PositiveFloat | None = None
+    optimiser: Literal["sgd", "adamw", "gsam"] = "sgd"  # type: ignore[assignment]
+    rho: PositiveFloat = 0.01
+    alpha: NonNegativeFloat = 0.3
+    adaptive: bool = True
     momentum: Momentum = 0.0
     weight_decay: NonNegativeFloat = 0.0
     lr_milestones: tuple[float, ...] = ()
@@ -96,10 +107,18 @@ class Experts(Schedule):
 
     def place(self, real: RealData) -> Path:
         """Return the folder of these experts' files, which need not exist."""
-        own = replace(self, network=self.network.by_content()).settings("folder", "count")
+        unused = () if self.optimiser == "gsam" else GSAM_ONLY
+        own = replace(self, network=self.network.by_content()).settings("folder", "count", *unused)
         key = f"{FORMAT}/{own}/{fingerprint(real)}"
         name = f"{real.name}_{self.network.name}"
         return cache_file(Path(self.folder) / "experts", name, key, suffix="")
+
+    def make_optimiser(self, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
+        """Return a new optimiser of these parameter groups."""
+        if self.optimiser != "gsam":
+            return super().make_optimiser(groups)
+        gsam = {name: getattr(self, name) for name in GSAM_ONLY}
+        return GSAM(groups, momentum=self.momentum, weight_decay=self.weight_decay, **gsam)
 
     def load_or_train(self, real: RealData) -> list[Trajectory]:
         """Return the experts, after training those that the cache lacks.
@@ -114,8 +133,8 @@ class Experts(Schedule):
             DataError: the cache folder cannot be written.
             DivergedError: the weights became non-finite; nothing is written.
         """
-        folder = self.place(real)
-        files = [folder / f"{index:04d}{SUFFIX}" for index in range(self.count)]
+        files = self._files(real)
+        folder = files[0].parent
         missing = [index for index, file in enumerate(files) if read(file) is None]
         if missing:
             try:
@@ -129,6 +148,14 @@ class Experts(Schedule):
         if len(found) < self.count:
             raise DataError(f"{folder} lost expert files while they were read; start again.")
         return found
+
+    def is_cached(self, real: RealData) -> bool:
+        """Return whether the cache has all of these experts."""
+        return all(read(file) is not None for file in self._files(real))
+
+    def _files(self, real: RealData) -> list[Path]:
+        folder = self.place(real)
+        return [folder / f"{index:04d}{SUFFIX}" for index in range(self.count)]
 
     def _train_missing(self, real: RealData, files: list[Path], missing: list[int]) -> None:
         """Train experts: first those that no other process trains, then wait for the rest."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -40,11 +41,15 @@ def training_step(
     batch = training_batch(images, labels, augment, cutmix_p, rng)
     if soft is not None:
         batch = soft.of(batch)
-    loss = batch.cross_entropy(network(batch.images))
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    optimiser.step()
-    return loss.detach()
+
+    def loss() -> Any:
+        optimiser.zero_grad(set_to_none=True)
+        value = batch.cross_entropy(network(batch.images))
+        value.backward()
+        return value
+
+    found: Any = optimiser.step(loss)  # GSAM evaluates it twice
+    return cast(Tensor, found.detach())
 
 
 @dataclass(frozen=True, eq=False)

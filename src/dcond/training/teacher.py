@@ -110,9 +110,7 @@ class Teacher(Schedule):
         Raises:
             DivergedError: the weights became non-finite; nothing is cached.
         """
-        own = replace(self, network=self.network.by_content()).settings("temperature")
-        key = f"{dcond.__version__}/{own}/{fingerprint(real)}"
-        file = cache_file(folder, f"teacher_{real.name}_{self.network.name}", key, ".pt")
+        file = self._file(real, folder)
         with current().first_before_others():  # the others read what rank 0 has cached
             network, facts = self._load_or_train(real, file)
         if at_chance(facts["accuracy"], len(real.class_names)):
@@ -126,6 +124,15 @@ class Teacher(Schedule):
         network.eval().requires_grad_(False)
         facts = {"temperature": self.temperature} | facts
         return TrainedTeacher(network, real.spec, self.temperature, facts)
+
+    def is_cached(self, real: RealData, folder: Path) -> bool:
+        """Return whether the cache folder has this teacher's weights."""
+        return self._file(real, folder).is_file()
+
+    def _file(self, real: RealData, folder: Path) -> Path:
+        own = replace(self, network=self.network.by_content()).settings("temperature")
+        key = f"{dcond.__version__}/{own}/{fingerprint(real)}"
+        return cache_file(folder, f"teacher_{real.name}_{self.network.name}", key, ".pt")
 
     def _load_or_train(self, real: RealData, file: Path) -> tuple[Network, dict[str, Any]]:
         network = self._untrained(real)
