@@ -25,8 +25,9 @@ def fields(path):
     return {name: value for name, value in found.items() if name not in parts | {"defaults"}}
 
 
+EXPERTS = {f"experts.{name}": value for name, value in fields("experts/default").items()}
 METHODS = {
-    path.stem: fields(f"method/{path.stem}")
+    path.stem: fields(f"method/{path.stem}") | (EXPERTS if "experts@" in path.read_text() else {})
     for path in sorted((conf_dir() / "method").glob("*.yaml"))
 }
 SMALL = {
@@ -37,7 +38,8 @@ SMALL = {
     "inner_epochs": 1,
     "steps_per_network": 1,
 }
-SMALL |= {"rule.embedding.train_steps": 1}
+SMALL |= {"rule.embedding.train_steps": 1, "experts.count": 2, "experts.epochs": 50}
+SMALL |= {"student_steps": 2, "max_start_epoch": 1, "first_max_epoch": 1}
 DATA = ("dataset=npz", "dataset.path=tiny.npz", "device=cpu", "threads=1", "baselines=false")
 POOL = (
     "pool=convnet",

@@ -107,7 +107,7 @@ def _relabel(run: str, settings: list[str], out: Path, *, evaluated: bool) -> No
 
 def _of_evaluation(words: Sequence[str]) -> list[str]:
     """Return the settings that compare the new set, without a teacher, with the old one."""
-    kept = ["teacher=null"]
+    kept = []
     for word in words:
         key = word.lstrip("+~").partition("=")[0]
         if key.startswith("synthetic."):  # how the old set is read
