@@ -158,7 +158,7 @@ def show(study: str) -> None:
     """Print the accuracies: mean ± half width of the 95 % interval over the seeds, in per cent."""
     rows = recorded(study)
     networks = list(dict.fromkeys(row["network"] for row in rows))
-    for dataset, ipc in itertools.product(STUDIES[study].datasets, STUDIES[study].overrides):
+    for dataset, ipc in blocks(study, rows):
         heads = [*networks, "average"]
         print(f"\n| {dataset}, ipc {ipc} | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}")
         for method in STUDIES[study].methods:
@@ -173,20 +173,26 @@ def show(study: str) -> None:
     show_pairs(study)
 
 
+def blocks(study: str, rows: list[dict[str, str]]) -> list[tuple[str, int]]:
+    """Return the data sets and ipc of a study that have rows."""
+    found = {(row["dataset"], int(row["ipc"])) for row in rows}
+    product = itertools.product(STUDIES[study].datasets, STUDIES[study].overrides)
+    return [block for block in product if block in found]
+
+
 def show_pairs(study: str) -> None:
     """Print the paired differences: mean ± half width of the 95 % interval, in per cent."""
     rows = recorded(study)
-    blocks = list(itertools.product(STUDIES[study].datasets, STUDIES[study].overrides))
     heads = [
         f"{dataset}, ipc {ipc}: {what}"
-        for dataset, ipc in blocks
+        for dataset, ipc in blocks(study, rows)
         for what in ("ConvNet", "average")
     ]
     if STUDIES[study].pairs:
         print(f"\n| difference | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}")
     for first, second in STUDIES[study].pairs:
         cells = []
-        for dataset, ipc in blocks:
+        for dataset, ipc in blocks(study, rows):
             block = [r for r in rows if (r["dataset"], r["ipc"]) == (dataset, str(ipc))]
             for only in ("ConvNet", None):
                 both = [
