@@ -23,7 +23,7 @@ from pathlib import Path
 TABLE = Path("benchmarks/cpu/digits.csv")
 METHODS = {
     "hmdc": "method=hmdc",
-    "m3d": "method=m3d",
+    "m3d": "method=m3d method.targets=null",
     "mtt": "method=mtt",
     "datm": "method=datm",
     "random_decoded": "method=random method.factor=2 baselines=false",

@@ -188,7 +188,7 @@ STUDIES = {
             "dsa": "method=dsa method.steps=300",
             "idc": "method=idc method.factor=1 method.steps=300",
             "dm": "method=dm method.steps=500",
-            "m3d": "method=m3d",
+            "m3d": "method=m3d method.targets=null",
             **HMDC,
         },
         dict.fromkeys((1, 10), ""),
