@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +23,8 @@ from dcond.paths import conf_dir
 from dcond.run.lock import in_use
 from dcond.run.result import CHECKPOINT, RunResult
 from dcond.run.result import NAME as RESULT
+
+log = logging.getLogger(__name__)
 
 Task = Callable[[DictConfig], float | None]  # returns the value that a sweeper maximises, or None
 
@@ -97,7 +100,9 @@ def check_resume(argv: list[str]) -> None:
 
 
 def _import_and_run(command: str, cfg: DictConfig) -> float | None:
-    """Run the job of a command, whose module imports torch."""
+    """Run the job of a command, whose module imports torch; say so on a terminal."""
+    if sys.stderr.isatty() and "torch" not in sys.modules:
+        log.info("loading PyTorch")
     objective: float | None = importlib.import_module(f"dcond.cli.{command}").run_job(cfg)
     return objective
 
