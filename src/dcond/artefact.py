@@ -23,6 +23,7 @@ from dcond.paths import file_kind, write_atomically
 from dcond.types import SyntheticSet
 from dcond.whitening import Whitening, restored
 
+NAME = "synthetic.safetensors"  # in a run folder
 FORMAT = "dcond/1"
 CHECKSUM = "sha256"  # key of the metadata
 LABELS = "labels"  # key of the kind of soft labels, where they are not probabilities
@@ -92,6 +93,17 @@ def save(synthetic: SyntheticSet, path: Path | str) -> Path:
     return path
 
 
+def save_in(synthetic: SyntheticSet, folder: Path) -> Path:
+    """Write a set as that of a folder, which is made where it is missing; see :func:`save`."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtefactError(
+            f"cannot write {folder}: {error.strerror}. Choose another folder."
+        ) from error
+    return save(synthetic, folder / NAME)
+
+
 def load(path: Path | str) -> SyntheticSet:
     """Read a synthetic set from a file, or from the run folder that holds it.
 
@@ -104,7 +116,7 @@ def load(path: Path | str) -> SyntheticSet:
     """
     path = Path(path)
     if path.is_dir():
-        path = path / "synthetic.safetensors"
+        path = path / NAME
     if not path.is_file():
         raise ArtefactError(
             f"no artefact at {path}; give a synthetic.safetensors or the run folder that holds one."

@@ -37,7 +37,7 @@ def test_the_new_set_has_the_teachers_logits(saved, capsys):
     assert main(["relabel", str(saved), *SHORT]) == 1
     assert "holds a set, which is not overwritten" in capsys.readouterr().err
     assert main(["relabel", str(saved), *SHORT, f"--out={saved}"]) == 1
-    assert "choose another --out." in capsys.readouterr().err
+    assert "Choose another folder." in capsys.readouterr().err
 
 
 def test_hard_and_soft_labels_are_compared_and_random_images_have_the_same_labels(

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from dcond.errors import ArtefactError, ConfigError
+from dcond.errors import ConfigError
 
 EPILOG = """\
 Images stay as they are. All sets have the same image size, ipc and factor, and no class in common.
@@ -39,13 +39,7 @@ def main(argv: list[str]) -> int:
                 f"dcond export {path} --to dcond dataset=NAME."
             )
     merged = merge([artefact.load(path) for path in paths])
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArtefactError(
-            f"cannot write {out}: {error.strerror}. Choose another --out."
-        ) from error
-    artefact.save(merged, out / "synthetic.safetensors")
+    artefact.save_in(merged, out)
     print(f"{len(merged.images)} images of {len(merged.class_names)} classes -> {out}")
     return 0
 

@@ -92,13 +92,7 @@ def _relabel(run: str, settings: list[str], out: Path, *, evaluated: bool) -> No
         hard = source.fitted(source.read(), real).to(device)
         soft = plan.protocol.teacher.load_or_train(real, plan.cache).relabelled(hard)
         soft = replace(soft, metadata=add_teacher(soft.metadata, chosen["teacher"]))
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(
-                f"cannot write {out}: {error.strerror}; choose another --out."
-            ) from error
-        path = artefact.save(soft, out / "synthetic.safetensors")
+        path = artefact.save_in(soft, out)
         print_results(f"{len(soft.images)} images with soft labels -> {relative_to_cwd(path)}")
         if evaluated:
             shown = evaluate(path, against=run, overrides=_of_evaluation(words), folder=out)

@@ -213,9 +213,9 @@ class NCFM:
         self, experts: list[Trajectory], rng: Streams
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], float]:
         """Return the weights of a random expert before and after its training, and λ."""
-        drawn = int(torch.randint(len(experts), (1,), generator=rng.networks))
-        first, last = experts[drawn].state(0), experts[drawn].state(experts[drawn].epochs)
-        return first, last, float(torch.rand(1, generator=rng.networks))
+        expert = experts[int(torch.randint(len(experts), (1,), generator=rng.networks))]
+        share = float(torch.rand(1, generator=rng.networks))
+        return expert.state(0), expert.state(expert.epochs), share
 
     def _draw_frequencies(self, state: NCFMState, rng: Streams, device: torch.device) -> Tensor:
         """Return the frequencies (F, d) of a step, with a graph if they come from ψ."""

@@ -287,7 +287,7 @@ class Condensation:
     def _save(self, synthetic: SyntheticSet) -> None:
         if self.folder is None or not self.ranks.first:
             return
-        path = artefact.save(synthetic, self.folder / "synthetic.safetensors")
+        path = artefact.save(synthetic, self.folder / artefact.NAME)
         save_png(grid(synthetic.images, synthetic.ipc), self.folder / "grid.png")
         log.info("condensed set: %s", relative_to_cwd(path))
 
