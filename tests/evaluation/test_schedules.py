@@ -58,7 +58,7 @@ def packaged(name: str) -> EvaluationProtocol:
         ("m3d1000", 1000, [666, 833], 0.2, False),
         ("hmdc2000", 2000, [], 1.0, False),
         ("mtt1000", 1001, [502], 0.1, True),
-        ("quick", 150, [100], 0.1, False),
+        ("quick", 300, [200], 0.1, False),
     ],
 )
 def test_published_schedules(name, epochs, drops, factor, forgets, diary):
