@@ -13,6 +13,8 @@ class Study:
         datasets: options of the group ``dataset``.
         common: overrides of every job.
         pairs: pairs of methods whose paired difference is reported; the first is claimed better.
+        evaluation: overrides of ``dcond evaluate`` that equal the evaluation of the jobs; with
+            them ``--soft`` evaluates their sets with soft labels too.
     """
 
     methods: dict[str, str]
@@ -20,6 +22,7 @@ class Study:
     datasets: tuple[str, ...] = ("fashion_mnist", "cifar10")
     common: str = "experiment=cpu/table"
     pairs: tuple[tuple[str, str], ...] = ()
+    evaluation: str = ""
 
 
 HMDC = {  # HMDC and its ablations
@@ -37,6 +40,10 @@ SMALL = (  # two small networks and short runs
 )
 DIGITS = "threads=1 baselines=false tensorboard=false evaluation.epochs=300"
 FOUR = "+model@pool.networks.ViT=vit_small evaluation.epochs=100"  # a fourth network
+# The network that labels the sets of a study with soft labels.
+TEACHER = (
+    "teacher=convnet teacher.network.width=32 teacher.epochs=10 teacher.temperature=1 threads=1"
+)
 QUEUE = "method.inner_steps=2 method.queue_size=10"
 EQUAL_TIME = ("random_decoded", "rded", "dsa", "dm", "idc", "m3d", "idm", "ncfm", "hmdc")
 EXPERTS = "method.experts.count=3 method.experts.epochs=3"
@@ -154,6 +161,8 @@ STUDIES = {
         dict.fromkeys((1, 10, 50), f"max_seconds=60 engine.compile=false {FOUR}"),
         datasets=("cifar10", "fashion_mnist"),
         pairs=tuple(("m3d_bank", other) for other in EQUAL_TIME),
+        evaluation="pool=cpu evaluation=quick evaluation.repeats=1 threads=1 baselines=false "
+        + FOUR,
     ),
     "inner_epochs": Study(  # equal steps
         {

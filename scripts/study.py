@@ -7,6 +7,7 @@
 
 Every job is one ``dcond condense``, whose command is in the CSV. A row is one network trained on
 one set; every seed makes a set of its own. ``--workers`` sets the number of parallel jobs.
+``--soft`` gives the sets of finished jobs soft labels and evaluates these, in STUDY_soft.csv.
 ``time`` needs a quiet machine.
 """
 
@@ -22,9 +23,10 @@ import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
-from studies import STUDIES
+from studies import STUDIES, TEACHER
 
 from dcond.stats import interval95
 
@@ -68,11 +70,11 @@ def status(folder: Path) -> str | None:
     return json.loads(result.read_text())["status"] if result.is_file() else None
 
 
-def recorded(study: str) -> list[dict[str, str]]:
+def recorded(study: str, suffix: str = "") -> list[dict[str, str]]:
     """Return the rows of the CSV, which several sessions and machines can add to."""
-    if not table(study).is_file():
+    if not table(study, suffix).is_file():
         return []
-    with table(study).open() as file:
+    with table(study, suffix).open() as file:
         return list(csv.DictReader(file))
 
 
@@ -91,31 +93,67 @@ def run(job: tuple[Path, str]) -> None:
         if (folder / "checkpoint.pt").exists()
         else f"{overrides} hydra.run.dir={folder}"
     )
+    call(folder.name, f"condense {arguments}")
+
+
+def call(name: str, arguments: str) -> None:
+    """Run ``dcond`` and print how it ended."""
     done = subprocess.run(
-        [sys.executable, "-m", "dcond", "condense", *arguments.split()],
+        [sys.executable, "-m", "dcond", *arguments.split()],
         capture_output=True,
         text=True,
         check=False,
     )
     message = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-    print(f"{folder.name}: {'done' if done.returncode == 0 else message[-1]}", flush=True)
+    print(f"{name}: {'done' if done.returncode == 0 else message[-1]}", flush=True)
 
 
-def collect(study: str) -> None:
+def soft_commands(study: str, folder: str | Path, overrides: str) -> list[str]:
+    """Return the arguments that relabel the set of a job and evaluate it, in ``folder``/soft."""
+    seed = overrides.split()[-1]
+    return [
+        f"relabel {folder} {TEACHER} --no-evaluate --out {folder}/soft",
+        f"evaluate {folder}/soft {STUDIES[study].evaluation} {seed} hydra.run.dir={folder}/soft",
+    ]
+
+
+def run_soft(study: str, job: tuple[Path, str]) -> None:
+    """Relabel the set of a finished job and evaluate it; skip what is done."""
+    folder, overrides = job
+    if status(folder) != "done" or status(folder / "soft") == "done":
+        return
+    relabel, evaluate = soft_commands(study, folder, overrides)
+    if not (folder / "soft" / "synthetic.safetensors").exists():
+        call(f"{folder.name}, labels", relabel)
+    call(f"{folder.name}, soft", evaluate)
+
+
+def soft_command(study: str, overrides: str) -> str:
+    """Return the commands of a set with soft labels, as the CSV has them."""
+    condense = f"{command(overrides)} hydra.run.dir=RUN"
+    return " && ".join(
+        [condense, *(f"dcond {words}" for words in soft_commands(study, "RUN", overrides))]
+    )
+
+
+def collect(study: str, suffix: str = "") -> None:
     """Write the CSV from the finished runs, and keep the rows of runs made elsewhere."""
     rows: list[dict[str, object]] = []
-    before = recorded(study)
+    before = recorded(study, suffix)
     for folder, overrides in jobs(study):
-        if status(folder) != "done":
-            existing = [row for row in before if row["command"] == command(overrides)]
+        place = folder / "soft" if suffix else folder
+        line = soft_command(study, overrides) if suffix else command(overrides)
+        if status(place) != "done":
+            existing = [row for row in before if row["command"] == line]
             rows += [{**row, "ipc": int(row["ipc"])} for row in existing]
             if not existing:
                 print(f"missing: {folder.name}", file=sys.stderr)
             continue
-        file = folder / "result.json"
-        result = json.loads(file.read_text())
+        file = place / "result.json"
+        result = json.loads((folder / "result.json").read_text())
         name = folder.name.split(f"_{result['dataset']}_")[0]
-        for network, figures in result["evaluation"]["networks"].items():
+        evaluated = json.loads(file.read_text())["evaluation"]
+        for network, figures in evaluated["networks"].items():
             rows.append(
                 {
                     "dataset": result["dataset"],
@@ -130,7 +168,7 @@ def collect(study: str) -> None:
                     "torch": result["versions"]["torch"],
                     "machine": f"{platform.machine()}, 1 thread",
                     "date": datetime.date.fromtimestamp(file.stat().st_mtime).isoformat(),
-                    "command": command(overrides),
+                    "command": line,
                 }
             )
     order = [*STUDIES[study].methods]
@@ -143,7 +181,7 @@ def collect(study: str) -> None:
             str(row["seed"]),
         )
     )
-    write(rows, table(study))
+    write(rows, table(study, suffix))
 
 
 def cell(values: list[float]) -> str:
@@ -154,9 +192,9 @@ def cell(values: list[float]) -> str:
     )
 
 
-def show(study: str) -> None:
+def show(study: str, suffix: str = "") -> None:
     """Print the accuracies: mean ± half width of the 95 % interval over the seeds, in per cent."""
-    rows = recorded(study)
+    rows = recorded(study, suffix)
     networks = list(dict.fromkeys(row["network"] for row in rows))
     for dataset, ipc in blocks(study, rows):
         heads = [*networks, "average"]
@@ -170,7 +208,7 @@ def show(study: str) -> None:
             cells = [cell([value for value in own if value is not None]) for own in values]
             if any(cells):
                 print(f"| {method} | {' | '.join(cells)} |")
-    show_pairs(study)
+    show_pairs(study, rows)
 
 
 def blocks(study: str, rows: list[dict[str, str]]) -> list[tuple[str, int]]:
@@ -180,9 +218,8 @@ def blocks(study: str, rows: list[dict[str, str]]) -> list[tuple[str, int]]:
     return [block for block in product if block in found]
 
 
-def show_pairs(study: str) -> None:
+def show_pairs(study: str, rows: list[dict[str, str]]) -> None:
     """Print the paired differences: mean ± half width of the 95 % interval, in per cent."""
-    rows = recorded(study)
     heads = [
         f"{dataset}, ipc {ipc}: {what}"
         for dataset, ipc in blocks(study, rows)
@@ -270,26 +307,37 @@ def main() -> None:
         "--datasets", nargs="+", metavar="DATASET", help="run only on these data sets"
     )
     parser.add_argument("--workers", type=int, default=2, help="parallel jobs of one thread each")
+    parser.add_argument("--soft", action="store_true", help="the sets with soft labels")
     options = parser.parse_args()
     own = STUDIES[options.study]
+    if options.soft and not own.evaluation:
+        parser.error(f"{options.study} has no evaluation of soft labels")
     for chosen, known in ((options.only, own.methods), (options.datasets, own.datasets)):
         if unknown := set(chosen or ()) - set(known):
             parser.error(
                 f"{', '.join(sorted(unknown))} unknown in {options.study}; "
                 f"allowed: {', '.join(known)}"
             )
+    suffix = "_soft" if options.soft else ""
     if options.what == "run":
-        done = {row["command"] for row in recorded(options.study)}
-        wanted = [
-            job
-            for job in jobs(options.study, options.only, options.datasets)
-            if command(job[1]) not in done
-        ]
+        wanted = jobs(options.study, options.only, options.datasets)
+        done = {row["command"] for row in recorded(options.study, suffix)}
+        if options.soft:
+            work = [
+                partial(run_soft, options.study, job)
+                for job in wanted
+                if soft_command(options.study, job[1]) not in done
+            ]
+        else:
+            work = [partial(run, job) for job in wanted if command(job[1]) not in done]
         with ThreadPoolExecutor(options.workers) as pool:
-            list(pool.map(run, wanted))
-    {"run": collect, "collect": collect, "show": show, "time": time_steps}[options.what](
-        options.study
-    )
+            list(pool.map(lambda task: task(), work))
+    if options.what == "time":
+        time_steps(options.study)
+    elif options.what == "show":
+        show(options.study, suffix)
+    else:
+        collect(options.study, suffix)
 
 
 if __name__ == "__main__":
