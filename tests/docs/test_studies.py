@@ -12,7 +12,7 @@ import published
 import pytest
 from hydra import compose, initialize_config_dir
 from studies import STUDIES
-from study import overrides, show, table
+from study import overrides, show, soft_commands, table
 
 from dcond.cli.instantiate import build
 from dcond.paths import conf_dir
@@ -67,12 +67,15 @@ def printed(show: Callable[[], None]) -> str:
     return text.getvalue()
 
 
-def printed_facts(name: str) -> study_tables.Facts:
-    """Return the facts that ``study.py STUDY show`` prints."""
-    return study_tables.facts(printed(partial(show, name)))
-
-
-PRINTED = {name: printed_facts(name) for name in STUDIES if (ROOT / table(name)).is_file()}
+TABLES_OF = {  # of a study, and of its sets with soft labels
+    f"{name}{suffix}": (name, suffix)
+    for name in STUDIES
+    for suffix in ("", "_soft")
+    if (ROOT / table(name, suffix)).is_file()
+}
+PRINTED = {  # what ``study.py STUDY show`` prints
+    file: study_tables.facts(printed(partial(show, *of))) for file, of in TABLES_OF.items()
+}
 
 
 @pytest.mark.parametrize(("name", "method"), CASES, ids=["-".join(case) for case in CASES])
@@ -87,6 +90,22 @@ def test_a_study_can_be_built(name, method):
     assert set(build(cfg.pool, "pool").networks) >= {"ConvNet", "MLP", "ResNet"}
 
 
+@pytest.mark.parametrize("name", [name for name, study in STUDIES.items() if study.evaluation])
+def test_soft_labels_are_evaluated_as_the_jobs_are(name):
+    study = STUDIES[name]
+    ipc, method = next(iter(study.overrides)), next(iter(study.methods))
+    job = f"{overrides(name, ipc, study.datasets[0], method)} seed=2"
+    relabel, evaluate = soft_commands(name, "RUN", job)
+    assert relabel.startswith("relabel RUN ")
+    assert evaluate.startswith("evaluate RUN/soft ")
+    words = [word for word in evaluate.split()[2:] if not word.startswith("hydra.")]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        hard = compose("condense", job.split())
+        soft = compose("evaluate", words)
+    for key in ("evaluation", "pool", "seed", "threads", "baselines"):
+        assert soft[key] == hard[key], key
+
+
 @pytest.mark.parametrize("name", STUDIES)
 def test_pairs_are_methods_of_the_study(name):
     assert {method for pair in STUDIES[name].pairs for method in pair} <= set(STUDIES[name].methods)
@@ -94,7 +113,7 @@ def test_pairs_are_methods_of_the_study(name):
 
 @pytest.mark.parametrize("name", PRINTED)
 def test_every_row_has_its_date_versions_and_command(name):
-    with (ROOT / table(name)).open() as file:
+    with (ROOT / table(*TABLES_OF[name])).open() as file:
         rows = [*csv.DictReader(file)]
     empty = [(row["command"], field) for row in rows for field in row if not row[field]]
     assert rows
