@@ -46,6 +46,8 @@ TEACHER = (
 )
 QUEUE = "method.inner_steps=2 method.queue_size=10"
 EQUAL_TIME = ("random_decoded", "rded", "dsa", "dm", "idc", "m3d", "idm", "ncfm", "hmdc")
+BANK = "method=m3d method.batch_real=128 method.targets=50"
+TRIED = ("few", "kmeans", "means", "resnet", "vit", "ncfm_bank")
 EXPERTS = "method.experts.count=3 method.experts.epochs=3"
 FAMILY = "method=degm init=real"  # published runs start from noise, which needs thousands of steps
 # Weights from scripts/pretrain.py. The ConvNet starts from scratch, as in the paper.
@@ -153,7 +155,7 @@ STUDIES = {
             "dm": "method=dm method.batch_real=128",
             "idc": "method=idc method.batch_real=128",
             "m3d": "method=m3d method.batch_real=128",
-            "m3d_bank": "method=m3d method.batch_real=128 method.targets=50",
+            "m3d_bank": BANK,
             "idm": f"method=idm {QUEUE} method.lr=2 method.batch_real=128",
             "ncfm": f"method=ncfm {EXPERTS} method.lr=0.02 method.batch_real=128",
             "hmdc": f"method=hmdc {SMALL.format(steps=20)}",
@@ -163,6 +165,25 @@ STUDIES = {
         pairs=tuple(("m3d_bank", other) for other in EQUAL_TIME),
         evaluation="pool=cpu evaluation=quick evaluation.repeats=1 threads=1 baselines=false "
         + FOUR,
+    ),
+    "own": Study(  # what was tried for a method better than those in rivals, on held-out images
+        {
+            "m3d_bank": BANK,
+            "few": f"{BANK} method.batch_synthetic=10",  # of 40 synthetic images per class
+            "kmeans": f"{BANK} init=aug_kmeans",
+            "means": f"{BANK} method.kernel=linear",
+            "resnet": f"{BANK} model=resnet_small",
+            "vit": f"{BANK} model=vit_small",
+            "ncfm_bank": f"method=ncfm {EXPERTS} method.lr=0.02 method.batch_real=128 "
+            "method.targets=50",
+        },
+        {10: f"max_seconds=60 engine.compile=false {FOUR.replace('=100', '=40')}"},
+        datasets=("cifar10",),
+        common="experiment=cpu/table test_on=held_out",
+        pairs=tuple(
+            (other, "m3d_bank")
+            for other in ("few", "kmeans", "means", "resnet", "vit", "ncfm_bank")
+        ),
     ),
     "inner_epochs": Study(  # equal steps
         {
