@@ -156,13 +156,15 @@ STUDIES = {
             "idc": "method=idc method.batch_real=128",
             "m3d": "method=m3d method.batch_real=128",
             "m3d_bank": BANK,
+            "m3d_kmeans": f"{BANK} init=aug_kmeans",
             "idm": f"method=idm {QUEUE} method.lr=2 method.batch_real=128",
             "ncfm": f"method=ncfm {EXPERTS} method.lr=0.02 method.batch_real=128",
             "hmdc": f"method=hmdc {SMALL.format(steps=20)}",
         },
         dict.fromkeys((1, 10, 50), f"max_seconds=60 engine.compile=false {FOUR}"),
         datasets=("cifar10", "fashion_mnist"),
-        pairs=tuple(("m3d_bank", other) for other in EQUAL_TIME),
+        pairs=tuple(("m3d_bank", other) for other in EQUAL_TIME)
+        + tuple(("m3d_kmeans", other) for other in ("m3d_bank", "m3d", "idm", "ncfm", "hmdc")),
         evaluation="pool=cpu evaluation=quick evaluation.repeats=1 threads=1 baselines=false "
         + FOUR,
     ),

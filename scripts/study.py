@@ -225,8 +225,7 @@ def show_pairs(study: str, rows: list[dict[str, str]]) -> None:
         for dataset, ipc in blocks(study, rows)
         for what in ("ConvNet", "average")
     ]
-    if STUDIES[study].pairs:
-        print(f"\n| difference | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}")
+    lines = []
     for first, second in STUDIES[study].pairs:
         cells = []
         for dataset, ipc in blocks(study, rows):
@@ -243,7 +242,10 @@ def show_pairs(study: str, rows: list[dict[str, str]]) -> None:
                     else ""
                 )
         if any(cells):
-            print(f"| {first} - {second} | {' | '.join(cells)} |")
+            lines.append(f"| {first} - {second} | {' | '.join(cells)} |")
+    if lines:
+        print(f"\n| difference | {' | '.join(heads)} |\n|---|{'---|' * len(heads)}")
+        print("\n".join(lines))
 
 
 def mean_of(rows: list[dict[str, str]], method: str, seed: int, only: str | None) -> float | None:

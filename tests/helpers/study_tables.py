@@ -20,6 +20,7 @@ METHODS = {
     "DM, 500 steps": "dm",
     "M3D": "m3d",
     "M3D, 50 targets": "m3d_bank",
+    "the same, begun at k-means images": "m3d_kmeans",
     "NCFM": "ncfm",
     "IDM": "idm",
     "RDED": "rded",
