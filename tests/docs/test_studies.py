@@ -49,8 +49,8 @@ OTHER_TABLES = (  # from papers, and comparisons with public code
     "docs/methods/m3d.md: ['ipc 1', '10', '50']",
     "docs/methods/mtt.md: ['ipc 1', '10', '50']",
     "docs/methods/ncfm.md: ['ipc 1', '10', '50']",
-    "docs/methods/mtt.md: ipc 1: ",  # benchmarks/cpu/trajectories_digits.csv
-    "docs/methods/datm.md: ipc 1: ",
+    "docs/methods/mtt.md: digits",  # benchmarks/cpu/digits.csv
+    "docs/methods/datm.md: digits",
     "docs/studies/digits.md: real images per class and step",  # benchmarks/cpu/digits_settings.csv
     "docs/studies/published.md: row",  # tests/docs/test_published.py
     "docs/studies/public_code.md: ['set 1', 'set 2', 'set 3'",
