@@ -37,10 +37,15 @@ ROWS = [  # student steps, segment (0: the full graph), gradient, classes, width
 
 
 def measure(
-    steps: int, segment: int, gradient: str, classes: int = CLASSES, width: int = WIDTH
+    steps: int,
+    segment: int,
+    gradient: str,
+    classes: int = CLASSES,
+    width: int = WIDTH,
+    ipc: int = IPC,
+    side: int = SIDE,
 ) -> tuple[float, float]:
     """Return CPU seconds and MiB of a step; segment 0 is the full graph."""
-    side = SIDE
     rng = torch.Generator().manual_seed(0)
     augment = DiffAug(["color", "crop", "cutout", "flip", "scale", "rotate"])
     spec = ImageSpec(3, side, side, classes, (0.0,) * 3, (1.0,) * 3)
@@ -48,8 +53,8 @@ def measure(
     names = [name for name, _ in network.named_parameters()]
     start = [p.detach() for p in network.parameters()]
     target = [p + 0.01 * torch.randn(p.shape, generator=rng) for p in start]
-    images = torch.randn(classes * IPC, 3, side, side, generator=rng).requires_grad_()
-    labels = torch.arange(classes).repeat_interleave(IPC)
+    images = torch.randn(classes * ipc, 3, side, side, generator=rng).requires_grad_()
+    labels = torch.arange(classes).repeat_interleave(ipc)
     before = peak_memory_bytes(images.device)
     seconds = 0.0
     for _ in range(2):

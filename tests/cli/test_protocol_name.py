@@ -31,7 +31,7 @@ def called():
         ("dataset=digits", "quick"),
         ("dataset=cifar10", "dsa1000"),
         ("evaluation=mtt1000", "mtt1000"),
-        ("evaluation.epochs=150", "quick"),
+        ("evaluation.epochs=300", "quick"),
     ],
 )
 def test_the_protocol_of_a_file_has_its_name(called, word, name):
