@@ -56,6 +56,15 @@ def test_soft_labels_are_0_for_the_other_classes():
     assert torch.equal(merged.labels.sum(1), torch.ones(10))
 
 
+def test_logits_are_merged_as_probabilities():
+    logits, soft = part("ab", soft=True, logits=True), part("cd", soft=True)
+    merged = dcond.merge([logits, soft])
+    assert not merged.logits
+    rows = len(logits.labels)
+    torch.testing.assert_close(merged.labels[:rows, :2], logits.labels.softmax(1))
+    torch.testing.assert_close(merged.labels.sum(1), torch.ones(len(merged.labels)))
+
+
 def test_statistics_are_those_of_all_real_images_together():
     """Of classes of one size, as the formula assumes."""
     data = Digits().arrays()

@@ -62,3 +62,11 @@ def test_a_spec_whitens_first_and_normalises_then():
     images = pixels(4, seed=2).float() / 255
     assert torch.allclose(spec.normalise(images), (whitening.apply(images) - 0.5) / 2)
     assert torch.allclose(spec.denormalise(spec.normalise(images)), images, atol=1e-5)
+
+
+def test_images_by_class_are_whitened_as_in_one_row():
+    images = pixels()
+    whitening = fit_whitening((images * 255).to(torch.uint8))
+    by_class = images.view(5, 10, *images.shape[1:])
+    for change in (whitening.apply, whitening.undo, whitening.pixel_step):
+        torch.testing.assert_close(change(by_class).flatten(0, 1), change(images))

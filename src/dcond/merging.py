@@ -88,7 +88,9 @@ def _refuse_shared_classes(sets: Sequence[SyntheticSet]) -> None:
 
 def _labels(sets: Sequence[SyntheticSet]) -> Tensor:
     if sets[0].labels.ndim == 2:
-        soft: Tensor = torch.block_diag(*[each.labels for each in sets])
+        # As probabilities: a class of another set has 0, which a logit cannot say.
+        parts = [each.labels.softmax(1) if each.logits else each.labels for each in sets]
+        soft: Tensor = torch.block_diag(*parts)
         return soft
     counts = torch.tensor([0, *(len(each.class_names) for each in sets[:-1])])
     offsets = counts.cumsum(0).tolist()

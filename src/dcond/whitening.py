@@ -28,22 +28,22 @@ class Whitening:
     inverse: Tensor
 
     def apply(self, pixels: Tensor) -> Tensor:
-        """Map (n, c, h, w) from [0, 1] to whitened space."""
+        """Map (..., c, h, w) from [0, 1] to whitened space."""
         mean, matrix = self.mean.to(pixels), self.matrix.to(pixels)
-        return ((pixels.flatten(1) - mean) @ matrix).view(pixels.shape)
+        return ((pixels.flatten(-3) - mean) @ matrix).view(pixels.shape)
 
     def undo(self, images: Tensor) -> Tensor:
-        """Map (n, c, h, w) from whitened to pixel space."""
+        """Map (..., c, h, w) from whitened to pixel space."""
         mean, inverse = self.mean.to(images), self.inverse.to(images)
-        return (images.flatten(1) @ inverse + mean).view(images.shape)
+        return (images.flatten(-3) @ inverse + mean).view(images.shape)
 
     def pixel_step(self, gradient: Tensor) -> Tensor:
-        """Map ∂L/∂pixels (n, c, h, w) to the change of the pixels by a whitened step ∂L/∂whitened.
+        """Map ∂L/∂pixels (..., c, h, w) to the change of pixels by a whitened step ∂L/∂whitened.
 
         With w = (x - mean) @ W, a step -g_w on w is a step -g_x @ W⁻² on x, since g_w = g_x @ W⁻¹.
         """
         inverse = self.inverse.to(gradient)
-        return (gradient.flatten(1) @ inverse @ inverse).view(gradient.shape)
+        return (gradient.flatten(-3) @ inverse @ inverse).view(gradient.shape)
 
     def to(self, device: torch.device) -> "Whitening":
         """Return the same whitening on another device."""

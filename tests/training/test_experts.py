@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from filelock import Timeout
+from safetensors import SafetensorError
 
 from dcond import log
 from dcond.augment import DiffAug
@@ -174,3 +175,12 @@ def test_the_command_trains_and_describes(tmp_path, monkeypatch, capsys):
     assert command.main(["info"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "digits ConvNet 2 1 0.01 0" in shown
+
+
+def test_a_full_disk_is_one_line(experts, toy, monkeypatch):
+    def full(self, *args):
+        raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(Experts, "_train_missing", full)
+    with pytest.raises(DataError, match=r"cannot write experts .* No space left on device"):
+        experts.load_or_train(toy)

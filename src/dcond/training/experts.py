@@ -139,9 +139,10 @@ class Experts(Schedule):
         if missing:
             try:
                 self._train_missing(real, files, missing)
-            except OSError as error:
+            except (OSError, SafetensorError) as error:
+                reason = getattr(error, "strerror", None) or error
                 raise DataError(
-                    f"cannot write experts in {folder}: {error.strerror or error}. Free some space "
+                    f"cannot write experts in {folder}: {reason}. Free some space "
                     "or choose another folder with paths.outputs=FOLDER."
                 ) from error
         found = [trajectory for file in files if (trajectory := read(file)) is not None]
