@@ -3,7 +3,7 @@
     python benchmarks/trajectories.py     # write benchmarks/cpu/trajectories.csv
 
 ConvNet-3 of width 32, ten classes of 32 x 32 colour images at random, ten images per class, DSA;
-the last rows have the size of CIFAR-100 at ipc 10, as published: 100 classes, width 128, with two
+the last rows have the size of CIFAR-100 at ipc 10, as published: 100 classes, width 128, with few
 student steps, since memory depends on the segment alone. Every row has a process of its own with
 one thread: the CPU seconds of the second of two steps, and the peak of resident memory above that
 before the steps. The heap is returned to the system before each step, so the seconds include its
