@@ -156,3 +156,35 @@ def test_importing_dcond_imports_neither_torch_nor_hydra():
         "dcond.load; assert 'torch' in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": SOURCE})
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: condense(folder="a_file"), "cannot write a_file: File exists"),
+        (lambda: dcond.condense(overrides="debug=tiny"), "must be a list of strings"),
+        (lambda: dcond.condense(overrides=[1]), r"must be a list of strings .* not \[1\]"),
+        (lambda: dcond.evaluate("s", overrides="debug=tiny"), "must be a list of strings"),
+        (
+            lambda: dcond.evaluate(None),
+            "cannot evaluate a value of type NoneType; give a SyntheticSet",
+        ),
+        (lambda: dcond.evaluate(object(), "digits"), "cannot evaluate a value of type object"),
+        (lambda: dcond.evaluate("s", against=3), "cannot evaluate a value of type int"),
+        (lambda: dcond.evaluate("s", overrides=["against=t"]), "against= is not allowed here"),
+        (lambda: dcond.evaluate("s", overrides=["synthetic=t"]), "synthetic= is not allowed"),
+        (lambda: dcond.load(None), "cannot load a value of type NoneType"),
+        (lambda: dcond.merge(["a", "b"]), "merge takes a list of SyntheticSets"),
+    ],
+)
+def test_wrong_arguments_are_explained_in_one_line(call, message, folder):
+    (folder / "a_file").touch()
+    with pytest.raises(dcond.DcondError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+    assert [path.name for path in folder.iterdir()] == ["a_file"]
+
+
+def test_a_path_in_overrides_needs_no_quotes(folder):
+    with pytest.raises(dcond.DcondError, match="a=b, c"):
+        dcond.condense(dataset="npz", overrides=["dataset.path=a=b, c", "debug=tiny"])

@@ -19,7 +19,7 @@ from torch import Tensor
 
 import dcond
 from dcond.errors import ArtefactError
-from dcond.paths import file_kind, write_atomically
+from dcond.paths import file_kind, make_folder, write_atomically
 from dcond.types import SyntheticSet
 from dcond.whitening import Whitening, restored
 
@@ -95,12 +95,7 @@ def save(synthetic: SyntheticSet, path: Path | str) -> Path:
 
 def save_in(synthetic: SyntheticSet, folder: Path) -> Path:
     """Write a set as that of a folder, which is made where it is missing; see :func:`save`."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArtefactError(
-            f"cannot write {folder}: {error.strerror}. Choose another folder."
-        ) from error
+    make_folder(folder)
     return save(synthetic, folder / NAME)
 
 
@@ -114,6 +109,9 @@ def load(path: Path | str) -> SyntheticSet:
     Example:
         >>> images, labels = dcond.load("outputs/condense/RUN").dataset().tensors
     """
+    if not isinstance(path, str | Path):
+        kind = type(path).__name__
+        raise ArtefactError(f"cannot load a value of type {kind}; give the path of an artefact.")
     path = Path(path)
     if path.is_dir():
         path = path / NAME

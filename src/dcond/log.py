@@ -96,8 +96,19 @@ def console_handler() -> logging.Handler:
     handler: logging.Handler = logging.StreamHandler()
     if console().is_terminal:
         handler = _TerminalHandler()
-    handler.addFilter(lambda record: not getattr(record, "file_only", False))
+    handler.addFilter(_not_file_only)
     return handler
+
+
+def log_plainly() -> None:
+    """Show log messages as plain lines: for commands that Hydra does not run."""
+    handler = logging.StreamHandler()
+    handler.addFilter(_not_file_only)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
+
+
+def _not_file_only(record: logging.LogRecord) -> bool:
+    return not getattr(record, "file_only", False)
 
 
 def print_results(*parts: RenderableType) -> None:

@@ -37,6 +37,10 @@ def merge(sets: Sequence[SyntheticSet]) -> SyntheticSet:
     Example:
         >>> merged = dcond.merge([dcond.load("task1"), dcond.load("task2")])
     """
+    if isinstance(sets, SyntheticSet) or not all(isinstance(each, SyntheticSet) for each in sets):
+        raise UnsupportedError(
+            "merge takes a list of SyntheticSets; read those of files with dcond.load."
+        )
     if len(sets) < 2:
         raise UnsupportedError(f"{len(sets)} set(s) cannot be merged; give two or more.")
     first = sets[0]

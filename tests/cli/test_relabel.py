@@ -1,6 +1,8 @@
 """``dcond relabel``: the new set, what it is compared with, and refusals."""
 
+import errno
 import json
+import logging
 
 import pytest
 import torch
@@ -77,3 +79,37 @@ def test_a_teacher_is_needed(saved, capsys):
     assert main(["relabel", str(saved)]) == 1
     assert "no teacher to label the set; add teacher=convnet" in capsys.readouterr().err
     assert not saved.with_name("relabelled").exists()
+
+
+@pytest.mark.parametrize("word", ["against=other", "+synthetic=other", "against.path=other"])
+def test_other_sets_are_refused_before_anything_is_written(saved, word, capsys):
+    assert main(["relabel", str(saved), *SHORT, word]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "RUN is the set, and the new set is compared with it; leave it out." in line
+    assert not saved.with_name("relabelled").exists()
+
+
+def test_a_folder_of_a_finished_run_is_left_alone(saved, tmp_path, capsys):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    result = RunResult.start()
+    result.status = "done"
+    result.write(folder)
+    assert main(["relabel", str(saved), *SHORT, f"--out={folder}"]) == 1
+    assert "holds a finished run, which is never overwritten" in capsys.readouterr().err
+    assert [path.name for path in folder.iterdir()] == ["result.json"]
+
+
+def test_an_error_of_the_evaluation_is_one_line(saved, capsys, monkeypatch):
+    from dcond.run.evaluation import Evaluator
+
+    def fail(*args, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Evaluator, "evaluate", fail)
+    # as in a process of its own: there pytest's handlers are not in place
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    assert main(["relabel", str(saved), *SHORT]) == 1
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert "No space left on device. Free some space" in error.splitlines()[-1]

@@ -14,10 +14,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dcond.cli.overrides import check_overrides, hydra_error_message
+from dcond.cli.overrides import check_overrides, hydra_error_message, quote_paths
 from dcond.cli.run_config import label_modified_protocol
 from dcond.errors import ConfigError
-from dcond.paths import conf_dir
+from dcond.paths import conf_dir, make_folder
 from dcond.run.context import run_folder
 from dcond.run.result import RunResult
 
@@ -69,9 +69,20 @@ def _hydra_put_back() -> Iterator[None]:
         Singleton.set_state(before)
 
 
-def named_overrides(**values: object) -> list[str]:
-    """Return overrides of the values that are not None."""
-    return [f"{key}={value}" for key, value in values.items() if value is not None]
+def python_overrides(overrides: Sequence[str], **values: object) -> list[str]:
+    """Return the overrides of a Python call: those of the values that are not None, then the rest.
+
+    Paths in them need no quotes.
+
+    Raises:
+        ConfigError: ``overrides`` is not a sequence of strings.
+    """
+    if isinstance(overrides, str) or not all(isinstance(word, str) for word in overrides):
+        raise ConfigError(
+            f'overrides must be a list of strings such as ["method.steps=200"], not {overrides!r}.'
+        )
+    named = [f"{key}={value}" for key, value in values.items() if value is not None]
+    return [*named, *quote_paths(overrides)]
 
 
 @contextmanager
@@ -87,7 +98,7 @@ def python_run(
             yield
             result.status = "done"
             return
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         with run_folder(result, folder):
             (folder / ".hydra").mkdir(exist_ok=True)
             for name, content in (("config", cfg), ("overrides", OmegaConf.create([*overrides]))):

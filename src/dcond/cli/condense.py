@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from dcond.cli import sweep
-from dcond.cli.compose import composed, named_overrides, python_run
+from dcond.cli.compose import composed, python_overrides, python_run
 from dcond.cli.instantiate import build_condensation
 from dcond.cli.resume import load_resume_config, load_unfinished_checkpoint
 from dcond.cli.run_config import (
@@ -61,8 +61,7 @@ def condense(
         >>> run.synthetic, run.result.evaluation.average
         >>> print(run)  # the cross-architecture table
     """
-    named = named_overrides(method=method, dataset=dataset, ipc=ipc, seed=seed)
-    arguments = [*named, *overrides]
+    arguments = python_overrides(overrides, method=method, dataset=dataset, ipc=ipc, seed=seed)
     folder = None if folder is None else Path(folder)
     with composed("condense", arguments) as (cfg, choices):
         if cfg.resume is not None:

@@ -1,7 +1,6 @@
 """``dcond data``: prepare a data set for use without a network, or show what it holds."""
 
 import argparse
-import logging
 import statistics
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from rich.text import Text
 
 from dcond.cli.list import entries
 from dcond.errors import ConfigError
+from dcond.log import log_plainly
 from dcond.paths import conf_dir
 
 if TYPE_CHECKING:  # torch is slow to import, and --help does not need it
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
         DcondError: an unknown data set or setting, or data that cannot be fetched or used.
     """
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    log_plainly()
     from dcond.cli.instantiate import make_dataset  # torch, which --help does not need
     from dcond.data import summarise
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from dcond import artefact
 from dcond.cli import sweep
-from dcond.cli.compose import composed, named_overrides, python_run
+from dcond.cli.compose import composed, python_overrides, python_run
 from dcond.cli.instantiate import build, build_plan, get, prefetch_weights
 from dcond.cli.labels import find_label
 from dcond.cli.overrides import group_options, quote_path
@@ -82,12 +82,11 @@ def evaluate(
         >>> evaluated = dcond.evaluate("outputs/condense/RUN", pool="tiny")
         >>> evaluated.result.evaluation.networks["mlp"].mean
     """
-    arguments = [
-        *named_overrides(dataset=dataset, pool=pool, seed=seed),
-        f"synthetic.path={_path(synthetic)}",
-        *([] if against is None else [f"against.path={_path(against)}"]),
-        *overrides,
-    ]
+    arguments = python_overrides(overrides, dataset=dataset, pool=pool, seed=seed)
+    refuse_sets(arguments, "the sets to evaluate are arguments of dcond.evaluate")
+    arguments.append(f"synthetic.path={_path(synthetic)}")
+    if against is not None:
+        arguments.append(f"against.path={_path(against)}")
     if not any(argument.startswith("dataset=") for argument in arguments):
         arguments += dataset_override(synthetic, arguments)
     folder = None if folder is None else Path(folder)
@@ -282,5 +281,24 @@ def dataset_override(synthetic: Given, argv: Sequence[str]) -> list[str]:
     return overrides
 
 
+def refuse_sets(overrides: Sequence[str], reason: str) -> None:
+    """Refuse overrides that name a set.
+
+    Raises:
+        ConfigError: one of them does.
+    """
+    for word in overrides:
+        key = word.lstrip("+").partition("=")[0]
+        if key.removesuffix(".path") in ("synthetic", "against"):
+            raise ConfigError(f"{key}= is not allowed here: {reason}; leave it out.")
+
+
 def _path(given: Given) -> str:
-    return quote_path(str(given) if isinstance(given, str | Path) else IN_MEMORY)
+    if isinstance(given, SyntheticSet):
+        return quote_path(IN_MEMORY)
+    if isinstance(given, str | Path):
+        return quote_path(str(given))
+    raise ConfigError(
+        f"cannot evaluate a value of type {type(given).__name__}; give a SyntheticSet (that of a "
+        "run is its .synthetic), or the path of one."
+    )

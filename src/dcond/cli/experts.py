@@ -1,13 +1,13 @@
 """``dcond experts``: train the experts of trajectory matching, or show those in the cache."""
 
 import argparse
-import logging
 import statistics
 from pathlib import Path
 
 from omegaconf import OmegaConf
 
 from dcond.errors import ConfigError
+from dcond.log import log_plainly
 from dcond.paths import conf_dir, relative_to_cwd
 
 EPILOG = """\
@@ -27,7 +27,7 @@ def main(argv: list[str]) -> int:
         DcondError: an unknown setting, unusable data, or a folder that cannot be written.
     """
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    log_plainly()
     info = arguments.words[:1] == ["info"]
     words = arguments.words[info:]
     from dcond.cli.compose import composed

@@ -1,14 +1,13 @@
 """``dcond relabel``: give a synthetic set soft labels, and compare it with the set as it was."""
 
 import argparse
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dcond.errors import ConfigError
-from dcond.log import print_results
+from dcond.log import log_plainly, print_results
 from dcond.paths import relative_to_cwd
 
 EPILOG = """\
@@ -31,7 +30,7 @@ def main(argv: list[str]) -> int:
         DcondError: the set cannot be read or written, or a setting is wrong.
     """
     arguments = _parser().parse_intermixed_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    log_plainly()
     source = Path(arguments.run)
     folder = source if source.is_dir() else source.parent
     out = Path(arguments.out) if arguments.out else folder / "relabelled"
@@ -69,15 +68,18 @@ def _relabel(run: str, settings: list[str], out: Path, *, evaluated: bool) -> No
 
     from dcond import artefact
     from dcond.cli.compose import composed
-    from dcond.cli.evaluate import dataset_override, evaluate
+    from dcond.cli.evaluate import dataset_override, evaluate, refuse_sets
     from dcond.cli.instantiate import build, build_plan, get
     from dcond.cli.labels import add_teacher
     from dcond.cli.overrides import quote_path, quote_paths
     from dcond.device import resolve_device
     from dcond.run.context import cpu_threads
+    from dcond.run.result import RunResult
     from dcond.settings import PositiveInt
 
+    RunResult.refuse_finished(out)
     words = quote_paths(settings)
+    refuse_sets(words, "RUN is the set, and the new set is compared with it")
     if not any(word.startswith("dataset=") for word in settings):
         words += dataset_override(run, settings)
     with composed("evaluate", [f"synthetic.path={quote_path(run)}", *words]) as (cfg, choices):
