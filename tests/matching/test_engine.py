@@ -1,10 +1,13 @@
 """The engine's choices, and class gradients of fast passes against those of plain ones."""
 
 import logging
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
+from functorch.compile import make_boxed_func
+from torch._dynamo.backends.common import aot_autograd
 
 from dcond.errors import ConfigError
 from dcond.matching import engine as module
@@ -71,6 +74,25 @@ def test_a_failing_compiler_is_reported_and_not_used(caplog, monkeypatch):
         assert torch.equal(forward(images(2, 1)[0]), network(images(2, 1)[0]))
         forward(images(2, 1)[0])
     assert [r.message for r in caplog.records] == [
+        "torch.compile failed; continuing without it: no g++"
+    ]
+
+
+def test_a_compiler_that_fails_on_the_backward_pass_is_not_used_either(caplog, monkeypatch):
+    def fail(graph, inputs):
+        raise RuntimeError("no g++")
+
+    backend = aot_autograd(
+        fw_compiler=lambda graph, inputs: make_boxed_func(graph.forward), bw_compiler=fail
+    )
+    compile = partial(torch.compile, backend=backend)
+    monkeypatch.setattr(torch, "compile", compile)
+    network = CONVNET.build(SPEC, generator(0, "network"))
+    forward = FastForward(network, bfloat16=False, compiled=True)
+    with caplog.at_level(logging.WARNING):
+        forward(images(2, 1)[0]).sum().backward()
+    assert all(weight.grad is not None for weight in network.parameters())
+    assert [r.message for r in caplog.records if r.name == "dcond.matching.fast_forward"] == [
         "torch.compile failed; continuing without it: no g++"
     ]
 

@@ -35,6 +35,18 @@ def test_blocks_hold_comparable_runs(write_result, report):
     ]
 
 
+def test_two_folders_of_images_are_two_data_sets_at_any_ipc(write_result, report):
+    for name, ipc in (("cats", 1), ("cats", 10), ("dogs", 10)):
+        settings = {"dataset.path": name}
+        write_result(f"{name}{ipc}", {"A": 0.5}, ipc=ipc, dataset="own", settings=settings)
+    assert [block.title for block in report().blocks] == [
+        "own, protocol quick, dataset.path=cats, ipc 1",
+        "own, protocol quick, dataset.path=cats, ipc 10",
+        "own, protocol quick, dataset.path=dogs, ipc 10",
+    ]
+    assert len(report().families) == 2
+
+
 def test_settings_that_differ_never_merge_and_are_named(names, write_result, report):
     write_result("a", {"A": 0.5})
     write_result("b", {"A": 0.6}, settings={"method.lr": 0.5})

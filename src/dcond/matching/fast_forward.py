@@ -55,14 +55,27 @@ class FastForward:
     def _forward(self, images: Tensor) -> Tensor:
         if self.compiled is not None:
             try:
-                found: Tensor = self.compiled(images)
+                with _backward_compiled_too():
+                    found: Tensor = self.compiled(images)
                 return found
             except torch.OutOfMemoryError:  # a RuntimeError, but not the compiler's
                 raise
             except RuntimeError as error:  # the network's own errors come again below
-                log.warning("torch.compile failed; continuing without it: %s", first_line(error))
+                reason = first_line(getattr(error, "inner_exception", error))
+                log.warning("torch.compile failed; continuing without it: %s", reason)
                 self.compiled = None
         return self.network(images)
+
+
+def _backward_compiled_too() -> AbstractContextManager[object]:
+    """Return the context in which a forward pass compiles its backward pass as well.
+
+    By default that is compiled when it first runs, where a failing compiler would end the run.
+    """
+    context: AbstractContextManager[object] = torch._functorch.config.patch(
+        force_non_lazy_backward_lowering=True
+    )
+    return context
 
 
 def precision_context(device: torch.device, *, bfloat16: bool) -> AbstractContextManager[object]:

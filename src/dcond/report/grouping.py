@@ -287,15 +287,27 @@ def _comparison_key(run: RunRecord) -> ComparisonKey:
 
 
 def _block_notes(keys: Iterable[ComparisonKey]) -> dict[ComparisonKey, str]:
-    """Return what distinguishes each block from others of the same title and networks."""
+    """Return what distinguishes each block from others of the same title and networks.
+
+    Settings of the protocol may depend on the ipc. Those of the data set make it another one.
+    """
     notes: dict[ComparisonKey, str] = {}
     alike: dict[tuple[object, ...], list[ComparisonKey]] = defaultdict(list)
     for key in keys:
         alike[key.dataset, key.protocol, key.tested_on, key.networks].append(key)
     for members in alike.values():
-        names = differing_settings((key.ipc, dict(key.settings)) for key in members)
+        names = differing_settings(
+            ("" if of_data else key.ipc, _part(key, of_data=of_data))
+            for key in members
+            for of_data in (True, False)
+        )
         notes |= {key: format_settings(dict(key.settings), names) for key in members}
     return notes
+
+
+def _part(key: ComparisonKey, *, of_data: bool) -> dict[str, str]:
+    """Return the settings of the data set, or all others."""
+    return {name: value for name, value in key.settings if name.startswith("dataset.") == of_data}
 
 
 def _row_notes(
