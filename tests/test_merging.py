@@ -135,3 +135,13 @@ def test_all_classes_in_their_order_are_the_data_set():
     assert isinstance(data, Prepared)
     assert subset("digits", data, list(range(10))) == ("digits", data)
     assert subset("digits", data, [1, 0])[0] == "digits-1-0"
+
+
+def test_a_learned_rate_is_kept_where_all_sets_have_it(caplog):
+    alike = dcond.merge([part("ab", learned_lr=0.5), part("cd", learned_lr=torch.tensor(0.5))])
+    assert alike.learned_lr == 0.5
+    assert not caplog.records
+    assert dcond.merge([part("ab", learned_lr=0.5), part("cd")]).learned_lr is None
+    assert caplog.messages == [
+        "the sets differ in their learned rate (0.5, None); the merged set has none"
+    ]

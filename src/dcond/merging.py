@@ -1,6 +1,7 @@
 """Join sets of different classes into one."""
 
 import json
+import logging
 import unicodedata
 from collections.abc import Sequence
 
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from dcond.errors import UnsupportedError
 from dcond.types import SyntheticSet
+
+log = logging.getLogger(__name__)
 
 SHARED = ("method", "dataset", "dataset_choice")  # metadata that may hold for all sets
 ALIKE = ("size", "ipc", "factor", "align_corners", "kind of labels")
@@ -20,7 +23,7 @@ def merge(sets: Sequence[SyntheticSet]) -> SyntheticSet:
     Images stay as they are. Of sets with different means and stds, the merged set has those of all
     their real images together, every class counted alike: with k_s classes, mean m_s and std s_s
     of set s, the mean is m = Σ k_s m_s / Σ k_s and the variance Σ k_s (s_s² + (m_s - m)²) / Σ k_s.
-    A soft label is 0 for the classes of the other sets.
+    A soft label is 0 for the classes of the other sets. A learned rate is kept if all sets have it.
 
     Args:
         sets: two or more, without a class in common, on one device; alike in image size, ipc,
@@ -66,6 +69,7 @@ def merge(sets: Sequence[SyntheticSet]) -> SyntheticSet:
         std=std,
         factor=first.factor,
         align_corners=first.align_corners,
+        learned_lr=_learned_lr(sets),
         metadata=_metadata(sets),
     )
 
@@ -113,6 +117,17 @@ def _pooled(sets: Sequence[SyntheticSet]) -> tuple[tuple[float, ...], tuple[floa
     together = (weights * mean).sum(0)
     variance = (weights * (std**2 + (mean - together) ** 2)).sum(0)
     return tuple(together.tolist()), tuple(variance.sqrt().tolist())
+
+
+def _learned_lr(sets: Sequence[SyntheticSet]) -> float | None:
+    rates = [None if each.learned_lr is None else float(each.learned_lr) for each in sets]
+    if len(set(rates)) == 1:
+        return rates[0]
+    log.warning(
+        "the sets differ in their learned rate (%s); the merged set has none",
+        ", ".join(map(str, rates)),
+    )
+    return None
 
 
 def _metadata(sets: Sequence[SyntheticSet]) -> dict[str, str]:

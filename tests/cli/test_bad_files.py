@@ -117,7 +117,7 @@ def test_an_npz_that_cannot_be_read(damage, birds, condense_birds, half_written)
 def test_ipc_larger_than_a_class(birds, condense_birds, half_written):
     birds(train_labels=np.array([0] * 6 + [1] * 4 + [2] * 2))
     assert condense_birds("ipc=3").line == (
-        "ipc=3 needs 3 images per class; class 'wren' of npz has 2. Use a smaller ipc, or init=noise."
+        "ipc=3 needs 3 images per class; class 'wren' of npz has 2. Use a smaller ipc; methods that change pixels can begin at init=noise."
     )
     assert half_written() == []
 

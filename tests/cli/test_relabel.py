@@ -40,6 +40,10 @@ def test_the_new_set_has_the_teachers_logits(saved, capsys):
     assert "holds a set, which is not overwritten" in capsys.readouterr().err
     assert main(["relabel", str(saved), *SHORT, f"--out={saved}"]) == 1
     assert "Choose another folder." in capsys.readouterr().err
+    twice = saved.with_name("twice")
+    relabelled = str(saved.with_name("relabelled"))
+    assert main(["relabel", relabelled, *SHORT, "--no-evaluate", f"--out={twice}"]) == 0
+    assert dcond.load(twice).metadata["method"] == "chosen relabelled"
 
 
 def test_hard_and_soft_labels_are_compared_and_random_images_have_the_same_labels(

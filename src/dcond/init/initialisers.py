@@ -142,5 +142,6 @@ def check_ipc(real: RealData, ipc: int) -> None:
         if len(rows) < ipc:
             raise DataError(
                 f"ipc={ipc} needs {ipc} images per class; class {name!r} of {real.name} has "
-                f"{len(rows)}. Use a smaller ipc, or init=noise."
+                f"{len(rows)}. Use a smaller ipc; methods that change pixels can begin at "
+                "init=noise."
             )

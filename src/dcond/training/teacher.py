@@ -33,6 +33,7 @@ from dcond.types import ImageSpec, RealData, SyntheticSet
 log = logging.getLogger(__name__)
 
 CHUNK = 256  # images per pass
+RELABELLED = " relabelled"  # follows the method's name
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,8 +73,9 @@ class TrainedTeacher:
         normalised, soft = synthetic.spec.normalise(images), self.soft_labels(synthetic.spec)
         logits = torch.cat([soft.logits(part) for part in normalised.split(CHUNK)])
         labels = logits.unflatten(0, (synthetic.factor**2, -1)).mean(0) / self.temperature
+        method = synthetic.metadata.get("method", "unknown").removesuffix(RELABELLED)
         metadata = synthetic.metadata | {
-            "method": f"{synthetic.metadata.get('method', 'unknown')} relabelled",
+            "method": f"{method}{RELABELLED}",
             "labelled_by": json.dumps(self.facts),
         }
         return replace(synthetic, labels=labels, logits=True, metadata=metadata)
