@@ -55,6 +55,8 @@ PRETRAINED = "dataset.path=outputs/pretrained/cifar5.npz dataset.flip=true " + "
     f"pool.networks.{name}.weights=outputs/pretrained/{name}.pt"
     for name in ("MLP", "ResNet", "ViT")
 )
+VIT_LEARNER = "learners.networks.ViT.weights=outputs/pretrained/ViT_learner.pt"
+PUBLISHED_RATE = f"{SMALL.format(steps=5000)} method.lr=0.005 method.schedule=constant"
 
 
 def compare_with_hmdc(
@@ -269,11 +271,23 @@ STUDIES = {
     "hmdc_long": compare_with_hmdc(
         1, times=10, datasets=("cifar10",), dsa=260, idc=180, dm=700, m3d=650
     ),
+    "hmdc_over_steps": Study(  # does a set of one network get worse with its steps?
+        {
+            "random_decoded": "method=random method.factor=2",
+            "dsa": "method=dsa method.steps=5000 method.batch_real=128 method.targets=100",
+            "idc": "method=idc method.steps=5000 method.batch_real=128",
+            "hmdc_convnet": f"{HMDC['hmdc_convnet']} {PUBLISHED_RATE}",
+            "hmdc": f"{HMDC['hmdc']} {PUBLISHED_RATE} {VIT_LEARNER}",
+        },
+        {1: f"engine.compile=false loop.evaluate_every=250 {PRETRAINED}"},
+        datasets=("npz",),
+        common="experiment=cpu/table +model@pool.networks.ViT=vit_small",
+    ),
     # on pretrained networks, as in the paper
     "hmdc_pretrained": compare_with_hmdc(
         1,
         PRETRAINED,
-        vit="learners.networks.ViT.weights=outputs/pretrained/ViT_learner.pt",
+        vit=VIT_LEARNER,
         datasets=("npz",),
         dsa=260,
         idc=180,
