@@ -35,12 +35,18 @@ ALONE = "max_steps=20 max_seconds=null evaluate=false threads=null"  # overrides
 
 
 def jobs(
-    name: str, only: list[str] | None = None, datasets: list[str] | None = None
+    name: str,
+    only: list[str] | None = None,
+    datasets: list[str] | None = None,
+    ipcs: list[int] | None = None,
 ) -> list[tuple[Path, str]]:
     """Return the run folder and overrides of every job, cheap jobs first."""
     result = []
     study = STUDIES[name]
-    grid = (SEEDS, study.overrides, datasets or study.datasets, only or study.methods)
+    grid = (
+        *(SEEDS, ipcs or study.overrides),
+        *(datasets or study.datasets, only or study.methods),
+    )
     for seed, ipc, dataset, method in itertools.product(*grid):
         folder = Path("outputs/studies") / name / f"{method}_{dataset}_ipc{ipc}_seed{seed}"
         result.append((folder, f"{overrides(name, ipc, dataset, method)} seed={seed}"))
@@ -308,32 +314,32 @@ def main() -> None:
     parser.add_argument(
         "--datasets", nargs="+", metavar="DATASET", help="run only on these data sets"
     )
+    parser.add_argument("--ipc", nargs="+", type=int, help="run only these images per class")
     parser.add_argument("--workers", type=int, default=2, help="parallel jobs of one thread each")
     parser.add_argument("--soft", action="store_true", help="the sets with soft labels")
     options = parser.parse_args()
     own = STUDIES[options.study]
     if options.soft and not own.evaluation:
         parser.error(f"{options.study} has no evaluation of soft labels")
-    for chosen, known in ((options.only, own.methods), (options.datasets, own.datasets)):
-        if unknown := set(chosen or ()) - set(known):
+    for chosen, known in (
+        (options.only, own.methods),
+        (options.datasets, own.datasets),
+        (options.ipc, own.overrides),
+    ):
+        if unknown := {*map(str, chosen or ())} - {*map(str, known)}:
             parser.error(
                 f"{', '.join(sorted(unknown))} unknown in {options.study}; "
-                f"allowed: {', '.join(known)}"
+                f"allowed: {', '.join(map(str, known))}"
             )
     suffix = "_soft" if options.soft else ""
     if options.what == "run":
-        wanted = jobs(options.study, options.only, options.datasets)
         done = {row["command"] for row in recorded(options.study, suffix)}
+        line, task = command, run
         if options.soft:
-            work = [
-                partial(run_soft, options.study, job)
-                for job in wanted
-                if soft_command(options.study, job[1]) not in done
-            ]
-        else:
-            work = [partial(run, job) for job in wanted if command(job[1]) not in done]
+            line, task = partial(soft_command, options.study), partial(run_soft, options.study)
+        wanted = jobs(options.study, options.only, options.datasets, options.ipc)
         with ThreadPoolExecutor(options.workers) as pool:
-            list(pool.map(lambda task: task(), work))
+            list(pool.map(task, (job for job in wanted if line(job[1]) not in done)))
     if options.what == "time":
         time_steps(options.study)
     elif options.what == "show":
