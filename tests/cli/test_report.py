@@ -98,7 +98,7 @@ def test_a_running_sweep(study, run_cli, folder):
     (folder / "sweep" / "foreign" / "result.json").write_text('{"accuracy": 99.9}')
     done = run_cli("report", "sweep")
     assert done.code == 0
-    assert "no result yet (running, or killed): sweep/a\n" in done.out
+    assert "no result (running, killed, or refused before it began): sweep/a\n" in done.out
     assert "skipped: sweep/b/result.json: not valid JSON, or incomplete\n" in done.out
     assert "skipped: sweep/foreign/result.json: not a result of dcond\n" in done.out
 

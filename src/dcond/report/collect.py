@@ -23,7 +23,7 @@ class CollectedRuns:
     Args:
         runs: records of all readable results.
         skipped: files that are not results, with the reason.
-        unfinished: run folders without a result: still running, or killed.
+        unfinished: run folders without a result: running, killed, or refused before the run began.
     """
 
     runs: tuple[RunRecord, ...]
