@@ -73,6 +73,7 @@ def save(synthetic: SyntheticSet, path: Path | str) -> Path:
     }
     metadata.pop("pixel_range", None)  # of a set that was loaded
     metadata.pop(LABELS, None)
+    metadata.pop("learned_lr", None)
     if synthetic.logits:
         metadata[LABELS] = "logits"
     if synthetic.learned_lr is not None:

@@ -159,7 +159,7 @@ def test_a_network_without_a_second_derivative_is_refused_before_any_work():
     network(torch.zeros(1, 1, 8, 8))
     with pytest.raises(
         ConfigError,
-        match=r"Sequential has no second derivative, which gradient matching needs .*hardsig.*method=m3d",
+        match=r"Sequential has no second derivative, which this method needs .*hardsig.*method=m3d",
     ):
         Engine().bind(network, SPEC, 1)
 

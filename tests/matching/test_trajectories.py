@@ -157,6 +157,28 @@ def test_the_gradient_of_tesla_neglects_later_steps():
     assert not torch.allclose(exact.gradients[0][0], direct.gradients[0][0], rtol=1e-2)
 
 
+def test_the_gradient_of_tesla_is_the_sum_of_the_direct_effects_of_all_steps():
+    problem = Problem(mlp(), 3)
+    names = [name for name, _ in problem.network.named_parameters()]
+    leaf = problem.images.clone().requires_grad_()
+    loss = student_loss(problem.network, names, {}, leaf, problem.labels, problem.batches, None)
+    weights, gradients = [w.requires_grad_() for w in problem.start], []
+    for step in range(3):
+        gradients.append(torch.autograd.grad(loss(weights, step), weights, create_graph=True))
+        weights = [
+            (w - problem.rate * g).detach().requires_grad_()
+            for w, g in zip(weights, gradients[-1], strict=True)
+        ]
+    scale = squared_distance(problem.start, problem.target)
+    towards = [2 * (w - t) / scale for w, t in zip(weights, problem.target, strict=True)]
+    expected = sum(
+        torch.autograd.grad(own, leaf, [-problem.rate * t.detach() for t in towards])[0]
+        for own in gradients
+    )
+    found = problem.match(direct=True)
+    assert torch.allclose(found.gradients[0], expected, rtol=1e-10, atol=1e-14)
+
+
 def test_batches_are_drawn_without_replacement_and_a_pass_begins_with_its_short_chunk():
     rng = torch.Generator().manual_seed(0)
     rows = [batch.rows for batch in draw_batches(7, (4, 4), 6, 3, None, rng, rng)]

@@ -42,9 +42,16 @@ def test_the_window_of_start_epochs_grows(parts):
     assert replace(method, first_max_epoch=None).window(0) == range(2, 20)
 
 
-@pytest.mark.parametrize("change", [{"min_start_epoch": 1}, {"first_max_epoch": 3}])
-def test_an_empty_window_is_refused(parts, change):
-    with pytest.raises(ConfigError, match=r"first_max_epoch=\d is out of range"):
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"min_start_epoch": 1}, "first_max_epoch"),
+        ({"first_max_epoch": 3}, "first_max_epoch"),
+        ({"min_start_epoch": 2, "first_max_epoch": None}, "min_start_epoch"),
+    ],
+)
+def test_an_empty_window_is_refused(parts, change, key):
+    with pytest.raises(ConfigError, match=rf"method\.{key}=\d is out of range"):
         replace(parts("datm").method, **change)
 
 

@@ -8,7 +8,7 @@ import torch
 from dcond import artefact
 from dcond.errors import ConfigError
 from dcond.evaluation import EvaluationProtocol
-from dcond.models import MLP, Pool
+from dcond.models import MLP, Pool, Timm, ViT
 from dcond.rng import Streams
 from dcond.training.trajectory_step import RATE_FLOOR, LearnedTensor
 from dcond.types import SyntheticSet
@@ -84,6 +84,14 @@ def test_a_whitened_set_keeps_its_whitening_and_its_rate(whitened, parts, tmp_pa
     assert torch.allclose(loaded.dataset().tensors[0], whitened.spec.normalise(synthetic.images))
 
 
+def test_a_learned_rate_that_is_taken_away_is_not_saved(toy, tmp_path):
+    rows = torch.cat([own[:1] for own in toy.class_rows])
+    synthetic = replace(SyntheticSet.from_images(toy.pixels(rows), toy), learned_lr=0.1)
+    path = artefact.save(synthetic, tmp_path / "set.safetensors")
+    artefact.save(replace(artefact.load(path), learned_lr=None), path)
+    assert artefact.load(path).learned_lr is None
+
+
 def test_the_evaluation_takes_the_learned_rate_where_it_is_asked_to(toy):
     rows = torch.cat([own[:2] for own in toy.class_rows])
     synthetic = SyntheticSet.from_images(toy.pixels(rows), toy)
@@ -105,6 +113,38 @@ def test_experts_that_end_too_early_are_refused(parts):
         ConfigError, match=r"max_start_epoch=9 .* need experts of 10 epochs, .* is 3"
     ):
         parts("mtt", max_start_epoch=9)
+
+
+@pytest.mark.parametrize("method", ["mtt", "datm"])
+def test_a_student_and_experts_of_two_kinds_are_refused(method, parts):
+    made = parts(method).method
+    with pytest.raises(ConfigError, match=r"method.network=Other is not the experts' network"):
+        replace(made, network=MLP(name="Other"))
+
+
+@pytest.mark.parametrize("method", ["mtt", "datm"])
+def test_a_network_without_second_derivative_is_refused_before_experts_are_trained(
+    method, parts, toy, tmp_path
+):
+    network = ViT(name="V", depth=1, width=16, heads=2, fused_attention=True)
+    made = parts(method).method
+    made = replace(made, network=network, experts=replace(made.experts, network=network))
+    rows = torch.cat([own[:1] for own in toy.class_rows])
+    with pytest.raises(ConfigError, match="no second derivative, which this method needs"):
+        made.init(toy, SyntheticSet.from_images(toy.pixels(rows), toy), Streams(0))
+    assert list(tmp_path.rglob("*.safetensors")) == []
+
+
+def test_buffers_that_are_not_saved_are_the_networks_own(parts, toy):
+    network = Timm(name="T", architecture="test_resnet", input_size=32, lr=0.01)
+    made = parts("mtt", student_steps=1).method
+    made = replace(made, network=network, experts=replace(made.experts, network=network))
+    rows = torch.cat([own[:1] for own in toy.class_rows])
+    synthetic = SyntheticSet.from_images(toy.pixels(rows), toy)
+    before = synthetic.images.clone()
+    state = made.init(toy, synthetic, Streams(0))
+    made.step(toy, synthetic, state)
+    assert not torch.equal(before, synthetic.images.detach())
 
 
 @pytest.mark.parametrize("said", ["0", "-1", "nan", "[1]", "'x'"])

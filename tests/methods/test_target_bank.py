@@ -133,8 +133,8 @@ def test_a_full_bank_keeps_what_fits(monkeypatch):
         (
             "m3d",
             {"targets": 4, "steps_per_network": 3},
-            "targets=4 is not a multiple of steps_per_network=3; every network of the bank needs "
-            "all of its steps.",
+            "method.targets=4 is not a multiple of method.steps_per_network=3; use a multiple, or "
+            "method.targets=null for no bank.",
         ),
         (
             "dsa",

@@ -208,7 +208,7 @@ def check_second_derivative(network: nn.Module, spec: ImageSpec) -> None:
         message = str(error)  # other errors come again in the first step
         if message.startswith("derivative for") and "not implemented" in message:
             raise ConfigError(
-                f"the network {type(network).__name__} has no second derivative, which gradient "
-                f"matching needs ({first_line(error)}); use another network, or method=m3d or "
+                f"the network {type(network).__name__} has no second derivative, which this "
+                f"method needs ({first_line(error)}); use another network, or method=m3d or "
                 "method=dm."
             ) from error

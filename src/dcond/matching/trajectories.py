@@ -64,10 +64,12 @@ def match_trajectory(
         segment: m; None for N, the full graph.
         direct: follow only the direct effect of each batch on its own step,
             ∂L/∂S_i ≈ -α · ∂⟨∇ℓ(S_i, θ_i), ∂L/∂θ_N⟩/∂S_i, and not its effect on later steps. This
-            is the gradient of TESLA (arXiv 2211.10586), not an exact one; its memory does not grow
-            with N.
+            is the gradient of TESLA (arXiv 2211.10586), not an exact one. Its memory does not grow
+            with N: the student runs to θ_N without a graph, then once more, step by step.
     """
-    segment = 1 if direct else segment or max(1, steps)
+    if direct:
+        return _match_directly(step_loss, start, target, rate, leaves, steps)
+    segment = segment or max(1, steps)
     parts = [range(at, min(at + segment, steps)) for at in range(0, steps, segment)] or [range(0)]
     starts = [list(start)]
     for part in parts[:-1]:
@@ -81,11 +83,33 @@ def match_trajectory(
         if part is parts[-1]:
             loss = squared_distance(end, target).detach() / scale
             adjoint = [2 * (w.detach() - t) / scale for w, t in zip(end, target, strict=True)]
-        inputs = [*leaves, rate, *([] if part is parts[0] or direct else weights)]
+        inputs = [*leaves, rate, *([] if part is parts[0] else weights)]
         found = torch.autograd.grad(end, inputs, adjoint, materialize_grads=True)
         totals = [total + own for total, own in zip(totals, found, strict=False)]
-        if not direct:
-            adjoint = list(found[len(totals) :])
+        adjoint = list(found[len(totals) :])
+    return Matched(loss, totals[:-1], totals[-1])
+
+
+def _match_directly(
+    step_loss: StepLoss,
+    start: Sequence[Tensor],
+    target: Sequence[Tensor],
+    rate: Tensor,
+    leaves: Sequence[Tensor],
+    steps: int,
+) -> Matched:
+    """Return L and the sums of the direct effects of all batches, see :func:`match_trajectory`."""
+    scale = squared_distance(start, target)
+    end = _student(step_loss, start, rate.detach(), range(steps), graph=False)
+    adjoint = [2 * (w.detach() - t) / scale for w, t in zip(end, target, strict=True)]
+    rate = rate.detach().requires_grad_()
+    totals, weights = [torch.zeros_like(x) for x in (*leaves, rate)], list(start)
+    for step in range(steps):
+        weights = [w.detach().requires_grad_() for w in weights]
+        weights = _student(step_loss, weights, rate, range(step, step + 1), graph=True)
+        found = torch.autograd.grad(weights, [*leaves, rate], adjoint, materialize_grads=True)
+        totals = [total + own for total, own in zip(totals, found, strict=True)]
+    loss = squared_distance(end, target).detach() / scale
     return Matched(loss, totals[:-1], totals[-1])
 
 

@@ -6,10 +6,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dcond.errors import DataError, require
+from dcond.errors import DataError, require, yaml_repr
 from dcond.methods.base import SavedState
 from dcond.models import Network
-from dcond.rng import Streams, generator
+from dcond.rng import Streams
 from dcond.settings import Momentum, NonNegativeInt, PositiveFloat, PositiveInt, settings
 from dcond.training.expert_labels import ExpertLabels
 from dcond.training.experts import Trajectory
@@ -50,7 +50,7 @@ class DATM(TrajectorySettings):
 
     First labels are the mean logits of the experts that classify an image right after
     ``label_epoch`` epochs. First images that no expert classifies right are replaced by real images
-    of the class that some expert does.
+    of the class that some expert does, whole or shrunken by ``factor``.
 
     Paper: Guo et al., Towards lossless dataset distillation via difficulty-aligned trajectory
     matching, arXiv 2310.05773. Code: github NUS-HPC-AI-Lab/DATM, distill/DATM.py. Differs: experts
@@ -82,13 +82,19 @@ class DATM(TrajectorySettings):
     loss_limit: PositiveFloat = 1.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         epochs = self.experts.epochs
         last = max(self.max_start_epoch - 1 + self.expert_epochs, self.label_epoch or 0)
         require(
             last <= epochs,
             f"method.max_start_epoch={self.max_start_epoch}, method.expert_epochs="
-            f"{self.expert_epochs} and method.label_epoch={self.label_epoch} need experts of "
-            f"{last} epochs, method.experts.epochs is {epochs}; change one of them.",
+            f"{self.expert_epochs} and method.label_epoch={yaml_repr(self.label_epoch)} need experts "
+            f"of {last} epochs, method.experts.epochs is {epochs}; change one of them.",
+        )
+        require(
+            self.min_start_epoch < self.max_start_epoch,
+            f"method.min_start_epoch={self.min_start_epoch} is out of range; allowed: below "
+            f"method.max_start_epoch={self.max_start_epoch}.",
         )
         first = self.first_max_epoch or self.max_start_epoch
         require(
@@ -169,7 +175,7 @@ class DATM(TrajectorySettings):
         }
 
     def _labels(self, real: RealData) -> tuple[list[Trajectory], ExpertLabels]:
+        network = self.student(real)
         experts = self.experts.load_or_train(real)
-        network = self.network.build(real.spec, generator(0, "student"), real.device)
         epoch = self.experts.epochs if self.label_epoch is None else self.label_epoch
         return experts, ExpertLabels(network, experts, epoch)

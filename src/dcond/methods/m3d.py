@@ -93,8 +93,8 @@ class M3D:
     def __post_init__(self) -> None:
         require(
             self.targets is None or self.targets % self.steps_per_network == 0,
-            f"targets={self.targets} is not a multiple of steps_per_network="
-            f"{self.steps_per_network}; every network of the bank needs all of its steps.",
+            f"method.targets={self.targets} is not a multiple of method.steps_per_network="
+            f"{self.steps_per_network}; use a multiple, or method.targets=null for no bank.",
         )
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> M3DState:

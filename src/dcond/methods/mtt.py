@@ -9,7 +9,7 @@ from torch import Tensor
 from dcond.errors import require
 from dcond.methods.base import SavedState
 from dcond.models import Network
-from dcond.rng import Streams, generator
+from dcond.rng import Streams
 from dcond.settings import PositiveInt, settings
 from dcond.training.experts import Trajectory
 from dcond.training.image_optim import PixelSGD
@@ -57,6 +57,7 @@ class MTT(TrajectorySettings):
     student_steps: PositiveInt = 30
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         last = self.max_start_epoch - 1 + self.expert_epochs
         require(
             last <= self.experts.epochs,
@@ -67,8 +68,8 @@ class MTT(TrajectorySettings):
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> MTTState:
         """Load or train the experts; make the student's network and the optimisers."""
+        network = self.student(real)
         experts = self.experts.load_or_train(real)
-        network = self.network.build(real.spec, generator(0, "student"), real.device)
         synthetic.learned_lr = torch.tensor(self.rate, device=real.device)
         return MTTState(
             experts,

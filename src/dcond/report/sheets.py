@@ -117,7 +117,10 @@ def notes(report: Report) -> list[str]:
         for run in report.runs:
             if run.status == status:
                 lines.append(f"{status}: {run.folder}" + (f": {run.error}" if run.error else ""))
-    lines += [f"no result (running, killed, or refused before it began): {folder}" for folder in collected.unfinished]
+    lines += [
+        f"no result (running, killed, or refused before it began): {folder}"
+        for folder in collected.unfinished
+    ]
     lines += [f"skipped: {file}: {reason}" for file, reason in collected.skipped]
     if report.repeated:
         lines.append(

@@ -6,14 +6,16 @@ import torch
 from torch import Tensor
 
 from dcond.augment import DiffAug
+from dcond.errors import require
 from dcond.matching.batches import image_gradient
+from dcond.matching.engine import check_second_derivative
 from dcond.matching.trajectories import Matched, draw_batches, match_trajectory, student_loss
 from dcond.models import Network, Recipe
-from dcond.rng import Streams
+from dcond.rng import Streams, generator
 from dcond.settings import Momentum, PositiveFloat, PositiveInt, settings
 from dcond.training.experts import Experts, Trajectory
 from dcond.training.image_optim import PixelBox, Space
-from dcond.types import SyntheticSet
+from dcond.types import RealData, SyntheticSet
 
 Gradient = Literal["exact", "tesla"]
 RATE_FLOOR = 1e-6  # of the learned rate, which plain SGD could make negative
@@ -62,6 +64,24 @@ class TrajectorySettings:
     factor: PositiveInt = 1
     space: Space = "normalised"
     pixel_box: PixelBox = "project"
+
+    def __post_init__(self) -> None:
+        require(
+            self.network == self.experts.network,
+            f"method.network={self.network.name} is not the experts' network "
+            f"{self.experts.network.name}; the student starts from their weights, so make them "
+            "equal.",
+        )
+
+    def student(self, real: RealData) -> Network:
+        """Return the network whose weights :func:`trajectory_step` replaces.
+
+        Raises:
+            ConfigError: it has no second derivative, which the gradient of the images needs.
+        """
+        network = self.network.build(real.spec, generator(0, "student"), real.device)
+        check_second_derivative(network, real.spec)
+        return network
 
 
 def trajectory_step(
@@ -112,7 +132,8 @@ def trajectory_step(
         student_loss(
             network,
             names,
-            {name: first[name].to(x.device) for name, _ in network.named_buffers()},
+            # Buffers that are not saved, such as constants of a normalisation, are the network's.
+            {name: first.get(name, own).to(x.device) for name, own in network.named_buffers()},
             x,
             y.repeat(synthetic.factor**2, *[1] * (y.ndim - 1)),
             batches,
