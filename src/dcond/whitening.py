@@ -45,6 +45,14 @@ class Whitening:
         inverse = self.inverse.to(gradient)
         return (gradient.flatten(-3) @ inverse @ inverse).view(gradient.shape)
 
+    def gradient(self, gradient: Tensor) -> Tensor:
+        """Map ∂L/∂pixels (..., c, h, w) to ∂L/∂whitened: g_x @ W⁻¹."""
+        return (gradient.flatten(-3) @ self.inverse.to(gradient)).view(gradient.shape)
+
+    def pixel_gradient(self, gradient: Tensor) -> Tensor:
+        """Map ∂L/∂whitened (..., c, h, w) to ∂L/∂pixels: g_w @ W."""
+        return (gradient.flatten(-3) @ self.matrix.to(gradient)).view(gradient.shape)
+
     def to(self, device: torch.device) -> "Whitening":
         """Return the same whitening on another device."""
         return Whitening(self.mean.to(device), self.matrix.to(device), self.inverse.to(device))

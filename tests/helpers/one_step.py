@@ -10,7 +10,8 @@ def as_set(images, real, factor):
     """Make a set of class-major images."""
     ipc = len(images) // 3
     labels = torch.arange(3).repeat_interleave(ipc)
-    return SyntheticSet(images, labels, real.class_names, ipc, real.mean, real.std, factor)
+    spec = real.class_names, ipc, real.mean, real.std, factor
+    return SyntheticSet(images, labels, *spec, whitening=real.whitening)
 
 
 def step_once(made, real, ipc=2):

@@ -160,3 +160,13 @@ def test_a_file_of_other_code_is_to_be_converted(toy, tmp_path):
     torch.save({"images": torch.zeros(3, 1, 8, 8)}, tmp_path / "data.pt")
     with pytest.raises(ArtefactError, match=r"data.pt.*dcond export FILE --to dcond dataset=NAME"):
         FromFile(path=str(tmp_path / "data.pt"))(toy, 1, 1, Streams(0))
+
+
+def test_a_set_that_is_decoded_in_another_way_is_refused(toy, tmp_path):
+    images = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    made = replace(SyntheticSet.from_images(images, toy), align_corners=True)
+    artefact.save(made, tmp_path / "synthetic.safetensors")
+    assert torch.equal(FromFile(path=str(tmp_path))(toy, 1, 1, Streams(0)), images)
+    artefact.save(replace(made, factor=2), tmp_path / "synthetic.safetensors")
+    with pytest.raises(DataError, match="has align_corners True, this run needs False"):
+        FromFile(path=str(tmp_path))(toy, 1, 2, Streams(0))

@@ -116,6 +116,10 @@ def test_features_under_batch_norm_are_refused(method, shared, five):
     )
 
 
+def test_batch_norm_in_evaluation_mode_divides(shared, five):
+    check(*shared(2, "idm", five, "model.norm=batch"))
+
+
 def test_more_ranks_than_classes_are_refused_by_all_of_them(parts, run_made, toy, tmp_path):
     ends = endings(4, lambda rank: run_made(parts("dm"), toy, tmp_path / str(rank.rank)))
     assert [type(end) for end in ends] == [ConfigError] * 4

@@ -12,6 +12,7 @@ from dcond.methods import hmdc as module
 from dcond.methods.hmdc import HMDC
 from dcond.models import MLP, ConvNet, Pool, Timm
 from dcond.rng import Streams
+from dcond.whitening import fit_whitening
 from helpers.one_step import as_set, step_once
 
 EXACT = Engine(precision="float32", compile=False, classes=1)
@@ -229,3 +230,12 @@ def test_settings_that_cannot_be_are_refused(setting, words):
     with pytest.raises(ConfigError) as caught:
         HMDC(pool=POOL, engine=EXACT, augment=None, steps=1, **setting)
     assert str(caught.value).startswith(words)
+
+
+def test_on_whitened_images_a_step_has_the_size_lr_in_whitened_units(parts, toy):
+    whitening = fit_whitening(toy.train.images)
+    real = dataclasses.replace(toy, mean=(0.0,), std=(1.0,), whitening=whitening)
+    settings = {"batch_real": 8, "lr": 0.01, "momentum": 0.0, "pixel_box": "free", "factor": 1}
+    _, _, before, after = step_once(parts("hmdc", ONE, **settings), real)
+    moved = whitening.apply(after) - whitening.apply(before)
+    assert torch.allclose(moved.abs().amax((2, 3)), torch.tensor(0.01), rtol=1e-3)

@@ -106,7 +106,7 @@ class FromFile:
 
         Raises:
             ArtefactError: the file cannot be read, or is not an artefact of dcond.
-            DataError: the set has other classes, or another size, ipc or factor.
+            DataError: the set has other classes, or another size, ipc, factor or way of decoding.
         """
         path = Path(self.path).expanduser()
         try:
@@ -121,6 +121,7 @@ class FromFile:
             ("images (c, h, w)", tuple(saved.images.shape[1:]), tuple(real.train.images.shape[1:])),
             ("ipc", saved.ipc, ipc),
             ("factor", saved.factor, factor),
+            ("align_corners", saved.align_corners and factor > 1, False),  # of enlarging
         ):
             if value != needed:
                 raise DataError(

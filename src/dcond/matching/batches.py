@@ -240,5 +240,8 @@ def class_chunks(network: Network, images: Tensor, chunk: int) -> Sequence[Tenso
 
 
 def has_batch_norm(network: nn.Module) -> bool:
-    """Return whether the network has batch norm, so that its outputs depend on the batch."""
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+    """Return whether the network has batch norm in training mode: outputs depend on the batch."""
+    return any(
+        isinstance(module, nn.modules.batchnorm._BatchNorm) and module.training
+        for module in network.modules()
+    )

@@ -178,9 +178,10 @@ class HMDC:
         losses, parts = match_networks(  # L_j, ∂L_j/∂S_c
             state.gradients, state.distillation, state.learners.alignment, batch, images, squared
         )
-        unit = state.pixels.unit  # gradients are balanced in units of lr
-        gradients = unit * torch.stack(
-            [image_gradient(synthetic, images, part, retain_graph=True) for part in parts]
+        gradients = state.pixels.in_units(  # in which they are balanced
+            torch.stack(
+                [image_gradient(synthetic, images, part, retain_graph=True) for part in parts]
+            )
         )
         gradient = self._balance(
             gradients.unflatten(1, (-1, synthetic.ipc)), state
@@ -188,7 +189,7 @@ class HMDC:
         if self.unit_gradients:
             gradient = balance.unit_peaks(gradient)
         remaining = 1 - state.step / self.steps if self.schedule == "linear" else 1.0
-        state.pixels.step(gradient.flatten(0, 1) / unit, self.lr * remaining)
+        state.pixels.step(state.pixels.in_pixels(gradient.flatten(0, 1)), self.lr * remaining)
         state.pixels.project()
         state.step, state.network_steps = state.step + 1, state.network_steps + 1
         names = [*(f"loss_{name}" for name in self.pool.networks), "loss/distillation"]

@@ -67,9 +67,6 @@ class PixelSGD:
         pixel_box: "project" clips to [0, 1] in :meth:`project`; "free" never clips (the public
             behaviour of the DC family).
 
-    Attributes:
-        unit: (c, 1, 1), pixel units per unit of ``space``: std or 1.
-
     Example:
         >>> pixels = PixelSGD.of(method, synthetic)
         >>> pixels.step(gradient)  # ∂L/∂images
@@ -90,7 +87,7 @@ class PixelSGD:
         self.images = images.requires_grad_(True)
         self.pixel_box = pixel_box
         deviation = torch.tensor(std, dtype=images.dtype, device=images.device).view(-1, 1, 1)
-        self.unit = deviation if space == "normalised" else torch.ones_like(deviation)
+        self._unit = deviation if space == "normalised" else torch.ones_like(deviation)
         self._whitening = whitening if space == "normalised" else None
         self._optimiser: torch.optim.Optimizer = torch.optim.SGD([images], lr=lr, momentum=momentum)
 
@@ -114,6 +111,17 @@ class PixelSGD:
             pixel_box=method.pixel_box,
         )
 
+    def in_units(self, gradient: Tensor) -> Tensor:
+        """Map ∂L/∂pixels (..., c, h, w) to the gradient in the units of ``space``."""
+        return self._unit * (
+            gradient if self._whitening is None else self._whitening.gradient(gradient)
+        )
+
+    def in_pixels(self, gradient: Tensor) -> Tensor:
+        """Map a gradient in the units of ``space`` back to ∂L/∂pixels, for :meth:`step`."""
+        gradient = gradient / self._unit
+        return gradient if self._whitening is None else self._whitening.pixel_gradient(gradient)
+
     def step(self, gradient: Tensor, lr: float | None = None) -> None:
         """Do one step on ``gradient`` = ∂L/∂images (pixel units), without projection.
 
@@ -123,7 +131,7 @@ class PixelSGD:
             self._optimiser.param_groups[0]["lr"] = lr
         if self._whitening is not None:
             gradient = self._whitening.pixel_step(gradient)
-        self.images.grad = gradient * self.unit.square()
+        self.images.grad = gradient * self._unit.square()
         self._optimiser.step()
         self.images.grad = None
 
