@@ -12,7 +12,7 @@ import published
 import pytest
 from hydra import compose, initialize_config_dir
 from studies import STUDIES
-from study import overrides, show, soft_commands, table
+from study import command, jobs, overrides, show, soft_command, soft_commands, table
 
 from dcond.cli.instantiate import build
 from dcond.paths import conf_dir
@@ -119,6 +119,15 @@ def test_every_row_has_its_date_versions_and_command(name):
     empty = [(row["command"], field) for row in rows for field in row if not row[field]]
     assert rows
     assert empty == []
+
+
+@pytest.mark.parametrize("name", PRINTED)
+def test_every_row_belongs_to_a_job_of_the_study(name):  # else ``collect`` would drop it
+    study, suffix = TABLES_OF[name]
+    line = partial(soft_command, study) if suffix else command
+    commands = {line(words) for _, words in jobs(study)}
+    with (ROOT / table(study, suffix)).open() as file:
+        assert {row["command"] for row in csv.DictReader(file)} <= commands
 
 
 def missing(name: str) -> set[study_tables.Key]:

@@ -88,8 +88,8 @@ class DATM(TrajectorySettings):
         require(
             last <= epochs,
             f"method.max_start_epoch={self.max_start_epoch}, method.expert_epochs="
-            f"{self.expert_epochs} and method.label_epoch={yaml_repr(self.label_epoch)} need experts "
-            f"of {last} epochs, method.experts.epochs is {epochs}; change one of them.",
+            f"{self.expert_epochs} and method.label_epoch={yaml_repr(self.label_epoch)} need "
+            f"experts of {last} epochs, method.experts.epochs is {epochs}; change one of them.",
         )
         require(
             self.min_start_epoch < self.max_start_epoch,
