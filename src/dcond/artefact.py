@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import dcond
-from dcond.errors import ArtefactError
+from dcond.errors import ArtefactError, UnsupportedError
 from dcond.paths import file_kind, make_folder, write_atomically
 from dcond.types import SyntheticSet
 from dcond.whitening import Whitening, restored
@@ -54,8 +54,10 @@ def save(synthetic: SyntheticSet, path: Path | str) -> Path:
 
     Raises:
         ArtefactError: the file cannot be written (read-only folder, disk full).
+        UnsupportedError: see :func:`check_counts`.
     """
     path = Path(path)
+    check_counts(synthetic)
     images = synthetic.images.detach().cpu().float().contiguous()
     low, high = (float(x) for x in images.aminmax())
     metadata = synthetic.metadata | {
@@ -92,6 +94,20 @@ def save(synthetic: SyntheticSet, path: Path | str) -> Path:
             f"cannot write {path}: {error}. Free some space or choose another folder."
         ) from error
     return path
+
+
+def check_counts(synthetic: SyntheticSet) -> None:
+    """Check that an artefact can hold a set.
+
+    Raises:
+        UnsupportedError: its classes differ in their number of images.
+    """
+    if synthetic.counts.unique().numel() > 1:
+        low, high = (int(x) for x in synthetic.counts.aminmax())
+        raise UnsupportedError(
+            f"an artefact of dcond has one number of images per class, this set {low} to {high}; "
+            "export to npz."
+        )
 
 
 def save_in(synthetic: SyntheticSet, folder: Path) -> Path:

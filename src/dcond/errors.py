@@ -5,6 +5,7 @@ A message says in one line what is wrong, the value, what is allowed, and what t
 
 import difflib
 import pickle
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -16,6 +17,9 @@ READ_ERRORS = (
     ValueError,
     RuntimeError,
     NotImplementedError,
+    AttributeError,
+    SyntaxError,
+    tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,
     pickle.UnpicklingError,

@@ -27,6 +27,8 @@ CASES = [
     ("experiment=zzz", "experiment='zzz' is unknown; allowed: cpu/table, ..."),
     ("~init", "~init removes a required setting; drop it or change init."),
     ("~method=dm", "~method=dm removes a required setting; drop it or change method."),
+    ("scores=null", "scores=None is no group of scores; set scores.NAME=true."),
+    ("scores=3", "scores=3 is no group of scores; set scores.NAME=true."),
     ("~threads", "~threads removes a required setting; drop it or change threads."),
     ("--config-dir=x", "Additional config directory ... not found."),
     # Unknown keys.

@@ -77,9 +77,14 @@ def test_a_folder_of_images(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ([], r"is not an artefact of dcond; add the data set that it was made from: dataset=NAME"),
+        (
+            [],
+            r"which is not an artefact of dcond, needs the data set that it was made from; add "
+            "dataset=NAME",
+        ),
         (["dataset=digts"], "'digts' is unknown; .*Did you mean 'digits'"),
         (["dataset=digits", "synthetic.factr=1"], r"synthetic\.factr"),
+        (["dataset=digits", "synthetic.mean=[0.5"], "is not a valid override; write KEY=VALUE"),
         (["dataset=digits", "+new=1"], r"\+new=1 is not a setting of a data set"),
     ],
 )
@@ -101,3 +106,9 @@ def test_unequal_classes_are_evaluated_and_not_an_artefact(tmp_path, evaluate, f
     assert result["baselines"]["random"] is not None
     with pytest.raises(UnsupportedError, match=r"this set 1 to 3; export to npz\."):
         main(["set.npz", "--to", "dcond", "dataset=digits"])
+    from dcond.cli.relabel import main as relabel
+
+    with pytest.raises(UnsupportedError, match=r"this set 1 to 3; export to npz\."):
+        relabel(["set.npz", "dataset=digits", "teacher=convnet", "--out", "soft"])
+    assert not (folder / "soft").exists()
+    assert not (folder / "outputs" / "cache").exists()

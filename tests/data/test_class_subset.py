@@ -76,3 +76,10 @@ def test_names_that_could_be_confused_or_are_long_are_hashed():
     assert first.startswith("toy-2classes-")
     long = tuple(f"class{i}" for i in range(20))
     assert len(subset("toy", named(*long), long)[0]) < 40
+
+
+def test_classes_called_true_and_false_are_names():  # which YAML reads as booleans
+    data = named("a", "b", "true")
+    assert subset("own", data, [True, "a"])[1].class_names == ("true", "a")
+    with pytest.raises(ConfigError, match="no class is called 'false'"):
+        subset("own", data, [True, False])

@@ -217,3 +217,28 @@ def test_any_text_is_a_path(path):
     with pytest.raises(DataError) as caught:
         main(["info", "npz", f"dataset.path={path}"])
     assert str(caught.value) == f"{path} does not exist; give the path of an npz file."
+
+
+def test_prepare_takes_all_classes():
+    with pytest.raises(ConfigError, match="all classes are prepared; leave it out"):
+        main(["prepare", "digits", "dataset.classes=[1,2]"])
+
+
+def test_a_path_that_the_system_refuses_is_one_line(capsys):
+    from dcond.cli.main import main as dcond_command
+
+    name = "a" * 300
+    assert dcond_command(["data", "info", "image_folder", f"dataset.path={name}"]) == 1
+    assert capsys.readouterr().err == f"dcond: {name}: File name too long.\n"
+
+
+def test_too_little_memory_is_one_line(capsys, monkeypatch):
+    from dcond.cli.main import main as dcond_command
+
+    def full(dataset):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 4 TB")
+
+    monkeypatch.setattr("dcond.data.summarise", full)
+    assert dcond_command(["data", "info", "digits"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("dcond: out of memory (DefaultCPUAllocator")

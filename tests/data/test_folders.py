@@ -172,3 +172,5 @@ def test_prepare_writes_what_npz_reads(split_folder, tmp_path):
     again = Npz(path=str(file)).load()
     assert torch.equal(again.train.images, folder.load().train.images)
     assert again.class_names == ("ant", "bee")
+    with pytest.raises(ConfigError, match=r"bugs\.npz exists and is not overwritten; remove it"):
+        folder.prepare()

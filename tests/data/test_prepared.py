@@ -184,6 +184,15 @@ def test_flipped_byte_is_found_by_the_checksum(tmp_path):
         read_prepared(file)
 
 
+@pytest.mark.parametrize("damage", [(b"NUMPY\x01", b"NUMPY\x00"), (b", }", b", ]"), (b"{'", b"('")])
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_a_damaged_header_is_one_line(damage, on_disk, tmp_path):
+    file = saved(tmp_path / "bent.npz")
+    file.write_bytes(file.read_bytes().replace(*damage))
+    with pytest.raises(DataError, match=r"bent\.npz .*npz"):
+        read_prepared(file, on_disk=on_disk)
+
+
 def test_single_array_and_folder_are_no_npz(tmp_path):
     np.save(tmp_path / "one.npy", np.zeros(3))
     for path in (tmp_path / "one.npy", tmp_path):

@@ -82,9 +82,11 @@ def test_image_folder(folders, tmp_path, known, load):
     assert known.same(got, tolerance=1 / 255)
     assert got.factor == 1
     with pytest.raises(
-        DataError, match=r"holds 8-bit pixels, which excludes synthetic\.normalised=true\.$"
+        DataError, match=r"holds 8-bit pixels, which excludes synthetic\.normalised; remove it\.$"
     ):
         load(tmp_path, normalised=True)
+    with pytest.raises(DataError, match=r"which excludes synthetic\.mean"):
+        load(tmp_path, mean=[0.5], std=[0.5])
 
 
 def test_image_folder_of_unknown_classes(tmp_path, load):

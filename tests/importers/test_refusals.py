@@ -248,9 +248,44 @@ def test_invalid_options(options, message):
 
 def test_statistics_of_another_number_of_channels(tmp_path, known, load):
     torch.save({"data": [[known.normalised, known.labels]]}, tmp_path / "x.pt")
-    for mean, std in (([0.1, 0.1, 0.1], [1, 1, 1]), ([0.1], [0])):
-        with pytest.raises(
-            DcondError,
-            match=r"synthetic\.mean and \.std must hold 1 number\(s\) each, std above 0\.$",
-        ):
-            load(tmp_path / "x.pt", mean=mean, std=std)
+    with pytest.raises(
+        DataError, match=r"synthetic\.mean and \.std must hold 1 number\(s\) each\.$"
+    ):
+        load(tmp_path / "x.pt", mean=[0.1, 0.1, 0.1], std=[1, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"mean": ["a"], "std": [1]}, r"synthetic\.mean=\['a'\] must hold finite numbers\."),
+        ({"mean": [None], "std": [1]}, r"synthetic\.mean=\[None\] must hold finite numbers\."),
+        ({"mean": [0], "std": [float("nan")]}, r"std=\[nan\] must hold finite numbers above 0\."),
+        ({"mean": [0], "std": [0]}, r"std=\[0\] must hold finite numbers above 0\."),
+    ],
+)
+def test_a_normalisation_that_is_none_is_refused(options, message):
+    with pytest.raises(ConfigError, match=message):
+        Source(path="x.pt", **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"index": 5}, r"synthetic\.index=5 is out of range: .*x\.pt holds one set; allowed: 0\."),
+        ({"logits": True}, r"has hard labels, which excludes synthetic\.logits\."),
+    ],
+)
+def test_options_that_the_file_has_no_use_for_are_refused(options, message, tmp_path, known, load):
+    torch.save({"images": known.pixels, "labels": known.labels}, tmp_path / "x.pt")
+    with pytest.raises(DcondError, match=message):
+        load(tmp_path / "x.pt", normalised=False, **options)
+
+
+def test_labels_of_other_types(tmp_path, load, known):
+    labels = known.labels.to(torch.complex64)
+    torch.save({"images": known.pixels, "labels": labels}, tmp_path / "x.pt")
+    with pytest.raises(DataError, match=r"labels must be real numbers; got torch\.complex64"):
+        load(tmp_path / "x.pt", normalised=False)
+    torch.save({"images": known.pixels, "labels": known.labels > 0}, tmp_path / "x.pt")
+    with pytest.raises(DataError, match="has no image of 1 of the 3 classes"):
+        load(tmp_path / "x.pt", normalised=False)

@@ -82,6 +82,11 @@ def _prepare(dataset: "Dataset", choice: str) -> None:
             f"dataset.name={dataset.name} is the name of another data set of dcond, which reads "
             f"{dataset.name}.npz; choose another name."
         )
+    if dataset.classes is not None:
+        raise ConfigError(
+            "dataset.classes chooses when the data is loaded, and all classes are prepared; leave "
+            "it out."
+        )
     file: Path | None = dataset.prepare()
     if file is None:
         print(f"{dataset.name}: nothing to prepare, it is read as it is")

@@ -227,8 +227,11 @@ def _read_sets(
     for option, given in (("synthetic", synthetic), ("against", against)):
         if option == "synthetic" or cfg.against.path is not None:
             source = build(cfg[option], option)
-            content = given if isinstance(given, SyntheticSet) else source.read()
-            loaded[option] = LoadedSet(source, content)
+            if isinstance(given, SyntheticSet):
+                source.refuse_options(f"{option} is a set in memory")
+                loaded[option] = LoadedSet(source, given)
+            else:
+                loaded[option] = LoadedSet(source, source.read())
     return loaded
 
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import OmegaConf
 from PIL import Image
 
 from dcond import artefact
+from dcond.cli.compose import composed
 from dcond.cli.instantiate import build, make_dataset
+from dcond.cli.overrides import quote_path, quote_paths
 from dcond.data.statistics import LEGACY
 from dcond.errors import ConfigError, UnsupportedError
 from dcond.importers.image_folder import packing
@@ -30,16 +31,16 @@ def read_set(path: Path, settings: list[str]) -> SyntheticSet:
         return artefact.load(path)
     names = [text.partition("=")[2] for text in settings if text.startswith("dataset=")]
     if not names:
+        what = "with settings" if is_artefact(path) else "which is not an artefact of dcond"
         raise ConfigError(
-            f"{path} is not an artefact of dcond; add the data set that it was made from: "
-            "dataset=NAME."
+            f"{path}, {what}, needs the data set that it was made from; add dataset=NAME."
         )
     options = [text for text in settings if text.startswith("synthetic.")]
     others = [text for text in settings if not text.startswith(("dataset=", "synthetic."))]
     dataset = make_dataset(names[-1], others)
-    node = OmegaConf.from_dotlist(["synthetic._target_=dcond.importers.Source", *options])
-    node.synthetic.path = str(path)
-    source = build(node.synthetic, "synthetic")
+    words = [f"synthetic.path={quote_path(str(path))}", *quote_paths(options)]
+    with composed("evaluate", words) as (cfg, _):
+        source = build(cfg.synthetic, "synthetic")
     synthetic: SyntheticSet = source.fitted(source.read(), dataset.load())
     return synthetic
 
@@ -114,12 +115,6 @@ def write_pt(synthetic: SyntheticSet, out: Path, decoded: bool = True) -> str:
 
 def write_dcond(synthetic: SyntheticSet, out: Path, decoded: bool) -> str:
     """Write an artefact; images stay packed, since it stores how to decode them."""
-    if synthetic.counts.unique().numel() > 1:
-        low, high = (int(x) for x in synthetic.counts.aminmax())
-        raise UnsupportedError(
-            f"an artefact of dcond has one number of images per class, this set {low} to {high}; "
-            "export to npz."
-        )
     artefact.save(synthetic, out)
     return f"{len(synthetic.images)} images{_packed(synthetic, False)}"
 

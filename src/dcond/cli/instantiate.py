@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dcond.cli.compose import composed
 from dcond.cli.overrides import check_override_syntax, group_options, quote_paths
-from dcond.cli.run_config import dump_config
+from dcond.cli.run_config import dump_config, score_names
 from dcond.data import Dataset
 from dcond.device import resolve_device
 from dcond.errors import (
@@ -105,7 +105,7 @@ def build_plan(
     Raises:
         ConfigError: a setting is unknown, missing, or out of range.
     """
-    extra = {str(name) for name in cfg.scores if get(cfg, f"scores.{name}", bool)}
+    extra = {name for name in score_names(cfg) if get(cfg, f"scores.{name}", bool)}
     if not OmegaConf.select(cfg, "evaluate", default=True):
         extra = set()
     return EvaluationPlan(

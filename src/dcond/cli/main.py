@@ -114,12 +114,35 @@ def _run(command: str, arguments: list[str]) -> int:
         # Python would fail again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except (OSError, RuntimeError, MemoryError) as error:  # of commands that Hydra does not run
+        if os.environ.get("HYDRA_FULL_ERROR"):
+            raise
+        message = _known_failure(error)
+        if message is None:
+            raise
+        print(f"dcond: {message}", file=sys.stderr)
+        return 1
     except BaseException as error:
         # dcond.run.signals.Interrupted, whose module is not imported by every command
         signum = getattr(error, "signum", None)
         if signum is None:
             raise
         return 128 + int(signum)
+
+
+def _known_failure(error: Exception) -> str | None:
+    """Return the line for a file that cannot be used, or for too little memory."""
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}." if error.filename else None
+    from dcond.run.context import oom_as_user_error  # torch, which has failed
+
+    try:
+        with oom_as_user_error({}):
+            raise error
+    except DcondError as known:
+        return str(known)
+    except Exception:
+        return None
 
 
 def _complete(arguments: list[str]) -> int:

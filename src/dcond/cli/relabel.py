@@ -92,6 +92,7 @@ def _relabel(run: str, settings: list[str], out: Path, *, evaluated: bool) -> No
     with cpu_threads(threads):
         real = dataset.load(device)
         hard = source.fitted(source.read(), real).to(device)
+        artefact.check_counts(hard)
         soft = plan.protocol.teacher.load_or_train(real, plan.cache).relabelled(hard)
         soft = replace(soft, metadata=add_teacher(soft.metadata, chosen["teacher"]))
         path = artefact.save_in(soft, out)

@@ -11,7 +11,7 @@ import hydra
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from dcond.errors import yaml_repr
+from dcond.errors import ConfigError, yaml_repr
 from dcond.paths import conf_dir
 from dcond.run.result import flat_settings, sha256
 
@@ -46,9 +46,20 @@ def config_hash(cfg: DictConfig) -> str:
     return sha256(OmegaConf.to_yaml(cfg, sort_keys=True))
 
 
+def score_names(cfg: DictConfig) -> list[str]:
+    """Return the names below ``scores``.
+
+    Raises:
+        ConfigError: ``scores`` was replaced by a value.
+    """
+    if not isinstance(cfg.scores, DictConfig):
+        raise ConfigError(f"scores={cfg.scores} is no group of scores; set scores.NAME=true.")
+    return [str(name) for name in cfg.scores]
+
+
 def requested_extras(cfg: DictConfig) -> dict[str, Any]:
     """Return what is computed beside the set's own accuracies."""
-    names = ["baselines", *(f"scores.{name}" for name in cfg.scores)]
+    names = ["baselines", *(f"scores.{name}" for name in score_names(cfg))]
     return {name: OmegaConf.select(cfg, name) is True for name in names}
 
 

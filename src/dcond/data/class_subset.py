@@ -58,6 +58,8 @@ def subset(name: str, data: Prepared, classes: Sequence[str | int]) -> tuple[str
 
 
 def _index(given: str | int, names: tuple[str, ...]) -> int:
+    if isinstance(given, bool):  # YAML's reading of a class that is called true or false
+        given = str(given).lower()
     found = [label for label, name in enumerate(names) if name == str(given)]
     if isinstance(given, int) and found in ([], [given]) and 0 <= given < len(names):
         return given

@@ -24,7 +24,7 @@ from dcond.data.decoding import (
 from dcond.data.folder_listing import list_folder, survey
 from dcond.data.prepared import Prepared, write_prepared
 from dcond.data.statistics import Statistics
-from dcond.errors import DataError
+from dcond.errors import ConfigError, DataError
 from dcond.settings import NonNegativeInt, PositiveInt, settings
 from dcond.types import Split
 
@@ -111,8 +111,16 @@ class ImageFolder(Dataset):
         return mean, std
 
     def prepare(self) -> Path:
-        """Write ``<data_dir>/<name>.npz`` from the folder as it is now, and return its path."""
+        """Write ``<data_dir>/<name>.npz`` from the folder as it is now, and return its path.
+
+        Raises:
+            ConfigError: the file exists.
+        """
         file = Path(self.data_dir).expanduser() / f"{self.name}.npz"
+        if file.exists():
+            raise ConfigError(
+                f"{file} exists and is not overwritten; remove it, or choose another dataset.name."
+            )
         write_prepared(file, self.arrays())
         return file
 

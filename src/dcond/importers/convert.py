@@ -5,6 +5,7 @@ pass.
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -59,6 +60,11 @@ class ReadOptions:
             (self.mean is None) == (self.std is None),
             f"{name}.mean and {name}.std go together; give both.",
         )
+        for key, values in (("mean", self.mean), ("std", self.std)):
+            require(
+                values is None or all(_is_number(x) and (key == "mean" or x > 0) for x in values),
+                f"{name}.{key}={values} must hold finite numbers{' above 0' * (key == 'std')}.",
+            )
         require(
             self.normalised is not False or self.mean is None,
             f"{name}.normalised=false does not use {name}.mean and {name}.std; remove them.",
@@ -67,6 +73,10 @@ class ReadOptions:
             not self.zca or (self.normalised is None and self.mean is None),
             f"{name}.zca=true replaces {name}.normalised, mean and std; remove these.",
         )
+
+
+def _is_number(x: object) -> bool:
+    return isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x)
 
 
 class Pixels(NamedTuple):
@@ -144,13 +154,11 @@ def _factor(raw: RawSet, options: ReadOptions) -> int:
 
 def _labels(raw: RawSet, options: ReadOptions, real: RealData) -> tuple[Tensor, Tensor]:
     """Return the labels, hard or soft, and the order of rows that makes the set class-major."""
-    labels, k = raw.labels.detach(), len(real.class_names)
+    labels, k = _numbers(raw, options), len(real.class_names)
     if labels.ndim == 2 and labels.shape[1] != k:
         raise DataError(
             f"{raw.path} has labels for {labels.shape[1]} classes, data set {real.name!r} has {k}."
         )
-    if labels.ndim == 1 and bool((labels != labels.round()).any()):
-        raise DataError(f"{raw.path}: labels (n,) must be whole numbers.")
     place = None if raw.class_names is None else class_order(raw.path, raw.class_names, real)
     if labels.ndim == 2:
         return _soft(raw, options, place, k), torch.arange(len(labels))
@@ -181,6 +189,20 @@ def _labels(raw: RawSet, options: ReadOptions, real: RealData) -> tuple[Tensor, 
     return labels, torch.argsort(labels, stable=True)
 
 
+def _numbers(raw: RawSet, options: ReadOptions) -> Tensor:
+    """Return the labels as stored; those of one dimension are whole numbers."""
+    labels = raw.labels.detach()
+    if labels.dtype == torch.bool:
+        labels = labels.long()
+    if labels.is_complex():
+        raise DataError(f"{raw.path}: labels must be real numbers; got {labels.dtype}.")
+    if labels.ndim == 1 and options.logits:
+        raise DataError(f"{raw.path} has hard labels, which excludes {options.option}.logits.")
+    if labels.ndim == 1 and bool((labels != labels.round()).any()):
+        raise DataError(f"{raw.path}: labels (n,) must be whole numbers.")
+    return labels
+
+
 def _soft(raw: RawSet, options: ReadOptions, place: Tensor | None, k: int) -> Tensor:
     """Return soft labels as probabilities (n, k); rows keep their order."""
     labels = raw.labels.detach().float()
@@ -203,11 +225,12 @@ def _pixels(raw: RawSet, options: ReadOptions, real: RealData) -> Pixels:
     images = raw.images.detach()
     own = real.mean, real.std
     if images.dtype == torch.uint8:
-        if options.normalised or options.zca:
-            name = "normalised" if options.normalised else "zca"
-            raise DataError(
-                f"{raw.path} holds 8-bit pixels, which excludes {options.option}.{name}=true."
-            )
+        for name in ("normalised", "zca", "mean"):
+            if getattr(options, name):
+                raise DataError(
+                    f"{raw.path} holds 8-bit pixels, which excludes {options.option}.{name}; "
+                    "remove it."
+                )
         return Pixels(images.float() / 255, *own, None, "pixels", "8-bit pixels")
     if not images.is_floating_point() or not bool(torch.isfinite(images).all()):
         raise DataError(
@@ -272,6 +295,6 @@ def _statistics(raw: RawSet, options: ReadOptions, real: RealData) -> Statistics
         mean, std = known
     else:
         mean, std = tuple(map(float, options.mean)), tuple(map(float, options.std))
-    if len(mean) != channels or len(std) != channels or min(std) <= 0:
-        raise DataError(f"{name}.mean and .std must hold {channels} number(s) each, std above 0.")
+    if len(mean) != channels or len(std) != channels:
+        raise DataError(f"{name}.mean and .std must hold {channels} number(s) each.")
     return mean, std

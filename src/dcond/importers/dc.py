@@ -15,6 +15,8 @@ from dcond.safe_load import tensor_pair
 
 log = logging.getLogger(__name__)
 
+LAYOUT = "DC, DSA, DM"  # the only one of several sets
+
 
 def matches(content: Any) -> bool:
     """Return whether the content of a file has this layout."""
@@ -36,4 +38,4 @@ def read(path: Path, content: Any, index: int | None) -> RawSet:
             f"index={index} is out of range: {path} holds {len(sets)} set(s), counted from 0."
         )
     images, labels = sets[index or 0]
-    return RawSet("DC, DSA, DM", path, images, labels, normalised=True)
+    return RawSet(LAYOUT, path, images, labels, normalised=True)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from dcond import artefact
 from dcond.class_matching import in_class_order
-from dcond.errors import ConfigError
+from dcond.errors import ConfigError, require
+from dcond.importers import dc
 from dcond.importers.convert import ReadOptions, convert
 from dcond.importers.detect import load_any
 from dcond.importers.raw_set import RawSet
@@ -50,13 +51,22 @@ class Source(ReadOptions):
         """
         path = Path(self.path).expanduser()
         if not is_artefact(path):
-            return load_any(path, self.index)
-        synthetic = artefact.load(path)
+            raw = load_any(path, self.index)
+            require(
+                not self.index or raw.layout == dc.LAYOUT,
+                f"{self.option}.index={self.index} is out of range: {path} holds one set; allowed: "
+                "0.",
+            )
+            return raw
+        self.refuse_options(f"{path} is an artefact of dcond")
+        return artefact.load(path)
+
+    def refuse_options(self, what: str) -> None:
+        """Raise :class:`ConfigError` if an option says how a file is read; ``what`` says why."""
         changed = [each.name for each in fields(self) if getattr(self, each.name) != each.default]
         if needless := [name for name in changed if name not in ("path", "method", "option")]:
             keys = ", ".join(f"{self.option}.{name}" for name in needless)
-            raise ConfigError(f"{path} is an artefact of dcond, which needs no {keys}; remove it.")
-        return synthetic
+            raise ConfigError(f"{what}, which needs no {keys}; remove it.")
 
     def fitted(self, content: SyntheticSet | RawSet, real: RealData) -> SyntheticSet:
         """Return the set as dcond uses it: pixels, class-major, with its normalisation.
