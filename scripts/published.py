@@ -55,7 +55,10 @@ class Row:
     @property
     def arguments(self) -> str:
         """Overrides of the command."""
-        return f"{self.overrides} dataset={self.dataset} ipc={self.ipc} evaluation.repeats=3"
+        return (
+            f"{self.overrides} dataset={self.dataset} ipc={self.ipc} "
+            "evaluation.repeats=3 threads=1"
+        )
 
 
 ROWS = (

@@ -145,3 +145,11 @@ def test_a_learned_rate_is_kept_where_all_sets_have_it(caplog):
     assert caplog.messages == [
         "the sets differ in their learned rate (0.5, None); the merged set has none"
     ]
+
+
+def test_data_sets_of_two_names_do_not_pass_for_one():
+    own = part("ab", metadata={"method": "dm", "dataset": "foo", "dataset_choice": "npz"})
+    merged = dcond.merge([own, part("cd")])
+    assert merged.metadata["dataset"] == "foo+digits"
+    assert merged.metadata["dataset_choice"] == "npz+digits"
+    assert merged.metadata["method"] == "dm"

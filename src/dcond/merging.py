@@ -13,7 +13,7 @@ from dcond.types import SyntheticSet
 
 log = logging.getLogger(__name__)
 
-SHARED = ("method", "dataset", "dataset_choice")  # metadata that may hold for all sets
+SHARED = ("method", "dataset", "dataset_choice")  # metadata of which all values are named
 ALIKE = ("size", "ipc", "factor", "align_corners", "kind of labels")
 
 
@@ -30,8 +30,8 @@ def merge(sets: Sequence[SyntheticSet]) -> SyntheticSet:
             factor and in whether labels are soft.
 
     Returns:
-        A set whose metadata names the data set if it is the same for all, and has the metadata of
-        every set as a list in ``merged_from``.
+        A set whose metadata names the methods and data sets of all, joined by "+", and has the
+        metadata of every set as a list in ``merged_from``.
 
     Raises:
         UnsupportedError: fewer than two sets, or they differ in what must be alike, share a class,
@@ -137,9 +137,11 @@ def _metadata(sets: Sequence[SyntheticSet]) -> dict[str, str]:
         parts += [each.metadata] if before is None else json.loads(before)
     metadata = {"merged_from": json.dumps(parts)}
     for key in SHARED:
-        values = dict.fromkeys(part[key] for part in parts if key in part)
-        if values:
-            metadata[key] = "+".join(values)
+        # A set without a choice was made from the data set of that name.
+        other = "dataset" if key == "dataset_choice" else ""
+        values = dict.fromkeys(part.get(key, part.get(other)) for part in parts)
+        if any(key in part for part in parts):
+            metadata[key] = "+".join(filter(None, values))
     if len({each.metadata.get("dataset") for each in sets}) == 1:
         names = [name for each in sets for name in each.class_names]
         metadata["dataset_classes"] = json.dumps(names)

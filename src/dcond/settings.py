@@ -79,6 +79,15 @@ def settings(cls: type[T]) -> type[T]:
     return dataclass(frozen=True, kw_only=True)(cls)
 
 
+def comparable(part: object, name: str) -> object:
+    """Return a setting in the form that equal ones share: a list for a tuple, 1.0 for 1."""
+    value = getattr(part, name)
+    kinds = [_bare(kind) for kind in _kinds(_hints(type(part))[name])]  # type: ignore[arg-type]
+    if isinstance(value, int) and not isinstance(value, bool) and float in kinds:
+        return float(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
 def check_value(key: str, value: object, annotation: Any) -> None:
     """Raise :class:`ConfigError` unless a value is what an annotation of plain types allows.
 

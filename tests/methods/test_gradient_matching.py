@@ -38,10 +38,14 @@ def test_the_shipped_tables_sum_as_derived():
 @pytest.mark.parametrize(
     ("rule", "wanted"), [("fixed", [7, 7]), ("table", [50, 40]), ("table_old", [100, 50])]
 )
-def test_the_inner_rules_train_as_long_as_they_say(rule, wanted, condense, toy, monkeypatch):
+def test_the_inner_rules_train_as_long_as_they_say(
+    rule, wanted, condense, toy, monkeypatch, caplog
+):
     epochs = count_epochs(monkeypatch)
     condense("degm", toy, steps=3, steps_per_network=3, inner_epochs=7, inner=rule)
     assert epochs == wanted
+    unused = f"method.inner_epochs=7 is not used with method.inner={rule}; add method.inner=fixed"
+    assert (unused in caplog.messages) == (rule != "fixed")
 
 
 @pytest.mark.parametrize(

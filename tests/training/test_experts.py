@@ -99,6 +99,11 @@ def test_settings_of_gsam_name_other_experts_only_where_it_is_used(experts, toy)
     assert experts.place(toy).name == "toy_ConvNet_7f88ee3b010b3e9f"
 
 
+def test_equal_settings_of_yaml_and_python_name_the_same_experts(experts, toy):
+    from_yaml = replace(experts, lr_milestones=[], momentum=0, cutmix_p=0)
+    assert from_yaml.place(toy) == replace(experts, lr_milestones=()).place(toy)
+
+
 def test_experts_by_gsam_are_others_and_without_a_perturbation_those_of_sgd(experts, toy):
     plain = experts.load_or_train(toy)[0].state(1)["head.weight"]
     for settings, same in (({}, False), ({"rho": 1e-9, "alpha": 0.0}, True)):

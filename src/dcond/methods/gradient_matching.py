@@ -123,12 +123,17 @@ class GradientMatching:
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> MatchingState:
         """Make the network, its optimiser and the optimiser of the images."""
         ipc = synthetic.ipc
-        if ipc not in TABLE and not (self.steps_per_network and self.inner_epochs):
-            log.info(
-                "no published loops for ipc %d: K = %d image steps, T = %d epochs",
-                ipc,
-                *self.loops(ipc),
+        if self.inner_epochs is not None and self.inner != "fixed":
+            log.warning(
+                "method.inner_epochs=%d is not used with method.inner=%s; add method.inner=fixed",
+                self.inner_epochs,
+                self.inner,
             )
+        given = self.steps_per_network and (self.inner_epochs or self.inner != "fixed")
+        if ipc not in TABLE and not given:
+            steps, epochs = self.loops(ipc)
+            trained = f", T = {epochs} epochs" if self.inner == "fixed" else ""
+            log.info("no published loops for ipc %d: K = %d image steps%s", ipc, steps, trained)
         require(
             self.targets is None or self.loops(ipc).steps_per_network == 1,
             f"method.targets={self.targets} needs steps_per_network=1, not "

@@ -42,9 +42,10 @@ class LGM:
 
     L = 1 - cos(vec G(B), vec G(S)),  G(X) = ∂/∂(W, b) of mean CE(W φ(A(x)) + b, y) over all classes
 
-    with a new W ~ N(0, 0.01²), b = 0 in every step, and :class:`~dcond.training.pyramid` as the
-    form of the images. G has a closed form, so one backward pass through φ gives the gradient.
-    Every image is augmented by itself, then half of all images get noise.
+    with a new W ~ N(0, 0.01²), b = 0 in every step, and images in the form of
+    :class:`~dcond.training.pyramid.ImagePyramid`. G has a closed form, so one backward
+    pass through φ gives the gradient. Every image is augmented by itself, then half of all get
+    noise.
 
     Paper: Cazenavette, Torralba and Sitzmann, Dataset distillation for pre-trained self-supervised
     vision models, arXiv 2511.16674. Code: github GeorgeCazenavette/linear-gradient-matching,
@@ -106,7 +107,7 @@ class LGM:
         own = [checkpoint(state.network.embed, part, use_reentrant=False) for part in parts]
         ours = head_gradient(torch.cat(own), labels, weight, bias)  # G(S)
         loss = whole_cosine([ours], [theirs])
-        (towards,) = torch.autograd.grad(loss, views, retain_graph=True)
+        (towards,) = torch.autograd.grad(loss, views)
         pyramid.step(image_gradient(synthetic, views, towards))
         _store(synthetic, pyramid)
         return {"loss": loss.detach()}

@@ -372,7 +372,8 @@ def condense(
 
     Example:
         >>> real = Digits(name="digits").load()
-        >>> condense(real, method=Selection(), init=FromReal(rule=Herding()), ipc=10).synthetic
+        >>> rule = Random()
+        >>> condense(real, method=Selection(rule=rule), init=FromReal(rule=rule), ipc=10).synthetic
     """
     condensation = Condensation(
         method=method,

@@ -136,7 +136,10 @@ class PixelSGD:
         self.images.grad = None
 
     def halved_on_plateau(self, patience: int) -> ReduceLROnPlateau:
-        """Return a schedule that halves the rate after ``patience`` steps without a lower loss."""
+        """Return a schedule that halves the rate after ``patience`` steps without a lower loss.
+
+        A loss counts as lower if it is so by more than 0.01 % (PyTorch's default, as published).
+        """
         return ReduceLROnPlateau(self._optimiser, factor=0.5, patience=patience)
 
     def project(self) -> None:

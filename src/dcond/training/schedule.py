@@ -13,7 +13,7 @@ from dcond.augment import DiffAug
 from dcond.device import to_device
 from dcond.errors import require
 from dcond.log import counted
-from dcond.settings import Fraction, Momentum, NonNegativeFloat, PositiveInt, settings
+from dcond.settings import Fraction, Momentum, NonNegativeFloat, PositiveInt, comparable, settings
 from dcond.training.steps import SoftLabels, training_step
 
 
@@ -144,11 +144,11 @@ class Schedule:
 
 
 def describe(part: Any, *excluded: str) -> str:
-    """Return the settings of a schedule or protocol as text, except those named ``excluded``."""
-    values = {
-        field.name: getattr(part, field.name)
-        for field in fields(part)
-        if field.name not in excluded
-    }
+    """Return the settings of a schedule or protocol as text, except those named ``excluded``.
+
+    Equal settings give equal texts, whether they came from YAML or from Python.
+    """
+    names = [field.name for field in fields(part) if field.name not in excluded]
+    values = {name: comparable(part, name) for name in names}
     augment = values.pop("augment", None)
     return repr(values | {"augment": None if augment is None else sorted(vars(augment).items())})
