@@ -10,7 +10,6 @@ settings is in its command: a bank of real targets, or fewer steps.
 """
 
 import argparse
-import csv
 import datetime
 import json
 import platform
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study import cell, command, run, status, write
+from study import cell, command, read, run, status, write
 
 TABLE = Path("benchmarks/cpu/published.csv")
 SELECTION = "dataset.stats=legacy pool=convnet evaluation=dsa1000"
@@ -56,8 +55,7 @@ class Row:
     def arguments(self) -> str:
         """Overrides of the command."""
         return (
-            f"{self.overrides} dataset={self.dataset} ipc={self.ipc} "
-            "evaluation.repeats=3 threads=1"
+            f"{self.overrides} dataset={self.dataset} ipc={self.ipc} evaluation.repeats=3 threads=1"
         )
 
 
@@ -83,17 +81,9 @@ ROWS = (
 )
 
 
-def recorded() -> list[dict[str, str]]:
-    """Return the rows of the CSV, which several sessions and machines can add to."""
-    if not TABLE.is_file():
-        return []
-    with TABLE.open() as file:
-        return list(csv.DictReader(file))
-
-
 def collect() -> None:
     """Write the CSV from the finished runs, and keep the rows of runs made elsewhere."""
-    before = {(row["method"], row["dataset"], row["ipc"]): row for row in recorded()}
+    before = {(row["method"], row["dataset"], row["ipc"]): row for row in read(TABLE)}
     rows: list[dict[str, object]] = []
     for row in ROWS:
         if status(row.folder) != "done":
@@ -144,7 +134,7 @@ def show() -> None:
     heads = ("row", "published", "reached", "difference", "random", "shrunken random")
     heads += ("steps, of published", "protocol")
     print(f"| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
-    for row in recorded():
+    for row in read(TABLE):
         values = [float(value) for value in row["accuracies"].split()]
         mean = statistics.fmean(values)
         steps = f"{int(row['steps']):,} of {int(row['published_steps']):,}"

@@ -78,10 +78,7 @@ def status(folder: Path) -> str | None:
 
 def recorded(study: str, suffix: str = "") -> list[dict[str, str]]:
     """Return the rows of the CSV, which several sessions and machines can add to."""
-    if not table(study, suffix).is_file():
-        return []
-    with table(study, suffix).open() as file:
-        return list(csv.DictReader(file))
+    return read(table(study, suffix))
 
 
 def command(overrides: str) -> str:
@@ -289,6 +286,14 @@ def time_steps(study: str) -> None:
             }
         )
     write(rows, table(study, "_seconds"))
+
+
+def read(file_name: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV; none if it is missing."""
+    if not file_name.is_file():
+        return []
+    with file_name.open() as file:
+        return list(csv.DictReader(file))
 
 
 def write(rows: list[dict[str, object]], file_name: Path) -> None:

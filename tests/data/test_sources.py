@@ -10,7 +10,7 @@ from dcond.data import Digits, TorchvisionSet, summarise
 from dcond.data.fingerprint import fingerprint
 from dcond.data.prepared import check_prepared, write_prepared
 from dcond.data.split import stratified_split
-from dcond.data.statistics import LEGACY, STD_FLOOR, measured, statistics
+from dcond.data.statistics import LEGACY, STD_FLOOR, level_counts, moments, statistics
 from dcond.errors import ConfigError, DataError
 from dcond.rng import generator
 from dcond.types import Split
@@ -56,7 +56,7 @@ def test_statistics_equal_a_plain_computation():
     images = torch.randint(
         0, 256, (300, 3, 5, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
-    mean, std = measured(images.split(70), 3)
+    mean, std = moments(level_counts(images.split(70), 3))
     plain = images.double() / 255
     torch.testing.assert_close(
         torch.tensor(mean).double(), plain.mean((0, 2, 3)), rtol=1e-6, atol=0
@@ -75,7 +75,7 @@ def test_nearly_black_images_are_a_warning(level, told, caplog):
 
 
 def test_constant_channel_does_not_divide_by_zero():
-    mean, std = measured([torch.full((4, 1, 2, 2), 51, dtype=torch.uint8)], 1)
+    mean, std = moments(level_counts([torch.full((4, 1, 2, 2), 51, dtype=torch.uint8)], 1))
     assert mean == pytest.approx((0.2,))
     assert std == (STD_FLOOR,)
 

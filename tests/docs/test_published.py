@@ -19,4 +19,4 @@ def test_the_page_shows_the_table_of_the_csv(monkeypatch, capsys):
 def test_every_row_of_the_csv_has_a_command_of_the_script(monkeypatch):
     monkeypatch.chdir(ROOT)
     commands = {f"dcond condense {row.arguments} seed=0" for row in published.ROWS}
-    assert {row["command"] for row in published.recorded()} <= commands
+    assert {row["command"] for row in published.read(published.TABLE)} <= commands

@@ -81,16 +81,6 @@ def statistics(split: Split, stats: str, name: str, hint: str = "") -> Statistic
     return mean, std
 
 
-def measured(parts: Iterable[Tensor], channels: int) -> Statistics:
-    """Return mean and population std over all pixels of each channel.
-
-    Args:
-        parts: uint8 (n, c, h, w) each, on the CPU.
-        channels: c.
-    """
-    return moments(level_counts(parts, channels))
-
-
 def level_counts(parts: Iterable[Tensor], channels: int) -> Tensor:
     """Return how many pixels of each channel have each level, int64 (c, 256)."""
     counts = torch.zeros(channels, 256, dtype=torch.int64)
