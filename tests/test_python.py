@@ -185,6 +185,14 @@ def test_wrong_arguments_are_explained_in_one_line(call, message, folder):
     assert [path.name for path in folder.iterdir()] == ["a_file"]
 
 
+@pytest.mark.parametrize(("method", "used"), [("random", False), ("dm", True)])
+def test_an_engine_that_is_not_used_is_said(method, used, caplog):
+    small = [*QUICK, "engine=exact", "max_steps=1"]
+    dcond.condense(method=method, overrides=small, progress=False)
+    told = f"engine=exact is not used: method={method} has no engine"
+    assert (told in caplog.messages) == (not used)
+
+
 def test_a_path_in_overrides_needs_no_quotes(folder):
     with pytest.raises(dcond.DcondError, match="a=b, c"):
         dcond.condense(dataset="npz", overrides=["dataset.path=a=b, c", "debug=tiny"])

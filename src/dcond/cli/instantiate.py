@@ -1,6 +1,7 @@
 """From a composed configuration to built parts: checked settings, then Hydra's ``instantiate``."""
 
 import inspect
+import logging
 import pkgutil
 import re
 from collections.abc import Mapping
@@ -34,6 +35,8 @@ from dcond.run.result import HELD_OUT, TEST, RunResult
 from dcond.run.signals import Stop
 from dcond.settings import NonNegativeInt, PositiveFloat, PositiveInt, check_value
 
+log = logging.getLogger(__name__)
+
 _DATASET_PARTS = ("dataset", "paths", "hydra")  # what `dcond data` can override
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
@@ -64,6 +67,10 @@ def build_condensation(
     test_on = str(cfg.test_on)
     if test_on not in (TEST, HELD_OUT):
         raise ConfigError(f"test_on={test_on!r} is unknown; allowed: {TEST}, {HELD_OUT}.")
+    if choices.get("engine", "auto") != "auto" and "engine" not in cfg.method:
+        log.warning(
+            "engine=%s is not used: method=%s has no engine", choices["engine"], choices["method"]
+        )
     evaluate, loop = get(cfg, "evaluate", bool), build(cfg.loop, "loop")
     plan = build_plan(cfg, choices, tested_on=test_on)
     planned = evaluate or loop.evaluate_every > 0
