@@ -1,7 +1,7 @@
 """Accuracy over image steps of a study whose jobs have ``loop.evaluate_every``.
 
     DCOND_DATA=DIR python scripts/study.py STUDY run    # runs may go on, or be interrupted
-    python scripts/curves.py STUDY collect              # write benchmarks/cpu/STUDY.csv
+    python scripts/curves.py STUDY collect              # write benchmarks/cpu/STUDY_curves.csv
     python scripts/curves.py STUDY draw                 # docs/images/STUDY.png
     python scripts/curves.py STUDY show                 # print a Markdown table
 
@@ -31,7 +31,7 @@ def collect(study: str) -> None:
         line = command(overrides)
         file = folder / "result.json"
         if not file.is_file():  # made elsewhere, or still running
-            rows += [dict(row) for row in recorded(study) if row["command"] == line]
+            rows += [dict(row) for row in recorded(study, "_curves") if row["command"] == line]
             continue
         result = json.loads(file.read_text())
         date = datetime.date.fromtimestamp(file.stat().st_mtime).isoformat()
@@ -49,7 +49,7 @@ def collect(study: str) -> None:
             for step, accuracies in evaluations(folder, result).items()
             for network, accuracy in accuracies.items()
         ]
-    write(rows, table(study))
+    write(rows, table(study, "_curves"))
 
 
 def evaluations(folder: Path, result: dict[str, Any]) -> dict[int, dict[str, float]]:
@@ -74,7 +74,7 @@ def curves(study: str) -> dict[str, dict[str, dict[int, float]]]:
     def key(row: dict[str, str]) -> tuple[str, int, int]:
         return row["network"], order.index(row["method"]), int(row["step"])
 
-    for (network, method, step), group in groupby(sorted(recorded(study), key=key), key):
+    for (network, method, step), group in groupby(sorted(recorded(study, "_curves"), key=key), key):
         values = [100 * float(row["accuracy"]) for row in group]
         own = found.setdefault(network, {}).setdefault(order[method], {})
         own[step] = sum(values) / len(values)
@@ -87,7 +87,8 @@ def draw(study: str) -> None:
 
     found = curves(study)
     names = [AVERAGE, *(name for name in found if name != AVERAGE)]
-    figure, panels = plt.subplots(1, len(names), figsize=(3 * len(names), 3), sharey=True)
+    size = (3 * len(names), 3.2)
+    figure, panels = plt.subplots(1, len(names), figsize=size, sharey=True, layout="constrained")
     for panel, name in zip(panels, names, strict=True):
         for index, (method, points) in enumerate(found[name].items()):
             if list(points) == [0]:
@@ -96,8 +97,8 @@ def draw(study: str) -> None:
                 panel.plot([*points], [*points.values()], color=f"C{index}", label=method)
         panel.set(title=name, xlabel="image steps")
     panels[0].set_ylabel("test accuracy, %")
-    panels[-1].legend(frameon=False, fontsize=8)
-    figure.tight_layout()
+    handles, labels = panels[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     figure.savefig(f"docs/images/{study}.png", dpi=130)
 
 

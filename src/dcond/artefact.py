@@ -19,7 +19,7 @@ from torch import Tensor
 
 import dcond
 from dcond.errors import ArtefactError, UnsupportedError
-from dcond.paths import file_kind, make_folder, write_atomically
+from dcond.paths import file_kind, write_atomically
 from dcond.types import SyntheticSet
 from dcond.whitening import Whitening, restored
 
@@ -114,6 +114,20 @@ def save_in(synthetic: SyntheticSet, folder: Path) -> Path:
     """Write a set as that of a folder, which is made where it is missing; see :func:`save`."""
     make_folder(folder)
     return save(synthetic, folder / NAME)
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are missing.
+
+    Raises:
+        ArtefactError: it cannot be made, or it is a file.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtefactError(
+            f"cannot write {folder}: {error.strerror}. Choose another folder."
+        ) from error
 
 
 def load(path: Path | str) -> SyntheticSet:

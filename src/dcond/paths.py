@@ -1,12 +1,10 @@
-"""The folder of the packaged configuration, making folders, and atomic writing of files."""
+"""The folder of the packaged configuration, and atomic writing of files."""
 
 import os
 import tempfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-
-from dcond.errors import DcondError
 
 _TEMPORARY = ".tmp"
 _KINDS = {
@@ -77,20 +75,6 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, where they are missing.
-
-    Raises:
-        DcondError: it cannot be made, or it is a file.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DcondError(
-            f"cannot write {folder}: {error.strerror}. Choose another folder."
-        ) from error
 
 
 def remove_leftovers(folder: Path) -> None:

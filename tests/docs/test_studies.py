@@ -8,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import curves
 import published
 import pytest
 from hydra import compose, initialize_config_dir
@@ -128,6 +129,13 @@ def test_every_row_belongs_to_a_job_of_the_study(name):  # else ``collect`` woul
     commands = {line(words) for _, words in jobs(study)}
     with (ROOT / table(study, suffix)).open() as file:
         assert {row["command"] for row in csv.DictReader(file)} <= commands
+
+
+def test_a_page_shows_the_accuracies_over_steps():
+    lines = printed(partial(curves.show, "hmdc_over_steps")).splitlines()
+    assert len(lines) > 3
+    text = PAGES["docs/studies/hmdc_pretrained.md"]
+    assert [line for line in lines if line not in text] == []
 
 
 def missing(name: str) -> set[study_tables.Key]:

@@ -14,10 +14,11 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from dcond.artefact import make_folder
 from dcond.cli.overrides import check_overrides, hydra_error_message, quote_paths
 from dcond.cli.run_config import label_modified_protocol
 from dcond.errors import ConfigError
-from dcond.paths import conf_dir, make_folder
+from dcond.paths import conf_dir
 from dcond.run.context import run_folder
 from dcond.run.result import RunResult
 
