@@ -207,7 +207,7 @@ def test_choices_in_commands_are_files_of_their_groups():
         for override in OverridesParser.create().parse_overrides(overrides(arguments)):
             group = override.key_or_group.lstrip("/")
             values = (override.input_line or "").partition("=")[2].split(",")
-            if not (conf_dir() / group).is_dir() or "/" in group:
+            if override.is_delete() or not (conf_dir() / group).is_dir() or "/" in group:
                 continue
             allowed = [*group_options(group), "null"]
             unknown = [
