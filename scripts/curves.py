@@ -57,7 +57,9 @@ def evaluations(folder: Path, result: dict[str, Any]) -> dict[int, dict[str, flo
     found = {}
     if (folder / "metrics.jsonl").is_file():
         for record in map(json.loads, (folder / "metrics.jsonl").read_text().splitlines()):
-            own = {key.removeprefix(PREFIX): x for key, x in record.items() if PREFIX in key}
+            own = {
+                key.removeprefix(PREFIX): x for key, x in record.items() if key.startswith(PREFIX)
+            }
             if own:
                 found[record["step"]] = own
     if evaluation := result["evaluation"]:

@@ -136,12 +136,11 @@ def _metadata(sets: Sequence[SyntheticSet]) -> dict[str, str]:
         before = each.metadata.get("merged_from")
         parts += [each.metadata] if before is None else json.loads(before)
     metadata = {"merged_from": json.dumps(parts)}
+    # A set without a choice was made from the data set of that name.
+    named = [{"dataset_choice": part.get("dataset", "")} | part for part in parts]
     for key in SHARED:
-        # A set without a choice was made from the data set of that name.
-        other = "dataset" if key == "dataset_choice" else ""
-        values = dict.fromkeys(part.get(key, part.get(other)) for part in parts)
-        if any(key in part for part in parts):
-            metadata[key] = "+".join(filter(None, values))
+        if joined := "+".join(dict.fromkeys(part[key] for part in named if part.get(key))):
+            metadata[key] = joined
     if len({each.metadata.get("dataset") for each in sets}) == 1:
         names = [name for each in sets for name in each.class_names]
         metadata["dataset_classes"] = json.dumps(names)

@@ -229,7 +229,9 @@ def test_a_path_that_the_system_refuses_is_one_line(capsys):
 
     name = "a" * 300
     assert dcond_command(["data", "info", "image_folder", f"dataset.path={name}"]) == 1
-    assert capsys.readouterr().err == f"dcond: {name}: File name too long.\n"
+    assert capsys.readouterr().err == (
+        f"dcond: {name} cannot be used: File name too long; choose another path.\n"
+    )
 
 
 def test_too_little_memory_is_one_line(capsys, monkeypatch):
@@ -242,3 +244,4 @@ def test_too_little_memory_is_one_line(capsys, monkeypatch):
     assert dcond_command(["data", "info", "digits"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("dcond: out of memory (DefaultCPUAllocator")
+    assert line.endswith(". Start again with smaller networks.")

@@ -133,7 +133,9 @@ def _run(command: str, arguments: list[str]) -> int:
 def _known_failure(error: Exception) -> str | None:
     """Return the line for a file that cannot be used, or for too little memory."""
     if isinstance(error, OSError):
-        return f"{error.filename}: {error.strerror}." if error.filename else None
+        if not error.filename:
+            return None
+        return f"{error.filename} cannot be used: {error.strerror}; choose another path."
     from dcond.run.context import oom_as_user_error  # torch, which has failed
 
     try:

@@ -40,6 +40,13 @@ class FastForward:
         self.network = network
         self.bfloat16 = bfloat16
         self.compiled = torch.compile(network, dynamic=False) if compiled else None
+        # A forward pass compiles its backward pass as well: by default that is done when it first
+        # runs, where a failing compiler would end the run.
+        self._with_backward: AbstractContextManager[object] = (
+            torch._functorch.config.patch(force_non_lazy_backward_lowering=True)
+            if compiled
+            else nullcontext()
+        )
         if compiled:  # no warning that there is no GPU
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
@@ -55,7 +62,7 @@ class FastForward:
     def _forward(self, images: Tensor) -> Tensor:
         if self.compiled is not None:
             try:
-                with _backward_compiled_too():
+                with self._with_backward:
                     found: Tensor = self.compiled(images)
                 return found
             except torch.OutOfMemoryError:  # a RuntimeError, but not the compiler's
@@ -65,17 +72,6 @@ class FastForward:
                 log.warning("torch.compile failed; continuing without it: %s", reason)
                 self.compiled = None
         return self.network(images)
-
-
-def _backward_compiled_too() -> AbstractContextManager[object]:
-    """Return the context in which a forward pass compiles its backward pass as well.
-
-    By default that is compiled when it first runs, where a failing compiler would end the run.
-    """
-    context: AbstractContextManager[object] = torch._functorch.config.patch(
-        force_non_lazy_backward_lowering=True
-    )
-    return context
 
 
 def precision_context(device: torch.device, *, bfloat16: bool) -> AbstractContextManager[object]:

@@ -104,7 +104,7 @@ def oom_as_user_error(settings: dict[str, Any]) -> Iterator[None]:
     """Turn every way of running out of memory into one line.
 
     Args:
-        settings: those of the run, as in its result.
+        settings: those of the run, as in its result; none where there is no run.
 
     Raises:
         DcondError: out of memory; names the settings that bound the memory, with their values.
@@ -117,10 +117,8 @@ def oom_as_user_error(settings: dict[str, Any]) -> Iterator[None]:
             message in reason for message in _OOM_MESSAGES
         ):
             raise
-        raise DcondError(
-            f"out of memory ({reason[:200]}). Start again with a smaller "
-            f"{_memory_settings(settings)}."
-        ) from error
+        smaller = f"a smaller {_memory_settings(settings)}" if settings else "smaller networks"
+        raise DcondError(f"out of memory ({reason[:200]}). Start again with {smaller}.") from error
 
 
 def _memory_settings(settings: dict[str, Any]) -> str:
