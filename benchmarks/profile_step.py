@@ -76,9 +76,9 @@ class Phases:
 def mark_all(phases: Phases) -> None:
     """Mark the phases of all methods."""
     from dcond.matching import class_gradients
-    from dcond.matching import feature_matching as features
     from dcond.matching.class_gradients import ClassGradients
     from dcond.matching.distillation import Distillation
+    from dcond.matching.fast_forward import FastForward
     from dcond.methods import dm, gradient_matching, hmdc, m3d
     from dcond.training.image_optim import PixelSGD, PixelSweep
     from dcond.training.joint import Learners
@@ -86,12 +86,12 @@ def mark_all(phases: Phases) -> None:
     def side() -> str:
         return "synthetic pass" if torch.is_grad_enabled() else "real pass"
 
-    phases.mark(features, "embed_by_class", side)
+    phases.mark(FastForward, "__call__", side)
     phases.mark(m3d, "mmd", "kernel distance")
     for module in (dm, m3d, gradient_matching):
         phases.mark(module, "real_by_class", "draw real images")
-    for module in (dm, m3d, gradient_matching, hmdc):
-        phases.mark(module, "siamese_augment", "augment")
+        phases.mark(module, "siamese_views", "augment")
+    phases.mark(hmdc, "siamese_augment", "augment")
     phases.mark(hmdc, "normalised_by_class", "draw real images")
     phases.mark(hmdc, "mix_within_classes", "augment")
     phases.mark(hmdc.HMDC, "_select", "k-means choice")

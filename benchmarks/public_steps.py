@@ -179,8 +179,8 @@ def ncfm(folder: Path, dtype: torch.dtype) -> list[dict[str, Any]]:
         with mock.patch.object(Experts, "load_or_train", return_value=trajectories):
             state = method.init(real, synthetic, rng)
         before = rng.state_dict()
-        initial, trained, share = method._draw_network(state)
-        frequencies = method._draw_frequencies(state, real.device)
+        initial, trained, share = method._draw_network(state.experts, rng)
+        frequencies = method._draw_frequencies(state, rng, real.device)
         draw = augment.draw(CLASSES, (SIDE, SIDE), rng.augmentation, shared_family=False)
         losses, gradients, seconds = {}, {}, 0.0
         for calibration in (0.0, 1.0):

@@ -152,9 +152,9 @@ def time_to_help() -> tuple[str, float, str]:
 def memory_of_cifar10() -> tuple[str, float, str]:
     """Return the peak of resident memory while CIFAR-10 is loaded, above that after imports."""
     code = (
-        "import torch, dcond.cli.data as app, dcond.data\n"
+        "import torch\nfrom dcond.cli.instantiate import make_dataset\n"
         "from dcond.device import peak_memory_bytes\n"
-        "cpu = torch.device('cpu'); made = app.make_dataset('cifar10', [])\n"
+        "cpu = torch.device('cpu'); made = make_dataset('cifar10', [])\n"
         "before = peak_memory_bytes(cpu); real = made.load(cpu)\n"
         "print((peak_memory_bytes(cpu) - before) / 2**30)"
     )

@@ -61,7 +61,7 @@ class Ways:
         optimiser = PROTOCOL.make_optimiser(
             [{"params": list(network.parameters()), "lr": training.lr}]
         )
-        return lambda: PROTOCOL.epoch(network, optimiser, images, labels, rng)
+        return lambda: PROTOCOL.epoch(network, optimiser, images.__getitem__, labels, rng)
 
     def _stack(self) -> Callable[[], object]:
         stack = Stack(self.trainings, DEVICE)

@@ -189,6 +189,16 @@ STUDIES = {
             for other in ("few", "kmeans", "means", "resnet", "vit", "ncfm_bank")
         ),
     ),
+    "targets": Study(  # how many real targets a bank should hold, on held-out images
+        {
+            f"targets_{number}": f"method=m3d method.batch_real=128 method.targets={number}"
+            for number in (30, 100, 300, 1000, "null")
+        },
+        dict.fromkeys((1, 10), f"max_seconds=120 engine.compile=false {FOUR}"),
+        datasets=("cifar10",),
+        common="experiment=cpu/table test_on=held_out",
+        pairs=tuple((f"targets_{number}", "targets_null") for number in (30, 100, 300, 1000)),
+    ),
     "inner_epochs": Study(  # equal steps
         {
             f"degm_md_t{epochs}": f"{FAMILY} method.inner=fixed method.inner_epochs={epochs}"

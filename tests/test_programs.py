@@ -1,6 +1,9 @@
 """Scripts and benchmarks can be loaded; most take too long to run here."""
 
+import json
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +20,22 @@ def test_a_step_of_trajectory_matching_can_be_measured(segment, gradient):
     measure = runpy.run_path(str(ROOT / "benchmarks/trajectories.py"))["measure"]
     seconds, _ = measure(3, segment, gradient, ipc=1, side=8)
     assert 0 < seconds < 60
+
+
+def test_the_phases_of_a_step_can_be_measured():
+    words = ["--form", "after", "--methods", "m3d", "--batch", "4"]
+    program = ROOT / "benchmarks/profile_step.py"
+    done = subprocess.run(  # a process of its own, since it wraps functions of dcond
+        [sys.executable, program, *words], check=True, capture_output=True, text=True
+    )
+    assert {"real pass", "augment", "kernel distance", "all"} <= json.loads(done.stdout).keys()
+
+
+def test_an_epoch_of_stacked_networks_can_be_measured(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    ways = runpy.run_path(str(ROOT / "benchmarks/stacked.py"))["Ways"](2)
+    for way in ways.by_name.values():
+        way()
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: f"{path.parent.name}/{path.name}")

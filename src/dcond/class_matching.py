@@ -37,8 +37,8 @@ def class_order(
         alike = [name for name, count in Counter(names).items() if count > 1]
         if alike and not same_data:
             raise DataError(
-                f"{where}: two classes are called {alike[0]!r}, in {real.name!r} too, and nothing "
-                "says which is which; give them different names, or leave class names out of the "
+                f"{where}: two classes are called {alike[0]!r}, in {real.name!r} too, and cannot "
+                "be told apart; give them different names, or leave class names out of the "
                 "file if its labels are numbered as in the data set."
             )
         return torch.arange(len(own))

@@ -296,5 +296,5 @@ def test_evaluate_with_wrong_arguments(words, message, run_cli):
 def test_evaluating_several_needs_a_data_set(run_cli):
     done = run_cli("evaluate", "-m", "synthetic=a,b")
     assert done.code == 1
-    assert "several artefacts are evaluated on one data set; add dataset=NAME." in done.err
+    assert "a sweep over several sets needs their data set; add dataset=NAME." in done.err
     assert "2 of 2 jobs are not done" in done.err.splitlines()[-1]

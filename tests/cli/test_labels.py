@@ -72,7 +72,7 @@ def test_experts_that_are_not_cached_are_not_trained(real, evaluated, folder, ca
     shutil.rmtree(folder / "outputs")
     assert find_label(synthetic, real, evaluated) is None
     assert caplog.messages[-1] == (
-        "the set has soft labels, random images have hard ones: its experts are not in outputs/cache"
+        "random images get hard labels although the set has soft ones: its experts are not in outputs/cache"
     )
     assert not (folder / "outputs").exists()
 
@@ -99,7 +99,7 @@ def test_a_file_that_does_not_say_what_labelled_it_or_names_other_code(real, eva
         ),
     ):
         assert find_label(one_per_class(real, soft=True, **metadata), real, evaluated) is None
-        assert caplog.messages[-1].endswith(f"random images have hard ones: {reason}")
+        assert caplog.messages[-1].endswith(f"although the set has soft ones: {reason}")
 
 
 def test_hard_labels_need_none(real, evaluated, caplog):

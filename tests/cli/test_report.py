@@ -130,7 +130,7 @@ def test_without_matplotlib_the_rest_is_written(study, run_cli, monkeypatch, fol
     assert done.code == 0
     assert done.err == (
         "dcond: no figures: figures need matplotlib, which is not installed; "
-        "pip install 'dcond[report]'.\n"
+        "pip install '.[report]' in the checkout.\n"
     )
     assert list((folder / "out" / "figures").iterdir()) == []
     assert "<table>" in Path("out/index.html").read_text()

@@ -192,12 +192,12 @@ def test_sweeper_never_receives_accuracy_on_the_test_set():
 def test_missing_package_is_named(condense, monkeypatch):
     monkeypatch.setitem(sys.modules, "hydra_plugins.hydra_ray_launcher", None)
     assert condense("-m", "sweep=ray").line.endswith(
-        "If its package is not installed: pip install 'dcond[ray]'."
+        "If its package is not installed: pip install '.[ray]' in the checkout."
     )
 
 
 def test_every_sweep_names_an_existing_extra():
     extras = metadata("dcond").get_all("Provides-Extra")
     for file in (conf_dir() / "sweep").glob("*.yaml"):
-        (extra,) = re.findall(r"dcond\[(\w+)\]", file.read_text())
+        (extra,) = re.findall(r"pip install '\.\[(\w+)\]'", file.read_text())
         assert extra in extras, file

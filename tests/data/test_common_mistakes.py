@@ -181,7 +181,7 @@ def test_names_in_two_forms_are_one_class(other, tmp_path):
     assert real.class_names == ("caf\u00e9", "dog", "寿司")
     assert real.test.labels.tolist() == [0, 1, 2]
     picture(tmp_path / "train" / other / "0.png")
-    with pytest.raises(DataError, match=r"have the same name but for Unicode's form or spaces"):
+    with pytest.raises(DataError, match=r"differ only in their Unicode form or in spaces"):
         load(tmp_path)
 
 

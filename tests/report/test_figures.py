@@ -141,7 +141,7 @@ def test_without_matplotlib_one_line_says_what_to_install(write_result, drawn, m
         drawn()
     assert (
         str(error.value)
-        == "figures need matplotlib, which is not installed; pip install 'dcond[report]'."
+        == "figures need matplotlib, which is not installed; pip install '.[report]' in the checkout."
     )
 
 

@@ -339,8 +339,8 @@ def test_pixels_that_jump_between_0_and_1_stop_the_run(make_run, tmp_path, drift
     run = make_run(drift(at=steps, steps=40), loop=LoopSettings(record_every=1))
     with pytest.raises(
         DivergedError,
-        match=r"^pixels jump between 0 and 1, 50 % of those of class 'b' since the last record, at "
-        r"step 11 \(loss [\d.e-]+, lr 0\.5\)\. The last good checkpoint stays; try a smaller meth",
+        match=r"^step 11: 50 % of the pixels of class 'b' jumped between 0 and 1 since the last "
+        r"record \(loss [\d.e-]+, lr 0\.5\)\. The last good checkpoint stays; try a smaller meth",
     ):
         run.condense()
     assert checkpoint.load(tmp_path).step == 0

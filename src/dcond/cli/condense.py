@@ -45,16 +45,20 @@ def condense(
     setting or thread count is changed. Calls from several threads run one after another.
 
     Args:
-        method: option of the group ``method``; the command's default if None, as for the others.
-        dataset: option of the group ``dataset``.
+        method: name of a method (``dcond list methods``). None, here and below: the command's
+            default.
+        dataset: name of a data set (``dcond list datasets``).
         ipc: images stored per class.
-        seed: of all random streams.
+        seed: of all random numbers.
         overrides: further settings, as on the command line: ``["method.steps=200"]``.
-        folder: gets the files of a run folder; None writes none.
+        folder: run folder to write; None writes no files.
         progress: show a progress bar on a terminal, log lines elsewhere.
 
+    Returns:
+        The run: its ``synthetic`` set, its ``result``, and its ``folder``; prints as a table.
+
     Raises:
-        DcondError: a wrong setting, unusable data, a diverged run; one line.
+        DcondError: a setting is wrong, the data cannot be used, or the run diverged; one line.
 
     Example:
         >>> run = dcond.condense(method="m3d", dataset="digits", ipc=1)

@@ -84,8 +84,7 @@ def _prepare(dataset: "Dataset", choice: str) -> None:
         )
     if dataset.classes is not None:
         raise ConfigError(
-            "dataset.classes chooses when the data is loaded, and all classes are prepared; leave "
-            "it out."
+            "dataset.classes has no effect on prepare, which writes all classes; leave it out."
         )
     file: Path | None = dataset.prepare()
     if file is None:

@@ -67,20 +67,23 @@ def evaluate(
 
     Args:
         synthetic: a set, or the path of an artefact, a run folder, or a public layout.
-        dataset: option of the group ``dataset``; that of the set's metadata if None.
-        pool: option of the group ``pool``; the data set's default if None.
+        dataset: name of a data set (``dcond list datasets``); None: that of the set's metadata.
+        pool: name of a pool (``dcond list pools``); None: the data set's default.
         seed: of the networks and of the random baselines.
-        against: another set to compare with, on networks that start alike.
+        against: another set to compare with, on networks with the same initial weights.
         overrides: further settings, as on the command line.
-        folder: gets ``result.json`` and the configuration; None writes none.
+        folder: gets ``result.json`` and the configuration; None writes no files.
         progress: show a progress bar on a terminal, log lines elsewhere.
 
+    Returns:
+        The evaluation: its ``result``, and the sets; prints as a table.
+
     Raises:
-        DcondError: a wrong setting, an unusable set, data that does not fit; one line.
+        DcondError: a setting is wrong, or the set or the data cannot be used; one line.
 
     Example:
         >>> evaluated = dcond.evaluate("outputs/condense/RUN", pool="tiny")
-        >>> evaluated.result.evaluation.networks["mlp"].mean
+        >>> evaluated.result.evaluation.networks["MLP"].mean
     """
     arguments = python_overrides(overrides, dataset=dataset, pool=pool, seed=seed)
     refuse_sets(arguments, "the sets to evaluate are arguments of dcond.evaluate")
@@ -105,7 +108,7 @@ def run_job(cfg: DictConfig) -> None:
     if OmegaConf.is_missing(cfg.synthetic, "path") or cfg.synthetic.path in (None, ""):
         raise ConfigError("no set to evaluate; give one: dcond evaluate FILE_OR_RUN_FOLDER.")
     if choices.get("dataset") is None:
-        raise ConfigError("several artefacts are evaluated on one data set; add dataset=NAME.")
+        raise ConfigError("a sweep over several sets needs their data set; add dataset=NAME.")
     result = new_result(cfg, choices)
     if sweep.is_job() and RunResult.read_finished(folder) is not None:
         _identify(cfg, result, _read_sets(cfg))

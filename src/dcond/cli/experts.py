@@ -15,7 +15,7 @@ examples:
   dcond experts dataset=cifar10 model=convnet count=100 epochs=50   train those that are missing
   dcond experts info                                                show what is in the cache
 
-method=mtt and method=datm train the experts that they lack, with the settings method.experts.
+method=mtt, datm and ncfm train the experts that they lack, with the settings method.experts.
 Several commands at the same time share the work. An interrupted command loses one expert.
 """
 

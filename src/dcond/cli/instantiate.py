@@ -140,7 +140,7 @@ def build(node: Any, option: str) -> Any:
     """
     group = option.partition("=")[0]
     if not isinstance(node, DictConfig):
-        raise ConfigError(f"{group}={yaml_repr(node)} is not a part of a run; choose an option.")
+        raise ConfigError(f"{group}={yaml_repr(node)} is not an option of {group}; choose one.")
     for missing in sorted(OmegaConf.missing_keys(node)):
         raise ConfigError(f"{option} needs {missing}; add {missing}=... to the command.")
     try:

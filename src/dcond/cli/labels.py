@@ -74,7 +74,7 @@ def find_label(synthetic: SyntheticSet, real: RealData, cfg: DictConfig) -> Labe
         reason = UNKNOWN
     except (DcondError, OmegaConfBaseException, ValueError) as error:
         reason = str(error).splitlines()[0]
-    log.warning("the set has soft labels, random images have hard ones: %s", reason)
+    log.warning("random images get hard labels although the set has soft ones: %s", reason)
     return None
 
 

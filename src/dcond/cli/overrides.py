@@ -258,7 +258,9 @@ def check_overrides(argv: Sequence[str], command: str) -> None:
         prefix, key, value = _parse(override)
         group = key.partition("@")[0]  # pool@learners takes the options of pool
         if prefix == "~" and key in _top_level_keys(command) - _OPTIONAL_GROUPS:
-            raise ConfigError(f"{override} removes a required setting; drop it or change {key}.")
+            raise ConfigError(
+                f"{override} removes a required setting; leave it out, or write {key}=VALUE."
+            )
         is_group = group.isidentifier() and (conf_dir() / group).is_dir()
         if prefix == "~" or not is_group or not value:
             continue
@@ -355,7 +357,7 @@ def hydra_error_message(error: Exception, argv: Sequence[str] = (), command: str
     hint = ""
     if plugin := re.match(r".*Could not find 'hydra/(?:launcher|sweeper)/([a-z]+)", message):
         extra = {"submitit": "slurm"}.get(plugin[1], plugin[1])
-        hint = f" If its package is not installed: pip install 'dcond[{extra}]'."
+        hint = f" If its package is not installed: pip install '.[{extra}]' in the checkout."
     return f"{message}.{hint}"
 
 

@@ -53,7 +53,9 @@ def score_names(cfg: DictConfig) -> list[str]:
         ConfigError: ``scores`` was replaced by a value.
     """
     if not isinstance(cfg.scores, DictConfig):
-        raise ConfigError(f"scores={cfg.scores} is no group of scores; set scores.NAME=true.")
+        raise ConfigError(
+            f"scores={cfg.scores} replaces all score settings; write scores.NAME=true."
+        )
     return [str(name) for name in cfg.scores]
 
 

@@ -169,8 +169,8 @@ def list_classes(root: Path) -> tuple[Files, NDArray[np.int64], tuple[str, ...]]
     ):
         if name == following:
             raise DataError(
-                f"{str(one)!r} and {str(other)!r} have the same name but for Unicode's form or "
-                "spaces at its ends; rename one of them."
+                f"the names of {str(one)!r} and {str(other)!r} differ only in their Unicode form "
+                "or in spaces around them; rename one of them."
             )
     names: list[str] = []
     counts, ignored = [], Counter[str]()

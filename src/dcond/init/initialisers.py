@@ -131,8 +131,8 @@ class FromFile:
         expected = torch.arange(len(real.class_names)).repeat_interleave(ipc)
         if not torch.equal(saved.labels, expected):
             raise DataError(
-                f"init.path={self.path} has other labels than each class ipc times (soft ones, "
-                "say); choose another set."
+                f"init.path={self.path} needs hard labels, {ipc} images of each class in class "
+                "order; choose another set."
             )
         return saved.images.to(real.device)
 

@@ -125,7 +125,8 @@ def draw(report: Report, curves: Sequence[Curve] = ()) -> list[Drawing]:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise UnsupportedError(
-            "figures need matplotlib, which is not installed; pip install 'dcond[report]'."
+            "figures need matplotlib, which is not installed; pip install '.[report]' in the "
+            "checkout."
         ) from error
     drawings: list[Drawing] = []
     names: set[str] = set()

@@ -355,7 +355,7 @@ def condense(
     max_steps: int | None = None,
     show_progress: bool = True,
 ) -> Condensed:
-    """Condense real images by a method that was built in Python; nothing is written.
+    """Condense real images by a method that was built in Python; nothing is evaluated or written.
 
     Args:
         real: the images, see :mod:`dcond.data`.

@@ -237,8 +237,8 @@ class Run:
         if float(self._jumps.max()) < JUMPS:
             return
         raise DivergedError(
-            f"pixels jump between 0 and 1, {100 * float(share[worst]):.0f} % of those of class "
-            f"{self.synthetic.class_names[worst]!r} since the last record, at step {self.step} "
+            f"step {self.step}: {100 * float(share[worst]):.0f} % of the pixels of class "
+            f"{self.synthetic.class_names[worst]!r} jumped between 0 and 1 since the last record "
             f"(loss {float(metrics['loss']):.4g}, lr {getattr(self.method, 'lr', None)}). The last "
             "good checkpoint stays; try a smaller method.lr."
         )
