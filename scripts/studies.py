@@ -184,10 +184,7 @@ STUDIES = {
         {10: f"max_seconds=60 engine.compile=false {FOUR.replace('=100', '=40')}"},
         datasets=("cifar10",),
         common="experiment=cpu/table test_on=held_out",
-        pairs=tuple(
-            (other, "m3d_bank")
-            for other in ("few", "kmeans", "means", "resnet", "vit", "ncfm_bank")
-        ),
+        pairs=tuple((other, "m3d_bank") for other in TRIED),
     ),
     "targets": Study(  # how many real targets a bank should hold, on held-out images
         {

@@ -4,6 +4,10 @@ import torch
 
 from dcond import device as memory
 from dcond.device import even_chunks, free_bytes, scaled_batch_size
+from dcond.distributed import Ranks, use_group
+from dcond.matching.engine import Engine
+from dcond.models import ConvNet, Timm
+from dcond.types import ImageSpec
 
 GIB = 2**30
 
@@ -17,6 +21,16 @@ def test_settings_count_images_of_up_to_64_pixels():
         20,
     ]
     assert scaled_batch_size(1, 224, 224) == 1
+
+
+def test_images_that_a_network_enlarges_count_at_its_size():
+    spec = ImageSpec(3, 32, 32, 10, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    network = Timm(name="T", architecture="test_vit").build(spec, torch.Generator())
+    assert network.input_side == 160
+    assert scaled_batch_size(256, 32, 32, network) == scaled_batch_size(256, 160, 160) == 40
+    assert scaled_batch_size(256, 320, 320, network) == scaled_batch_size(256, 320, 320)
+    pair = [network, ConvNet(name="C").build(spec, torch.Generator())]
+    assert [Engine(chunk=256)._chunk(own, spec) for own in (pair, pair[1:])] == [40, 256]
 
 
 def test_chunks_are_even():
@@ -44,6 +58,8 @@ def test_free_memory_is_the_machines_or_what_a_control_group_leaves(monkeypatch,
     machine(monkeypatch, tmp_path, 8 * 2**20)
     cpu = torch.device("cpu")
     assert free_bytes(cpu) == 8 * GIB
+    with use_group(Ranks(rank=3, count=8, local_rank=3, local_count=4)):  # share a machine
+        assert free_bytes(cpu) == 2 * GIB
     limit(tmp_path / "cgroup/job/step", "max", GIB, 0)
     assert free_bytes(cpu) == 8 * GIB
     limit(

@@ -18,7 +18,7 @@ SOURCE = Path(dcond.__file__).parent
 # A package may import itself and what stands in the levels below its own, nothing beside it.
 # "dcond" itself stands for the version.
 LEVELS = [
-    {"errors", "lazy", "log", "paths", "rng", "stats", "whitening"},
+    {"errors", "file_lock", "lazy", "log", "paths", "rng", "stats", "whitening"},
     {"cache", "distributed", "multi_formation", "safe_load", "settings"},
     {"device"},
     {"types"},

@@ -12,11 +12,11 @@ that is missing or damaged is computed again; one that cannot be written costs a
 
 import hashlib
 import logging
-import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from dcond.errors import READ_ERRORS
 from dcond.paths import write_bytes
 
 log = logging.getLogger(__name__)
@@ -25,16 +25,7 @@ S = TypeVar("S")
 T = TypeVar("T")
 
 # What json, torch.load, load_state_dict and conversions raise for content that is not an entry.
-_DAMAGED = (
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    RuntimeError,
-    pickle.UnpicklingError,
-)
+_DAMAGED = (*READ_ERRORS, TypeError, LookupError)
 
 
 def cache_file(folder: Path, name: str, key: str | bytes, suffix: str = ".json") -> Path:

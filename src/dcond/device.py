@@ -97,11 +97,6 @@ def to_device(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.to(device, non_blocking=device.type == "cuda")
 
 
-def has_free_waits(device: torch.device) -> bool:
-    """Return whether the host may look at a result at once, since it has computed it itself."""
-    return device.type == "cpu"
-
-
 def wait_for(device: torch.device) -> None:
     """Wait until a device has finished its work; on a CPU nothing is pending."""
     if device.type == "cuda":
@@ -110,12 +105,19 @@ def wait_for(device: torch.device) -> None:
         torch.mps.synchronize()
 
 
-def scaled_batch_size(images: int, height: int, width: int) -> int:
+def scaled_batch_size(images: int, height: int, width: int, network: object = None) -> int:
     """Return how many images of (height, width) take the memory of ``images`` of 64 x 64.
 
     ``images`` itself for smaller ones. It only bounds memory: results differ by rounding at most.
+
+    Args:
+        images: their number at up to 64 x 64 pixels.
+        height: in pixels.
+        width: in pixels.
+        network: takes the images; one with an ``input_side`` may enlarge them.
     """
-    return max(1, images * SIDE**2 // max(SIDE**2, height * width))
+    side = getattr(network, "input_side", 0)
+    return max(1, images * SIDE**2 // max(SIDE**2, side**2, height * width))
 
 
 def even_chunks(images: Tensor, chunk: int, dim: int = 0) -> tuple[Tensor, ...]:
@@ -170,16 +172,17 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def free_host_bytes() -> int | None:
-    """Return the host memory that this process may still use.
+    """Return the host memory that this process may still use: its share of what is free.
 
-    That of the machine, or of its control groups if they allow less; None outside of Linux.
+    Free memory is that of the machine, or of its control groups if they allow less. The processes
+    of one run on this machine share it. None outside of Linux.
     """
     if not MEMINFO.exists():
         return None
     fields = dict(line.split(":") for line in MEMINFO.read_text().splitlines())
     free = [int(fields["MemAvailable"].split()[0]) * 1024]
     free += [left for folder in _cgroups() if (left := _left_in_cgroup(folder)) is not None]
-    return max(0, min(free))
+    return max(0, min(free)) // current().local_count
 
 
 def _cgroups() -> list[Path]:

@@ -5,6 +5,8 @@ A message says in one line what is wrong, the value, what is allowed, and what t
 
 import difflib
 import pickle
+import re
+import shlex
 import tokenize
 import zipfile
 import zlib
@@ -16,7 +18,6 @@ READ_ERRORS = (
     EOFError,
     ValueError,
     RuntimeError,
-    NotImplementedError,
     AttributeError,
     SyntaxError,
     tokenize.TokenError,
@@ -75,6 +76,24 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     public = [str(option) for option in allowed if not str(option).startswith("_")]
     close = difflib.get_close_matches(name, public, n=1)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def list_override(key: str, names: Iterable[str]) -> str:
+    """Return ``KEY=[A,B]`` as a word for a shell; names are quoted where Hydra needs it.
+
+    Example:
+        >>> print(list_override("dataset.classes", ["Ankle boot", "7"]))
+        'dataset.classes=[Ankle boot,"7"]'
+    """
+    return shlex.quote(f"{key}=[{','.join(map(_quote, names))}]")
+
+
+def _quote(name: str) -> str:
+    is_text = name.lower() not in ("null", "true", "false", "nan", "inf")
+    if is_text and re.fullmatch(r"[a-z]\w*([ /.-]\w+)*", name, re.ASCII | re.IGNORECASE):
+        return name
+    escaped = re.sub(r'(\\*)"', r'\1\1\\"', name)
+    return '"' + re.sub(r"(\\+)$", r"\1\1", escaped) + '"'
 
 
 def require(condition: bool, message: str) -> None:

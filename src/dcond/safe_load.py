@@ -12,7 +12,7 @@ from dcond.errors import READ_ERRORS, ArtefactError, first_line
 from dcond.paths import file_kind
 
 HOW_TO_SAVE = 'torch.save({"images": x, "labels": y}, FILE)'
-_ERRORS = (*READ_ERRORS, KeyError, AttributeError, TypeError, IndexError, struct.error, MemoryError)
+_ERRORS = (*READ_ERRORS, KeyError, TypeError, IndexError, struct.error, MemoryError)
 
 
 class ForeignValue:

@@ -192,6 +192,10 @@ class RealData:
         """Return training images (len(rows), c, h, w), normalised, float32."""
         return self.spec.normalise(self.pixels(rows))
 
+    def batch(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return training images, normalised, and their labels, both on the device."""
+        return self.normalised(rows), self.train.labels[to_device(rows, self.device)]
+
     def draw_per_class(self, count: int, rng: torch.Generator) -> Tensor:
         """Draw ``count`` training rows of every class: int64 (k, count), see :func:`draw_rows`."""
         return torch.stack([draw_rows(rows, count, rng) for rows in self.class_rows])
@@ -258,7 +262,6 @@ class SyntheticSet:
         ipc: int | None = None,
         factor: int = 1,
         labels: Tensor | None = None,
-        logits: bool = False,
         metadata: Mapping[str, str] | None = None,
     ) -> Self:
         """Make a set of images; without ``labels`` they are class-major.
@@ -269,7 +272,6 @@ class SyntheticSet:
             ipc: images stored per class; n / k if None.
             factor: multi-formation factor of the images.
             labels: int64 (n,), or soft (n, k); class c repeated ipc times, for every c, if None.
-            logits: whether soft labels are logits.
             metadata: see :mod:`dcond.artefact`.
 
         Example:
@@ -288,7 +290,6 @@ class SyntheticSet:
             std=like.std,
             factor=factor,
             whitening=like.spec.whitening,
-            logits=logits,
             metadata=dict(metadata or {}),
         )
 

@@ -20,13 +20,13 @@ def test_differences_are_taken_repeat_by_repeat():
     got = compare(
         found((0.20, 0.52, 0.83), (0.5, 0.5, 0.5)), found((0.20, 0.51, 0.81), (0.6, 0.6, 0.6))
     )
-    assert got.networks["one"].differences == pytest.approx((0.0, 0.01, 0.02))
+    assert got.networks["one"].values == pytest.approx((0.0, 0.01, 0.02))
     assert got.networks["one"].mean == pytest.approx(0.01)
     assert got.networks["one"].ci95 == pytest.approx(4.303 * 0.01 / math.sqrt(3), rel=1e-3)
     assert not got.networks["one"].clear
     assert got.networks["two"].clear
     assert got.networks["two"].mean == pytest.approx(-0.1)
-    assert got.average.differences == pytest.approx((-0.05, -0.045, -0.04))
+    assert got.average.values == pytest.approx((-0.05, -0.045, -0.04))
     assert got.average.clear
 
 

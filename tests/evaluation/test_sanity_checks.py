@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from dcond.data.fingerprint import fingerprint_of_test
+from dcond.data.fingerprint import fingerprint_of_split
 from dcond.evaluation import EvalResult, NetworkResult
 from dcond.evaluation.sanity_checks import check_input_statistics, check_test_split, near_chance
 from dcond.types import RealData, Split, SyntheticSet
@@ -48,7 +48,7 @@ def test_at_most_a_thousand_real_images_are_read(count, read, toy, monkeypatch):
 
 def test_another_test_split_gives_a_warning(toy):
     """Other images, other labels, or one image fewer; a set without a record gives no warning."""
-    made = replace(real_rows(toy), metadata={"test_images": fingerprint_of_test(toy)})
+    made = replace(real_rows(toy), metadata={"test_images": fingerprint_of_split(toy.test)})
     assert check_test_split(made, toy) is None
     assert check_test_split(real_rows(toy), replace(toy, test=toy.train)) is None
     brighter = Split(toy.test.images + 1, toy.test.labels)

@@ -89,6 +89,11 @@ def test_ncfm_uses_adamw_and_its_own_rate(diary):
     )
 
 
+def test_milestones_that_round_to_one_epoch_count_once(diary):
+    pages = diary(quick(epochs=3, lr=1.0, lr_milestones=(0.667, 0.833), lr_gamma=0.2))
+    assert [rate for _, rate in pages] == pytest.approx([1, 1, 0.2])
+
+
 def test_momentum_is_reset_at_a_milestone_only_if_requested(toy, chosen):
     finals = []
     for forget in (True, False):

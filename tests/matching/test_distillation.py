@@ -8,7 +8,6 @@ from dcond.matching.distances import squared
 from dcond.matching.distillation import (
     Distillation,
     distillation_gradient,
-    mean_distillation_gradient,
 )
 from dcond.models import ConvNet, ResNet, ViT
 from dcond.rng import generator
@@ -89,7 +88,7 @@ def test_only_what_the_taps_depend_on_is_matched():
 def test_real_gradients_carry_no_graph():
     networks, alignment = networks_and_alignment(2)
     assert not any(
-        g.requires_grad for g in mean_distillation_gradient(networks, alignment, images(4, 1)[0], 3)
+        g.requires_grad for g in distillation_gradient(networks, alignment, images(4, 1)[0])
     )
 
 

@@ -2,6 +2,8 @@
 batch norm.
 """
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,7 +11,7 @@ import torch.nn.functional as F
 from dcond.matching.gradients import (
     class_gradient,
     frozen_batch_norm,
-    mean_gradient,
+    mean_over_chunks,
     stacked_gradients,
 )
 from helpers.small_networks import RECIPES, by_recipe, images, network_of
@@ -22,7 +24,10 @@ def test_the_mean_of_class_gradients_is_the_gradient_of_the_balanced_batch(recip
     network = network_of(recipe)
     real = images(6, 3)
     with frozen_batch_norm(network, real):
-        classes = [mean_gradient(network, real[c], c, 4) for c in range(3)]
+        classes = [
+            mean_over_chunks(real[c], 4, partial(class_gradient, network, label=c))
+            for c in range(3)
+        ]
         labels = torch.arange(3).repeat_interleave(6)
         mixed = torch.autograd.grad(
             F.cross_entropy(network(real.flatten(0, 1)), labels), list(network.parameters())
@@ -56,7 +61,7 @@ def test_classes_together_have_the_gradients_of_each(recipe):
 def test_real_gradients_carry_no_graph():
     network = network_of(RECIPES[0])
     real = images(4, 5)[0]
-    assert not any(g.requires_grad for g in mean_gradient(network, real, 0, 2))
+    assert not any(g.requires_grad for g in class_gradient(network, real, 0))
     assert all(g.requires_grad for g in class_gradient(network, real, 0, create_graph=True))
 
 

@@ -1,5 +1,6 @@
 """RDED beyond the contract: which crops are chosen, against a slow loop, and how they are packed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from dcond.models import MLP
 from dcond.multi_formation import decode
 from dcond.rng import Streams
 from dcond.types import SyntheticSet
+from dcond.whitening import fit_whitening
 
 TEACHER = Teacher(network=MLP(name="MLP", hidden=(12,), lr=0.1), epochs=3, batch=20)
 
@@ -37,6 +39,9 @@ def slow(method, real, ipc, seed):
     rng = Streams(seed).initialisation
     side, f = real.spec.height, method.factor
     cell, packed = -(-side // f), []
+    shape = real.train.images.shape[1:]
+    mean = torch.tensor(real.mean, dtype=torch.float64).view(-1, 1, 1).expand(shape)
+    around = mean if real.whitening is None else real.whitening.mean.double().view(shape)
     for c in range(len(real.class_names)):
         rows, boxes = method.candidates(real, c, ipc * f * f, rng)
         best = []
@@ -46,11 +51,10 @@ def slow(method, real, ipc, seed):
             for box in own:
                 crop = reference.resized_crop(image, *map(int, box), [cell, cell], antialias=True)
                 before = (side - cell) // 2
-                frame = torch.zeros(1, *image.shape, dtype=torch.float64)
-                frame[0, :, before : before + cell, before : before + cell] = real.spec.normalise(
-                    crop
-                )
-                loss = F.cross_entropy(network(frame), torch.tensor([c]))
+                framed = around.clone()
+                framed[:, before : before + cell, before : before + cell] = crop
+                logits = network(real.spec.normalise(framed)[None])
+                loss = F.cross_entropy(logits, torch.tensor([c]))
                 scored.append((loss.item(), crop))
             best.append(min(scored, key=lambda pair: pair[0]))
         ranked = [crop for _, crop in sorted(best, key=lambda pair: pair[0])]
@@ -70,6 +74,15 @@ def test_the_set_is_that_of_a_slow_loop(factor, images, toy, method):
     synthetic = start(toy, 2, factor)
     made.init(toy, synthetic, Streams(3))
     expected = slow(made, toy, 2, 3)
+    torch.testing.assert_close(synthetic.images.double(), expected, rtol=0, atol=1e-5)
+
+
+def test_on_whitened_images_the_frame_is_what_becomes_0(toy, method):
+    whitening = fit_whitening(toy.train.images)
+    real = replace(toy, mean=(0.0,), std=(1.0,), whitening=whitening)
+    made, synthetic = method(factor=2, crops=4), start(real, 2, 2)
+    made.init(real, synthetic, Streams(3))
+    expected = slow(made, real, 2, 3)
     torch.testing.assert_close(synthetic.images.double(), expected, rtol=0, atol=1e-5)
 
 

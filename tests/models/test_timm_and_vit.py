@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from dcond.errors import ConfigError, UnsupportedError
 from dcond.models import Pool, Timm, ViT
 from dcond.models.timm_network import Adapt, TimmNetwork
 from dcond.models.vit import auto_patch
+from dcond.whitening import Whitening
 
 
 def rng(seed=0):
@@ -180,6 +182,19 @@ def test_checkpoint_statistics_undo_the_data_sets(weights, channels, make_spec):
         atol=1e-4,
         rtol=1e-3,
     )
+
+
+def test_checkpoint_statistics_are_refused_for_whitened_images(weights, make_spec):
+    path, _ = weights
+    recipe = Timm(name="T", architecture="test_vit", pretrained=True, checkpoint=path)
+    white = torch.ones(1)
+    spec = replace(make_spec(3, 160), whitening=Whitening(white, white, white))
+    with pytest.raises(
+        ConfigError,
+        match=r"^T: input_stats=checkpoint cannot normalise whitened images; set input_stats=data",
+    ):
+        recipe.build(spec, rng())
+    replace(recipe, input_stats="dataset").build(spec, rng())
 
 
 def test_dataset_statistics_leave_the_values(weights, make_spec):

@@ -44,7 +44,7 @@ def small_set() -> SyntheticSet:
 
 
 @pytest.fixture
-def make_run(tmp_path):
+def make_run(tmp_path, toy):
     """Make a run of a :class:`Drift` in a folder (the test's own unless given)."""
     recorders = []
 
@@ -56,7 +56,7 @@ def make_run(tmp_path):
         recorders.append(Recorder(folder, after_step=after_step, tensorboard=False))
         return Run(
             method=method or Drift(),
-            real=None,
+            real=toy,
             synthetic=synthetic or small_set(),
             rng=Streams(0),
             folder=folder,

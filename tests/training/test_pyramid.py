@@ -31,7 +31,9 @@ def test_all_levels_together_are_the_first_images(channels, h, w):
     first = images(channels, h, w)
     pyramid = ImagePyramid(first, lr=0.1)
     for _ in range(10):  # more often than there are levels
+        before, joined = pyramid._adam, pyramid.joined
         pyramid.grow()
+        assert (pyramid._adam is before) == (joined == len(pyramid.levels))
     torch.testing.assert_close(pyramid.images(), first, rtol=0, atol=1e-5)
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dcond.types import RealData
+from dcond.types import RealData, Split
 
 HASH_BATCH = 256  # images per read
-HASHED_TEST_IMAGES = 32
+HASHED_IMAGES = 32
 
 
 def fingerprint(real: RealData) -> str:
@@ -24,13 +24,12 @@ def fingerprint(real: RealData) -> str:
     return digest.hexdigest()
 
 
-def fingerprint_of_test(real: RealData) -> str:
-    """Return a short hash of the test split: its labels and 32 evenly spaced images."""
-    test = real.test
-    rows = torch.linspace(0, len(test) - 1, HASHED_TEST_IMAGES).round().long()
+def fingerprint_of_split(split: Split) -> str:
+    """Return a short hash of the labels of a split and of 32 evenly spaced images."""
+    rows = torch.linspace(0, len(split) - 1, HASHED_IMAGES).round().long()
     digest = hashlib.sha256()
-    _update(digest, test.labels)
-    _update(digest, test.take(rows))
+    _update(digest, split.labels)
+    _update(digest, split.take(rows))
     return digest.hexdigest()[:16]
 
 

@@ -1,5 +1,6 @@
 """The full real training set: as a training set, its cached accuracies, and its held-out part."""
 
+import functools
 import json
 import logging
 import math
@@ -148,6 +149,7 @@ def evaluate_full_data(
     results: dict[str, NetworkResult] = {}
     protocol = protocol.without_teacher()
     settings, data = protocol.settings("stack", "teacher"), fingerprint(real)
+    full = functools.cache(lambda: full_training_set(real))  # made once, if it is needed
     for name, recipe in pool.networks.items():
         key = f"{dcond.__version__}/result/{settings}/{name}/{recipe.by_content()!r}/{data}/{seed}"
         file = cache_file(folder, f"full_{real.name}_{name}", key)
@@ -161,24 +163,14 @@ def evaluate_full_data(
             results[name] = cached
             continue
         one = Pool(networks={name: recipe})
-        results |= _train(protocol, one, real, seed, progress).networks
+        held_out = hold_out(protocol, real, full_data=True)
+        results |= protocol.evaluate(
+            lambda repeat: full(), one, real.test, seed, progress=progress, held_out=held_out
+        ).networks
         if current().first:
             content = json.dumps(results[name].as_dict(), indent=2) + "\n"
             write_entry(file, content, "accuracies on the full data")
     return EvalResult(protocol.name, results)
-
-
-def _train(
-    protocol: "BaseProtocol",
-    pool: Pool,
-    real: RealData,
-    seed: int,
-    progress: Callable[[str], None],
-) -> EvalResult:
-    full, held_out = full_training_set(real), hold_out(protocol, real, full_data=True)
-    return protocol.evaluate(
-        lambda repeat: full, pool, real.test, seed, progress=progress, held_out=held_out
-    )
 
 
 def _read(file: Path) -> str:

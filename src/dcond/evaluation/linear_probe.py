@@ -66,7 +66,8 @@ class LinearProbe(BaseProtocol):
         """Return the network with a head fitted to the job's set."""
         assert isinstance(network, Network)
         images, labels = job.inputs(device)
-        chunk = scaled_batch_size(self.test_batch, images.shape[-2], images.shape[-1])
+        height, width = images.shape[-2:]
+        chunk = scaled_batch_size(self.test_batch, height, width, network)
         z = torch.cat([network.embed(part) for part in images.split(chunk)])
         if job.soft is not None:
             labels = torch.cat([_labels(job.soft, part) for part in images.split(chunk)])

@@ -100,12 +100,7 @@ class EvalResult:
 class Difference(Sample):
     """Accuracy of one set minus that of another, per repeat."""
 
-    differences: tuple[float, ...]
-
-    @property
-    def values(self) -> tuple[float, ...]:  # type: ignore[override]
-        """The differences."""
-        return self.differences
+    values: Annotated[tuple[float, ...], Field(validation_alias="differences")]
 
     @property
     def clear(self) -> bool:
@@ -115,7 +110,7 @@ class Difference(Sample):
     def as_dict(self) -> dict[str, Any]:
         """Return the entry of ``result.json``."""
         return {
-            "differences": list(self.differences),
+            "differences": list(self.values),
             "mean": self.mean,
             "ci95": self.ci95,
             "clear": self.clear,
@@ -140,5 +135,5 @@ def compare(first: EvalResult, second: EvalResult) -> Comparison:
     for name, result in first.networks.items():
         pairs = zip(result.accuracies, second.networks[name].accuracies, strict=True)
         networks[name] = Difference(tuple(a - b for a, b in pairs))
-    repeats = zip(*(difference.differences for difference in networks.values()), strict=True)
+    repeats = zip(*(difference.values for difference in networks.values()), strict=True)
     return Comparison(networks, Difference(tuple(map(statistics.fmean, repeats))))

@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from dcond.data.fingerprint import fingerprint_of_test
+from dcond.data.fingerprint import fingerprint_of_split
 from dcond.evaluation.results import EvalResult
 from dcond.training.accuracy import at_chance
 from dcond.types import RealData, SyntheticSet
@@ -49,7 +49,7 @@ def check_test_split(synthetic: SyntheticSet, real: RealData) -> str | None:
     This happens if a folder without a test split has got more files since, or is split with
     another seed.
     """
-    if synthetic.metadata.get("test_images") in (None, fingerprint_of_test(real)):
+    if synthetic.metadata.get("test_images") in (None, fingerprint_of_split(real.test)):
         return None
     return (
         "the test images differ from those of the run that made this set, so it may have been "

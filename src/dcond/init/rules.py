@@ -7,7 +7,6 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from dcond.device import to_device
 from dcond.log import counted
 from dcond.matching.batches import ClassFeatures, class_features
 from dcond.matching.kmeans import k_means, padded_by_class
@@ -72,9 +71,7 @@ class Embedding:
         with seeded_layers(rng.seed, "embedding", real.device):
             for _ in counted(steps, "training the embedding"):
                 rows = torch.randint(count, (batch,), generator=rng.real)
-                labels = real.train.labels[to_device(rows, real.device)]
-                images = real.normalised(rows)
-                training_step(network, optimiser, images, labels, rng=rng.augmentation)
+                training_step(network, optimiser, *real.batch(rows), rng=rng.augmentation)
         return class_features(network, real, 4 * self.batch)
 
     def select(

@@ -13,13 +13,14 @@ from dcond.matching.fast_forward import FastForward
 from dcond.matching.gradients import (
     class_gradient,
     distances,
-    mean_gradient,
     mean_over_chunks,
     stacked_gradients,
     trained,
 )
 from dcond.matching.lazy_batch import RealBatch, whole
 from dcond.matching.target_bank import TargetBank
+
+Group = tuple[Tensor | RealBatch, Tensor, Tensor]  # real and synthetic images, and labels
 
 CACHE_BYTES = 2**29  # maximum size of real class gradients cached between two passes
 
@@ -93,21 +94,23 @@ class ClassGradients(AtOnce):
             within: match within the classes. At least one of the two must be true.
             across: match across the classes (DEGM, arXiv 2208.00311).
         """
+        ranks = current()  # in_groups measures in a group of its own, where labels would start at 0
+        labels = ranks.own(torch.arange(ranks.classes(len(real)), device=real.device))
 
         def step(classes: int) -> Matched:
+            parts = (side.split(classes) for side in (real, synthetic.detach(), labels))
+            groups: list[Group] = list(zip(*parts, strict=True))
             if across:
-                return self._levels(real, synthetic, distance, classes, within=within)
-            return self._classes(real, synthetic, distance, classes)
+                return self._levels(groups, distance, within=within)
+            return self._classes(groups, distance)
 
         return self.in_groups(step, len(real), real.device)
 
-    def _classes(
-        self, real: Tensor | RealBatch, synthetic: Tensor, distance: Distance, classes: int
-    ) -> Matched:
-        """Match within the classes, with the graph of ``classes`` classes at a time."""
+    def _classes(self, groups: list[Group], distance: Distance) -> Matched:
+        """Match within the classes, with the graph of one group at a time."""
         losses: list[Tensor] = []
         gradients: list[Tensor] = []
-        for batch, images, labels in self._groups(real, synthetic, classes):
+        for batch, images, labels in groups:
             images.requires_grad_(True)
             targets = self._real(batch, labels)
             found = distances(distance, self._synthetic(images, labels, graph=True), targets)
@@ -115,25 +118,17 @@ class ClassGradients(AtOnce):
             losses.append(found.detach())
         return Matched(torch.cat(losses), None, torch.cat(gradients))
 
-    def _levels(
-        self,
-        real: Tensor | RealBatch,
-        synthetic: Tensor,
-        distance: Distance,
-        classes: int,
-        *,
-        within: bool,
-    ) -> Matched:
+    def _levels(self, groups: list[Group], distance: Distance, *, within: bool) -> Matched:
         """Match across the classes, and within them if ``within``, exactly, in two passes.
 
         The first pass computes the means ḡ. The second computes v_c = ∂L/∂g_c^S =
         ∂D(g_c^S, g_c^T)/∂g_c^S + ∂D(ḡ^S, ḡ^T)/∂ḡ^S (weight k times 1/k; the first term only if
-        ``within``) and its vector-Jacobian products, with the graph of ``classes`` classes at a
-        time. The targets g_c^T are cached between the passes up to ``CACHE_BYTES`` in total, and
+        ``within``) and its vector-Jacobian products, with the graph of one group at a time. The
+        targets g_c^T are cached between the passes up to ``CACHE_BYTES`` in total, and
         computed twice beyond.
         """
-        groups = list(self._groups(real, synthetic, classes))
-        size = len(real) * sum(p.numel() * p.element_size() for p in trained(self.network))
+        count = sum(len(labels) for _, _, labels in groups)
+        size = count * sum(p.numel() * p.element_size() for p in trained(self.network))
         targets: list[list[Tensor] | None] = []
         ours: list[Tensor] = []  # sums over the classes
         theirs: list[Tensor] = []
@@ -142,9 +137,7 @@ class ClassGradients(AtOnce):
             targets.append(target if within and size <= CACHE_BYTES else None)
             theirs = _added(theirs, target)
             ours = _added(ours, self._synthetic(images, labels, graph=False))
-        across, v_mean = value_and_gradient(
-            distance, _mean(ours, len(real)), _mean(theirs, len(real))
-        )
+        across, v_mean = value_and_gradient(distance, _mean(ours, count), _mean(theirs, count))
         losses: list[Tensor] = []
         gradients: list[Tensor] = []
         for (batch, images, labels), kept in zip(groups, targets, strict=True):
@@ -160,15 +153,6 @@ class ClassGradients(AtOnce):
             gradients += torch.autograd.grad(mine, images, towards)
         return Matched(torch.cat(losses) if within else None, across[0], torch.cat(gradients))
 
-    @staticmethod
-    def _groups(
-        real: Tensor | RealBatch, synthetic: Tensor, classes: int
-    ) -> list[tuple[Tensor | RealBatch, Tensor, Tensor]]:
-        group = current()
-        labels = group.own(torch.arange(group.classes(len(real)), device=real.device))
-        parts = (real.split(classes), synthetic.detach().split(classes), labels.split(classes))
-        return list(zip(*parts, strict=True))
-
     def _real(self, batch: Tensor | RealBatch, labels: Tensor) -> list[Tensor]:
         """Return stacked gradients (g, *shape) of real images (g, b, c, h, w), without a graph."""
         if self.bank is None or isinstance(batch, Tensor):
@@ -177,7 +161,11 @@ class ClassGradients(AtOnce):
 
     def _gradients(self, images: Tensor, labels: Tensor) -> list[Tensor]:
         if len(images) == 1:
-            found = mean_gradient(self.network, images[0], labels, self.chunk, self.forward)
+            found = mean_over_chunks(
+                images[0],
+                self.chunk,
+                lambda part: class_gradient(self.network, part, labels, forward=self.forward),
+            )
             return [g[None] for g in found]
 
         def gradient(part: Tensor) -> list[Tensor]:

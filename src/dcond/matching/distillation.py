@@ -71,7 +71,11 @@ class Distillation(AtOnce):
     def _real(self, alignment: Alignment, images: Tensor) -> list[Tensor]:
         """Return stacked gradients (g, *shape) of real images (g, b, c, h, w), without a graph."""
         if len(images) == 1:
-            found = mean_distillation_gradient(self.networks, alignment, images[0], self.chunk)
+            found = mean_over_chunks(
+                images[0],
+                self.chunk,
+                lambda part: distillation_gradient(self.networks, alignment, part),
+            )
             return [gradient[None] for gradient in found]
         return mean_over_chunks(
             images, self.chunk // len(images), lambda part: self._stacked(alignment, part), dim=1
@@ -112,12 +116,3 @@ def distillation_gradient(
     parameters = [parameter for network in networks for parameter in trained(network)]
     found = torch.autograd.grad(loss, parameters, create_graph=create_graph, allow_unused=True)
     return [gradient for gradient in found if gradient is not None]
-
-
-def mean_distillation_gradient(
-    networks: Sequence[Network], alignment: Alignment, images: Tensor, chunk: int
-) -> list[Tensor]:
-    """Return :func:`distillation_gradient` without a graph, at most ``chunk`` images at a time."""
-    return mean_over_chunks(
-        images, chunk, lambda part: distillation_gradient(networks, alignment, part)
-    )

@@ -79,7 +79,7 @@ class Engine:
         """
         check_second_derivative(network, spec)
         forward = self._fast(network, network, spec, 3 * images)
-        chunk = self._chunk(device_of(network), spec)
+        chunk = self._chunk([network], spec)
         return ClassGradients(network, forward, chunk, self._classes([network], spec), bank)
 
     def distillation(self, networks: Sequence[Network], spec: ImageSpec) -> Distillation:
@@ -87,7 +87,7 @@ class Engine:
         device = device_of(networks[0])
         fast = precision_context(device, bfloat16=self._bfloat16(device))
         return Distillation(
-            networks, self._chunk(device, spec), self._classes(networks, spec), fast
+            networks, self._chunk(networks, spec), self._classes(networks, spec), fast
         )
 
     def features(
@@ -113,7 +113,7 @@ class Engine:
         forward = self._fast(network, network.embed, spec, images)
         exact = replace(self, precision="float32")
         ours = exact._fast(network, network.embed, spec, 3 * synthetic)
-        chunk = self._chunk(device_of(network), spec)
+        chunk = self._chunk([network], spec)
         return ClassFeatureMatching(network, forward, ours, chunk, bank)
 
     def logits(self, network: nn.Module, spec: ImageSpec, images: int) -> FastForward:
@@ -146,10 +146,10 @@ class Engine:
         log.debug("classes at once: %s", classes)
         return classes
 
-    def _chunk(self, device: torch.device, spec: ImageSpec) -> int:
-        return scaled_batch_size(
-            self.chunk or CHUNK.get(device.type, CHUNK_ELSEWHERE), spec.height, spec.width
-        )
+    def _chunk(self, networks: Sequence[nn.Module], spec: ImageSpec) -> int:
+        chunk = self.chunk or CHUNK.get(device_of(networks[0]).type, CHUNK_ELSEWHERE)
+        size = spec.height, spec.width
+        return min(scaled_batch_size(chunk, *size, network) for network in networks)
 
 
 def device_of(network: nn.Module) -> torch.device:

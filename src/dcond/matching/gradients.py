@@ -45,26 +45,13 @@ def class_gradient(
     )
 
 
-def mean_gradient(
-    network: nn.Module,
-    images: Tensor,
-    label: int | Tensor,
-    chunk: int,
-    forward: Logits | None = None,
-) -> list[Tensor]:
-    """Return :func:`class_gradient` without a graph, at most ``chunk`` images at a time.
-
-    Exact, since a mean gradient is the mean of chunk gradients (batch norm must be frozen).
-    """
-    return mean_over_chunks(
-        images, chunk, lambda part: class_gradient(network, part, label, forward=forward)
-    )
-
-
 def mean_over_chunks(
     images: Tensor, chunk: int, gradient: Callable[[Tensor], Sequence[Tensor]], dim: int = 0
 ) -> list[Tensor]:
     """Return the mean of ``gradient(part)``, weighted by size, over parts of <= ``chunk`` images.
+
+    Exact for a mean gradient of all images, which is the mean of those of its parts, if batch norm
+    is frozen.
 
     Args:
         images: tensor to split along ``dim``.

@@ -220,8 +220,8 @@ class GradientMatching:
     @torch.no_grad()
     def _loss(real: RealData, rows: Tensor, network: Network) -> float:
         """Return the loss on the real training images ``rows``."""
-        labels = real.train.labels[to_device(rows, real.device)]
-        return float(F.cross_entropy(network(real.normalised(rows)), labels))
+        images, labels = real.batch(rows)
+        return float(F.cross_entropy(network(images), labels))
 
     def _optimiser(self, network: Network) -> torch.optim.SGD:
         return torch.optim.SGD(

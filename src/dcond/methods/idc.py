@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from dcond.augment import DiffAug
-from dcond.device import to_device
 from dcond.distributed import current, run_on_rank0
 from dcond.matching.batches import (
     image_gradient,
@@ -191,8 +190,7 @@ class IDC:
             training_step(
                 state.gradients.forward,
                 state.optimiser,
-                real.normalised(rows),
-                real.train.labels[to_device(rows, real.device)],
+                *real.batch(rows),
                 augment=self.train_augment,
                 cutmix_p=self.cutmix_p,
                 rng=rng.augmentation,

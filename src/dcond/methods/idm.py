@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from dcond.augment import DiffAug
-from dcond.device import to_device
 from dcond.distributed import run_on_rank0
 from dcond.matching.batches import image_gradient, real_by_class, siamese_views
 from dcond.matching.engine import Engine
@@ -160,7 +159,7 @@ class IDM:
     def _draw(self, real: RealData, state: IDMState) -> tuple[Tensor, Tensor]:
         """Return random real images and their labels for a training step."""
         rows = torch.randperm(len(real.train), generator=state.rng.real)[: self.batch_train]
-        return real.normalised(rows), real.train.labels[to_device(rows, real.device)]
+        return real.batch(rows)
 
     def _optimiser(self, network: Network) -> torch.optim.SGD:
         return torch.optim.SGD(

@@ -95,7 +95,7 @@ class LGM:
         with torch.no_grad():
             z = [
                 state.network.embed(self._augmented(real.normalised(part), real.spec, rng))
-                for part in rows.flatten().split(_chunk(real.spec))
+                for part in rows.flatten().split(_chunk(state.network, real.spec))
             ]
         weight = HEAD_STD * torch.randn(k, z[0].shape[1], generator=rng.networks)
         weight = to_device(weight.to(z[0].dtype), real.device)
@@ -103,7 +103,7 @@ class LGM:
         bias = weight.new_zeros(k)
         theirs = head_gradient(torch.cat(z), labels, weight, bias)  # G(B)
         images = self._augmented(synthetic.spec.normalise(views.flatten(0, 1)), synthetic.spec, rng)
-        parts = images.split(_chunk(real.spec))
+        parts = images.split(_chunk(state.network, real.spec))
         own = [checkpoint(state.network.embed, part, use_reentrant=False) for part in parts]
         ours = head_gradient(torch.cat(own), labels, weight, bias)  # G(S)
         loss = whole_cosine([ours], [theirs])
@@ -124,8 +124,8 @@ class LGM:
         return spec.normalise(spec.denormalise(images) + added)
 
 
-def _chunk(spec: ImageSpec) -> int:
-    return scaled_batch_size(CHUNK, spec.height, spec.width)
+def _chunk(network: Network, spec: ImageSpec) -> int:
+    return scaled_batch_size(CHUNK, spec.height, spec.width, network)
 
 
 def _store(synthetic: SyntheticSet, pyramid: ImagePyramid) -> None:

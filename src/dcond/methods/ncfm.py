@@ -43,20 +43,11 @@ from dcond.types import RealData, SyntheticSet
 
 
 @dataclass
-class Sampler:
+class Sampler(SavedState):
     """ψ and its optimiser."""
 
     network: FrequencySampler
     optimiser: torch.optim.SGD
-
-    def state_dict(self) -> dict[str, object]:
-        """Return the states of both."""
-        return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
-
-    def load_state_dict(self, state: dict[str, dict[str, object]]) -> None:
-        """Restore what :meth:`state_dict` returned."""
-        self.network.load_state_dict(state["network"])
-        self.optimiser.load_state_dict(state["optimiser"])
 
 
 @dataclass

@@ -18,7 +18,7 @@ from dcond.multi_formation import cell, tile
 from dcond.rng import Streams
 from dcond.settings import PositiveInt, settings
 from dcond.training.teacher import Teacher
-from dcond.types import RealData, SyntheticSet, draw_rows
+from dcond.types import ImageSpec, RealData, SyntheticSet, draw_rows
 
 CHUNK = 1000  # crops per pass at up to 64 x 64 pixels; fewer for larger images
 
@@ -97,11 +97,11 @@ class RDED:
     ) -> Tensor:
         """Return the teacher's cross-entropy of class c on every crop: float64 (n, crops)."""
         size = self._size(real)
-        chunk = max(1, scaled_batch_size(CHUNK, *size) // self.crops)
+        chunk = max(1, scaled_batch_size(CHUNK, *size, teacher) // self.crops)
         losses = []
         for own, theirs in zip(rows.split(chunk), boxes.split(chunk), strict=True):
             crops = self._cut(real, own, theirs)
-            logits = teacher(centre_pad(real.spec.normalise(crops), size))
+            logits = teacher(_padded(crops, real.spec))
             # In float32 the losses of a sure teacher are all 0, and the order would be arbitrary.
             labels = torch.full((len(crops),), c)
             losses.append(F.cross_entropy(logits.cpu().double(), labels, reduction="none"))
@@ -123,6 +123,16 @@ class RDED:
 
     def _size(self, real: RealData) -> tuple[int, int]:
         return real.spec.height, real.spec.width
+
+
+def _padded(crops: Tensor, spec: ImageSpec) -> Tensor:
+    """Return crops (b, c, h', w') in [0, 1], normalised, in a frame of what becomes 0."""
+    size = spec.height, spec.width
+    if spec.whitening is None:
+        return centre_pad(spec.normalise(crops), size)
+    inside = centre_pad(torch.ones_like(crops), size) > 0  # whitening takes whole images
+    mean = spec.whitening.mean.to(crops).view(-1, *size)
+    return spec.normalise(torch.where(inside, centre_pad(crops, size), mean))
 
 
 def best_crops(losses: Tensor, count: int) -> Tensor:

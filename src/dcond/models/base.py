@@ -23,7 +23,12 @@ class Network(nn.Module, ABC):
     """A classifier with two taps. Input: normalised images (n, c, h, w) at the data set's size.
 
     A network that needs another size resizes or pads inside.
+
+    Attributes:
+        input_side: pixels; side of the square that a network enlarges images to, else 0.
     """
+
+    input_side: int = 0
 
     @abstractmethod
     def embed(self, x: Tensor) -> Tensor:

@@ -90,6 +90,11 @@ class Timm(Recipe):
 
     def module(self, spec: ImageSpec) -> Network:
         """Build the module for these images; pretrained weights are read again each time."""
+        require(
+            spec.whitening is None or not self._uses_own_statistics,
+            f"{self.name}: input_stats=checkpoint cannot normalise whitened images; set "
+            "input_stats=dataset, or choose another dataset.stats than zca.",
+        )
         body = self._body(spec)
         if not self.fused_attention:
             unfuse_attention(body)
@@ -98,7 +103,8 @@ class Timm(Recipe):
         if size != published["input_size"][-1]:
             self._resize(body, size, channels)
         self._log_input(published, size, spec)
-        return TimmNetwork(body, Adapt(size, *self._restandardise(published, spec, channels)))
+        adapt = Adapt(size, *self._restandardise(published, spec, channels))
+        return TimmNetwork(body, adapt, size)
 
     def _resize(self, body: Any, size: int, channels: int) -> None:
         """Give a network another input size, and try it once.
@@ -196,10 +202,12 @@ class TimmNetwork(Network):
     Args:
         body: the timm network.
         prepare: maps normalised images at the data set's size to the input of ``body``.
+        input_side: of what ``prepare`` returns, in pixels; 0: that of the images.
     """
 
-    def __init__(self, body: Any, prepare: Callable[[Tensor], Tensor]):
+    def __init__(self, body: Any, prepare: Callable[[Tensor], Tensor], input_side: int = 0):
         super().__init__()
+        self.input_side = input_side
         self.body = body
         self.prepare = prepare
 

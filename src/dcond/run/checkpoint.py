@@ -27,6 +27,9 @@ class Checkpoint:
     state: dict[str, Any]  # the method's
     rng: dict[str, Tensor]
     wall_s: float  # seconds spent in steps so far
+    start_wall_s: float = 0.0  # and before the first
+    step_s_median: float | None = None
+    data: str | None = None  # hash of the real images; None in files that lack it
 
 
 def save(checkpoint: Checkpoint, folder: Path) -> None:

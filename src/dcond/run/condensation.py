@@ -14,7 +14,7 @@ import torch
 
 from dcond import artefact
 from dcond.data import Dataset
-from dcond.data.fingerprint import fingerprint_of_test
+from dcond.data.fingerprint import fingerprint_of_split
 from dcond.device import (
     float32_convolutions,
     peak_memory_bytes,
@@ -167,7 +167,7 @@ class Condensation:
             with self.ranks.first_before_others():
                 real = self.data.load(self.device)
         self.result.dataset = real.name  # with its classes if these are not all
-        self._test_images = fingerprint_of_test(real)
+        self._test_images = fingerprint_of_split(real.test)
         if self.test_on == HELD_OUT:
             real = tuning_data(real)
         self.evaluator: Evaluator | None = None
@@ -261,13 +261,14 @@ class Condensation:
             max_steps=self.max_steps,
             max_seconds=self.max_seconds,
             show_progress=self.show_progress,
+            start_wall_s=self.result.cost.start_wall_s or 0.0,
         )
         cost = self.result.cost
         try:
             with float32_convolutions() if exact else nullcontext():
                 run.condense(checkpoint)
         finally:
-            cost.start_wall_s = (cost.start_wall_s or 0) + run.start_wall_s
+            cost.start_wall_s = run.start_wall_s
             self.resumable = run.resumable or checkpoint is not None
             cost.condense_wall_s, cost.steps = run.wall_s, run.step
             cost.step_s_median = run.step_s_median

@@ -25,7 +25,10 @@ _OOM_MESSAGES = (
     "could not create a memory",
     "could not create a primitive",
 )
-_MEMORY_SETTINGS = ("chunk", "batch_real", "batch_train", "batch")
+_MEMORY_SETTINGS = (
+    *("chunk", "batch_real", "batch_synthetic", "batch_train", "batch", "test_batch"),
+    *("segment", "frequencies", "copies"),
+)
 
 
 @contextmanager

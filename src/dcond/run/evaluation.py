@@ -1,6 +1,7 @@
 """Evaluating a set: the pool on the set itself, on its baselines, and for its scores."""
 
 import functools
+import itertools
 import logging
 import time
 from collections.abc import Callable
@@ -11,16 +12,14 @@ from pathlib import Path
 from rich.console import RenderableType
 
 from dcond.data.validate import missing_classes
-from dcond.errors import DataError
 from dcond.evaluation.baselines import random_subset
 from dcond.evaluation.full_data import Sets, check_full_data_fits, evaluate_full_data, hold_out
 from dcond.evaluation.protocol import BaseProtocol, check_fits
 from dcond.evaluation.results import HARD, EvalResult, compare
 from dcond.evaluation.sanity_checks import check_input_statistics, check_test_split, near_chance
 from dcond.evaluation.scores import SCORES, scores
-from dcond.init.initialisers import check_ipc
 from dcond.models import Pool
-from dcond.run.progress import ProgressDisplay, progress_display
+from dcond.run.progress import progress_display
 from dcond.run.result import ACCURACY, TEST, AgainstResult, Baselines, RunResult
 from dcond.run.tables import (
     BASELINE_TITLES,
@@ -171,10 +170,13 @@ class Evaluator:
         results: dict[str, EvalResult] = {}
         display = progress_display("evaluate", len(trainings) * each, show=self.show_progress)
         with display as bar:
-            count = _Counter(bar)
+            done = itertools.count(1)
             for name, training in trainings.items():
-                count.name = name
-                results[name] = training(count)
+
+                def show(note: str, name: str = name) -> None:
+                    bar.update(next(done), f"{name}: {note}")
+
+                results[name] = training(show)
         return results
 
     def _trainings(self, synthetic: SyntheticSet) -> dict[str, Training]:
@@ -216,7 +218,15 @@ class Evaluator:
 
     def _draws(self, synthetic: SyntheticSet) -> dict[str, Sets]:
         """Return the random baselines; every network of a repeat trains on the same draw."""
-        if not self.plan.baselines or not _has_ipc(self.real, int(synthetic.counts.max())):
+        if not self.plan.baselines:
+            return {}
+        most = int(synthetic.counts.max())
+        if min(map(len, self.real.class_rows)) < most:  # a set made from noise may hold more
+            log.warning(
+                "no random baselines: some class of %s has fewer than ipc=%d real images",
+                self.real.name,
+                most,
+            )
             return {}
         factors = {"random": 1} | (
             {"random_decoded": synthetic.factor} if synthetic.factor > 1 else {}
@@ -300,31 +310,6 @@ def _normalisation(synthetic: SyntheticSet, real: RealData) -> str | None:
     return None if ours == theirs else ours
 
 
-def _has_ipc(real: RealData, ipc: int) -> bool:
-    """Return whether every class has ``ipc`` real images; a set made from noise may hold more."""
-    try:
-        check_ipc(real, ipc)
-    except DataError:
-        log.warning(
-            "no random baselines: some class of %s has fewer than ipc=%d real images",
-            real.name,
-            ipc,
-        )
-        return False
-    return True
-
-
 def _warn(*warnings: str | None) -> None:
     for warning in filter(None, warnings):
         log.warning("%s", warning)
-
-
-class _Counter:
-    """Counts finished trainings for the progress display."""
-
-    def __init__(self, display: ProgressDisplay):
-        self._display, self._done, self.name = display, 0, ""
-
-    def __call__(self, note: str) -> None:
-        self._done += 1
-        self._display.update(self._done, f"{self.name}: {note}")

@@ -6,11 +6,13 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from dcond.data.fingerprint import fingerprint_of_split
 from dcond.device import wait_for
 from dcond.distributed import Ranks, current
 from dcond.errors import CheckpointError, DivergedError
@@ -27,10 +29,10 @@ from dcond.types import RealData, SyntheticSet
 log = logging.getLogger(__name__)
 
 CLIPPED = 0.95  # share of clipped pixels from which a class is reported
-# A class whose pixels jump from 0 to 1 or back, this share of them from each record to the next,
-# in so many records in sequence, has diverged. Images at the corners of [0, 1] alone have not:
-# a good solution may lie there.
-JUMPING, JUMPS = 0.25, 10
+# A class whose pixels jump from 0 to 1 or back, this share of them within 9 steps, so many times in
+# sequence, has diverged. Images at the corners of [0, 1] alone have not: a good solution may lie
+# there. The number of steps is odd, since pixels that jump in every step are back after two.
+JUMPING, JUMPS, JUMP_STEPS = 0.25, 10, 9
 
 
 @settings
@@ -65,7 +67,7 @@ class Run:
         evaluate: called with the set and the step, every ``loop.evaluate_every`` steps.
         max_steps: stop before the method's own number of steps.
         max_seconds: stop after the first step that ends later than this.
-        start_wall_s: seconds before the first step: an initialiser may have trained a network.
+        start_wall_s: seconds before the first step, those of a run that is resumed included.
         wall_s: seconds of all steps.
         step_times: seconds per step; on CUDA the mean of the steps between two waits.
         resumable: whether the folder holds a checkpoint of this run.
@@ -91,9 +93,11 @@ class Run:
     ranks: Ranks = field(default_factory=current)
     resumable: bool = False
     _saved_at: float = 0.0  # wall_s at the last checkpoint, less the evaluations since
+    _median_before: float | None = None  # step_s_median of the run that is resumed
     _clipped_at_first: Tensor | None = None  # None: no warning is left to give
-    _corners: tuple[Tensor, Tensor] | None = None  # of the last record: pixels at 0, pixels at 1
-    _jumps: Tensor | None = None  # records in sequence with jumping pixels, of each class (k,)
+    _corners: tuple[Tensor, Tensor] | None = None  # at the last look: pixels at 0, pixels at 1
+    _jumped: Tensor | None = None  # share of the pixels that jumped until then, of each class (k,)
+    _jumps: Tensor | None = None  # looks in sequence with many of these, of each class (k,)
     # Seconds of steps that the device may not have computed yet.
     _pending: list[float] = field(default_factory=list)
     # Metrics that have not been checked for non-finite values.
@@ -114,7 +118,7 @@ class Run:
         state = self.method.init(self.real, self.synthetic, self.rng)
         self.ranks.share_([self.synthetic.images])  # init may have chosen them by a trained network
         self.ranks.share_streams_(self.rng)
-        self.start_wall_s = time.perf_counter() - start
+        self.start_wall_s += time.perf_counter() - start
         if resume_from is not None:
             self._restore(resume_from, state)
         elif self.steps > 0:
@@ -169,6 +173,8 @@ class Run:
     ) -> None:
         """Record, evaluate and save what is due after a step; stop on a signal."""
         last = self.finished
+        if self._every(JUMP_STEPS):
+            self._watch_jumps()
         if self._save_due() or self._every(self.loop.record_every):
             self._guard()  # also sums the metrics over all processes
             values = {f"condense/{name}": float(value) for name, value in metrics.items()}
@@ -223,22 +229,25 @@ class Run:
             "smaller method.lr."
         )
 
-    def _stop_if_jumping(self, metrics: dict[str, Tensor]) -> None:
-        """Raise if clipping hides that the steps diverge: losses stay finite then."""
+    def _watch_jumps(self) -> None:
+        """Count how often in sequence many pixels of a class jumped; does not wait for a device."""
         images = self.synthetic.by_class.detach().flatten(1)
         before, self._corners = self._corners, (images <= 0, images >= 1)
         if before is None:
             return
         jumped = (before[0] & self._corners[1]) | (before[1] & self._corners[0])
-        share = jumped.float().mean(1)
-        jumps = torch.zeros_like(share) if self._jumps is None else self._jumps
-        self._jumps = torch.where(share >= JUMPING, jumps + 1, torch.zeros_like(jumps))
-        worst = int(share.argmax())
-        if float(self._jumps.max()) < JUMPS:
+        self._jumped = jumped.float().mean(1)
+        jumps = torch.zeros_like(self._jumped) if self._jumps is None else self._jumps
+        self._jumps = torch.where(self._jumped >= JUMPING, jumps + 1, torch.zeros_like(jumps))
+
+    def _stop_if_jumping(self, metrics: dict[str, Tensor]) -> None:
+        """Raise if clipping hides that the steps diverge: losses stay finite then."""
+        if self._jumped is None or self._jumps is None or float(self._jumps.max()) < JUMPS:
             return
+        worst = int(self._jumped.argmax())
         raise DivergedError(
-            f"step {self.step}: {100 * float(share[worst]):.0f} % of the pixels of class "
-            f"{self.synthetic.class_names[worst]!r} jumped between 0 and 1 since the last record "
+            f"step {self.step}: {100 * float(self._jumped[worst]):.0f} % of the pixels of class "
+            f"{self.synthetic.class_names[worst]!r} jump between 0 and 1 within {JUMP_STEPS} steps "
             f"(loss {float(metrics['loss']):.4g}, lr {getattr(self.method, 'lr', None)}). The last "
             "good checkpoint stays; try a smaller method.lr."
         )
@@ -282,6 +291,9 @@ class Run:
                 state=state.state_dict(),
                 rng=self.rng.state_dict(),
                 wall_s=self.wall_s,
+                start_wall_s=self.start_wall_s,
+                step_s_median=self.step_s_median,
+                data=self._fingerprint,
             )
             checkpoint.save(saved, self.folder)
         self.resumable = True
@@ -293,11 +305,18 @@ class Run:
                 f"{self.folder} was started with images {before}, the data now gives {now}; "
                 "restore the data set, or start a new run."
             )
+        if saved.data not in (None, self._fingerprint):
+            raise CheckpointError(
+                f"{self.folder} was started with other real images of {self.real.name}; restore "
+                "the data set, or start a new run."
+            )
         with torch.no_grad():
             self.synthetic.images.copy_(saved.images)
         state.load_state_dict(saved.state)
         self.rng.load_state_dict(saved.rng)
         self.step, self.wall_s, self._saved_at = saved.step, saved.wall_s, saved.wall_s
+        self.start_wall_s += saved.start_wall_s
+        self._median_before = saved.step_s_median
         self.resumable = True
         log.info("resumed at step %d of %d", self.step, self.steps)
 
@@ -318,8 +337,12 @@ class Run:
         timed_out = self.max_seconds is not None and self.wall_s >= self.max_seconds
         return self.step >= self.steps or timed_out
 
+    @cached_property
+    def _fingerprint(self) -> str:
+        return fingerprint_of_split(self.real.train)
+
     @property
     def step_s_median(self) -> float | None:
-        """Median seconds per step in this process; None if no step was taken."""
+        """Median seconds per step in this process; None if no step was ever taken."""
         times = self.step_times or self._pending  # a device run may end before its first wait
-        return statistics.median(times) if times else None
+        return statistics.median(times) if times else self._median_before

@@ -1,6 +1,7 @@
 """Soft labels from experts: the mean logits of those that classify an image right."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -60,14 +61,7 @@ class ExpertLabels:
     def labelled(self, synthetic: SyntheticSet) -> SyntheticSet:
         """Return a copy of a set with these labels, as logits."""
         labels, _ = self.of(synthetic)
-        return SyntheticSet.from_images(
-            synthetic.images,
-            synthetic,
-            ipc=synthetic.ipc,
-            factor=synthetic.factor,
-            labels=labels,
-            logits=True,
-        )
+        return replace(synthetic, labels=labels, logits=True)
 
     @torch.no_grad()
     def replace_wrong(

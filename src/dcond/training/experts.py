@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from filelock import FileLock, Timeout
+from filelock import Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -24,6 +24,7 @@ from dcond.cache import cache_file
 from dcond.data.fingerprint import fingerprint
 from dcond.distributed import current
 from dcond.errors import DataError, DivergedError
+from dcond.file_lock import locked
 from dcond.models import Recipe
 from dcond.paths import write_atomically
 from dcond.rng import generator, seeded_layers
@@ -173,7 +174,7 @@ class Experts(Schedule):
         for blocking in (False, True):
             for index in own:
                 file = files[index]
-                with suppress(Timeout), FileLock(file.with_suffix(".lock"), blocking=blocking):
+                with suppress(Timeout), locked(file.with_suffix(".lock"), blocking=blocking):
                     if read(file) is not None:
                         continue
                     facts = self._train(real, index, file)
@@ -208,7 +209,7 @@ class Experts(Schedule):
             if not all(bool(x.isfinite().all()) for x in states[-1].values()):
                 raise DivergedError(
                     f"expert {index + 1} ({self.network.name}): its weights are not finite after "
-                    f"epoch {number} of {self.epochs} (lr {lr:g}); try a smaller experts.lr."
+                    f"epoch {number} of {self.epochs} (lr {lr:g}); try a smaller lr of the experts."
                 )
 
         with seeded_layers(self.seed, stream, real.device):

@@ -8,7 +8,6 @@ import torch
 from torch import nn
 
 from dcond.augment import DiffAug
-from dcond.device import to_device
 from dcond.matching.alignment import Alignment, Axis
 from dcond.matching.gradients import trained
 from dcond.models import ConvNet, Network, Pool, Recipe
@@ -92,10 +91,7 @@ class Learners:
 
         def draw() -> TrainingBatch:
             rows = torch.randint(len(real.train), (batch,), generator=rng.real)
-            labels = real.train.labels[to_device(rows, real.device)]
-            return training_batch(
-                real.normalised(rows), labels, augment, cutmix_p, rng.augmentation
-            )
+            return training_batch(*real.batch(rows), augment, cutmix_p, rng.augmentation)
 
         for _ in range(steps):
             joint_step(self.networks, self.optimiser, self.alignment, draw(), fast)

@@ -42,8 +42,10 @@ class ImagePyramid:
         self.grow()
 
     def grow(self) -> None:
-        """Let the next level join, if one is left; all levels get a new Adam."""
-        self.joined = min(self.joined + 1, len(self.levels))
+        """Let the next level join, if one is left; all levels then get a new Adam."""
+        if self.joined == len(self.levels):
+            return
+        self.joined += 1
         self._adam = torch.optim.Adam(self.levels[: self.joined], lr=self.lr)
 
     def images(self) -> Tensor:

@@ -28,7 +28,7 @@ class Schedule:
         momentum: momentum of SGD.
         weight_decay: weight decay of the optimiser.
         lr_milestones: fractions of the epochs, each in (0, 1), after which the learning rate is
-            multiplied by ``lr_gamma``.
+            multiplied by ``lr_gamma``; several that round to one epoch count once.
         lr_gamma: that factor, in (0, 1].
         lr_schedule: "steps", the milestones; or "half_cosine": in epoch e of E, from 0, the rate is
             multiplied by (1 + cos(π e / 2E)) / 2, so that it ends at half of its value (RDED), and
