@@ -24,8 +24,8 @@ repeated command measures only the missing points.
 
 import argparse
 import csv
-import dataclasses
 import datetime
+import functools
 import json
 import os
 import platform
@@ -80,10 +80,11 @@ class Point:
     def __init__(self, point: dict[str, Any]):
         from made_up import made_method, made_up, synthetic_set
 
-        from dcond.device import resolve_device
+        from dcond.device import resolve_device, wait_for
         from dcond.rng import Streams
 
         self.point, self.device = point, resolve_device(point["device"])
+        self.wait = functools.partial(wait_for, self.device)
         overrides = [*point["words"].split(), f"method.batch_real={point['batch_real']}"]
         self.real = made_up(
             point["classes"], max(point["batch_real"], point["ipc"]), point["size"]
@@ -95,9 +96,7 @@ class Point:
             if self.separable
             else made_method(point["method"], [*overrides, "engine=exact"])
         )
-        self.synthetic = dataclasses.replace(
-            synthetic_set(self.real, point["ipc"]), factor=self.ours.factor
-        )
+        self.synthetic = synthetic_set(self.real, point["ipc"], self.ours.factor)
         self.streams = Streams
 
     def form(self, name: str) -> Callable[[], object]:
@@ -119,13 +118,6 @@ class Point:
             self.wait()
             durations.append(time.perf_counter() - start)
         return statistics.median(durations[1:])
-
-    def wait(self) -> None:
-        """Wait for the device."""
-        import torch
-
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
 
     def peak(self, step: Callable[[], object]) -> int:
         """Return the peak memory of a step in bytes; on a CPU above that before it."""

@@ -26,7 +26,7 @@ from typing import Any
 import matplotlib
 import torch
 from hydra import compose, initialize_config_dir
-from made_up import where_and_when
+from made_up import synthetic_set, where_and_when
 from matplotlib.figure import Figure
 from plain import class_loop
 
@@ -34,7 +34,7 @@ from dcond.cli.instantiate import build
 from dcond.paths import conf_dir
 from dcond.report.figures import COLOURS, MARKERS, STYLE
 from dcond.rng import Streams, generator
-from dcond.types import RealData, Split, SyntheticSet
+from dcond.types import RealData, Split
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from helpers.pretend_device import PretendDevice, pretend_device
@@ -77,10 +77,7 @@ def launches(device: PretendDevice, method: str, classes: int, way: str, folder:
         cfg = compose("condense", words)
     made = build(cfg.method, f"method={method}")
     real, rng = digits_like(classes).to(device.name), Streams(0)
-    rows = torch.cat([rows[:1] for rows in real.class_rows])
-    images = real.pixels(rows).requires_grad_()
-    labels = torch.arange(classes).to(device.name)
-    synthetic = SyntheticSet(images, labels, real.class_names, 1, real.mean, real.std, made.factor)
+    synthetic = synthetic_set(real, 1, made.factor)
     if way == PLAIN:
         step = class_loop(made, real, synthetic, rng)
     else:

@@ -27,12 +27,12 @@ def made_up(classes: int, per_class: int, size: int = 32) -> RealData:
     return RealData("made up", split, split, names, (0.5, 0.5, 0.5), (0.3, 0.3, 0.3))
 
 
-def synthetic_set(real: RealData, ipc: int) -> SyntheticSet:
+def synthetic_set(real: RealData, ipc: int, factor: int = 1) -> SyntheticSet:
     """Return a set of the first ``ipc`` images of every class."""
     rows = torch.cat([rows[:ipc] for rows in real.class_rows])
-    labels = torch.arange(len(real.class_names)).repeat_interleave(ipc)
-    images = real.pixels(rows).requires_grad_()
-    return SyntheticSet(images, labels, real.class_names, ipc, real.mean, real.std)
+    return SyntheticSet.from_images(
+        real.pixels(rows).requires_grad_(), real, ipc=ipc, factor=factor
+    )
 
 
 def made_method(name: str, overrides: list[str]) -> Method:

@@ -175,8 +175,7 @@ def run(case: Case, folder: Path) -> None:
     before = peak_memory_bytes(torch.device("cpu"))
     real, rng = load(case, folder), Streams(0)
     images = FromReal(rule=rule)(real, case.ipc, 1, rng)
-    labels = torch.arange(case.classes).repeat_interleave(case.ipc)
-    synthetic = SyntheticSet(images, labels, real.class_names, case.ipc, real.mean, real.std)
+    synthetic = SyntheticSet.from_images(images, real, ipc=case.ipc)
     if case.method in STEPPING:
         method = build(case.method, network)
         state = method.init(real, synthetic, rng)

@@ -22,6 +22,8 @@ from typing import Any
 
 import torch
 
+from dcond.device import wait_for
+
 FORMS = ("before", "after")
 WARM, STEPS = 2, 3
 WHOLE = 10**9
@@ -61,8 +63,7 @@ class Phases:
 
     def wait(self) -> None:
         """Wait for the device, so that a phase includes the work it started."""
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        wait_for(self.device)
 
     def of(self, step: Callable[[], object]) -> dict[str, float]:
         """Return the seconds of a step by phase; ``all`` is the whole step."""
@@ -120,8 +121,6 @@ def profile(
     method: str, form: str, batch: int, device: torch.device, compiled: bool
 ) -> dict[str, float]:
     """Return the median seconds of each phase in this process; ``all`` is the whole step."""
-    import dataclasses
-
     from made_up import made_method, made_up, synthetic_set
 
     from dcond.device import tune_malloc
@@ -131,7 +130,7 @@ def profile(
         tune_malloc()
     made: Any = made_method(method, overrides_of(form, batch, compiled))
     real = made_up(10, batch).to(device)
-    synthetic = dataclasses.replace(synthetic_set(real, 1), factor=made.factor)
+    synthetic = synthetic_set(real, 1, made.factor)
     phases = Phases(device)
     mark_all(phases)
     state = made.init(real, synthetic, Streams(0))

@@ -12,11 +12,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from made_up import made_up, synthetic_set, write
 
 from dcond.augment import DiffAug
-from dcond.device import resolve_device, tune_malloc
+from dcond.device import resolve_device, tune_malloc, wait_for
 from dcond.evaluation import EvaluationProtocol
 from dcond.evaluation.vmap_training import Stack, TrainingJob
 from dcond.models import ConvNet
@@ -51,8 +50,7 @@ class Ways:
         start = time.perf_counter()
         for _ in range(EPOCHS):
             self.by_name[way]()
-        if DEVICE.type == "cuda":
-            torch.cuda.synchronize(DEVICE)
+        wait_for(DEVICE)
         return (time.perf_counter() - start) / EPOCHS
 
     def _alone(self, training: TrainingJob) -> Callable[[], object]:

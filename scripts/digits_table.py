@@ -8,7 +8,6 @@ the accuracy on random images in the same run, with labels of the same kind. ``r
 (four shrunken images in each stored one) has rows of its own.
 """
 
-import csv
 import datetime
 import itertools
 import json
@@ -19,6 +18,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from study import read, write
 
 TABLE = Path("benchmarks/cpu/digits.csv")
 METHODS = {
@@ -70,30 +71,16 @@ def run(method: str, overrides: str, folder: Path) -> list[dict[str, object]]:
 
 def main() -> None:
     """Run what the table does not have yet."""
-    rows: list[dict[str, object]] = []
-    if TABLE.is_file():
-        with TABLE.open() as file:
-            rows += csv.DictReader(file)
+    rows: list[dict[str, object]] = [*read(TABLE)]
     known = {row["command"] for row in rows}
     with tempfile.TemporaryDirectory() as scratch:
         for method, ipc, seed in itertools.product(METHODS, (1, 10), (0, 1, 2)):
             overrides = f"{METHODS[method]} evaluation.epochs=300 ipc={ipc} seed={seed}"
             if f"dcond condense {overrides}" not in known:
                 rows += run(method, overrides, Path(scratch) / f"{method}_{ipc}_{seed}")
-                write(rows)  # after each run, so that an interruption loses only one
+                write(rows, TABLE)  # after each run, so that an interruption loses only one
                 print(f"{method}, ipc {ipc}, seed {seed}: {rows[-1]['seconds']} s", flush=True)
-    print(
-        f"{len(rows)} rows -> {TABLE}; not above random real images: {len(not_above_random(rows))}"
-    )
-
-
-def write(rows: list[dict[str, object]]) -> None:
-    """Write the table."""
-    TABLE.parent.mkdir(parents=True, exist_ok=True)
-    with TABLE.open("w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    print(f"not above random real images: {len(not_above_random(rows))} of {len(rows)} rows")
 
 
 def not_above_random(rows: list[dict[str, object]]) -> list[dict[str, object]]:

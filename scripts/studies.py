@@ -49,7 +49,10 @@ EQUAL_TIME = ("random_decoded", "rded", "dsa", "dm", "idc", "m3d", "idm", "ncfm"
 BANK = "method=m3d method.batch_real=128 method.targets=50"
 TRIED = ("few", "kmeans", "means", "resnet", "vit", "ncfm_bank")
 EXPERTS = "method.experts.count=3 method.experts.epochs=3"
-TRAJECTORIES = "method.experts.count=5 method.experts.epochs=10 method.student_steps=10"
+TRAJECTORIES = (
+    "method.experts.count=5 method.experts.epochs=10 method.student_steps=10 "
+    "method.max_start_epoch=5 method.lr=1000"
+)
 FAMILY = "method=degm init=real"  # published runs start from noise, which needs thousands of steps
 # Weights from scripts/pretrain.py. The ConvNet starts from scratch, as in the paper.
 PRETRAINED = "dataset.path=outputs/pretrained/cifar5.npz dataset.flip=true " + " ".join(
@@ -148,7 +151,7 @@ STUDIES = {
             ("degm_mda", "dc"),
         ),
     ),
-    "rivals": Study(  # equal time, without that of NCFM's networks, which are trained once
+    "rivals": Study(  # equal time, without that of networks that are trained once beforehand
         {
             "random": "method=random",
             "random_decoded": "method=random method.factor=2",
@@ -163,9 +166,8 @@ STUDIES = {
             "idm": f"method=idm {QUEUE} method.lr=2 method.batch_real=128",
             "ncfm": f"method=ncfm {EXPERTS} method.lr=0.02 method.batch_real=128",
             "hmdc": f"method=hmdc {SMALL.format(steps=20)}",
-            "mtt": f"method=mtt {TRAJECTORIES} method.max_start_epoch=5",
-            "datm": f"method=datm {TRAJECTORIES} method.first_max_epoch=5 "
-            "method.max_start_epoch=5",
+            "mtt": f"method=mtt {TRAJECTORIES} method.rate=0.05",
+            "datm": f"method=datm {TRAJECTORIES} method.first_max_epoch=5 method.rate=0.02",
         },
         dict.fromkeys((1, 10, 50), f"max_seconds=60 engine.compile=false {FOUR}"),
         datasets=("cifar10", "fashion_mnist"),

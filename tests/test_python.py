@@ -6,15 +6,19 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 
 import dcond
 from dcond.cli import main as cli
+from dcond.cli.compose import python_run
+from dcond.run.result import RunResult
 
 SOURCE = str(Path(dcond.__file__).parents[1])
 QUICK = (
@@ -141,6 +145,10 @@ def test_calls_from_threads_do_not_mix():
         ({"overrides": ["method.lrr=1"]}, "Did you mean method.lr?"),
         ({"overrides": ["ipc=0"]}, "ipc=0 is out of range; allowed: whole numbers from 1."),
         ({"overrides": ["resume=run"]}, "dcond condense resume=RUN_FOLDER"),
+        ({"overrides": ["threads=2"]}, "threads= belongs to the command"),
+        ({"overrides": ["hydra.run.dir=run"]}, "hydra.run.dir= belongs to the command"),
+        ({"overrides": ["hydra/launcher=joblib"]}, "hydra/launcher= belongs to the command"),
+        ({"overrides": ["+sweep=joblib"]}, "sweep= belongs to the command"),
     ],
 )
 def test_errors_are_one_line(arguments, message):
@@ -193,6 +201,56 @@ def test_an_engine_that_is_not_used_is_said(method, used, caplog):
     assert (told in caplog.messages) == (not used)
 
 
+@pytest.mark.parametrize(("batch", "told"), [(5000, True), (20, False)])
+def test_batches_that_repeat_images_are_said(batch, told, caplog):
+    caplog.set_level("INFO")
+    small = [*QUICK, f"method.batch_real={batch}", "max_steps=1", "evaluate=false"]
+    dcond.condense(method="dm", overrides=small, progress=False)
+    said = f"fewer than method.batch_real={batch}: its batches repeat some"
+    assert any(message.endswith(said) for message in caplog.messages) == told
+
+
 def test_a_path_in_overrides_needs_no_quotes(folder):
     with pytest.raises(dcond.DcondError, match="a=b, c"):
         dcond.condense(dataset="npz", overrides=["dataset.path=a=b, c", "debug=tiny"])
+
+
+def test_the_home_folder_is_expanded(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    condense(folder="~/r")
+    assert dcond.load("~/r").ipc == 1
+    dcond.evaluate("~/r", overrides=QUICK[1:], folder=Path("~/e"), progress=False)
+    assert sorted(path.name for path in folder.iterdir()) == ["e", "r"]
+
+
+def test_a_set_in_memory_is_checked_and_converted():
+    memory = condense().synthetic
+    options = {"overrides": [*QUICK[1:], "baselines=false"], "progress": False}
+
+    def networks(given):
+        return dcond.evaluate(given, **options).result.evaluation.networks["ConvNet"].accuracies
+
+    other = replace(memory, images=memory.images.double(), labels=memory.labels.int())
+    assert networks(other) == networks(memory)
+    soft = torch.nn.functional.one_hot(memory.labels).double()
+    assert len(networks(replace(memory, labels=soft))) == 1
+    for change, message in (
+        ({"labels": memory.labels + 1}, "a set in memory: labels must be in 0..9."),
+        ({"images": memory.images / 0}, "a set in memory: images must be finite floats"),
+    ):
+        for given in (
+            {"synthetic": replace(memory, **change)},
+            {"synthetic": memory, "against": replace(memory, **change)},
+        ):
+            with pytest.raises(dcond.DcondError, match=message):
+                dcond.evaluate(**given, **options)
+
+
+def test_the_current_gpu_is_put_back(monkeypatch):
+    current = [1]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current[-1])
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    with python_run(RunResult(), None, OmegaConf.create(), []):
+        torch.cuda.set_device(0)  # as device=cuda:0 does
+    assert current == [1, 0, 1]

@@ -6,7 +6,8 @@ Nothing in it is unpickled. It is written atomically, with a checksum of what ne
 import datetime
 import hashlib
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -143,7 +144,7 @@ def load(path: Path | str) -> SyntheticSet:
     if not isinstance(path, str | Path):
         kind = type(path).__name__
         raise ArtefactError(f"cannot load a value of type {kind}; give the path of an artefact.")
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.is_dir():
         path = path / NAME
     if not path.is_file():
@@ -161,6 +162,18 @@ def load(path: Path | str) -> SyntheticSet:
     intact = metadata.get(CHECKSUM) == checksum(metadata, tensors)
     _require(intact, path, "content and sha256 checksum differ; copy or create the file again.")
     return synthetic
+
+
+def checked(synthetic: SyntheticSet, where: str) -> SyntheticSet:
+    """Return a set made in memory with the types of one that is loaded.
+
+    Raises:
+        ArtefactError: invalid images or labels; ``where`` names the set.
+    """
+    images, labels = synthetic.images, synthetic.labels
+    _check_images(where, images, -math.inf, math.inf)
+    _check_labels(where, labels, len(images), len(synthetic.class_names))
+    return replace(synthetic, images=images.float(), labels=_as_labels(labels))
 
 
 def checksum(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
@@ -198,7 +211,7 @@ def _parse(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> 
     _require(fits, path, f"factor={read.factor} does not fit images of {height}x{width}.")
     return SyntheticSet(
         images=images.float(),
-        labels=labels.float() if labels.is_floating_point() else labels.long(),
+        labels=_as_labels(labels),
         class_names=names,
         ipc=read.ipc,
         factor=read.factor,
@@ -236,7 +249,11 @@ def _whitening(path: Path, tensors: dict[str, Tensor], d: int) -> Whitening | No
         raise ArtefactError(f"{path}: zca_matrix has no inverse.") from error
 
 
-def _check_images(path: Path, images: Tensor, low: float, high: float) -> None:
+def _as_labels(labels: Tensor) -> Tensor:
+    return labels.float() if labels.is_floating_point() else labels.long()
+
+
+def _check_images(path: Path | str, images: Tensor, low: float, high: float) -> None:
     good = images.ndim == 4 and images.is_floating_point() and images.numel() > 0
     good = good and bool(torch.isfinite(images).all())
     _require(good, path, f"images must be finite floats (n, c, h, w); got {tuple(images.shape)}.")
@@ -244,7 +261,7 @@ def _check_images(path: Path, images: Tensor, low: float, high: float) -> None:
     _require(inside, path, f"pixels leave the recorded range [{low}, {high}].")
 
 
-def _check_labels(path: Path, labels: Tensor, n: int, k: int) -> None:
+def _check_labels(path: Path | str, labels: Tensor, n: int, k: int) -> None:
     shape = tuple(labels.shape)
     _require(labels.ndim > 0 and len(labels) == n, path, f"{n} images but labels {shape}.")
     if labels.ndim == 1 and not labels.is_floating_point():
@@ -255,6 +272,6 @@ def _check_labels(path: Path, labels: Tensor, n: int, k: int) -> None:
         _require(good, path, f"soft labels must be finite floats (n, {k}); got {shape}.")
 
 
-def _require(condition: bool, path: Path, message: str) -> None:
+def _require(condition: bool, path: Path | str, message: str) -> None:
     if not condition:
         raise ArtefactError(f"{path}: {message}")

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from dcond.errors import DataError
+from dcond.errors import DataError, list_override
 from dcond.types import RealData, SyntheticSet
 
 
@@ -75,7 +75,7 @@ def in_class_order(where: object, synthetic: SyntheticSet, real: RealData) -> Sy
     place = class_order(where, names, real, same_data=same_data)
     source, labels = torch.argsort(place), synthetic.labels
     if labels.ndim == 1:
-        labels, rows = torch.sort(place[labels], stable=True)
+        labels, rows = torch.sort(place.to(labels.device)[labels], stable=True)
     else:
         rows = torch.arange(len(labels)).view(-1, synthetic.ipc)[source].flatten()
         labels = labels[rows][:, source]
@@ -86,10 +86,10 @@ def _other_number(names: tuple[str, ...], real: RealData, matched: dict[int, int
     """Say what to do about a set with some of the classes of a data set, or with more."""
     own = real.class_names
     if len(matched) == len(names):
-        chosen = ",".join(own[matched[row]] for row in range(len(names)))
+        chosen = [own[matched[row]] for row in range(len(names))]
         return (
             f"it has {len(names)} of the {len(own)} classes of {real.name!r}; add "
-            f"dataset.classes=[{chosen}] to use these only."
+            f"{list_override('dataset.classes', chosen)} to use these only."
         )
     others = [name for row, name in enumerate(names) if row not in matched]
     return (

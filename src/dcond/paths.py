@@ -1,7 +1,8 @@
 """The folder of the packaged configuration, and atomic writing of files."""
 
 import os
-import tempfile
+import secrets
+import stat
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -61,16 +62,15 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         path: the file to create or replace.
         write: fills the file that it is given.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_TEMPORARY)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_urlsafe(6)}{_TEMPORARY}")
+    # Not by tempfile, whose files are private.
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    mode = stat.S_IMODE(temporary.stat().st_mode)
     try:
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)  # mkstemp creates private files
+        temporary.chmod(mode)  # of safetensors, which makes a private file of its own
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -367,6 +367,30 @@ def test_run_succeeds_when_its_tables_cannot_be_printed(
     )  # logging prints one for the messages of Hydra about jobs
 
 
+@pytest.mark.parametrize("words", [("list", "methods"), ("report", ".", "--format", "csv")])
+def test_output_that_cannot_be_printed_is_one_line(words, write_result, run_cli, monkeypatch):
+    write_result("run", {"A": 0.5}, method="m–d")
+    with open("/dev/full", "w") as full, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        line = run_cli(*words).line
+    assert line.startswith("the output could not be written: No space left on device; free some")
+    if words[0] == "report":
+        with open("out.csv", "w", encoding="latin-1") as latin:
+            monkeypatch.setattr(sys, "stdout", latin)
+            line = run_cli(*words).line
+        assert line.startswith("the output could not be printed: 'latin-1' codec can't encode")
+        assert line.endswith("; set PYTHONIOENCODING=utf-8:replace.")
+
+
+def test_an_error_of_a_device_without_a_name_keeps_its_cause(run_cli, monkeypatch):
+    def broken(words):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("dcond.cli.list.main", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        run_cli("list", "methods")
+
+
 def test_ctrl_c_is_one_line(monkeypatch, run_cli):
     def stop(words):
         raise KeyboardInterrupt

@@ -205,6 +205,14 @@ def test_a_repeated_sweep_skips_complete_jobs(quick, two_files, run_cli, digits)
     assert "s/0 holds a finished run of other settings" in run_cli(*words).err
 
 
+def test_a_repeated_sweep_with_a_teacher_skips_complete_jobs(quick, two_files, run_cli):
+    teacher = ("teacher=convnet", "teacher.epochs=1", "baselines=false", "evaluation.epochs=1")
+    words = ("evaluate", "-m", *quick, *teacher, "hydra.sweep.dir=s", "synthetic=good.npz")
+    assert run_cli(*words).code == 0
+    done = run_cli(*words)
+    assert (done.code, "s/0 is finished and was skipped" in done.err) == (0, True), done.err
+
+
 # --- dcond's own, and back again
 # ------------------------------------------------------------------------------------
 

@@ -38,8 +38,8 @@ def test_the_union_is_evaluated_on_its_classes(tasks, run_cli, results, folder):
     assert result["dataset"] == "digits-7-1-4-2"
     line = run_cli("evaluate", "new/both", "dataset=digits", *SHORT).line
     assert line == (
-        "new/both: it has 4 of the 10 classes of 'digits'; add dataset.classes=[7,1,4,2] to "
-        "use these only."
+        "new/both: it has 4 of the 10 classes of 'digits'; add "
+        '\'dataset.classes=["7","1","4","2"]\' to use these only.'
     )
 
 
@@ -49,11 +49,11 @@ def test_nothing_is_overwritten_and_a_refusal_writes_nothing(tasks, run_cli, fol
     assert not (folder / "both").exists()
     line = run_cli("merge", "task1", "task2", "--out", "task1").line
     assert line == "task1 exists and is not overwritten; remove it or choose another --out."
-    np.savez("other.npz", images=np.zeros((2, 8, 8)), labels=[0, 1])
-    line = run_cli("merge", "task1", "other.npz", "--out", "both").line
+    np.savez("an other.npz", images=np.zeros((2, 8, 8)), labels=[0, 1])
+    line = run_cli("merge", "task1", "an other.npz", "--out", "both").line
     assert line == (
-        "other.npz is not an artefact of dcond; convert it: dcond export other.npz --to dcond "
-        "dataset=NAME."
+        "an other.npz is not an artefact of dcond; convert it: dcond export 'an other.npz' --to "
+        "dcond dataset=NAME."
     )
     (folder / "file").touch()
     assert "cannot write file/x: " in run_cli("merge", "task1", "task2", "--out", "file/x").line

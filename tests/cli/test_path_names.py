@@ -47,6 +47,24 @@ def test_path_settings_are_quoted_and_commas_separate_values_of_a_sweep(argument
     assert quote_paths(["-m", argument]) == ["-m", sweep]
 
 
+@pytest.mark.parametrize(
+    "key", ["paths.outputs", "paths.data", "+resume", "hydra.run.dir", "hydra.sweep.dir"]
+)
+def test_the_home_folder_is_expanded(key, monkeypatch):
+    monkeypatch.setenv("HOME", "/me")
+    for path in ("~/a b", "'~/a b'"):
+        assert quote_paths([f"{key}={path}"]) == [f"{key}='/me/a b'"]
+        assert quote_paths(["-m", f"{key}={path}"]) == ["-m", f"{key}='/me/a b'"]
+    assert quote_paths([f"{key}=./~/a", f"{key}=null"]) == [f"{key}='./~/a'", f"{key}=null"]
+
+
+def test_a_run_below_the_home_folder_is_resumed(stopped, run_cli, folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    done = run_cli("condense", f"resume=~/{stopped.name}")
+    assert (done.code, (stopped / "synthetic.safetensors").is_file()) == (0, True), done.err
+    assert not (folder / "~").exists()
+
+
 def test_an_existing_path_that_looks_like_an_override_is_positional(folder):
     (folder / "a=b").mkdir()
     (folder / "seed=1").mkdir()

@@ -145,6 +145,19 @@ def test_stopped_sweep_reports_how_to_continue(condense, folder, monkeypatch):
     )
 
 
+def test_the_way_to_continue_can_be_pasted_into_a_shell(condense):
+    done = condense("-m", "evaluate=false", "hydra.sweep.dir=a b", "ipc=0")
+    assert "The same command with 'hydra.sweep.dir=a b' keeps finished" in done.err
+
+
+def test_interpolated_overrides_are_shown_as_typed(condense):
+    words = (*SWEEP, 'loop.record_every="${ipc}"')
+    done = condense(*words, "ipc=1,2")
+    assert (done.code, done.out.splitlines()[-1:]) == (0, ["2 jobs done -> sweep"]), done.err
+    (own,) = [line for line in condense(*words, "ipc=1,0").err.splitlines() if "job 1" in line]
+    assert own.startswith("job 1 (ipc=0): failed: ")
+
+
 # --- Choosing settings ---------------------------------------------------------------------------
 
 

@@ -83,6 +83,16 @@ def test_archive_names_size_and_way_out(split_folder, tmp_path):
         other.load()
 
 
+def test_a_renamed_archive_is_prepared_under_its_option(tmp_path):
+    renamed = Archive(name="tiny32", url="x", data_dir=str(tmp_path), size=32)
+    with pytest.raises(DataError) as error:
+        renamed.load()
+    assert str(error.value).endswith(
+        "run 'dcond data prepare NAME dataset.name=tiny32 dataset.path=FOLDER' (NAME and other "
+        "settings as here); FOLDER holds train/ and val/."
+    )
+
+
 def test_archive_names_the_rule_it_was_prepared_by(split_folder, tmp_path):
     archive(tmp_path, path=str(split_folder), resize="pad").prepare()
     assert archive(tmp_path, resize="pad").load().spec.height == 8

@@ -54,7 +54,8 @@ def test_images_of_files_and_on_disk(split_folder, npz, keep, tmp_path):
         ([0, -1], ("cat", "dog"), "no class is called -1; allowed"),
         (["cat", 0], ("cat", "dog"), "has a class twice"),
         (["cat", "dog"], ("cat", "dog", "cat"), "2 classes are called 'cat'; give numbers: 0, 2"),
-        ([1, 2], ("1", "2", "3"), "1 is the name of class 0 and the number of another"),
+        ([1, 2], ("1", "2", "3"), "1 is the name of class 0 and the number of another; give 0's "
+         r"name in quotes: 'dataset\.classes=\[\"1\",\.\.\.\]'\."),
     ],
 )  # fmt: skip
 def test_wrong_classes_are_one_line(classes, names, message):

@@ -53,11 +53,12 @@ def test_other_names_of_splits_are_read_and_logged(train, test, split_folder, ca
     assert f"{test}/ is the test split" in caplog.text
 
 
-def test_a_class_called_train_is_a_class(tmp_path):
-    for name in ("Bus", "Car", "Train"):
+@pytest.mark.parametrize("names", [("Bus", "Car", "Train"), ("bus", "car", "train")])
+def test_a_class_called_train_is_a_class(names, tmp_path):
+    for name in names:
         for i in range(5):
             picture(tmp_path / name / f"{i}.png")
-    assert load(tmp_path).class_names == ("Bus", "Car", "Train")
+    assert load(tmp_path).class_names == names
 
 
 def arrays(labels, **others):

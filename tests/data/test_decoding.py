@@ -5,7 +5,7 @@ import struct
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from dcond.data import ImageFolder
 from dcond.errors import DataError
@@ -149,3 +149,12 @@ def test_nothing_to_rescale_is_one_line(tmp_path):
         Image.new("L", (2, 2), 7).save(tmp_path / split / "a" / "0.png")
     with pytest.raises(DataError, match=r"dataset\.rescale=true: all pixels of .* have one value"):
         ImageFolder(path=str(tmp_path), rescale=True).load()
+
+
+def test_the_header_of_a_square_image_is_read_without_its_pixels(split_folder, monkeypatch):
+    def load(self):
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", load)
+    data = ImageFolder(path=str(split_folder)).arrays()
+    assert data.train_images.shape == (8, 6, 6, 3)

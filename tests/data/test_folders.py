@@ -174,3 +174,17 @@ def test_prepare_writes_what_npz_reads(split_folder, tmp_path):
     assert again.class_names == ("ant", "bee")
     with pytest.raises(ConfigError, match=r"bugs\.npz exists and is not overwritten; remove it"):
         folder.prepare()
+
+
+def test_the_current_folder_as_path(split_folder, monkeypatch):
+    whole = ImageFolder(path=str(split_folder)).remarks()
+    (split_folder / "train" / "ant" / "0.gif").write_bytes(b"")
+    frames = [Image.new("L", (6, 6), level) for level in (0, 90)]
+    frames[0].save(
+        split_folder / "train" / "ant" / "0.gif", save_all=True, append_images=frames[1:]
+    )
+    monkeypatch.chdir(split_folder)
+    assert whole == {}
+    assert ImageFolder(path=".").remarks() == {
+        "several frames": "1 files, of which the first frame is used"
+    }

@@ -247,3 +247,36 @@ def test_zca_whitens_in_place_of_mean_and_std():
     )
     assert fingerprint(whitened) != fingerprint(plain)
     assert whitened.to(torch.device("cpu")).spec.whitening is not None
+
+
+class FakeFlowers(FakeSVHN):
+    """As torchvision's Flowers102: its images are files."""
+
+    def __init__(self, root, split="train", download=False):
+        super().__init__(root, split, download)
+        del self.data
+
+
+@pytest.mark.parametrize("source", ["EuroSAT", "FakeData", "ImageFolder", "folder", "Flowers102"])
+def test_torchvision_classes_of_another_kind_are_refused(source, tmp_path, monkeypatch):
+    datasets = pytest.importorskip("torchvision.datasets")
+    monkeypatch.setattr(datasets, "Flowers102", FakeFlowers)
+    with pytest.raises(ConfigError) as error:
+        TorchvisionSet(name="x", source=source, data_dir=str(tmp_path)).prepare()
+    assert str(error.value) == (
+        f"dataset.source={source!r} cannot be used; allowed: classes of torchvision.datasets that "
+        "take download= and train= or split=, and hold data and targets or labels, as CIFAR10. "
+        "Use dataset=image_folder or dataset=npz instead."
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("mnist", "'dcond data prepare mnist'"),
+        ("mine", "'dcond data prepare NAME dataset.name=mine' (NAME and other settings as here)"),
+    ],
+)
+def test_a_renamed_set_is_prepared_under_its_option(name, command, tmp_path):
+    dataset = TorchvisionSet(name=name, source="MNIST", data_dir=str(tmp_path))
+    assert dataset.elsewhere.startswith(f"Run {command} on a machine with a network, then copy")

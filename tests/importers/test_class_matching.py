@@ -2,6 +2,8 @@
 never by order.
 """
 
+import re
+import shlex
 import unicodedata
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from dcond import artefact
 from dcond.class_matching import class_order, in_class_order
@@ -85,7 +88,7 @@ def test_some_of_the_classes_and_more_are_refused_with_the_way_out(toy):
     with pytest.raises(DataError) as error:
         order(["cat", "bee"], own, toy)
     assert str(error.value) == (
-        "x: it has 2 of the 4 classes of 'toy'; add dataset.classes=[cat,Bee] to use these only."
+        "x: it has 2 of the 4 classes of 'toy'; add 'dataset.classes=[cat,Bee]' to use these only."
     )
     with pytest.raises(DataError) as error:
         order(own, ["bee", "ant"], toy)
@@ -184,3 +187,12 @@ def test_what_is_exported_to_npz_is_read_again(names, tmp_path, known, load, mni
     got = load(tmp_path / "x.npz", real)
     assert torch.equal(got.labels, known.labels)
     assert torch.allclose(got.images, known.pixels)
+
+
+def test_the_suggested_classes_can_be_pasted_into_a_shell(toy):
+    names = ["Ankle boot", "T-shirt/top", "7", "null", "it's", "a,b", 'x"y', "été", "end\\"]
+    with pytest.raises(DataError) as error:
+        order(names, [*names, "other"], toy)
+    words = shlex.split(re.search(r"add (.*) to use these only", str(error.value))[1])
+    (override,) = OverridesParser.create().parse_overrides(words)
+    assert override.value() == names

@@ -4,12 +4,13 @@ nothing run.
 
 import os
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from dcond.errors import ArtefactError, ConfigError, DataError, DcondError
+from dcond.errors import ArtefactError, ConfigError, DataError, DcondError, UnsupportedError
 from dcond.importers import Source
 
 
@@ -289,3 +290,12 @@ def test_labels_of_other_types(tmp_path, load, known):
     torch.save({"images": known.pixels, "labels": known.labels > 0}, tmp_path / "x.pt")
     with pytest.raises(DataError, match="has no image of 1 of the 3 classes"):
         load(tmp_path / "x.pt", normalised=False)
+
+
+def test_some_classes_of_a_data_set_have_its_published_constants(tmp_path, known, load, mnist):
+    torch.save({"images": known.normalised, "labels": known.labels}, tmp_path / "x.pt")
+    options = {"normalised": True, "factor": 1}
+    part = load(tmp_path / "x.pt", replace(mnist, name="mnist-3-1-2"), **options)
+    assert known.same(part)
+    with pytest.raises(UnsupportedError, match="no constants are published for 'mnist2-1'"):
+        load(tmp_path / "x.pt", replace(mnist, name="mnist2-1"), **options)

@@ -134,6 +134,24 @@ def test_more_rows_than_colours_are_still_a_figure(write_result, drawn):
     )
 
 
+def test_a_long_legend_is_below_the_panel(write_result, drawn):
+    for index in range(45):
+        for ipc in (1, 50):
+            write_result(f"{index}_{ipc}", {"A": 0.5}, ipc=ipc, method=f"method{index}")
+    svg = ElementTree.fromstring(drawn()["accuracy_over_ipc_digits_quick"].svg)
+    texts = [node for node in svg.iter() if node.tag.endswith("text")]
+    height = {"".join(node.itertext()).strip(): float(node.get("y")) for node in texts}
+    names = [y for name, y in height.items() if name.startswith("method")]
+    assert len(names) == 45
+    assert height["images per class"] < min(names)
+    assert height["images per class"] > 150  # the panel keeps its height
+
+
+def test_a_short_axis_of_cost_has_ticks(write_result, drawn):
+    write_result("a", {"A": 0.5}, cost={"condense_wall_s": 22.0})
+    assert {"0", "30", "40"} <= words(drawn()["accuracy_over_cost_digits_quick"].svg)
+
+
 def test_without_matplotlib_one_line_says_what_to_install(write_result, drawn, monkeypatch):
     write_result("a", {"A": 0.5})
     monkeypatch.setitem(sys.modules, "matplotlib", None)

@@ -183,9 +183,11 @@ def test_nothing_in_a_file_is_ever_executed(tmp_path, plain):
 def test_a_failed_write_keeps_the_one_before_and_says_how_to_go_on(
     tmp_path, monkeypatch, before, kept
 ):
+    folder = tmp_path / "a b"
+    folder.mkdir()
     if before:
-        checkpoint.save(moment(), tmp_path)
-    files = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+        checkpoint.save(moment(), folder)
+    files = {file.name: file.read_bytes() for file in folder.iterdir()}
 
     def full(content, file):
         file.write_bytes(b"half of it")
@@ -193,9 +195,9 @@ def test_a_failed_write_keeps_the_one_before_and_says_how_to_go_on(
 
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(CheckpointError) as error:
-        checkpoint.save(moment(), tmp_path)
+        checkpoint.save(moment(), folder)
     assert str(error.value) == (
-        f"cannot write {tmp_path / 'checkpoint.pt'} at step 12: PytorchStreamWriter failed writing file; {kept}. "
-        f"Free some space, then resume with: dcond condense resume={tmp_path}"
+        f"cannot write {folder / 'checkpoint.pt'} at step 12: PytorchStreamWriter failed writing file; {kept}. "
+        f"Free some space, then resume with: dcond condense 'resume={folder}'"
     )
-    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == files
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == files

@@ -1,5 +1,6 @@
 """Composing a configuration without running Hydra, and runs that Python calls start."""
 
+import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
@@ -76,12 +78,19 @@ def python_overrides(overrides: Sequence[str], **values: object) -> list[str]:
     Paths in them need no quotes.
 
     Raises:
-        ConfigError: ``overrides`` is not a sequence of strings.
+        ConfigError: ``overrides`` is not a sequence of strings, or one belongs to the command only.
     """
     if isinstance(overrides, str) or not all(isinstance(word, str) for word in overrides):
         raise ConfigError(
             f'overrides must be a list of strings such as ["method.steps=200"], not {overrides!r}.'
         )
+    for word in overrides:
+        key = word.lstrip("+~").partition("=")[0]
+        if re.fullmatch(r"threads|sweep|hydra\b(?!\.searchpath).*", key):
+            raise ConfigError(
+                f"{key}= belongs to the command line and has no effect here; leave it out, and use "
+                "folder=, torch.set_num_threads or a loop over calls."
+            )
     named = [f"{key}={value}" for key, value in values.items() if value is not None]
     return [*named, *quote_paths(overrides)]
 
@@ -94,7 +103,7 @@ def python_run(
 
     The folder gets ``.hydra/config.yaml`` and ``overrides.yaml``, as the command writes them.
     """
-    with one_at_a_time:
+    with one_at_a_time, _gpu_put_back():
         if folder is None:
             yield
             result.status = "done"
@@ -105,3 +114,14 @@ def python_run(
             for name, content in (("config", cfg), ("overrides", OmegaConf.create([*overrides]))):
                 OmegaConf.save(content, folder / ".hydra" / f"{name}.yaml")
             yield
+
+
+@contextmanager
+def _gpu_put_back() -> Iterator[None]:
+    """Make the caller's CUDA device current again, which ``device=cuda:1`` changes."""
+    before = torch.cuda.current_device() if torch.cuda.is_initialized() else 0
+    try:
+        yield
+    finally:
+        if torch.cuda.is_initialized() and torch.cuda.current_device() != before:
+            torch.cuda.set_device(before)

@@ -66,7 +66,7 @@ def condense(
         >>> print(run)  # the cross-architecture table
     """
     arguments = python_overrides(overrides, method=method, dataset=dataset, ipc=ipc, seed=seed)
-    folder = None if folder is None else Path(folder)
+    folder = None if folder is None else Path(folder).expanduser()
     with composed("condense", arguments) as (cfg, choices):
         if cfg.resume is not None:
             raise ConfigError("resume= belongs to the command: dcond condense resume=RUN_FOLDER.")

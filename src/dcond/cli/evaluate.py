@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -92,7 +93,7 @@ def evaluate(
         arguments.append(f"against.path={_path(against)}")
     if not any(argument.startswith("dataset=") for argument in arguments):
         arguments += dataset_override(synthetic, arguments)
-    folder = None if folder is None else Path(folder)
+    folder = None if folder is None else Path(folder).expanduser()
     with composed("evaluate", arguments) as (cfg, choices):
         result = new_result(cfg, choices)
     with python_run(result, folder, cfg, arguments):
@@ -111,7 +112,7 @@ def run_job(cfg: DictConfig) -> None:
         raise ConfigError("a sweep over several sets needs their data set; add dataset=NAME.")
     result = new_result(cfg, choices)
     if sweep.is_job() and RunResult.read_finished(folder) is not None:
-        _identify(cfg, result, _read_sets(cfg))
+        _identify(deepcopy(cfg), result, _read_sets(cfg))
         sweep.load_finished_job(folder, result, evaluated=True)
         return
     with command_run(result, folder), cpu_threads(sweep.threads(cfg)):
@@ -158,9 +159,10 @@ def _evaluate(
     result.seed = get(cfg, "seed", NonNegativeInt)
     device = resolve_device(str(cfg.device))
     reset_peak_memory(device)
+    asked = deepcopy(cfg)  # now, since instantiate() resolves interpolations in cfg
     plan = build_plan(cfg, choices, sanity_checks=True)
     loaded = _read_sets(cfg, synthetic, against)
-    _identify(cfg, result, loaded)
+    _identify(asked, result, loaded)
     prefetch_weights(plan.pool, plan.protocol)
     name = choices["dataset"]
     dataset = build(cfg.dataset, f"dataset={name}")
@@ -232,7 +234,7 @@ def _read_sets(
             source = build(cfg[option], option)
             if isinstance(given, SyntheticSet):
                 source.refuse_options(f"{option} is a set in memory")
-                loaded[option] = LoadedSet(source, given)
+                loaded[option] = LoadedSet(source, artefact.checked(given, "a set in memory"))
             else:
                 loaded[option] = LoadedSet(source, source.read())
     return loaded

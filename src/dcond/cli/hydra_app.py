@@ -82,7 +82,7 @@ def check_resume(argv: list[str]) -> None:
         key, _, value = override.partition("=")
         if key != "resume" or value == "null":
             continue
-        folder = Path(overrides.unquote_path(value))
+        folder = Path(os.path.expanduser(overrides.unquote_path(value)))
         if not value:
             raise CheckpointError(
                 "resume= names no folder; give the folder of an unfinished run, or omit it."

@@ -1,5 +1,6 @@
 """Entry point of the command line: a table of sub-commands, each imported when it is called."""
 
+import errno
 import importlib
 import os
 import signal
@@ -10,7 +11,7 @@ from typing import NoReturn
 import dcond
 from dcond.cli.list import KINDS, entries
 from dcond.cli.torchrun import exit_process, under_torchrun
-from dcond.errors import DcondError, UsageError, did_you_mean
+from dcond.errors import DcondError, UsageError, did_you_mean, first_line
 from dcond.paths import conf_dir
 
 COMMANDS = {
@@ -24,6 +25,7 @@ COMMANDS = {
     "merge": "join sets of different classes into one",
     "export": "write a synthetic set as PNG files, npz or a plain .pt",
 }
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 HYDRA_COMMANDS = ("condense", "evaluate")
 
 USAGE = """usage: dcond COMMAND [OPTIONS]
@@ -114,7 +116,8 @@ def _run(command: str, arguments: list[str]) -> int:
         # Python would fail again when it flushes stdout at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (OSError, RuntimeError, MemoryError) as error:  # of commands that Hydra does not run
+    except (OSError, UnicodeError, RuntimeError, MemoryError) as error:
+        # Of commands that Hydra does not run.
         if os.environ.get("HYDRA_FULL_ERROR"):
             raise
         message = _known_failure(error)
@@ -131,7 +134,16 @@ def _run(command: str, arguments: list[str]) -> int:
 
 
 def _known_failure(error: Exception) -> str | None:
-    """Return the line for a file that cannot be used, or for too little memory."""
+    """Return the line for a file or an output that cannot be used, or for too little memory."""
+    if isinstance(error, UnicodeEncodeError):
+        way_out = "set PYTHONIOENCODING=utf-8:replace"
+        return f"the output could not be printed: {first_line(error)}; {way_out}."
+    if isinstance(error, UnicodeError):
+        return None
+    if isinstance(error, OSError) and error.errno in _FULL and not error.filename:
+        _discard_unprinted()  # it may be stdout
+        reason = f"{error.strerror}; free some space or write it elsewhere"
+        return f"the output could not be written: {reason}."
     if isinstance(error, OSError):
         if not error.filename:
             return None
@@ -145,6 +157,14 @@ def _known_failure(error: Exception) -> str | None:
         return str(known)
     except Exception:
         return None
+
+
+def _discard_unprinted() -> None:
+    """Discard what stdout cannot print, which Python would try again at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complete(arguments: list[str]) -> int:

@@ -1,6 +1,7 @@
 """``dcond merge``: join sets of different classes into one."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from dcond.errors import ConfigError
@@ -36,7 +37,7 @@ def main(argv: list[str]) -> int:
         if not is_artefact(path):
             raise ConfigError(
                 f"{path} is not an artefact of dcond; convert it: "
-                f"dcond export {path} --to dcond dataset=NAME."
+                f"dcond export {shlex.quote(str(path))} --to dcond dataset=NAME."
             )
     merged = merge([artefact.load(path) for path in paths])
     artefact.save_in(merged, out)

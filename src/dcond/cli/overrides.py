@@ -46,6 +46,7 @@ _PATH_KEY = re.compile(
     r"\+{0,2}(synthetic|against|resume|paths\.\w+|hydra\.(run|sweep)\.(dir|subdir)"
     r"|.+\.(path|weights|checkpoint|data_dir))"
 )
+_FOLDER_KEY = re.compile(r"\+{0,2}(resume|paths\.\w+|hydra\.(run|sweep)\.dir)")
 _QUOTED = re.compile(r"(?P<mark>['\"])(?:\\.|(?!(?P=mark))[^\\])*(?P=mark)", re.DOTALL)
 _SWEEP_PART = re.compile(rf"(?:{_QUOTED.pattern}(?=,|$)|[^,])+", re.DOTALL)
 _SWEEP_FUNCTION = re.compile(r"(choice|glob|sort|shuffle|tag)\(.*\)", re.DOTALL)
@@ -174,7 +175,8 @@ def quote_paths(argv: Sequence[str]) -> list[str]:
     """Return the arguments with the values of path settings quoted, so that a path may be any text.
 
     Values that are quoted already, ``null``, and for ``synthetic`` and ``against`` a mapping in
-    braces stay as they are. Under ``-m`` a comma separates values, each of which is quoted.
+    braces stay as they are. Under ``-m`` a comma separates values, each of which is quoted. ``~``
+    is expanded in folders whose setting does not do it.
     """
     sweep = bool({"-m", "--multirun"} & set(argv))
     return [_quote_setting(argument, sweep) for argument in argv]
@@ -186,11 +188,18 @@ def _quote_setting(argument: str, sweep: bool) -> str:
     if not _PATH_KEY.fullmatch(key) or value in ("", "null") or is_mapping:
         return argument
     if not sweep or key.startswith("hydra."):
-        return f"{key}={quote_path(value)}"
+        return f"{key}={_quote_value(key, value)}"
     if _SWEEP_FUNCTION.fullmatch(value):
         return argument
     parts = [part[0] for part in _SWEEP_PART.finditer(value)]
-    return f"{key}={','.join(part if part == 'null' else quote_path(part) for part in parts)}"
+    values = (part if part == "null" else _quote_value(key, part) for part in parts)
+    return f"{key}={','.join(values)}"
+
+
+def _quote_value(key: str, value: str) -> str:
+    if _FOLDER_KEY.fullmatch(key) and unquote_path(value).startswith("~"):
+        value = os.path.expanduser(unquote_path(value))
+    return quote_path(value)
 
 
 # --- Config groups -------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """``dcond relabel``: give a synthetic set soft labels, and compare it with the set as it was."""
 
 import argparse
+import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +38,7 @@ def main(argv: list[str]) -> int:
     if (out / "synthetic.safetensors").exists():
         raise ConfigError(
             f"{out} holds a set, which is not overwritten; remove it, choose another --out, or "
-            f"evaluate it: dcond evaluate {out}."
+            f"evaluate it: dcond evaluate {shlex.quote(str(out))}."
         )
     _relabel(arguments.run, arguments.settings, out, evaluated=not arguments.no_evaluate)
     return 0

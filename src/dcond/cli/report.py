@@ -33,17 +33,18 @@ def main(argv: list[str]) -> int:
 
     names = arguments.group_by and list(filter(None, arguments.group_by.split(",")))
     report = build_report(collect(map(Path, arguments.paths)), names)
-    if arguments.format == "table":
-        print_tables(report)
-    else:
-        print(texts(report)[arguments.format], end="")
-    if arguments.out is not None:
-        folder = Path(arguments.out)
+    folder = None if arguments.out is None else Path(arguments.out)
+    if folder is not None:  # before printing, which a reader such as `head` may end
         try:
             write(report, folder)
         except OSError as error:
             reason = f"{error.strerror or error}. Free some space or choose another --out."
             raise DcondError(f"cannot write {error.filename or folder}: {reason}") from error
+    if arguments.format == "table":
+        print_tables(report)
+    else:
+        print(texts(report)[arguments.format], end="")
+    if folder is not None:
         stream = sys.stdout if arguments.format == "table" else sys.stderr
         print(f"-> {folder / 'index.html'}", file=stream)
     return 0

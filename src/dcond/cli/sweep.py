@@ -126,7 +126,8 @@ def report_failed_job(error: Exception) -> None:
     print(f"dcond: {message}", file=sys.stderr)
     hydra_cfg = HydraConfig.get()
     folder = Path(hydra_cfg.runtime.output_dir).absolute()
-    line = json.dumps([str(folder), list(hydra_cfg.overrides.task), f"failed: {message}"])
+    words = OmegaConf.to_container(hydra_cfg.overrides.task, resolve=False)  # as typed
+    line = json.dumps([str(folder), words, f"failed: {message}"])
     file = Path(str(hydra_cfg.sweep.dir)) / _FAILED_JOBS
     with suppress(OSError), file.open("a", encoding="utf-8") as lines:
         lines.write(f"{line}\n")  # in one write, since other jobs write there too
@@ -203,13 +204,14 @@ def _jobs(folder: Path) -> tuple[dict[Path, list[str]], dict[Path, str]]:
 
 
 def _how_to_continue(folder: Path) -> str:
-    shown = relative_to_cwd(folder.absolute())
-    return f"The same command with hydra.sweep.dir={shown} keeps finished jobs and runs the rest."
+    override = shlex.quote(f"hydra.sweep.dir={relative_to_cwd(folder.absolute())}")
+    return f"The same command with {override} keeps finished jobs and runs the rest."
 
 
 def _saved_overrides(job: Path) -> list[str]:
     """Return the overrides that a job was started with."""
     try:
-        return [str(override) for override in OmegaConf.load(job / ".hydra" / "overrides.yaml")]
+        words: Any = OmegaConf.to_container(OmegaConf.load(job / ".hydra" / "overrides.yaml"))
+        return [str(word) for word in words]
     except OSError:
         return []

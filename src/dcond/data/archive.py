@@ -73,8 +73,8 @@ class Archive(CachedDataset):
             return Path(self.path).expanduser()
         if not self.download:
             raise DataError(
-                f"{self.file} does not exist; download and unpack {self.url}, then run 'dcond data "
-                f"prepare {self.name} dataset.path=FOLDER' (the one that holds train/ and val/)."
+                f"{self.file} does not exist; download and unpack {self.url}, then run "
+                f"{self.preparing('dataset.path=FOLDER')}; FOLDER holds train/ and val/."
             )
         return self._fetch()
 

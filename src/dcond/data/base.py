@@ -13,6 +13,7 @@ from dcond.data.placement import choose_places, make_split, place_split
 from dcond.data.prepared import Prepared, read_prepared, warn_of_classes, write_prepared
 from dcond.data.statistics import LEGACY, Statistics, statistics
 from dcond.errors import require
+from dcond.paths import conf_dir
 from dcond.settings import settings
 from dcond.types import RealData, Split
 from dcond.whitening import fit_whitening
@@ -116,11 +117,18 @@ class CachedDataset(Dataset):
         """Path of the prepared form."""
         return Path(self.data_dir).expanduser() / f"{self.name}.npz"
 
+    def preparing(self, *settings: str) -> str:
+        """Return the command that prepares the data set, for messages."""
+        if (conf_dir() / "dataset" / f"{self.name}.yaml").is_file():
+            return f"'{' '.join(['dcond data prepare', self.name, *settings])}'"
+        words = " ".join(["dcond data prepare NAME", f"dataset.name={self.name}", *settings])
+        return f"'{words}' (NAME and other settings as here)"  # of a renamed set
+
     @property
     def elsewhere(self) -> str:
         """How to prepare the data set on another machine, for messages."""
         return (
-            f"Run 'dcond data prepare {self.name}' on a machine with a network, then copy "
+            f"Run {self.preparing()} on a machine with a network, then copy "
             f"{self.file.name} to {self.data_dir!r} (or set DCOND_DATA to its folder)."
         )
 

@@ -74,7 +74,7 @@ def _index(given: str | int, names: tuple[str, ...]) -> int:
     if isinstance(given, int):
         raise ConfigError(
             f"dataset.classes: {given} is the name of class {found[0]} and the number of another; "
-            f"give {found[0]}'s name in quotes: dataset.classes=['{given}',...]."
+            f"give {found[0]}'s name in quotes: 'dataset.classes=[\"{given}\",...]'."
         )
     raise ConfigError(
         f"dataset.classes: {len(found)} classes are called {given!r}; give numbers: "

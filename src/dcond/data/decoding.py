@@ -213,11 +213,12 @@ def _header(file: Path) -> tuple[tuple[int, int], str]:
     """Return width and height after rotation, and the mode, without decoding the pixels."""
     try:
         with Image.open(file) as image:
-            turned = image.getexif().get(ORIENTATION) in TURNED
             tags = getattr(image, "tag_v2", {})  # Pillow turns the size of some TIFF files itself
             width, height = (
                 int(tags.get(tag, side)) for tag, side in zip(SIZE, image.size, strict=True)
             )
+            # Of a PNG file, getexif() decodes the pixels.
+            turned = width != height and image.getexif().get(ORIENTATION) in TURNED
             return ((height, width) if turned else (width, height)), image.mode
     except _IMAGE_ERRORS as error:
         raise _unreadable(file, error) from error

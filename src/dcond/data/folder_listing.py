@@ -92,7 +92,7 @@ def list_folder(root: Path, test_fraction: float, split_seed: int) -> Listing:
             "or with class folders."
         )
     train_folder, test_folder = _find(root, TRAIN), _find(root, TEST)
-    if train_folder is None or (test_folder is None and train_folder.name != "train"):
+    if train_folder is None or (test_folder is None and _is_class(train_folder)):
         if test_folder is not None and test_folder.name in ("test", "val"):
             raise DataError(f"{root} has a test split but no train/ folder; add it.")
         _check_depth(root)
@@ -112,6 +112,12 @@ def _find(root: Path, names: tuple[str, ...]) -> Path | None:
     """Return the first subfolder of one of these names, in any case; lower case is preferred."""
     folders = {folder.name.lower(): folder for folder in _subfolders(root)}
     return next((folders[name] for name in names if name in folders), None)
+
+
+def _is_class(train: Path) -> bool:
+    """Return whether a folder ``train``, beside no test split, is a class: a picture of a train."""
+    beside = len(_subfolders(train.parent)) > 1
+    return train.name != "train" or (beside and not _subfolders(train))
 
 
 def _check_depth(root: Path) -> None:
@@ -234,6 +240,7 @@ def _is_new(inside: str, name: str, whole: str, seen: set[str]) -> bool:
 
 def survey(root: Path) -> tuple[Files, Counter[str]]:
     """Return all image files below a folder, and how many others there are, by reason."""
+    root = root.absolute()  # the current folder, ".", has no name
     names, others = _images_in(root)
     return Files.of(root.parent, names), others
 

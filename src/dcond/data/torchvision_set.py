@@ -58,15 +58,25 @@ class TorchvisionSet(CachedDataset):
         for split in ("train", "test"):
             content = self._fetch(split)
             names = names or getattr(content, "classes", None)
+            labels = getattr(content, "targets", getattr(content, "labels", None))
+            if labels is None or not hasattr(content, "data"):
+                raise self._unusable
             images = np.asarray(content.data)
             if images.ndim == 4 and images.shape[1] == 3:  # SVHN and STL-10 have channels first
                 images = images.transpose(0, 2, 3, 1)
-            labels = content.targets if hasattr(content, "targets") else content.labels
             arrays[f"{split}_images"] = images
             arrays[f"{split}_labels"] = np.asarray(labels).astype(np.int64)
         if names:
             arrays["class_names"] = np.array(list(names))
         return check_prepared(arrays)
+
+    @property
+    def _unusable(self) -> ConfigError:
+        return ConfigError(
+            f"dataset.source={self.source!r} cannot be used; allowed: classes of "
+            "torchvision.datasets that take download= and train= or split=, and hold data and "
+            "targets or labels, as CIFAR10. Use dataset=image_folder or dataset=npz instead."
+        )
 
     def _fetch(self, split: str) -> Any:
         from torchvision import datasets  # slow to import
@@ -77,10 +87,15 @@ class TorchvisionSet(CachedDataset):
             raise ConfigError(
                 f"dataset.source={self.source!r} is not a data set of torchvision.datasets.{hint}"
             )
-        choice: dict[str, Any] = {"split": split}
-        if "train" in inspect.signature(maker).parameters:
-            choice = {"train": split == "train"}
         raw = self.file.parent / "raw" / self.name
+        choice: dict[str, Any] = {"split": split}
+        try:
+            signature = inspect.signature(maker)
+            if "train" in signature.parameters:
+                choice = {"train": split == "train"}
+            signature.bind(raw, download=True, **choice)
+        except TypeError:
+            raise self._unusable from None
         log.info("%s: fetching the %s split with torchvision", self.name, split)
         with fetching(self):
             raw.mkdir(parents=True, exist_ok=True)

@@ -282,7 +282,9 @@ def _normalised(raw: RawSet, options: ReadOptions, images: Tensor) -> bool:
 def _statistics(raw: RawSet, options: ReadOptions, real: RealData) -> Statistics:
     channels, name = raw.images.shape[1], options.option
     if options.mean is None or options.std is None:
-        known = raw.constants.get(real.name)
+        # NAME-CLASS-CLASS are some classes of the data set NAME.
+        published = (each for each in raw.constants if f"{real.name}-".startswith(f"{each}-"))
+        known = raw.constants.get(next(published, ""))
         if known is None:
             own = [
                 f"{name}.{key}=[{','.join(f'{x:.4f}' for x in values)}]"

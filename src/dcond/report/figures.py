@@ -35,6 +35,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8
 MARKERS = "osD^vP*X"
 DASHES = ("-", "--", ":", "-.")
 PANEL = (3.4, 3.3)  # inches
+LEGEND = 0.8  # height for which the panels have room
 PAGE_WIDTH = 11.0
 INK_PARAMETERS = (
     *("text.color", "axes.edgecolor", "axes.labelcolor"),
@@ -57,6 +58,12 @@ STYLE: dict[Any, Any] = dict.fromkeys(INK_PARAMETERS, INK) | {
 }
 ERROR_BARS = "mean over the runs; error bars: 95 % interval of the mean"
 LOSS = "condense/loss"  # its name in metrics.jsonl
+KINDS = {  # of figures, with their titles; file names begin with them
+    "accuracy_over_ipc": "Accuracy over images per class",
+    "accuracy_over_cost": "Accuracy over condensing time",
+    "networks": "Mean accuracy of every network",
+    "loss": "Loss while condensing",
+}
 MAX_POINTS = 400  # of a drawn curve
 
 LineStyle = dict[str, Any]  # arguments of matplotlib's plot
@@ -175,12 +182,13 @@ def _family_figures(
     styles = {name: _line_style(index) for index, name in enumerate(names)}
     tested_on = "" if first.tested_on == TEST else first.tested_on
     slug = re.sub(r"[^\w-]+", "_", f"{first.dataset}_{first.protocol}_{tested_on}").strip("_")[:60]
-    for kind, title, figure in (
-        ("accuracy_over_ipc", "Accuracy over images per class", _over_ipc(blocks, styles)),
-        ("accuracy_over_cost", "Accuracy over condensing time", _over_cost(blocks, styles)),
-        ("networks", "Mean accuracy of every network", _heat_map(blocks)),
-        ("loss", "Loss while condensing", _losses(blocks, curves, styles)),
-    ):
+    figures = (
+        _over_ipc(blocks, styles),
+        _over_cost(blocks, styles),
+        _heat_map(blocks),
+        _losses(blocks, curves, styles),
+    )
+    for (kind, title), figure in zip(KINDS.items(), figures, strict=True):
         if figure is not None:
             bars = f" ({ERROR_BARS})" if kind.startswith("accuracy") else ""
             yield f"{kind}_{slug}", f"{title}{bars}: {first.subject}", figure
@@ -216,16 +224,18 @@ def _wrap(name: str, width: int, lines: int = 3) -> str:
 
 
 def _add_legend(figure: "Figure", handles: dict[str, Any], title: str | None = None) -> None:
-    """Add one legend below all panels."""
+    """Add one legend below all panels, and height for one of many lines."""
     # matplotlib hides labels with a leading underscore: put a zero-width space before it
     names = (name if name[0] != "_" else f"\u200b{name}" for name in handles)
-    figure.legend(
+    legend = figure.legend(
         list(handles.values()),
         [_wrap(name, 44) for name in names],
         loc="outside lower center",
         ncols=min(3, len(handles)),
         title=title,
     )
+    height = legend.get_window_extent().height / figure.dpi
+    figure.set_figheight(figure.get_figheight() + max(0.0, height - LEGEND))
 
 
 def _error_bars(
@@ -317,8 +327,8 @@ def _costs(block: Block) -> list[tuple[Row, float, Estimate]]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Return 0 and the powers of ten in a range, or 1, 2, 5 times these if there are too few."""
-    for factors in ((1,), (1, 2, 5)):
+    """Return 0 and the powers of ten in a range, or more multiples if there are too few."""
+    for factors in ((1,), (1, 2, 5), range(1, 10)):
         numbers = [factor * 10.0**power for power in range(-3, 9) for factor in factors]
         inside = [number for number in numbers if low <= number <= high]
         if len(inside) >= 2:

@@ -1,5 +1,6 @@
 """A report on the terminal, as text, and as the files of a folder."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from rich.console import Console
 
 from dcond.errors import UnsupportedError
 from dcond.paths import write_bytes, write_text
-from dcond.report.figures import Drawing, draw, read_curves
+from dcond.report.figures import KINDS, Drawing, draw, read_curves
 from dcond.report.grouping import Report
 from dcond.report.html import page
 from dcond.report.sheets import report_contents
@@ -29,7 +30,7 @@ def texts(report: Report) -> dict[str, str]:
 def write(report: Report, folder: Path) -> None:
     """Write ``index.html``, ``report.csv``, ``.md``, ``.tex`` and ``figures/``.
 
-    Without matplotlib there are no figures.
+    Without matplotlib there are no figures. Those of an earlier report are removed.
 
     Raises:
         OSError: a file cannot be written.
@@ -39,6 +40,9 @@ def write(report: Report, folder: Path) -> None:
     figures.mkdir(parents=True, exist_ok=True)
     for suffix, content in texts(report).items():
         write_text(folder / f"report.{suffix}", content)
+    for file in figures.iterdir():
+        if re.fullmatch(rf"({'|'.join(KINDS)})_.*\.(png|svg)", file.name):
+            file.unlink()
     for drawing in drawings:
         write_bytes(figures / f"{drawing.name}.png", drawing.png)
         write_text(figures / f"{drawing.name}.svg", drawing.svg)

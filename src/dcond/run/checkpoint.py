@@ -1,6 +1,7 @@
 """Checkpoints: a resumed run ends in the same bytes as one that was never stopped."""
 
 import errno
+import shlex
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,9 +45,10 @@ def save(checkpoint: Checkpoint, folder: Path) -> None:
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         exists = (folder / NAME).exists()
         earlier = "the last good checkpoint stays" if exists else "there is none before it"
+        resume = shlex.quote(f"resume={folder}")
         raise CheckpointError(
             f"cannot write {folder / NAME} at step {checkpoint.step}: {first_line(error)}; "
-            f"{earlier}. Free some space, then resume with: dcond condense resume={folder}"
+            f"{earlier}. Free some space, then resume with: dcond condense {resume}"
         ) from error
 
 

@@ -137,6 +137,7 @@ class Condensation:
             real = self._real_data()
             synthetic = self._first_images(real)
         self._describe(synthetic)
+        _log_small_class(self.method, real)
         recorder = self._recorder(checkpoint)
         parts: Sequence[Any] = ()
         done = False
@@ -291,6 +292,17 @@ class Condensation:
         path = artefact.save(synthetic, self.folder / artefact.NAME)
         save_png(grid(synthetic.images, synthetic.ipc), self.folder / "grid.png")
         log.info("condensed set: %s", relative_to_cwd(path))
+
+
+def _log_small_class(method: Method, real: RealData) -> None:
+    """Log that real batches repeat images, if the smallest class is smaller than a batch."""
+    batch = getattr(method, "batch_real", 0) if method.steps else 0
+    count, name = min(zip(map(len, real.class_rows), real.class_names, strict=True))
+    if count < batch:
+        log.info(
+            "class %r has %d real images, fewer than method.batch_real=%d: its batches repeat some",
+            *(name, count, batch),
+        )
 
 
 def describe_storage(result: RunResult, synthetic: SyntheticSet) -> None:
