@@ -25,8 +25,9 @@ def tasks(condense):
         assert done.code == 0, done.err
 
 
-def test_the_union_is_evaluated_on_its_classes(tasks, run_cli, results, folder):
-    done = run_cli("merge", "task1", "task2/synthetic.safetensors", "--out", "new/both")
+def test_the_union_is_evaluated_on_its_classes(tasks, run_cli, results, folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    done = run_cli("merge", "task1", "task2/synthetic.safetensors", "--out=~/new/both")
     assert (done.code, done.err) == (0, "")
     assert done.out == "4 images of 4 classes -> new/both\n"
     merged = dcond.load("new/both")

@@ -142,6 +142,12 @@ def test_errors_are_one_line(run_cli, study, folder):
     assert run_cli("report").code == 2
 
 
+def test_out_may_be_in_the_home_folder(study, run_cli, monkeypatch, folder):
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    assert run_cli("report", "sweep", "--out=~/new").code == 0
+    assert (folder / "home" / "new" / "index.html").is_file()
+
+
 def test_without_matplotlib_the_rest_is_written(study, run_cli, monkeypatch, folder):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     done = run_cli("report", "sweep", "--out", "out")

@@ -34,7 +34,11 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_intermixed_args(argv)
     kind, source = arguments.to, Path(arguments.run)
     folder = source if source.is_dir() else source.parent
-    out = Path(arguments.out) if arguments.out else folder / f"export_{kind}{SUFFIXES[kind]}"
+    out = (
+        Path(arguments.out).expanduser()
+        if arguments.out
+        else folder / f"export_{kind}{SUFFIXES[kind]}"
+    )
     if out.exists():
         raise ConfigError(
             f"{out} exists and is not overwritten; remove it or choose another --out."

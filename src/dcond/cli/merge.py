@@ -23,7 +23,7 @@ def main(argv: list[str]) -> int:
         UnsupportedError: the sets do not go together.
     """
     arguments = _parser().parse_args(argv)
-    paths, out = [Path(each) for each in arguments.sets], Path(arguments.out)
+    paths, out = [Path(each) for each in arguments.sets], Path(arguments.out).expanduser()
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ConfigError(
             f"{out} exists and is not overwritten; remove it or choose another --out."

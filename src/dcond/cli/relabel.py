@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     log_plainly()
     source = Path(arguments.run)
     folder = source if source.is_dir() else source.parent
-    out = Path(arguments.out) if arguments.out else folder / "relabelled"
+    out = Path(arguments.out).expanduser() if arguments.out else folder / "relabelled"
     if (out / "synthetic.safetensors").exists():
         raise ConfigError(
             f"{out} holds a set, which is not overwritten; remove it, choose another --out, or "

@@ -33,7 +33,7 @@ def main(argv: list[str]) -> int:
 
     names = arguments.group_by and list(filter(None, arguments.group_by.split(",")))
     report = build_report(collect(map(Path, arguments.paths)), names)
-    folder = None if arguments.out is None else Path(arguments.out)
+    folder = None if arguments.out is None else Path(arguments.out).expanduser()
     if folder is not None:  # before printing, which a reader such as `head` may end
         try:
             write(report, folder)
