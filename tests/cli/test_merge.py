@@ -26,8 +26,7 @@ def tasks(condense):
 
 
 def test_the_union_is_evaluated_on_its_classes(tasks, run_cli, results, folder, monkeypatch):
-    monkeypatch.setenv("HOME", str(folder))
-    done = run_cli("merge", "task1", "task2/synthetic.safetensors", "--out=~/new/both")
+    done = run_cli("merge", "task1", "task2/synthetic.safetensors", "--out", "new/both")
     assert (done.code, done.err) == (0, "")
     assert done.out == "4 images of 4 classes -> new/both\n"
     merged = dcond.load("new/both")
@@ -37,6 +36,9 @@ def test_the_union_is_evaluated_on_its_classes(tasks, run_cli, results, folder, 
     assert done.code == 0, done.err
     (result,) = [each for each in results() if each["evaluation"]]
     assert result["dataset"] == "digits-7-1-4-2"
+    monkeypatch.setenv("HOME", str(folder))
+    assert run_cli("merge", "task1", "task2", "--out=~/home").code == 0
+    assert artefact.load(folder / "home").ipc == 1
     line = run_cli("evaluate", "new/both", "dataset=digits", *SHORT).line
     assert line == (
         "new/both: it has 4 of the 10 classes of 'digits'; add "
