@@ -45,7 +45,9 @@ TEACHER = (
     "teacher=convnet teacher.network.width=32 teacher.epochs=10 teacher.temperature=1 threads=1"
 )
 QUEUE = "method.inner_steps=2 method.queue_size=10"
-EQUAL_TIME = ("random_decoded", "rded", "dsa", "dm", "idc", "m3d", "idm", "ncfm", "hmdc")
+EQUAL_TIME = (
+    *("random_decoded", "rded", "dsa", "dm", "idc", "m3d", "idm", "ncfm", "hmdc", "mtt", "datm"),
+)
 BANK = "method=m3d method.batch_real=128 method.targets=50"
 TRIED = ("few", "kmeans", "means", "resnet", "vit", "ncfm_bank")
 EXPERTS = "method.experts.count=3 method.experts.epochs=3"

@@ -20,7 +20,7 @@ from torch import Tensor
 
 import dcond
 from dcond.errors import ArtefactError, UnsupportedError
-from dcond.paths import file_kind, write_atomically
+from dcond.paths import expand_home, file_kind, write_atomically
 from dcond.types import SyntheticSet
 from dcond.whitening import Whitening, restored
 
@@ -144,7 +144,7 @@ def load(path: Path | str) -> SyntheticSet:
     if not isinstance(path, str | Path):
         kind = type(path).__name__
         raise ArtefactError(f"cannot load a value of type {kind}; give the path of an artefact.")
-    path = Path(path).expanduser()
+    path = expand_home(path)
     if path.is_dir():
         path = path / NAME
     if not path.is_file():

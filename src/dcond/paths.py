@@ -26,6 +26,11 @@ _KINDS = {
 }
 
 
+def expand_home(path: Path | str) -> Path:
+    """Return a path in which ``~`` is the home folder; ``~name`` of no user stays as it is."""
+    return Path(os.path.expanduser(path))
+
+
 def conf_dir() -> Path:
     """Return the packaged configs: inside the wheel, or the checkout's ``conf/`` if editable.
 

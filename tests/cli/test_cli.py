@@ -378,7 +378,9 @@ def test_output_that_cannot_be_printed_is_one_line(words, write_result, run_cli,
         with open("out.csv", "w", encoding="latin-1") as latin:
             monkeypatch.setattr(sys, "stdout", latin)
             line = run_cli(*words).line
-        assert line.startswith("the output could not be printed: 'latin-1' codec can't encode")
+        assert line.startswith(
+            "a text cannot be written in this encoding: 'latin-1' codec can't encode"
+        )
         assert line.endswith("; set PYTHONIOENCODING=utf-8:replace.")
 
 

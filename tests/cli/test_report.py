@@ -56,17 +56,6 @@ def test_out_has_all_files_and_can_be_overwritten(study, run_cli, folder):
     assert names == [*figures, "index.html", "report.csv", "report.md", "report.tex"]
 
 
-def test_figures_of_an_earlier_report_are_removed(study, run_cli, folder):
-    figures = folder / "out" / "figures"
-    figures.mkdir(parents=True)
-    for name in ("loss_digits_quick.png", "networks_old.svg", "mine.png"):
-        (figures / name).touch()
-    assert run_cli("report", "sweep", "--out", "out").code == 0
-    names = {path.name for path in figures.iterdir()}
-    assert "networks_digits_quick.svg" in names
-    assert names & {"loss_digits_quick.png", "networks_old.svg", "mine.png"} == {"mine.png"}
-
-
 def test_out_is_written_though_the_tables_cannot_be_printed(study, run_cli, monkeypatch):
     with open("/dev/full", "w") as full:
         monkeypatch.setattr(sys, "stdout", full)

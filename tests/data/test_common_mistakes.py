@@ -61,6 +61,14 @@ def test_a_class_called_train_is_a_class(names, tmp_path):
     assert load(tmp_path).class_names == names
 
 
+def test_a_flat_train_beside_sorted_images_is_no_class(tmp_path):
+    picture(tmp_path / "train" / "0.png")
+    for name in ("ant", "bee"):
+        picture(tmp_path / "sorted" / name / "0.png")
+    with pytest.raises(DataError, match="holds no class folders"):
+        load(tmp_path)
+
+
 def arrays(labels, **others):
     images = np.zeros((len(labels), 4, 4, 3), np.uint8)
     content = {f"{split}_images": images for split in ("train", "test")}

@@ -295,7 +295,7 @@ def test_labels_of_other_types(tmp_path, load, known):
 def test_some_classes_of_a_data_set_have_its_published_constants(tmp_path, known, load, mnist):
     torch.save({"images": known.normalised, "labels": known.labels}, tmp_path / "x.pt")
     options = {"normalised": True, "factor": 1}
-    part = load(tmp_path / "x.pt", replace(mnist, name="mnist-3-1-2"), **options)
-    assert known.same(part)
-    with pytest.raises(UnsupportedError, match="no constants are published for 'mnist2-1'"):
-        load(tmp_path / "x.pt", replace(mnist, name="mnist2-1"), **options)
+    name = "-".join(["mnist", *mnist.class_names])
+    assert known.same(load(tmp_path / "x.pt", replace(mnist, name=name), **options))
+    with pytest.raises(UnsupportedError, match="no constants are published for 'mnist-rotated'"):
+        load(tmp_path / "x.pt", replace(mnist, name="mnist-rotated"), **options)

@@ -384,7 +384,7 @@ def to_corners(synthetic):
 @pytest.mark.parametrize(
     "at",
     [
-        {step: jumping for step in range(1, 120) if step % 10},  # not ten times in sequence
+        {step: jumping for step in range(1, 120) if step != 95},  # not ten times in sequence
         dict.fromkeys(range(1, 120), to_corners),
     ],
 )

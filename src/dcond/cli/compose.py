@@ -87,9 +87,11 @@ def python_overrides(overrides: Sequence[str], **values: object) -> list[str]:
     for word in overrides:
         key = word.lstrip("+~").partition("=")[0]
         if re.fullmatch(r"threads|sweep|hydra\b(?!\.searchpath).*", key):
+            instead = (
+                "torch.set_num_threads" if key == "threads" else "folder=, or a loop over calls"
+            )
             raise ConfigError(
-                f"{key}= belongs to the command line and has no effect here; leave it out, and use "
-                "folder=, torch.set_num_threads or a loop over calls."
+                f"{key}= belongs to the command line and has no effect here; use {instead}."
             )
     named = [f"{key}={value}" for key, value in values.items() if value is not None]
     return [*named, *quote_paths(overrides)]
@@ -119,9 +121,9 @@ def python_run(
 @contextmanager
 def _gpu_put_back() -> Iterator[None]:
     """Make the caller's CUDA device current again, which ``device=cuda:1`` changes."""
-    before = torch.cuda.current_device() if torch.cuda.is_initialized() else 0
+    before = torch.cuda.current_device() if torch.cuda.is_initialized() else None
     try:
         yield
     finally:
-        if torch.cuda.is_initialized() and torch.cuda.current_device() != before:
+        if before is not None and torch.cuda.current_device() != before:
             torch.cuda.set_device(before)

@@ -22,7 +22,7 @@ from dcond.cli.run_config import (
 )
 from dcond.errors import ConfigError
 from dcond.log import print_results
-from dcond.paths import relative_to_cwd
+from dcond.paths import expand_home, relative_to_cwd
 from dcond.run.condensation import Condensation, Condensed
 from dcond.run.context import command_run, cpu_threads
 from dcond.run.result import RunResult
@@ -66,7 +66,7 @@ def condense(
         >>> print(run)  # the cross-architecture table
     """
     arguments = python_overrides(overrides, method=method, dataset=dataset, ipc=ipc, seed=seed)
-    folder = None if folder is None else Path(folder).expanduser()
+    folder = None if folder is None else expand_home(folder)
     with composed("condense", arguments) as (cfg, choices):
         if cfg.resume is not None:
             raise ConfigError("resume= belongs to the command: dcond condense resume=RUN_FOLDER.")

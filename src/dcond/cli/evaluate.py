@@ -37,7 +37,7 @@ from dcond.errors import ConfigError
 from dcond.importers.raw_set import RawSet
 from dcond.importers.source import Source, is_artefact
 from dcond.log import print_results
-from dcond.paths import relative_to_cwd
+from dcond.paths import expand_home, relative_to_cwd
 from dcond.run.condensation import describe_storage
 from dcond.run.context import command_run, cpu_threads
 from dcond.run.evaluation import Evaluated, Evaluator
@@ -93,7 +93,7 @@ def evaluate(
         arguments.append(f"against.path={_path(against)}")
     if not any(argument.startswith("dataset=") for argument in arguments):
         arguments += dataset_override(synthetic, arguments)
-    folder = None if folder is None else Path(folder).expanduser()
+    folder = None if folder is None else expand_home(folder)
     with composed("evaluate", arguments) as (cfg, choices):
         result = new_result(cfg, choices)
     with python_run(result, folder, cfg, arguments):
@@ -233,8 +233,9 @@ def _read_sets(
         if option == "synthetic" or cfg.against.path is not None:
             source = build(cfg[option], option)
             if isinstance(given, SyntheticSet):
-                source.refuse_options(f"{option} is a set in memory")
-                loaded[option] = LoadedSet(source, artefact.checked(given, "a set in memory"))
+                source.refuse_options(f"{option} is {IN_MEMORY}")
+                checked = artefact.checked(given, f"{option}, {IN_MEMORY}")
+                loaded[option] = LoadedSet(source, checked)
             else:
                 loaded[option] = LoadedSet(source, source.read())
     return loaded
@@ -264,7 +265,7 @@ def dataset_override(synthetic: Given, argv: Sequence[str]) -> list[str]:
         ConfigError: it is not an artefact, or its data set is not packaged.
     """
     if not isinstance(synthetic, SyntheticSet):
-        path = Path(synthetic).expanduser()
+        path = expand_home(synthetic)
         if not is_artefact(path):
             raise ConfigError(
                 f"{path} does not name the data set it was made from; add dataset=NAME."

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from dcond.errors import ArtefactError, ConfigError, first_line
+from dcond.paths import expand_home
 
 SUFFIXES = {"png": "", "npz": ".npz", "pt": ".pt", "dcond": ".safetensors"}
 EPILOG = """\
@@ -34,11 +35,7 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_intermixed_args(argv)
     kind, source = arguments.to, Path(arguments.run)
     folder = source if source.is_dir() else source.parent
-    out = (
-        Path(arguments.out).expanduser()
-        if arguments.out
-        else folder / f"export_{kind}{SUFFIXES[kind]}"
-    )
+    out = expand_home(arguments.out) if arguments.out else folder / f"export_{kind}{SUFFIXES[kind]}"
     if out.exists():
         raise ConfigError(
             f"{out} exists and is not overwritten; remove it or choose another --out."

@@ -137,7 +137,7 @@ def _known_failure(error: Exception) -> str | None:
     """Return the line for a file or an output that cannot be used, or for too little memory."""
     if isinstance(error, UnicodeEncodeError):
         way_out = "set PYTHONIOENCODING=utf-8:replace"
-        return f"the output could not be printed: {first_line(error)}; {way_out}."
+        return f"a text cannot be written in this encoding: {first_line(error)}; {way_out}."
     if isinstance(error, UnicodeError):
         return None
     if isinstance(error, OSError) and error.errno in _FULL and not error.filename:

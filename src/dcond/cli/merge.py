@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 from dcond.errors import ConfigError
+from dcond.paths import expand_home
 
 EPILOG = """\
 Images stay as they are. All sets have the same image size, ipc and factor, and no class in common.
@@ -23,7 +24,7 @@ def main(argv: list[str]) -> int:
         UnsupportedError: the sets do not go together.
     """
     arguments = _parser().parse_args(argv)
-    paths, out = [Path(each) for each in arguments.sets], Path(arguments.out).expanduser()
+    paths, out = [Path(each) for each in arguments.sets], expand_home(arguments.out)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ConfigError(
             f"{out} exists and is not overwritten; remove it or choose another --out."

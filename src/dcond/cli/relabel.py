@@ -9,7 +9,7 @@ from typing import Any
 
 from dcond.errors import ConfigError
 from dcond.log import log_plainly, print_results
-from dcond.paths import relative_to_cwd
+from dcond.paths import expand_home, relative_to_cwd
 
 EPILOG = """\
 examples:
@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     log_plainly()
     source = Path(arguments.run)
     folder = source if source.is_dir() else source.parent
-    out = Path(arguments.out).expanduser() if arguments.out else folder / "relabelled"
+    out = expand_home(arguments.out) if arguments.out else folder / "relabelled"
     if (out / "synthetic.safetensors").exists():
         raise ConfigError(
             f"{out} holds a set, which is not overwritten; remove it, choose another --out, or "

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from dcond.errors import DcondError
+from dcond.paths import expand_home
 
 FORMATS = ("table", "csv", "md", "tex")
 EPILOG = """\
@@ -33,7 +34,7 @@ def main(argv: list[str]) -> int:
 
     names = arguments.group_by and list(filter(None, arguments.group_by.split(",")))
     report = build_report(collect(map(Path, arguments.paths)), names)
-    folder = None if arguments.out is None else Path(arguments.out).expanduser()
+    folder = None if arguments.out is None else expand_home(arguments.out)
     if folder is not None:  # before printing, which a reader such as `head` may end
         try:
             write(report, folder)
@@ -67,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out",
         metavar="FOLDER",
-        help="also write everything to this folder; an earlier report in it is replaced",
+        help="also write everything to this folder; an earlier report in it is overwritten",
     )
     parser.add_argument(
         "--format", choices=FORMATS, default="table", help="what to print (default: %(default)s)"

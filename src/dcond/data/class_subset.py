@@ -49,12 +49,17 @@ def subset(name: str, data: Prepared, classes: Sequence[str | int]) -> tuple[str
         test_labels=number[data.test_labels[test]],
         class_names=names,
     )
-    readable = "-".join([name, *names])
-    plain = all(re.fullmatch(r"[\w.]+", each, re.ASCII) for each in names)
-    if not plain or len(readable) > LONGEST:
-        digest = hashlib.sha256(repr(names).encode()).hexdigest()[:8]
-        readable = f"{name}-{len(names)}classes-{digest}"
-    return readable, part
+    return subset_name(name, names), part
+
+
+def subset_name(name: str, classes: tuple[str, ...]) -> str:
+    """Return the name of some classes of a data set: ``NAME-CLASS-CLASS``, or a hash of these."""
+    readable = "-".join([name, *classes])
+    plain = all(re.fullmatch(r"[\w.]+", each, re.ASCII) for each in classes)
+    if plain and len(readable) <= LONGEST:
+        return readable
+    digest = hashlib.sha256(repr(classes).encode()).hexdigest()[:8]
+    return f"{name}-{len(classes)}classes-{digest}"
 
 
 def _index(given: str | int, names: tuple[str, ...]) -> int:

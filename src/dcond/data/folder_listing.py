@@ -116,8 +116,9 @@ def _find(root: Path, names: tuple[str, ...]) -> Path | None:
 
 def _is_class(train: Path) -> bool:
     """Return whether a folder ``train``, beside no test split, is a class: a picture of a train."""
-    beside = len(_subfolders(train.parent)) > 1
-    return train.name != "train" or (beside and not _subfolders(train))
+    folders = _subfolders(train.parent)
+    flat = len(folders) > 1 and not any(map(_subfolders, folders))
+    return train.name != "train" or flat
 
 
 def _check_depth(root: Path) -> None:

@@ -139,6 +139,7 @@ class Stack:
             values: Tensor = self._logits(self.parameters, self.buffers, images)
             return values
 
+        logits.input_side = getattr(self.skeleton, "input_side", 0)  # type: ignore[attr-defined]
         return accuracies(logits, self.spec, test, max(1, batch // len(self.rngs)))
 
     def _forward(

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dcond.class_matching import class_order
+from dcond.data.class_subset import subset_name
 from dcond.data.statistics import Statistics
 from dcond.errors import DataError, UnsupportedError, require
 from dcond.importers.raw_set import RawSet
@@ -282,8 +283,8 @@ def _normalised(raw: RawSet, options: ReadOptions, images: Tensor) -> bool:
 def _statistics(raw: RawSet, options: ReadOptions, real: RealData) -> Statistics:
     channels, name = raw.images.shape[1], options.option
     if options.mean is None or options.std is None:
-        # NAME-CLASS-CLASS are some classes of the data set NAME.
-        published = (each for each in raw.constants if f"{real.name}-".startswith(f"{each}-"))
+        names = {each: (each, subset_name(each, real.class_names)) for each in raw.constants}
+        published = (each for each, own in names.items() if real.name in own)
         known = raw.constants.get(next(published, ""))
         if known is None:
             own = [

@@ -32,7 +32,8 @@ class AtOnce:
     def in_groups(self, step: Callable[[int], T], count: int, device: torch.device) -> T:
         """Return ``step(m)``, which does the work of all ``count`` classes, m at a time."""
         if self.classes is None:
-            with use_group(Ranks()):  # every process measures alone; the smallest number counts
+            alone = Ranks(local_count=current().local_count)
+            with use_group(alone):  # every process measures alone; the smallest number counts
                 found = _or_none(lambda: fastest(count, step, device, TOO_LARGE))
             self.classes = -int(current().largest(-(found or 1))[0])
             log.info("%s takes %d of %d classes at once", type(self).__name__, self.classes, count)

@@ -58,12 +58,6 @@ STYLE: dict[Any, Any] = dict.fromkeys(INK_PARAMETERS, INK) | {
 }
 ERROR_BARS = "mean over the runs; error bars: 95 % interval of the mean"
 LOSS = "condense/loss"  # its name in metrics.jsonl
-KINDS = {  # of figures, with their titles; file names begin with them
-    "accuracy_over_ipc": "Accuracy over images per class",
-    "accuracy_over_cost": "Accuracy over condensing time",
-    "networks": "Mean accuracy of every network",
-    "loss": "Loss while condensing",
-}
 MAX_POINTS = 400  # of a drawn curve
 
 LineStyle = dict[str, Any]  # arguments of matplotlib's plot
@@ -182,13 +176,12 @@ def _family_figures(
     styles = {name: _line_style(index) for index, name in enumerate(names)}
     tested_on = "" if first.tested_on == TEST else first.tested_on
     slug = re.sub(r"[^\w-]+", "_", f"{first.dataset}_{first.protocol}_{tested_on}").strip("_")[:60]
-    figures = (
-        _over_ipc(blocks, styles),
-        _over_cost(blocks, styles),
-        _heat_map(blocks),
-        _losses(blocks, curves, styles),
-    )
-    for (kind, title), figure in zip(KINDS.items(), figures, strict=True):
+    for kind, title, figure in (
+        ("accuracy_over_ipc", "Accuracy over images per class", _over_ipc(blocks, styles)),
+        ("accuracy_over_cost", "Accuracy over condensing time", _over_cost(blocks, styles)),
+        ("networks", "Mean accuracy of every network", _heat_map(blocks)),
+        ("loss", "Loss while condensing", _losses(blocks, curves, styles)),
+    ):
         if figure is not None:
             bars = f" ({ERROR_BARS})" if kind.startswith("accuracy") else ""
             yield f"{kind}_{slug}", f"{title}{bars}: {first.subject}", figure

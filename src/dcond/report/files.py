@@ -1,6 +1,5 @@
 """A report on the terminal, as text, and as the files of a folder."""
 
-import re
 import sys
 from pathlib import Path
 
@@ -8,7 +7,7 @@ from rich.console import Console
 
 from dcond.errors import UnsupportedError
 from dcond.paths import write_bytes, write_text
-from dcond.report.figures import KINDS, Drawing, draw, read_curves
+from dcond.report.figures import Drawing, draw, read_curves
 from dcond.report.grouping import Report
 from dcond.report.html import page
 from dcond.report.sheets import report_contents
@@ -30,7 +29,8 @@ def texts(report: Report) -> dict[str, str]:
 def write(report: Report, folder: Path) -> None:
     """Write ``index.html``, ``report.csv``, ``.md``, ``.tex`` and ``figures/``.
 
-    Without matplotlib there are no figures. Those of an earlier report are removed.
+    Files of an earlier report are overwritten; its other figures stay. Without matplotlib there are
+    no figures.
 
     Raises:
         OSError: a file cannot be written.
@@ -40,9 +40,6 @@ def write(report: Report, folder: Path) -> None:
     figures.mkdir(parents=True, exist_ok=True)
     for suffix, content in texts(report).items():
         write_text(folder / f"report.{suffix}", content)
-    for file in figures.iterdir():
-        if re.fullmatch(rf"({'|'.join(KINDS)})_.*\.(png|svg)", file.name):
-            file.unlink()
     for drawing in drawings:
         write_bytes(figures / f"{drawing.name}.png", drawing.png)
         write_text(figures / f"{drawing.name}.svg", drawing.svg)

@@ -114,6 +114,8 @@ class Run:
         """
         if self.steps > 0:
             self.ranks.divide(len(self.synthetic.class_names))
+        if resume_from is not None:
+            self._check_data(resume_from)
         start = time.perf_counter()
         state = self.method.init(self.real, self.synthetic, self.rng)
         self.ranks.share_([self.synthetic.images])  # init may have chosen them by a trained network
@@ -244,7 +246,7 @@ class Run:
         """Raise if clipping hides that the steps diverge: losses stay finite then."""
         if self._jumped is None or self._jumps is None or float(self._jumps.max()) < JUMPS:
             return
-        worst = int(self._jumped.argmax())
+        worst = int(self._jumps.argmax())
         raise DivergedError(
             f"step {self.step}: {100 * float(self._jumped[worst]):.0f} % of the pixels of class "
             f"{self.synthetic.class_names[worst]!r} jump between 0 and 1 within {JUMP_STEPS} steps "
@@ -298,7 +300,7 @@ class Run:
             checkpoint.save(saved, self.folder)
         self.resumable = True
 
-    def _restore(self, saved: Checkpoint, state: State) -> None:
+    def _check_data(self, saved: Checkpoint) -> None:
         before, now = tuple(saved.images.shape), tuple(self.synthetic.images.shape)
         if before != now:
             raise CheckpointError(
@@ -310,6 +312,8 @@ class Run:
                 f"{self.folder} was started with other real images of {self.real.name}; restore "
                 "the data set, or start a new run."
             )
+
+    def _restore(self, saved: Checkpoint, state: State) -> None:
         with torch.no_grad():
             self.synthetic.images.copy_(saved.images)
         state.load_state_dict(saved.state)
@@ -343,6 +347,6 @@ class Run:
 
     @property
     def step_s_median(self) -> float | None:
-        """Median seconds per step in this process; None if no step was ever taken."""
+        """Median seconds per step of this process; of the one before, if it took none."""
         times = self.step_times or self._pending  # a device run may end before its first wait
         return statistics.median(times) if times else self._median_before
