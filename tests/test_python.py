@@ -235,14 +235,15 @@ def test_a_set_in_memory_is_checked_and_converted():
     soft = torch.nn.functional.one_hot(memory.labels).double()
     assert len(networks(replace(memory, labels=soft))) == 1
     for change, message in (
-        ({"labels": memory.labels + 1}, "synthetic, a set in memory: labels must be in 0..9."),
-        ({"images": memory.images / 0}, "synthetic, a set in memory: images must be finite floats"),
+        ({"labels": memory.labels + 1}, "a set in memory: labels must be in 0..9."),
+        ({"images": memory.images / 0}, "a set in memory: images must be finite floats"),
     ):
         for given in (
             {"synthetic": replace(memory, **change)},
             {"synthetic": memory, "against": replace(memory, **change)},
         ):
-            with pytest.raises(dcond.DcondError, match=message):
+            wrong = [*given][-1]
+            with pytest.raises(dcond.DcondError, match=f"{wrong}, {message}"):
                 dcond.evaluate(**given, **options)
 
 
