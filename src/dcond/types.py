@@ -262,6 +262,7 @@ class SyntheticSet:
         ipc: int | None = None,
         factor: int = 1,
         labels: Tensor | None = None,
+        logits: bool = False,
         metadata: Mapping[str, str] | None = None,
     ) -> Self:
         """Make a set of images; without ``labels`` they are class-major.
@@ -272,6 +273,7 @@ class SyntheticSet:
             ipc: images stored per class; n / k if None.
             factor: multi-formation factor of the images.
             labels: int64 (n,), or soft (n, k); class c repeated ipc times, for every c, if None.
+            logits: whether soft labels are logits.
             metadata: see :mod:`dcond.artefact`.
 
         Example:
@@ -290,6 +292,7 @@ class SyntheticSet:
             std=like.std,
             factor=factor,
             whitening=like.spec.whitening,
+            logits=logits,
             metadata=dict(metadata or {}),
         )
 

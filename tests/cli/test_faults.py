@@ -129,7 +129,8 @@ def test_memory_that_runs_out_in_an_evaluation(finished, run_cli, monkeypatch):
     monkeypatch.setattr("dcond.run.evaluation.Evaluator.evaluate", out)
     line = run_cli("evaluate", f"synthetic={finished}", "pool=convnet").line
     assert line.startswith(
-        "out of memory (MemoryError). Start again with a smaller evaluation.batch (now 256), "
+        "out of memory (MemoryError). Start again with a smaller evaluation.test_batch (now 1000), "
+        "evaluation.batch (now 256), "
     )
     assert line.endswith("or a pool of smaller networks.")
 

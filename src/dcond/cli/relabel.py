@@ -104,12 +104,15 @@ def _relabel(run: str, settings: list[str], out: Path, *, evaluated: bool) -> No
 
 
 def _of_evaluation(words: Sequence[str]) -> list[str]:
-    """Return the settings that compare the new set, without a teacher, with the old one."""
+    """Return the settings that compare the new set, without a teacher, with the old one.
+
+    The number of threads is set around both.
+    """
     kept = []
     for word in words:
         key = word.lstrip("+~").partition("=")[0]
         if key.startswith("synthetic."):  # how the old set is read
             kept.append(word.replace("synthetic.", "against.", 1))
-        elif key.split(".")[0] != "teacher" and "@teacher" not in key:
+        elif key.split(".")[0] not in ("teacher", "threads") and "@teacher" not in key:
             kept.append(word)
     return kept
