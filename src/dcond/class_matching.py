@@ -37,9 +37,9 @@ def class_order(
         alike = [name for name, count in Counter(names).items() if count > 1]
         if alike and not same_data:
             raise DataError(
-                f"{where}: two classes are called {alike[0]!r}, in {real.name!r} too, and cannot "
-                "be told apart; give them different names, or leave class names out of the "
-                "file if its labels are numbered as in the data set."
+                f"{where}: two classes are called {alike[0]!r}, in {real.name!r} too, so a name "
+                "does not identify a class; give them different names, or leave class names out of "
+                "the file if its labels are numbered as in the data set."
             )
         return torch.arange(len(own))
     matched = _by_name(names, own)

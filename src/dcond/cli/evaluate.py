@@ -77,7 +77,7 @@ def evaluate(
         progress: show a progress bar on a terminal, log lines elsewhere.
 
     Returns:
-        The evaluation: its ``result``, and the sets; prints as a table.
+        The evaluation: its ``result`` and the ``synthetic`` set; prints as a table.
 
     Raises:
         DcondError: a setting is wrong, or the set or the data cannot be used; one line.
