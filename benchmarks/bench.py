@@ -23,7 +23,6 @@ repeated command measures only the missing points.
 """
 
 import argparse
-import csv
 import datetime
 import functools
 import json
@@ -242,29 +241,22 @@ def main() -> None:
     if options.point is not None:
         print(json.dumps(measure(options.point)))
         return
+    from made_up import append_row, read_rows
+
     table = options.out or Path("benchmarks") / options.device.partition(":")[0] / "bench.csv"
-    table.parent.mkdir(parents=True, exist_ok=True)
-    known = []
-    if table.exists():
-        with table.open() as file:
-            known = list(csv.DictReader(file))
+    known = read_rows(table)
     done = {tuple(each[name] for name in KEY) for each in known if each["status"] == "done"}
-    with table.open("a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, lineterminator="\n")
-        if not known:
-            writer.writeheader()
-        for point in points(options.methods.split(",")):
-            point |= {"device": options.device, "words": " ".join([*OVERRIDES, *options.set])}
-            if tuple(str(point[name]) for name in KEY) in done:
-                continue
-            measured = row(point)
-            writer.writerow(measured)
-            file.flush()
-            print(
-                " ".join(measured[name] for name in ("method", *BASE)),
-                measured.get("seconds", measured["status"]),
-                flush=True,
-            )
+    for point in points(options.methods.split(",")):
+        point |= {"device": options.device, "words": " ".join([*OVERRIDES, *options.set])}
+        if tuple(str(point[name]) for name in KEY) in done:
+            continue
+        measured = row(point)
+        append_row(table, {name: measured.get(name, "") for name in FIELDS})
+        print(
+            " ".join(measured[name] for name in ("method", *BASE)),
+            measured.get("seconds", measured["status"]),
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

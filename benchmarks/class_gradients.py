@@ -10,7 +10,6 @@ the ways alternate, measured twice; each memory peak is that of a process of its
 data.
 """
 
-import statistics
 import subprocess
 import sys
 import time
@@ -19,10 +18,9 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from made_up import made_up, synthetic_set, write
+from made_up import AUGMENT, made_up, medians, synthetic_set, write
 from torch import Tensor
 
-from dcond.augment import DiffAug
 from dcond.device import peak_memory_bytes, tune_malloc
 from dcond.matching.batches import decoded_by_class, real_by_class, siamese_augment
 from dcond.matching.distances import rowwise
@@ -31,7 +29,6 @@ from dcond.models import ConvNet
 from dcond.rng import generator
 
 TABLE = Path("benchmarks/cpu/class_gradients.csv")
-AUGMENT = DiffAug(["color", "crop", "cutout", "flip", "scale", "rotate"])
 LOOP = "public loop"
 ENGINES = {
     "engine, float32, eager": Engine(precision="float32", compile=False),
@@ -106,15 +103,8 @@ def timed(step: Step, ways: list[str], repeats: int) -> dict[str, list[float]]:
     """Return two attempts per way, each the median over repeats in which the ways alternate."""
     for way in ways:
         step.seconds(way, 0)  # warms up, compiles
-    medians: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in range(2):
-        times: dict[str, list[float]] = {way: [] for way in ways}
-        for repeat in range(repeats):
-            for way in ways:
-                times[way].append(step.seconds(way, repeat))
-        for way in ways:
-            medians[way].append(statistics.median(times[way]))
-    return medians
+    attempts = [medians(step.seconds, ways, repeats) for _ in range(2)]
+    return {way: [found[way] for found in attempts] for way in ways}
 
 
 def rows_of(step: Step, times: dict[str, list[float]]) -> list[tuple[str, float, str]]:

@@ -16,7 +16,6 @@ with the missing rows, and a run of ``published`` with its checkpoint.
 """
 
 import argparse
-import csv
 import json
 import signal
 import statistics
@@ -29,9 +28,16 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from made_up import made_method, made_up, synthetic_set, where_and_when
+from made_up import (
+    AUGMENT,
+    append_row,
+    made_method,
+    made_up,
+    read_rows,
+    synthetic_set,
+    where_and_when,
+)
 
-from dcond.augment import DiffAug
 from dcond.device import peak_memory_bytes, reset_peak_memory, seconds, wait_for
 from dcond.evaluation import EvaluationProtocol
 from dcond.evaluation.vmap_training import Stack, TrainingJob
@@ -156,8 +162,7 @@ def stacks(setup: Setup) -> Iterator[tuple[Row, Callable[[], Row]]]:
 
 def _epoch(setup: Setup, count: int, way: str) -> Row:
     recipe = ConvNet(name="ConvNet", width=8 if setup.toy else 128)
-    augment = DiffAug(["color", "crop", "cutout", "flip", "scale", "rotate"])
-    protocol = EvaluationProtocol(name="bench", epochs=1, augment=augment)
+    protocol = EvaluationProtocol(name="bench", epochs=1, augment=AUGMENT)
     synthetic = synthetic_set(made_up(10, 10), 1).to(setup.device)
     jobs = [TrainingJob(recipe, synthetic, 0, f"bench/{r}", recipe.lr) for r in range(count)]
     groups = [jobs] if way == "at once" else [[job] for job in jobs]
@@ -280,8 +285,7 @@ PIECES = {
 def measure(piece: str, setup: Setup) -> int:
     """Measure the missing rows of a piece until the deadline; return how many are left."""
     path = setup.out / f"gpu_{piece}.csv"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
+    rows = read_rows(path)
     missing = [
         (key, work)
         for key, work in PIECES[piece](setup)
@@ -300,11 +304,7 @@ def measure(piece: str, setup: Setup) -> int:
             "device": device_name(setup.device),
             **where_and_when(torch.get_num_threads()),
         }
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, row.keys(), lineterminator="\n")
-            if file.tell() == 0:
-                writer.writeheader()
-            writer.writerow(row)
+        append_row(path, row)
         print(piece, *key.values(), *figures.values(), flush=True)
     return 0
 

@@ -3,7 +3,6 @@
 python benchmarks/growth.py benchmarks/cpu/bench.csv docs/images/growth_cpu.png
 """
 
-import csv
 import sys
 from pathlib import Path
 
@@ -13,6 +12,7 @@ matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
 from bench import BASE, SERIES
+from made_up import read_rows
 
 TITLES = {
     "classes": "classes",
@@ -37,8 +37,7 @@ def series(rows: list[dict[str, str]], name: str, method: str) -> dict[int, tupl
 def main() -> None:
     """Plot a CSV into a PNG file."""
     table, picture = map(Path, sys.argv[1:])
-    with table.open() as file:
-        rows = [row for row in csv.DictReader(file) if row["status"] == "done"]
+    rows = [row for row in read_rows(table) if row["status"] == "done"]
     methods = list(dict.fromkeys(row["method"] for row in rows))
     figure, axes = plt.subplots(
         1, len(SERIES), figsize=(13, 3.6), sharey=True, layout="constrained"

@@ -14,27 +14,22 @@ A repeated command counts only the missing rows.
 """
 
 import argparse
-import csv
 import functools
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import matplotlib
-import torch
 from hydra import compose, initialize_config_dir
-from made_up import synthetic_set, where_and_when
+from made_up import append_row, made_up, read_rows, synthetic_set, where_and_when
 from matplotlib.figure import Figure
 from plain import class_loop
 
 from dcond.cli.instantiate import build
 from dcond.paths import conf_dir
 from dcond.report.figures import COLOURS, MARKERS, STYLE
-from dcond.rng import Streams, generator
-from dcond.types import RealData, Split
+from dcond.rng import Streams
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
 from helpers.pretend_device import PretendDevice, pretend_device
@@ -48,16 +43,6 @@ CLASSES = (10, 20, 50, 100)
 ENDS = (10, 100)  # of the ways whose operators grow in proportion
 STEPS = 4  # on one network of HMDC
 TICKS = (100, 1_000, 10_000, 100_000)
-
-
-def digits_like(classes: int) -> RealData:
-    """Return random images of 8 x 8, 40 of every class."""
-    count = classes * 40
-    rng = generator(0, "launches")
-    images = torch.randint(0, 256, (count, 1, 8, 8), generator=rng, dtype=torch.uint8)
-    split = Split(images, torch.arange(classes).repeat_interleave(40))
-    names = tuple(str(c) for c in range(classes))
-    return RealData("random", split, split, names, (0.5,), (0.3,))
 
 
 def launches(device: PretendDevice, method: str, classes: int, way: str, folder: str) -> float:
@@ -76,7 +61,7 @@ def launches(device: PretendDevice, method: str, classes: int, way: str, folder:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("condense", words)
     made = build(cfg.method, f"method={method}")
-    real, rng = digits_like(classes).to(device.name), Streams(0)
+    real, rng = made_up(classes, 40, 8, channels=1).to(device.name), Streams(0)
     synthetic = synthetic_set(real, 1, made.factor)
     if way == PLAIN:
         step = class_loop(made, real, synthetic, rng)
@@ -129,23 +114,6 @@ def draw(rows: list[dict[str, str]], picture: Path) -> None:
         figure.savefig(picture, metadata={"Date": None})
 
 
-@contextmanager
-def table(path: Path) -> Iterator[tuple[list[dict[str, str]], Any]]:
-    """Read the rows of a table, and append to it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = list(csv.DictReader(path.read_text().splitlines())) if path.exists() else []
-    with path.open("a", newline="") as file:
-
-        def add(row: dict[str, object]) -> None:
-            writer = csv.DictWriter(file, row.keys(), lineterminator="\n")
-            if file.tell() == 0:
-                writer.writeheader()
-            writer.writerow(row)
-            file.flush()
-
-        yield rows, add
-
-
 def main() -> None:
     """Count what the table lacks, and draw it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -153,20 +121,19 @@ def main() -> None:
     parser.add_argument("--methods", default=",".join((*METHODS, *TRAINED)))
     parser.add_argument("--picture", type=Path)
     arguments = parser.parse_args()
-    with table(arguments.out) as (rows, add):
-        done = {(row["method"], int(row["classes"]), row["way"]) for row in rows}
-        for case in cases(arguments.methods.split(",")):
-            if case in done:
-                continue
-            with pretend_device() as device, tempfile.TemporaryDirectory() as folder:
-                count = launches(device, *case, folder)
-            method, classes, way = case
-            row = {"method": method, "classes": classes, "way": way}
-            add({**row, "launches": f"{count:.0f}", **where_and_when(1)})
-            print(row, round(count), flush=True)
+    rows = read_rows(arguments.out)
+    done = {(row["method"], int(row["classes"]), row["way"]) for row in rows}
+    for case in cases(arguments.methods.split(",")):
+        if case in done:
+            continue
+        with pretend_device() as device, tempfile.TemporaryDirectory() as folder:
+            count = launches(device, *case, folder)
+        method, classes, way = case
+        row = {"method": method, "classes": classes, "way": way}
+        append_row(arguments.out, {**row, "launches": f"{count:.0f}", **where_and_when(1)})
+        print(row, round(count), flush=True)
     if arguments.picture:
-        with arguments.out.open() as file:
-            draw(list(csv.DictReader(file)), arguments.picture)
+        draw(read_rows(arguments.out), arguments.picture)
 
 
 if __name__ == "__main__":

@@ -1,30 +1,32 @@
-"""Helpers of the benchmarks: random data, methods built from conf/, and CSV files."""
+"""Helpers of the benchmarks: random data, methods built from conf/, times, and CSV files."""
 
 import csv
 import datetime
 import platform
-from collections.abc import Mapping, Sequence
+import statistics
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from dcond.augment import DiffAug
 from dcond.matching.batches import class_chunks
 from dcond.methods.base import Method
 from dcond.models import Network
 from dcond.rng import generator
 from dcond.types import RealData, Split, SyntheticSet
 
+AUGMENT = DiffAug(["color", "crop", "cutout", "flip", "scale", "rotate"])  # of DSA
 
-def made_up(classes: int, per_class: int, size: int = 32) -> RealData:
-    """Return random square colour images; the cost of a step does not depend on the content."""
-    rng = generator(0, "bench")
-    images = torch.randint(
-        0, 256, (classes * per_class, 3, size, size), generator=rng, dtype=torch.uint8
-    )
+
+def made_up(classes: int, per_class: int, size: int = 32, channels: int = 3) -> RealData:
+    """Return random square images; the cost of a step does not depend on the content."""
+    shape = (classes * per_class, channels, size, size)
+    images = torch.randint(0, 256, shape, generator=generator(0, "bench"), dtype=torch.uint8)
     split = Split(images, torch.arange(classes).repeat_interleave(per_class))
     names = tuple(str(c) for c in range(classes))
-    return RealData("made up", split, split, names, (0.5, 0.5, 0.5), (0.3, 0.3, 0.3))
+    return RealData("made up", split, split, names, (0.5,) * channels, (0.3,) * channels)
 
 
 def synthetic_set(real: RealData, ipc: int, factor: int = 1) -> SyntheticSet:
@@ -54,6 +56,14 @@ def embedded(network: Network, images: Tensor, chunk: int) -> Tensor:
     return torch.cat([network.embed(part) for part in parts]).view(*images.shape[:2], -1)
 
 
+def medians(
+    seconds: Callable[[str, int], float], ways: Collection[str], repeats: int
+) -> dict[str, float]:
+    """Return the median ``seconds(way, repeat)`` of every way over alternating repeats."""
+    times = [{way: seconds(way, repeat) for way in ways} for repeat in range(repeats)]
+    return {way: statistics.median(each[way] for each in times) for way in ways}
+
+
 def where_and_when(threads: int) -> dict[str, str]:
     """Return the columns for version, machine and date."""
     return {
@@ -61,6 +71,24 @@ def where_and_when(threads: int) -> dict[str, str]:
         "machine": f"{platform.machine()}, {threads} thread{'s' * (threads > 1)}",
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
+
+
+def read_rows(table: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file; none if it does not exist."""
+    if not table.exists():
+        return []
+    with table.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def append_row(table: Path, row: Mapping[str, object]) -> None:
+    """Append a row to a CSV file; to a new one with a header."""
+    table.parent.mkdir(parents=True, exist_ok=True)
+    with table.open("a", newline="") as file:
+        writer = csv.DictWriter(file, row.keys(), lineterminator="\n")
+        if file.tell() == 0:
+            writer.writeheader()
+        writer.writerow(row)
 
 
 def write_rows(table: Path, rows: Sequence[Mapping[str, object]]) -> None:

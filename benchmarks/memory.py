@@ -17,11 +17,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from made_up import write
+from made_up import AUGMENT, write
 from numpy.lib import format as npy
 from PIL import Image
 
-from dcond.augment import DiffAug
 from dcond.data import ImageFolder, Npz
 from dcond.device import peak_memory_bytes
 from dcond.init import Embedding, FromReal, KMeans, Random
@@ -39,7 +38,6 @@ from dcond.training.teacher import Teacher
 from dcond.types import RealData, SyntheticSet
 
 TABLE = Path("benchmarks/cpu/memory.csv")
-AUGMENT = DiffAug(["color", "crop", "cutout", "flip", "scale", "rotate"])
 STEPS = 2
 REAL = 8  # real images per class and step
 STEPPING = ("dm", "m3d", "dsa", "degm", "idc", "hmdc")

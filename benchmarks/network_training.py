@@ -10,14 +10,13 @@ above 1 is faster.
 """
 
 import dataclasses
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from made_up import made_up, where_and_when, write_rows
+from made_up import made_up, medians, where_and_when, write_rows
 
 from dcond.device import tune_malloc
 from dcond.models import ConvNet, Recipe, ViT
@@ -71,8 +70,7 @@ def main() -> None:
         other = FUSED if isinstance(recipe, ViT) else CHANNELS_LAST
         steps = {form: step(recipe, form) for form in (PLAIN, COMPILED, other)}
         for repeat in range(TIMES):
-            turns = [{form: seconds(call) for form, call in steps.items()} for _ in range(TURNS)]
-            median = {form: statistics.median(turn[form] for turn in turns) for form in steps}
+            median = medians(lambda form, _, steps=steps: seconds(steps[form]), steps, TURNS)
             rows += [
                 {
                     "network": name,

@@ -14,10 +14,9 @@ import time
 from pathlib import Path
 
 import torch
-from made_up import embedded, made_up, synthetic_set, write
+from made_up import AUGMENT, embedded, made_up, medians, synthetic_set, write
 from torch import Tensor
 
-from dcond.augment import DiffAug
 from dcond.device import tune_malloc
 from dcond.matching.batches import decoded_by_class, real_by_class
 from dcond.matching.mmd import mean_distance
@@ -25,7 +24,6 @@ from dcond.models import ConvNet
 from dcond.rng import Streams, generator
 
 TABLE = Path("benchmarks/cpu/spine.csv")
-AUGMENT = DiffAug(["color", "crop", "cutout", "flip", "scale", "rotate"])
 NETWORK = ConvNet(name="ConvNet", width=128)
 LOOP_CHUNK = 10**9  # the public code passes whole classes
 
@@ -99,31 +97,27 @@ def both_forms(step: Step, repeats: int) -> list[tuple[str, float, str]]:
     for form in FORMS:
         step.seconds(form, 0)  # warms up
     for attempt in (1, 2):
-        times = {form: [] for form in FORMS}
-        for repeat in range(repeats):
-            for form, values in times.items():
-                values.append(step.seconds(form, repeat))
-        medians = {form: statistics.median(values) for form, values in times.items()}
+        times = medians(step.seconds, FORMS, repeats)
         rows += [
             (f"{step.name}: {form} (attempt {attempt})", value, "s")
-            for form, value in medians.items()
+            for form, value in times.items()
         ]
-        ratio = medians["loop"] / medians["one pass"]
+        ratio = times["loop"] / times["one pass"]
         rows.append((f"{step.name}: loop / one pass (attempt {attempt})", ratio, "ratio"))
     return rows
 
 
 def memory_kept() -> list[tuple[str, float, str]]:
     """Time a DM step with freed memory kept and given back, in processes of their own."""
-    times: dict[str, list[float]] = {"kept": [], "given back": []}
-    for _ in range(3):
-        for form, values in times.items():
-            done = subprocess.run(
-                [sys.executable, __file__, form], check=True, capture_output=True, text=True
-            )
-            values.append(float(done.stdout))
+
+    def seconds(form: str, _: int) -> float:
+        command = [sys.executable, __file__, form]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        return float(done.stdout)
+
+    times = medians(seconds, ("kept", "given back"), 3)
     name = "DM step, 10 classes, 256 real, ipc 10, freed memory"
-    rows = [(f"{name} {form}", statistics.median(values), "s") for form, values in times.items()]
+    rows = [(f"{name} {form}", value, "s") for form, value in times.items()]
     return [*rows, (f"{name} given back / kept", rows[1][1] / rows[0][1], "ratio")]
 
 

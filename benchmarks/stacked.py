@@ -7,14 +7,12 @@ protocol, without building or testing networks. The ways alternate, twice; each 
 over repeats.
 """
 
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from made_up import made_up, synthetic_set, write
+from made_up import AUGMENT, made_up, medians, synthetic_set, write
 
-from dcond.augment import DiffAug
 from dcond.device import resolve_device, tune_malloc, wait_for
 from dcond.evaluation import EvaluationProtocol
 from dcond.evaluation.vmap_training import Stack, TrainingJob
@@ -23,7 +21,6 @@ from dcond.models import ConvNet
 DEVICE = resolve_device("auto")
 TABLE = Path(f"benchmarks/{DEVICE.type}/stacked.csv")
 RECIPE = ConvNet(name="ConvNet", width=32)
-AUGMENT = DiffAug(["color", "crop", "cutout", "flip", "scale", "rotate"])
 PROTOCOL = EvaluationProtocol(name="bench", epochs=1, augment=AUGMENT)
 SEEDS, EPOCHS, REPEATS = (1, 5, 20), 10, 5
 
@@ -76,22 +73,11 @@ def measure(seeds: int) -> list[tuple[str, float, str]]:
     one, in_turn, at_once = ways.by_name
     rows: list[tuple[str, float, str]] = []
     for attempt in (1, 2):
-        times: dict[str, list[float]] = {way: [] for way in ways.by_name}
-        for _ in range(REPEATS):
-            for way, values in times.items():
-                values.append(ways.seconds(way))
-        medians = {way: statistics.median(values) for way, values in times.items()}
-        rows += [
-            (f"{name}: {way} (attempt {attempt})", value, "s") for way, value in medians.items()
-        ]
+        times = medians(lambda way, _: ways.seconds(way), ways.by_name, REPEATS)
+        rows += [(f"{name}: {way} (attempt {attempt})", value, "s") for way, value in times.items()]
         for below in (in_turn, one):
-            rows.append(
-                (
-                    f"{name}: {at_once} / {below} (attempt {attempt})",
-                    medians[at_once] / medians[below],
-                    "ratio",
-                )
-            )
+            ratio = times[at_once] / times[below]
+            rows.append((f"{name}: {at_once} / {below} (attempt {attempt})", ratio, "ratio"))
     return rows
 
 

@@ -12,7 +12,7 @@ VICO-UoE/DatasetCondensation, commit 53f63a6, unchanged: the script adds what cu
 
 import argparse
 import contextlib
-import csv
+import importlib
 import io
 import json
 import os
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from made_up import where_and_when, write_rows
+from made_up import read_rows, where_and_when, write_rows
 from public_dsa import fashion_mnist
 from public_evaluator import public_code
 
@@ -34,18 +34,26 @@ PROTOCOL = (
     "evaluation=dsa1000 evaluation.epochs=301 evaluation.lr_milestones=[0.505] "
     "evaluation.repeats=2 pool=convnet"
 )
-M3D = "experiment=m3d dataset=cifar10 ipc=1"
+M3D = "experiment=m3d dataset=cifar10 ipc=1 method.steps=100000"
 DM = "experiment=dm/parity_fashion_mnist method.steps=100000"
+DSA = "experiment=dsa/parity_fashion_mnist ipc=1 method.steps=100000"
 CURVES = {  # overrides, seconds of steps, steps between two evaluations
-    "M3D, new targets": (f"{M3D} method.steps=100000", 600, 100),
-    "M3D, 300 targets": (f"{M3D} method.steps=100000 method.targets=300", 600, 600),
+    "M3D, new targets": (M3D, 600, 100),
+    "M3D, 300 targets": (f"{M3D} method.targets=300", 600, 600),
     "DM, new targets": (DM, 120, 100),
     "DM, 100 targets": (f"{DM} method.targets=100", 120, 200),
+    "DSA, new targets": (DSA, 120, 10),
+    "DSA, 30 targets": (f"{DSA} method.targets=30", 120, 25),
 }
-PUBLIC_DM, PUBLIC_SECONDS, PUBLIC_EVERY = "DM, public code", 120, 20
+PUBLIC_SECONDS, PUBLIC_EVERY = 120, 20
+PUBLIC_LOOPS = {  # script and its method, ipc, learning rate of the images
+    "DM, public code": ("main_DM.py", 10, 1.0),
+    "DSA, public code": ("main.py --method DSA", 1, 0.1),
+}
 PUBLIC_OPTIONS = (
-    "--dataset FashionMNIST --model ConvNetW32 --ipc 10 --init real --Iteration 100000 "
-    "--num_exp 1 --num_eval 0 --lr_img 1 --dsa_strategy color_crop_cutout_flip_scale_rotate"
+    "--dataset FashionMNIST --model ConvNetW32 --ipc {ipc} --init real "
+    "--Iteration 100000 --num_exp 1 --num_eval 0 --lr_img {lr:g} "
+    "--dsa_strategy color_crop_cutout_flip_scale_rotate"
 )
 
 
@@ -73,8 +81,10 @@ def curve_of_dcond(name: str) -> tuple[str, list[tuple[float, float]]]:
     return f"dcond condense {command}", found
 
 
-def curve_of_public_dm(folder: Path) -> tuple[str, list[tuple[float, float]]]:
-    """Run the public DM loop with a clock; return its command, and seconds and accuracy."""
+def curve_of_public(name: str, folder: Path) -> tuple[str, list[tuple[float, float]]]:
+    """Run a public loop with a clock; return its command, and seconds and accuracy."""
+    script, ipc, lr = PUBLIC_LOOPS[name]
+    command = f"{script} {PUBLIC_OPTIONS.format(ipc=ipc, lr=lr)}"
     utils = public_code(folder)
     utils.get_dataset = fashion_mnist
     snapshots: list[tuple[float, torch.Tensor]] = []
@@ -82,49 +92,48 @@ def curve_of_public_dm(folder: Path) -> tuple[str, list[tuple[float, float]]]:
 
     def timed(optimiser: torch.optim.SGD, *args: Any) -> Any:
         nonlocal started
+        (group,) = optimiser.param_groups
+        if group["lr"] != lr:  # of a network
+            return plain(optimiser, *args)
         now = time.perf_counter()
         started = started or now
         if now - started >= PUBLIC_EVERY * len(snapshots):
-            snapshots.append(
-                (now - started, optimiser.param_groups[0]["params"][0].detach().clone())
-            )
+            snapshots.append((now - started, group["params"][0].detach().clone()))
         if now - started > PUBLIC_SECONDS:
             raise _TimeIsUpError
         return plain(optimiser, *args)
 
     torch.optim.SGD.step = timed
-    import main_DM as public
+    try:
+        with tempfile.TemporaryDirectory() as place:
+            sys.argv = [*command.split(), "--save_path", place, "--data_path", place]
+            public = importlib.import_module(sys.argv[0].removesuffix(".py"))
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(_TimeIsUpError):
+                public.main()
+    finally:
+        torch.optim.SGD.step = plain
+    found = [(seconds, _accuracy(images, ipc)) for seconds, images in snapshots[1:]]
+    return command, found
 
+
+def _accuracy(images: torch.Tensor, ipc: int) -> float:
+    """Evaluate images of the public code, normalised as there."""
     with tempfile.TemporaryDirectory() as place:
-        sys.argv = [
-            "main_DM.py",
-            *PUBLIC_OPTIONS.split(),
-            "--save_path",
-            place,
-            "--data_path",
-            place,
-        ]
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(_TimeIsUpError):
-            public.main()
-        labels = torch.arange(10).repeat_interleave(10)
-        found = []
-        for number, (seconds, images) in enumerate(snapshots[1:]):
-            file, out = Path(place) / f"{number}.pt", Path(place) / str(number)
-            torch.save({"images": images, "labels": labels}, file)
-            _dcond(
-                "evaluate",
-                f"synthetic={file}",
-                "dataset=fashion_mnist",
-                "dataset.stats=legacy",
-                "synthetic.normalised=true",
-                *PROTOCOL.split(),
-                "pool.networks.ConvNet.width=32",
-                "baselines=false",
-                f"hydra.run.dir={out}",
-            )
-            result = json.loads((out / "result.json").read_text())
-            found.append((seconds, result["evaluation"]["average"]))
-    return f"main_DM.py {PUBLIC_OPTIONS}", found
+        file, out = Path(place) / "set.pt", Path(place) / "run"
+        torch.save({"images": images, "labels": torch.arange(10).repeat_interleave(ipc)}, file)
+        _dcond(
+            "evaluate",
+            f"synthetic={file}",
+            "dataset=fashion_mnist",
+            "dataset.stats=legacy",
+            "synthetic.normalised=true",
+            *PROTOCOL.split(),
+            "pool.networks.ConvNet.width=32",
+            "baselines=false",
+            f"hydra.run.dir={out}",
+        )
+        result = json.loads((out / "result.json").read_text())
+        return float(result["evaluation"]["average"])
 
 
 def _dcond(*arguments: str) -> None:
@@ -137,10 +146,10 @@ def _dcond(*arguments: str) -> None:
 def run(names: list[str], public: Path | None) -> None:
     """Run curves and replace their rows in the table."""
     for name in names:
-        if name == PUBLIC_DM:
+        if name in PUBLIC_LOOPS:
             if public is None:
-                sys.exit(f"{PUBLIC_DM}: give --public, a checkout of the public code.")
-            command, found = curve_of_public_dm(public)
+                sys.exit(f"{name}: give --public, a checkout of the public code.")
+            command, found = curve_of_public(name, public)
         else:
             command, found = curve_of_dcond(name)
         if not found:
@@ -163,10 +172,7 @@ def run(names: list[str], public: Path | None) -> None:
 
 def recorded() -> list[dict[str, str]]:
     """Return the rows of the table."""
-    if not TABLE.is_file():
-        return []
-    with TABLE.open() as file:
-        return list(csv.DictReader(file))
+    return read_rows(TABLE)
 
 
 def draw() -> None:
@@ -202,7 +208,7 @@ def main() -> None:
     parser.add_argument("curves", nargs="*", metavar="CURVE", help="run only these")
     parser.add_argument("--public", type=Path, help="a checkout of the public code")
     options = parser.parse_args()
-    known = [*CURVES, PUBLIC_DM]
+    known = [*CURVES, *PUBLIC_LOOPS]
     if unknown := set(options.curves) - set(known):
         parser.error(f"{', '.join(sorted(unknown))} unknown; allowed: {', '.join(known)}")
     if options.what == "draw":

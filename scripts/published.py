@@ -74,9 +74,9 @@ ROWS = (
     Row("random", "cifar10", 1, 14.4, 0, f"method=random {SELECTION}"),
     Row("herding", "cifar10", 1, 21.5, 0, f"method=herding {SELECTION}"),
     Row("k-means", "cifar10", 1, 25.2, 0, f"method=kmeans {SELECTION}"),
-    Row("random", "cifar10", 10, 26.0, 0, f"method=random {SELECTION}"),
-    Row("herding", "cifar10", 10, 31.6, 0, f"method=herding {SELECTION}"),
-    Row("k-means", "cifar10", 10, 41.5, 0, f"method=kmeans {SELECTION}"),
+    Row("random", "cifar10", 10, 26.0, 0, f"method=random {SELECTION} {ALONE}"),
+    Row("herding", "cifar10", 10, 31.6, 0, f"method=herding {SELECTION} {ALONE}"),
+    Row("k-means", "cifar10", 10, 41.5, 0, f"method=kmeans {SELECTION} {ALONE}"),
     Row("DM", "cifar10", 10, 48.9, 20000, f"experiment=dm {BANK}"),
     Row("M3D", "cifar10", 10, 63.5, 10000, f"experiment=m3d {BANK} method.steps=2000 {ALONE}"),
 )

@@ -204,6 +204,16 @@ STUDIES = {
         common="experiment=cpu/table test_on=held_out",
         pairs=tuple((f"targets_{number}", "targets_null") for number in (30, 100, 300, 1000)),
     ),
+    "idm_rates": Study(  # why IDM fails on Fashion-MNIST at ipc 1, on held-out images
+        {
+            f"idm_{rate}": f"method=idm {QUEUE} method.lr={rate} method.batch_real=128"
+            for rate in (0.2, 0.5, 1, 2)
+        },
+        {1: f"max_seconds=60 engine.compile=false {FOUR}"},
+        datasets=("fashion_mnist",),
+        common="experiment=cpu/table test_on=held_out",
+        pairs=tuple((f"idm_{rate}", "idm_2") for rate in (0.2, 0.5, 1)),
+    ),
     "inner_epochs": Study(  # equal steps
         {
             f"degm_md_t{epochs}": f"{FAMILY} method.inner=fixed method.inner_epochs={epochs}"

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from studies import STUDIES, TEACHER
 
-from dcond.stats import interval95
+from dcond.stats import Estimate
 
 SEEDS = (0, 1, 2)
 ALONE = "max_steps=20 max_seconds=null evaluate=false threads=null"  # overrides of a timed job
@@ -189,7 +189,7 @@ def collect(study: str, suffix: str = "") -> None:
 
 def cell(values: list[float]) -> str:
     """Format mean ± half width of the 95 % interval; empty without values."""
-    half_width = interval95(values)
+    half_width = Estimate(tuple(values)).ci95
     return (f"{statistics.fmean(values):.1f}" if values else "") + (
         f" ± {half_width:.1f}" if half_width else ""
     )
@@ -240,7 +240,7 @@ def show_pairs(study: str, rows: list[dict[str, str]]) -> None:
                 ]
                 gaps = [a - b for a, b in both if a is not None and b is not None]
                 cells.append(
-                    f"{statistics.fmean(gaps):+.1f} ± {interval95(gaps):.1f}"
+                    f"{statistics.fmean(gaps):+.1f} ± {Estimate(tuple(gaps)).ci95:.1f}"
                     if len(gaps) > 1
                     else ""
                 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dcond.errors import ConfigError, did_you_mean, first_line, whole_number, yaml_repr
+from dcond.errors import did_you_mean, first_line, yaml_repr
 
 
 @pytest.mark.parametrize(
@@ -16,21 +16,6 @@ from dcond.errors import ConfigError, did_you_mean, first_line, whole_number, ya
 )
 def test_first_line_of_an_error(error, line):
     assert first_line(error) == line
-
-
-@pytest.mark.parametrize("value", [0, 1.0, True, None, "1", float("nan")])
-def test_invalid_whole_numbers(value):
-    with pytest.raises(ConfigError) as caught:
-        whole_number("ipc", value)
-    assert (
-        str(caught.value)
-        == f"ipc={yaml_repr(value)} is out of range; allowed: whole numbers from 1."
-    )
-
-
-def test_smallest_whole_number():
-    whole_number("ipc", 1)
-    whole_number("seed", 0, least=0)
 
 
 def test_values_are_written_as_in_yaml():

@@ -201,6 +201,13 @@ def test_an_engine_that_is_not_used_is_said(method, used, caplog):
     assert (told in caplog.messages) == (not used)
 
 
+@pytest.mark.parametrize(("init", "told"), [("noise", True), ("real", False)])
+def test_first_images_that_are_not_used_are_said(init, told, caplog):
+    dcond.condense(method="random", overrides=[*QUICK, f"init={init}"], progress=False)
+    said = f"init={init} is not used: method=random chooses its own images"
+    assert (said in caplog.messages) == told
+
+
 @pytest.mark.parametrize(("batch", "told"), [(5000, True), (20, False)])
 def test_batches_that_repeat_images_are_said(batch, told, caplog):
     caplog.set_level("INFO")
@@ -255,3 +262,50 @@ def test_the_current_gpu_is_put_back(monkeypatch):
     with python_run(RunResult(), None, OmegaConf.create(), []):
         torch.cuda.set_device(0)  # as device=cuda:0 does
     assert current == [1, 0, 1]
+
+
+def test_an_added_setting_that_nothing_reads_is_refused(folder):
+    with pytest.raises(
+        dcond.DcondError, match=r"^gbm is not a setting\. Did you mean method\.gbm\?"
+    ):
+        dcond.condense(method="hmdc", overrides=["+gbm=false"])
+    assert cli.main(["experts", "+cuont=5"]) == 1
+
+
+def test_a_protocol_of_the_users_own(folder):
+    (folder / "own" / "evaluation").mkdir(parents=True)
+    (folder / "own" / "evaluation" / "mine.yaml").write_text(
+        "defaults:\n  - quick\n  - _self_\nname: mine\nepochs: 1\nrepeats: 1\n"
+    )
+    own = [f"hydra.searchpath=[file://{folder / 'own'}]", "evaluation=mine"]
+    run = dcond.condense(
+        method="random", overrides=[*own, "pool=convnet", "baselines=false"], progress=False
+    )
+    assert run.result.evaluation.protocol == "mine"
+
+
+def test_an_interrupted_call_is_recorded_as_such(folder, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dcond.methods.dm.DM.step", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        condense(folder="run")
+    result = json.loads((folder / "run" / "result.json").read_text())
+    assert (result["status"], result["error"]) == ("interrupted", "interrupted")
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(folder, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("dcond.run.context.lock_folder", refuse)
+    with pytest.raises(dcond.DcondError, match="Permission denied"):
+        condense(folder="run")
+
+
+def test_files_of_another_program_stay(folder):
+    (folder / "result.json").write_text('{"accuracy": 0.5}')
+    with pytest.raises(dcond.DcondError, match="is not a result of dcond"):
+        condense(folder=".")
+    assert (folder / "result.json").read_text() == '{"accuracy": 0.5}'

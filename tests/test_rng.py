@@ -79,8 +79,8 @@ def test_layers_that_draw_are_seeded_on_apple_devices_too_and_put_back(monkeypat
     """MPS has one generator of its own; none is at hand, so another one plays it."""
     own = torch.Generator().manual_seed(5)
     before = own.get_state()
-    monkeypatch.setattr(torch.mps, "get_rng_state", own.get_state)
-    monkeypatch.setattr(torch.mps, "set_rng_state", own.set_state)
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda device: own.get_state())
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda state, device: own.set_state(state))
     monkeypatch.setattr(torch.mps, "manual_seed", own.manual_seed)
     drawn = []
     for _ in range(2):

@@ -74,9 +74,8 @@ def save(synthetic: SyntheticSet, path: Path | str) -> Path:
         "torch_version": str(torch.__version__),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    metadata.pop("pixel_range", None)  # of a set that was loaded
-    metadata.pop(LABELS, None)
-    metadata.pop("learned_lr", None)
+    for key in ("pixel_range", LABELS, "learned_lr"):  # of a set that was loaded
+        metadata.pop(key, None)
     if synthetic.logits:
         metadata[LABELS] = "logits"
     if synthetic.learned_lr is not None:
@@ -185,7 +184,7 @@ def checksum(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
     digest = hashlib.sha256(json.dumps([metadata.get(key) for key in guarded]).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
@@ -196,7 +195,13 @@ def _parse(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> 
         )
     if missing := {"images", "labels"} - tensors.keys():
         raise ArtefactError(f"{path} lacks the tensor(s) {', '.join(sorted(missing))}.")
-    read = _read_metadata(path, metadata)
+    try:
+        read = _METADATA.validate_python(metadata)
+    except ValidationError as error:
+        key = str(error.errors()[0]["loc"][0])
+        raise ArtefactError(
+            f"{path}: metadata {key!r} is missing or unreadable ({metadata.get(key)!r})."
+        ) from error
     images, labels, names = tensors["images"], tensors["labels"], read.class_names
     _check_images(path, images, *read.pixel_range)
     _check_labels(path, labels, len(images), len(names))
@@ -223,16 +228,6 @@ def _parse(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> 
         learned_lr=read.learned_lr,
         metadata=metadata,
     )
-
-
-def _read_metadata(path: Path, metadata: dict[str, str]) -> _Metadata:
-    try:
-        return _METADATA.validate_python(metadata)
-    except ValidationError as error:
-        key = str(error.errors()[0]["loc"][0])
-        raise ArtefactError(
-            f"{path}: metadata {key!r} is missing or unreadable ({metadata.get(key)!r})."
-        ) from error
 
 
 def _whitening(path: Path, tensors: dict[str, Tensor], d: int) -> Whitening | None:

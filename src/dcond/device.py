@@ -13,8 +13,13 @@ import torch
 from torch import Tensor
 
 from dcond.distributed import Ranks, current
-from dcond.errors import ConfigError, DcondError
+from dcond.errors import ConfigError, DcondError, first_line
 
+# PyTorch's allocators of CPU and MPS, and the libraries below, have no class for this error.
+_OOM_MESSAGES = (
+    *("out of memory", "can't allocate memory", "Invalid buffer size", "ALLOC_FAILED", "bad_alloc"),
+    *("could not create a memory", "could not create a primitive"),
+)
 SIDE = 64  # pixels: settings that count images per pass are meant for images up to this size
 MEMINFO = Path("/proc/meminfo")
 CGROUPS = Path("/sys/fs/cgroup")
@@ -127,6 +132,13 @@ def even_chunks(images: Tensor, chunk: int, dim: int = 0) -> tuple[Tensor, ...]:
     return torch.split(images, -(-count // parts), dim)
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out, of a device or of the host."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        message in first_line(error) for message in _OOM_MESSAGES
+    )
+
+
 def fastest(count: int, step: Callable[[int], object], device: torch.device, too_large: str) -> int:
     """Measure how many at once are fastest: one, or the largest of k, k/2, k/4 ... that fits.
 
@@ -142,13 +154,18 @@ def fastest(count: int, step: Callable[[int], object], device: torch.device, too
     seconds_of: dict[int, float] = {}
     at_once = count
     while at_once > 1:
-        with suppress(torch.OutOfMemoryError):
+        try:
             seconds_of[at_once] = seconds(lambda: step(at_once), device)  # noqa: B023 - called now
             break
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
         at_once = -(-at_once // 2)
     try:
         seconds_of[1] = seconds(lambda: step(1), device)
-    except torch.OutOfMemoryError as error:
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
         raise DcondError(too_large) from error
     return min(seconds_of, key=lambda at_once: seconds_of[at_once])
 

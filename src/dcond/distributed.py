@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
+from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -22,6 +23,8 @@ from dcond.rng import Streams
 # The others may wait for hours while one trains; a process that dies is noticed at once.
 COLLECTIVE_TIMEOUT = timedelta(days=2)
 ERROR_TIMEOUT = timedelta(seconds=2)  # for rank 0 to report why it failed
+
+How = Literal["sum", "max", "share"]
 
 
 class Ranks:
@@ -39,12 +42,8 @@ class Ranks:
     """
 
     def __init__(self, rank: int = 0, count: int = 1, local_rank: int = 0, local_count: int = 1):
-        self.rank, self.count, self.local_rank, self.local_count = (
-            rank,
-            count,
-            local_rank,
-            local_count,
-        )
+        self.rank, self.count = rank, count
+        self.local_rank, self.local_count = local_rank, local_count
         self.first = rank == 0
         self._classes: int | None = None
 
@@ -87,11 +86,11 @@ class Ranks:
 
     def sum_(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their sums over all ranks, with the same bytes on each."""
-        self._together(tensors, self._sum)
+        self._together(tensors, "sum")
 
     def share_(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by those of rank 0."""
-        self._together(tensors, self._share)
+        self._together(tensors, "share")
 
     def share_streams_(self, rng: Streams) -> None:
         """Replace the states of all random streams by those of rank 0."""
@@ -105,7 +104,7 @@ class Ranks:
         if self.count == 1:
             return [*values]
         found = torch.tensor(values, dtype=torch.float64)
-        self._together([found], self._max)
+        self._together([found], "max")
         return [*found.tolist()]
 
     def from_first(self, text: str) -> str:
@@ -130,8 +129,8 @@ class Ranks:
             self.largest(0)
 
     @torch.no_grad()
-    def _together(self, tensors: Sequence[Tensor], collective: Callable[[Tensor], None]) -> None:
-        """Apply a collective to all tensors of one type and device at once."""
+    def _together(self, tensors: Sequence[Tensor], how: How) -> None:
+        """Combine all tensors of one type and device at once."""
         if self.count == 1:
             return
         groups: dict[tuple[torch.dtype, torch.device], list[Tensor]] = {}
@@ -139,19 +138,14 @@ class Ranks:
             groups.setdefault((tensor.dtype, tensor.device), []).append(tensor)
         for group in groups.values():
             flat = torch.cat([tensor.detach().flatten() for tensor in group])
-            collective(flat)
+            self._combine(flat, how)
             for tensor, part in zip(
                 group, flat.split([tensor.numel() for tensor in group]), strict=True
             ):
                 tensor.copy_(part.view_as(tensor))
 
-    def _sum(self, flat: Tensor) -> None:
-        raise NotImplementedError
-
-    def _max(self, flat: Tensor) -> None:
-        raise NotImplementedError
-
-    def _share(self, flat: Tensor) -> None:
+    def _combine(self, flat: Tensor, how: How) -> None:
+        """Replace a tensor by the sum or maximum over all ranks, or by that of rank 0."""
         raise NotImplementedError
 
 
@@ -165,8 +159,8 @@ class TorchRanks(Ranks):
         from torch.distributed.distributed_c10d import PrefixStore  # not in every build of torch
         from torch.distributed.rendezvous import rendezvous
 
-        rank, count, *local = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", *_LOCAL))
-        super().__init__(rank, count, *local)
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+        super().__init__(*(int(os.environ[name]) for name in names))
         nccl = torch.cuda.is_available() and dist.is_nccl_available()
         store, _, _ = next(rendezvous("env://"))
         # A second group of this process must not read the entries of the first.
@@ -174,8 +168,8 @@ class TorchRanks(Ranks):
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if nccl else "gloo",
             store=self._store,
-            rank=rank,
-            world_size=count,
+            rank=self.rank,
+            world_size=self.count,
             timeout=COLLECTIVE_TIMEOUT,
         )
 
@@ -196,23 +190,17 @@ class TorchRanks(Ranks):
             return False
         return True
 
-    def _sum(self, flat: Tensor) -> None:
-        self._collective(lambda: dist.all_reduce(flat))
-
-    def _max(self, flat: Tensor) -> None:
-        self._collective(lambda: dist.all_reduce(flat, op=dist.ReduceOp.MAX))
-
-    def _share(self, flat: Tensor) -> None:
-        self._collective(lambda: dist.broadcast(flat, 0))
-
-    def _collective(self, collective: Callable[[], object]) -> None:
-        """Run a collective.
+    def _combine(self, flat: Tensor, how: How) -> None:
+        """Replace a tensor by the sum or maximum over all ranks, or by that of rank 0.
 
         Raises:
             LostError: another process has ended; with its reason, if it reported one.
         """
         try:
-            collective()
+            if how == "share":
+                dist.broadcast(flat, 0)
+            else:
+                dist.all_reduce(flat, dist.ReduceOp.SUM if how == "sum" else dist.ReduceOp.MAX)
         except RuntimeError as error:
             raise LostError(self._lost()) from error
 
@@ -228,7 +216,6 @@ class TorchRanks(Ranks):
         )
 
 
-_LOCAL = ("LOCAL_RANK", "LOCAL_WORLD_SIZE")
 _groups = itertools.count()  # numbers the groups of this process
 _current: ContextVar[Ranks] = ContextVar("ranks", default=Ranks())  # noqa: B039 - never changed
 

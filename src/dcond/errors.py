@@ -112,13 +112,6 @@ def one_of(what: str, value: str, allowed: Iterable[str]) -> None:
         )
 
 
-def whole_number(what: str, value: object, least: int = 1) -> None:
-    """Raise :class:`ConfigError` unless ``value`` is an integer from ``least``, not a bool."""
-    is_valid = isinstance(value, int) and not isinstance(value, bool) and value >= least
-    allowed = f"allowed: whole numbers from {least}"
-    require(is_valid, f"{what}={yaml_repr(value)} is out of range; {allowed}.")
-
-
 def yaml_repr(value: object) -> str:
     """Return the representation of a value in YAML where Python's differs."""
     if value is None or isinstance(value, bool):

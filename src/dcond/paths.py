@@ -84,7 +84,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def remove_leftovers(folder: Path) -> None:
     """Remove temporary files of killed processes; no other process may write in the folder."""
-    for file in folder.glob(f".*{_TEMPORARY}"):
+    for file in folder.glob(f".*.????????{_TEMPORARY}"):
         file.unlink(missing_ok=True)
 
 

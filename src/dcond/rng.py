@@ -4,12 +4,10 @@ All streams are on the CPU, so a run draws the same numbers on every device.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 import torch
-from torch import Tensor
 
 PURPOSES = ("initialisation", "real", "augmentation", "networks", "synthetic")
 
@@ -66,7 +64,9 @@ def seeded_globals(rng: torch.Generator) -> Iterator[None]:
     For constructors of networks: PyTorch's and timm's initialisers take no generator. Only the CPU
     generator is set, because networks are built on the CPU and moved.
     """
-    with _set_to(draw_seed(rng), [torch.default_generator]):
+    seed = draw_seed(rng)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
         yield
 
 
@@ -81,46 +81,13 @@ def seeded_layers(seed: int, name: str, device: torch.device) -> Iterator[None]:
         name: name of the block; different names give unrelated draws.
         device: device of the networks; its generator is set besides the CPU's.
     """
-    generators: list[_Generator] = [torch.default_generator]
-    if device.type == "cuda":
-        index = torch.cuda.current_device() if device.index is None else device.index
-        generators.append(torch.cuda.default_generators[index])
-    elif device.type == "mps":
-        generators.append(_MPSGenerator())
-    with _set_to(derive(seed, f"layers/{name}"), generators):
+    seed = derive(seed, f"layers/{name}")
+    kind = device.type if device.type in ("cuda", "mps") else "cpu"
+    with torch.random.fork_rng([] if kind == "cpu" else [device], device_type=kind):
+        torch.default_generator.manual_seed(seed)
+        if kind == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        elif kind == "mps":
+            torch.mps.manual_seed(seed)
         yield
-
-
-class _Generator(Protocol):
-    """The methods of ``torch.Generator`` that are used to set and restore it."""
-
-    def manual_seed(self, seed: int) -> object: ...
-
-    def get_state(self) -> Tensor: ...
-
-    def set_state(self, state: Tensor) -> object: ...
-
-
-class _MPSGenerator:
-    """The generator of MPS, which PyTorch offers as three functions."""
-
-    def manual_seed(self, seed: int) -> None:
-        torch.mps.manual_seed(seed)
-
-    def get_state(self) -> Tensor:
-        return torch.mps.get_rng_state()
-
-    def set_state(self, state: Tensor) -> None:
-        torch.mps.set_rng_state(state)
-
-
-@contextmanager
-def _set_to(seed: int, generators: Sequence[_Generator]) -> Iterator[None]:
-    before = [each.get_state() for each in generators]
-    for each in generators:
-        each.manual_seed(seed)
-    try:
-        yield
-    finally:
-        for each, state in zip(generators, before, strict=True):
-            each.set_state(state)

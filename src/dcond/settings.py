@@ -36,12 +36,7 @@ Fraction = Annotated[float, Ge(0), Le(1)]
 Momentum = Annotated[float, Ge(0), Lt(1)]
 
 _STRICT = ConfigDict(strict=True, allow_inf_nan=False, arbitrary_types_allowed=True)
-_BOUNDS: dict[type, tuple[str, str]] = {
-    Ge: ("ge", "from {}"),
-    Gt: ("gt", "above {}"),
-    Le: ("le", "up to {}"),
-    Lt: ("lt", "below {}"),
-}
+_BOUNDS = {Ge: "from {0.ge}", Gt: "above {0.gt}", Le: "up to {0.le}", Lt: "below {0.lt}"}
 _PLAIN = (bool, int, float, str, list)
 _NAMED = (dict, Mapping)
 _NAMES: dict[Any, str] = {
@@ -174,11 +169,7 @@ def _describe(kind: Any) -> str:
         return "true, false"
     if typing.get_origin(kind) is not Annotated:
         return _NAMES.get(_container(kind) or kind, "a part, with a _target_ and its settings")
-    bounds = [
-        text.format(getattr(bound, attribute))
-        for bound in kind.__metadata__
-        for attribute, text in [_BOUNDS[type(bound)]]
-    ]
+    bounds = [_BOUNDS[type(bound)].format(bound) for bound in kind.__metadata__]
     return ("whole numbers " if _bare(kind) is int else "numbers ") + ", ".join(bounds)
 
 

@@ -5,7 +5,6 @@ Imports neither torch nor scipy.stats, which would take a second.
 
 import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from scipy.special import stdtrit
@@ -14,16 +13,6 @@ from scipy.special import stdtrit
 def quantile975(freedom: float) -> float:
     """Return the 0.975 quantile of Student's t; the degrees of freedom need not be whole."""
     return float(stdtrit(freedom, 0.975))
-
-
-def interval95(values: Sequence[float]) -> float | None:
-    """Return the half width of the mean's 95 % interval, t(0.975, n - 1) · std / √n.
-
-    None for one value.
-    """
-    if len(values) < 2:
-        return None
-    return quantile975(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 class Sample:
@@ -48,8 +37,9 @@ class Sample:
 
     @property
     def ci95(self) -> float | None:
-        """Half width of the 95 % interval of the mean; None for one value."""
-        return interval95(self.values)
+        """Half width t(0.975, n - 1) · std / √n of the mean's 95 % interval; None for one value."""
+        std = self.std
+        return None if std is None else quantile975(self.n - 1) * std / math.sqrt(self.n)
 
     def percent(self, sign: str = "") -> str:
         """Write fractions as ``51.2 ± 0.4``: mean and half width of its 95 % interval, per cent.

@@ -59,7 +59,7 @@ def test_help_shows_the_options_and_settings_of_the_command(command, run_cli):
     text = run_cli(command, "--help").out
     shown = help_lines(text.partition("Choices")[2])
     words = dict(
-        word.split("=") for word in text.partition("every part)\n")[2].partition("\n\n")[0].split()
+        word.split("=") for word in text.partition("all settings\n")[2].partition("\n\n")[0].split()
     )
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         cfg = compose(command)

@@ -220,3 +220,14 @@ def test_wrong_switches(two_files, evaluate):
     assert evaluate("synthetic=good.npz", "scores.full=yes please")[0].line == (
         "scores.full='yes please' must be true or false."
     )
+
+
+def test_no_ars_without_random_images(two_files, evaluate):
+    done, _ = evaluate("synthetic=good.npz", "scores.unaugmented=true", "baselines=false")
+    assert "no ARS: it needs random images (baselines=true)" in done.err
+
+
+def test_options_of_a_second_set_need_one(two_files, evaluate):
+    assert evaluate("synthetic=good.npz", "against.factor=2")[0].line == (
+        "against.factor=2 needs against=PATH; add it, or remove this."
+    )

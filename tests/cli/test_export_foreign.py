@@ -1,5 +1,7 @@
 """``dcond export`` of files in public layouts: every layout that ``dcond evaluate`` reads."""
 
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -112,3 +114,12 @@ def test_unequal_classes_are_evaluated_and_not_an_artefact(tmp_path, evaluate, f
         relabel(["set.npz", "dataset=digits", "teacher=convnet", "--out", "soft"])
     assert not (folder / "soft").exists()
     assert not (folder / "outputs" / "cache").exists()
+
+
+def test_it_says_which_of_several_sets_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(logging.root, "handlers", [])
+    monkeypatch.setattr(logging.root, "level", logging.WARNING)
+    content = [[normalised(PIXELS), LABELS]] * 2
+    torch.save({"data": content}, tmp_path / "res_DC.pt")
+    export(tmp_path / "res_DC.pt", tmp_path, "dataset=digits", *STATISTICS)
+    assert "holds 2 sets; reading the first" in capsys.readouterr().err

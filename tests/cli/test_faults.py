@@ -122,6 +122,24 @@ def test_memory_that_runs_out_names_the_settings_that_bound_it(
     assert not (folder / "run" / "synthetic.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "MPS backend out of memory (18 GB)",
+        "CUDA error: out of memory",
+        "CUBLAS_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_memory_of_a_device_that_runs_out_without_an_error_of_its_own(
+    message, condense, monkeypatch
+):
+    def out(run):
+        raise RuntimeError(message)
+
+    at_step(monkeypatch, 1, out)
+    assert f"dcond: out of memory ({message}" in condense().err.splitlines()[-1]
+
+
 def test_memory_that_runs_out_in_an_evaluation(finished, run_cli, monkeypatch):
     def out(*_, **__):
         raise MemoryError

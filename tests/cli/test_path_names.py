@@ -48,7 +48,11 @@ def test_path_settings_are_quoted_and_commas_separate_values_of_a_sweep(argument
 
 
 @pytest.mark.parametrize(
-    "key", ["paths.outputs", "paths.data", "+resume", "hydra.run.dir", "hydra.sweep.dir"]
+    "key",
+    [
+        *("paths.outputs", "paths.data", "+resume", "hydra.run.dir", "hydra.sweep.dir"),
+        *("pool.networks.ConvNet.weights", "method.experts.folder", "dataset.path"),
+    ],
 )
 def test_the_home_folder_is_expanded(key, monkeypatch):
     monkeypatch.setenv("HOME", "/me")
@@ -118,3 +122,17 @@ def test_a_sweep_over_paths_with_commas(images, condense, folder):
     done = condense("-m", "dataset=npz", paths, *options)
     assert done.code == 0, done.err
     assert statuses(folder / "s, [1]") == {"0": "done", "1": "done"}
+
+
+def test_the_home_folder_of_no_user_is_one_line(run_cli):
+    line = run_cli("condense", "dataset=npz", "dataset.path=~nobody-of-this-name/x.npz").line
+    assert "~nobody-of-this-name/x.npz" in line
+
+
+def test_an_export_of_a_run_below_the_home_folder_lies_there(
+    finished, run_cli, folder, monkeypatch
+):
+    monkeypatch.setenv("HOME", str(folder))
+    assert run_cli("export", "~/" + str(finished.relative_to(folder)), "--to", "npz").code == 0
+    assert (finished / "export_npz.npz").is_file()
+    assert not (folder / "~").exists()

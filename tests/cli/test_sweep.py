@@ -128,6 +128,22 @@ def test_unexpected_error_of_a_job_stops_no_other_job(condense, folder, monkeypa
     assert "Traceback" in (folder / "sweep" / "0" / "condense.log").read_text()
 
 
+def test_a_damaged_line_of_a_failed_job_hides_no_other(condense, folder, monkeypatch):
+    """Two nodes may have written at once."""
+    from dcond.methods.dm import DM
+
+    def damage(self, real, synthetic, state):
+        with (folder / "sweep" / "failed_jobs.jsonl").open("a") as file:
+            file.write('["a\n["x", ["seed=9"], "lost"]\n')
+        return step(self, real, synthetic, state)
+
+    step = DM.step
+    monkeypatch.setattr(DM, "step", damage)
+    done = condense(*SWEEP, "seed=0", "max_steps=1")
+    assert "seed=9): lost" in done.err
+    assert "Traceback" not in done.err
+
+
 def test_stopped_sweep_reports_how_to_continue(condense, folder, monkeypatch):
     from dcond.run.loop import Run
 

@@ -237,10 +237,10 @@ def test_a_path_that_the_system_refuses_is_one_line(capsys):
 def test_too_little_memory_is_one_line(capsys, monkeypatch):
     from dcond.cli.main import main as dcond_command
 
-    def full(dataset):
+    def full(*_):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 4 TB")
 
-    monkeypatch.setattr("dcond.data.summarise", full)
+    monkeypatch.setattr("dcond.data.Digits.load", full)
     assert dcond_command(["data", "info", "digits"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("dcond: out of memory (DefaultCPUAllocator")

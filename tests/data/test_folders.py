@@ -1,6 +1,7 @@
 """Image folders: listing, decoding, and what is wrong with them."""
 
 import logging
+import os
 
 import numpy as np
 import pytest
@@ -188,3 +189,11 @@ def test_the_current_folder_as_path(split_folder, monkeypatch):
     assert ImageFolder(path=".").remarks() == {
         "several frames": "1 files, of which the first frame is used"
     }
+
+
+def test_a_class_name_that_is_not_utf8_can_be_stored(tmp_path):
+    for name in (b"caf\xe9", b"tea"):
+        for number in range(5):
+            picture(tmp_path / os.fsdecode(name) / f"{number}.png", seed=number)
+    real = ImageFolder(path=str(tmp_path)).load()
+    assert real.class_names == ("caf\ufffd", "tea")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from dcond.data import Digits, TorchvisionSet, summarise
+from dcond.data import Digits, TorchvisionSet
 from dcond.data.fingerprint import fingerprint
 from dcond.data.prepared import check_prepared, write_prepared
 from dcond.data.split import stratified_split
@@ -225,15 +225,6 @@ def test_legacy_constants_need_as_many_channels(tmp_path):
         DataError, match=r"stats=legacy has 3 channel\(s\) for 'cifar10', but the images have 1"
     ):
         dataset.load()
-
-
-def test_summary_counts_what_was_loaded(digits):
-    summary = summarise(digits)
-    assert summary.real is digits
-    assert sum(summary.train_counts) == 1257
-    assert sum(summary.test_counts) == 540
-    assert summary.size_bytes == 1797 * 64
-    assert summary.in_memory
 
 
 def test_zca_whitens_in_place_of_mean_and_std():

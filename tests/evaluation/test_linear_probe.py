@@ -179,3 +179,20 @@ def test_features_come_from_evaluation_mode(toy, chosen):
     hits = F.linear(test / scale, weight, bias).argmax(1) == toy.test.labels
     expected = hits.float().mean().item()
     assert probed(PROBE, lambda repeat: chosen, toy, recipe) == (pytest.approx(expected),)
+
+
+def test_large_inputs_are_tested_in_small_passes(toy, chosen, with_weights):
+    """A network that enlarges its images counts at the size that it works on."""
+    most: list[int] = []
+
+    def counted(self, x):
+        most.append(len(x))
+        return embed(self, x)
+
+    network = with_weights.build(toy.spec, torch.Generator())
+    embed = type(network).embed
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(network), "embed", counted)
+        patch.setattr(type(network), "input_side", 640)
+        probed(replace(PROBE, test_batch=100), lambda repeat: chosen, toy, with_weights)
+    assert max(most) == 1

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from dcond.evaluation.results import EvalResult, NetworkResult
-from dcond.stats import interval95
+from dcond.stats import Estimate
 
 T_TABLE = {
     2: 12.706,
@@ -22,11 +22,13 @@ def test_the_interval_is_the_t_tables(count, quantile):
     values = [0.5 + 0.01 * i for i in range(count)]
     mean = sum(values) / count
     std = math.sqrt(sum((value - mean) ** 2 for value in values) / (count - 1))
-    assert interval95(values) == pytest.approx(quantile * std / math.sqrt(count), rel=3e-4)
+    assert Estimate(tuple(values)).ci95 == pytest.approx(
+        quantile * std / math.sqrt(count), rel=3e-4
+    )
 
 
 def test_one_value_has_no_interval():
-    assert interval95([0.5]) is None
+    assert Estimate((0.5,)).ci95 is None
 
 
 def test_a_networks_entry():

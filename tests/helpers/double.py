@@ -27,5 +27,4 @@ def start(real: RealData, ipc: int = 2, factor: int = 1, seed: int = 1) -> Synth
     classes = len(real.class_names)
     shape = (classes * ipc, *real.train.images.shape[1:])
     images = torch.rand(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    labels = torch.arange(classes).repeat_interleave(ipc)
-    return SyntheticSet(images, labels, real.class_names, ipc, real.mean, real.std, factor)
+    return SyntheticSet.from_images(images, real, factor=factor)

@@ -26,26 +26,17 @@ class _Rank(Ranks):
         super().__init__(rank, count, rank, count)
         self._stage, self.calls = stage, []
 
-    def _sum(self, flat):
-        flat.copy_(self._meet("sum", flat))
-
-    def _max(self, flat):
-        flat.copy_(self._meet("max", flat))
-
-    def _share(self, flat):
-        flat.copy_(self._meet("share", flat))
-
-    def _meet(self, kind, flat):
+    def _combine(self, flat, how):
         number = len(self.calls)
-        self.calls.append((kind, flat.clone()))
+        self.calls.append((how, flat.clone()))
         self._stage.next(self.rank)
         met = [rank.calls[number] for rank in self._stage.ranks if len(rank.calls) > number]
         if len(met) < self.count:
-            raise LostError(f"rank {self.rank} waits in vain at collective {number}, a {kind}")
+            raise LostError(f"rank {self.rank} waits in vain at collective {number}, a {how}")
         assert len({(kind, given.shape, given.dtype) for kind, given in met}) == 1, [
             call[0] for call in met
         ]
-        return COMBINE[kind](torch.stack([given for _, given in met]))
+        flat.copy_(COMBINE[how](torch.stack([given for _, given in met])))
 
 
 class _Stage:

@@ -105,6 +105,18 @@ def test_the_loss_is_0_where_the_student_meets_the_target():
     assert float(squared_distance(problem.start, problem.target)) > 1e-4
 
 
+@pytest.mark.parametrize("segment", [1, 2])
+def test_dropout_draws_the_same_where_a_segment_is_computed_again(segment):
+    torch.manual_seed(0)
+    layers = (nn.Flatten(), nn.Dropout(0.5), nn.Linear(SIDE**2, CLASSES))
+    problem = Problem(nn.Sequential(*layers), 4)
+    torch.manual_seed(3)
+    whole, other = problem.match(), problem.match(segment=segment)
+    assert torch.allclose(whole.loss, other.loss, rtol=1e-12)
+    assert torch.allclose(whole.gradients[0], other.gradients[0], rtol=1e-9, atol=1e-15)
+    assert torch.allclose(whole.rate, other.rate, rtol=1e-9)
+
+
 @pytest.mark.parametrize("segment", [None, 2])
 def test_the_gradients_are_those_of_finite_differences(segment):
     problem = Problem(mlp(), 3, soft=True)

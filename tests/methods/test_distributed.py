@@ -116,6 +116,18 @@ def test_features_under_batch_norm_are_refused(method, shared, five):
     )
 
 
+def test_ncfm_refuses_batch_norm_before_it_trains_networks(
+    run_made, parts, toy, tmp_path, monkeypatch
+):
+    def trained(*_):
+        raise AssertionError("experts were trained")
+
+    monkeypatch.setattr("dcond.training.experts.Experts.load_or_train", trained)
+    made = parts("ncfm", "model.norm=batch")
+    ends = endings(2, lambda rank: run_made(made, toy, tmp_path / str(rank.rank)))
+    assert [type(end) for end in ends] == [UnsupportedError] * 2
+
+
 def test_batch_norm_in_evaluation_mode_divides(shared, five):
     check(*shared(2, "idm", five, "model.norm=batch"))
 

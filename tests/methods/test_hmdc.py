@@ -12,8 +12,9 @@ from dcond.methods import hmdc as module
 from dcond.methods.hmdc import HMDC
 from dcond.models import MLP, ConvNet, Pool, Timm
 from dcond.rng import Streams
+from dcond.types import SyntheticSet
 from dcond.whitening import fit_whitening
-from helpers.one_step import as_set, step_once
+from helpers.one_step import step_once
 
 EXACT = Engine(precision="float32", compile=False, classes=1)
 ONE = "pool@learners=convnet"
@@ -91,9 +92,8 @@ def test_any_network_of_timm_condenses_with_a_convnet(architecture, parts, toy):
     assert all(value > 0 for value in metrics.values())
     assert (after - before).abs().amax((1, 2, 3)).min() > 0
     weights = [parameter.detach().clone() for parameter in state.learners.networks[1].parameters()]
-    made.method.step(
-        toy, as_set(after.requires_grad_(), toy, made.method.factor), state
-    )  # which trains the networks first
+    again = SyntheticSet.from_images(after.requires_grad_(), toy, factor=made.method.factor)
+    made.method.step(toy, again, state)  # which trains the networks first
     assert any(
         not torch.equal(*pair)
         for pair in zip(weights, state.learners.networks[1].parameters(), strict=True)

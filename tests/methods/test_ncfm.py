@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from dcond.errors import ConfigError
 from dcond.matching.characteristic import characteristic_distance
 from dcond.matching.engine import Engine
-from dcond.methods.ncfm import NCFM, first_rows, interpolate
+from dcond.methods.ncfm import NCFM, interpolate
 from dcond.models import ConvNet
 from dcond.rng import Streams
 from dcond.training.experts import Experts
@@ -105,8 +105,6 @@ def test_every_step_draws_an_expert_and_a_place_between_its_weights(real, begin)
 
 
 def test_the_first_real_images_are_always_the_same_ones(real, begin, monkeypatch):
-    assert torch.equal(first_rows(real, 3), torch.stack([rows[:3] for rows in real.class_rows]))
-    assert torch.equal(first_rows(real, 7)[:, 5:], first_rows(real, 2))
     seen = []
     for choice in ("first", "random"):
         made, state = begin(synthetic := start(real), real_batch=choice, batch_real=2)

@@ -231,3 +231,25 @@ def test_a_set_made_without_the_held_out_images_is_marked(write_result, report):
         ("dm", 2),
         ("dm (source.test_on=held_out)", 1),
     ]
+
+
+def test_a_set_condensed_twice_with_other_evaluations_is_one_sample(write_result, report):
+    """Runs that differ in their pool only made the same set."""
+    write_result("a", {"A": 0.5}, config_sha256="one")
+    write_result("b", {"B": 0.5}, config_sha256="two", settings={"pool": "convnet"})
+    write_result("c", {"A": 0.6}, source={"seed": 0, "config_sha256": "two"})
+    block = next(block for block in report().blocks if block.networks == ("A",))
+    assert [(count(row), row.accuracies["A"].values) for row in block.rows] == [("1", (0.55,))]
+
+
+def test_classes_by_number_and_by_name_are_one_block(write_result, report):
+    for seed, classes in enumerate(([3, 5], ["cat", "dog"])):
+        write_result(
+            f"r{seed}",
+            {"A": 0.5},
+            seed=seed,
+            dataset="cifar10-cat-dog",
+            settings={"dataset.classes": classes},
+        )
+    (block,) = report().blocks
+    assert [count(row) for row in block.rows] == ["2"]

@@ -1,5 +1,6 @@
 """A run folder has one process at a time, and what a killed one left is cleared."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -48,10 +49,15 @@ def test_a_killed_owner_leaves_nothing_that_must_be_removed(tmp_path, held):
 
 
 def test_half_written_files_of_a_killed_owner_are_cleared_and_no_others(tmp_path):
-    for name in (".checkpoint.pt.k2j3h4.tmp", ".hidden", "mine.tmp"):
+    for name in (".checkpoint.pt.k2j3h4xy.tmp", ".hidden", ".mine.tmp", "mine.tmp"):
         (tmp_path / name).touch()
     with lock_folder(tmp_path):
-        assert sorted(path.name for path in tmp_path.iterdir()) == [".hidden", "mine.tmp", NAME]
+        assert sorted(path.name for path in tmp_path.iterdir()) == [
+            ".hidden",
+            ".mine.tmp",
+            "mine.tmp",
+            NAME,
+        ]
 
 
 def test_an_error_inside_gives_the_folder_back(tmp_path):
@@ -75,4 +81,16 @@ def test_a_file_system_without_locks_guards_nothing_and_works(tmp_path, monkeypa
 
     monkeypatch.setattr("fcntl.flock", none)
     with lock_folder(tmp_path), lock_folder(tmp_path):
+        assert not in_use(tmp_path)
+
+
+def test_a_lock_file_of_a_killed_run_blocks_nothing_without_locks(tmp_path, monkeypatch):
+    """Whatever the file holds."""
+
+    def none(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", none)
+    (tmp_path / NAME).write_text("process 7 on host")
+    with lock_folder(tmp_path):
         assert not in_use(tmp_path)

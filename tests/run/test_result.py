@@ -189,3 +189,21 @@ def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.setattr(result, "__file__", str(Path(tmp_path, "src", "dcond", "run", "result.py")))
     monkeypatch.setenv("PATH", "")
     assert result.git_commit() is None
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"accuracy": 0.5}'])
+def test_a_result_of_another_program_is_never_overwritten(tmp_path, content):
+    (tmp_path / "result.json").write_text(content)
+    with pytest.raises(ConfigError) as error:
+        RunResult.refuse_foreign(tmp_path)
+    assert str(error.value) == (
+        f"{tmp_path / 'result.json'} is not a result of dcond and is not overwritten; choose "
+        "another folder."
+    )
+
+
+@pytest.mark.parametrize("content", [None, "", "half {", '{"status": "failed", "method": "dm"}'])
+def test_no_result_a_damaged_one_and_one_of_dcond_are_not_foreign(tmp_path, content):
+    if content is not None:
+        (tmp_path / "result.json").write_text(content)
+    RunResult.refuse_foreign(tmp_path)

@@ -37,7 +37,7 @@ def test_scores():
     lines = render(score_table(scores(results), full))
     assert lines[0] == ["network", "whole_data", "IOR", "HLR", "LRS"]
     assert lines[1] == ["ConvNet", "90.0±0.0", "10.0", "30.0", "22.8"]
-    assert lines[3][:4] == ["pool", "85.0", "20.0", "35.0"]
+    assert lines[3][:4] == ["average", "85.0", "20.0", "35.0"]
 
 
 def test_scores_that_are_null_have_no_column():

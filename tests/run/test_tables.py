@@ -1,13 +1,14 @@
 """The table a person reads, on a terminal of 80 columns."""
 
 import io
+import re
 from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from dcond.evaluation import EvalResult, NetworkResult
-from dcond.run.tables import cross_architecture
+from dcond.run.tables import Tables, cross_architecture
 
 
 def network(*accuracies) -> NetworkResult:
@@ -47,7 +48,7 @@ def test_a_row_per_network_a_column_per_set_and_the_gain_over_the_best_baseline(
     ]
     caption = " ".join(" ".join(lines[5:]).split())
     assert caption == (
-        "test accuracy %, mean ± 95 % interval over 3 networks each, last epoch, protocol quick; gain over the "
+        "test accuracy %, mean ± 95 % interval over 3 trainings of each network, last epoch, protocol quick; gain over the "
         "better of the baselines"
     )
 
@@ -73,7 +74,7 @@ def test_the_caption_says_how_random_images_are_labelled(labels, said):
 def test_the_caption_of_one_network_names_no_interval():
     caption = " ".join(" ".join(render({}, ours=found((0.9,), (0.8,)))[-2:]).split())
     assert caption.endswith(
-        "test accuracy %, one network each, no interval, last epoch, protocol quick"
+        "test accuracy %, one training of each network, no interval, last epoch, protocol quick"
     )
 
 
@@ -113,3 +114,9 @@ def test_names_are_shown_as_they_are():
     shown = "".join(render({}, ours, "house [red] on [/INST]"))
     for words in ("house [red] on [/INST]", "[/MLP]", "protocol mine [x]", "([b], 50.0 %)"):
         assert words.replace(" ", "") in shown.replace(" ", "")
+
+
+def test_brackets_in_names_are_no_markup():
+    shown = Tables(parts=["average 50.0 % (R18[a] 50.0, x[/b] 50.0)"])
+    assert str(shown) == "average 50.0 % (R18[a] 50.0, x[/b] 50.0)"
+    assert "R18[a]" in re.sub("<.*?>", "", shown._repr_html_())

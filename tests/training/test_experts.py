@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from filelock import Timeout
 from safetensors import SafetensorError
 
 from dcond import log
 from dcond.augment import DiffAug
 from dcond.cli import experts as command
 from dcond.errors import DataError, DivergedError
+from dcond.file_lock import LockedError
 from dcond.models import ConvNet
 from dcond.training.experts import Experts, read
 
@@ -154,7 +154,7 @@ def test_an_expert_that_another_process_trains_comes_last(experts, toy, monkeypa
         def __init__(self, path, blocking):
             super().__init__()
             if path.name == "0000.lock" and not blocking:
-                raise Timeout(str(path))
+                raise LockedError(str(path))
 
     def train(self, real, index, file):
         order.append(index)

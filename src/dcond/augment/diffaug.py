@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Annotated, Literal
 
 import torch
@@ -17,9 +16,7 @@ from dcond.errors import one_of, require
 from dcond.settings import Fraction, NonNegativeFloat, settings
 
 FAMILIES = ("color", "crop", "cutout", "flip", "scale", "rotate", "resized_crop")
-OPERATIONS: MappingProxyType[str, Callable[..., Tensor]] = MappingProxyType(
-    {name: getattr(operations, name) for name in FAMILIES}
-)
+OPERATIONS: dict[str, Callable[..., Tensor]] = {f: getattr(operations, f) for f in FAMILIES}
 EXCLUSIVE = ("crop", "scale", "rotate")  # mode "idc" applies one of these
 
 

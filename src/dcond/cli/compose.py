@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dcond.artefact import make_folder
-from dcond.cli.overrides import check_overrides, hydra_error_message, quote_paths
+from dcond.cli.overrides import check_added, check_overrides, hydra_error_message, quote_paths
 from dcond.cli.run_config import label_modified_protocol
 from dcond.errors import ConfigError
 from dcond.paths import conf_dir
@@ -52,10 +52,17 @@ def composed(
                 cfg = hydra.compose(config_name, list(overrides), return_hydra_config=True)
                 choices: Any = OmegaConf.to_container(cfg.hydra.runtime.choices)
                 OmegaConf.set_struct(cfg, False)
-                cfg.pop("hydra")
+                hydra_cfg = cfg.pop("hydra")
                 OmegaConf.set_struct(cfg, True)
+                if config_name != "data":
+                    check_added(cfg, hydra_cfg, config_name)
                 if config_name in ("condense", "evaluate"):
-                    label_modified_protocol(cfg, choices, config_name=config_name)
+                    label_modified_protocol(
+                        cfg,
+                        choices,
+                        config_name=config_name,
+                        searchpath=[word for word in overrides if "hydra.searchpath" in word],
+                    )
                 yield cfg, choices
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise ConfigError(hydra_error_message(error, overrides, config_name)) from error

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -229,6 +229,13 @@ def _read_sets(
 ) -> dict[str, LoadedSet]:
     """Read what ``synthetic`` and ``against`` name; sets in memory are taken as they are."""
     loaded = {}
+    if cfg.against.path is None:
+        defaults = {each.name: each.default for each in fields(Source)}
+        for key, value in cfg.against.items():
+            if key not in _NOT_READING and value != defaults.get(key):
+                raise ConfigError(
+                    f"against.{key}={value} needs against=PATH; add it, or remove this."
+                )
     for option, given in (("synthetic", synthetic), ("against", against)):
         if option == "synthetic" or cfg.against.path is not None:
             source = build(cfg[option], option)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from dcond.cli.parser import add_settings, make_parser
 from dcond.errors import ConfigError
 from dcond.log import log_plainly
 from dcond.paths import conf_dir, relative_to_cwd
@@ -15,8 +16,9 @@ examples:
   dcond experts dataset=cifar10 model=convnet count=100 epochs=50   train those that are missing
   dcond experts info                                                show what is in the cache
 
-method=mtt, datm and ncfm train the experts that they lack, with the settings method.experts.
-Several commands at the same time share the work. An interrupted command loses one expert.
+method=mtt, datm and ncfm train missing experts themselves, with the settings method.experts.
+Commands that run at the same time share the work. An interrupted command loses only the expert in
+training.
 """
 
 
@@ -28,8 +30,8 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_args(argv)
     log_plainly()
-    info = arguments.words[:1] == ["info"]
-    words = arguments.words[info:]
+    info = arguments.settings[:1] == ["info"]
+    words = arguments.settings[info:]
     from dcond.cli.compose import composed
     from dcond.cli.instantiate import build, get
     from dcond.cli.overrides import check_override_syntax, quote_paths
@@ -53,19 +55,15 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="dcond experts",
-        description="Train networks on the real images and keep their weights of every epoch.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = make_parser(
+        "experts",
+        "Train networks on the real images and keep their weights of every epoch.",
+        EPILOG,
     )
-    # Without a default, argparse would call these required.
-    parser.add_argument(
-        "words",
-        metavar="[info] KEY=VALUE",
-        nargs="*",
-        default=[],
-        help="dataset=NAME, model=NAME, and settings of conf/experts/default.yaml",
+    add_settings(
+        parser,
+        "dataset=NAME, model=NAME, and settings of conf/experts/default.yaml",
+        "[info] KEY=VALUE",
     )
     return parser
 

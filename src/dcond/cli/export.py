@@ -1,9 +1,10 @@
 """``dcond export``: write a synthetic set in formats that other programs read."""
 
 import argparse
-from pathlib import Path
 
+from dcond.cli.parser import add_settings, make_parser
 from dcond.errors import ArtefactError, ConfigError, first_line
+from dcond.log import log_plainly
 from dcond.paths import expand_home
 
 SUFFIXES = {"png": "", "npz": ".npz", "pt": ".pt", "dcond": ".safetensors"}
@@ -33,7 +34,8 @@ def main(argv: list[str]) -> int:
         UnsupportedError: the images cannot be stored as PNG files.
     """
     arguments = _parser().parse_intermixed_args(argv)
-    kind, source = arguments.to, Path(arguments.run)
+    log_plainly()
+    kind, source = arguments.to, expand_home(arguments.run)
     folder = source if source.is_dir() else source.parent
     out = expand_home(arguments.out) if arguments.out else folder / f"export_{kind}{SUFFIXES[kind]}"
     if out.exists():
@@ -56,27 +58,22 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="dcond export",
-        description="Write a synthetic set as PNG files, npz, a plain .pt or dcond's own file.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = make_parser(
+        "export",
+        "Write a synthetic set as PNG files, npz, a plain .pt or dcond's own file.",
+        EPILOG,
     )
     parser.add_argument(
         "run", metavar="RUN", help="a run folder, a synthetic.safetensors, or a public layout"
     )
-    parser.add_argument(
-        "settings",
-        metavar="KEY=VALUE",
-        nargs="*",
-        default=[],
-        help="for public layouts: dataset=NAME and the options of synthetic in dcond evaluate",
+    add_settings(
+        parser, "for public layouts: dataset=NAME and the options of synthetic in dcond evaluate"
     )
     parser.add_argument("--to", required=True, choices=SUFFIXES, help="the format")
     parser.add_argument("--out", metavar="PATH", help="output; default: RUN/export_FORMAT")
     parser.add_argument(
         "--decoded",
         action="store_true",
-        help="unpack images of a factor; pt always does, dcond never",
+        help="split stored images into the smaller ones they hold; always for pt, never for dcond",
     )
     return parser

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -125,12 +126,14 @@ def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
         raise carrier.error from carrier.error.__cause__
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(overrides.hydra_error_message(error, argv, config_name)) from error
+    except BrokenPipeError:  # the reader of --cfg or --info has ended
+        raise
     except (OSError, ValueError) as error:
         if "Config group override" in str(error):  # GROUP=0, for example
             raise ConfigError(overrides.hydra_error_message(error)) from error
         # Hydra could not create the run folder, or logging (ValueError) its file there.
         reason = error if isinstance(error, OSError) else error.__cause__
-        if not isinstance(reason, OSError):
+        if not isinstance(reason, OSError) or not reason.filename:
             raise
         way_out = "Free some space or choose another folder with paths.outputs=FOLDER."
         raise DcondError(f"cannot write {reason.filename}: {reason.strerror}. {way_out}") from error
@@ -187,14 +190,15 @@ def _as_hydra_task(task: Task) -> Task:
 # resolvers below.
 def _run_task(task: Task, cfg: DictConfig) -> float | None:
     """Run a task; a job of a sweep reports its error and returns None so that others still run."""
-    hydra_cfg = HydraConfig.get()
+    hydra_cfg: Any = HydraConfig.get()
+    command = str(hydra_cfg.job.config_name)
     try:
         try:
-            overrides.check_added(cfg)
+            overrides.check_added(cfg, hydra_cfg, command)
             label_modified_protocol(
                 cfg,
                 hydra_cfg.runtime.choices,
-                config_name=str(hydra_cfg.job.config_name),
+                config_name=command,
                 searchpath=[x for x in hydra_cfg.overrides.hydra if "hydra.searchpath" in x],
             )
             return task(cfg)

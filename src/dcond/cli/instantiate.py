@@ -28,6 +28,7 @@ from dcond.errors import (
     require,
     yaml_repr,
 )
+from dcond.methods.selection import Selection
 from dcond.models import Pool, Recipe
 from dcond.run.condensation import Condensation
 from dcond.run.evaluation import EvaluationPlan
@@ -71,6 +72,12 @@ def build_condensation(
         log.warning(
             "engine=%s is not used: method=%s has no engine", choices["engine"], choices["method"]
         )
+    method = build(cfg.method, f"method={choices['method']}")
+    if isinstance(method, Selection) and choices["init"] != "real":
+        log.warning(
+            "init=%s is not used: method=%s chooses its own images",
+            *(choices["init"], choices["method"]),
+        )
     evaluate, loop = get(cfg, "evaluate", bool), build(cfg.loop, "loop")
     plan = build_plan(cfg, choices, tested_on=test_on)
     planned = evaluate or loop.evaluate_every > 0
@@ -81,7 +88,7 @@ def build_condensation(
         max_seconds=get(cfg, "max_seconds", PositiveFloat | None),
         tensorboard=get(cfg, "tensorboard", bool),
         device=resolve_device(str(cfg.device)),
-        method=build(cfg.method, f"method={choices['method']}"),
+        method=method,
         init=build(cfg.init, f"init={choices['init']}"),
         data=build(cfg.dataset, f"dataset={choices['dataset']}"),
         folder=folder,

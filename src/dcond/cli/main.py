@@ -17,13 +17,13 @@ from dcond.paths import conf_dir
 COMMANDS = {
     "condense": "make a synthetic set, then train and test several networks on it",
     "evaluate": "train several networks on a synthetic set and test them",
-    "data": "prepare or describe a data set",
+    "data": "download and convert a data set, or describe it",
     "experts": "train and cache the networks that mtt, datm and ncfm need",
-    "relabel": "give a synthetic set soft labels by a teacher",
+    "relabel": "replace the labels of a set by a teacher's soft labels",
     "report": "tables, figures and an HTML page from the results of many runs",
-    "list": "list methods, data sets, networks, pools, experiments",
+    "list": "list methods, data sets, models, pools, experiments and more",
     "merge": "join sets of different classes into one",
-    "export": "write a synthetic set as PNG files, npz or a plain .pt",
+    "export": "convert a synthetic set to PNG files, npz, .pt or dcond's format",
 }
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 HYDRA_COMMANDS = ("condense", "evaluate")

@@ -4,6 +4,7 @@ import argparse
 import shlex
 from pathlib import Path
 
+from dcond.cli.parser import make_parser
 from dcond.errors import ConfigError
 from dcond.paths import expand_home
 
@@ -47,13 +48,10 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="dcond merge",
-        description="Join synthetic sets of different classes, as of the tasks of continual "
-        "learning, into one.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    about = (
+        "Join synthetic sets of different classes into one, such as those of continual learning."
     )
+    parser = make_parser("merge", about, EPILOG)
     parser.add_argument(
         "sets",
         metavar="SET",
@@ -61,6 +59,6 @@ def _parser() -> argparse.ArgumentParser:
         help="a run folder or a synthetic.safetensors; two or more, in the order of the classes",
     )
     parser.add_argument(
-        "--out", metavar="FOLDER", required=True, help="gets the set as synthetic.safetensors"
+        "--out", metavar="FOLDER", required=True, help="new folder; gets synthetic.safetensors"
     )
     return parser

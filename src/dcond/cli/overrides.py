@@ -9,7 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
@@ -34,7 +33,11 @@ _FLAG_VALUES = {"--cfg": ("job", "hydra", "all"), "--info": _INFO}
 _COMPLETION = re.compile("(install|uninstall|query)=(bash|fish|zsh)")
 
 # Groups of the primary configuration that a command does not offer: one option only, or not used.
-_HIDDEN_GROUPS = {"condense": {"paths"}, "evaluate": {"paths", "model"}}
+_HIDDEN_GROUPS = {
+    "condense": {"paths"},
+    "evaluate": {"paths", "model"},
+    "experts": {"paths", "pool", "evaluation"},
+}
 # optuna chooses by held-out accuracy, which an evaluation does not have.
 _HIDDEN_OPTIONS = {("evaluate", "sweep"): {"optuna"}}
 _OPTIONAL_GROUPS = {"teacher", "tuned", "experiment", "sweep", "debug"}
@@ -44,9 +47,8 @@ _MAX_SUGGESTED = 4
 _OVERRIDE = re.compile(r"(?P<prefix>\+{0,2}|~)(?P<key>[^=+~][^=]*)(?P<value>=.*)?", re.DOTALL)
 _PATH_KEY = re.compile(
     r"\+{0,2}(synthetic|against|resume|paths\.\w+|hydra\.(run|sweep)\.(dir|subdir)"
-    r"|.+\.(path|weights|checkpoint|data_dir))"
+    r"|.+\.(path|weights|checkpoint|data_dir|folder))"
 )
-_FOLDER_KEY = re.compile(r"\+{0,2}(resume|paths\.\w+|hydra\.(run|sweep)\.dir)")
 _QUOTED = re.compile(r"(?P<mark>['\"])(?:\\.|(?!(?P=mark))[^\\])*(?P=mark)", re.DOTALL)
 _SWEEP_PART = re.compile(rf"(?:{_QUOTED.pattern}(?=,|$)|[^,])+", re.DOTALL)
 _SWEEP_FUNCTION = re.compile(r"(choice|glob|sort|shuffle|tag)\(.*\)", re.DOTALL)
@@ -188,16 +190,16 @@ def _quote_setting(argument: str, sweep: bool) -> str:
     if not _PATH_KEY.fullmatch(key) or value in ("", "null") or is_mapping:
         return argument
     if not sweep or key.startswith("hydra."):
-        return f"{key}={_quote_value(key, value)}"
+        return f"{key}={_quote_value(value)}"
     if _SWEEP_FUNCTION.fullmatch(value):
         return argument
     parts = [part[0] for part in _SWEEP_PART.finditer(value)]
-    values = (part if part == "null" else _quote_value(key, part) for part in parts)
+    values = (part if part == "null" else _quote_value(part) for part in parts)
     return f"{key}={','.join(values)}"
 
 
-def _quote_value(key: str, value: str) -> str:
-    if _FOLDER_KEY.fullmatch(key) and unquote_path(value).startswith("~"):
+def _quote_value(value: str) -> str:
+    if unquote_path(value).startswith("~"):
         value = os.path.expanduser(unquote_path(value))
     return quote_path(value)
 
@@ -306,13 +308,16 @@ def check_override_syntax(overrides: Sequence[str]) -> None:
             raise ConfigError(f"{override!r} is not an override; write KEY=VALUE without spaces.")
 
 
-def check_added(cfg: DictConfig) -> None:
+def check_added(cfg: DictConfig, hydra_cfg: DictConfig, command: str) -> None:
     """Raise :class:`ConfigError` where ``+KEY=VALUE`` adds a key that nothing reads.
 
     A key below a part, such as ``method``, is checked when the part is built.
+
+    Args:
+        cfg: the composed configuration.
+        hydra_cfg: Hydra's part of it.
+        command: the sub-command or primary configuration.
     """
-    hydra_cfg = HydraConfig.get()
-    command = str(hydra_cfg.job.config_name)
     if not (conf_dir() / f"{command}.yaml").is_file():  # a configuration of the user
         return
     base = primary_config(command)
@@ -392,7 +397,7 @@ def _unknown_key_message(
     owner = f" of {own[-1].lstrip('+')}" if own else ""
     if any("," in each for each in own):
         return f"{key} is not a setting of each of {own[-1].lstrip('+')}.{hint}"
-    if command not in _HIDDEN_GROUPS:  # no command shows the configuration
+    if command not in ("condense", "evaluate"):  # no --cfg shows the configuration
         return f"{key} is not a setting{owner}.{hint}"
     shown = [each for each in selected if "," not in each]
     shown += [each for each in flags if each != "--multirun"] + ["--cfg", "job"]

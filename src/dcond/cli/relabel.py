@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from dcond.cli.parser import add_settings, make_parser
 from dcond.errors import ConfigError
 from dcond.log import log_plainly, print_results
 from dcond.paths import expand_home, relative_to_cwd
@@ -19,8 +20,8 @@ examples:
 
 The teacher is trained on the real images, or read from the cache, as in dcond evaluate. The new set
 stores its logits, divided by teacher.temperature. Networks are then trained on the new set, on the
-old one, and on random images that the same teacher labels. The folder of the new set is that of an
-evaluation: dcond evaluate and dcond report take it.
+old one, and on random images that the same teacher labels. The new folder also gets the
+result.json of this evaluation; dcond evaluate and dcond report read it.
 """
 
 
@@ -32,7 +33,7 @@ def main(argv: list[str]) -> int:
     """
     arguments = _parser().parse_intermixed_args(argv)
     log_plainly()
-    source = Path(arguments.run)
+    source = expand_home(arguments.run)
     folder = source if source.is_dir() else source.parent
     out = expand_home(arguments.out) if arguments.out else folder / "relabelled"
     if (out / "synthetic.safetensors").exists():
@@ -40,25 +41,18 @@ def main(argv: list[str]) -> int:
             f"{out} holds a set, which is not overwritten; remove it, choose another --out, or "
             f"evaluate it: dcond evaluate {shlex.quote(str(out))}."
         )
-    _relabel(arguments.run, arguments.settings, out, evaluated=not arguments.no_evaluate)
+    _relabel(str(source), arguments.settings, out, evaluated=not arguments.no_evaluate)
     return 0
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="dcond relabel",
-        description="Write a copy of a set with soft labels by a teacher, and evaluate both.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = make_parser(
+        "relabel",
+        "Write a copy of a set with soft labels by a teacher, and evaluate both.",
+        EPILOG,
     )
     parser.add_argument("run", metavar="RUN", help="a run folder, or a synthetic.safetensors")
-    parser.add_argument(
-        "settings",
-        metavar="KEY=VALUE",
-        nargs="*",
-        default=[],
-        help="teacher=NAME, and the settings of dcond evaluate",
-    )
+    add_settings(parser, "teacher=NAME, and the settings of dcond evaluate")
     parser.add_argument("--out", metavar="FOLDER", help="of the new set; default: RUN/relabelled")
     parser.add_argument("--no-evaluate", action="store_true", help="only write the new set")
     return parser

@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from dcond.cli.parser import make_parser
 from dcond.errors import DcondError
 from dcond.paths import expand_home
 
@@ -15,8 +16,8 @@ examples:
   dcond report outputs --format csv > runs.csv    only the data on stdout
   dcond report outputs --group-by method.lr,init  split a method's rows by these settings only
 
-Runs that differ only in the seed form a row. Every other differing setting splits it, unless
---group-by names the settings that do.
+Runs that differ only in the seed share a row. Any other difference starts a new row; with
+--group-by only the named settings do.
 """
 
 
@@ -52,12 +53,11 @@ def main(argv: list[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="dcond report",
-        description="Show the results of runs: the mean accuracy with its 95 % interval, the "
+    parser = make_parser(
+        "report",
+        "Show the results of runs: the mean accuracy with its 95 % interval, the "
         "standard deviation and the number of seeds for each method, data set and ipc.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        EPILOG,
     )
     parser.add_argument(
         "paths", metavar="PATH", nargs="+", help="run folders, sweeps, or any folders above them"

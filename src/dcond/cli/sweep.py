@@ -196,9 +196,10 @@ def _jobs(folder: Path) -> tuple[dict[Path, list[str]], dict[Path, str]]:
             reasons[job] = "no result: it failed before its run began, or was killed"
     with suppress(OSError):
         file = folder / _FAILED_JOBS
-        for line in file.read_text(encoding="utf-8").splitlines():
-            name, overrides, reason = json.loads(line)
-            jobs[Path(name)], reasons[Path(name)] = overrides, reason
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(ValueError):  # lines that two nodes wrote at once
+                name, overrides, reason = json.loads(line)
+                jobs[Path(name)], reasons[Path(name)] = overrides, reason
         file.unlink()
     return jobs, reasons
 
@@ -213,5 +214,5 @@ def _saved_overrides(job: Path) -> list[str]:
     try:
         words: Any = OmegaConf.to_container(OmegaConf.load(job / ".hydra" / "overrides.yaml"))
         return [str(word) for word in words]
-    except OSError:
+    except (OSError, ValueError):  # not there, or damaged
         return []

@@ -5,13 +5,8 @@ import os
 import sys
 from typing import NoReturn
 
-_TORCHRUN_VARIABLES = {
-    "RANK",
-    "WORLD_SIZE",
-    "LOCAL_RANK",
-    "LOCAL_WORLD_SIZE",
-    "MASTER_ADDR",
-}  # some clusters set only some of them
+# Some clusters set only some of them.
+_TORCHRUN_VARIABLES = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR"}
 
 
 def under_torchrun() -> bool:

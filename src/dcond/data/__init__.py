@@ -6,7 +6,6 @@ from dcond.data.digits import Digits
 from dcond.data.image_folder import ImageFolder
 from dcond.data.npz import Npz
 from dcond.data.prepared import Prepared, read_prepared, write_prepared
-from dcond.data.summary import Summary, summarise
 from dcond.data.torchvision_set import TorchvisionSet
 
 __all__ = [
@@ -17,9 +16,7 @@ __all__ = [
     "ImageFolder",
     "Npz",
     "Prepared",
-    "Summary",
     "TorchvisionSet",
     "read_prepared",
-    "summarise",
     "write_prepared",
 ]

@@ -12,6 +12,7 @@ from dcond.data.folder_listing import list_folder
 from dcond.data.prepared import Prepared
 from dcond.data.torchvision_set import fetching
 from dcond.errors import DataError
+from dcond.paths import expand_home
 from dcond.settings import PositiveInt, settings
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,7 @@ class Archive(CachedDataset):
 
     def _folder(self) -> Path:
         if self.path is not None:
-            return Path(self.path).expanduser()
+            return expand_home(self.path)
         if not self.download:
             raise DataError(
                 f"{self.file} does not exist; download and unpack {self.url}, then run "

@@ -13,7 +13,7 @@ from dcond.data.placement import choose_places, make_split, place_split
 from dcond.data.prepared import Prepared, read_prepared, warn_of_classes, write_prepared
 from dcond.data.statistics import LEGACY, Statistics, statistics
 from dcond.errors import require
-from dcond.paths import conf_dir
+from dcond.paths import conf_dir, expand_home
 from dcond.settings import settings
 from dcond.types import RealData, Split
 from dcond.whitening import fit_whitening
@@ -115,7 +115,7 @@ class CachedDataset(Dataset):
     @property
     def file(self) -> Path:
         """Path of the prepared form."""
-        return Path(self.data_dir).expanduser() / f"{self.name}.npz"
+        return expand_home(self.data_dir) / f"{self.name}.npz"
 
     def preparing(self, *settings: str) -> str:
         """Return the command that prepares the data set, for messages."""

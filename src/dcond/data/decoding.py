@@ -3,7 +3,6 @@
 import itertools
 import logging
 import struct
-import zlib
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,7 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from dcond.data.folder_listing import Files, Listing
 from dcond.data.prepared import Prepared, check_prepared
-from dcond.errors import DataError
+from dcond.errors import READ_ERRORS, DataError
 from dcond.paths import file_kind
 from dcond.settings import PositiveInt, settings
 
@@ -40,16 +39,8 @@ MULTI_FRAME = (".gif", ".tif", ".tiff", ".webp")  # animations and scans of seve
 GREY_16 = ("PNG", "PPM")  # formats whose mode "I" holds 16 bits
 _SET_SIZE = "Set the side that they are scaled to, such as dataset.size=64."
 _BILINEAR = Image.Resampling.BILINEAR
-# What Pillow raises for a file that is damaged or not an image.
-_IMAGE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
+# Among them is all that Pillow raises for a file that is damaged or not an image.
+_IMAGE_ERRORS = (*READ_ERRORS, struct.error, Image.DecompressionBombError)
 
 
 @settings

@@ -201,8 +201,12 @@ def _subfolders(root: Path) -> list[Path]:
 
 
 def _class_name(folder: Path) -> str:
-    """Return the name of a class; macOS writes accents as characters of their own."""
-    return unicodedata.normalize("NFC", folder.name).strip()
+    """Return the name of a class; macOS writes accents as characters of their own.
+
+    Bytes that are not UTF-8 become U+FFFD: JSON cannot hold them.
+    """
+    name = os.fsencode(folder.name).decode(errors="replace")
+    return unicodedata.normalize("NFC", name).strip()
 
 
 def _is_hidden(folder: str) -> bool:

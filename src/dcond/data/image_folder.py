@@ -25,6 +25,7 @@ from dcond.data.folder_listing import list_folder, survey
 from dcond.data.prepared import Prepared, write_prepared
 from dcond.data.statistics import Statistics
 from dcond.errors import ConfigError, DataError
+from dcond.paths import expand_home
 from dcond.settings import NonNegativeInt, PositiveInt, settings
 from dcond.types import Split
 
@@ -65,7 +66,7 @@ class ImageFolder(Dataset):
 
     def arrays(self) -> Prepared:
         """Return both splits, decoded when they are indexed."""
-        listing = list_folder(Path(self.path).expanduser(), self.test_fraction, self.split_seed)
+        listing = list_folder(expand_home(self.path), self.test_fraction, self.split_seed)
         rule = ImageRule(
             size=self.size,
             resize=self.resize,
@@ -78,7 +79,7 @@ class ImageFolder(Dataset):
 
     def remarks(self) -> dict[str, str]:
         """Return how many files are skipped, by reason, and how many hold several frames."""
-        files, others = survey(Path(self.path).expanduser())
+        files, others = survey(expand_home(self.path))
         remarks = {}
         if others:
             reasons = ", ".join(f"{count:,} {reason}" for reason, count in others.most_common())
@@ -97,7 +98,7 @@ class ImageFolder(Dataset):
         if isinstance(train.images, Tensor) or self.stats == "legacy":
             return measure()
         assert isinstance(data.train_images, DecodedImages)
-        folder = Path(self.data_dir).expanduser() / "statistics"
+        folder = expand_home(self.data_dir) / "statistics"
         file = cache_file(folder, self.name, _state(self.stats, data.train_images))
         cached = read_entry(file, _parse)
         if cached is not None:
@@ -116,7 +117,7 @@ class ImageFolder(Dataset):
         Raises:
             ConfigError: the file exists.
         """
-        file = Path(self.data_dir).expanduser() / f"{self.name}.npz"
+        file = expand_home(self.data_dir) / f"{self.name}.npz"
         if file.exists():
             raise ConfigError(
                 f"{file} exists and is not overwritten; remove it, or choose another dataset.name."

@@ -1,9 +1,8 @@
 """A user's own images in one npz file."""
 
-from pathlib import Path
-
 from dcond.data.base import Dataset
 from dcond.data.prepared import Prepared, read_prepared
+from dcond.paths import expand_home
 from dcond.settings import settings
 
 
@@ -23,4 +22,4 @@ class Npz(Dataset):
 
     def arrays(self) -> Prepared:
         """Return both splits of the file."""
-        return read_prepared(Path(self.path).expanduser(), on_disk=True)
+        return read_prepared(expand_home(self.path), on_disk=True)

@@ -17,7 +17,6 @@ from dcond.data.validate import (
     as_labels,
     check_classes,
     check_from_zero,
-    check_no_class_empty,
     missing_classes,
 )
 from dcond.errors import READ_ERRORS, DataError
@@ -92,7 +91,11 @@ def check_prepared(arrays: dict[str, Any], in_memory: str = MADE_IN_MEMORY) -> P
     class_names = as_class_names(names, train_labels)
     check_classes(train_labels, "train_labels", class_names)
     check_classes(test_labels, "test_labels", class_names)
-    check_no_class_empty(train_labels, class_names)
+    if empty := missing_classes(train_labels, class_names):
+        raise DataError(
+            f"no training image for class {empty}; add images, or remove the class and number the "
+            "others 0, 1, 2, ..."
+        )
     origin = {key: _text(arrays.pop(key, None)) for key in ("resize", "source")}
     return Prepared(
         train_images, train_labels, test_images, test_labels, class_names, in_memory, **origin

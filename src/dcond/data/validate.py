@@ -157,15 +157,6 @@ def check_classes(labels: NDArray[np.int64], what: str, class_names: tuple[str, 
         )
 
 
-def check_no_class_empty(train_labels: NDArray[np.int64], class_names: tuple[str, ...]) -> None:
-    """Raise :class:`DataError` naming the classes without training images."""
-    if empty := missing_classes(train_labels, class_names):
-        raise DataError(
-            f"no training image for class {empty}; add images, or remove the class and number the "
-            "others 0, 1, 2, ..."
-        )
-
-
 def missing_classes(labels: NDArray[np.int64], class_names: tuple[str, ...]) -> str:
     """Return the classes without images, at most five by name; empty if there is none."""
     counts = np.bincount(labels, minlength=len(class_names))

@@ -22,6 +22,7 @@ from dcond.distributed import current
 from dcond.errors import DataError
 from dcond.evaluation.results import EvalResult, NetworkResult
 from dcond.models import Pool
+from dcond.training.schedule import describe
 from dcond.types import RealData, Split, SyntheticSet
 
 if TYPE_CHECKING:
@@ -148,14 +149,13 @@ def evaluate_full_data(
     """
     results: dict[str, NetworkResult] = {}
     protocol = protocol.without_teacher()
-    settings, data = protocol.settings("stack", "teacher"), fingerprint(real)
+    settings, data = describe(protocol, "stack", "teacher"), fingerprint(real)
     full = functools.cache(lambda: full_training_set(real))  # made once, if it is needed
     for name, recipe in pool.networks.items():
         key = f"{dcond.__version__}/result/{settings}/{name}/{recipe.by_content()!r}/{data}/{seed}"
         file = cache_file(folder, f"full_{real.name}_{name}", key)
-        cached = read_entry(
-            current().from_first(_read(file)), _ENTRY.validate_json
-        )  # all ranks: that of rank 0
+        own = read_entry(file, lambda path: path.read_text(encoding="utf-8")) or ""
+        cached = read_entry(current().from_first(own), _ENTRY.validate_json)  # that of rank 0
         if cached is not None:
             log.info("full data %s, %s: cached result of %s", real.name, name, file)
             for repeat in range(protocol.repeats):
@@ -171,7 +171,3 @@ def evaluate_full_data(
             content = json.dumps(results[name].as_dict(), indent=2) + "\n"
             write_entry(file, content, "accuracies on the full data")
     return EvalResult(protocol.name, results)
-
-
-def _read(file: Path) -> str:
-    return read_entry(file, lambda path: path.read_text(encoding="utf-8")) or ""

@@ -89,6 +89,7 @@ class Probe(nn.Module):
     def __init__(self, network: Network, weight: Tensor, bias: Tensor):
         super().__init__()
         self.network = network
+        self.input_side = network.input_side  # bounds the images of a pass
         self.weight, self.bias = weight, bias
 
     def forward(self, x: Tensor) -> Tensor:

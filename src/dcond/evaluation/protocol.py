@@ -26,7 +26,7 @@ from dcond.models import Pool, Recipe
 from dcond.rng import seeded_layers
 from dcond.settings import NonNegativeInt, PositiveFloat, PositiveInt, settings
 from dcond.training.accuracy import accuracy
-from dcond.training.schedule import Schedule, describe
+from dcond.training.schedule import Schedule
 from dcond.training.steps import SoftLabels
 from dcond.training.teacher import Teacher, TrainedTeacher
 from dcond.types import RealData, Split, SyntheticSet
@@ -111,10 +111,6 @@ class BaseProtocol(ABC):
     def augments(self) -> bool:
         """Whether there is any augmentation, including CutMix."""
         return False
-
-    def settings(self, *excluded: str) -> str:
-        """Return all settings as text, without those named in ``excluded``."""
-        return describe(self, *excluded)
 
     def without_teacher(self) -> Self:
         """Return the same protocol with the labels of the set."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
 from dcond.augment import DiffAug
-from dcond.device import fastest, to_device
+from dcond.device import fastest, is_out_of_memory, to_device
 from dcond.errors import first_line
 from dcond.models import Recipe
 from dcond.rng import generator
@@ -242,7 +242,7 @@ def _fastest_size(
 
 def _smaller_size(count: int, error: RuntimeError) -> int:
     """Return and log the stack size to try after ``count`` failed."""
-    if isinstance(error, torch.OutOfMemoryError):
+    if is_out_of_memory(error):
         half = -(-count // 2)
         log.warning("%d networks do not fit in the device's memory; training %d", count, half)
         return half

@@ -11,6 +11,7 @@ from dcond.importers import dc
 from dcond.importers.convert import ReadOptions, convert
 from dcond.importers.detect import load_any
 from dcond.importers.raw_set import RawSet
+from dcond.paths import expand_home
 from dcond.settings import NonNegativeInt, settings
 from dcond.types import RealData, SyntheticSet
 
@@ -49,7 +50,7 @@ class Source(ReadOptions):
             ArtefactError: missing, damaged, of an unknown layout, or holding code.
             ConfigError: options for an artefact of dcond, which needs none.
         """
-        path = Path(self.path).expanduser()
+        path = expand_home(self.path)
         if not is_artefact(path):
             raw = load_any(path, self.index)
             require(

@@ -1,7 +1,6 @@
 """Initialisers: each returns the first stored images, class-major, in pixel space."""
 
 import logging
-from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
@@ -12,6 +11,7 @@ from dcond.class_matching import in_class_order
 from dcond.errors import ArtefactError, DataError
 from dcond.init.rules import Rule
 from dcond.multi_formation import encode
+from dcond.paths import expand_home
 from dcond.rng import Streams
 from dcond.settings import settings
 from dcond.types import RealData
@@ -108,7 +108,7 @@ class FromFile:
             ArtefactError: the file cannot be read, or is not an artefact of dcond.
             DataError: the set has other classes, or another size, ipc, factor or way of decoding.
         """
-        path = Path(self.path).expanduser()
+        path = expand_home(self.path)
         try:
             saved = artefact.load(path)
         except ArtefactError as error:

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import torch
 
-from dcond.device import fastest
+from dcond.device import fastest, is_out_of_memory
 from dcond.distributed import Ranks, current, use_group
 from dcond.errors import first_line
 
@@ -53,9 +53,9 @@ def _or_none(work: Callable[[], T]) -> T | None:
     """
     try:
         return work()
-    except torch.OutOfMemoryError:  # a RuntimeError too
-        raise
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         log.warning(
             "this network cannot take several classes at once; taking them one by one: %s",
             first_line(error),

@@ -228,15 +228,21 @@ def class_chunks(network: Network, images: Tensor, chunk: int) -> Sequence[Tenso
         UnsupportedError: a network with batch norm under several processes.
     """
     flat = images.flatten(0, 1)
-    if has_batch_norm(network):
-        if ranks.current().count > 1:
-            raise UnsupportedError(
-                "features of a network with batch norm depend on the images of all classes, which "
-                "several processes share; use another norm (model.norm=instance), another "
-                "network, or one process."
-            )
-        chunk = len(flat)
-    return even_chunks(flat, chunk)
+    refuse_shared_batch_norm(network)
+    return even_chunks(flat, len(flat) if has_batch_norm(network) else chunk)
+
+
+def refuse_shared_batch_norm(network: nn.Module) -> None:
+    """Raise :class:`UnsupportedError` for batch norm under several processes.
+
+    Features depend on the images of all classes then, which the processes share.
+    """
+    if ranks.current().count > 1 and has_batch_norm(network):
+        raise UnsupportedError(
+            "features of a network with batch norm depend on the images of all classes, which "
+            "several processes share; use another norm (model.norm=instance), another network, or "
+            "one process."
+        )
 
 
 def has_batch_norm(network: nn.Module) -> bool:

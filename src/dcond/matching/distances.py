@@ -11,7 +11,6 @@ position embedding.
 """
 
 from collections.abc import Callable, Sequence
-from types import MappingProxyType
 from typing import Literal, get_args
 
 import torch
@@ -88,9 +87,7 @@ def conv_cosine(syn: Gradients, real: Gradients) -> Tensor:
     return _total([(1 - _dc_cosine(s, r)).sum() for s, r in _convolutions(syn, real)], syn)
 
 
-DISTANCES: MappingProxyType[str, Distance] = MappingProxyType(
-    {name: globals()[name] for name in get_args(DistanceName)}
-)
+DISTANCES: dict[str, Distance] = {name: globals()[name] for name in get_args(DistanceName)}
 
 
 def get_distance(name: str) -> Distance:

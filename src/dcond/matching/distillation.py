@@ -32,11 +32,7 @@ class Distillation(AtOnce):
     fast: AbstractContextManager[object] | None = None
 
     def match(
-        self,
-        alignment: Alignment,
-        real: Tensor | RealBatch,
-        synthetic: Tensor,
-        distance: Distance,
+        self, alignment: Alignment, real: Tensor | RealBatch, synthetic: Tensor, distance: Distance
     ) -> tuple[Tensor, Tensor]:
         """Return L_c = D(H^S, sg[H^T]) of every class and ∂(Σ_c L_c)/∂S.
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dcond.device import is_out_of_memory
 from dcond.errors import first_line
 from dcond.types import ImageSpec
 
@@ -65,9 +66,9 @@ class FastForward:
                 with self._with_backward:
                     found: Tensor = self.compiled(images)
                 return found
-            except torch.OutOfMemoryError:  # a RuntimeError, but not the compiler's
-                raise
             except RuntimeError as error:  # the network's own errors come again below
+                if is_out_of_memory(error):  # not the compiler's
+                    raise
                 reason = first_line(getattr(error, "inner_exception", error))
                 log.warning("torch.compile failed; continuing without it: %s", reason)
                 self.compiled = None

@@ -67,11 +67,7 @@ def mean_over_chunks(
     return total
 
 
-def stacked_gradients(
-    network: nn.Module,
-    images: Tensor,
-    labels: Tensor,
-) -> list[Tensor]:
+def stacked_gradients(network: nn.Module, images: Tensor, labels: Tensor) -> list[Tensor]:
     """Return :func:`class_gradient` of g classes at once: (g, *shape) for every parameter.
 
     Args:

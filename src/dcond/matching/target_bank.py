@@ -64,10 +64,7 @@ class TargetBank:
         return streams
 
     def get(
-        self,
-        batch: RealBatch,
-        make: Callable[[], list[Tensor]],
-        dtype: torch.dtype | None = None,
+        self, batch: RealBatch, make: Callable[[], list[Tensor]], dtype: torch.dtype | None = None
     ) -> list[Tensor]:
         """Return this step's target for the classes of a batch: kept, or made now.
 

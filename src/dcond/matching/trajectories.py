@@ -21,6 +21,7 @@ from torch.func import functional_call
 from dcond.augment import DiffAug
 from dcond.augment.diffaug import Draw
 from dcond.device import to_device
+from dcond.rng import seeded_layers
 
 StepLoss = Callable[[Sequence[Tensor], int], Tensor]  # ℓ at weights, on the batch of step i
 
@@ -206,7 +207,9 @@ def student_loss(
             x = augment.apply(x[:, None], batch.draw)[:, 0]
         parameters = dict(zip(names, weights, strict=True))
         own = {name: value.clone() for name, value in buffers.items()}
-        logits: Tensor = functional_call(network, (parameters, own), (x,))
+        # The same draws of dropout wherever the step is computed again.
+        with seeded_layers(torch.initial_seed(), f"student/{step}", x.device):
+            logits: Tensor = functional_call(network, (parameters, own), (x,))
         return F.cross_entropy(logits, y if y.ndim == 1 else y.softmax(1))
 
     return loss

@@ -147,17 +147,10 @@ class DATM(TrajectorySettings):
         """Update images, labels and learning rate once, unless the loss is above its limit."""
         rng, rate = state.rng, state.rate.values
         window = self.window(state.iteration)
-        expert = int(torch.randint(len(state.experts), (), generator=rng.networks))
+        expert = state.experts[int(torch.randint(len(state.experts), (), generator=rng.networks))]
         epoch = window[int(torch.randint(len(window), (), generator=rng.networks))]
         matched = trajectory_step(
-            self,
-            synthetic,
-            state.labels.values,
-            state.network,
-            state.experts[expert],
-            epoch,
-            rate,
-            rng,
+            self, synthetic, state.labels.values, state.network, expert, epoch, rate, rng
         )
         updated = not float(matched.loss) > self.loss_limit  # the loop refuses a loss that is nan
         if updated:

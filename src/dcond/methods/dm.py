@@ -88,9 +88,8 @@ class DM:
         self.network.reset(state.network, real.spec, rng.networks)  # a new random φ
         batch = real_by_class(real, self.batch_real, rng.real)  # B_c
         views, images = siamese_views(self.augment, batch, synthetic, rng)  # A_ω(B_c), A_ω(S_c)
-        losses, gradient = state.features.match(  # L_c, ∂L/∂A_ω(S)
-            views, images, mean_distance, summary=class_means
-        )
+        # L_c, ∂L/∂A_ω(S)
+        losses, gradient = state.features.match(views, images, mean_distance, summary=class_means)
         state.pixels.step(image_gradient(synthetic, images, gradient))
         state.pixels.project()
         return {"loss": losses.sum()}

@@ -183,9 +183,8 @@ class HMDC:
                 [image_gradient(synthetic, images, part, retain_graph=True) for part in parts]
             )
         )
-        gradient = self._balance(
-            gradients.unflatten(1, (-1, synthetic.ipc)), state
-        )  # Σ_j w_cj ∂L_j
+        # Σ_j w_cj ∂L_j
+        gradient = self._balance(gradients.unflatten(1, (-1, synthetic.ipc)), state)
         if self.unit_gradients:
             gradient = balance.unit_peaks(gradient)
         remaining = 1 - state.step / self.steps if self.schedule == "linear" else 1.0

@@ -8,12 +8,7 @@ from torch import Tensor
 
 from dcond.augment import DiffAug
 from dcond.distributed import current, run_on_rank0
-from dcond.matching.batches import (
-    image_gradient,
-    normalised_by_class,
-    real_by_class,
-    siamese_views,
-)
+from dcond.matching.batches import image_gradient, normalised_by_class, real_by_class, siamese_views
 from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.distances import DistanceName, check_network, get_distance
 from dcond.matching.engine import Engine
@@ -159,9 +154,8 @@ class IDC:
             batch = real_by_class(real, self.batch_real, rng.real)  # B_c
         else:
             batch = normalised_by_class(real, current().own(state.rows))
-        views, images = siamese_views(
-            self.augment, batch, synthetic, rng, self.batch_synthetic
-        )  # A_ω(B_c), A_ω(S_c)
+        # A_ω(B_c), A_ω(S_c)
+        views, images = siamese_views(self.augment, batch, synthetic, rng, self.batch_synthetic)
         with frozen_batch_norm(state.network, batch):
             matched = state.gradients.match(views, images, get_distance(self.distance))
         state.pixels.step(image_gradient(synthetic, images, matched.gradient))

@@ -15,13 +15,7 @@ from dcond.matching.mmd import mean_distance
 from dcond.methods.base import SavedState
 from dcond.models import Network, Recipe
 from dcond.rng import Streams
-from dcond.settings import (
-    Momentum,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    settings,
-)
+from dcond.settings import Momentum, NonNegativeFloat, PositiveFloat, PositiveInt, settings
 from dcond.training.image_optim import PixelBox, PixelSweep, Space, Sweep
 from dcond.training.network_queue import NetworkQueue
 from dcond.types import RealData, SyntheticSet

@@ -118,14 +118,12 @@ class M3D:
         state.network_steps += 1
         state.pixels.advance()
         batch = real_by_class(real, self.batch_real, rng.real)  # B_c
-        views, images = siamese_views(
-            self.augment, batch, synthetic, rng, self.batch_synthetic
-        )  # A_ω(B_c), A_ω(S_c)
+        # A_ω(B_c), A_ω(S_c)
+        views, images = siamese_views(self.augment, batch, synthetic, rng, self.batch_synthetic)
         discrepancy = partial(mmd, kernel=get_kernel(self.kernel))
         summary = class_means if self.kernel == "linear" else None
-        losses, gradient = state.features.match(  # L_c, ∂L/∂A_ω(S)
-            views, images, discrepancy, summary=summary
-        )
+        # L_c, ∂L/∂A_ω(S)
+        losses, gradient = state.features.match(views, images, discrepancy, summary=summary)
         state.pixels.step(image_gradient(synthetic, images, gradient))
         state.pixels.project()
         return {"loss": losses.sum()}

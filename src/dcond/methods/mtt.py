@@ -82,17 +82,10 @@ class MTT(TrajectorySettings):
     def step(self, real: RealData, synthetic: SyntheticSet, state: MTTState) -> dict[str, Tensor]:
         """Update the images and the learning rate once."""
         rng, rate = state.rng, state.rate.values
-        expert = int(torch.randint(len(state.experts), (), generator=rng.networks))
+        expert = state.experts[int(torch.randint(len(state.experts), (), generator=rng.networks))]
         epoch = int(torch.randint(self.max_start_epoch, (), generator=rng.networks))
         matched = trajectory_step(
-            self,
-            synthetic,
-            synthetic.labels,
-            state.network,
-            state.experts[expert],
-            epoch,
-            rate,
-            rng,
+            self, synthetic, synthetic.labels, state.network, expert, epoch, rate, rng
         )
         state.pixels.step(matched.gradients[0])
         state.pixels.project()

@@ -15,7 +15,14 @@ from dcond.augment import DiffAug
 from dcond.device import to_device
 from dcond.distributed import current, run_on_rank0
 from dcond.errors import require
-from dcond.matching.batches import embed_real, image_gradient, normalised_by_class, siamese_views
+from dcond.init.rules import Random
+from dcond.matching.batches import (
+    embed_real,
+    image_gradient,
+    normalised_by_class,
+    refuse_shared_batch_norm,
+    siamese_views,
+)
 from dcond.matching.characteristic import (
     SHARED,
     FrequencySampler,
@@ -30,13 +37,7 @@ from dcond.matching.target_bank import TargetBank
 from dcond.methods.base import SavedState
 from dcond.models import Network
 from dcond.rng import Streams, seeded_globals
-from dcond.settings import (
-    Momentum,
-    NonNegativeFloat,
-    PositiveFloat,
-    PositiveInt,
-    settings,
-)
+from dcond.settings import Momentum, NonNegativeFloat, PositiveFloat, PositiveInt, settings
 from dcond.training.experts import Experts, Trajectory
 from dcond.training.image_optim import PixelAdam, PixelBox, PixelSGD
 from dcond.types import RealData, SyntheticSet
@@ -141,8 +142,9 @@ class NCFM:
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> NCFMState:
         """Train the experts that the cache lacks; make ψ and the optimiser of the images."""
-        experts = self.experts.load_or_train(real)
         network = self.experts.network.build(real.spec, rng.networks, real.device)
+        refuse_shared_batch_norm(network)  # before hours of training
+        experts = self.experts.load_or_train(real)
         network.requires_grad_(False)
         bank = TargetBank(self.targets, rng)
         passes = bank.computed(self.steps) * len(real.class_names) * self.batch_real
@@ -163,7 +165,7 @@ class NCFM:
         if self.real_batch == "random":
             rows = real.draw_per_class(self.batch_real, rng.real)
         else:
-            rows = first_rows(real, self.batch_real)
+            rows = torch.stack(Random(order="first")(real, self.batch_real, rng))
         batch = normalised_by_class(real, current().own(rows))  # B_c
         views, images = siamese_views(self.augment, batch, synthetic, rng)  # A_ω(B_c), A_ω(S_c)
         losses, gradient, slope = self._match(state.features, views, images, frequencies.detach())
@@ -264,8 +266,3 @@ def interpolate(
         name: x.lerp(initial[name], share) if x.is_floating_point() else x
         for name, x in trained.items()
     }
-
-
-def first_rows(real: RealData, count: int) -> Tensor:
-    """Return the first ``count`` training rows of every class, (k, count), repeated if fewer."""
-    return torch.stack([rows[torch.arange(count) % len(rows)] for rows in real.class_rows])

@@ -4,10 +4,10 @@ from typing import Literal
 
 from torch import nn
 
-from dcond.errors import require, whole_number
+from dcond.errors import require
 from dcond.models.base import Network, Recipe
 from dcond.models.staged import Staged, multiple_of, norm_layer
-from dcond.settings import settings
+from dcond.settings import PositiveInt, check_value, settings
 from dcond.types import ImageSpec
 
 VGG_WIDTHS = ((64,), (128,), (256, 256), (512, 512), (512, 512))  # convolutions between poolings
@@ -32,7 +32,7 @@ class MLP(Recipe):
             f"{self.name}: hidden is empty; give at least one width, such as [128, 128].",
         )
         for width in self.hidden:
-            whole_number(f"{self.name}: hidden width", width)
+            check_value(f"{self.name}: hidden width", width, PositiveInt)
 
     def module(self, spec: ImageSpec) -> Network:
         """Build the module for these images."""

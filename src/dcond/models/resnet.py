@@ -5,10 +5,10 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from dcond.errors import require, whole_number
+from dcond.errors import require
 from dcond.models.base import Network, Recipe
 from dcond.models.staged import Staged, check_groups, norm_layer
-from dcond.settings import PositiveInt, settings
+from dcond.settings import PositiveInt, check_value, settings
 from dcond.types import ImageSpec
 
 
@@ -51,7 +51,7 @@ class ResNet(Recipe):
         object.__setattr__(self, "blocks", tuple(self.blocks))  # YAML gives a list
         require(len(self.blocks) > 0, f"{self.name}: blocks is empty; ResNet-18 has [2, 2, 2, 2].")
         for count in self.blocks:
-            whole_number(f"{self.name}: blocks per stage", count)
+            check_value(f"{self.name}: blocks per stage", count, PositiveInt)
         check_groups(self.name, self.norm, self.width)
 
     def module(self, spec: ImageSpec) -> Network:

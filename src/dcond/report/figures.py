@@ -37,10 +37,7 @@ DASHES = ("-", "--", ":", "-.")
 PANEL = (3.4, 3.3)  # inches
 LEGEND = 0.8  # height for which the panels have room
 PAGE_WIDTH = 11.0
-INK_PARAMETERS = (
-    *("text.color", "axes.edgecolor", "axes.labelcolor"),
-    *("xtick.color", "ytick.color"),
-)
+INK_PARAMETERS = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
 STYLE: dict[Any, Any] = dict.fromkeys(INK_PARAMETERS, INK) | {
     "svg.fonttype": "none",
     "svg.hashsalt": "dcond",
@@ -370,10 +367,7 @@ def _write_numbers(axes: "Axes", means: list[list[float]], middle: float) -> Non
     for y, row in enumerate(means):
         for x, mean in enumerate(row):
             if not math.isnan(mean):
-                style: dict[str, Any] = {
-                    "color": "white" if mean < middle else "black",
-                    "fontsize": 8,
-                }
+                style: dict[str, Any] = {"color": "white" if mean < middle else "black", "size": 8}
                 axes.text(x + 0.5, y + 0.5, f"{mean:.1f}", ha="center", va="center", **style)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from dcond.report.figures import COLOURS, INK, Drawing
 from dcond.report.grouping import Block, Report, Row
@@ -138,7 +138,7 @@ def picture(folder: Path) -> str | None:
             image.thumbnail((MAX_PIXELS, MAX_PIXELS))
             mode = "L" if image.mode in ("L", "1", "I;16") else "RGB"
             image.convert(mode).save(file, format="PNG", optimize=True)
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError):
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 

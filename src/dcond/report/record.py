@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from dcond.evaluation.results import EvalResult
 from dcond.report.settings_diff import COMPARISON_GROUPS, network_names
-from dcond.run.result import HELD_OUT, TEST, Origin, RunResult, flat_settings
+from dcond.run.result import HELD_OUT, TEST, Origin, RunResult, flat_settings, sha256
 
 COST_OF_EVALUATION = "evaluate_wall_s"  # all other costs are those of condensing
 
@@ -112,7 +112,11 @@ class RunRecord:
             factor=result.factor,
             seed=result.seed if source.seed is None else source.seed,
             evaluation_seed=result.seed,
-            set_id=made_by or content or _line(result.config_sha256) or str(folder),
+            set_id=_set_id(result, external=external)
+            or made_by
+            or content
+            or _line(result.config_sha256)
+            or str(folder),
             external_path=_line(source.path) if external else "",
             content=_line(source.content),
             sha256=_line(result.config_sha256),
@@ -132,6 +136,25 @@ class RunRecord:
         )
 
 
+def _set_id(result: RunResult, *, external: bool) -> str:
+    """Return what identifies a set in a block: the settings that made it, and its seed.
+
+    Not those of its evaluation, with which runs of the same set differ. Empty where they are not
+    recorded.
+    """
+    made_by = result.source or result
+    if external or made_by.config is None:
+        return ""
+    known = flat_settings(made_by.config) | (made_by.choices or {})
+    own = {
+        name: value
+        for name, value in known.items()
+        if name != "seed" and name.partition(".")[0] not in COMPARISON_GROUPS
+    }
+    facts = [own, made_by.seed, result.dataset, result.ipc, result.normalisation]
+    return sha256(json.dumps(facts, sort_keys=True))
+
+
 def _settings(config: dict[str, Any] | None, choices: dict[str, Any] | None) -> dict[str, str]:
     """Return settings by dotted name, without those that are fields of a record.
 
@@ -145,7 +168,7 @@ def _settings(config: dict[str, Any] | None, choices: dict[str, Any] | None) -> 
     settings = {
         _line(name): json.dumps(value) if value is None or isinstance(value, bool) else _line(value)
         for name, value in (flat_settings(present) | (choices or {})).items()
-        if name not in ("seed", "ipc", "test_on")
+        if name not in ("seed", "ipc", "test_on", "dataset.classes")  # the last: in the name
     }
     return settings | network_names(settings)
 

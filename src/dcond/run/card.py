@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 NAME = "README.md"
 MARK = "<!-- Written by dcond; a later run replaces this file. -->\n"
-_PLACE = re.compile(r"(path|weights|checkpoint|data_dir|url)$")  # of one machine, not of the set
+_PLACE = re.compile(r"(path|weights|checkpoint|data_dir|folder|url)$")  # of one machine
 
 USE = """
 ## Use

@@ -3,13 +3,13 @@
 import errno
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dcond.device import share_of_cores, tune_malloc
+from dcond.device import is_out_of_memory, share_of_cores, tune_malloc
 from dcond.distributed import current
 from dcond.errors import DcondError, first_line, yaml_repr
 from dcond.run.lock import lock_folder
@@ -18,13 +18,6 @@ from dcond.run.signals import Interrupted, Stop, handle_signals
 
 log = logging.getLogger(__name__)
 
-# PyTorch's CPU allocator and the libraries below it have no class of their own for this error.
-_OOM_MESSAGES = (
-    "can't allocate memory",
-    "bad_alloc",
-    "could not create a memory",
-    "could not create a primitive",
-)
 _MEMORY_SETTINGS = (
     *("chunk", "batch_real", "batch_synthetic", "batch_train", "batch", "test_batch"),
     *("segment", "frequencies", "copies"),
@@ -68,8 +61,9 @@ def run_folder(result: RunResult, folder: Path) -> Iterator[None]:
     if not current().first:
         yield
         return
-    with lock_folder(folder):
+    with _locked(folder):
         RunResult.refuse_finished(folder)  # it may have been finished since the first check
+        RunResult.refuse_foreign(folder)
         (folder / NAME).unlink(missing_ok=True)
         try:
             with oom_as_user_error(result.config or {}):
@@ -86,12 +80,29 @@ def run_folder(result: RunResult, folder: Path) -> Iterator[None]:
             raise DcondError(f"cannot write {folder / NAME}: {error.strerror or error}.") from error
 
 
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a run folder.
+
+    Raises:
+        ConfigError: another process holds the lock.
+        DcondError: the folder cannot be written to.
+    """
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock_folder(folder))
+        except OSError as error:
+            raise DcondError(_disk_message(error, folder)) from error
+        yield
+
+
 def _write_failed(error: BaseException, result: RunResult, folder: Path) -> None:
     """Log the error that ended a run, and write its result."""
-    interrupted = isinstance(error, Interrupted)
+    caught = isinstance(error, Interrupted)  # or, in a program, KeyboardInterrupt
+    interrupted = caught or isinstance(error, KeyboardInterrupt)
     result.status = "interrupted" if interrupted else "failed"
-    result.error = first_line(error)
-    if interrupted:  # its notes say how to resume
+    result.error = first_line(error) if caught or not interrupted else "interrupted"
+    if caught:  # its notes say how to resume
         log.warning("; ".join([str(error), *getattr(error, "__notes__", ())]))
     elif log.hasHandlers():  # the console gets its line when the command ends
         known = isinstance(error, DcondError)
@@ -116,9 +127,7 @@ def oom_as_user_error(settings: dict[str, Any]) -> Iterator[None]:
         yield
     except (RuntimeError, MemoryError) as error:
         reason = first_line(error)
-        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(
-            message in reason for message in _OOM_MESSAGES
-        ):
+        if not is_out_of_memory(error):
             raise
         smaller = f"a smaller {_memory_settings(settings)}" if settings else "smaller networks"
         raise DcondError(f"out of memory ({reason[:200]}). Start again with {smaller}.") from error

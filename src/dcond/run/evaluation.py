@@ -203,8 +203,10 @@ class Evaluator:
                 trainings["hard_labels"] = training(
                     lambda repeat: hard, plan.protocol.without_teacher()
                 )
-        if "unaugmented" in plan.extra and "random" in draws:
-            if plan.protocol.augments:
+        if "unaugmented" in plan.extra:
+            if "random" not in draws:
+                log.warning("no ARS: it needs random images (baselines=true)")
+            elif plan.protocol.augments:
                 plain = plan.protocol.without_augmentation()
                 trainings["condensed_unaugmented"] = training(lambda repeat: synthetic, plain)
                 trainings["random_unaugmented"] = training(draws["random"], plain)

@@ -6,10 +6,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from filelock import Timeout
-
 from dcond.errors import ConfigError
-from dcond.file_lock import locked
+from dcond.file_lock import LockedError, locked
 from dcond.paths import remove_leftovers
 
 NAME = "run.lock"
@@ -29,7 +27,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             stack.enter_context(locked(file, blocking=False))
-        except Timeout:
+        except LockedError:
             owner = _read(file) or "another process"
             raise ConfigError(
                 f"{folder} is in use by {owner}; wait until that run ends, or choose another "
@@ -53,7 +51,7 @@ def in_use(folder: Path) -> bool:
     try:
         with locked(folder / NAME, blocking=False):
             return False
-    except Timeout:
+    except LockedError:
         return True
     except OSError:
         return False

@@ -188,9 +188,8 @@ class Run:
             start = time.perf_counter()
             self.evaluate(self.synthetic, self.step)
             self._saved_at -= self.ranks.largest(time.perf_counter() - start)[0]
-        if (
-            self._save_due()
-        ):  # after the evaluation of this step, so that a resumed run does not repeat it
+        # After the evaluation of this step, so that a resumed run does not repeat it.
+        if self._save_due():
             self._save(state)
         if not last and self._every(self.loop.images_every):
             self._picture()

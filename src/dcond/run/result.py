@@ -171,6 +171,19 @@ class RunResult:
                 f"{folder} holds a finished run, which is never overwritten; choose another folder."
             )
 
+    @classmethod
+    def refuse_foreign(cls, folder: Path) -> None:
+        """Raise :class:`ConfigError` if the folder holds a ``result.json`` of another program."""
+        try:
+            raw = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        except (OSError, ValueError):  # none, or damaged
+            return
+        if not isinstance(raw, dict) or not {"status", "method"} <= raw.keys():
+            raise ConfigError(
+                f"{folder / NAME} is not a result of dcond and is not overwritten; choose another "
+                "folder."
+            )
+
 
 @cache
 def _reader(record: type[RunResult]) -> TypeAdapter[Any]:

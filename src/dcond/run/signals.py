@@ -121,7 +121,6 @@ def handle_signals() -> Iterator[Stop]:
 
 def _restore_handlers(before: dict[int, Any], signals: list[int]) -> None:
     for signum in signals:
-        if (
-            signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN
-        ):  # received already
+        # An ignored SIGHUP was received already.
+        if signum != signal.SIGHUP or signal.getsignal(signum) != signal.SIG_IGN:
             signal.signal(signum, before[signum])

@@ -23,24 +23,25 @@ class Tables:
     parts: Sequence[RenderableType]
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), record=True, width=120)
-        console.print(*self.parts, sep="\n")
-        return console.export_text().rstrip()
+        return self._printed().export_text().rstrip()
 
     def _repr_html_(self) -> str:
-        console = Console(file=io.StringIO(), record=True, width=120)
-        console.print(*self.parts, sep="\n")
         page = '<pre style="line-height: 1.2">{code}</pre>'
-        return console.export_html(inline_styles=True, code_format=page)
+        return self._printed().export_html(inline_styles=True, code_format=page)
+
+    def _printed(self) -> Console:
+        console = Console(file=io.StringIO(), record=True, width=120, markup=False)
+        console.print(*self.parts, sep="\n")
+        return console
 
 
 def accuracy_caption(ours: EvalResult, accuracy: str) -> str:
     """Say what the figures of an evaluation are."""
     repeats = len(next(iter(ours.networks.values())).accuracies)
     counted = (
-        f"mean ± 95 % interval over {repeats} networks each"
+        f"mean ± 95 % interval over {repeats} trainings of each network"
         if repeats > 1
-        else "one network each, no interval"
+        else "one training of each network, no interval"
     )
     trained = any(result.epochs is not None for result in ours.networks.values())
     last = ", last epoch" if trained else ""
@@ -154,7 +155,7 @@ def score_table(scores: dict[str, Any], full: EvalResult | None) -> Table:
         table.add_row(Text(name), *whole, *(f"{100 * entry[key]:.1f}" for key in shown))
     table.add_section()
     whole = [] if full is None else [f"{100 * full.average:.1f}"]
-    table.add_row("pool", *whole, *(f"{100 * scores[key]:.1f}" for key in shown))
+    table.add_row("average", *whole, *(f"{100 * scores[key]:.1f}" for key in shown))
     return table
 
 
@@ -170,7 +171,7 @@ def comparison_table(
         comparison: their differences.
     """
     table = _table(
-        "difference in points, mean ± 95 % interval over pairs that start alike; *: not 0"
+        "difference in points, mean ± 95 % interval over pairs of equal initial weights; *: not 0"
     )
     table.add_column("network", no_wrap=True)
     for name in (*names, "difference"):

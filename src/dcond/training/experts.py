@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from filelock import Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -24,7 +23,7 @@ from dcond.cache import cache_file
 from dcond.data.fingerprint import fingerprint
 from dcond.distributed import current
 from dcond.errors import DataError, DivergedError
-from dcond.file_lock import locked
+from dcond.file_lock import LockedError, locked
 from dcond.models import Recipe
 from dcond.paths import write_atomically
 from dcond.rng import generator, seeded_layers
@@ -174,7 +173,7 @@ class Experts(Schedule):
         for blocking in (False, True):
             for index in own:
                 file = files[index]
-                with suppress(Timeout), locked(file.with_suffix(".lock"), blocking=blocking):
+                with suppress(LockedError), locked(file.with_suffix(".lock"), blocking=blocking):
                     if read(file) is not None:
                         continue
                     facts = self._train(real, index, file)

@@ -26,7 +26,7 @@ from dcond.models import Network, Recipe
 from dcond.rng import generator, seeded_layers
 from dcond.settings import PositiveFloat, settings
 from dcond.training.accuracy import accuracy, at_chance
-from dcond.training.schedule import Schedule
+from dcond.training.schedule import Schedule, describe
 from dcond.training.steps import SoftLabels
 from dcond.types import ImageSpec, RealData, SyntheticSet
 
@@ -132,7 +132,7 @@ class Teacher(Schedule):
         return self._file(real, folder).is_file()
 
     def _file(self, real: RealData, folder: Path) -> Path:
-        own = replace(self, network=self.network.by_content()).settings("temperature")
+        own = describe(replace(self, network=self.network.by_content()), "temperature")
         key = f"{dcond.__version__}/{own}/{fingerprint(real)}"
         return cache_file(folder, f"teacher_{real.name}_{self.network.name}", key, ".pt")
 
