@@ -39,7 +39,11 @@ def run_on_all_ranks(task: Task, lead: Callable[[Task], None], argv: list[str]) 
     with use_group(ranks):
         try:
             if ranks.first:
-                _refuse_sweeps(argv)
+                if {"-m", "--multirun"} & set(argv):
+                    raise UnsupportedError(
+                        "-m starts jobs of one process each; omit torchrun, or start one at a time "
+                        "without -m."
+                    )
                 _lead(ranks, task, lead)
             else:
                 _follow(ranks, task)
@@ -47,13 +51,6 @@ def run_on_all_ranks(task: Task, lead: Callable[[Task], None], argv: list[str]) 
             _end_all_ranks(ranks, error)
             raise
         ranks.close()
-
-
-def _refuse_sweeps(argv: list[str]) -> None:
-    if {"-m", "--multirun"} & set(argv):
-        raise UnsupportedError(
-            "-m starts jobs of one process each; omit torchrun, or start one at a time without -m."
-        )
 
 
 def _lead(ranks: TorchRanks, task: Task, lead: Callable[[Task], None]) -> None:
@@ -107,11 +104,7 @@ def _end_all_ranks(ranks: TorchRanks, error: BaseException) -> None:
     if ranks.first:
         return
     if ranks.rank0_has_reported():
-        raise SystemExit(_status(error)) from None
+        number = getattr(error, "signum", None)  # of a signal
+        raise SystemExit(1 if number is None else 128 + int(number)) from None
     if isinstance(error, DcondError):
         raise DcondError(f"process {ranks.rank} of {ranks.count}: {error}") from error
-
-
-def _status(error: Any) -> int:
-    """Return the exit status of a process that ends by an error or a signal."""
-    return 128 + int(error.signum) if hasattr(error, "signum") else 1

@@ -39,7 +39,12 @@ def load_resume_config(
     saved_checkpoint = checkpoint.load(folder)
     saved = OmegaConf.create(saved_checkpoint.config)
     config = OmegaConf.create(saved.config)  # its own root: interpolations start there
-    check_trusted_targets(config, cfg, folder)
+    if foreign := foreign_targets(config, cfg):  # the checkpoint may come from anywhere
+        raise CheckpointError(
+            f"{relative_to_cwd(folder)} asks to run code that is not dcond's: "
+            f"{', '.join(sorted(foreign))}. If you trust it, add the overrides that name it to "
+            "resume=, such as --config-dir DIR method=class_mean."
+        )
     for override in overrides:
         key = override.partition("=")[0].lstrip("+~")
         if key == "resume":
@@ -59,26 +64,6 @@ def load_resume_config(
     config.scores = OmegaConf.merge(cfg.scores, config.scores)
     OmegaConf.set_struct(config, True)
     return config, dict(saved.choices), saved_checkpoint
-
-
-def check_trusted_targets(saved: DictConfig, given: DictConfig, folder: Path) -> None:
-    """Refuse a checkpoint that names code of its own: it may come from anywhere, and it would run.
-
-    Args:
-        saved: the configuration in the checkpoint.
-        given: that of the command line.
-        folder: for the error.
-
-    Raises:
-        CheckpointError: a ``_target_`` that neither the command line nor a packaged file has.
-    """
-    foreign = foreign_targets(saved, given)
-    if foreign:
-        raise CheckpointError(
-            f"{relative_to_cwd(folder)} asks to run code that is not dcond's: "
-            f"{', '.join(sorted(foreign))}. If you trust it, add the overrides that name it to "
-            "resume=, such as --config-dir DIR method=class_mean."
-        )
 
 
 def foreign_targets(saved: DictConfig, given: DictConfig) -> set[str]:

@@ -80,14 +80,17 @@ def load_finished_job(folder: Path, requested: RunResult, *, evaluated: bool) ->
     Raises:
         ConfigError: the folder holds a finished run with other settings.
     """
-    finished = type(requested).read_finished(folder)
+    finished = RunResult.read_finished(folder)
     if finished is None:
         return None
-    lacking = (
-        ["evaluation"]
-        if evaluated and finished.evaluation is None
-        else _lacking_extras(finished, requested)
-    )
+    present = finished.extras or {}
+    lacking = [
+        "this against" if name == "against" else name
+        for name, value in (requested.extras or {}).items()
+        if value and present.get(name) != value
+    ]
+    if evaluated and finished.evaluation is None:
+        lacking = ["evaluation"]
     same = finished.config_sha256 == requested.config_sha256
     if not same or lacking:
         what = f"these settings without {', '.join(lacking)}" if same else "other settings"
@@ -96,17 +99,6 @@ def load_finished_job(folder: Path, requested: RunResult, *, evaluated: bool) ->
         )
     log.info("%s is finished and was skipped", relative_to_cwd(folder))
     return finished
-
-
-def _lacking_extras(finished: RunResult, requested: RunResult) -> list[str]:
-    """Name the requested extras that a finished run lacks."""
-    present, requested_extras = finished.extras or {}, requested.extras or {}
-    names = {"against": "this against"}
-    return [
-        names.get(name, name)
-        for name, value in requested_extras.items()
-        if value and present.get(name) != value
-    ]
 
 
 def tensorboard_command(folder: Path) -> list[str]:

@@ -135,18 +135,14 @@ def oom_as_user_error(settings: dict[str, Any]) -> Iterator[None]:
 
 def _memory_settings(settings: dict[str, Any]) -> str:
     """Name the settings that bound the memory; those of the method and the engine first."""
-    values = {
-        name: value
+    shown = [
+        name if value is None else f"{name} (now {yaml_repr(value)})"
         for name, value in flat_settings(settings).items()
         if name.rpartition(".")[2] in _MEMORY_SETTINGS
-    }
-    names = sorted(values, key=lambda name: not name.startswith(("method.", "engine.")))
+    ]
+    shown.sort(key=lambda text: not text.startswith(("method.", "engine.")))
     last = "or ipc" if "method" in settings else "or a pool of smaller networks"
-    now = {
-        name: "" if value is None else f" (now {yaml_repr(value)})"
-        for name, value in values.items()
-    }
-    return ", ".join([*(name + now[name] for name in names), last])
+    return ", ".join([*shown, last])
 
 
 def _disk_message(error: OSError, folder: Path) -> str:
