@@ -155,7 +155,7 @@ def run(names: list[str], public: Path | None) -> None:
         if not found:
             sys.exit(f"{name}: no step was evaluated within its time; is the machine busy?")
         where = where_and_when(torch.get_num_threads())
-        rows = [row for row in recorded() if row["curve"] != name]
+        rows = [row for row in read_rows(TABLE) if row["curve"] != name]
         rows += [
             {
                 "curve": name,
@@ -170,16 +170,11 @@ def run(names: list[str], public: Path | None) -> None:
         print(f"{name}: {100 * found[-1][1]:.1f} % after {found[-1][0]:.0f} s", flush=True)
 
 
-def recorded() -> list[dict[str, str]]:
-    """Return the rows of the table."""
-    return read_rows(TABLE)
-
-
 def draw() -> None:
     """Draw the table: a panel per method, accuracy in per cent over seconds of steps."""
     import matplotlib.pyplot as plt
 
-    rows = recorded()
+    rows = read_rows(TABLE)
     methods = list(dict.fromkeys(row["curve"].partition(",")[0] for row in rows))
     figure, panels = plt.subplots(1, len(methods), figsize=(4 * len(methods), 3), squeeze=False)
     for panel, method in zip(panels[0], methods, strict=True):

@@ -166,6 +166,7 @@ STUDIES = {
             "m3d_bank": BANK,
             "m3d_kmeans": f"{BANK} init=aug_kmeans",
             "idm": f"method=idm {QUEUE} method.lr=2 method.batch_real=128",
+            "idm_published": f"method=idm {QUEUE} method.batch_real=128",  # its rate, 0.2
             "ncfm": f"method=ncfm {EXPERTS} method.lr=0.02 method.batch_real=128",
             "hmdc": f"method=hmdc {SMALL.format(steps=20)}",
             "mtt": f"method=mtt {TRAJECTORIES} method.rate=0.05",

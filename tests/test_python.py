@@ -201,6 +201,12 @@ def test_an_engine_that_is_not_used_is_said(method, used, caplog):
     assert (told in caplog.messages) == (not used)
 
 
+def test_the_normalisation_is_recorded_without_an_evaluation():
+    words = [*QUICK, "dataset.stats=zca", "evaluate=false", "max_steps=1", "method.batch_real=8"]
+    run = dcond.condense(method="dm", overrides=words, progress=False)
+    assert run.result.normalisation == "zca"
+
+
 @pytest.mark.parametrize(("init", "told"), [("noise", True), ("real", False)])
 def test_first_images_that_are_not_used_are_said(init, told, caplog):
     dcond.condense(method="random", overrides=[*QUICK, f"init={init}"], progress=False)
@@ -264,12 +270,13 @@ def test_the_current_gpu_is_put_back(monkeypatch):
     assert current == [1, 0, 1]
 
 
-def test_an_added_setting_that_nothing_reads_is_refused(folder):
+def test_an_added_setting_that_nothing_reads_is_refused(folder, capsys):
     with pytest.raises(
         dcond.DcondError, match=r"^gbm is not a setting\. Did you mean method\.gbm\?"
     ):
         dcond.condense(method="hmdc", overrides=["+gbm=false"])
     assert cli.main(["experts", "+cuont=5"]) == 1
+    assert "cuont is not a setting" in capsys.readouterr().err
 
 
 def test_a_protocol_of_the_users_own(folder):

@@ -253,3 +253,11 @@ def test_classes_by_number_and_by_name_are_one_block(write_result, report):
         )
     (block,) = report().blocks
     assert [count(row) for row in block.rows] == ["2"]
+
+
+def test_a_whitened_set_that_another_run_evaluated_is_one_set(write_result, report):
+    whitened = {"normalisation": "zca"}
+    write_result("run", config_sha256="set 0", pool=("A",), **whitened)
+    write_result("e0", {"A": 0.6}, source=source(0), **whitened)
+    (row,) = report().blocks[0].rows
+    assert (count(row), marks(row)) == ("1", "")

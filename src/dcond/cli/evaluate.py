@@ -33,7 +33,7 @@ from dcond.cli.run_config import (
 from dcond.data.base import NAME
 from dcond.device import peak_memory_bytes, reset_peak_memory, resolve_device
 from dcond.distributed import current
-from dcond.errors import ConfigError
+from dcond.errors import ConfigError, yaml_repr
 from dcond.importers.raw_set import RawSet
 from dcond.importers.source import Source, is_artefact
 from dcond.log import print_results
@@ -234,7 +234,7 @@ def _read_sets(
         for key, value in cfg.against.items():
             if key not in _NOT_READING and value != defaults.get(key):
                 raise ConfigError(
-                    f"against.{key}={value} needs against=PATH; add it, or remove this."
+                    f"against.{key}={yaml_repr(value)} needs against=PATH; add it, or remove this."
                 )
     for option, given in (("synthetic", synthetic), ("against", against)):
         if option == "synthetic" or cfg.against.path is not None:

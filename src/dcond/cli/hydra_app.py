@@ -133,7 +133,7 @@ def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
             raise ConfigError(overrides.hydra_error_message(error)) from error
         # Hydra could not create the run folder, or logging (ValueError) its file there.
         reason = error if isinstance(error, OSError) else error.__cause__
-        if not isinstance(reason, OSError) or not reason.filename:
+        if not isinstance(reason, OSError):
             raise
         way_out = "Free some space or choose another folder with paths.outputs=FOLDER."
         raise DcondError(f"cannot write {reason.filename}: {reason.strerror}. {way_out}") from error

@@ -28,7 +28,6 @@ from dcond.errors import (
     require,
     yaml_repr,
 )
-from dcond.methods.selection import Selection
 from dcond.models import Pool, Recipe
 from dcond.run.condensation import Condensation
 from dcond.run.evaluation import EvaluationPlan
@@ -73,7 +72,7 @@ def build_condensation(
             "engine=%s is not used: method=%s has no engine", choices["engine"], choices["method"]
         )
     method = build(cfg.method, f"method={choices['method']}")
-    if isinstance(method, Selection) and choices["init"] != "real":
+    if getattr(method, "steps", 1) == 0 and choices["init"] != "real":
         log.warning(
             "init=%s is not used: method=%s chooses its own images",
             *(choices["init"], choices["method"]),

@@ -2,7 +2,6 @@
 
 import argparse
 import shlex
-from pathlib import Path
 
 from dcond.cli.parser import make_parser
 from dcond.errors import ConfigError
@@ -25,7 +24,7 @@ def main(argv: list[str]) -> int:
         UnsupportedError: the sets do not go together.
     """
     arguments = _parser().parse_args(argv)
-    paths, out = [Path(each) for each in arguments.sets], expand_home(arguments.out)
+    paths, out = [expand_home(each) for each in arguments.sets], expand_home(arguments.out)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise ConfigError(
             f"{out} exists and is not overwritten; remove it or choose another --out."

@@ -178,7 +178,7 @@ def quote_paths(argv: Sequence[str]) -> list[str]:
 
     Values that are quoted already, ``null``, and for ``synthetic`` and ``against`` a mapping in
     braces stay as they are. Under ``-m`` a comma separates values, each of which is quoted. ``~``
-    is expanded in folders whose setting does not do it.
+    is expanded.
     """
     sweep = bool({"-m", "--multirun"} & set(argv))
     return [_quote_setting(argument, sweep) for argument in argv]

@@ -73,6 +73,7 @@ def _relabel(run: str, settings: list[str], out: Path, *, evaluated: bool) -> No
     from dcond.settings import PositiveInt
 
     RunResult.refuse_finished(out)
+    RunResult.refuse_foreign(out)
     words = quote_paths(settings)
     refuse_sets(words, "RUN is the set, and the new set is compared with it")
     if not any(word.startswith("dataset=") for word in settings):

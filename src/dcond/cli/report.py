@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from dcond.cli.parser import make_parser
 from dcond.errors import DcondError
@@ -34,7 +33,7 @@ def main(argv: list[str]) -> int:
     from dcond.report.grouping import build_report
 
     names = arguments.group_by and list(filter(None, arguments.group_by.split(",")))
-    report = build_report(collect(map(Path, arguments.paths)), names)
+    report = build_report(collect(map(expand_home, arguments.paths)), names)
     folder = None if arguments.out is None else expand_home(arguments.out)
     if folder is not None:  # before printing, which a reader such as `head` may end
         try:

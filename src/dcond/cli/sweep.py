@@ -189,7 +189,7 @@ def _jobs(folder: Path) -> tuple[dict[Path, list[str]], dict[Path, str]]:
     with suppress(OSError):
         file = folder / _FAILED_JOBS
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(ValueError):  # lines that two nodes wrote at once
+            with suppress(ValueError, TypeError):  # lines that two nodes wrote at once
                 name, overrides, reason = json.loads(line)
                 jobs[Path(name)], reasons[Path(name)] = overrides, reason
         file.unlink()
@@ -206,5 +206,5 @@ def _saved_overrides(job: Path) -> list[str]:
     try:
         words: Any = OmegaConf.to_container(OmegaConf.load(job / ".hydra" / "overrides.yaml"))
         return [str(word) for word in words]
-    except (OSError, ValueError):  # not there, or damaged
+    except Exception:  # not there, or damaged: the job is shown without its overrides
         return []

@@ -31,7 +31,7 @@ from dcond.paths import relative_to_cwd
 from dcond.rng import Streams
 from dcond.run import card
 from dcond.run.checkpoint import Checkpoint
-from dcond.run.evaluation import EvaluationPlan, Evaluator
+from dcond.run.evaluation import EvaluationPlan, Evaluator, describe_normalisation
 from dcond.run.loop import LoopSettings, Run
 from dcond.run.progress import log_if_slow
 from dcond.run.recorder import NullRecorder, Recorder, grid, save_png
@@ -137,6 +137,7 @@ class Condensation:
             real = self._real_data()
             synthetic = self._first_images(real)
         self._describe(synthetic)
+        self.result.normalisation = describe_normalisation(synthetic, real)
         _log_small_class(self.method, real)
         recorder = self._recorder(checkpoint)
         parts: Sequence[Any] = ()

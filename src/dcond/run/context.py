@@ -55,15 +55,16 @@ def run_folder(result: RunResult, folder: Path) -> Iterator[None]:
     The error that ended it is logged, where a program has set logging up.
 
     Raises:
-        ConfigError: another process holds the lock, or has finished its run there.
+        ConfigError: another process holds the lock or has finished its run there, or the folder
+            has a ``result.json`` of another program.
         DcondError: also for a failed write (disk full, read-only folder), in one line.
     """
     if not current().first:
         yield
         return
+    RunResult.refuse_foreign(folder)
     with _locked(folder):
         RunResult.refuse_finished(folder)  # it may have been finished since the first check
-        RunResult.refuse_foreign(folder)
         (folder / NAME).unlink(missing_ok=True)
         try:
             with oom_as_user_error(result.config or {}):
@@ -98,13 +99,13 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _write_failed(error: BaseException, result: RunResult, folder: Path) -> None:
     """Log the error that ended a run, and write its result."""
-    caught = isinstance(error, Interrupted)  # or, in a program, KeyboardInterrupt
-    interrupted = caught or isinstance(error, KeyboardInterrupt)
+    in_program = isinstance(error, KeyboardInterrupt)  # where the command raises Interrupted
+    interrupted = in_program or isinstance(error, Interrupted)
     result.status = "interrupted" if interrupted else "failed"
-    result.error = first_line(error) if caught or not interrupted else "interrupted"
-    if caught:  # its notes say how to resume
+    result.error = "interrupted" if in_program else first_line(error)
+    if interrupted and not in_program:  # its notes say how to resume
         log.warning("; ".join([str(error), *getattr(error, "__notes__", ())]))
-    elif log.hasHandlers():  # the console gets its line when the command ends
+    elif log.hasHandlers() and not interrupted:  # the console gets its line when the command ends
         known = isinstance(error, DcondError)
         log.error("%s", error, exc_info=None if known else error, extra={"file_only": True})
     try:

@@ -152,7 +152,7 @@ class Evaluator:
                 results[name] = replace(results[name], labels=labels)
         if "hard_labels" not in results and synthetic.labels.ndim == 1 and self.teacher is None:
             results["hard_labels"] = results["condensed"]
-        result.normalisation = _normalisation(synthetic, real)
+        result.normalisation = describe_normalisation(synthetic, real)
         result.evaluation = replace(results["condensed"], tested_on=plan.tested_on)
         result.baselines = Baselines(
             **{name: results.get(name) for name in ("random", "random_decoded", "full")}
@@ -299,7 +299,7 @@ def _score_inputs(results: dict[str, EvalResult]) -> dict[str, EvalResult]:
     }
 
 
-def _normalisation(synthetic: SyntheticSet, real: RealData) -> str | None:
+def describe_normalisation(synthetic: SyntheticSet, real: RealData) -> str | None:
     """Describe the normalisation of the set; None where it is that of the data set."""
     if synthetic.whitening is not None:
         return "zca"

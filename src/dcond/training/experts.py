@@ -30,7 +30,7 @@ from dcond.rng import generator, seeded_layers
 from dcond.settings import Momentum, NonNegativeFloat, PositiveFloat, PositiveInt, settings
 from dcond.training.accuracy import accuracy
 from dcond.training.gsam import GSAM
-from dcond.training.schedule import Schedule
+from dcond.training.schedule import Schedule, describe
 from dcond.types import RealData
 
 log = logging.getLogger(__name__)
@@ -108,7 +108,7 @@ class Experts(Schedule):
     def place(self, real: RealData) -> Path:
         """Return the folder of these experts' files, which need not exist."""
         unused = () if self.optimiser == "gsam" else GSAM_ONLY
-        own = replace(self, network=self.network.by_content()).settings("folder", "count", *unused)
+        own = describe(replace(self, network=self.network.by_content()), "folder", "count", *unused)
         key = f"{FORMAT}/{own}/{fingerprint(real)}"
         name = f"{real.name}_{self.network.name}"
         return cache_file(Path(self.folder) / "experts", name, key, suffix="")

@@ -63,10 +63,6 @@ class Schedule:
         """Whether there is any augmentation, including CutMix."""
         return self.cutmix_p > 0 or (self.augment is not None and len(self.augment.ops) > 0)
 
-    def settings(self, *excluded: str) -> str:
-        """Return all settings as text, without those named in ``excluded``."""
-        return describe(self, *excluded)
-
     def run(
         self,
         groups: list[dict[str, Any]],
