@@ -7,6 +7,8 @@ import pytest
 import torch
 
 import dcond
+from dcond.run import card
+from dcond.run.result import RunResult
 
 WORDS = ["debug=tiny", "pool=convnet", "pool.networks.ConvNet.width=8", "model.width=8"]
 
@@ -24,22 +26,39 @@ def _outputs(tmp_path, monkeypatch):
 
 
 def test_a_card_states_the_accuracies_and_the_settings_and_no_path(tmp_path):
-    done, card = run(tmp_path, "method.lr=0.25", "model.weights=null")
+    done, text = run(tmp_path, "method.lr=0.25", "model.weights=null")
     network = done.result.evaluation.networks["ConvNet"]
-    assert f"| ConvNet | {100 * network.mean:.1f} ± {100 * network.ci95:.1f} |" in card
-    assert "# digits, condensed by dm to 1 image(s) per class" in card
-    assert "    method.lr=0.25\n" in card
-    assert re.search(r"dcond condense method=dm dataset=digits .*ipc=1 seed=3\n", card)
-    assert str(tmp_path) not in card
-    assert os.path.expanduser("~") not in card
+    assert f"| ConvNet | {100 * network.mean:.1f} ± {100 * network.ci95:.1f} |" in text
+    assert "# digits, condensed by dm to 1 image(s) per class" in text
+    assert "    method.lr=0.25\n" in text
+    assert re.search(r"dcond condense dataset=digits method=dm ipc=1 seed=3 .*method.lr=0.25", text)
+    assert str(tmp_path) not in text
+    assert os.path.expanduser("~") not in text
+
+
+def test_the_command_of_a_card_is_what_was_typed_without_paths(tmp_path):
+    result = RunResult(method="dc", ipc=1, seed=0, config={"method": {"lr": 0.1}})
+    result.choices = {"method": "dc", "dataset": "npz"}
+    typed = [
+        "experiment=dc",
+        "dataset.path='/home/me/x.npz'",
+        "paths.data=/d",
+        "threads=1",
+        "~tuned",
+    ]
+    text = card._reproduction(result, typed)
+    assert "\n    dcond condense ipc=1 seed=0 experiment=dc dataset.path=... '~tuned'\n" in text
+    assert "/home" not in text
+    bare = card._reproduction(result, [])
+    assert "\n    dcond condense method=dc dataset=npz ipc=1 seed=0\n" in bare
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3])
 def test_plain_code_of_the_card_gives_what_dcond_gives(factor, tmp_path, monkeypatch):
-    done, card = run(tmp_path, f"method.factor={factor}", "init=mix", "evaluate=false")
-    assert "Not evaluated" in card
+    done, text = run(tmp_path, f"method.factor={factor}", "init=mix", "evaluate=false")
+    assert "Not evaluated" in text
     monkeypatch.chdir(tmp_path)
-    with_dcond, plain = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    with_dcond, plain = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     for code in (with_dcond, plain):
         values = {}
         exec(code, values)

@@ -72,7 +72,9 @@ def condense(
             raise ConfigError("resume= belongs to the command: dcond condense resume=RUN_FOLDER.")
     result = new_result(cfg, choices)
     with python_run(result, folder, cfg, arguments):
-        return build_condensation(cfg, choices, result, folder=folder, show_progress=progress).run()
+        return build_condensation(
+            cfg, choices, result, folder=folder, words=arguments, show_progress=progress
+        ).run()
 
 
 def run_job(cfg: DictConfig) -> float | None:
@@ -84,14 +86,14 @@ def run_job(cfg: DictConfig) -> float | None:
     """
     hydra_cfg = HydraConfig.get()
     folder, choices = Path(hydra_cfg.runtime.output_dir), dict(hydra_cfg.runtime.choices)
-    checkpoint = None
+    words, checkpoint = list(hydra_cfg.overrides.task), None
     if sweep.is_job():
         sweep.check(cfg, choices)
     else:
         RunResult.refuse_finished(folder)
     if cfg.resume is not None:
-        typed = list(hydra_cfg.overrides.task)
-        cfg, choices, checkpoint = load_resume_config(cfg, choices, typed, folder)
+        cfg, choices, checkpoint = load_resume_config(cfg, choices, words, folder)
+        words = sweep.saved_overrides(folder)
     result = new_result(cfg, choices)
     if sweep.is_job():
         earlier = sweep.load_finished_job(folder, result, evaluated=bool(cfg.evaluate))
@@ -99,7 +101,9 @@ def run_job(cfg: DictConfig) -> float | None:
             return sweep.objective(earlier)
         checkpoint = load_unfinished_checkpoint(folder, result_affecting_config(cfg))
     with command_run(result, folder) as stop, cpu_threads(sweep.threads(cfg)):
-        condensation = build_condensation(cfg, choices, result, folder=folder, stop=stop)
+        condensation = build_condensation(
+            cfg, choices, result, folder=folder, stop=stop, words=words
+        )
         with suggest_resume(condensation, folder):
             condensed = condensation.run(checkpoint)
     shown = [f"-> {relative_to_cwd(folder)}"]

@@ -4,7 +4,7 @@ import inspect
 import logging
 import pkgutil
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ def build_condensation(
     *,
     folder: Path | None,
     stop: Stop | None = None,
+    words: Sequence[str] = (),
     show_progress: bool = True,
 ) -> Condensation:
     """Build every part of a condensation; raise for a wrong setting before any data is read.
@@ -58,6 +59,7 @@ def build_condensation(
         result: the run's, with its names and settings.
         folder: of the run's files; None writes none.
         stop: caught signals.
+        words: the overrides as they were typed.
         show_progress: show a progress bar or log lines.
 
     Raises:
@@ -97,6 +99,7 @@ def build_condensation(
         loop=loop,
         stop=stop or Stop(),
         config=config,
+        words=words,
         result=result,
         show_progress=show_progress,
     )

@@ -177,14 +177,14 @@ def _jobs(folder: Path) -> tuple[dict[Path, list[str]], dict[Path, str]]:
     reasons: dict[Path, str] = {}
     with suppress(ConfigError):  # raised where no job has a result or a folder
         found = collect([folder])
-        jobs = {run.folder: _saved_overrides(run.folder) for run in found.runs}
+        jobs = {run.folder: saved_overrides(run.folder) for run in found.runs}
         for run in found.runs:
             if run.status != "done":
                 reasons[run.folder] = (
                     f"failed: {run.error}" if run.status == "failed" else run.error
                 )
         for job in found.unfinished:
-            jobs[job] = _saved_overrides(job)
+            jobs[job] = saved_overrides(job)
             reasons[job] = "no result: it failed before its run began, or was killed"
     with suppress(OSError):
         file = folder / _FAILED_JOBS
@@ -201,7 +201,7 @@ def _how_to_continue(folder: Path) -> str:
     return f"The same command with {override} keeps finished jobs and runs the rest."
 
 
-def _saved_overrides(job: Path) -> list[str]:
+def saved_overrides(job: Path) -> list[str]:
     """Return the overrides that a job was started with."""
     try:
         words: Any = OmegaConf.to_container(OmegaConf.load(job / ".hydra" / "overrides.yaml"))

@@ -4,6 +4,7 @@ import json
 import logging
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 NAME = "README.md"
 MARK = "<!-- Written by dcond; a later run replaces this file. -->\n"
 _PLACE = re.compile(r"(path|weights|checkpoint|data_dir|folder|url)$")  # of one machine
+_LOCAL = re.compile(r"(hydra|paths|resume|threads)\b|.+\.data_dir$")
 
 USE = """
 ## Use
@@ -67,20 +69,23 @@ images, labels = functional.interpolate(cells, (h, w), mode="bilinear"), labels.
 """
 
 
-def write(folder: Path, result: RunResult, synthetic: SyntheticSet) -> None:
+def write(
+    folder: Path, result: RunResult, synthetic: SyntheticSet, words: Sequence[str] = ()
+) -> None:
     """Write the card into a run folder; a README.md that is not dcond's stays.
 
-    It holds no path, so that it can be shared as it is.
+    It holds no path, so that it can be shared as it is. ``words`` are the overrides of the run, as
+    typed.
     """
     path = folder / NAME
     if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(MARK):
         log.warning("%s exists and is not overwritten: this run has no card", path)
         return
-    write_text(path, MARK + card(result, synthetic))
+    write_text(path, MARK + card(result, synthetic, words))
 
 
-def card(result: RunResult, synthetic: SyntheticSet) -> str:
-    """Return the card as Markdown."""
+def card(result: RunResult, synthetic: SyntheticSet, words: Sequence[str] = ()) -> str:
+    """Return the card as Markdown; ``words`` are the overrides of the run, as typed."""
     factor, (n, c, h, w) = synthetic.factor, synthetic.images.shape
     holding = f", each holding {factor**2} smaller ones" if factor > 1 else ""
     lines = [
@@ -104,7 +109,7 @@ def card(result: RunResult, synthetic: SyntheticSet) -> str:
     imports = "\nfrom torch.nn import functional" if factor > 1 else ""
     whiten = "" if synthetic.whitening is None else WHITEN
     use = USE.format(imports=imports, decode=decode, labels=shape, whiten=whiten)
-    return "\n".join([*lines, *_accuracies(result)]) + "\n" + use + _reproduction(result)
+    return "\n".join([*lines, *_accuracies(result)]) + "\n" + use + _reproduction(result, words)
 
 
 def _accuracies(result: RunResult) -> list[str]:
@@ -123,8 +128,11 @@ def _accuracies(result: RunResult) -> list[str]:
     return ["", f"{caption}.", "", table.rstrip()]
 
 
-def _reproduction(result: RunResult) -> str:
-    """Return the command and all settings that decide the images; a path stands as ``...``."""
+def _reproduction(result: RunResult, words: Sequence[str]) -> str:
+    """Return the command as it was typed, and all settings that decide the images.
+
+    A path stands as ``...``. Method, data set, ipc and seed are added where they were not typed.
+    """
     config, choices = result.config, result.choices or {}
     if config is None:  # built in Python from parts
         return ""
@@ -135,14 +143,14 @@ def _reproduction(result: RunResult) -> str:
         if key in ("method", "dataset", "init", "max_steps", "max_seconds", "test_on")
         or f"${{{key}}}" in text.replace(json.dumps(config.get("evaluation")), "")
     }
-    groups = {"learners": "pool@learners"}
-    parts = [
-        *("method", "dataset"),
-        *sorted(used.keys() & choices.keys() - {"method", "dataset"}),
-        *("pool", "evaluation"),
-    ]
-    words = [f"{groups.get(part, part)}={choices[part]}" for part in parts if part in choices]
-    words += [f"ipc={result.ipc}", f"seed={result.seed}"]
+    typed = {word.lstrip("+~").partition("=")[0]: word for word in words}
+    implied = {"method": choices.get("method"), "dataset": choices.get("dataset")}
+    implied = {} if "experiment" in typed else implied
+    implied |= {"ipc": result.ipc, "seed": result.seed}
+    command = [f"{key}={value}" for key, value in implied.items() if key not in typed]
+    for key, word in typed.items():
+        if not _LOCAL.match(key):
+            command.append(f"{word.partition('=')[0]}=..." if _PLACE.search(key) else word)
     settings = [
         f"{key}={_shown(key, value)}"
         for key, value in flat_settings(used).items()
@@ -151,8 +159,8 @@ def _reproduction(result: RunResult) -> str:
     return "\n".join(
         [
             "\n## Reproduce\n",
-            f"    {shlex.join(['dcond', 'condense', *words])}\n",
-            "with these settings, where they are not the defaults of the installed version:\n",
+            f"    {shlex.join(['dcond', 'condense', *command])}\n",
+            "All settings that decide the images, should a default change:\n",
             *(f"    {line}" for line in settings),
             "",
         ]

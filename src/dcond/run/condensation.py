@@ -82,6 +82,7 @@ class Condensation:
         tensorboard: write event files into the folder.
         stop: signals that were caught.
         config: YAML, saved in every checkpoint.
+        words: the overrides as they were typed, for the card.
         result: completed by :meth:`run`; names, choices and settings come with it.
         show_progress: show a progress bar or log lines.
 
@@ -106,6 +107,7 @@ class Condensation:
     tensorboard: bool = True
     stop: Stop = field(default_factory=Stop)
     config: str = ""
+    words: Sequence[str] = ()
     result: RunResult = field(default_factory=RunResult.start)
     show_progress: bool = True
     resumable: bool = False  # whether the folder holds a checkpoint of this run
@@ -158,7 +160,7 @@ class Condensation:
             )
             recorder.close()
         if self.folder is not None and self.ranks.first:
-            card.write(self.folder, self.result, synthetic)
+            card.write(self.folder, self.result, synthetic, self.words)
         return Condensed(parts=parts, synthetic=synthetic, result=self.result, folder=self.folder)
 
     def _real_data(self) -> RealData:
