@@ -36,7 +36,7 @@ PROTOCOL = (
 )
 M3D = "experiment=m3d dataset=cifar10 ipc=1 method.steps=100000"
 DM = "experiment=dm/parity_fashion_mnist method.steps=100000"
-DSA = "experiment=dsa/parity_fashion_mnist ipc=1 method.steps=100000"
+DSA = "experiment=dsa/parity_fashion_mnist ipc=1 method.steps_per_network=1 method.steps=100000"
 CURVES = {  # overrides, seconds of steps, steps between two evaluations
     "M3D, new targets": (M3D, 600, 100),
     "M3D, 300 targets": (f"{M3D} method.targets=300", 600, 600),
@@ -202,7 +202,7 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "draw"))
     parser.add_argument("curves", nargs="*", metavar="CURVE", help="run only these")
     parser.add_argument("--public", type=Path, help="a checkout of the public code")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     known = [*CURVES, *PUBLIC_LOOPS]
     if unknown := set(options.curves) - set(known):
         parser.error(f"{', '.join(sorted(unknown))} unknown; allowed: {', '.join(known)}")

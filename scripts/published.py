@@ -22,6 +22,7 @@ from study import cell, command, read, run, status, write
 
 TABLE = Path("benchmarks/cpu/published.csv")
 SELECTION = "dataset.stats=legacy pool=convnet evaluation=dsa1000"
+UNAUGMENTED = "dataset.stats=legacy pool=convnet evaluation=dc300"  # DC's own protocol
 BASELINES = ("random", "random_decoded")  # columns, named as in result.json
 ALONE = "baselines=false"  # random images would take as long as the set
 BANK, FEWER = "method.targets=300", "method.targets=100"
@@ -75,6 +76,7 @@ ROWS = (
     Row("herding", "cifar10", 1, 21.5, 0, f"method=herding {SELECTION}"),
     Row("k-means", "cifar10", 1, 25.2, 0, f"method=kmeans {SELECTION}"),
     Row("random", "cifar10", 10, 26.0, 0, f"method=random {SELECTION} {ALONE}"),
+    Row("random-dc300", "cifar10", 10, 26.0, 0, f"method=random {UNAUGMENTED} {ALONE}"),
     Row("herding", "cifar10", 10, 31.6, 0, f"method=herding {SELECTION} {ALONE}"),
     Row("k-means", "cifar10", 10, 41.5, 0, f"method=kmeans {SELECTION} {ALONE}"),
     Row("DM", "cifar10", 10, 48.9, 20000, f"experiment=dm {BANK}"),
