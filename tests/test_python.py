@@ -277,6 +277,8 @@ def test_an_added_setting_that_nothing_reads_is_refused(folder, capsys):
         dcond.condense(method="hmdc", overrides=["+gbm=false"])
     assert cli.main(["experts", "+cuont=5"]) == 1
     assert "cuont is not a setting" in capsys.readouterr().err
+    assert cli.main(["experts", "+baselines=false"]) == 1
+    assert "baselines is not a setting" in capsys.readouterr().err
 
 
 def test_a_protocol_of_the_users_own(folder):

@@ -43,11 +43,15 @@ def test_the_command_of_a_card_is_what_was_typed_without_paths(tmp_path):
         "experiment=dc",
         "dataset.path='/home/me/x.npz'",
         "paths.data=/d",
+        "+init={path: /home/me/y}",
         "threads=1",
         "~tuned",
     ]
     text = card._reproduction(result, typed)
-    assert "\n    dcond condense ipc=1 seed=0 experiment=dc dataset.path=... '~tuned'\n" in text
+    assert (
+        "\n    dcond condense ipc=1 seed=0 experiment=dc dataset.path=... +init=... '~tuned'\n"
+        in text
+    )
     assert "/home" not in text
     bare = card._reproduction(result, [])
     assert "\n    dcond condense method=dc dataset=npz ipc=1 seed=0\n" in bare

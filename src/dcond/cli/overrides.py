@@ -209,11 +209,14 @@ def _quote_value(value: str) -> str:
 
 @cache
 def primary_config(command: str) -> DictConfig:
-    """Return the primary configuration of a command as written in its file and the base file."""
-    files = (conf_dir() / "base.yaml", conf_dir() / f"{command}.yaml")
-    cfg = OmegaConf.merge(*map(OmegaConf.load, files))
+    """Return a command's primary configuration: its file, over the base file if it lists that."""
+    cfg = OmegaConf.load(conf_dir() / f"{command}.yaml")
     assert isinstance(cfg, DictConfig)
-    return cfg
+    if "base" not in cfg.defaults:
+        return cfg
+    merged = OmegaConf.merge(OmegaConf.load(conf_dir() / "base.yaml"), cfg)
+    assert isinstance(merged, DictConfig)
+    return merged
 
 
 def groups(command: str) -> list[str]:

@@ -149,8 +149,10 @@ def _reproduction(result: RunResult, words: Sequence[str]) -> str:
     implied |= {"ipc": result.ipc, "seed": result.seed}
     command = [f"{key}={value}" for key, value in implied.items() if key not in typed]
     for key, word in typed.items():
+        name, _, value = word.partition("=")
         if not _LOCAL.match(key):
-            command.append(f"{word.partition('=')[0]}=..." if _PLACE.search(key) else word)
+            hidden = _PLACE.search(key) or value.startswith("{")  # a mapping may hold a path
+            command.append(f"{name}=..." if hidden else word)
     settings = [
         f"{key}={_shown(key, value)}"
         for key, value in flat_settings(used).items()

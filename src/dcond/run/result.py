@@ -135,7 +135,7 @@ class RunResult:
             ValueError: it is not JSON, or not a result of dcond; one line.
         """
         raw = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        if not isinstance(raw, dict) or not {"status", "method"} <= raw.keys():
+        if not _is_result(raw):
             raise ValueError("not a result of dcond")
         try:
             result: Self = _reader(cls).validate_python(raw)  # type: ignore[arg-type]
@@ -178,11 +178,15 @@ class RunResult:
             raw = json.loads((folder / NAME).read_text(encoding="utf-8"))
         except (OSError, ValueError):  # none, or damaged
             return
-        if not isinstance(raw, dict) or not {"status", "method"} <= raw.keys():
+        if not _is_result(raw):
             raise ConfigError(
                 f"{folder / NAME} is not a result of dcond and is not overwritten; choose another "
                 "folder."
             )
+
+
+def _is_result(raw: object) -> bool:
+    return isinstance(raw, dict) and {"status", "method"} <= raw.keys()
 
 
 @cache
