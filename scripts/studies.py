@@ -55,6 +55,10 @@ TRAJECTORIES = (
     "method.experts.count=5 method.experts.epochs=10 method.student_steps=10 "
     "method.max_start_epoch=5 method.lr=1000"
 )
+TRAJECTORY_METHODS = {
+    "mtt": "method.rate=0.05",
+    "datm": "method.first_max_epoch=5 method.rate=0.02",
+}
 FAMILY = "method=degm init=real"  # published runs start from noise, which needs thousands of steps
 # Weights from scripts/pretrain.py. The ConvNet starts from scratch, as in the paper.
 PRETRAINED = "dataset.path=outputs/pretrained/cifar5.npz dataset.flip=true " + " ".join(
@@ -169,8 +173,7 @@ STUDIES = {
             "idm_published": f"method=idm {QUEUE} method.batch_real=128",  # its rate, 0.2
             "ncfm": f"method=ncfm {EXPERTS} method.lr=0.02 method.batch_real=128",
             "hmdc": f"method=hmdc {SMALL.format(steps=20)}",
-            "mtt": f"method=mtt {TRAJECTORIES} method.rate=0.05",
-            "datm": f"method=datm {TRAJECTORIES} method.first_max_epoch=5 method.rate=0.02",
+            **{m: f"method={m} {TRAJECTORIES} {own}" for m, own in TRAJECTORY_METHODS.items()},
         },
         dict.fromkeys((1, 10, 50), f"max_seconds=60 engine.compile=false {FOUR}"),
         datasets=("cifar10", "fashion_mnist"),
@@ -214,6 +217,22 @@ STUDIES = {
         datasets=("fashion_mnist",),
         common="experiment=cpu/table test_on=held_out",
         pairs=tuple((f"idm_{rate}", "idm_2") for rate in (0.2, 0.5, 1)),
+    ),
+    "trajectory_rates": Study(  # image rates of trajectory matching, on held-out images
+        {
+            f"{method}_{rate}": f"method={method} {TRAJECTORIES} {own} method.lr={rate} "
+            "method.experts.count=2 method.experts.epochs=6"
+            for method, own in TRAJECTORY_METHODS.items()
+            for rate in (10, 100, 1000)
+        },
+        dict.fromkeys((1, 10), f"max_seconds=60 engine.compile=false {FOUR}"),
+        datasets=("fashion_mnist",),
+        common="experiment=cpu/table test_on=held_out",
+        pairs=tuple(
+            (f"{method}_{rate}", f"{method}_1000")
+            for method in TRAJECTORY_METHODS
+            for rate in (10, 100)
+        ),
     ),
     "inner_epochs": Study(  # equal steps
         {

@@ -32,7 +32,7 @@ examples:
 """
 VERBS = {
     "prepare": "download the data set if needed and write it to <data folder>/NAME.npz",
-    "info": "load and check it; show sizes, classes, mean and standard deviation",
+    "info": "load the data set, check it, and show its sizes, classes, mean and standard deviation",
 }
 LIST_UP_TO = 20  # classes shown one by one
 

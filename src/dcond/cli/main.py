@@ -19,7 +19,7 @@ COMMANDS = {
     "evaluate": "train several networks on a synthetic set and test them",
     "data": "download and convert a data set, or describe it",
     "experts": "train and cache the networks that mtt, datm and ncfm need",
-    "relabel": "replace the labels of a set by a teacher's soft labels",
+    "relabel": "write a copy of a set with soft labels from a trained network",
     "report": "tables, figures and an HTML page from the results of many runs",
     "list": "list methods, data sets, models, pools, experiments and more",
     "merge": "join sets of different classes into one",

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from dcond.evaluation.results import EvalResult
-from dcond.report.settings_diff import COMPARISON_GROUPS, network_names
-from dcond.run.result import HELD_OUT, TEST, Origin, RunResult, flat_settings, sha256
+from dcond.report.settings_diff import network_names
+from dcond.run.result import EVALUATION_GROUPS, HELD_OUT, TEST, Origin, RunResult, flat_settings, sha256
 
 COST_OF_EVALUATION = "evaluate_wall_s"  # all other costs are those of condensing
 
@@ -149,7 +149,7 @@ def _set_id(result: RunResult, *, external: bool) -> str:
     own = {
         name: value
         for name, value in known.items()
-        if name != "seed" and name.partition(".")[0] not in COMPARISON_GROUPS
+        if name != "seed" and name.partition(".")[0] not in EVALUATION_GROUPS
     }
     facts = [own, made_by.seed, result.dataset, result.ipc, result.normalisation]
     return sha256(json.dumps(facts, sort_keys=True))
@@ -163,7 +163,7 @@ def _settings(config: dict[str, Any] | None, choices: dict[str, Any] | None) -> 
     present = {
         name: part
         for name, part in (config or {}).items()
-        if part is not None or name not in COMPARISON_GROUPS
+        if part is not None or name not in EVALUATION_GROUPS
     }
     settings = {
         _line(name): json.dumps(value) if value is None or isinstance(value, bool) else _line(value)

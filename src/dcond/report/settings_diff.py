@@ -4,19 +4,20 @@ import re
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
 
+from dcond.run.result import EVALUATION_GROUPS
+
 Settings = Mapping[str, str]
-COMPARISON_GROUPS = ("dataset", "pool", "evaluation", "teacher")  # equal in comparable runs
 
 
 def comparison_settings(settings: Settings) -> dict[str, str]:
     """Return the settings that comparable runs share: data set, networks, protocol."""
-    return {name: value for name, value in settings.items() if _group(name) in COMPARISON_GROUPS}
+    return {name: value for name, value in settings.items() if _group(name) in EVALUATION_GROUPS}
 
 
 def method_settings(settings: Settings) -> dict[str, str]:
     """Return all other settings: those that are compared."""
     return {
-        name: value for name, value in settings.items() if _group(name) not in COMPARISON_GROUPS
+        name: value for name, value in settings.items() if _group(name) not in EVALUATION_GROUPS
     }
 
 

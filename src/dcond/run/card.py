@@ -162,7 +162,7 @@ def _reproduction(result: RunResult, words: Sequence[str]) -> str:
         [
             "\n## Reproduce\n",
             f"    {shlex.join(['dcond', 'condense', *command])}\n",
-            "All settings that decide the images, should a default change:\n",
+            "All settings that affect the images, in case a default changes:\n",
             *(f"    {line}" for line in settings),
             "",
         ]

@@ -35,14 +35,12 @@ from dcond.run.evaluation import EvaluationPlan, Evaluator, describe_normalisati
 from dcond.run.loop import LoopSettings, Run
 from dcond.run.progress import log_if_slow
 from dcond.run.recorder import NullRecorder, Recorder, grid, save_png
-from dcond.run.result import ACCURACY, HELD_OUT, TEST, RunResult, flat_settings
+from dcond.run.result import ACCURACY, EVALUATION_GROUPS, HELD_OUT, TEST, RunResult, flat_settings
 from dcond.run.signals import Stop
 from dcond.run.tables import Tables
 from dcond.types import RealData, SyntheticSet
 
 log = logging.getLogger(__name__)
-
-EVALUATION_SETTINGS = ("dataset", "pool", "evaluation", "teacher")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -326,7 +324,7 @@ def dump_provenance(result: RunResult) -> str:
     parts = {"choices": result.choices or {}, "config": result.config or {}}
     return json.dumps(
         {
-            kind: {key: value for key, value in part.items() if key not in EVALUATION_SETTINGS}
+            kind: {key: value for key, value in part.items() if key not in EVALUATION_GROUPS}
             for kind, part in parts.items()
         }
     )

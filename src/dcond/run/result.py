@@ -23,6 +23,8 @@ NAME = "result.json"
 CHECKPOINT = "checkpoint.pt"  # named here, since run.checkpoint imports torch
 TEST, HELD_OUT = "test", "held_out"  # the images that accuracies are taken on
 ACCURACY = {TEST: "test accuracy", HELD_OUT: "held-out accuracy"}
+# Groups of settings that do not change the set; they are equal in comparable runs.
+EVALUATION_GROUPS = ("dataset", "pool", "evaluation", "teacher")
 PACKAGES = ("dcond", "torch", "torchvision", "timm", "numpy", "scikit-learn", "hydra-core")
 
 
