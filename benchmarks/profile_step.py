@@ -91,8 +91,8 @@ def mark_all(phases: Phases) -> None:
     phases.mark(m3d, "mmd", "kernel distance")
     for module in (dm, m3d, gradient_matching):
         phases.mark(module, "real_by_class", "draw real images")
+    for module in (dm, m3d, gradient_matching, hmdc):
         phases.mark(module, "siamese_views", "augment")
-    phases.mark(hmdc, "siamese_augment", "augment")
     phases.mark(hmdc, "normalised_by_class", "draw real images")
     phases.mark(hmdc, "mix_within_classes", "augment")
     phases.mark(hmdc.HMDC, "_select", "k-means choice")

@@ -42,15 +42,15 @@ NETWORKS = (
 
 def half(data: Prepared, first: int) -> Prepared:
     """Return the images of ``CLASSES`` classes from ``first`` on, with labels from 0."""
-    masks = [
-        (labels >= first) & (labels < first + CLASSES)
+    rows = [
+        np.flatnonzero((labels >= first) & (labels < first + CLASSES))
         for labels in (data.train_labels, data.test_labels)
     ]
     return Prepared(
-        np.asarray(data.train_images)[masks[0]],
-        data.train_labels[masks[0]] - first,
-        np.asarray(data.test_images)[masks[1]],
-        data.test_labels[masks[1]] - first,
+        data.train_images[rows[0]],
+        data.train_labels[rows[0]] - first,
+        data.test_images[rows[1]],
+        data.test_labels[rows[1]] - first,
         data.class_names[first : first + CLASSES],
     )
 

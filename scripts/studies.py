@@ -50,7 +50,10 @@ EQUAL_TIME = (
 )
 BANK = "method=m3d method.batch_real=128 method.targets=50"
 TRIED = ("few", "kmeans", "means", "resnet", "vit", "ncfm_bank")
-EXPERTS = "method.experts.count=3 method.experts.epochs=3"
+EXPERTS = (  # the published augmentations are colour and crop
+    "method.experts.count=3 method.experts.epochs=3 "
+    "method.experts.augment.ops=[color,crop,flip,scale,rotate]"
+)
 TRAJECTORIES = (
     "method.experts.count=5 method.experts.epochs=10 method.student_steps=10 "
     "method.max_start_epoch=5 method.lr=1000"
@@ -174,6 +177,10 @@ STUDIES = {
             "ncfm": f"method=ncfm {EXPERTS} method.lr=0.02 method.batch_real=128",
             "hmdc": f"method=hmdc {SMALL.format(steps=20)}",
             **{m: f"method={m} {TRAJECTORIES} {own}" for m, own in TRAJECTORY_METHODS.items()},
+            **{  # their image rate, 100
+                f"{m}_published": f"method={m} {TRAJECTORIES} {own} method.lr=100"
+                for m, own in TRAJECTORY_METHODS.items()
+            },
         },
         dict.fromkeys((1, 10, 50), f"max_seconds=60 engine.compile=false {FOUR}"),
         datasets=("cifar10", "fashion_mnist"),

@@ -77,9 +77,9 @@ def _hand_over(run: dict[str, Any]) -> None:
     ours = {"dataset", "pool", "evaluation"}
     run |= {kind: {name: kinds[kind][name] for name in ours & kinds[kind].keys()} for kind in kinds}
     if "config_sha256" in run["source"]:  # a set of dcond's own
-        run["source"] |= {
+        run["source"] = {
             kind: {name: kinds[kind][name] for name in kinds[kind].keys() - ours} for kind in kinds
-        }
+        } | run["source"]
 
 
 @pytest.fixture

@@ -153,3 +153,13 @@ def test_data_sets_of_two_names_do_not_pass_for_one():
     assert merged.metadata["dataset"] == "foo+digits"
     assert merged.metadata["dataset_choice"] == "npz+digits"
     assert merged.metadata["method"] == "dm"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "5", "null", "[]", '["a"]', '{"a": "b"}', '[{"seed": 3}]', "[" * 10_000]
+)
+def test_metadata_that_lists_no_sets_is_taken_as_text(text):
+    metadata = {"method": "dm", "dataset": "digits", "merged_from": text}
+    merged = dcond.merge([part("ab", metadata=metadata), part("cd")])
+    assert json.loads(merged.metadata["merged_from"]) == [metadata, part("cd").metadata]
+    assert merged.metadata["method"] == "dm"

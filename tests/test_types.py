@@ -1,5 +1,7 @@
 """The records: normalisation, class rows, draws, decoded sets."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -110,6 +112,15 @@ def test_soft_labels_are_repeated_row_by_row():
     soft = torch.rand(6, 2, generator=rng(2))
     _, labels = made(soft).decoded()
     assert torch.equal(labels, soft.repeat(4, 1))
+
+
+def test_the_class_of_an_image_with_a_soft_label_is_that_of_its_row():
+    """Not the label's largest entry, which a teacher can get wrong; that only in a foreign set."""
+    labels = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.3, 0.7]])
+    ours = SyntheticSet(torch.rand(4, 3, 4, 4), labels, ("a", "b"), 2, SPEC.mean, SPEC.std)
+    assert ours.classes.tolist() == [0, 0, 1, 1]
+    foreign = replace(ours, metadata={"read_as": "pixels"})
+    assert foreign.classes.tolist() == [0, 1, 0, 1]
 
 
 def test_the_dataset_is_plain_decoded_and_normalised():

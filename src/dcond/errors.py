@@ -7,6 +7,7 @@ import difflib
 import pickle
 import re
 import shlex
+import struct
 import tokenize
 import zipfile
 import zlib
@@ -20,6 +21,7 @@ READ_ERRORS = (
     RuntimeError,
     AttributeError,
     SyntaxError,
+    struct.error,
     tokenize.TokenError,
     zipfile.BadZipFile,
     zlib.error,

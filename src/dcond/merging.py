@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Sequence
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from dcond.errors import UnsupportedError
@@ -15,6 +16,7 @@ log = logging.getLogger(__name__)
 
 SHARED = ("method", "dataset", "dataset_choice")  # metadata of which all values are named
 ALIKE = ("size", "ipc", "factor", "align_corners", "kind of labels")
+_PARTS = TypeAdapter(list[dict[str, str]])
 
 
 def merge(sets: Sequence[SyntheticSet]) -> SyntheticSet:
@@ -130,11 +132,17 @@ def _learned_lr(sets: Sequence[SyntheticSet]) -> float | None:
     return None
 
 
+def _merged_from(synthetic: SyntheticSet) -> list[dict[str, str]]:
+    """Return the metadata of the sets that a set was merged from, or its own."""
+    try:
+        before = _PARTS.validate_json(synthetic.metadata["merged_from"], strict=True)
+    except (KeyError, ValidationError):  # not merged, or the text was edited
+        before = []
+    return before or [synthetic.metadata]
+
+
 def _metadata(sets: Sequence[SyntheticSet]) -> dict[str, str]:
-    parts: list[dict[str, str]] = []
-    for each in sets:  # a merged set may be merged again
-        before = each.metadata.get("merged_from")
-        parts += [each.metadata] if before is None else json.loads(before)
+    parts = [part for each in sets for part in _merged_from(each)]
     metadata = {"merged_from": json.dumps(parts)}
     # A set without a choice was made from the data set of that name.
     named = [{"dataset_choice": part.get("dataset", "")} | part for part in parts]

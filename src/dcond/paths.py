@@ -31,6 +31,16 @@ def expand_home(path: Path | str) -> Path:
     return Path(os.path.expanduser(path))
 
 
+def expand_environment() -> None:
+    """Expand ``~`` in dcond's environment variables, as no shell does in an ``.env`` file.
+
+    An empty one counts as unset.
+    """
+    for name in ("DCOND_DATA", "DCOND_OUTPUTS"):
+        if folder := os.environ.pop(name, ""):
+            os.environ[name] = str(expand_home(folder))
+
+
 def conf_dir() -> Path:
     """Return the packaged configs: inside the wheel, or the checkout's ``conf/`` if editable.
 

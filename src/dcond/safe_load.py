@@ -1,7 +1,6 @@
 """Reading ``.pt`` files without running code: tensors, lists, dicts, numbers and text only."""
 
 import re
-import struct
 import warnings
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from dcond.errors import READ_ERRORS, ArtefactError, first_line
 from dcond.paths import file_kind
 
 HOW_TO_SAVE = 'torch.save({"images": x, "labels": y}, FILE)'
-_ERRORS = (*READ_ERRORS, KeyError, TypeError, IndexError, struct.error, MemoryError)
+_ERRORS = (*READ_ERRORS, KeyError, TypeError, IndexError, MemoryError)
 
 
 class ForeignValue:

@@ -291,6 +291,7 @@ class SyntheticSet:
             mean=like.mean,
             std=like.std,
             factor=factor,
+            align_corners=getattr(like, "align_corners", False),
             whitening=like.spec.whitening,
             logits=logits,
             metadata=dict(metadata or {}),
@@ -311,8 +312,17 @@ class SyntheticSet:
 
     @property
     def classes(self) -> Tensor:
-        """The class of every stored image, int64 (n,): the largest entry of a soft label."""
-        return self.labels if self.labels.ndim == 1 else self.labels.argmax(1)
+        """The class of every stored image, int64 (n,).
+
+        With soft labels it follows from the row, since images are class-major. Only in a set of
+        other code, which need not be, it is the largest entry of the label.
+        """
+        if self.labels.ndim == 1:
+            return self.labels
+        k = len(self.class_names)
+        if "read_as" in self.metadata or len(self.labels) != k * self.ipc:
+            return self.labels.argmax(1)
+        return torch.arange(k, device=self.labels.device).repeat_interleave(self.ipc)
 
     @property
     def counts(self) -> Tensor:

@@ -150,7 +150,7 @@ def test_no_network(folder, condense, half_written, monkeypatch):
     )
     assert "Temporary failure in name resolution" in line
     assert line.endswith(
-        "Run 'dcond data prepare cifar10' on a machine with a network, then copy cifar10.npz to 'data' "
+        "Run 'dcond data prepare cifar10' (other settings as here) on a machine with a network, then copy cifar10.npz to 'data' "
         "(or set DCOND_DATA to its folder)."
     )
     assert "Traceback" not in done.err

@@ -6,6 +6,9 @@ import re
 import pytest
 import torch
 
+from dcond.cli.compose import python_overrides
+from dcond.errors import ConfigError
+
 # The arguments, and the expected line; an ellipsis stands for any text.
 CASES = [
     # Options of config groups.
@@ -18,8 +21,15 @@ CASES = [
     ("-m method=dm,m3dd", "method='m3dd' is unknown; allowed: ... Did you mean 'm3d'?"),
     (
         "teacher=null",
-        "teacher='null' is unknown; allowed: convnet. For none, omit it or write ~teacher.",
+        "teacher='null' is unknown; allowed: convnet, rded. For none, omit it or write ~teacher.",
     ),
+    (
+        "init=[real,mix]",
+        "init=[real,mix] is a list, but init takes one name; for a sweep write init=A,B and add -m.",
+    ),
+    ("+model@second=[mlp]", "+model@second=[mlp] is a list, but model@second takes one name; ..."),
+    ("--config-dir=. dataset=[a,b]", "dataset=[a,b] is a list, but ..."),
+    ("-m pool=[cpu,tiny],convnet", "pool=[cpu,tiny],convnet is a list, but pool takes ..."),
     (
         "experiment=degm",
         "experiment='degm' is unknown; allowed: ... Did you mean degm/dc, degm/m, degm/md or ...",
@@ -62,6 +72,11 @@ CASES = [
         "... To add a network: +model@pool.networks.Foo=NAME. All settings: ...",
     ),
     ("hydra.x=1", "hydra.x is not a setting."),
+    (
+        "hydra.job.chdir=true",
+        "hydra.job.chdir=true is not supported, since relative paths would start at the run folder; "
+        "omit it.",
+    ),
     ("method=hmdc gbm=false", "gbm is not a setting. Did you mean method.gbm? All settings: ..."),
     ("lr=2", "lr is not a setting. Did you mean method.lr, evaluation.lr, model.lr or ..."),
     ("newkey=1", "newkey is not a setting. All settings: dcond condense ... --cfg job"),
@@ -78,6 +93,7 @@ CASES = [
         "ipc=1,10",
         "ipc=1,10 has several values; add -m for a sweep, or write KEY=[A,B] for a list.",
     ),
+    ("init=real,mix", "init=real,mix has several values; add -m for a sweep."),
     ("foo", "'foo' is not an override; write KEY=VALUE without spaces."),
     ("++=3", "'++=3' is not an override; write KEY=VALUE without spaces."),
     ("ipc=[1", "'ipc=[1' is not a valid override; write KEY=VALUE, in quotes where ..."),
@@ -151,6 +167,14 @@ def test_suggested_command_shows_all_settings(run_cli):
 def test_additions_that_are_read_and_allowed_deletions(overrides, condense):
     done = condense("evaluate=false", "max_steps=0", *overrides)
     assert done.code == 0, done.err
+
+
+def test_overrides_of_a_python_call():
+    assert python_overrides(None, method="dm", seed=None) == ["method=dm"]
+    assert python_overrides(("ipc=1",)) == ["ipc=1"]
+    for wrong in ({"ipc=1"}, {"ipc=1": 2}, "ipc=1", 3, [1], iter(["ipc=1"])):
+        with pytest.raises(ConfigError, match=r"^overrides must be a list of strings such as"):
+            python_overrides(wrong)
 
 
 def test_unavailable_device(condense, half_written, monkeypatch):

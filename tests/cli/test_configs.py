@@ -4,6 +4,7 @@ import csv
 import importlib
 import inspect
 import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -103,6 +104,22 @@ def leaves(node: DictConfig, prefix: str = "") -> list[tuple[str, object]]:
         (key, OmegaConf.create(value) if isinstance(value, list) else value)
         for key, value in result
     ]
+
+
+@pytest.mark.parametrize("words", [(), ("~teacher",)], ids=["soft labels", "hard labels"])
+def test_rded_is_built_with_the_teacher_of_its_method_and_without(words):
+    cfg = composed("experiment=rded", "ipc=10", *words)
+    teacher = build(cfg.evaluation, "evaluation=rded300").teacher
+    own = build(cfg.method, "method=rded").teacher
+    assert teacher == (None if words else replace(own, temperature=20.0))
+
+
+def test_debugging_shortens_every_protocol():
+    cfg = composed("evaluation=linear_probe", "debug=probe")
+    assert build(cfg.evaluation, "evaluation=linear_probe").repeats == 2
+    tiny = composed("debug=tiny")
+    assert (tiny.evaluation.epochs, tiny.evaluation.repeats) == (2, 2)
+    assert (tiny.max_steps, tiny.loop, tiny.tensorboard) == (3, cfg.loop, False)
 
 
 def test_every_tuned_file_can_be_reached():

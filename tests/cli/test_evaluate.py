@@ -179,6 +179,23 @@ def test_a_set_is_known_by_its_content_wherever_it_lies(
     assert [row["n"] for row in rows] == ["1", "1"]
 
 
+def test_sets_that_differ_in_their_learned_rate_are_two_sets(
+    quick, digits, run_cli, results, folder
+):
+    """The rate decides how networks are trained, so a report must not take one for the other."""
+    for name, rate in (("a", 0.01), ("b", 0.1)):
+        (folder / name).mkdir()
+        for file, content in (("images_best", digits[0]), ("labels_best", digits[1])):
+            torch.save(content, f"{name}/{file}.pt")
+        torch.save(torch.tensor(rate), f"{name}/lr_best.pt")
+        words = ("evaluation.epochs=1", "baselines=false", "synthetic.normalised=false")
+        done = run_cli("evaluate", *quick, *words, f"synthetic={name}/images_best.pt")
+        assert done.code == 0, done.err
+    a, b = results()
+    assert a["source"]["content"] != b["source"]["content"]
+    assert a["config_sha256"] != b["config_sha256"]
+
+
 def test_a_repeated_sweep_skips_complete_jobs(quick, two_files, run_cli, digits):
     words = (
         "evaluate",

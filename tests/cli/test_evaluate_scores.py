@@ -188,6 +188,12 @@ def test_wrong_teacher_settings(words, message, two_files, evaluate):
     assert evaluate("synthetic=good.npz", *words)[0].line.startswith(message)
 
 
+def test_a_teacher_that_cannot_take_the_images_is_refused_before_any_step(condense, folder):
+    line = condense("teacher=convnet", "teacher.network.depth=9").line
+    assert line.startswith("ConvNet: depth=9 is too large for 8x8 images")
+    assert not [*folder.rglob("checkpoint.pt"), *folder.rglob("synthetic.safetensors")]
+
+
 def test_searched_rates_are_recorded(two_files, evaluate):
     done, result = evaluate(
         "synthetic=good.npz", "evaluation.lr=search", "evaluation.search_rates=[0.01,0.1]"

@@ -109,14 +109,38 @@ def test_png_files_of_different_factors_are_refused(saved, run_cli, folder):
         folder_layout.read(folder / "a")
 
 
-def test_png_clips_pixels_out_of_the_box_and_takes_the_likeliest_class(saved, run_cli):
+def test_png_clips_pixels_out_of_the_box_and_takes_the_class_of_the_row(saved, run_cli):
+    """What a soft label says most may be another class; only a set of other code goes by it."""
     images = torch.full((6, 1, 8, 8), -0.5)
     images[1] = 1.5
     soft = torch.tensor([[0.1, 0.7, 0.2], [0.1, 0.2, 0.7]]).repeat(3, 1)
     _, run = saved(images=images, labels=soft)
-    assert run_cli("export", run, "--to", "png", "--out", "x").code == 0
-    assert np.all(np.asarray(Image.open("x/class/00000.png")) == 0)
-    assert np.all(np.asarray(Image.open("x/_CON/00001.png")) == 255)
+    done = run_cli("export", run, "--to", "png", "--out", "x")
+    assert done.out == "6 images in 3 class folders, 100 % of pixel values clipped to [0, 1] -> x\n"
+    assert np.all(np.asarray(Image.open("x/T-shirt_top/00000.png")) == 0)
+    assert np.all(np.asarray(Image.open("x/T-shirt_top/00001.png")) == 255)
+    _, run = saved(images=images, labels=soft, factor=2, metadata={"read_as": "npz"})
+    done = run_cli("export", run, "--to", "png", "--decoded", "--out", "y")
+    assert done.out.startswith("24 images in 2 class folders, ")
+    assert np.all(np.asarray(Image.open("y/class/00006.png")) == 0)
+    assert np.all(np.asarray(Image.open("y/_CON/00007.png")) == 255)
+
+
+def test_png_tells_the_share_of_clipped_values(saved, run_cli):
+    images = torch.full((6, 1, 8, 8), 1 + 1e-4)  # less than half a level
+    images[2, 0, :3] = -0.1
+    _, run = saved(images=images, labels=torch.eye(3).repeat_interleave(2, 0) * 9, logits=True)
+    done = run_cli("export", run, "--to", "png", "--out", "x")
+    assert (
+        done.out == "6 images in 3 class folders, 6.25 % of pixel values clipped to [0, 1] -> x\n"
+    )
+
+
+def test_npz_keeps_pixels_out_of_the_box(saved, run_cli):
+    _, run = saved(images=torch.linspace(-1, 2, 6 * 64).view(6, 1, 8, 8))
+    assert run_cli("export", run, "--to", "npz").code == 0
+    with np.load(run / "export_npz.npz", allow_pickle=False) as file:
+        assert (file["images"].min(), file["images"].max()) == (-1, 2)
 
 
 def test_png_refuses_two_channels(saved, run_cli, folder):

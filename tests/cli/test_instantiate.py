@@ -5,8 +5,10 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from dcond.cli.instantiate import build, validate_targets
+from dcond.cli.compose import composed
+from dcond.cli.instantiate import build, build_condensation, validate_targets
 from dcond.errors import ConfigError
+from dcond.run.result import RunResult
 
 
 def test_nested_parts_are_named_by_their_full_key():
@@ -93,3 +95,32 @@ def test_a_package_that_is_not_installed_is_called_so(monkeypatch):
         ConfigError, match=r"^pool=mine needs the package 'timm', which is not installed\.$"
     ):
         build(pool, "pool=mine")
+
+
+@pytest.mark.parametrize(
+    ("words", "unused"),
+    [
+        (
+            "method=mtt engine.precision=float32",
+            "engine.precision=float32: method=mtt has no engine",
+        ),
+        ("method=rded ++engine.chunk=1", "++engine.chunk=1: method=rded has no engine"),
+        ("method=random augment=none", "augment=none: method=random has no augmentation"),
+        (
+            "method=random augment.ops=[flip]",
+            "augment.ops=[flip]: method=random has no augmentation",
+        ),
+        (
+            "method=random init=noise init.clip=false",
+            "init=noise: method=random chooses its own images, "
+            "init.clip=false: method=random chooses its own images",
+        ),
+        ("method=random engine=auto init=real", ""),
+        ("method=dm engine.compile=false augment=none init.pack=true", ""),
+    ],
+)
+def test_settings_that_a_method_does_not_use_are_said(words, unused, caplog):
+    with composed("condense", words.split()) as (cfg, choices):
+        build_condensation(cfg, choices, RunResult(), folder=None, words=words.split())
+    told = [line for line in caplog.messages if " is not used: " in line]
+    assert ", ".join(told) == unused.replace(": method", " is not used: method")

@@ -105,3 +105,18 @@ def test_a_file_that_does_not_say_what_labelled_it_or_names_other_code(real, eva
 def test_hard_labels_need_none(real, evaluated, caplog):
     assert find_label(one_per_class(real), real, evaluated) is None
     assert not caplog.messages
+
+
+def test_under_torchrun_the_first_process_decides_whether_the_networks_are_cached(
+    real, evaluated, folder, caplog, monkeypatch
+):
+    """Another machine may not have the files: all processes must label alike."""
+
+    class Second:
+        def from_first(self, text):
+            return ""  # not found there
+
+    _, synthetic = made_by_datm(real)
+    monkeypatch.setattr("dcond.cli.labels.current", Second)
+    assert find_label(synthetic, real, evaluated) is None
+    assert caplog.messages[-1].endswith("its experts are not in outputs/cache")

@@ -8,6 +8,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dcond.cli.compose import composed
 from dcond.cli.overrides import positional_arguments, quote_path, quote_paths, unquote_path
 from helpers.results_of import statuses
 
@@ -52,6 +53,7 @@ def test_path_settings_are_quoted_and_commas_separate_values_of_a_sweep(argument
     [
         *("paths.outputs", "paths.data", "+resume", "hydra.run.dir", "hydra.sweep.dir"),
         *("pool.networks.ConvNet.weights", "method.experts.folder", "dataset.path"),
+        "method.cache",
     ],
 )
 def test_the_home_folder_is_expanded(key, monkeypatch):
@@ -60,6 +62,18 @@ def test_the_home_folder_is_expanded(key, monkeypatch):
         assert quote_paths([f"{key}={path}"]) == [f"{key}='/me/a b'"]
         assert quote_paths(["-m", f"{key}={path}"]) == ["-m", f"{key}='/me/a b'"]
     assert quote_paths([f"{key}=./~/a", f"{key}=null"]) == [f"{key}='./~/a'", f"{key}=null"]
+
+
+@pytest.mark.parametrize(
+    ("value", "outputs", "data"),
+    [("~/a b", "/me/a b", "/me/a b"), ("", "outputs", "data"), ("a/${x}", "a/${x}", "a/${x}")],
+)
+def test_folders_of_the_environment(value, outputs, data, monkeypatch):
+    monkeypatch.setenv("HOME", "/me")
+    for name in ("DCOND_OUTPUTS", "DCOND_DATA"):
+        monkeypatch.setenv(name, value)
+    with composed("data", ["dataset=digits"]) as (cfg, _):
+        assert (cfg.paths.outputs, cfg.paths.data) == (outputs, data)
 
 
 def test_a_run_below_the_home_folder_is_resumed(stopped, run_cli, folder, monkeypatch):

@@ -93,6 +93,18 @@ def test_other_sets_are_refused_before_anything_is_written(saved, word, capsys):
     assert not saved.with_name("relabelled").exists()
 
 
+@pytest.mark.parametrize("word", ["hydra.run.dir=out", "hydra.verbose=true", "+sweep=joblib"])
+def test_settings_of_other_commands_are_refused_before_anything_is_trained(
+    word, saved, capsys, monkeypatch
+):
+    monkeypatch.setattr("dcond.training.teacher.Teacher.load_or_train", None)
+    assert main(["relabel", str(saved), *SHORT, word]) == 1
+    assert capsys.readouterr().err == (
+        f"dcond: {word} has no effect on dcond relabel; leave it out, and use --out=FOLDER for the "
+        "folder of the new set.\n"
+    )
+
+
 def test_a_folder_of_a_finished_run_is_left_alone(saved, tmp_path, capsys):
     folder = tmp_path / "run"
     folder.mkdir()

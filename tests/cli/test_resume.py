@@ -101,6 +101,12 @@ def test_resume_needs_no_other_word(stopped, run_cli, results):
             "loop.checkpoint_every_s=1",
             "was started with loop.checkpoint_every_s=60, the command line has loop.checkpoint_every_s=1;",
         ),
+        (
+            "+model@pool.networks.LeNet=lenet",
+            "was started with model@pool.networks.LeNet=null, "
+            "the command line has model@pool.networks.LeNet=lenet;",
+        ),
+        ("max_steps=2", "was started with max_steps=3, the command line has max_steps=2;"),
         ("pool=tiny", "was started with pool=convnet, the command line has pool=tiny;"),
     ],
 )

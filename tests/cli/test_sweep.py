@@ -42,6 +42,48 @@ def test_end_reports_the_failed_job_its_overrides_and_its_error(condense, folder
     assert statuses(folder / "sweep") == {"0": "done", "1": "failed"}
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["sweep=slurm"], "sweep=slurm applies to sweeps only; add -m, or leave it out."),
+        (["+sweep=optuna"], "+sweep=optuna applies to sweeps only; add -m, or leave it out."),
+        (
+            ["hydra.sweep.dir=s"],
+            "hydra.sweep.dir=s applies to sweeps only; add -m, or leave it out.",
+        ),
+        (
+            ["hydra/launcher=joblib"],
+            "hydra/launcher=joblib applies to sweeps only; add -m, or leave it out.",
+        ),
+        (
+            ["-m", "hydra.run.dir=run"],
+            "hydra.run.dir=run does not apply to sweeps; use hydra.sweep.dir=FOLDER.",
+        ),
+    ],
+)
+@pytest.mark.parametrize("command", ["condense", "evaluate"])
+def test_settings_of_the_other_mode_are_refused(command, words, message, run_cli, folder):
+    done = run_cli(command, *words)
+    assert (done.code, done.err) == (2, f"dcond: {message}\n")
+    assert list(folder.iterdir()) == []
+
+
+def test_settings_of_the_other_mode_can_be_shown_and_a_folder_may_be_called_sweep(run_cli):
+    assert run_cli("evaluate", "sweep").line.startswith("no artefact at sweep;")
+    done = run_cli("condense", "hydra.sweep.dir=s", "--cfg", "hydra", "--package", "hydra.sweep")
+    assert (done.code, "dir: s" in done.out) == (0, True), done.err
+
+
+def test_a_sweep_in_the_folders_of_its_jobs_is_refused(condense):
+    done = condense(*SWEEP, "hydra.job.chdir=true", "seed=0,1")
+    assert done.code == 1
+    assert [line for line in done.err.splitlines() if line.startswith("job ")] == [
+        f"job {job} (seed={job}): failed: hydra.job.chdir=true is not supported, since relative "
+        "paths would start at the run folder; omit it."
+        for job in (0, 1)
+    ]
+
+
 def test_repeated_sweep_keeps_finished_jobs_and_repeats_failed_ones(swept, condense):
     before = (swept / "0" / "result.json").stat().st_mtime_ns
     (swept / "2" / "result.json").unlink()  # killed after its last step

@@ -137,3 +137,66 @@ def test_imagenette_is_unpacked_whole_or_not_at_all(split_folder, tmp_path, monk
         dataset.load()
     assert len(dataset.load().train) == 8
     assert sizes == ["160px", "160px"]
+
+
+@pytest.mark.parametrize("missing", ["train", "test", "both"])
+def test_a_folder_without_both_splits_is_refused_and_nothing_is_written(
+    missing, split_folder, tmp_path
+):
+    """Of class folders alone a half became the test split."""
+    path = split_folder
+    if missing == "both":
+        path = split_folder / "train"
+    else:
+        (split_folder / missing).rename(tmp_path.parent / f"{tmp_path.name}-moved")
+    with pytest.raises(DataError) as error:
+        archive(tmp_path / "data", path=str(path)).prepare()
+    assert str(error.value) == (
+        f"{path} does not hold train/ and val/; give the folder that holds both: dataset.path=FOLDER."
+    )
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_parent_of_an_archive_is_refused_with_the_right_path(split_folder, tmp_path):
+    inside = tmp_path / "all" / "imagewoof2-160"
+    inside.mkdir(parents=True)
+    for split in ("train", "test"):
+        (split_folder / split).rename(inside / split)
+    with pytest.raises(DataError, match=rf"did you mean dataset\.path={inside}\?$"):
+        archive(tmp_path, path=str(tmp_path / "all")).load()
+
+
+def test_an_empty_folder_in_place_of_an_unpacked_archive_is_named(tmp_path):
+    folder = tmp_path / "raw" / "tiny_imagenet" / "160px"
+    folder.mkdir(parents=True)
+    with pytest.raises(DataError) as error:
+        archive(tmp_path, download=True).load()
+    assert str(error.value) == (
+        f"{folder} holds no folder with train/; remove {folder} to fetch the archive again."
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        ({"ant": "Formica"}, None),
+        ({"ant": "Formica", "wasp": "Vespa", "bee": "bee"}, None),  # of a folder with some classes
+        ({}, None),
+        ({"ant": "Ameise"}, "Ameise"),
+        ({"ant": "Formica", "bee": "Apis"}, "Apis"),
+    ],
+)
+def test_names_that_a_prepared_file_does_not_have_are_refused(
+    names, missing, split_folder, tmp_path
+):
+    archive(tmp_path, path=str(split_folder), class_names={"ant": "Formica"}).prepare()
+    again = archive(tmp_path, class_names=names)
+    if missing is None:
+        assert again.load().class_names == ("Formica", "bee")
+        return
+    with pytest.raises(DataError) as error:
+        again.load()
+    assert str(error.value) == (
+        f"{tmp_path / 'tiny_imagenet.npz'} holds no class {missing!r} of dataset.class_names; "
+        "remove the file to prepare it again, or set another paths.data."
+    )

@@ -4,14 +4,15 @@ are kept.
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from dcond.data import ImageFolder, Npz, statistics
-from dcond.data.npz_images import open_member
+from dcond.data import ImageFolder, Npz, statistics, validate
+from dcond.data.npz_images import MemberImages, open_member
 from dcond.errors import DataError
 from helpers.pictures import arrays
 
@@ -92,6 +93,43 @@ def test_the_checksum_is_compared_when_all_is_read_in_order(npz):
             match=r"toy\.npz cannot be read as an npz file \(Bad CRC-32 for file 'train_im",
         ):
             Npz(path=str(npz), keep=keep).load()
+
+
+@pytest.mark.parametrize("keep", ["device", "disk"])
+def test_the_checksum_is_compared_when_some_classes_are_read_in_order(keep, npz, monkeypatch):
+    monkeypatch.setattr(validate, "PART_BYTES", 100)  # two images
+    part = Npz(path=str(npz), keep=keep, classes=[2, 0])
+    part.load()
+    content = bytearray(npz.read_bytes())
+    content[content.index(arrays()["train_images"][1].tobytes())] ^= 1  # of the class left out
+    npz.write_bytes(content)
+    with pytest.raises(DataError, match=r"\(Bad CRC-32 for file 'train_images\.npy'\); write or"):
+        part.load()
+    monkeypatch.setattr(statistics, "SAMPLE", 5)
+    if keep == "disk":
+        replace(part, stats="sample").load()  # reads few images, of the chosen classes
+
+
+def test_the_checksum_is_compared_once(npz, monkeypatch):
+    images, reads = open_member(npz, "train_images"), []
+    read = MemberImages._read
+    monkeypatch.setattr(MemberImages, "_read", lambda *args: reads.append(1) or read(*args))
+    images[:]
+    images.verify()
+    assert len(reads) == 1
+    again = open_member(npz, "train_images")
+    again.verify()
+    again[:5]
+    again.verify()
+    assert len(reads) == 3
+
+
+def test_a_validation_split_in_place_of_the_test_split_stays_on_disk(npz, tmp_path):
+    content = {key.replace("test_", "val_"): array for key, array in arrays().items()}
+    np.savez(tmp_path / "val.npz", **content)
+    real, usual = (Npz(path=str(path), keep="disk").load() for path in (tmp_path / "val.npz", npz))
+    assert not isinstance(real.test.images, torch.Tensor)
+    assert torch.equal(real.test.take(torch.arange(6)), usual.test.take(torch.arange(6)))
 
 
 def test_any_rows_are_read_from_their_place(npz):

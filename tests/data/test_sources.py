@@ -180,6 +180,19 @@ def test_names_come_from_the_config_or_torchvision(fakes, tmp_path):
     assert named.load().class_names == ("zero", "one")
 
 
+def test_names_that_a_prepared_file_does_not_have_are_refused(fakes, tmp_path):
+    given = {"name": "fake", "source": "MNIST", "data_dir": str(tmp_path)}
+    TorchvisionSet(class_names=["zero", "one"], **given).prepare()
+    assert TorchvisionSet(**given).load().class_names == ("zero", "one")
+    for verb in ("load", "prepare"):
+        with pytest.raises(DataError) as error:
+            getattr(TorchvisionSet(class_names=["one", "zero"], **given), verb)()
+        assert str(error.value) == (
+            f"{tmp_path / 'fake.npz'} holds the classes zero, one, but dataset.class_names=[one, zero]; "
+            "give this set another dataset.name, or remove the file to prepare it again."
+        )
+
+
 def test_without_network_the_error_says_how_to_prepare_elsewhere(
     fakes, tmp_path, monkeypatch, capsys
 ):
@@ -194,8 +207,8 @@ def test_without_network_the_error_says_how_to_prepare_elsewhere(
     message = str(caught.value)
     assert "mnist could not be fetched (Error downloading x: <urlopen error>)" in message
     assert (
-        "Run 'dcond data prepare mnist' on a machine with a network, then copy mnist.npz to"
-        in message
+        "Run 'dcond data prepare mnist' (other settings as here) on a machine with a network, then "
+        "copy mnist.npz to" in message
     )
     assert str(tmp_path) in message
     assert "DCOND_DATA" in message
@@ -264,7 +277,7 @@ def test_torchvision_classes_of_another_kind_are_refused(source, tmp_path, monke
 @pytest.mark.parametrize(
     ("name", "command"),
     [
-        ("mnist", "'dcond data prepare mnist'"),
+        ("mnist", "'dcond data prepare mnist' (other settings as here)"),
         ("mine", "'dcond data prepare NAME dataset.name=mine' (NAME and other settings as here)"),
     ],
 )

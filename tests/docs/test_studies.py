@@ -20,7 +20,21 @@ from dcond.paths import conf_dir
 from helpers import study_tables
 
 ROOT = Path(__file__).parents[2]
-CASES = [(name, method) for name, study in STUDIES.items() for method in study.methods]
+
+
+def kind(job: str) -> frozenset[str]:
+    """Return what a method's overrides choose, and the keys of their numbers and switches."""
+    return frozenset(re.sub(r"=(true|false|null|[\d.e+-]+)$", "", word) for word in job.split())
+
+
+# A method of every study, and of every kind: the others differ in numbers only.
+KINDS = {
+    kind(job): (name, method)
+    for name, study in STUDIES.items()
+    for method, job in study.methods.items()
+}
+FIRST = [(name, next(iter(study.methods))) for name, study in STUDIES.items()]
+CASES = sorted({*KINDS.values(), *FIRST})
 PAGES = study_tables.pages(ROOT)
 TABLES = [
     (page, words, cells)

@@ -66,8 +66,9 @@ def test_shrunken_images_fill_the_same_storage_with_more_of_them(toy, condensed)
     assert len(labels) == 36
 
 
-def test_normalisation_is_that_of_the_condensed_set(toy, condensed):
+def test_normalisation_and_decoding_are_those_of_the_condensed_set(toy, condensed):
     got = random_subset(toy, condensed, 0, 0, factor=1)
+    assert got.align_corners
     assert (got.mean, got.std, got.ipc, got.class_names) == ((0.3,), (0.4,), 3, toy.class_names)
 
 

@@ -41,3 +41,23 @@ def test_the_entry_of_result_json():
     entry = got.networks["one"].as_dict()
     assert entry.keys() == {"differences", "mean", "ci95", "clear"}
     json.dumps(entry, allow_nan=False)
+
+
+def test_equal_repeats_of_a_linear_probe_count_once():
+    """They are one computation, so a difference of one image is not beyond an interval of width 0."""
+
+    def probe(value, other):
+        return EvalResult(
+            "linear_probe",
+            {
+                n: NetworkResult(x, None, None, 1.0)
+                for n, x in (("one", (value,) * 3), ("two", other))
+            },
+        )
+
+    got = compare(probe(0.51, (0.4,) * 3), probe(0.50, (0.3,) * 3))
+    assert (got.networks["one"].n, got.networks["one"].clear) == (1, False)
+    assert (got.average.n, got.average.clear) == (1, False)
+    got = compare(probe(0.51, (0.4, 0.5, 0.6)), probe(0.50, (0.3, 0.3, 0.5)))
+    assert (got.networks["two"].n, got.average.n) == (3, 3)
+    assert got.average.values == pytest.approx((0.055, 0.105, 0.055))

@@ -141,11 +141,11 @@ def test_a_cache_that_cannot_be_written_is_only_a_warning(toy, tmp_path, caplog)
 def test_full_data_that_exceeds_the_memory_is_refused(toy, monkeypatch):
     needed = 3 * 4 * 120 * 64
     monkeypatch.setattr(full_data, "free_bytes", lambda device: needed)
-    full_data.check_full_data_fits(toy, "scores.full=true")
+    full_data.check_full_data_fits(toy)
     monkeypatch.setattr(full_data, "free_bytes", lambda device: None)  # not known
-    full_data.check_full_data_fits(toy, "scores.full=true")
+    full_data.check_full_data_fits(toy)
     monkeypatch.setattr(full_data, "free_bytes", lambda device: needed - 1)
     with pytest.raises(
-        DataError, match=r"all 120 real images of toy and .* 0\.0 GB are free\. Omit scores\.full"
+        DataError, match=r"all 120 real images of toy and .* 0\.0 GB are free\. Omit it"
     ):
-        full_data.check_full_data_fits(toy, "scores.full=true")
+        full_data.check_full_data_fits(toy)

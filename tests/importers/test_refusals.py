@@ -299,3 +299,15 @@ def test_some_classes_of_a_data_set_have_its_published_constants(tmp_path, known
     assert known.same(load(tmp_path / "x.pt", replace(mnist, name=name), **options))
     with pytest.raises(UnsupportedError, match="no constants are published for 'mnist-rotated'"):
         load(tmp_path / "x.pt", replace(mnist, name="mnist-rotated"), **options)
+
+
+@pytest.mark.parametrize("file", ["run.lock", "checkpoint.pt", "result.json"])
+def test_a_run_without_a_set_is_called_one(file, tmp_path, load):
+    """A run that was killed, or still runs."""
+    (tmp_path / file).touch()
+    with pytest.raises(ArtefactError) as error:
+        load(tmp_path)
+    assert str(error.value) == (
+        f"no artefact at {tmp_path / 'synthetic.safetensors'}; give a synthetic.safetensors or the "
+        "run folder that holds one."
+    )

@@ -1,6 +1,7 @@
 """The engine's choices, and class gradients of fast passes against those of plain ones."""
 
 import logging
+import threading
 from functools import partial
 
 import pytest
@@ -14,7 +15,7 @@ from dcond.matching import engine as module
 from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.distances import DISTANCES
 from dcond.matching.engine import Engine
-from dcond.matching.fast_forward import FastForward
+from dcond.matching.fast_forward import FastForward, pays_to_compile
 from dcond.models import ConvNet
 from dcond.rng import generator
 from dcond.types import ImageSpec
@@ -179,3 +180,40 @@ def test_a_network_that_cannot_be_copied_is_not_tried():
     network = CONVNET.build(SPEC, generator(0, "network"))
     network.kept = next(network.parameters()) * 2  # no leaf of a graph: PyTorch does not copy it
     assert Engine(compile=False).bind(network, SPEC, 1).network is network
+
+
+class OnTheCPU(torch.nn.Module):
+    """Makes a tensor on the CPU in its forward pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = torch.nn.Linear(64, 3)
+
+    def forward(self, x):
+        return self.linear(x.flatten(1) * torch.linspace(0.5, 1, 64))
+
+
+class WithALock(torch.nn.Module):
+    """Cannot be copied."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.lock = torch.nn.Linear(64, 3), threading.Lock()
+
+    def forward(self, x):
+        with self.lock:
+            return self.linear(x.flatten(1))
+
+
+@pytest.mark.parametrize("kind", [OnTheCPU, WithALock])
+def test_a_network_whose_operations_cannot_be_counted_is_not_compiled(kind, monkeypatch):
+    monkeypatch.setattr("dcond.matching.fast_forward.shutil.which", lambda name: name)
+    network, cpu = kind(), torch.device("cpu")
+    assert pays_to_compile(
+        torch.nn.Sequential(torch.nn.Flatten(), network.linear), SPEC, 10**14, cpu
+    )
+    assert not pays_to_compile(network, SPEC, 10**14, cpu)
+    gradients = Engine(classes=2).bind(network, SPEC, 10**14)
+    assert gradients.forward.compiled is None
+    found = gradients.match(images(4, 1), images(2, 2), DISTANCES["squared"]).gradient
+    assert torch.isfinite(found).all()

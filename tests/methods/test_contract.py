@@ -106,8 +106,18 @@ def test_the_loss_falls(method, from_noise):
 
 
 @every_method
-def test_the_seed_decides_every_byte(method, condense, toy):
-    one, again, other = (condense(method, toy, seed=seed, steps=6) for seed in (0, 0, 1))
+def test_the_seed_decides_every_byte_and_the_global_generators_are_neither_used_nor_set(
+    method, condense, toy
+):
+    found = []
+    for state, seed in ((1, 0), (2, 0), (3, 1)):
+        torch.manual_seed(state)
+        before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+        found.append(condense(method, toy, seed=seed, steps=5))
+        after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+        assert torch.equal(before[0], after[0])
+        assert before[1:] == after[1:]
+    one, again, other = found
     assert one.bytes == again.bytes
     assert one.losses == again.losses
     assert one.bytes != other.bytes
@@ -128,20 +138,20 @@ class KilledAt(Recorder):
 def test_a_run_that_is_stopped_and_resumed_ends_in_the_same_bytes(
     method, parts, run_made, toy, tmp_path
 ):
-    unbroken = run_made(parts(method, steps=9), toy, tmp_path / "unbroken")
-    for at in (1, 7):
+    unbroken = run_made(parts(method, steps=7), toy, tmp_path / "unbroken")
+    for at in (1, 6):  # the second under new networks
         folder = tmp_path / f"broken{at}"
         folder.mkdir()
         recorder = KilledAt(folder, tensorboard=False)
         recorder.killed_at = at
         with handle_signals() as stop, pytest.raises(Interrupted):
-            run_made(parts(method, steps=9), toy, folder, stop=stop, recorder=recorder)
+            run_made(parts(method, steps=7), toy, folder, stop=stop, recorder=recorder)
         moment = checkpoint.load(folder)
         assert moment.step == at
-        resumed = run_made(parts(method, steps=9), toy, folder, moment=moment)
+        resumed = run_made(parts(method, steps=7), toy, folder, moment=moment)
         assert resumed.bytes == unbroken.bytes
         assert resumed.losses == unbroken.losses  # no step is missing or counted twice
-        assert len(resumed.run.step_times) == 9 - at
+        assert len(resumed.run.step_times) == 7 - at
 
 
 @every_optimising_method
@@ -150,25 +160,12 @@ def test_intervals_of_records_evaluations_and_checkpoints_change_no_byte(method,
         seconds.evaluate(lambda repeat: synthetic, POOL, toy.test, 0)
 
     rarely = LoopSettings(record_every=1000, checkpoint_every_s=1000)
-    often = LoopSettings(record_every=1, checkpoint_every_s=0, images_every=1, evaluate_every=3)
+    often = LoopSettings(record_every=1, checkpoint_every_s=0, images_every=1, evaluate_every=2)
     seconds = EvaluationProtocol(name="seconds", epochs=1, repeats=1)
-    one = condense(method, toy, loop=rarely, steps=7)
-    other = condense(method, toy, loop=often, evaluate=evaluate, steps=7)
+    one = condense(method, toy, loop=rarely, steps=4)
+    other = condense(method, toy, loop=often, evaluate=evaluate, steps=4)
     assert one.bytes == other.bytes
     assert one.losses == other.losses[-1:]
-
-
-@every_method
-def test_the_global_generators_are_neither_used_nor_set(method, condense, toy):
-    states = []
-    for seed in (1, 2):
-        torch.manual_seed(seed)
-        before = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
-        states.append(condense(method, toy, steps=6).bytes)
-        after = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
-        assert torch.equal(before[0], after[0])
-        assert before[1:] == after[1:]
-    assert states[0] == states[1]
 
 
 @every_method
@@ -223,14 +220,12 @@ def patterns_under_noise() -> RealData:
     [
         ((1, 1, 1), 1, 8, 1, 1),
         ((3, 40, 7, 12), 1, 9, 3, 2),
-        ((5, 8), 3, 8, 2, 1),
-        ((2,) * 30, 1, 4, 1, 2),
+        ((2,) * 12, 3, 4, 1, 2),
     ],
     ids=[
         "one image per class",
         "unlike classes, odd side, packed",
-        "two classes in colour",
-        "30 classes, packed",
+        "12 classes in colour, packed",
     ],
 )
 def test_data_of_any_shape(method, sizes, channels, side, ipc, factor, condense, data):

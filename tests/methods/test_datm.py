@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from dcond import artefact
 from dcond.errors import ConfigError, DataError
 from dcond.rng import Streams
+from dcond.training import experts
 from dcond.training.expert_labels import mean_logits
 from dcond.types import SyntheticSet
 from methods.conftest import empty_set
@@ -48,9 +49,10 @@ def test_the_window_of_start_epochs_grows(parts):
         ({"min_start_epoch": 1}, "first_max_epoch"),
         ({"first_max_epoch": 3}, "first_max_epoch"),
         ({"min_start_epoch": 2, "first_max_epoch": None}, "min_start_epoch"),
+        ({"label_epoch": 4}, "label_epoch"),
     ],
 )
-def test_an_empty_window_is_refused(parts, change, key):
+def test_an_epoch_that_cannot_be_is_refused(parts, change, key):
     with pytest.raises(ConfigError, match=rf"method\.{key}=\d is out of range"):
         replace(parts("datm").method, **change)
 
@@ -73,6 +75,21 @@ def test_every_first_label_is_right_and_images_are_real(parts, toy):
         method.labelled(toy, replace(synthetic, labels=synthetic.classes, logits=False)).labels,
         synthetic.labels,
     )
+
+
+def test_the_experts_of_random_images_are_found_once(parts, toy, monkeypatch):
+    method, synthetic, _ = begin(parts, toy)
+    hashed, plain = [], experts.fingerprint
+    monkeypatch.setattr(experts, "fingerprint", lambda real: hashed.append(real) or plain(real))
+    hard = replace(synthetic, labels=synthetic.classes, logits=False)
+    draws = [replace(hard, images=synthetic.images.detach().roll(turn, -1)) for turn in range(3)]
+    labels = [method.labelled(toy, draw).labels for draw in draws]
+    assert len(hashed) == 1
+    alone = [replace(method).labelled(toy, draw).labels for draw in draws]  # a method of its own
+    assert all(torch.equal(a, b) for a, b in zip(labels, alone, strict=True))
+    assert not torch.equal(labels[0], labels[1])
+    method.labelled(replace(toy, mean=(0.5,)), hard)  # other experts
+    assert len(hashed) == 1 + 3 + 1
 
 
 def test_images_that_no_expert_classifies_right_are_replaced(parts, toy):

@@ -261,3 +261,55 @@ def test_a_whitened_set_that_another_run_evaluated_is_one_set(write_result, repo
     write_result("e0", {"A": 0.6}, source=source(0), **whitened)
     (row,) = report().blocks[0].rows
     assert (count(row), marks(row)) == ("1", "")
+
+
+def test_sets_condensed_from_data_read_otherwise_are_rows_of_their_own(write_result, report):
+    """Their evaluations have one configuration; what made them differs in the data set's settings."""
+    for seed, flip in ((0, True), (1, True), (0, False)):
+        made = {"method": {"lr": 1.0, "steps": 10}, "dataset": {"flip": flip}}
+        write_result(
+            f"{seed}{flip}",
+            {"A": 0.5},
+            source=source(seed) | {"config": made},
+            settings={"dataset.flip": True},
+        )
+    (block,) = report().blocks
+    assert [(row.name, count(row)) for row in block.rows] == [
+        ("dm", "2"),
+        ("dm (source.dataset.flip=false)", "1/2"),
+    ]
+
+
+def test_a_score_is_averaged_over_the_evaluations_of_a_set_first(write_result, report):
+    for name, seed, ior in (("a", 0, 0.2), ("b", 0, 0.4), ("c", 0, 0.3), ("d", 1, 0.1)):
+        write_result(name, {"A": 0.5}, source=source(seed), seed=ord(name), scores={"ior": ior})
+    (row,) = report().blocks[0].rows
+    assert row.score("ior").values == pytest.approx((0.3, 0.1))
+
+
+def test_random_images_labelled_by_different_networks_are_rows_of_their_own(
+    names, write_result, report
+):
+    for epochs, mean in ((5, 0.4), (20, 0.6)):
+        write_result(
+            f"e{epochs}",
+            {"A": 0.7},
+            method="datm",
+            settings={"method.label_epoch": epochs},
+            random_labels="as datm",
+            baselines={"random": {"A": mean}},
+        )
+    block = report().blocks[0]
+    random = [(row.name, row.accuracies["A"].values) for row in block.rows if row.baseline]
+    assert random == [
+        ("random real images (labels as datm (method.label_epoch=20))", (0.6,)),
+        ("random real images (labels as datm (method.label_epoch=5))", (0.4,)),
+    ]
+
+
+def test_what_bounds_memory_splits_no_row(write_result, report):
+    """After an out-of-memory error a seed is repeated with a smaller batch."""
+    for seed, batch in enumerate((1000, 500)):
+        write_result(f"r{seed}", {"A": 0.5}, seed=seed, settings={"evaluation.test_batch": batch})
+    (block,) = report().blocks
+    assert [count(row) for row in block.rows] == ["2"]

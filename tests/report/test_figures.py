@@ -65,13 +65,26 @@ def words(svg):
     }
 
 
-def test_four_figures_with_labels_and_units(study, drawn):
-    found = drawn()
-    assert list(found) == [
+@pytest.fixture(scope="module")
+def kept():
+    """What several tests look at, made once."""
+    return {}
+
+
+@pytest.fixture
+def figures(study, drawn, kept):
+    """The figures of the study."""
+    if not kept:
+        kept.update(drawn())
+    return kept
+
+
+def test_four_figures_with_labels_and_units(figures):
+    assert list(figures) == [
         f"{kind}_digits_quick"
         for kind in ("accuracy_over_ipc", "accuracy_over_cost", "networks", "loss")
     ]
-    over_ipc, over_cost, networks, loss = (words(drawing.svg) for drawing in found.values())
+    over_ipc, over_cost, networks, loss = (words(drawing.svg) for drawing in figures.values())
     assert {"images per class", "mean test accuracy, %", "1", "10", "dm", "random"} <= over_ipc
     assert "random real images" in over_ipc
     bars = "mean over the runs; error bars: 95 % interval of the mean"
@@ -80,17 +93,16 @@ def test_four_figures_with_labels_and_units(study, drawn):
     assert {"mean test accuracy, %", "ConvNet", "MLP", "51.0", "40.0"} <= networks
     assert {"step", "loss", "dm, ipc 1", "dm, ipc 10"} <= loss
     assert not {"random, ipc 1"} & loss
-    for drawing in found.values():
+    for drawing in figures.values():
         with Image.open(io.BytesIO(drawing.png)) as image:
             assert image.format == "PNG"
             assert min(image.size) > 300
             assert max(image.size) < 4000
 
 
-def test_the_bytes_depend_on_the_numbers_alone(study, drawn):
-    first, second = drawn(), drawn()
-    assert first == second
-    assert not [drawing for drawing in first.values() if "<dc:date>" in drawing.svg]
+def test_the_bytes_depend_on_the_numbers_alone(figures, drawn):
+    assert figures == drawn()
+    assert not [drawing for drawing in figures.values() if "<dc:date>" in drawing.svg]
 
 
 def test_held_out_accuracies_are_named(write_result, drawn):

@@ -63,8 +63,21 @@ def study(write_result):
     write_result("broken", status="failed", error=f"no <b>good</b> {'x' * 300}", seed=3, pool=names)
 
 
-def test_tables_figures_pictures_and_notes(study, written):
-    text = written()
+@pytest.fixture(scope="module")
+def kept():
+    """What several tests look at, made once."""
+    return {}
+
+
+@pytest.fixture
+def text(study, written, kept):
+    """The page of the study."""
+    if "page" not in kept:
+        kept["page"] = written()
+    return kept["page"]
+
+
+def test_tables_figures_pictures_and_notes(text):
     tags = [tag for tag, _ in Elements(text).found]
     assert tags.count("table") == 3  # two ipc and the cost
     assert tags.count("svg") == 4
@@ -79,8 +92,7 @@ def test_tables_figures_pictures_and_notes(study, written):
     )
 
 
-def test_nothing_is_loaded_and_nothing_runs(study, written):
-    text = written()
+def test_nothing_is_loaded_and_nothing_runs(text):
     for tag, attributes in Elements(text).found:
         assert tag not in ("script", "iframe", "object", "embed", "base", "form")
         assert not [name for name in attributes if name.startswith("on")]
@@ -91,8 +103,8 @@ def test_nothing_is_loaded_and_nothing_runs(study, written):
     assert "default-src 'none'; style-src 'unsafe-inline'; img-src data:" in text
 
 
-def test_ids_in_figures_are_unique_and_references_resolve(study, written):
-    found = Elements(written()).found
+def test_ids_in_figures_are_unique_and_references_resolve(text):
+    found = Elements(text).found
     names = Counter(attributes["id"] for _, attributes in found if "id" in attributes)
     assert [name for name, times in names.items() if times > 1] == []
     links = {

@@ -37,7 +37,8 @@ def test_a_card_states_the_accuracies_and_the_settings_and_no_path(tmp_path):
 
 
 def test_the_command_of_a_card_is_what_was_typed_without_paths(tmp_path):
-    result = RunResult(method="dc", ipc=1, seed=0, config={"method": {"lr": 0.1}})
+    method = {"lr": 0.1, "cache": "/home/me/cache"}
+    result = RunResult(method="dc", ipc=1, seed=0, config={"method": method})
     result.choices = {"method": "dc", "dataset": "npz"}
     typed = [
         "experiment=dc",
@@ -45,12 +46,13 @@ def test_the_command_of_a_card_is_what_was_typed_without_paths(tmp_path):
         "paths.data=/d",
         "+init={path: /home/me/y}",
         "threads=1",
+        "method.cache='/home/me/cache'",
         "~tuned",
     ]
     text = card._reproduction(result, typed)
     assert (
-        "\n    dcond condense ipc=1 seed=0 experiment=dc dataset.path=... +init=... '~tuned'\n"
-        in text
+        "\n    dcond condense ipc=1 seed=0 experiment=dc dataset.path=... +init=... "
+        "method.cache=... '~tuned'\n" in text
     )
     assert "/home" not in text
     bare = card._reproduction(result, [])

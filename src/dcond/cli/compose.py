@@ -1,6 +1,5 @@
 """Composing a configuration without running Hydra, and runs that Python calls start."""
 
-import re
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,10 +16,16 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dcond.artefact import make_folder
-from dcond.cli.overrides import check_added, check_overrides, hydra_error_message, quote_paths
+from dcond.cli.overrides import (
+    check_added,
+    check_overrides,
+    hydra_error_message,
+    is_of_hydra,
+    quote_paths,
+)
 from dcond.cli.run_config import label_modified_protocol
 from dcond.errors import ConfigError
-from dcond.paths import conf_dir
+from dcond.paths import conf_dir, expand_environment
 from dcond.run.context import run_folder
 from dcond.run.result import RunResult
 
@@ -44,6 +49,7 @@ def composed(
     Raises:
         ConfigError: an override is wrong, in one line.
     """
+    expand_environment()
     if config_name != "data":  # which has no groups to choose from
         check_overrides(overrides, config_name)
     with one_at_a_time, _hydra_put_back():
@@ -79,21 +85,23 @@ def _hydra_put_back() -> Iterator[None]:
         Singleton.set_state(before)
 
 
-def python_overrides(overrides: Sequence[str], **values: object) -> list[str]:
+def python_overrides(overrides: Sequence[str] | None, **values: object) -> list[str]:
     """Return the overrides of a Python call: those of the values that are not None, then the rest.
 
     Paths in them need no quotes.
 
     Raises:
-        ConfigError: ``overrides`` is not a sequence of strings, or one belongs to the command only.
+        ConfigError: ``overrides`` is not a list of strings, or one belongs to the command only.
     """
-    if isinstance(overrides, str) or not all(isinstance(word, str) for word in overrides):
+    overrides = () if overrides is None else overrides
+    is_list = isinstance(overrides, list | tuple)
+    if not is_list or not all(isinstance(word, str) for word in overrides):
         raise ConfigError(
             f'overrides must be a list of strings such as ["method.steps=200"], not {overrides!r}.'
         )
     for word in overrides:
         key = word.lstrip("+~").partition("=")[0]
-        if re.fullmatch(r"threads|sweep|hydra\b(?!\.searchpath).*", key):
+        if key == "threads" or is_of_hydra(word):
             instead = (
                 "torch.set_num_threads" if key == "threads" else "folder=, or a loop over calls"
             )

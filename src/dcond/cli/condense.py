@@ -35,7 +35,7 @@ def condense(
     ipc: int | None = None,
     seed: int | None = None,
     *,
-    overrides: Sequence[str] = (),
+    overrides: Sequence[str] | None = None,
     folder: Path | str | None = None,
     progress: bool = True,
 ) -> Condensed:
@@ -52,7 +52,8 @@ def condense(
         seed: of all random numbers.
         overrides: further settings, as on the command line: ``["method.steps=200"]``.
         folder: run folder to write; None writes no files.
-        progress: show a progress bar on a terminal, log lines elsewhere.
+        progress: show a progress bar on a terminal, log lines elsewhere, also in a notebook; these
+            are visible after ``logging.basicConfig(level=logging.INFO)``.
 
     Returns:
         The run: its ``synthetic`` set, its ``result``, and its ``folder``; prints as a table.

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -201,6 +202,8 @@ class LoadedSet:
         if getattr(self.content, "logits", False):
             metadata[artefact.LABELS] = "logits"
         tensors = {"images": self.content.images.detach(), "labels": self.content.labels.detach()}
+        if (rate := self.content.learned_lr) is not None:
+            tensors["learned_lr"] = torch.tensor(float(rate))
         if whitening := getattr(self.content, "whitening", None):
             tensors |= {"zca_mean": whitening.mean, "zca_matrix": whitening.matrix}
         return artefact.checksum(metadata, {name: each.cpu() for name, each in tensors.items()})[

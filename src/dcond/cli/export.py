@@ -10,9 +10,10 @@ from dcond.paths import expand_home
 SUFFIXES = {"png": "", "npz": ".npz", "pt": ".pt", "dcond": ".safetensors"}
 EPILOG = """\
 formats:
-  png   a folder with one folder per class and one 8-bit file per image
-  npz   images float32 (n, h, w, c) in [0, 1], labels (soft ones as probabilities), class_names,
-        mean, std and factor
+  png   a folder with one folder per class and one 8-bit file per image, clipped to [0, 1]
+  npz   images float32 (n, h, w, c), labels (soft ones as probabilities), class_names, mean, std
+        and factor; pixels as they are, which leave [0, 1] in sets that were condensed with
+        method.pixel_box=free or read with synthetic.zca=true
   pt    a dict of two tensors, images (n, c, h, w) and labels: decoded, and normalised by the mean
         and std in the public DC, DSA and DM code, so that its evaluators can use it; by the set's
         own if that code does not have the data set, or if the set is whitened

@@ -48,38 +48,44 @@ def read_set(path: Path, settings: list[str]) -> SyntheticSet:
 def write_png(synthetic: SyntheticSet, out: Path, decoded: bool) -> str:
     """Write ``CLASS/ROW.png`` for every image, 8 bits, clipped to [0, 1]; return a summary.
 
-    The class of a soft label is its largest entry. Each file stores a factor that is still to be
-    decoded, for :mod:`dcond.importers.image_folder`.
+    The summary names the share of pixel values that were clipped, if there are any. Each file
+    stores a factor that is still to be decoded, for :mod:`dcond.importers.image_folder`.
 
     Raises:
         UnsupportedError: the images have neither one channel nor three.
     """
-    images, labels = synthetic.decoded() if decoded else (synthetic.images, synthetic.targets)
+    images = synthetic.decoded()[0] if decoded else synthetic.images
     info = None if decoded else packing(synthetic.factor, synthetic.align_corners)
     if images.shape[1] not in (1, 3):
         raise UnsupportedError(
             f"PNG files have 1 or 3 channels, these images {images.shape[1]}; export to npz."
         )
-    classes = labels if labels.ndim == 1 else labels.argmax(1)
+    classes = synthetic.classes.repeat(len(images) // len(synthetic.images)).tolist()
     folders = class_folders(synthetic.class_names)
-    levels = (images.clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    exact = (images * 255).round()
+    clipped = exact.clamp(0, 255)
+    share = 100 * float((clipped != exact).double().mean())
+    levels = clipped.byte().permute(0, 2, 3, 1).numpy()
 
     def fill(folder: Path) -> None:
-        for row, (pixels, label) in enumerate(zip(levels, classes.tolist(), strict=True)):
+        for row, (pixels, label) in enumerate(zip(levels, classes, strict=True)):
             file = folder / folders[label] / f"{row:05d}.png"
             file.parent.mkdir(exist_ok=True)
             image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
             image.save(file, pnginfo=info)
 
     _write_folder(out, fill)
-    count = len(set(classes.tolist()))
-    return f"{len(levels)} images{_packed(synthetic, decoded)} in {count} class folders"
+    written = f"{len(levels)} images{_packed(synthetic, decoded)}"
+    note = f", {share:.3g} % of pixel values clipped to [0, 1]" if share else ""
+    return f"{written} in {len(set(classes))} class folders{note}"
 
 
 def write_npz(synthetic: SyntheticSet, out: Path, decoded: bool) -> str:
-    """Write float32 images (n, h, w, c) in [0, 1] and what their use requires; return a summary."""
-    images, labels = synthetic.decoded() if decoded else (synthetic.images, synthetic.targets)
+    """Write float32 images (n, h, w, c) and what their use requires; return a summary.
 
+    Pixels are written as they are: some sets leave [0, 1] (``pixel_box: free``, read with ZCA).
+    """
+    images, labels = synthetic.decoded() if decoded else (synthetic.images, synthetic.targets)
     arrays: dict[str, Any] = {
         "images": images.permute(0, 2, 3, 1).contiguous().numpy(),
         "labels": labels.numpy(),
@@ -104,7 +110,7 @@ def _packed(synthetic: SyntheticSet, decoded: bool) -> str:
     return f", each holding {synthetic.factor**2} (--decoded unpacks)"
 
 
-def write_pt(synthetic: SyntheticSet, out: Path, decoded: bool = True) -> str:
+def write_pt(synthetic: SyntheticSet, out: Path, decoded: bool) -> str:
     """Write ``{"images", "labels"}``, always decoded, normalised by :func:`dc_spec`."""
     images, labels = synthetic.decoded()
     spec, whose = dc_spec(synthetic)

@@ -47,6 +47,7 @@ def main(argv: list[str]) -> int:
     """
     command, *arguments = argv
     if is_main_process():
+        overrides.check_mode(overrides.split_flags(arguments, command))
         if command == "evaluate":
             arguments = _evaluate_arguments(arguments)
         else:
@@ -194,6 +195,11 @@ def _run_task(task: Task, cfg: DictConfig) -> float | None:
     command = str(hydra_cfg.job.config_name)
     try:
         try:
+            if hydra_cfg.job.chdir:
+                raise ConfigError(
+                    "hydra.job.chdir=true is not supported, since relative paths would start at "
+                    "the run folder; omit it."
+                )
             overrides.check_added(cfg, hydra_cfg, command)
             label_modified_protocol(
                 cfg,

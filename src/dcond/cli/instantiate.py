@@ -69,16 +69,16 @@ def build_condensation(
     test_on = str(cfg.test_on)
     if test_on not in (TEST, HELD_OUT):
         raise ConfigError(f"test_on={test_on!r} is unknown; allowed: {TEST}, {HELD_OUT}.")
-    if choices.get("engine", "auto") != "auto" and "engine" not in cfg.method:
-        log.warning(
-            "engine=%s is not used: method=%s has no engine", choices["engine"], choices["method"]
-        )
     method = build(cfg.method, f"method={choices['method']}")
-    if getattr(method, "steps", 1) == 0 and choices["init"] != "real":
-        log.warning(
-            "init=%s is not used: method=%s chooses its own images",
-            *(choices["init"], choices["method"]),
-        )
+    unused = {} if "engine" in cfg.method else {"engine": "has no engine"}
+    if "augment" not in cfg.method:
+        unused["augment"] = "has no augmentation"
+    if getattr(method, "steps", 1) == 0:
+        unused["init"] = "chooses its own images"
+    for word in words:
+        part = re.split("[.=]", word.lstrip("+"))[0]
+        if part in unused and word not in ("engine=auto", "init=real"):
+            log.warning("%s is not used: method=%s %s", word, choices["method"], unused[part])
     evaluate, loop = get(cfg, "evaluate", bool), build(cfg.loop, "loop")
     plan = build_plan(cfg, choices, tested_on=test_on)
     planned = evaluate or loop.evaluate_every > 0

@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from dcond.cli.instantiate import build, cache_folder
 from dcond.cli.resume import foreign_targets
 from dcond.cli.run_config import parse_provenance
+from dcond.distributed import current
 from dcond.errors import DataError, DcondError
 from dcond.methods.datm import DATM
 from dcond.run.evaluation import Label
@@ -78,10 +79,15 @@ def find_label(synthetic: SyntheticSet, real: RealData, cfg: DictConfig) -> Labe
     return None
 
 
+def _found(cached: bool) -> bool:
+    """Return whether rank 0 has found a file: another machine may have another cache."""
+    return bool(current().from_first("found" if cached else ""))
+
+
 def _of_teacher(teacher: Any, real: RealData, cache: Path) -> Label:
     if not isinstance(teacher, Teacher):
         raise DataError(UNKNOWN)
-    if not teacher.is_cached(real, cache):
+    if not _found(teacher.is_cached(real, cache)):
         raise DataError(f"its teacher is not in {cache}")
     return teacher.load_or_train(real, cache).relabelled
 
@@ -90,6 +96,6 @@ def _of_method(method: Any, synthetic: SyntheticSet, real: RealData) -> Label:
     if not isinstance(method, DATM):
         raise DataError(UNKNOWN)
     as_seen = replace(real, mean=synthetic.mean, std=synthetic.std, whitening=synthetic.whitening)
-    if not method.experts.is_cached(as_seen):
+    if not _found(method.experts.is_cached(as_seen)):
         raise DataError(f"its experts are not in {method.experts.folder}")
     return partial(method.labelled, as_seen)

@@ -1,10 +1,10 @@
 """``dcond list``: the options in ``conf/``, described by the first comment of each file."""
 
-import argparse
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from dcond.cli.parser import make_parser
 from dcond.errors import one_of
 from dcond.paths import conf_dir
 
@@ -43,11 +43,8 @@ def main(argv: list[str]) -> int:
     Raises:
         ConfigError: An unknown kind.
     """
-    parser = argparse.ArgumentParser(
-        prog="dcond list",
-        description="List the options of a kind: name, a one-line description, and the paper.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = make_parser(
+        "list", "List the options of a kind: name, a one-line description, and the paper.", EPILOG
     )
     parser.add_argument("kind", metavar="KIND", help=", ".join(KINDS))
     kind = parser.parse_args(argv).kind

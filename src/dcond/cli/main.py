@@ -12,7 +12,7 @@ import dcond
 from dcond.cli.list import KINDS, entries
 from dcond.cli.torchrun import exit_process, under_torchrun
 from dcond.errors import DcondError, UsageError, did_you_mean, first_line
-from dcond.paths import conf_dir
+from dcond.paths import conf_dir, expand_environment
 
 COMMANDS = {
     "condense": "make a synthetic set, then train and test several networks on it",
@@ -75,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     The status is 0 on success, 1 on an error, 2 on wrong usage, and 128 plus the signal's number
     (129, 130, 143) when a signal ended the run.
     """
+    expand_environment()
     arguments = list(sys.argv[1:] if argv is None else argv)
     name = arguments[0] if arguments else ""
     if name == "-sc":
@@ -113,8 +114,7 @@ def _run(command: str, arguments: list[str]) -> int:
         print("dcond: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader (head, less) has ended
-        # Python would fail again when it flushes stdout at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_unprinted()
         return 141
     except (OSError, UnicodeError, RuntimeError, MemoryError) as error:
         # Of commands that Hydra does not run.
@@ -161,10 +161,12 @@ def _known_failure(error: Exception) -> str | None:
 
 def _discard_unprinted() -> None:
     """Discard what stdout cannot print, which Python would try again at exit."""
+    from dcond.log import redirect_to_devnull  # rich, which most commands do not need
+
     try:
         sys.stdout.flush()
     except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        redirect_to_devnull(sys.stdout)
 
 
 def _complete(arguments: list[str]) -> int:

@@ -29,6 +29,7 @@ _SHORT = _SHORT_SWITCHES | {
 _FLAGS = {*_SHORT.values(), *_SWITCHES, "--experimental-rerun"}
 _EXCLUSIVE = ("--run", "--multirun", "--cfg", "--info", "--shell-completion")
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
+_SHOWING = {"--cfg", "--info", "--hydra-help", "--version", "--shell-completion"}  # run nothing
 _FLAG_VALUES = {"--cfg": ("job", "hydra", "all"), "--info": _INFO}
 _COMPLETION = re.compile("(install|uninstall|query)=(bash|fish|zsh)")
 
@@ -39,16 +40,20 @@ _HIDDEN_GROUPS = {
     "experts": {"paths", "pool", "evaluation"},
 }
 # optuna chooses by held-out accuracy, which an evaluation does not have.
-_HIDDEN_OPTIONS = {("evaluate", "sweep"): {"optuna"}}
+# teacher=rded trains the network that condenses, which an evaluation does not know.
+_HIDDEN_OPTIONS = {("evaluate", "sweep"): {"optuna"}, ("evaluate", "teacher"): {"rded"}}
 _OPTIONAL_GROUPS = {"teacher", "tuned", "experiment", "sweep", "debug"}
+_LIST_GROUPS = {"experiment"}  # several files can be combined: experiment=[a,b]
 _MAX_LISTED = 30  # names in an error message
 _MAX_SUGGESTED = 4
 
 _OVERRIDE = re.compile(r"(?P<prefix>\+{0,2}|~)(?P<key>[^=+~][^=]*)(?P<value>=.*)?", re.DOTALL)
 _PATH_KEY = re.compile(
     r"\+{0,2}(synthetic|against|resume|paths\.\w+|hydra\.(run|sweep)\.(dir|subdir)"
-    r"|.+\.(path|weights|checkpoint|data_dir|folder))"
+    r"|.+\.(path|weights|checkpoint|data_dir|folder|cache))"
 )
+_OF_SWEEPS = re.compile(r"sweep|hydra[./](sweep|sweeper|launcher)\b.*")
+_OF_HYDRA = re.compile(r"sweep|hydra\b(?!\.searchpath).*")
 _QUOTED = re.compile(r"(?P<mark>['\"])(?:\\.|(?!(?P=mark))[^\\])*(?P=mark)", re.DOTALL)
 _SWEEP_PART = re.compile(rf"(?:{_QUOTED.pattern}(?=,|$)|[^,])+", re.DOTALL)
 _SWEEP_FUNCTION = re.compile(r"(choice|glob|sort|shuffle|tag)\(.*\)", re.DOTALL)
@@ -133,6 +138,28 @@ def positional_arguments(argv: Sequence[str], command: str) -> list[str]:
     return [
         argument for argument in split_flags(argv, command).overrides if is_positional(argument)
     ]
+
+
+def check_mode(arguments: Arguments) -> None:
+    """Refuse settings of sweeps without ``-m``, and the folder of a single run with it.
+
+    Raises:
+        UsageError: Hydra would ignore one of them.
+    """
+    if _SHOWING & set(arguments.flags):
+        return
+    sweep = "--multirun" in arguments.flags or "hydra.mode=MULTIRUN" in arguments.overrides
+    for override in arguments.overrides:
+        key = _parse(override)[1] if "=" in override else ""  # a path or a deletion
+        if sweep and key == "hydra.run.dir":
+            raise UsageError(f"{override} does not apply to sweeps; use hydra.sweep.dir=FOLDER.")
+        if not sweep and _OF_SWEEPS.fullmatch(key):
+            raise UsageError(f"{override} applies to sweeps only; add -m, or leave it out.")
+
+
+def is_of_hydra(override: str) -> bool:
+    """Return whether an override has an effect only where Hydra runs the command."""
+    return _OF_HYDRA.fullmatch(_parse(override)[1]) is not None
 
 
 # --- Paths ---------------------------------------------------------------------------------------
@@ -275,15 +302,23 @@ def check_overrides(argv: Sequence[str], command: str) -> None:
             raise ConfigError(
                 f"{override} removes a required setting; leave it out, or write {key}=VALUE."
             )
-        is_group = group.isidentifier() and (conf_dir() / group).is_dir()
-        if prefix == "~" or not is_group or not value:
+        if prefix == "~" or not _is_group(group) or not value:
             continue
+        if value.startswith("[") and group not in _LIST_GROUPS:
+            raise ConfigError(
+                f"{override} is a list, but {key} takes one name; for a sweep write {key}=A,B and "
+                "add -m."
+            )
         if group == key and group != "paths" and group not in groups(command):
             allowed = ", ".join(groups(command))
             raise ConfigError(f"{group} is not an option of dcond {command}; allowed: {allowed}.")
         if not has_own_options:
             for name in value.split(","):
                 _check_option(group, name, command)
+
+
+def _is_group(group: str) -> bool:
+    return group.isidentifier() and (conf_dir() / group).is_dir()
 
 
 def _check_option(group: str, name: str, command: str) -> None:
@@ -366,9 +401,10 @@ def hydra_error_message(error: Exception, argv: Sequence[str] = (), command: str
             "has commas, brackets or spaces: 'KEY=[A, B]'."
         )
     if several := re.match(r"Ambiguous value for argument '(.+?)' 1\. ", message):
-        return (
-            f"{several[1]} has several values; add -m for a sweep, or write KEY=[A,B] for a list."
-        )
+        group = re.split("[@=]", several[1].lstrip("+"))[0]
+        takes_list = not _is_group(group) or group in _LIST_GROUPS
+        hint = ", or write KEY=[A,B] for a list" if takes_list else ""
+        return f"{several[1]} has several values; add -m for a sweep{hint}."
     if unknown := re.match(r"Could not override '(.+?)'", message):
         return _unknown_key_message(unknown[1], error.__cause__, argv, command)
     hint = ""

@@ -66,12 +66,17 @@ def _relabel(run: str, settings: list[str], out: Path, *, evaluated: bool) -> No
     from dcond.cli.evaluate import dataset_override, evaluate, refuse_sets
     from dcond.cli.instantiate import build, build_plan, get
     from dcond.cli.labels import add_teacher
-    from dcond.cli.overrides import quote_path, quote_paths
+    from dcond.cli.overrides import is_of_hydra, quote_path, quote_paths
     from dcond.device import resolve_device
     from dcond.run.context import cpu_threads
     from dcond.run.result import RunResult
     from dcond.settings import PositiveInt
 
+    for setting in filter(is_of_hydra, settings):
+        raise ConfigError(
+            f"{setting} has no effect on dcond relabel; leave it out, and use --out=FOLDER for the "
+            "folder of the new set."
+        )
     RunResult.refuse_finished(out)
     RunResult.refuse_foreign(out)
     words = quote_paths(settings)

@@ -49,10 +49,11 @@ def load_resume_config(
         key = override.partition("=")[0].lstrip("+~")
         if key == "resume":
             continue
-        is_choice = key in saved.choices
-        before = saved.choices[key] if is_choice else OmegaConf.select(config, key)
+        is_choice = key in saved.choices or key in choices
+        before = saved.choices.get(key) if is_choice else OmegaConf.select(config, key)
         now = choices.get(key) if is_choice else OmegaConf.select(cfg, key)
         if before != now:
+            before, now = ("null" if value is None else value for value in (before, now))
             raise CheckpointError(
                 f"{folder} was started with {key}={before}, the command line has {key}={now}; "
                 "omit it to resume, or start a new run."

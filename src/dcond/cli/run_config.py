@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from dcond.errors import ConfigError, yaml_repr
 from dcond.paths import conf_dir
-from dcond.run.result import flat_settings, sha256
+from dcond.run.result import NO_EFFECT_IN_PROTOCOL, flat_settings, sha256
 
 # The settings of `dcond condense` and `dcond evaluate` that change no number of their results:
 # where files are, what is computed beside the result, how and when it is reported. Those that both
@@ -26,7 +26,7 @@ NO_EFFECT = frozenset(
 )
 CONDENSING_ONLY = frozenset({"model", "learners"})  # in an evaluation, what a data set's file sets
 # Settings of a protocol that are reported beside its name, or change no accuracy.
-_NOT_IN_PROTOCOL_NAME = ("name", "repeats", "teacher", "test_batch", "best_every", "stack")
+_NOT_IN_PROTOCOL_NAME = ("name", "repeats", "teacher", "best_every", *NO_EFFECT_IN_PROTOCOL)
 
 
 def result_affecting_config(cfg: DictConfig, *, aside: frozenset[str] = NO_EFFECT) -> DictConfig:

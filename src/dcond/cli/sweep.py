@@ -120,7 +120,8 @@ def report_failed_job(error: Exception) -> None:
     folder = Path(hydra_cfg.runtime.output_dir).absolute()
     words = OmegaConf.to_container(hydra_cfg.overrides.task, resolve=False)  # as typed
     line = json.dumps([str(folder), words, f"failed: {message}"])
-    file = Path(str(hydra_cfg.sweep.dir)) / _FAILED_JOBS
+    # The current folder is another one under hydra.job.chdir=true.
+    file = Path(hydra_cfg.runtime.cwd) / str(hydra_cfg.sweep.dir) / _FAILED_JOBS
     with suppress(OSError), file.open("a", encoding="utf-8") as lines:
         lines.write(f"{line}\n")  # in one write, since other jobs write there too
 

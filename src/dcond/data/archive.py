@@ -44,14 +44,18 @@ class Archive(CachedDataset):
         """Return both splits from the prepared form, which is made if missing.
 
         Raises:
-            DataError: the file has images of another size or rule (if it names one).
+            DataError: the file has images of another size or rule (if it names one), or other
+                class names.
         """
         data = super().arrays()
         height, width = data.train_images.shape[1:3]
+        given, found = set(self.class_names.values()), set(data.class_names)
         if (height, width) != (self.size, self.size):
             content = f"images of {width} x {height}, but dataset.size={self.size}"
         elif data.resize not in (None, self.resize):
             content = f"images resized by {data.resize!r}, but dataset.resize={self.resize}"
+        elif given - found and found - given:  # not only classes that the folder lacked
+            content = f"no class {min(given - found)!r} of dataset.class_names"
         else:
             return data
         raise DataError(
@@ -63,8 +67,7 @@ class Archive(CachedDataset):
         """Decode the folder, after fetching it if torchvision can."""
         folder = self._folder()
         log.info("%s: decoding %s, once", self.name, folder)
-        # These sets have a test split, so the arguments of a split are not used.
-        listing = list_folder(folder, test_fraction=0.5, split_seed=0)
+        listing = list_folder(folder, test_fraction=None)
         names = tuple(self.class_names.get(name, name) for name in listing.class_names)
         rule = ImageRule(size=self.size, resize=self.resize, channels=3)
         return rule.decode(replace(listing, class_names=names))
@@ -92,4 +95,9 @@ class Archive(CachedDataset):
                 unfinished.mkdir(parents=True)
                 Imagenette(unfinished, size=size, download=True)
                 unfinished.replace(folder)
-        return next(folder.glob("*/train")).parent
+        train = next(folder.glob("*/train"), None)
+        if train is None:
+            raise DataError(
+                f"{folder} holds no folder with train/; remove {folder} to fetch the archive again."
+            )
+        return train.parent

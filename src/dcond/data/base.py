@@ -120,7 +120,8 @@ class CachedDataset(Dataset):
     def preparing(self, *settings: str) -> str:
         """Return the command that prepares the data set, for messages."""
         if (conf_dir() / "dataset" / f"{self.name}.yaml").is_file():
-            return f"'{' '.join(['dcond data prepare', self.name, *settings])}'"
+            words = " ".join(["dcond data prepare", self.name, *settings])
+            return f"'{words}' (other settings as here)"
         words = " ".join(["dcond data prepare NAME", f"dataset.name={self.name}", *settings])
         return f"'{words}' (NAME and other settings as here)"  # of a renamed set
 
@@ -137,15 +138,12 @@ class CachedDataset(Dataset):
         """Fetch or find the images and return both splits, checked."""
 
     def prepare(self) -> Path:
-        """Write the prepared form; a file that exists is checked instead."""
-        if self.file.is_file():
-            self.arrays()
-        else:
-            write_prepared(self.file, self.make())
+        """Write the prepared form if it is missing, check it and return its path."""
+        self.arrays()
         return self.file
 
     def arrays(self) -> Prepared:
         """Return both splits from the prepared form, which is made if missing."""
         if not self.file.is_file():
             write_prepared(self.file, self.make())
-        return read_prepared(self.file, on_disk=True)
+        return read_prepared(self.file)

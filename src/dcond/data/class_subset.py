@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dcond.data.decoding import DecodedImages
+from dcond.data.npz_images import MemberImages
 from dcond.data.prepared import Prepared
 from dcond.data.validate import Images
 from dcond.errors import ConfigError, did_you_mean
@@ -95,7 +96,10 @@ def _part(images: Images, rows: NDArray[np.int64]) -> Images:
 
 @dataclass
 class _Rows:
-    """Some rows of images that are read when they are indexed."""
+    """Some rows of images that are read when they are indexed.
+
+    As of the whole, reading them in order (by slices) also compares the file's checksum.
+    """
 
     images: Images
     rows: NDArray[np.int64]
@@ -108,4 +112,6 @@ class _Rows:
         return len(self.rows)
 
     def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
+        if isinstance(rows, slice) and isinstance(self.images, MemberImages):
+            self.images.verify()
         return self.images[self.rows[rows]]

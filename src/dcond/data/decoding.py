@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import struct
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -40,7 +39,7 @@ GREY_16 = ("PNG", "PPM")  # formats whose mode "I" holds 16 bits
 _SET_SIZE = "Set the side that they are scaled to, such as dataset.size=64."
 _BILINEAR = Image.Resampling.BILINEAR
 # Among them is all that Pillow raises for a file that is damaged or not an image.
-_IMAGE_ERRORS = (*READ_ERRORS, struct.error, Image.DecompressionBombError)
+_IMAGE_ERRORS = (*READ_ERRORS, Image.DecompressionBombError)
 
 
 @settings

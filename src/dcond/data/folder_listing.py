@@ -65,7 +65,7 @@ class Listing:
     class_names: tuple[str, ...]
 
 
-def list_folder(root: Path, test_fraction: float, split_seed: int) -> Listing:
+def list_folder(root: Path, test_fraction: float | None, split_seed: int = 0) -> Listing:
     """List a folder with ``train/`` and ``test/`` (or ``val/``), or class folders, which are split.
 
     Every class is a folder; its images may be in subfolders, except hidden ones and those of
@@ -77,7 +77,7 @@ def list_folder(root: Path, test_fraction: float, split_seed: int) -> Listing:
     Args:
         root: the folder.
         test_fraction: share of every class that becomes the test split if there are only class
-            folders.
+            folders; None refuses these.
         split_seed: seed of that split.
 
     Raises:
@@ -92,10 +92,18 @@ def list_folder(root: Path, test_fraction: float, split_seed: int) -> Listing:
             "or with class folders."
         )
     train_folder, test_folder = _find(root, TRAIN), _find(root, TEST)
+    if test_fraction is None and not (train_folder and test_folder):
+        if not (train_folder or test_folder):
+            _check_depth(root)
+        raise DataError(
+            f"{root} does not hold train/ and val/; give the folder that holds both: "
+            "dataset.path=FOLDER."
+        )
     if train_folder is None or (test_folder is None and _is_class(train_folder)):
         if test_folder is not None and test_folder.name in ("test", "val"):
             raise DataError(f"{root} has a test split but no train/ folder; add it.")
         _check_depth(root)
+        assert test_fraction is not None  # refused above
         files, labels, names = list_classes(root)
         train, test = stratified_split(labels, round(test_fraction * len(files)), split_seed)
         if len(test) == 0:

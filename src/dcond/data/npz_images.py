@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dcond.data.validate import part_size
 from dcond.errors import DataError
 
 # Lengths of name and extra field in the header of a zip member, at byte 26.
@@ -71,6 +72,7 @@ class MemberImages:
         self._image = int(np.prod(self.shape[1:]))
         self._header_crc = zlib.crc32(os.pread(self._file, header, begin))
         self._crc, self._next = self._header_crc, 0  # checksum of all images before row _next
+        self._verified = False
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -89,6 +91,16 @@ class MemberImages:
             self._read(image, row)
         return images
 
+    def verify(self) -> None:
+        """Compare the file's checksum, which reads all images unless that was done before.
+
+        Raises:
+            DataError: the images are damaged.
+        """
+        step = part_size(self.shape)
+        for begin in range(0, 0 if self._verified else len(self), step):
+            self[begin : begin + step]
+
     def _read(self, images: NDArray[np.uint8], row: int) -> None:
         """Fill ``images`` with the images from a row on."""
         target, offset = images.reshape(-1).data, self._begin + row * self._image
@@ -106,8 +118,11 @@ class MemberImages:
         if begin != self._next:
             return
         self._crc, self._next = zlib.crc32(images.data, self._crc), end
-        if end == len(self) and self._crc != self.crc:
+        if end < len(self):
+            return
+        if self._crc != self.crc:
             raise DataError(
                 f"{self.path} cannot be read as an npz file (Bad CRC-32 for file "
                 f"'{self.name}.npy'); write or copy it again."
             )
+        self._verified = True

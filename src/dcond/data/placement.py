@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dcond.data.prepared import Prepared
-from dcond.data.validate import Images
+from dcond.data.validate import Images, part_size
 from dcond.device import free_bytes, free_host_bytes
 from dcond.errors import DataError
 from dcond.types import Split
@@ -18,7 +18,6 @@ from dcond.types import Split
 log = logging.getLogger(__name__)
 
 SHARE = 0.5  # of the free memory; the rest is for networks and batches
-CHUNK_BYTES = 2**25  # read at a time
 PLACES = {"device": "on the device", "host": "in host memory", "disk": "on disk, read on demand"}
 
 
@@ -108,7 +107,7 @@ def _read(images: Images) -> Tensor:
     """Read all images, in chunks, into one tensor (n, c, h, w)."""
     n, h, w, c = images.shape
     tensor = torch.empty(n, c, h, w, dtype=torch.uint8)
-    step = max(1, CHUNK_BYTES // (h * w * c))
+    step = part_size(images.shape)
     for begin in range(0, n, step):
         tensor[begin : begin + step] = _channels_first(images[slice(begin, min(begin + step, n))])
     return tensor

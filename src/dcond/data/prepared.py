@@ -2,6 +2,8 @@
 
 import logging
 import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -18,6 +20,7 @@ from dcond.data.validate import (
     check_classes,
     check_from_zero,
     missing_classes,
+    part_size,
 )
 from dcond.errors import READ_ERRORS, DataError
 from dcond.paths import file_kind, write_atomically
@@ -32,7 +35,6 @@ READ_WHOLE = (
     "the npz file is compressed, or its images are not 8-bit pixels; "
     "save uint8 arrays with numpy.savez"
 )
-WRITE_BYTES = 2**25  # of images, at a time
 
 
 @dataclass
@@ -87,7 +89,7 @@ def check_prepared(arrays: dict[str, Any], in_memory: str = MADE_IN_MEMORY) -> P
     train_labels = as_labels(arrays.pop("train_labels"), "train_labels", len(train_images))
     test_labels = as_labels(arrays.pop("test_labels"), "test_labels", len(test_images))
     names = arrays.pop("class_names", None)
-    check_from_zero(train_labels, "train_labels", 0 if names is None else len(names))
+    check_from_zero(train_labels, "train_labels", 0 if names is None else names.size)
     class_names = as_class_names(names, train_labels)
     check_classes(train_labels, "train_labels", class_names)
     check_classes(test_labels, "test_labels", class_names)
@@ -121,61 +123,68 @@ def warn_of_classes(name: str, data: Prepared) -> None:
             log.warning("%s: all training images of class %r are equal", name, class_name)
 
 
-def read_prepared(path: Path, *, on_disk: bool = False) -> Prepared:
+def read_prepared(path: Path) -> Prepared:
     """Read a prepared file, or a user's npz with the same keys, and check it.
 
-    Nothing is unpickled. Float images in [0, 1] and grey images without a channel axis are
-    accepted.
-
-    Args:
-        path: the file.
-        on_disk: read images when they are indexed, if the file allows it.
+    Nothing is unpickled. Images are read when they are indexed, if the file allows it. Float images
+    in [0, 1] and grey images without a channel axis are accepted, and a validation split where
+    there is no test split.
 
     Raises:
         DataError: the file is missing, damaged, not an npz, or its content breaks a rule; the
             message names the file.
     """
-    arrays, on_disk = read_npz(path, KEYS, DataError, on_disk=on_disk)
-    others = zip_names(path, VALIDATION)
-    if others and not {"test_images", "test_labels"} & arrays.keys():
-        validation, _ = read_npz(path, VALIDATION, DataError)
-        arrays |= {key.replace("val", "test"): array for key, array in validation.items()}
-        log.info("%s: %s are the test split", path, ", ".join(others))
-    elif others:
-        log.info("%s: %s are not used", path, ", ".join(others))
+    with _reading(path, DataError):
+        with zipfile.ZipFile(path) as archive:
+            names = {name[:-4] for name in archive.namelist() if name.endswith(".npy")}
+        others, split = [key for key in VALIDATION if key in names], "test"
+        if others and not {"test_images", "test_labels"} & names:
+            split = "val"
+        keys = [key.replace("test", split) for key in KEYS]
+        images = _images_on_disk(path, names & {"train_images", f"{split}_images"})
+        arrays = images | _load(path, [key for key in keys if key not in images], DataError)
+    if others:
+        use = "the test split" if split == "val" else "not used"
+        log.info("%s: %s are %s", path, ", ".join(others), use)
+    arrays = {key.replace(split, "test"): array for key, array in arrays.items()}
     try:
-        return check_prepared(arrays, "" if on_disk else READ_WHOLE)
+        return check_prepared(arrays, "" if images else READ_WHOLE)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 
 
-def read_npz(
-    path: Path, keys: tuple[str, ...], error: type[Exception], *, on_disk: bool = False
-) -> tuple[dict[str, Any], bool]:
-    """Return those of the arrays ``keys`` that an npz file has, and whether images stay on disk.
+def read_npz(path: Path, keys: Sequence[str], error: type[Exception]) -> dict[str, Any]:
+    """Return those of the arrays ``keys`` that an npz file has.
 
     Args:
         path: the file.
         keys: names of arrays.
         error: type of the errors.
-        on_disk: do not read the images of a data set, if the file allows it.
 
     Raises:
-        error: the file is missing, damaged, not an npz, or holds Python objects.
+        error: the file cannot be read: it is missing, damaged, or not an npz, or it holds Python
+            objects.
     """
+    with _reading(path, error):
+        return _load(path, keys, error)
+
+
+@contextmanager
+def _reading(path: Path, error: type[Exception]) -> Iterator[None]:
+    """Check that a file is an npz, and turn what fails within the block into one line."""
     try:
-        if not zipfile.is_zipfile(path):  # numpy would read it as a pickle
-            path.stat()
+        if not _is_zip(path):  # numpy would read it as a pickle
             kind = file_kind(path)
             raise error(
                 f"{path} is not an npz file{kind and f': it is {kind}'}; write or copy it again."
             )
-        images = _images_on_disk(path) if on_disk else {}
-        with np.load(path, allow_pickle=False) as loaded:
-            others = [key for key in keys if key in loaded and key not in images]
-            return images | {key: _array(path, loaded, key, error) for key in others}, bool(images)
+        yield
     except FileNotFoundError:
         raise error(f"{path} does not exist; give the path of an npz file.") from None
+    except PermissionError as cause:
+        raise error(
+            f"{path} cannot be read ({cause.strerror}); allow it (chmod +r) or copy the file."
+        ) from cause
     except READ_ERRORS as cause:
         reason = " ".join(str(cause).split())
         raise error(
@@ -183,11 +192,16 @@ def read_npz(
         ) from cause
 
 
-def zip_names(path: Path, keys: tuple[str, ...]) -> list[str]:
-    """Return those of the arrays ``keys`` that an npz file has."""
-    with zipfile.ZipFile(path) as archive:
-        names = archive.namelist()
-    return [key for key in keys if f"{key}.npy" in names]
+def _is_zip(path: Path) -> bool:
+    if path.is_dir():
+        return False
+    with path.open("rb") as file:  # is_zipfile(path) hides why it cannot be opened
+        return zipfile.is_zipfile(file)
+
+
+def _load(path: Path, keys: Sequence[str], error: type[Exception]) -> dict[str, Any]:
+    with np.load(path, allow_pickle=False) as loaded:
+        return {key: _array(path, loaded, key, error) for key in keys if key in loaded}
 
 
 def _array(path: Path, loaded: Any, key: str, error: type[Exception]) -> Any:
@@ -202,9 +216,8 @@ def _array(path: Path, loaded: Any, key: str, error: type[Exception]) -> Any:
         ) from cause
 
 
-def _images_on_disk(path: Path) -> dict[str, Any]:
+def _images_on_disk(path: Path, keys: set[str]) -> dict[str, Any]:
     """Return the images of both splits, read on demand; empty if either must be read whole."""
-    keys = zip_names(path, ("train_images", "test_images"))
     images = {key: open_member(path, key) for key in keys}
     return images if len(images) == 2 and all(images.values()) else {}
 
@@ -239,6 +252,6 @@ def _write_array(member: IO[bytes], array: Any, *, images: bool) -> None:
         return
     header = {"descr": "|u1", "fortran_order": False, "shape": tuple(map(int, array.shape))}
     np.lib.format.write_array_header_1_0(member, header)
-    step = max(1, WRITE_BYTES // int(np.prod(array.shape[1:])))
+    step = part_size(array.shape)
     for begin in range(0, len(array), step):
         member.write(np.ascontiguousarray(array[begin : begin + step]).data)

@@ -1,12 +1,12 @@
 """Mean and standard deviation of a training split, per channel, in [0, 1] pixel units."""
 
 import logging
-import math
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
+from dcond.data.validate import part_size
 from dcond.errors import DataError
 from dcond.rng import generator
 from dcond.types import Split
@@ -15,8 +15,7 @@ log = logging.getLogger(__name__)
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std, one value per channel
 
-CHUNK = 4096  # images counted together
-CHUNK_BYTES = 2**25  # at most, for large images
+CHUNK = 4096  # images counted together, fewer large ones
 SAMPLE = 10_000  # training images that stats=sample reads
 STD_FLOOR = 1 / 255  # one level, the smallest difference: a constant channel is not divided by 0
 NARROW = 64  # levels
@@ -62,7 +61,7 @@ def statistics(split: Split, stats: str, name: str, hint: str = "") -> Statistic
     if stats == "sample" and len(split) > SAMPLE:
         rows = torch.randperm(len(split), generator=generator(0, "statistics"))[:SAMPLE]
         split = split.part(rows.sort().values)
-    size = max(1, min(CHUNK, CHUNK_BYTES // math.prod(split.images.shape[1:])))
+    size = min(CHUNK, part_size(split.images.shape))
     counts = level_counts((images.cpu() for images, _ in split.batches(size)), channels)
     mean, std = moments(counts)
     used = counts.sum(0).nonzero().flatten().tolist()

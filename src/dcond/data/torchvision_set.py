@@ -41,15 +41,20 @@ class TorchvisionSet(CachedDataset):
         """Return both splits from the prepared form, which is made if missing.
 
         Raises:
-            DataError: the file was made from another source.
+            DataError: the file was made from another source, or has other class names.
         """
         data = super().arrays()
         if data.source not in (None, self.source):
-            raise DataError(
-                f"{self.file} holds torchvision's {data.source}, but dataset.source={self.source}; "
-                "give this set another dataset.name, or remove the file to prepare it again."
-            )
-        return data
+            content = f"torchvision's {data.source}, but dataset.source={self.source}"
+        elif self.class_names and tuple(self.class_names) != data.class_names:
+            ours, theirs = (", ".join(names) for names in (self.class_names, data.class_names))
+            content = f"the classes {theirs}, but dataset.class_names=[{ours}]"
+        else:
+            return data
+        raise DataError(
+            f"{self.file} holds {content}; give this set another dataset.name, or remove the file "
+            "to prepare it again."
+        )
 
     def make(self) -> Prepared:
         """Download both splits and return them, checked."""

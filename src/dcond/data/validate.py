@@ -1,6 +1,7 @@
 """Checks that arrays of unknown origin fulfil what dcond assumes of images and labels."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from dcond.errors import DataError
 
 CHUNK = 1024  # images checked together, to save memory
+PART_BYTES = 2**25  # of images, read or written at a time
 _UNIT = {
     False: "Divide by the largest possible value",
     True: "Use (images - low) / (high - low), with one low and one high for all images",
@@ -30,6 +32,11 @@ class Images(Protocol):
     def __getitem__(self, rows: Any, /) -> NDArray[np.uint8]:
         """Return the images of a slice, or of rows int64 (m,)."""
         ...
+
+
+def part_size(shape: Sequence[int]) -> int:
+    """Return how many images of an array (n, ...) are read or written at a time."""
+    return max(1, PART_BYTES // math.prod(shape[1:]))
 
 
 def as_images(array: Any, what: str) -> Images:

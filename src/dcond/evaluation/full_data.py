@@ -46,15 +46,11 @@ def full_training_set(real: RealData, rows: Tensor | None = None) -> SyntheticSe
     return SyntheticSet.from_images(real.pixels(rows), real, ipc=ipc, labels=labels)
 
 
-def check_full_data_fits(real: RealData, option: str) -> None:
+def check_full_data_fits(real: RealData) -> None:
     """Check that networks can be trained on the full training set within the free memory.
 
     Training holds the images three times as float32. No other part of an evaluation needs memory
     for all real images, so this is checked before anything is computed.
-
-    Args:
-        real: the images.
-        option: the command-line option that requires them, for the message.
 
     Raises:
         DataError: the free memory is too small.
@@ -63,8 +59,8 @@ def check_full_data_fits(real: RealData, option: str) -> None:
     needed = 3 * 4 * math.prod(real.train.images.shape)
     if free is not None and needed > free:
         raise DataError(
-            f"{option} trains on all {len(real.train):,} real images of {real.name} and needs "
-            f"{needed / 1e9:.1f} GB of memory; {free / 1e9:.1f} GB are free. Omit {option}."
+            f"scores.full=true trains on all {len(real.train):,} real images of {real.name} and "
+            f"needs {needed / 1e9:.1f} GB of memory; {free / 1e9:.1f} GB are free. Omit it."
         )
 
 
@@ -149,7 +145,7 @@ def evaluate_full_data(
     """
     results: dict[str, NetworkResult] = {}
     protocol = protocol.without_teacher()
-    settings, data = describe(protocol, "stack", "teacher"), fingerprint(real)
+    settings, data = describe(protocol, "stack", "test_batch", "teacher"), fingerprint(real)
     full = functools.cache(lambda: full_training_set(real))  # made once, if it is needed
     for name, recipe in pool.networks.items():
         key = f"{dcond.__version__}/result/{settings}/{name}/{recipe.by_content()!r}/{data}/{seed}"

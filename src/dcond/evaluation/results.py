@@ -129,11 +129,15 @@ def compare(first: EvalResult, second: EvalResult) -> Comparison:
     """Return the paired differences first - second.
 
     Both results must come from the same protocol, pool and seed: the networks of a repeat then
-    start from the same weights, so that their common variation cancels.
+    start from the same weights, so that their common variation cancels. Repeats of a linear probe
+    that are equal are one computation: they count once and have no interval.
     """
     networks = {}
     for name, result in first.networks.items():
-        pairs = zip(result.accuracies, second.networks[name].accuracies, strict=True)
+        pairs = list(zip(result.accuracies, second.networks[name].accuracies, strict=True))
+        if result.epochs is None and len(set(pairs)) == 1:
+            pairs = pairs[:1]
         networks[name] = Difference(tuple(a - b for a, b in pairs))
-    repeats = zip(*(difference.values for difference in networks.values()), strict=True)
+    count = max(difference.n for difference in networks.values())
+    repeats = zip(*(each.values * (count // each.n) for each in networks.values()), strict=True)
     return Comparison(networks, Difference(tuple(map(statistics.fmean, repeats))))

@@ -23,7 +23,7 @@ def read(path: Path) -> RawSet:
     Raises:
         ArtefactError: damaged, not an npz, an array is missing or holds Python objects.
     """
-    arrays, _ = read_npz(path, KEYS, ArtefactError)
+    arrays = read_npz(path, KEYS, ArtefactError)
     if missing := [key for key in ("images", "labels") if key not in arrays]:
         raise ArtefactError(
             f"{path} lacks {', '.join(missing)}; an npz of a synthetic set holds images and labels."

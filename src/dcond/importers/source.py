@@ -17,11 +17,14 @@ from dcond.types import RealData, SyntheticSet
 
 log = logging.getLogger(__name__)
 
+# One of these is in the folder of every run, finished or not.
+RUN_FILES = (artefact.NAME, "result.json", "run.lock", "checkpoint.pt")
+
 
 def is_artefact(path: Path) -> bool:
     """Return whether a path is read as a dcond artefact; a path that does not exist is."""
-    if path.is_dir():  # a run, finished or not
-        return any((path / name).is_file() for name in ("synthetic.safetensors", "result.json"))
+    if path.is_dir():
+        return any((path / name).is_file() for name in RUN_FILES)
     return path.suffix == ".safetensors" or not path.exists()
 
 

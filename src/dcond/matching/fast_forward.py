@@ -8,6 +8,7 @@ double backward.
 import copy
 import logging
 import os
+import pickle
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 # steps of benchmarks/class_gradients.py, about 100 s on two cores in float32; compiling saves about
 # 20 s of them.
 WORTH_COMPILING = 2e13
+
+# What a network raises that cannot be copied, or that computes on a device of its own.
+NOT_TRIED = (RuntimeError, TypeError, copy.Error, pickle.PickleError)
 
 
 class FastForward:
@@ -92,7 +96,8 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 def pays_to_compile(network: nn.Module, spec: ImageSpec, passes: int, device: torch.device) -> bool:
     """Return whether compiling saves time: on a CPU with a C++ compiler, in a long run.
 
-    The answer is the same for two runs on one machine, so a resumed run takes the same path.
+    The answer is the same for two runs on one machine, so a resumed run takes the same path. A
+    network whose operations cannot be counted is not compiled.
 
     Args:
         network: the network.
@@ -103,7 +108,10 @@ def pays_to_compile(network: nn.Module, spec: ImageSpec, passes: int, device: to
     compilers = (os.environ.get("CXX", "g++"), "clang++")
     if device.type != "cpu" or not any(map(shutil.which, compilers)):
         return False
-    return passes * forward_flops(network, spec) > WORTH_COMPILING
+    try:
+        return passes * forward_flops(network, spec) > WORTH_COMPILING
+    except NOT_TRIED:  # an error of the network itself comes again in the first step
+        return False
 
 
 def forward_flops(network: nn.Module, spec: ImageSpec) -> int:

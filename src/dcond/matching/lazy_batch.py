@@ -49,10 +49,6 @@ class RealBatch:
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __iter__(self) -> Iterator[Tensor]:
-        for part in self.parts():
-            yield from part
-
     def tensor(self) -> Tensor:
         """Return the whole batch."""
         return self.make(0, len(self))

@@ -1,10 +1,12 @@
 """The interface of a condensation method: settings, explicit state, and no loop of its own."""
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from dcond.rng import Streams
+from dcond.settings import settings
 from dcond.types import RealData, SyntheticSet
 
 
@@ -49,6 +51,34 @@ class Method(Protocol):
         this process, and the loop adds them up.
         """
         ...
+
+
+@settings
+class NoSteps:
+    """Base class of a method without steps: the images that ``init`` stores are the result."""
+
+    steps: Literal[0] = 0
+
+    def step(self, real: RealData, synthetic: SyntheticSet, state: Any) -> dict[str, Tensor]:
+        """Not called."""
+        raise AssertionError("a selection has no steps")
+
+
+class TrainsNetworks:
+    """Base class of a method that trains its networks by SGD."""
+
+    lr_network: float
+    momentum_network: float
+    weight_decay: float = 0.0
+
+    def _optimiser(self, network: nn.Module) -> torch.optim.SGD:
+        """Return a new optimiser of a network's weights."""
+        return torch.optim.SGD(
+            network.parameters(),
+            lr=self.lr_network,
+            momentum=self.momentum_network,
+            weight_decay=self.weight_decay,
+        )
 
 
 class SavedState:

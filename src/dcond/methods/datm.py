@@ -1,12 +1,14 @@
 """DATM: difficulty-aligned trajectory matching, with learned soft labels."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from dcond.errors import DataError, require, yaml_repr
+from dcond.errors import DataError, require
 from dcond.methods.base import SavedState
 from dcond.models import Network
 from dcond.rng import Streams
@@ -83,13 +85,10 @@ class DATM(TrajectorySettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        epochs = self.experts.epochs
-        last = max(self.max_start_epoch - 1 + self.expert_epochs, self.label_epoch or 0)
         require(
-            last <= epochs,
-            f"method.max_start_epoch={self.max_start_epoch}, method.expert_epochs="
-            f"{self.expert_epochs} and method.label_epoch={yaml_repr(self.label_epoch)} need "
-            f"experts of {last} epochs, method.experts.epochs is {epochs}; change one of them.",
+            (self.label_epoch or 0) <= self.experts.epochs,
+            f"method.label_epoch={self.label_epoch} is out of range; allowed: up to "
+            f"method.experts.epochs={self.experts.epochs}, null.",
         )
         require(
             self.min_start_epoch < self.max_start_epoch,
@@ -141,7 +140,7 @@ class DATM(TrajectorySettings):
 
     def labelled(self, real: RealData, synthetic: SyntheticSet) -> SyntheticSet:
         """Return a set with first labels: random images for comparison get labels of this kind."""
-        return self._labels(real)[1].labelled(synthetic)
+        return self._last_labels(real).labelled(synthetic)
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: DATMState) -> dict[str, Tensor]:
         """Update images, labels and learning rate once, unless the loss is above its limit."""
@@ -166,6 +165,11 @@ class DATM(TrajectorySettings):
             "start_epoch": torch.tensor(epoch),
             "updated": torch.tensor(int(updated)),
         }
+
+    @cached_property
+    def _last_labels(self) -> Callable[[RealData], ExpertLabels]:
+        """Return the labels of a data set; to find its experts, all of its images are hashed."""
+        return lru_cache(maxsize=1)(lambda real: self._labels(real)[1])
 
     def _labels(self, real: RealData) -> tuple[list[Trajectory], ExpertLabels]:
         network = self.student(real)

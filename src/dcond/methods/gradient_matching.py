@@ -19,7 +19,7 @@ from dcond.matching.distances import DistanceName, check_network, get_distance
 from dcond.matching.engine import Engine
 from dcond.matching.gradients import frozen_batch_norm
 from dcond.matching.target_bank import TargetBank
-from dcond.methods.base import SavedState
+from dcond.methods.base import SavedState, TrainsNetworks
 from dcond.models import Network, Recipe
 from dcond.rng import Streams
 from dcond.settings import Momentum, PositiveFloat, PositiveInt, settings
@@ -47,7 +47,7 @@ class MatchingState(SavedState):
 
 
 @settings
-class GradientMatching:
+class GradientMatching(TrainsNetworks):
     """Match loss gradients of synthetic and real images along a training path on the former.
 
     L = Σ_c D(∇_θ ℓ(A_ω(S_c)), ∇_θ ℓ(A_ω(B_c)))
@@ -222,8 +222,3 @@ class GradientMatching:
         """Return the loss on the real training images ``rows``."""
         images, labels = real.batch(rows)
         return float(F.cross_entropy(network(images), labels))
-
-    def _optimiser(self, network: Network) -> torch.optim.SGD:
-        return torch.optim.SGD(
-            network.parameters(), lr=self.lr_network, momentum=self.momentum_network
-        )

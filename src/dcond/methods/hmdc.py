@@ -13,13 +13,11 @@ from dcond.distributed import current, run_on_rank0
 from dcond.matching import balance
 from dcond.matching.alignment import Axis
 from dcond.matching.batches import (
-    decoded_by_class,
     image_gradient,
     mix_real_within_classes,
     mix_within_classes,
     normalised_by_class,
-    siamese_augment,
-    subset_per_class,
+    siamese_views,
 )
 from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.distances import squared
@@ -216,10 +214,8 @@ class HMDC:
             state.rows = to_device(real.draw_per_class(self.batch_real, rng.real), real.device)
         elif state.network_steps % self.select_every == 0:
             run_on_rank0(lambda: self._select(real, state), [state.rows], rng)
-        images = subset_per_class(decoded_by_class(synthetic), self.batch_synthetic, rng.synthetic)
         batch = normalised_by_class(real, current().own(state.rows))
-        images = real.spec.normalise(images)
-        batch, images = siamese_augment(self.augment, batch, images, rng.augmentation)
+        batch, images = siamese_views(self.augment, batch, synthetic, rng, self.batch_synthetic)
         batch = mix_real_within_classes(batch, self.cutmix_real, rng.augmentation)
         return batch, mix_within_classes(images, self.cutmix_synthetic, rng.augmentation)
 

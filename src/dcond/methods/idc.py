@@ -14,7 +14,7 @@ from dcond.matching.distances import DistanceName, check_network, get_distance
 from dcond.matching.engine import Engine
 from dcond.matching.gradients import frozen_batch_norm
 from dcond.matching.kmeans import select_rows
-from dcond.methods.base import SavedState
+from dcond.methods.base import SavedState, TrainsNetworks
 from dcond.models import Network, Recipe
 from dcond.rng import Streams
 from dcond.settings import (
@@ -47,7 +47,7 @@ class IDCState(SavedState):
 
 
 @settings
-class IDC:
+class IDC(TrainsNetworks):
     """Match gradients of convolution weights along a training path on real images.
 
     L = Σ_c D(∇_θ ℓ(A_ω(S_c)), ∇_θ ℓ(A_ω(B_c))), where S_c is decoded from f² shrunken images in
@@ -189,11 +189,3 @@ class IDC:
                 cutmix_p=self.cutmix_p,
                 rng=rng.augmentation,
             )
-
-    def _optimiser(self, network: Network) -> torch.optim.SGD:
-        return torch.optim.SGD(
-            network.parameters(),
-            lr=self.lr_network,
-            momentum=self.momentum_network,
-            weight_decay=self.weight_decay,
-        )

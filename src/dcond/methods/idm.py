@@ -12,7 +12,7 @@ from dcond.matching.batches import image_gradient, real_by_class, siamese_views
 from dcond.matching.engine import Engine
 from dcond.matching.feature_matching import ClassFeatureMatching, class_means
 from dcond.matching.mmd import mean_distance
-from dcond.methods.base import SavedState
+from dcond.methods.base import SavedState, TrainsNetworks
 from dcond.models import Network, Recipe
 from dcond.rng import Streams
 from dcond.settings import Momentum, NonNegativeFloat, PositiveFloat, PositiveInt, settings
@@ -37,7 +37,7 @@ class IDMState(SavedState):
 
 
 @settings
-class IDM:
+class IDM(TrainsNetworks):
     """Match class means of features, and classify the images, under partly trained networks.
 
     L = Σ_c ‖ mean φ(A_ω(B_c)) - mean φ(A_ω(S_c)) ‖² + w · acc · ℓ(A_ω(S_c))
@@ -154,11 +154,3 @@ class IDM:
         """Return random real images and their labels for a training step."""
         rows = torch.randperm(len(real.train), generator=state.rng.real)[: self.batch_train]
         return real.batch(rows)
-
-    def _optimiser(self, network: Network) -> torch.optim.SGD:
-        return torch.optim.SGD(
-            network.parameters(),
-            lr=self.lr_network,
-            momentum=self.momentum_network,
-            weight_decay=self.weight_decay,
-        )

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from dcond.augment import DiffAug
+from dcond.augment import DiffAug, Draw
 from dcond.device import scaled_batch_size, to_device
 from dcond.matching.batches import decoded_by_class, image_gradient
 from dcond.matching.distances import whole_cosine
@@ -19,6 +19,7 @@ from dcond.settings import PositiveFloat, PositiveInt, settings
 from dcond.training.pyramid import ImagePyramid
 from dcond.types import ImageSpec, RealData, SyntheticSet
 
+Drawn = tuple[Draw | None, Tensor | None]  # augmentation and noise (n, c, h, w) of n images
 HEAD_STD = 0.01  # of the random heads
 NOISE_MEAN, NOISE_STD, NOISE_P = 0.5, 0.2, 0.5  # added to pixels of half of the images
 CHUNK = 256  # images per pass at up to 64 x 64 pixels; passes are computed again in backward
@@ -91,18 +92,16 @@ class LGM:
         state.steps += 1
         views = decoded_by_class(synthetic).repeat(1, self.copies, 1, 1, 1)
         k, count = views.shape[:2]
-        rows = real.draw_per_class(count, rng.real)  # B
-        with torch.no_grad():
-            z = [
-                state.network.embed(self._augmented(real.normalised(part), real.spec, rng))
-                for part in rows.flatten().split(_chunk(state.network, real.spec))
-            ]
-        weight = HEAD_STD * torch.randn(k, z[0].shape[1], generator=rng.networks)
-        weight = to_device(weight.to(z[0].dtype), real.device)
+        rows = real.draw_per_class(count, rng.real).flatten()  # B
+        z = self._embedded(real, rows, state)
+        weight = HEAD_STD * torch.randn(k, z.shape[1], generator=rng.networks)
+        weight = to_device(weight.to(z.dtype), real.device)
         labels = torch.arange(k, device=real.device).repeat_interleave(count)
         bias = weight.new_zeros(k)
-        theirs = head_gradient(torch.cat(z), labels, weight, bias)  # G(B)
-        images = self._augmented(synthetic.spec.normalise(views.flatten(0, 1)), synthetic.spec, rng)
+        theirs = head_gradient(z, labels, weight, bias)  # G(B)
+        images, spec = views.flatten(0, 1), synthetic.spec
+        drawn = self._draw(len(images), spec, rng.augmentation)
+        images = self._augmented(spec.normalise(images), spec, drawn)
         parts = images.split(_chunk(state.network, real.spec))
         own = [checkpoint(state.network.embed, part, use_reentrant=False) for part in parts]
         ours = head_gradient(torch.cat(own), labels, weight, bias)  # G(S)
@@ -112,15 +111,41 @@ class LGM:
         _store(synthetic, pyramid)
         return {"loss": loss.detach()}
 
-    def _augmented(self, images: Tensor, spec: ImageSpec, rng: Streams) -> Tensor:
-        """Return normalised images (n, c, h, w), each augmented by itself, half of them noisy."""
+    @torch.no_grad()
+    def _embedded(self, real: RealData, rows: Tensor, state: LGMState) -> Tensor:
+        """Return features (n, d) of training images, augmented; all draws are before any read."""
+        chunk = _chunk(state.network, real.spec)
+        drawn = self._draw(len(rows), real.spec, state.rng.augmentation)
+        return torch.cat(
+            [
+                state.network.embed(
+                    self._augmented(real.normalised(rows[i : i + chunk]), real.spec, drawn, i)
+                )
+                for i in range(0, len(rows), chunk)
+            ]
+        )
+
+    def _draw(self, count: int, spec: ImageSpec, rng: torch.Generator) -> Drawn:
+        """Draw the augmentation of every image, and the noise, 0 for half of them."""
+        size, draw, noise = (spec.height, spec.width), None, None
         if self.augment is not None:
-            images = self.augment.per_image(images, rng.augmentation)
-        if not self.noise:
+            shared = self.augment.family == "batch"
+            draw = self.augment.draw(count, size, rng, shared_family=shared)
+        if self.noise:
+            noise = torch.randn(count, spec.channels, *size, generator=rng)
+            noise = NOISE_MEAN + NOISE_STD * noise
+            noise = noise * (torch.rand(count, 1, 1, 1, generator=rng) < NOISE_P)
+        return draw, noise
+
+    def _augmented(self, images: Tensor, spec: ImageSpec, drawn: Drawn, start: int = 0) -> Tensor:
+        """Return normalised images (n, c, h, w), changed as drawn for those from ``start`` on."""
+        draw, noise = drawn
+        end = start + len(images)
+        if self.augment is not None and draw is not None:
+            images = self.augment.apply(images[:, None], draw.part(start, end))[:, 0]
+        if noise is None:
             return images
-        noise = NOISE_MEAN + NOISE_STD * torch.randn(images.shape, generator=rng.augmentation)
-        noisy = torch.rand(len(images), 1, 1, 1, generator=rng.augmentation) < NOISE_P
-        added = to_device((noise * noisy).to(images.dtype), images.device)
+        added = to_device(noise[start:end].to(images.dtype), images.device)
         return spec.normalise(spec.denormalise(images) + added)
 
 

@@ -6,7 +6,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dcond.errors import require
 from dcond.methods.base import SavedState
 from dcond.models import Network
 from dcond.rng import Streams
@@ -55,16 +54,6 @@ class MTT(TrajectorySettings):
     """
 
     student_steps: PositiveInt = 30
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        last = self.max_start_epoch - 1 + self.expert_epochs
-        require(
-            last <= self.experts.epochs,
-            f"method.max_start_epoch={self.max_start_epoch} and method.expert_epochs="
-            f"{self.expert_epochs} need experts of {last} epochs, method.experts.epochs is "
-            f"{self.experts.epochs}; change one of them.",
-        )
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> MTTState:
         """Load or train the experts; make the student's network and the optimisers."""

@@ -39,7 +39,7 @@ from dcond.models import Network
 from dcond.rng import Streams, seeded_globals
 from dcond.settings import Momentum, NonNegativeFloat, PositiveFloat, PositiveInt, settings
 from dcond.training.experts import Experts, Trajectory
-from dcond.training.image_optim import PixelAdam, PixelBox, PixelSGD
+from dcond.training.image_optim import PixelAdam, PixelBox, PixelSGD, Space
 from dcond.types import RealData, SyntheticSet
 
 
@@ -113,6 +113,7 @@ class NCFM:
     """
 
     shares_classes: ClassVar = True
+    space: ClassVar[Space] = "pixel"  # the units of ``lr``
 
     experts: Experts
     engine: Engine = Engine()
@@ -248,14 +249,7 @@ class NCFM:
     def _pixels(self, synthetic: SyntheticSet) -> PixelSGD:
         if self.optimiser == "adam":
             return PixelAdam(synthetic, lr=self.lr, pixel_box=self.pixel_box)
-        return PixelSGD(
-            synthetic.images,
-            lr=self.lr,
-            momentum=self.momentum,
-            space="pixel",
-            std=synthetic.std,
-            pixel_box=self.pixel_box,
-        )
+        return PixelSGD.of(self, synthetic)
 
 
 def interpolate(

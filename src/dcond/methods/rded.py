@@ -1,7 +1,7 @@
 """RDED: crops of real images that a trained teacher finds easiest, packed."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from torch import Tensor
 from dcond.augment.resized_crop import draw_boxes, resize_boxes
 from dcond.device import scaled_batch_size
 from dcond.log import counted
-from dcond.methods.base import NoState
+from dcond.methods.base import NoState, NoSteps
 from dcond.models import Network
 from dcond.models.staged import centre_pad
 from dcond.multi_formation import cell, tile
@@ -24,7 +24,7 @@ CHUNK = 1000  # crops per pass at up to 64 x 64 pixels; fewer for larger images
 
 
 @settings
-class RDED:
+class RDED(NoSteps):
     """Take the crops of real images that a teacher classifies with the lowest loss; no steps.
 
     Of ``images`` random images of a class, ``crops`` random crops each are scored by the teacher's
@@ -57,7 +57,6 @@ class RDED:
     crops: PositiveInt = 5
     area: Annotated[float, Gt(0), Le(1)] = 0.08
     factor: PositiveInt = 1
-    steps: Literal[0] = 0
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> NoState:
         """Choose the crops and store them in ``synthetic``."""
@@ -71,10 +70,6 @@ class RDED:
                 crops = self._cut(real, rows[chosen[:, 0]], boxes[chosen.unbind(1)])
                 synthetic.by_class[c].copy_(tile(crops, self.factor, self._size(real)))
         return NoState()
-
-    def step(self, real: RealData, synthetic: SyntheticSet, state: Any) -> dict[str, Tensor]:
-        """Not called: a selection has no steps."""
-        raise AssertionError("a selection has no steps")
 
     def candidates(
         self, real: RealData, c: int, count: int, rng: torch.Generator

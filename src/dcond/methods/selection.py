@@ -1,19 +1,16 @@
 """Selection: the synthetic set consists of chosen real images."""
 
-from typing import Any, Literal
-
 import torch
-from torch import Tensor
 
 from dcond.init import FromReal, Rule
-from dcond.methods.base import NoState
+from dcond.methods.base import NoState, NoSteps
 from dcond.rng import Streams
 from dcond.settings import PositiveInt, settings
 from dcond.types import RealData, SyntheticSet
 
 
 @settings
-class Selection:
+class Selection(NoSteps):
     """Choose real images by a rule (random, herding, k-center or k-means); nothing is optimised.
 
     Args:
@@ -24,7 +21,6 @@ class Selection:
 
     rule: Rule
     factor: PositiveInt = 1
-    steps: Literal[0] = 0
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> NoState:
         """Choose the images and store them in ``synthetic``."""
@@ -32,7 +28,3 @@ class Selection:
         with torch.no_grad():
             synthetic.images.copy_(chosen)
         return NoState()
-
-    def step(self, real: RealData, synthetic: SyntheticSet, state: Any) -> dict[str, Tensor]:
-        """Not called: a selection has no steps."""
-        raise AssertionError("a selection has no steps")

@@ -60,9 +60,10 @@ class Row:
         """Title and note on one line."""
         return f"{self.title} ({self.note})" if self.note else self.title
 
-    def with_status(self, status: str) -> tuple[RunRecord, ...]:
-        """Return the runs with a status."""
-        return tuple(run for run in self.runs if run.status == status)
+    @property
+    def done(self) -> tuple[RunRecord, ...]:
+        """The finished runs."""
+        return tuple(run for run in self.runs if run.status == "done")
 
     @property
     def without_accuracy(self) -> Counter[str]:
@@ -79,7 +80,7 @@ class Row:
 
     def cost(self, *names: str) -> Estimate | None:
         """Return the sum of the named costs over the finished runs that recorded the first."""
-        costs = [run.cost for run in self.with_status("done") if names[0] in run.cost]
+        costs = [run.cost for run in self.done if names[0] in run.cost]
         return _estimate(sum(cost.get(name, 0.0) for name in names) for cost in costs)
 
     def condensing(self) -> Estimate | None:
@@ -87,8 +88,12 @@ class Row:
         return self.cost("condense_wall_s", "start_wall_s")
 
     def score(self, name: str) -> Estimate | None:
-        """Return a score over the finished runs that have it."""
-        return _estimate(run.scores[name] for run in self.with_status("done") if name in run.scores)
+        """Return a score over the sets that have it; evaluations of one set are averaged first."""
+        found: dict[str, list[float]] = defaultdict(list)
+        for run in self.done:
+            if name in run.scores:
+                found[run.set_id].append(run.scores[name])
+        return _estimate(map(fmean, found.values()))
 
 
 def _estimate(values: Iterable[float]) -> Estimate | None:
@@ -366,7 +371,7 @@ def _block(key: ComparisonKey, note: str, rows: list[Row]) -> Block:
     evaluated = [run for row in rows for run in row.runs if run.evaluated]
     networks = tuple(evaluated[0].networks) if evaluated else key.networks
     rows = sorted(rows, key=lambda row: natural(f"{row.title} {row.note}"))
-    rows += _baselines(evaluated, networks)
+    rows += _baselines(rows, networks)
     return Block(
         dataset=key.dataset,
         ipc=key.ipc,
@@ -378,18 +383,25 @@ def _block(key: ComparisonKey, note: str, rows: list[Row]) -> Block:
     )
 
 
-def _baselines(runs: Iterable[RunRecord], networks: Sequence[str]) -> list[Row]:
+def _baselines(rows: Iterable[Row], networks: Sequence[str]) -> list[Row]:
     """Return a row per baseline, with a value per seed of the evaluation.
 
     Runs with one evaluation seed have drawn the same images. Random images are normalised like the
-    set beside them, and have its kind of labels, so each of these is a row of its own.
+    set beside them, and labelled by the same networks, so each of these is a row of its own.
+
+    Args:
+        rows: of the methods, whose runs have baselines.
+        networks: columns.
     """
     drawn: dict[tuple[int, int, tuple[str, str]], list[tuple[object, dict[str, float]]]]
     drawn = defaultdict(list)
     titles = list(BASELINE_TITLES.items())
-    for run in runs:
+    evaluated = [(row, run) for row in rows for run in row.runs if run.evaluated]
+    for row, run in evaluated:
         soft = run.random_labels not in ("", HARD)
         labels = f"labels {run.random_labels}" if soft else ""
+        if soft and row.note:  # other labels than those of the next row
+            labels += f" ({row.note})"
         for index, (name, _) in enumerate(titles):
             factor = (run.factor or 1) if name == "random_decoded" else 1
             own = ("", "") if name == "full" else (run.normalisation, labels)

@@ -120,7 +120,7 @@ def _figure(prefix: str, drawing: Drawing) -> str:
 
 def _picture(block: Block, row: Row) -> str:
     """Return the images of a row's first finished run that has a picture."""
-    for run in row.with_status("done"):
+    for run in row.done:
         uri = picture(run.folder)
         if uri is not None:
             seed = "" if run.seed is None else f", seed {run.seed}"

@@ -8,8 +8,22 @@ from typing import Any, Self
 
 from dcond.evaluation.results import EvalResult
 from dcond.report.settings_diff import network_names
-from dcond.run.result import EVALUATION_GROUPS, HELD_OUT, TEST, Origin, RunResult, flat_settings, sha256
+from dcond.run.result import (
+    EVALUATION_GROUPS,
+    HELD_OUT,
+    NO_EFFECT_IN_PROTOCOL,
+    TEST,
+    Origin,
+    RunResult,
+    flat_settings,
+    set_settings,
+    sha256,
+)
 
+# Fields of a record, the classes that are in its name, and what changes no accuracy.
+NOT_COMPARED = {"seed", "ipc", "test_on", "dataset.classes"} | {
+    f"evaluation.{name}" for name in NO_EFFECT_IN_PROTOCOL
+}
 COST_OF_EVALUATION = "evaluate_wall_s"  # all other costs are those of condensing
 
 
@@ -93,6 +107,9 @@ class RunRecord:
         settings = _settings(source.config, source.choices) | _settings(
             result.config, result.choices
         )
+        for name, value in _settings(source.config, None).items():
+            if name.startswith("dataset.") and settings[name] != value:
+                settings[f"source.{name}"] = value  # condensed from data that were read otherwise
         if (source.config or {}).get("test_on") == HELD_OUT:
             settings["source.test_on"] = HELD_OUT  # condensed without the held-out images
         if result.config is None:  # unknown settings: comparable with no other run
@@ -145,18 +162,19 @@ def _set_id(result: RunResult, *, external: bool) -> str:
     made_by = result.source or result
     if external or made_by.config is None:
         return ""
-    known = flat_settings(made_by.config) | (made_by.choices or {})
-    own = {
+    choices = {
         name: value
-        for name, value in known.items()
-        if name != "seed" and name.partition(".")[0] not in EVALUATION_GROUPS
+        for name, value in (made_by.choices or {}).items()
+        if name not in EVALUATION_GROUPS
     }
+    own = flat_settings(set_settings(made_by.config)) | choices
+    own.pop("seed", None)
     facts = [own, made_by.seed, result.dataset, result.ipc, result.normalisation]
     return sha256(json.dumps(facts, sort_keys=True))
 
 
 def _settings(config: dict[str, Any] | None, choices: dict[str, Any] | None) -> dict[str, str]:
-    """Return settings by dotted name, without those that are fields of a record.
+    """Return settings by dotted name, without those that are not compared.
 
     An option of a comparison group that is null, such as ``teacher``, counts as absent.
     """
@@ -168,7 +186,7 @@ def _settings(config: dict[str, Any] | None, choices: dict[str, Any] | None) -> 
     settings = {
         _line(name): json.dumps(value) if value is None or isinstance(value, bool) else _line(value)
         for name, value in (flat_settings(present) | (choices or {})).items()
-        if name not in ("seed", "ipc", "test_on", "dataset.classes")  # the last: in the name
+        if name not in NOT_COMPARED
     }
     return settings | network_names(settings)
 

@@ -70,9 +70,7 @@ def accuracy_sheet(block: Block) -> Sheet:
 
 def cost_sheet(blocks: list[Block]) -> Sheet:
     """Return the costs and scores of a family: a row per ipc and method."""
-    rows = [
-        (block, row) for block in blocks for row in block.method_rows if row.with_status("done")
-    ]
+    rows = [(block, row) for block in blocks for row in block.method_rows if row.done]
     scores = [name for name in SCORES if any(row.score(name) for _, row in rows)]
     cells = []
     for block, row in rows:

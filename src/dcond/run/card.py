@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 NAME = "README.md"
 MARK = "<!-- Written by dcond; a later run replaces this file. -->\n"
-_PLACE = re.compile(r"(path|weights|checkpoint|data_dir|folder|url)$")  # of one machine
+_PLACE = re.compile(r"(path|weights|checkpoint|data_dir|folder|cache|url)$")  # of one machine
 _LOCAL = re.compile(r"(hydra|paths|resume|threads)\b|.+\.data_dir$")
 
 USE = """

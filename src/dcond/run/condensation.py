@@ -35,7 +35,15 @@ from dcond.run.evaluation import EvaluationPlan, Evaluator, describe_normalisati
 from dcond.run.loop import LoopSettings, Run
 from dcond.run.progress import log_if_slow
 from dcond.run.recorder import NullRecorder, Recorder, grid, save_png
-from dcond.run.result import ACCURACY, EVALUATION_GROUPS, HELD_OUT, TEST, RunResult, flat_settings
+from dcond.run.result import (
+    ACCURACY,
+    EVALUATION_GROUPS,
+    HELD_OUT,
+    TEST,
+    RunResult,
+    flat_settings,
+    set_settings,
+)
 from dcond.run.signals import Stop
 from dcond.run.tables import Tables
 from dcond.types import RealData, SyntheticSet
@@ -321,11 +329,11 @@ def bytes_stored(synthetic: SyntheticSet) -> int:
 
 def dump_provenance(result: RunResult) -> str:
     """Write the settings that made a set, for its metadata: not those of its evaluation."""
-    parts = {"choices": result.choices or {}, "config": result.config or {}}
+    choices = result.choices or {}
     return json.dumps(
         {
-            kind: {key: value for key, value in part.items() if key not in EVALUATION_GROUPS}
-            for kind, part in parts.items()
+            "choices": {key: choices[key] for key in choices if key not in EVALUATION_GROUPS},
+            "config": set_settings(result.config or {}),
         }
     )
 

@@ -19,6 +19,7 @@ from dcond.evaluation.results import HARD, EvalResult, compare
 from dcond.evaluation.sanity_checks import check_input_statistics, check_test_split, near_chance
 from dcond.evaluation.scores import SCORES, scores
 from dcond.models import Pool
+from dcond.rng import generator
 from dcond.run.progress import progress_display
 from dcond.run.result import ACCURACY, TEST, AgainstResult, Baselines, RunResult
 from dcond.run.tables import (
@@ -86,7 +87,7 @@ class Evaluator:
     Raises:
         DataError: the data does not fit the plan: too few images to search a learning rate, or
             too many for memory.
-        ConfigError: a network of the pool cannot take the images.
+        ConfigError: a network of the pool, or the teacher, cannot take the images.
     """
 
     def __init__(
@@ -99,8 +100,10 @@ class Evaluator:
     ):
         self.plan, self.real, self.show_progress, self.label = plan, real, show_progress, label
         plan.pool.check(real.spec)
+        if plan.protocol.teacher is not None:
+            plan.protocol.teacher.network.build(real.spec, generator(0, "check"))
         if "full" in plan.extra:
-            check_full_data_fits(real, "scores.full=true")
+            check_full_data_fits(real)
         self.held_out = hold_out(plan.protocol, real)
 
     @cached_property
@@ -184,7 +187,7 @@ class Evaluator:
         plan = self.plan
 
         def training(sets: Sets, protocol: BaseProtocol | None = None) -> Training:
-            return lambda progress: self.train(sets, progress, protocol=protocol)
+            return functools.partial(self.train, sets, protocol=protocol)
 
         if self.teacher is not None and synthetic.labels.ndim == 2:
             log.info("the teacher's labels replace the stored soft labels")
@@ -201,15 +204,17 @@ class Evaluator:
             if soft or self.teacher is not None:  # HLR is defined on hard labels
                 hard = replace(synthetic, labels=synthetic.classes, logits=False)
                 trainings["hard_labels"] = training(
-                    lambda repeat: hard, plan.protocol.without_teacher()
+                    lambda repeat: hard, protocol=plan.protocol.without_teacher()
                 )
         if "unaugmented" in plan.extra:
             if "random" not in draws:
                 log.warning("no ARS: it needs random images (baselines=true)")
             elif plan.protocol.augments:
                 plain = plan.protocol.without_augmentation()
-                trainings["condensed_unaugmented"] = training(lambda repeat: synthetic, plain)
-                trainings["random_unaugmented"] = training(draws["random"], plain)
+                trainings["condensed_unaugmented"] = training(
+                    lambda repeat: synthetic, protocol=plain
+                )
+                trainings["random_unaugmented"] = training(draws["random"], protocol=plain)
             else:
                 log.warning("no ARS: protocol %s has no augmentation", plan.protocol.name)
         return trainings

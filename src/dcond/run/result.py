@@ -23,8 +23,9 @@ NAME = "result.json"
 CHECKPOINT = "checkpoint.pt"  # named here, since run.checkpoint imports torch
 TEST, HELD_OUT = "test", "held_out"  # the images that accuracies are taken on
 ACCURACY = {TEST: "test accuracy", HELD_OUT: "held-out accuracy"}
-# Groups of settings that do not change the set; they are equal in comparable runs.
+# Groups of settings that are equal in comparable runs; of these, the data set also makes the set.
 EVALUATION_GROUPS = ("dataset", "pool", "evaluation", "teacher")
+NO_EFFECT_IN_PROTOCOL = ("test_batch", "stack")  # of memory and time
 PACKAGES = ("dcond", "torch", "torchvision", "timm", "numpy", "scikit-learn", "hydra-core")
 
 
@@ -154,11 +155,8 @@ class RunResult:
         One that says so and cannot be read in full (of another version, say) counts as finished,
         without its fields.
         """
-        try:
-            raw = json.loads((folder / NAME).read_text(encoding="utf-8"))
-            if raw["status"] != "done":
-                return None
-        except (OSError, ValueError, KeyError, TypeError):
+        raw = _raw(folder)
+        if not isinstance(raw, dict) or raw.get("status") != "done":
             return None
         try:
             return cls.read(folder)
@@ -176,15 +174,20 @@ class RunResult:
     @classmethod
     def refuse_foreign(cls, folder: Path) -> None:
         """Raise :class:`ConfigError` if the folder holds a ``result.json`` of another program."""
-        try:
-            raw = json.loads((folder / NAME).read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # none, or damaged
-            return
-        if not _is_result(raw):
+        raw = _raw(folder)
+        if raw is not None and not _is_result(raw):
             raise ConfigError(
                 f"{folder / NAME} is not a result of dcond and is not overwritten; choose another "
                 "folder."
             )
+
+
+def _raw(folder: Path) -> Any:
+    """Return what a folder's ``result.json`` holds; None where there is none, or a damaged one."""
+    try:
+        return json.loads((folder / NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def _is_result(raw: object) -> bool:
@@ -205,6 +208,19 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     return value
+
+
+def set_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that make a set: not those of its evaluation, nor where its data are."""
+    own = {
+        name: part
+        for name, part in config.items()
+        if name == "dataset" or name not in EVALUATION_GROUPS
+    }
+    if isinstance(data := own.get("dataset"), dict):
+        places = ("path", "data_dir", "keep", "classes")  # the artefact itself has the classes
+        own["dataset"] = {name: value for name, value in data.items() if name not in places}
+    return own
 
 
 def flat_settings(

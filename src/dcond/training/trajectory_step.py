@@ -72,6 +72,13 @@ class TrajectorySettings:
             f"{self.experts.network.name}; the student starts from their weights, so make them "
             "equal.",
         )
+        last = self.max_start_epoch - 1 + self.expert_epochs
+        require(
+            last <= self.experts.epochs,
+            f"method.max_start_epoch={self.max_start_epoch} and method.expert_epochs="
+            f"{self.expert_epochs} need experts of {last} epochs, method.experts.epochs is "
+            f"{self.experts.epochs}; change one of them.",
+        )
 
     def student(self, real: RealData) -> Network:
         """Return the network whose weights :func:`trajectory_step` replaces.
