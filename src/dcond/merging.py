@@ -149,6 +149,8 @@ def _metadata(sets: Sequence[SyntheticSet]) -> dict[str, str]:
     for key in SHARED:
         if joined := "+".join(dict.fromkeys(part[key] for part in named if part.get(key))):
             metadata[key] = joined
+    if foreign := [each.metadata["read_as"] for each in sets if "read_as" in each.metadata]:
+        metadata["read_as"] = foreign[0]  # its rows need not be class-major
     if len({each.metadata.get("dataset") for each in sets}) == 1:
         names = [name for each in sets for name in each.class_names]
         metadata["dataset_classes"] = json.dumps(names)

@@ -107,16 +107,16 @@ def test_hard_labels_need_none(real, evaluated, caplog):
     assert not caplog.messages
 
 
-def test_under_torchrun_the_first_process_decides_whether_the_networks_are_cached(
+def test_under_torchrun_all_processes_must_have_the_networks_cached(
     real, evaluated, folder, caplog, monkeypatch
 ):
     """Another machine may not have the files: all processes must label alike."""
 
-    class Second:
-        def from_first(self, text):
-            return ""  # not found there
+    class Two:
+        def largest(self, missing):
+            return [max(missing, 1.0)]  # not found by the other
 
     _, synthetic = made_by_datm(real)
-    monkeypatch.setattr("dcond.cli.labels.current", Second)
+    monkeypatch.setattr("dcond.cli.labels.current", Two)
     assert find_label(synthetic, real, evaluated) is None
     assert caplog.messages[-1].endswith("its experts are not in outputs/cache")

@@ -189,7 +189,10 @@ def test_an_empty_folder_in_place_of_an_unpacked_archive_is_named(tmp_path):
 def test_names_that_a_prepared_file_does_not_have_are_refused(
     names, missing, split_folder, tmp_path
 ):
-    archive(tmp_path, path=str(split_folder), class_names={"ant": "Formica"}).prepare()
+    first = archive(
+        tmp_path, path=str(split_folder), class_names={"ant": "Formica", "fly": "Musca"}
+    )
+    assert first.load().class_names == ("Formica", "bee")  # there is no fly
     again = archive(tmp_path, class_names=names)
     if missing is None:
         assert again.load().class_names == ("Formica", "bee")

@@ -146,6 +146,6 @@ def test_full_data_that_exceeds_the_memory_is_refused(toy, monkeypatch):
     full_data.check_full_data_fits(toy)
     monkeypatch.setattr(full_data, "free_bytes", lambda device: needed - 1)
     with pytest.raises(
-        DataError, match=r"all 120 real images of toy and .* 0\.0 GB are free\. Omit it"
+        DataError, match=r"all 120 real images of toy and .* 0\.0 GB are free\. Omit scores\.full"
     ):
         full_data.check_full_data_fits(toy)

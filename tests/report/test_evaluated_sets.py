@@ -290,12 +290,13 @@ def test_a_score_is_averaged_over_the_evaluations_of_a_set_first(write_result, r
 def test_random_images_labelled_by_different_networks_are_rows_of_their_own(
     names, write_result, report
 ):
-    for epochs, mean in ((5, 0.4), (20, 0.6)):
+    """Not where only the images are made otherwise."""
+    for epochs, lr, mean in ((5, 1, 0.4), (20, 1, 0.6), (20, 2, 0.6)):
         write_result(
-            f"e{epochs}",
+            f"e{epochs}{lr}",
             {"A": 0.7},
             method="datm",
-            settings={"method.label_epoch": epochs},
+            settings={"method.label_epoch": epochs, "method.lr": lr},
             random_labels="as datm",
             baselines={"random": {"A": mean}},
         )

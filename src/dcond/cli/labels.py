@@ -80,8 +80,8 @@ def find_label(synthetic: SyntheticSet, real: RealData, cfg: DictConfig) -> Labe
 
 
 def _found(cached: bool) -> bool:
-    """Return whether rank 0 has found a file: another machine may have another cache."""
-    return bool(current().from_first("found" if cached else ""))
+    """Return whether all ranks have found a file: another machine may have another cache."""
+    return current().largest(float(not cached))[0] == 0
 
 
 def _of_teacher(teacher: Any, real: RealData, cache: Path) -> Label:

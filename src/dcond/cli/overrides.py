@@ -52,6 +52,7 @@ _PATH_KEY = re.compile(
     r"\+{0,2}(synthetic|against|resume|paths\.\w+|hydra\.(run|sweep)\.(dir|subdir)"
     r"|.+\.(path|weights|checkpoint|data_dir|folder|cache))"
 )
+_MULTIRUN = re.compile(r"\+*hydra\.mode=['\"]?MULTIRUN['\"]?")
 _OF_SWEEPS = re.compile(r"sweep|hydra[./](sweep|sweeper|launcher)\b.*")
 _OF_HYDRA = re.compile(r"sweep|hydra\b(?!\.searchpath).*")
 _QUOTED = re.compile(r"(?P<mark>['\"])(?:\\.|(?!(?P=mark))[^\\])*(?P=mark)", re.DOTALL)
@@ -148,7 +149,7 @@ def check_mode(arguments: Arguments) -> None:
     """
     if _SHOWING & set(arguments.flags):
         return
-    sweep = "--multirun" in arguments.flags or "hydra.mode=MULTIRUN" in arguments.overrides
+    sweep = "--multirun" in arguments.flags or any(map(_MULTIRUN.fullmatch, arguments.overrides))
     for override in arguments.overrides:
         key = _parse(override)[1] if "=" in override else ""  # a path or a deletion
         if sweep and key == "hydra.run.dir":

@@ -47,6 +47,7 @@ class Archive(CachedDataset):
             DataError: the file has images of another size or rule (if it names one), or other
                 class names.
         """
+        made_now = not self.file.is_file()
         data = super().arrays()
         height, width = data.train_images.shape[1:3]
         given, found = set(self.class_names.values()), set(data.class_names)
@@ -54,7 +55,7 @@ class Archive(CachedDataset):
             content = f"images of {width} x {height}, but dataset.size={self.size}"
         elif data.resize not in (None, self.resize):
             content = f"images resized by {data.resize!r}, but dataset.resize={self.resize}"
-        elif given - found and found - given:  # not only classes that the folder lacked
+        elif not made_now and given - found and found - given:  # the folder may lack some classes
             content = f"no class {min(given - found)!r} of dataset.class_names"
         else:
             return data

@@ -60,7 +60,8 @@ def check_full_data_fits(real: RealData) -> None:
     if free is not None and needed > free:
         raise DataError(
             f"scores.full=true trains on all {len(real.train):,} real images of {real.name} and "
-            f"needs {needed / 1e9:.1f} GB of memory; {free / 1e9:.1f} GB are free. Omit it."
+            f"needs {needed / 1e9:.1f} GB of memory; {free / 1e9:.1f} GB are free. "
+            "Omit scores.full=true."
         )
 
 

@@ -14,7 +14,7 @@ from dcond.errors import ConfigError, first_line
 from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.distillation import Distillation
 from dcond.matching.fast_forward import (
-    NOT_TRIED,
+    TRIAL_ERRORS,
     FastForward,
     has_fast_bfloat16,
     pays_to_compile,
@@ -177,7 +177,7 @@ def supports_vmap(network: nn.Module, spec: ImageSpec) -> bool:
             for x, label in zip(images, labels, strict=True)
         ]
         expected = _image_gradient([g for own in in_turn for g in own], images)
-    except NOT_TRIED:
+    except TRIAL_ERRORS:
         return False
     try:
         found = _image_gradient(stacked_gradients(tried, images, labels), images)
@@ -205,7 +205,7 @@ def check_second_derivative(network: nn.Module, spec: ImageSpec) -> None:
             tried(image).square().sum(), weights, create_graph=True, allow_unused=True
         )
         torch.autograd.grad([g.sum() for g in first if g is not None and g.requires_grad], image)
-    except NOT_TRIED as error:
+    except TRIAL_ERRORS as error:
         message = str(error)  # other errors come again in the first step
         if message.startswith("derivative for") and "not implemented" in message:
             raise ConfigError(

@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 # 20 s of them.
 WORTH_COMPILING = 2e13
 
-# What a network raises that cannot be copied, or that computes on a device of its own.
-NOT_TRIED = (RuntimeError, TypeError, copy.Error, pickle.PickleError)
+# What a trial pass raises for a network that cannot be copied, or that is fixed to a device.
+TRIAL_ERRORS = (RuntimeError, TypeError, copy.Error, pickle.PickleError)
 
 
 class FastForward:
@@ -110,7 +110,7 @@ def pays_to_compile(network: nn.Module, spec: ImageSpec, passes: int, device: to
         return False
     try:
         return passes * forward_flops(network, spec) > WORTH_COMPILING
-    except NOT_TRIED:  # an error of the network itself comes again in the first step
+    except TRIAL_ERRORS:  # an error of the network itself comes again in the first step
         return False
 
 

@@ -133,8 +133,8 @@ class LGM:
             draw = self.augment.draw(count, size, rng, shared_family=shared)
         if self.noise:
             noise = torch.randn(count, spec.channels, *size, generator=rng)
-            noise = NOISE_MEAN + NOISE_STD * noise
-            noise = noise * (torch.rand(count, 1, 1, 1, generator=rng) < NOISE_P)
+            noise.mul_(NOISE_STD).add_(NOISE_MEAN)
+            noise.mul_(torch.rand(count, 1, 1, 1, generator=rng) < NOISE_P)
         return draw, noise
 
     def _augmented(self, images: Tensor, spec: ImageSpec, drawn: Drawn, start: int = 0) -> Tensor:

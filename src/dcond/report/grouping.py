@@ -1,7 +1,7 @@
 """Group runs into comparable blocks, and in each block into one row per method and setting."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from statistics import fmean
@@ -371,7 +371,7 @@ def _block(key: ComparisonKey, note: str, rows: list[Row]) -> Block:
     evaluated = [run for row in rows for run in row.runs if run.evaluated]
     networks = tuple(evaluated[0].networks) if evaluated else key.networks
     rows = sorted(rows, key=lambda row: natural(f"{row.title} {row.note}"))
-    rows += _baselines(rows, networks)
+    rows += _baselines(evaluated, networks)
     return Block(
         dataset=key.dataset,
         ipc=key.ipc,
@@ -383,25 +383,26 @@ def _block(key: ComparisonKey, note: str, rows: list[Row]) -> Block:
     )
 
 
-def _baselines(rows: Iterable[Row], networks: Sequence[str]) -> list[Row]:
+def _baselines(runs: Sequence[RunRecord], networks: Sequence[str]) -> list[Row]:
     """Return a row per baseline, with a value per seed of the evaluation.
 
     Runs with one evaluation seed have drawn the same images. Random images are normalised like the
-    set beside them, and labelled by the same networks, so each of these is a row of its own.
+    set beside them. Beside soft labels they are labelled by the same networks, which the settings
+    that decide these labels identify. Each of these is a row of its own.
 
     Args:
-        rows: of the methods, whose runs have baselines.
+        runs: of the methods, evaluated.
         networks: columns.
     """
     drawn: dict[tuple[int, int, tuple[str, str]], list[tuple[object, dict[str, float]]]]
     drawn = defaultdict(list)
     titles = list(BASELINE_TITLES.items())
-    evaluated = [(row, run) for row in rows for run in row.runs if run.evaluated]
-    for row, run in evaluated:
-        soft = run.random_labels not in ("", HARD)
-        labels = f"labels {run.random_labels}" if soft else ""
-        if soft and row.note:  # other labels than those of the next row
-            labels += f" ({row.note})"
+    soft = [run for run in runs if run.random_labels not in ("", HARD)]
+    names = differing_settings((run.random_labels, _labelling(run.settings)) for run in soft)
+    for run in runs:
+        labels = f"labels {run.random_labels}" if run in soft else ""
+        if labels and (differing := format_settings(run.settings, names)):
+            labels += f" ({differing})"
         for index, (name, _) in enumerate(titles):
             factor = (run.factor or 1) if name == "random_decoded" else 1
             own = ("", "") if name == "full" else (run.normalisation, labels)
@@ -417,6 +418,12 @@ def _baselines(rows: Iterable[Row], networks: Sequence[str]) -> list[Row]:
         )
         for (index, factor, own), samples in sorted(drawn.items(), key=lambda i: i[0])
     ]
+
+
+def _labelling(settings: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings that decide the labels of random images: of the experts or teacher."""
+    deciding = ("label_teacher", "method.experts", "method.label_epoch", "model")
+    return {name: value for name, value in settings.items() if name.startswith(deciding)}
 
 
 def _best(row: Row, rows: Iterable[Row]) -> frozenset[str]:
