@@ -37,7 +37,10 @@ def expand_environment() -> None:
     An empty one counts as unset.
     """
     for name in ("DCOND_DATA", "DCOND_OUTPUTS"):
-        if folder := os.environ.pop(name, ""):
+        folder = os.environ.get(name)
+        if folder == "":
+            del os.environ[name]
+        elif folder is not None and folder.startswith("~"):
             os.environ[name] = str(expand_home(folder))
 
 

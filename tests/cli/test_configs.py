@@ -311,3 +311,18 @@ def test_lists_compare_as_lists():
         ("a.b", ListConfig([1, 2])),
         ("c", 3),
     ]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "words"),
+    [
+        ("mtt", ["experts.count=100", "experts.epochs=50"]),
+        ("datm", ["experts.count=100", "experts.epochs=100", "experts.optimiser=gsam"]),
+    ],
+)
+def test_the_command_in_docs_trains_the_experts_of_the_published_settings(experiment, words):
+    """docs/experts.md: `dcond experts dataset=cifar10 dataset.stats=zca count=100 ...`."""
+    ours = composed("dataset=cifar10", "dataset.stats=zca", *words, config="experts")
+    published = composed(f"experiment={experiment}")
+    assert ours.experts == published.method.experts
+    assert ours.dataset == published.dataset

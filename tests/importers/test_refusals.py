@@ -301,7 +301,7 @@ def test_some_classes_of_a_data_set_have_its_published_constants(tmp_path, known
         load(tmp_path / "x.pt", replace(mnist, name="mnist-rotated"), **options)
 
 
-@pytest.mark.parametrize("file", ["run.lock", "checkpoint.pt", "result.json"])
+@pytest.mark.parametrize("file", ["run.lock", "result.json"])
 def test_a_run_without_a_set_is_called_one(file, tmp_path, load):
     """A run that was killed, or still runs."""
     (tmp_path / file).touch()

@@ -314,3 +314,17 @@ def test_what_bounds_memory_splits_no_row(write_result, report):
         write_result(f"r{seed}", {"A": 0.5}, seed=seed, settings={"evaluation.test_batch": batch})
     (block,) = report().blocks
     assert [count(row) for row in block.rows] == ["2"]
+
+
+def test_settings_of_the_data_that_made_a_set_are_no_settings_of_its_evaluation(
+    write_result, report
+):
+    """Condensed from a folder and evaluated from a file: comparable with sets made from the file."""
+    made = {"method": {"lr": 1.0, "steps": 10}, "dataset": {"background": "white"}}
+    write_result(
+        "folder", {"A": 0.5}, source=source(0) | {"config": made}, settings={"dataset.flip": True}
+    )
+    write_result("file", {"A": 0.5}, source=source(1), settings={"dataset.flip": True})
+    (block,) = report().blocks
+    assert block.note == ""
+    assert [row.name for row in block.rows] == ["dm", "dm (source.dataset.background=white)"]

@@ -133,9 +133,12 @@ class DiffAug:
 
     def per_image(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """Augment a normalised training batch (n, c, h, w), with parameters for each image."""
-        size = (x.shape[2], x.shape[3])
-        draw = self.draw(len(x), size, rng, shared_family=self.family == "batch")
+        draw = self.draw_per_image(len(x), (x.shape[2], x.shape[3]), rng)
         return self.apply(x[:, None], draw)[:, 0]
+
+    def draw_per_image(self, n: int, size: tuple[int, int], rng: torch.Generator) -> Draw:
+        """Draw the parameters of n images of a batch, for :meth:`apply` to (n, 1, c, h, w)."""
+        return self.draw(n, size, rng, shared_family=self.family == "batch")
 
     def per_network(self, x: Tensor, rngs: Sequence[torch.Generator]) -> Tensor:
         """Augment the normalised training batches of r networks (r, n, c, h, w) at once.

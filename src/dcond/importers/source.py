@@ -18,7 +18,7 @@ from dcond.types import RealData, SyntheticSet
 log = logging.getLogger(__name__)
 
 # One of these is in the folder of every run, finished or not.
-RUN_FILES = (artefact.NAME, "result.json", "run.lock", "checkpoint.pt")
+RUN_FILES = (artefact.NAME, "result.json", "run.lock")
 
 
 def is_artefact(path: Path) -> bool:

@@ -129,8 +129,7 @@ class LGM:
         """Draw the augmentation of every image, and the noise, 0 for half of them."""
         size, draw, noise = (spec.height, spec.width), None, None
         if self.augment is not None:
-            shared = self.augment.family == "batch"
-            draw = self.augment.draw(count, size, rng, shared_family=shared)
+            draw = self.augment.draw_per_image(count, size, rng)
         if self.noise:
             noise = torch.randn(count, spec.channels, *size, generator=rng)
             noise.mul_(NOISE_STD).add_(NOISE_MEAN)

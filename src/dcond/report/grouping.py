@@ -8,7 +8,6 @@ from statistics import fmean
 from typing import NamedTuple
 
 from dcond.errors import one_of
-from dcond.evaluation.results import HARD
 from dcond.report.collect import CollectedRuns, natural
 from dcond.report.record import RunRecord
 from dcond.report.settings_diff import (
@@ -397,10 +396,11 @@ def _baselines(runs: Sequence[RunRecord], networks: Sequence[str]) -> list[Row]:
     drawn: dict[tuple[int, int, tuple[str, str]], list[tuple[object, dict[str, float]]]]
     drawn = defaultdict(list)
     titles = list(BASELINE_TITLES.items())
-    soft = [run for run in runs if run.random_labels not in ("", HARD)]
-    names = differing_settings((run.random_labels, _labelling(run.settings)) for run in soft)
+    names = differing_settings(
+        (run.random_labels, _labelling(run.settings)) for run in runs if run.random_labels
+    )
     for run in runs:
-        labels = f"labels {run.random_labels}" if run in soft else ""
+        labels = f"labels {run.random_labels}" if run.random_labels else ""
         if labels and (differing := format_settings(run.settings, names)):
             labels += f" ({differing})"
         for index, (name, _) in enumerate(titles):

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from dcond.evaluation.results import EvalResult
+from dcond.evaluation.results import HARD, EvalResult
 from dcond.report.settings_diff import network_names
 from dcond.run.result import (
     EVALUATION_GROUPS,
@@ -104,11 +104,11 @@ class RunRecord:
         made_by = _line(source.config_sha256)
         external = result.source is not None and not made_by and source.seed is None
         content = "" if external else _line(source.content)
-        settings = _settings(source.config, source.choices) | _settings(
-            result.config, result.choices
-        )
-        for name, value in _settings(source.config, None).items():
-            if name.startswith("dataset.") and settings[name] != value:
+        settings = _settings(result.config, result.choices)
+        for name, value in _settings(source.config, source.choices).items():
+            if not name.startswith("dataset."):
+                settings.setdefault(name, value)
+            elif settings.get(name) != value:
                 settings[f"source.{name}"] = value  # condensed from data that were read otherwise
         if (source.config or {}).get("test_on") == HELD_OUT:
             settings["source.test_on"] = HELD_OUT  # condensed without the held-out images
@@ -146,7 +146,7 @@ class RunRecord:
             baselines={
                 name: _accuracies(found) for name, found in vars(result.baselines).items() if found
             },
-            random_labels=_line(random and random.labels),
+            random_labels=_line(random and random.labels).removeprefix(HARD),
             cost=_numbers("cost", cost),
             scores=_numbers("scores", scores),
             versions={name: _line(value) for name, value in (result.versions or {}).items()},
