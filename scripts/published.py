@@ -80,7 +80,7 @@ ROWS = (
     Row("herding", "cifar10", 10, 31.6, 0, f"method=herding {SELECTION} {ALONE}"),
     Row("herding-dc300", "cifar10", 10, 31.6, 0, f"method=herding {UNAUGMENTED} {ALONE}"),
     Row("k-means", "cifar10", 10, 41.5, 0, f"method=kmeans {SELECTION} {ALONE}"),
-    Row("DM", "cifar10", 10, 48.9, 20000, f"experiment=dm {BANK}"),
+    Row("DM", "cifar10", 10, 48.9, 20000, f"experiment=dm {BANK} {ALONE}"),
     Row("M3D", "cifar10", 10, 63.5, 10000, f"experiment=m3d {BANK} method.steps=2000 {ALONE}"),
 )
 

@@ -50,10 +50,7 @@ EQUAL_TIME = (
 )
 BANK = "method=m3d method.batch_real=128 method.targets=50"
 TRIED = ("few", "kmeans", "means", "resnet", "vit", "ncfm_bank")
-EXPERTS = (  # the published augmentations are colour and crop
-    "method.experts.count=3 method.experts.epochs=3 "
-    "method.experts.augment.ops=[color,crop,flip,scale,rotate]"
-)
+EXPERTS = "method.experts.count=3 method.experts.epochs=3"
 TRAJECTORIES = (
     "method.experts.count=5 method.experts.epochs=10 method.student_steps=10 "
     "method.max_start_epoch=5 method.lr=1000"

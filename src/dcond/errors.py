@@ -11,8 +11,9 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+MAX_SUGGESTED = 4  # names after "Did you mean"
 # What numpy, torch and zipfile raise for a file that is damaged or of another format.
 READ_ERRORS = (
     OSError,
@@ -78,6 +79,12 @@ def did_you_mean(name: str, allowed: Iterable[str]) -> str:
     public = [str(option) for option in allowed if not str(option).startswith("_")]
     close = difflib.get_close_matches(name, public, n=1)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def suggest(names: Sequence[str]) -> str:
+    """Return ``" Did you mean A, B or C?"``, or an empty string where there are no names."""
+    listed = " or ".join([*([", ".join(names[:-1])] if names[1:] else []), *names[-1:]])
+    return f" Did you mean {listed}?" if names else ""
 
 
 def list_override(key: str, names: Iterable[str]) -> str:

@@ -12,9 +12,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from dcond.cli.groups import group_options
 from dcond.cli.instantiate import build
 from dcond.cli.list import KINDS, entries
-from dcond.cli.overrides import group_options
 from dcond.paths import conf_dir
 
 CONF = conf_dir()

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcond.cli.compose import composed
-from dcond.cli.overrides import positional_arguments, quote_path, quote_paths, unquote_path
+from dcond.cli.overrides import positional_arguments
+from dcond.cli.path_values import quote_path, quote_paths, unquote_path
 from helpers.results_of import statuses
 
 EVALUATION = ("evaluation.epochs=1", "evaluation.repeats=1", "baselines=false")

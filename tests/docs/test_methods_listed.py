@@ -7,7 +7,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from dcond import methods
-from dcond.cli.overrides import group_options
+from dcond.cli.groups import group_options
 from dcond.paths import conf_dir
 
 ROOT = Path(__file__).parents[2]

@@ -15,9 +15,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from dcond.cli import data, export, merge, report
+from dcond.cli.groups import group_options
 from dcond.cli.list import KINDS
 from dcond.cli.main import COMMANDS
-from dcond.cli.overrides import expand_path_arguments, group_options
+from dcond.cli.overrides import expand_path_arguments
 from dcond.paths import conf_dir
 
 ROOT = Path(__file__).parents[2]

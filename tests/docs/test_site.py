@@ -9,7 +9,7 @@ from pathlib import Path
 import config_reference
 import pytest
 
-from dcond.cli.overrides import group_options
+from dcond.cli.groups import group_options
 from dcond.paths import conf_dir
 
 ROOT = Path(__file__).parents[2]

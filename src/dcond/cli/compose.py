@@ -16,14 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dcond.artefact import make_folder
-from dcond.cli.overrides import (
-    check_added,
-    check_overrides,
-    hydra_error_message,
-    is_of_hydra,
-    quote_paths,
-)
+from dcond.cli.overrides import check_overrides, is_of_hydra
+from dcond.cli.path_values import quote_paths
 from dcond.cli.run_config import label_modified_protocol
+from dcond.cli.unknown_keys import check_added, hydra_error_message
 from dcond.errors import ConfigError
 from dcond.paths import conf_dir, expand_environment
 from dcond.run.context import run_folder

@@ -15,9 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 from dcond import artefact
 from dcond.cli import sweep
 from dcond.cli.compose import composed, python_overrides, python_run
+from dcond.cli.groups import group_options
 from dcond.cli.instantiate import build, build_plan, get, prefetch_weights
 from dcond.cli.labels import find_label
-from dcond.cli.overrides import group_options, quote_path
+from dcond.cli.path_values import quote_path
 from dcond.cli.run_config import (
     CONDENSING_ONLY,
     NO_EFFECT,

@@ -34,7 +34,8 @@ def main(argv: list[str]) -> int:
     words = arguments.settings[info:]
     from dcond.cli.compose import composed
     from dcond.cli.instantiate import build, get
-    from dcond.cli.overrides import check_override_syntax, quote_paths
+    from dcond.cli.overrides import check_override_syntax
+    from dcond.cli.path_values import quote_paths
     from dcond.device import resolve_device
     from dcond.run.context import cpu_threads
     from dcond.settings import PositiveInt

@@ -16,7 +16,7 @@ from PIL import Image
 from dcond import artefact
 from dcond.cli.compose import composed
 from dcond.cli.instantiate import build, make_dataset
-from dcond.cli.overrides import quote_path, quote_paths
+from dcond.cli.path_values import quote_path, quote_paths
 from dcond.data.statistics import LEGACY
 from dcond.errors import ConfigError, UnsupportedError
 from dcond.importers.image_folder import packing

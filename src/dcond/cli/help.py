@@ -6,7 +6,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from dcond.cli.overrides import config_folders, group_options, groups, primary_config, split_flags
+from dcond.cli.flags import config_folders, split_flags
+from dcond.cli.groups import group_options, groups, primary_config
 from dcond.cli.torchrun import is_main_process
 from dcond.errors import yaml_repr
 from dcond.paths import conf_dir

@@ -16,9 +16,13 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from dcond.cli import overrides, sweep
+from dcond.cli import sweep
+from dcond.cli.flags import config_folders, split_flags
+from dcond.cli.overrides import check_mode, check_overrides, expand_path_arguments
+from dcond.cli.path_values import quote_paths, unquote_path
 from dcond.cli.run_config import label_modified_protocol
 from dcond.cli.torchrun import is_main_process, under_torchrun
+from dcond.cli.unknown_keys import check_added, hydra_error_message
 from dcond.errors import CheckpointError, ConfigError, DcondError
 from dcond.paths import conf_dir
 from dcond.run.lock import in_use
@@ -47,7 +51,7 @@ def main(argv: list[str]) -> int:
     """
     command, *arguments = argv
     if is_main_process():
-        overrides.check_mode(overrides.split_flags(arguments, command))
+        check_mode(split_flags(arguments, command))
         if command == "evaluate":
             arguments = _evaluate_arguments(arguments)
         else:
@@ -64,15 +68,15 @@ def main(argv: list[str]) -> int:
 
 def _evaluate_arguments(argv: list[str]) -> list[str]:
     """Return the arguments with the paths of sets expanded, and the artefact's data set."""
-    arguments = overrides.quote_paths(overrides.expand_path_arguments(argv))
-    overrides.check_overrides(arguments, "evaluate")  # before the set is read
+    arguments = quote_paths(expand_path_arguments(argv))
+    check_overrides(arguments, "evaluate")  # before the set is read
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     path = given.get("synthetic.path", "null")
-    several = overrides.unquote_path(path) == path  # a single path is quoted
+    several = unquote_path(path) == path  # a single path is quoted
     if "dataset" in given or path in ("", "null") or several:
         return arguments
     evaluate = importlib.import_module("dcond.cli.evaluate")  # torch
-    return [*arguments, *evaluate.dataset_override(overrides.unquote_path(path), arguments)]
+    return [*arguments, *evaluate.dataset_override(unquote_path(path), arguments)]
 
 
 def check_resume(argv: list[str]) -> None:
@@ -84,7 +88,7 @@ def check_resume(argv: list[str]) -> None:
         key, _, value = override.partition("=")
         if key != "resume" or value == "null":
             continue
-        folder = Path(os.path.expanduser(overrides.unquote_path(value)))
+        folder = Path(os.path.expanduser(unquote_path(value)))
         if not value:
             raise CheckpointError(
                 "resume= names no folder; give the folder of an unfinished run, or omit it."
@@ -110,15 +114,15 @@ def _import_and_run(command: str, cfg: DictConfig) -> float | None:
 
 
 def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
-    argv = overrides.quote_paths(argv)
-    arguments = overrides.split_flags(argv, config_name)
+    argv = quote_paths(argv)
+    arguments = split_flags(argv, config_name)
     if "--shell-completion" not in arguments.flags:
-        overrides.check_overrides(argv, config_name)
+        check_overrides(argv, config_name)
     try:
         with (
             sweep.report_sweep_outcome(),
             _hydra_environment([*arguments.overrides, *arguments.flags]),
-            _own_modules(overrides.config_folders(arguments.flags)),
+            _own_modules(config_folders(arguments.flags)),
         ):
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(
                 _as_hydra_task(task)
@@ -126,12 +130,12 @@ def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
     except _UserError as carrier:
         raise carrier.error from carrier.error.__cause__
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(overrides.hydra_error_message(error, argv, config_name)) from error
+        raise ConfigError(hydra_error_message(error, argv, config_name)) from error
     except BrokenPipeError:  # the reader of --cfg or --info has ended
         raise
     except (OSError, ValueError) as error:
         if "Config group override" in str(error):  # GROUP=0, for example
-            raise ConfigError(overrides.hydra_error_message(error)) from error
+            raise ConfigError(hydra_error_message(error)) from error
         # Hydra could not create the run folder, or logging (ValueError) its file there.
         reason = error if isinstance(error, OSError) else error.__cause__
         if not isinstance(reason, OSError):
@@ -200,7 +204,7 @@ def _run_task(task: Task, cfg: DictConfig) -> float | None:
                     "hydra.job.chdir=true is not supported, since relative paths would start at "
                     "the run folder; omit it."
                 )
-            overrides.check_added(cfg, hydra_cfg, command)
+            check_added(cfg, hydra_cfg, command)
             label_modified_protocol(
                 cfg,
                 hydra_cfg.runtime.choices,
@@ -209,7 +213,7 @@ def _run_task(task: Task, cfg: DictConfig) -> float | None:
             )
             return task(cfg)
         except OmegaConfBaseException as error:
-            raise ConfigError(overrides.hydra_error_message(error)) from error
+            raise ConfigError(hydra_error_message(error)) from error
     except Exception as error:
         if sweep.is_job():
             sweep.report_failed_job(error)

@@ -15,7 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from dcond.cli.compose import composed
-from dcond.cli.overrides import check_override_syntax, group_options, quote_paths
+from dcond.cli.groups import group_options
+from dcond.cli.overrides import check_override_syntax
+from dcond.cli.path_values import quote_paths
 from dcond.cli.run_config import dump_config, score_names
 from dcond.data import Dataset
 from dcond.device import resolve_device

@@ -66,7 +66,8 @@ def _relabel(run: str, settings: list[str], out: Path, *, evaluated: bool) -> No
     from dcond.cli.evaluate import dataset_override, evaluate, refuse_sets
     from dcond.cli.instantiate import build, build_plan, get
     from dcond.cli.labels import add_teacher
-    from dcond.cli.overrides import is_of_hydra, quote_path, quote_paths
+    from dcond.cli.overrides import is_of_hydra
+    from dcond.cli.path_values import quote_path, quote_paths
     from dcond.device import resolve_device
     from dcond.run.context import cpu_threads
     from dcond.run.result import RunResult
