@@ -9,7 +9,7 @@ import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Gt
@@ -186,6 +186,23 @@ def checksum(metadata: dict[str, str], tensors: dict[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
+
+
+def content_hash(content: Any) -> str:
+    """Return 16 hex digits that stand for images, labels and how both are used.
+
+    Args:
+        content: a set, or a :class:`~dcond.importers.raw_set.RawSet`.
+    """
+    metadata = {name: repr(getattr(content, name, None)) for name in GUARDED}
+    if getattr(content, "logits", False):
+        metadata[LABELS] = "logits"
+    tensors = {"images": content.images, "labels": content.labels}
+    if (rate := content.learned_lr) is not None:
+        tensors["learned_lr"] = torch.tensor(float(rate))
+    if whitening := getattr(content, "whitening", None):
+        tensors |= {"zca_mean": whitening.mean, "zca_matrix": whitening.matrix}
+    return checksum(metadata, tensors)[:16]
 
 
 def _parse(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> SyntheticSet:

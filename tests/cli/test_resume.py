@@ -2,11 +2,13 @@
 
 import shlex
 import signal
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
 from dcond import artefact
+from dcond.evaluation import EvaluationProtocol
 from dcond.run.signals import Interrupted
 
 
@@ -59,6 +61,34 @@ def test_no_resuming_is_suggested_without_a_checkpoint(
     monkeypatch.setattr("dcond.data.Digits.load", stop)
     assert last_line(condense("hydra.run.dir=run").err) == "interrupted by SIGINT"
     assert stop.call_count == 3
+
+
+@pytest.mark.parametrize("command", ["evaluate", "condense"])
+def test_an_evaluation_goes_on_from_its_finished_networks(
+    command, finished, quick, run_cli, results, monkeypatch
+):
+    """Here that of a set, and of a selection, which has no checkpoint."""
+    words = {"evaluate": [str(finished)], "condense": ["method=random"]}[command]
+    words = [command, *words, *quick, "evaluation.epochs=1", "hydra.run.dir=a run"]
+    evaluate, calls = EvaluationProtocol.evaluate, []
+
+    def second_is_interrupted(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise Interrupted(signal.SIGINT)
+        return evaluate(self, *args, **kwargs)
+
+    monkeypatch.setattr("dcond.evaluation.EvaluationProtocol.evaluate", second_is_interrupted)
+    assert last_line(run_cli(*words).err) == (
+        "interrupted by SIGINT; finished networks are kept. To go on, add 'hydra.run.dir=a run' to "
+        "the same command."
+    )
+    done = run_cli(*words)
+    assert done.code == 0, done.err
+    assert "accuracies (condensed), ConvNet: cached result of a run" in done.err
+    assert len(calls) == 3  # the set once, its baseline twice
+    assert not Path("a run/unfinished_evaluation").exists()
+    assert results()[-1]["status"] == "done"
 
 
 def test_resuming_is_suggested_until_the_evaluation_is_done(condense, monkeypatch):

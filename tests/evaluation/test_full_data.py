@@ -128,7 +128,7 @@ def test_a_damaged_entry_is_replaced(content, toy, tmp_path, trained):
         == first.networks["one"].accuracies
     )
     assert trained == ["one", "one"]
-    assert json.loads(file.read_text())["epochs"] == 1
+    assert json.loads(file.read_text())["networks"]["one"]["epochs"] == 1
 
 
 def test_a_cache_that_cannot_be_written_is_only_a_warning(toy, tmp_path, caplog):

@@ -1,8 +1,6 @@
 """The job of ``dcond condense``, and ``dcond.condense``."""
 
-import shlex
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -11,7 +9,7 @@ from omegaconf import DictConfig
 from dcond.cli import sweep
 from dcond.cli.compose import composed, python_overrides, python_run
 from dcond.cli.instantiate import build_condensation
-from dcond.cli.resume import load_resume_config, load_unfinished_checkpoint
+from dcond.cli.resume import load_resume_config, load_unfinished_checkpoint, suggest_resume
 from dcond.cli.run_config import (
     config_hash,
     dataset_name,
@@ -23,10 +21,9 @@ from dcond.cli.run_config import (
 from dcond.errors import ConfigError
 from dcond.log import print_results
 from dcond.paths import expand_home, relative_to_cwd
-from dcond.run.condensation import Condensation, Condensed
+from dcond.run.condensation import Condensed
 from dcond.run.context import command_run, cpu_threads
 from dcond.run.result import RunResult
-from dcond.run.signals import Interrupted
 
 
 def condense(
@@ -105,7 +102,7 @@ def run_job(cfg: DictConfig) -> float | None:
         condensation = build_condensation(
             cfg, choices, result, folder=folder, stop=stop, words=words
         )
-        with suggest_resume(condensation, folder):
+        with suggest_resume(folder, lambda: condensation.resumable):
             condensed = condensation.run(checkpoint)
     shown = [f"-> {relative_to_cwd(folder)}"]
     if not sweep.is_job():
@@ -125,18 +122,3 @@ def new_result(cfg: DictConfig, choices: dict[str, str]) -> RunResult:
         config=to_jsonable(affecting),
         extras=requested_extras(cfg) if cfg.evaluate else {},
     )
-
-
-@contextmanager
-def suggest_resume(condensation: Condensation, folder: Path) -> Iterator[None]:
-    """Add the command that resumes to an interruption, if there is a checkpoint.
-
-    For a job of a sweep the sweep reports how to go on.
-    """
-    try:
-        yield
-    except Interrupted as error:
-        if condensation.resumable and not sweep.is_job():
-            argument = shlex.quote(f"resume={relative_to_cwd(folder)}")
-            error.add_note(f"a checkpoint is saved. Resume with: dcond condense {argument}")
-        raise

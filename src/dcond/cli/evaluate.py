@@ -8,7 +8,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
@@ -19,6 +18,7 @@ from dcond.cli.groups import group_options
 from dcond.cli.instantiate import build, build_plan, get, prefetch_weights
 from dcond.cli.labels import find_label
 from dcond.cli.path_values import quote_path
+from dcond.cli.resume import suggest_resume
 from dcond.cli.run_config import (
     CONDENSING_ONLY,
     NO_EFFECT,
@@ -99,7 +99,9 @@ def evaluate(
     with composed("evaluate", arguments) as (cfg, choices):
         result = new_result(cfg, choices)
     with python_run(result, folder, cfg, arguments):
-        return _evaluate(cfg, choices, result, synthetic, against, show_progress=progress)
+        return _evaluate(
+            cfg, choices, result, synthetic, against, folder=folder, show_progress=progress
+        )
 
 
 def run_job(cfg: DictConfig) -> None:
@@ -117,8 +119,8 @@ def run_job(cfg: DictConfig) -> None:
         _identify(deepcopy(cfg), result, _read_sets(cfg))
         sweep.load_finished_job(folder, result, evaluated=True)
         return
-    with command_run(result, folder), cpu_threads(sweep.threads(cfg)):
-        evaluated = _evaluate(cfg, choices, result)
+    with command_run(result, folder), cpu_threads(sweep.threads(cfg)), suggest_resume(folder):
+        evaluated = _evaluate(cfg, choices, result, folder=folder)
     print_results(*evaluated.parts, f"-> {relative_to_cwd(folder)}")
 
 
@@ -146,6 +148,7 @@ def _evaluate(
     synthetic: Given | None = None,
     against: Given | None = None,
     *,
+    folder: Path | None = None,
     show_progress: bool = True,
 ) -> Evaluated:
     """Evaluate a set on the chosen data set, and complete the result.
@@ -156,6 +159,7 @@ def _evaluate(
         result: as it starts.
         synthetic: the set, if it is in memory; else it is read as ``cfg`` says.
         against: the set to compare with, likewise.
+        folder: of the run, if it has one.
         show_progress: show a progress bar or log lines.
     """
     result.seed = get(cfg, "seed", NonNegativeInt)
@@ -184,7 +188,7 @@ def _evaluate(
     if plan.baselines and plan.protocol.teacher is None:
         label = find_label(fitted, real, cfg)
     evaluator = Evaluator(plan, real, show_progress=show_progress, label=label)
-    evaluated = evaluator.evaluate(fitted.to(device), result, title=title)
+    evaluated = evaluator.evaluate(fitted.to(device), result, title=title, folder=folder)
     result.cost.peak_memory_bytes = peak_memory_bytes(device)
     return evaluated
 
@@ -198,18 +202,8 @@ class LoadedSet:
 
     @cached_property
     def hash(self) -> str:
-        """A short hash of images, labels and the metadata that decides how they are used."""
-        metadata = {name: repr(getattr(self.content, name, None)) for name in artefact.GUARDED}
-        if getattr(self.content, "logits", False):
-            metadata[artefact.LABELS] = "logits"
-        tensors = {"images": self.content.images.detach(), "labels": self.content.labels.detach()}
-        if (rate := self.content.learned_lr) is not None:
-            tensors["learned_lr"] = torch.tensor(float(rate))
-        if whitening := getattr(self.content, "whitening", None):
-            tensors |= {"zca_mean": whitening.mean, "zca_matrix": whitening.matrix}
-        return artefact.checksum(metadata, {name: each.cpu() for name, each in tensors.items()})[
-            :16
-        ]
+        """A short hash of its content."""
+        return artefact.content_hash(self.content)
 
     def fitted(self, real: RealData) -> SyntheticSet:
         """Return the set for a data set: pixels, class-major, in its order of classes."""

@@ -2,23 +2,54 @@
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from dcond.cli import sweep
 from dcond.cli.run_config import config_hash, result_affecting_config
 from dcond.errors import CheckpointError
 from dcond.paths import conf_dir, relative_to_cwd
 from dcond.run import checkpoint
 from dcond.run.checkpoint import Checkpoint
+from dcond.run.evaluation import UNFINISHED
 from dcond.run.result import CHECKPOINT
+from dcond.run.signals import Interrupted
 
 log = logging.getLogger(__name__)
 
 _MAKES_CONFIG = re.compile(r"\$\{\s*oc\.(create|decode)\b")
 _PACKAGED = re.compile(r"\b_target_: *([\w.]+)|: (\$\{oc\.decode:\S*)")
+
+
+@contextmanager
+def suggest_resume(folder: Path, resumable: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    """Add the command that goes on to an interruption, if something is kept in the run folder.
+
+    For a job of a sweep the sweep reports how to go on.
+
+    Args:
+        folder: of the run.
+        resumable: whether it has a checkpoint of this run.
+    """
+    try:
+        yield
+    except Interrupted as error:
+        if sweep.is_job():
+            pass
+        elif resumable():
+            argument = shlex.quote(f"resume={relative_to_cwd(folder)}")
+            error.add_note(f"a checkpoint is saved. Resume with: dcond condense {argument}")
+        elif (folder / UNFINISHED).is_dir():
+            argument = shlex.quote(f"hydra.run.dir={relative_to_cwd(folder)}")
+            error.add_note(
+                f"finished networks are kept. To go on, add {argument} to the same command."
+            )
+        raise
 
 
 def load_resume_config(

@@ -1,7 +1,6 @@
 """The full real training set: as a training set, its cached accuracies, and its held-out part."""
 
 import functools
-import json
 import logging
 import math
 from collections.abc import Callable
@@ -10,18 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from pydantic import TypeAdapter
 from torch import Tensor
 
 import dcond
-from dcond.cache import cache_file, read_entry, write_entry
+from dcond.cache import cache_file
 from dcond.data.fingerprint import fingerprint
 from dcond.data.split import stratified_split
 from dcond.device import free_bytes
-from dcond.distributed import current
 from dcond.errors import DataError
-from dcond.evaluation.results import EvalResult, NetworkResult
-from dcond.models import Pool
+from dcond.evaluation.one_by_one import Progress, train_one_by_one
+from dcond.evaluation.results import EvalResult
+from dcond.models import Pool, Recipe
 from dcond.training.schedule import describe
 from dcond.types import RealData, Split, SyntheticSet
 
@@ -34,8 +32,6 @@ Sets = Callable[[int], SyntheticSet]  # maps a repeat to the set that its networ
 
 HELD_OUT_FRACTION, HELD_OUT_MAX = 0.1, 5000  # of the training images
 HELD_OUT_SEED = 0  # independent of the run's seed: every run holds out the same images
-
-_ENTRY = TypeAdapter(NetworkResult)  # of the cache
 
 
 def full_training_set(real: RealData, rows: Tensor | None = None) -> SyntheticSet:
@@ -129,7 +125,7 @@ def evaluate_full_data(
     seed: int,
     folder: Path,
     *,
-    progress: Callable[[str], None] = lambda note: None,
+    progress: Progress = lambda note: None,
 ) -> EvalResult:
     """Train the pool on the full training set and test it, with a cache in ``folder``.
 
@@ -144,27 +140,18 @@ def evaluate_full_data(
         folder: cache folder, one JSON file per network; created if missing.
         progress: called with the network and repeat that just ended.
     """
-    results: dict[str, NetworkResult] = {}
     protocol = protocol.without_teacher()
     settings, data = describe(protocol, "stack", "test_batch", "teacher"), fingerprint(real)
     full = functools.cache(lambda: full_training_set(real))  # made once, if it is needed
-    for name, recipe in pool.networks.items():
+
+    def file(name: str, recipe: Recipe) -> Path:
         key = f"{dcond.__version__}/result/{settings}/{name}/{recipe.by_content()!r}/{data}/{seed}"
-        file = cache_file(folder, f"full_{real.name}_{name}", key)
-        own = read_entry(file, lambda path: path.read_text(encoding="utf-8")) or ""
-        cached = read_entry(current().from_first(own), _ENTRY.validate_json)  # that of rank 0
-        if cached is not None:
-            log.info("full data %s, %s: cached result of %s", real.name, name, file)
-            for repeat in range(protocol.repeats):
-                progress(f"{name} {repeat + 1}/{protocol.repeats}")
-            results[name] = cached
-            continue
-        one = Pool(networks={name: recipe})
+        return cache_file(folder, f"full_{real.name}_{name}", key)
+
+    def train(one: Pool, progress: Progress) -> EvalResult:
         held_out = hold_out(protocol, real, full_data=True)
-        results |= protocol.evaluate(
+        return protocol.evaluate(
             lambda repeat: full(), one, real.test, seed, progress=progress, held_out=held_out
-        ).networks
-        if current().first:
-            content = json.dumps(results[name].as_dict(), indent=2) + "\n"
-            write_entry(file, content, "accuracies on the full data")
-    return EvalResult(protocol.name, results)
+        )
+
+    return train_one_by_one(train, pool, progress, file, what="accuracies on the full data")

@@ -157,7 +157,9 @@ class Condensation:
             self._save(synthetic)
             if self.evaluator is not None and self.evaluate:
                 title = f"{self.result.method} on {real.name}, {synthetic.ipc} image(s) per class"
-                parts = self.evaluator.evaluate(synthetic, self.result, title=title).parts
+                parts = self.evaluator.evaluate(
+                    synthetic, self.result, title=title, folder=self.folder
+                ).parts
             done = True
         finally:
             self.result.cost.peak_memory_bytes = peak_memory_bytes(self.device)

@@ -1,24 +1,29 @@
 """Evaluating a set: the pool on the set itself, on its baselines, and for its scores."""
 
-import functools
 import itertools
 import logging
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 
 from rich.console import RenderableType
 
+import dcond
+from dcond import artefact
+from dcond.cache import cache_file
 from dcond.data.validate import missing_classes
+from dcond.distributed import current
 from dcond.evaluation.baselines import random_subset
 from dcond.evaluation.full_data import Sets, check_full_data_fits, evaluate_full_data, hold_out
+from dcond.evaluation.one_by_one import Progress, Training, train_one_by_one
 from dcond.evaluation.protocol import BaseProtocol, check_fits
 from dcond.evaluation.results import HARD, EvalResult, compare
 from dcond.evaluation.sanity_checks import check_input_statistics, check_test_split, near_chance
 from dcond.evaluation.scores import SCORES, scores
-from dcond.models import Pool
+from dcond.models import Pool, Recipe
 from dcond.rng import generator
 from dcond.run.progress import progress_display
 from dcond.run.result import ACCURACY, TEST, AgainstResult, Baselines, RunResult
@@ -34,7 +39,8 @@ from dcond.types import RealData, SyntheticSet
 
 log = logging.getLogger(__name__)
 
-Training = Callable[[Callable[[str], None]], EvalResult]  # given a progress callback
+UNFINISHED = "unfinished_evaluation"  # sub-folder of a run's
+
 Label = Callable[[SyntheticSet], SyntheticSet]  # the same images with other labels
 
 
@@ -115,14 +121,15 @@ class Evaluator:
     def train(
         self,
         sets: Sets,
-        progress: Callable[[str], None] = lambda note: None,
+        pool: Pool | None = None,
+        progress: Progress = lambda note: None,
         *,
         protocol: BaseProtocol | None = None,
     ) -> EvalResult:
-        """Train the pool on ``sets(repeat)`` and test it, by the plan's protocol or another one."""
+        """Train networks on ``sets(repeat)`` and test them: by default as the plan says."""
         return (protocol or self.plan.protocol).evaluate(
             sets,
-            self.plan.pool,
+            pool or self.plan.pool,
             self.real.test,
             self.plan.seed,
             progress=progress,
@@ -130,13 +137,22 @@ class Evaluator:
             teacher=self.teacher,
         )
 
-    def evaluate(self, synthetic: SyntheticSet, result: RunResult, *, title: str) -> Evaluated:
+    def evaluate(
+        self,
+        synthetic: SyntheticSet,
+        result: RunResult,
+        *,
+        title: str,
+        folder: Path | None = None,
+    ) -> Evaluated:
         """Train everything that is planned, complete ``result``, and return the tables.
 
         Args:
             synthetic: the set, on the device that computes.
             result: gets accuracies, baselines, scores and costs.
             title: of the table.
+            folder: of the run. Until everything is trained it holds the result of every finished
+                network, from which the same evaluation goes on after an interruption.
 
         Raises:
             DataError: the set does not fit the data.
@@ -147,8 +163,9 @@ class Evaluator:
         if plan.sanity_checks:
             _warn(check_input_statistics(synthetic, real), check_test_split(synthetic, real))
         start = time.perf_counter()  # includes the training of a teacher
-        results = self._train_all(synthetic)
-        result.cost.evaluate_wall_s = time.perf_counter() - start
+        file = None if folder is None else self._files(synthetic, result, folder / UNFINISHED)
+        results, before_s = self._train_all(synthetic, file)
+        result.cost.evaluate_wall_s = before_s + time.perf_counter() - start
         if self._stored_soft(synthetic):
             labels = HARD if self.label is None else f"as {result.method}"
             for name in BASELINE_TITLES.keys() & results:
@@ -165,29 +182,53 @@ class Evaluator:
         parts = self._tables(synthetic, results, result, title)
         if plan.sanity_checks:
             _warn(near_chance(results["condensed"], results.get("random"), synthetic))
+        if folder is not None and current().first:
+            shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
         return Evaluated(parts=parts, synthetic=synthetic, result=result)
 
-    def _train_all(self, synthetic: SyntheticSet) -> dict[str, EvalResult]:
-        trainings = self._trainings(synthetic)
-        each = len(self.plan.pool.networks) * self.plan.protocol.repeats
+    def _files(
+        self, synthetic: SyntheticSet, result: RunResult, folder: Path
+    ) -> Callable[[str, str, Recipe], Path] | None:
+        """Return the file of a training and network; None where none is kept.
+
+        Several processes share the trainings of all networks, so that none ends early.
+        """
+        if result.config_sha256 is None or current().count > 1:
+            return None
+        sets = [artefact.content_hash(each) for each in (synthetic, self.plan.against) if each]
+        key = f"{dcond.__version__}/{result.config_sha256}/{sets}"
+        return lambda training, network, _: cache_file(folder, f"{training}_{network}", key)
+
+    def _train_all(
+        self, synthetic: SyntheticSet, file: Callable[[str, str, Recipe], Path] | None
+    ) -> tuple[dict[str, EvalResult], float]:
+        """Return the result of every training, and the seconds of those read from files."""
+        pool, trainings = self.plan.pool, self._trainings(synthetic)
         results: dict[str, EvalResult] = {}
-        display = progress_display("evaluate", len(trainings) * each, show=self.show_progress)
-        with display as bar:
+        read: list[EvalResult] = []
+        count = len(trainings) * len(pool.networks) * self.plan.protocol.repeats
+        with progress_display("evaluate", count, show=self.show_progress) as bar:
             done = itertools.count(1)
             for name, training in trainings.items():
 
                 def show(note: str, name: str = name) -> None:
                     bar.update(next(done), f"{name}: {note}")
 
-                results[name] = training(show)
-        return results
+                if file is None or name == "full":  # which has a cache of its own
+                    results[name] = training(pool, show)
+                else:
+                    what, files = f"accuracies ({name})", partial(file, name)
+                    results[name] = train_one_by_one(
+                        training, pool, show, files, what=what, on_read=read.append
+                    )
+        return results, sum(found.wall_s for found in read)
 
     def _trainings(self, synthetic: SyntheticSet) -> dict[str, Training]:
         """Return what is to be trained, by name; the set itself is ``condensed``."""
         plan = self.plan
 
         def training(sets: Sets, protocol: BaseProtocol | None = None) -> Training:
-            return functools.partial(self.train, sets, protocol=protocol)
+            return partial(self.train, sets, protocol=protocol)
 
         if self.teacher is not None and synthetic.labels.ndim == 2:
             log.info("the teacher's labels replace the stored soft labels")
@@ -197,8 +238,8 @@ class Evaluator:
         draws = self._draws(synthetic)
         trainings |= {name: training(sets) for name, sets in draws.items()}
         if "full" in plan.extra:
-            trainings["full"] = lambda progress: evaluate_full_data(
-                plan.protocol, plan.pool, self.real, plan.seed, plan.cache, progress=progress
+            trainings["full"] = lambda pool, progress: evaluate_full_data(
+                plan.protocol, pool, self.real, plan.seed, plan.cache, progress=progress
             )
             soft = synthetic.labels.ndim == 2
             if soft or self.teacher is not None:  # HLR is defined on hard labels
@@ -244,10 +285,7 @@ class Evaluator:
             subset = random_subset(self.real, synthetic, self.plan.seed, repeat, factor=factor)
             return subset if label is None else label(subset)
 
-        return {
-            name: functools.cache(functools.partial(draw, factor=factor))
-            for name, factor in factors.items()
-        }
+        return {name: cache(partial(draw, factor=factor)) for name, factor in factors.items()}
 
     def _tables(
         self,
