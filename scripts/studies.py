@@ -179,7 +179,10 @@ STUDIES = {
                 for m, own in TRAJECTORY_METHODS.items()
             },
         },
-        dict.fromkeys((1, 10, 50), f"max_seconds=60 engine.compile=false {FOUR}"),
+        {
+            ipc: f"max_seconds=60 engine.compile=false {FOUR.replace('=100', f'={epochs}')}"
+            for ipc, epochs in ((1, 100), (10, 100), (50, 20))  # at 50 as many updates as at 10
+        },
         datasets=("cifar10", "fashion_mnist"),
         pairs=tuple(("m3d_bank", other) for other in EQUAL_TIME)
         + tuple(("m3d_kmeans", other) for other in ("m3d_bank", "m3d", "idm", "ncfm", "hmdc")),
@@ -194,8 +197,9 @@ STUDIES = {
             "means": f"{BANK} method.kernel=linear",
             "resnet": f"{BANK} model=resnet_small",
             "vit": f"{BANK} model=vit_small",
-            "ncfm_bank": f"method=ncfm {EXPERTS} method.lr=0.02 method.batch_real=128 "
-            "method.targets=50",
+            "ncfm_bank": f"method=ncfm {EXPERTS} "
+            "method.experts.augment.ops=[color,crop,flip,scale,rotate] "  # the default then
+            "method.lr=0.02 method.batch_real=128 method.targets=50",
         },
         {10: f"max_seconds=60 engine.compile=false {FOUR.replace('=100', '=40')}"},
         datasets=("cifar10",),

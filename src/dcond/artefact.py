@@ -44,7 +44,7 @@ class _Metadata:
     std: Json[tuple[FiniteFloat, ...]]
     pixel_range: Json[tuple[FiniteFloat, FiniteFloat]] = (0.0, 1.0)
     learned_lr: Json[Annotated[FiniteFloat, Gt(0)]] | None = None
-    labels: Literal["logits"] | None = None
+    labels: Literal["hard", "probabilities", "logits"] | None = None
 
 
 _METADATA = TypeAdapter(_Metadata)
@@ -222,7 +222,8 @@ def _parse(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> 
     images, labels, names = tensors["images"], tensors["labels"], read.class_names
     _check_images(path, images, *read.pixel_range)
     _check_labels(path, labels, len(images), len(names))
-    _require(labels.ndim == 2 or LABELS not in metadata, path, "hard labels are not logits.")
+    kind, known = ("soft", ("probabilities", "logits")) if labels.ndim == 2 else ("hard", ("hard",))
+    _require(read.labels in (None, *known), path, f"{kind} labels are not {read.labels}.")
     n, (channels, height, width) = len(images), images.shape[1:]
     fits = n == len(names) * read.ipc
     _require(fits, path, f"{n} images are not {len(names)} classes of ipc={read.ipc}.")
@@ -241,7 +242,7 @@ def _parse(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> 
         mean=read.mean,
         std=read.std,
         whitening=_whitening(path, tensors, channels * height * width),
-        logits=read.labels is not None,
+        logits=read.labels == "logits",
         learned_lr=read.learned_lr,
         metadata=metadata,
     )

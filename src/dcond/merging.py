@@ -4,6 +4,7 @@ import json
 import logging
 import unicodedata
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from pydantic import TypeAdapter, ValidationError
@@ -16,7 +17,7 @@ log = logging.getLogger(__name__)
 
 SHARED = ("method", "dataset", "dataset_choice")  # metadata of which all values are named
 ALIKE = ("size", "ipc", "factor", "align_corners", "kind of labels")
-_PARTS = TypeAdapter(list[dict[str, str]])
+_PARTS, _NAMES = TypeAdapter(list[dict[str, str]]), TypeAdapter(tuple[str, ...])
 
 
 def merge(sets: Sequence[SyntheticSet]) -> SyntheticSet:
@@ -132,17 +133,31 @@ def _learned_lr(sets: Sequence[SyntheticSet]) -> float | None:
     return None
 
 
-def _merged_from(synthetic: SyntheticSet) -> list[dict[str, str]]:
-    """Return the metadata of the sets that a set was merged from, or its own."""
+class Part(NamedTuple):
+    """A set that was merged into another one: its metadata and its classes in their order."""
+
+    metadata: dict[str, str]
+    class_names: tuple[str, ...]
+
+
+def parts_of(synthetic: SyntheticSet) -> list[Part]:
+    """Return the sets that a set was merged from, or the set itself."""
     try:
         before = _PARTS.validate_json(synthetic.metadata["merged_from"], strict=True)
     except (KeyError, ValidationError):  # not merged, or the text was edited
         before = []
-    return before or [synthetic.metadata]
+    parts = []
+    for metadata in before or [synthetic.metadata]:
+        try:
+            names = _NAMES.validate_json(metadata["class_names"])
+        except (KeyError, ValidationError):  # of a set in memory, or edited
+            names = synthetic.class_names
+        parts.append(Part(metadata, names))
+    return parts
 
 
 def _metadata(sets: Sequence[SyntheticSet]) -> dict[str, str]:
-    parts = [part for each in sets for part in _merged_from(each)]
+    parts = [part.metadata for each in sets for part in parts_of(each)]
     metadata = {"merged_from": json.dumps(parts)}
     # A set without a choice was made from the data set of that name.
     named = [{"dataset_choice": part.get("dataset", "")} | part for part in parts]

@@ -200,6 +200,10 @@ class RealData:
         """Draw ``count`` training rows of every class: int64 (k, count), see :func:`draw_rows`."""
         return torch.stack([draw_rows(rows, count, rng) for rows in self.class_rows])
 
+    def normalised_as(self, synthetic: "SyntheticSet") -> "RealData":
+        """Return the same images with the normalisation of a set."""
+        return replace(self, mean=synthetic.mean, std=synthetic.std, whitening=synthetic.whitening)
+
     def to(self, device: torch.device) -> "RealData":
         """Return the same data on another device."""
         whitening = None if self.whitening is None else self.whitening.to(device)

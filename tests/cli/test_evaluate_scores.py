@@ -91,6 +91,18 @@ def test_soft_labels_are_scored_by_hard_ones_where_the_score_is_of_these(digits,
     assert result["scores"]["hlr"] == pytest.approx(result["baselines"]["full"]["average"] - hard)
 
 
+def test_the_full_data_are_normalised_as_the_set(digits, evaluate):
+    images, labels = digits
+    torch.save({"data": [[(images - 0.3) / 0.38, labels]], "accs_all_exps": {}}, "res_DM.pt")
+    words = ("synthetic=res_DM.pt", "scores.full=true", "baselines=false")
+    _, own = evaluate(*words, "synthetic.mean=[0.3]", "synthetic.std=[0.38]")
+    Path("e/result.json").unlink()
+    _, other = evaluate(*words, "synthetic.mean=[0.5]", "synthetic.std=[0.1]")
+    full = [result["baselines"]["full"]["networks"] for result in (own, other)]
+    assert full[0]["ConvNet"]["accuracies"] != full[1]["ConvNet"]["accuracies"]
+    assert len(list(Path("outputs/cache").iterdir())) == 2
+
+
 TEACHER = (
     "teacher=convnet",
     "teacher.network.width=8",

@@ -116,7 +116,10 @@ def test_png_clips_pixels_out_of_the_box_and_takes_the_class_of_the_row(saved, r
     soft = torch.tensor([[0.1, 0.7, 0.2], [0.1, 0.2, 0.7]]).repeat(3, 1)
     _, run = saved(images=images, labels=soft)
     done = run_cli("export", run, "--to", "png", "--out", "x")
-    assert done.out == "6 images in 3 class folders, 100 % of pixel values clipped to [0, 1] -> x\n"
+    assert done.out == (
+        "6 images in 3 class folders, without the soft labels, 100 % of pixel values clipped to "
+        "[0, 1] -> x\n"
+    )
     assert np.all(np.asarray(Image.open("x/T-shirt_top/00000.png")) == 0)
     assert np.all(np.asarray(Image.open("x/T-shirt_top/00001.png")) == 255)
     _, run = saved(images=images, labels=soft, factor=2, metadata={"read_as": "npz"})
@@ -131,8 +134,9 @@ def test_png_tells_the_share_of_clipped_values(saved, run_cli):
     images[2, 0, :3] = -0.1
     _, run = saved(images=images, labels=torch.eye(3).repeat_interleave(2, 0) * 9, logits=True)
     done = run_cli("export", run, "--to", "png", "--out", "x")
-    assert (
-        done.out == "6 images in 3 class folders, 6.25 % of pixel values clipped to [0, 1] -> x\n"
+    assert done.out == (
+        "6 images in 3 class folders, without the soft labels, 6.25 % of pixel values clipped to "
+        "[0, 1] -> x\n"
     )
 
 

@@ -116,6 +116,25 @@ def test_a_package_that_is_not_installed_is_called_so(monkeypatch):
             "init.clip=false: method=random chooses its own images",
         ),
         ("method=random engine=auto init=real", ""),
+        (
+            "method=random model=vit",
+            "model=vit: method=random and init=real do not read it",
+        ),
+        (
+            "method=dm pool@learners=convnet_resnet_vit +model@learners.networks.X=vit",
+            "pool@learners=convnet_resnet_vit: method=dm and init=real do not read it, "
+            "+model@learners.networks.X=vit: method=dm and init=real do not read it",
+        ),
+        ("method=dm model=vit", ""),
+        (
+            "method=random init=kmeans model.width=8",
+            "init=kmeans: method=random chooses its own images",
+        ),
+        ("method=hmdc learners.networks.ViT.depth=1", ""),
+        (
+            "method=random teacher=convnet model.width=8",
+            "model.width=8: method=random and init=real do not read it",
+        ),
         ("method=dm engine.compile=false augment=none init.pack=true", ""),
     ],
 )

@@ -1,6 +1,8 @@
 """Folders and files as users have them: read, or refused with the likely cause and the way out."""
 
+import errno
 import logging
+import os
 import re
 import zipfile
 from pathlib import Path
@@ -248,6 +250,30 @@ def test_images_beside_a_table_of_labels(tmp_path, monkeypatch):
     real = load(tmp_path / "sorted")
     assert real.class_names == ("cat", "dog")
     assert len(real.train) + len(real.test) == 10
+
+
+def test_a_test_split_without_labels_beside_val(split_folder, caplog):
+    """As in ImageNet and archives of competitions."""
+    (split_folder / "test").rename(split_folder / "val")
+    picture(split_folder / "test" / "0.png")
+    with caplog.at_level(logging.INFO, logger="dcond"):
+        assert load(split_folder).test.labels.tolist() == [0, 1]
+    assert "val/ is the test split" in caplog.text
+
+
+def test_a_folder_that_cannot_be_read_is_named(split_folder, monkeypatch):
+    """Its images would be missing without a word."""
+    closed, scandir = split_folder / "train" / "ant" / "more", os.scandir
+    picture(closed / "0.png")
+
+    def denied(path):
+        if str(path) == str(closed):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", denied)
+    with pytest.raises(DataError, match=r"more cannot be read \(Permission denied\); change its"):
+        load(split_folder)
 
 
 def test_a_zip_file_is_to_be_unpacked(tmp_path):

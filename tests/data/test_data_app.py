@@ -95,6 +95,11 @@ def test_info_shows_names_as_they_are(tmp_path, capsys):
     assert all(name in shown for name in names)
 
 
+def test_prepare_reads_what_needs_no_preparation(tmp_path):
+    with pytest.raises(DataError, match=r"missing\.npz"):
+        main(["prepare", "npz", f"dataset.path={tmp_path / 'missing.npz'}"])
+
+
 def test_prepare_prints_what_it_did(tmp_path, capsys):
     assert main(["prepare", "digits"]) == 0
     assert capsys.readouterr().out == "digits: nothing to prepare, it is read as it is\n"

@@ -1,5 +1,7 @@
 """Random baselines: real images, whole or shrunken, drawn anew in every repeat."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -85,6 +87,20 @@ def test_the_global_generator_is_unchanged(toy, condensed):
     before = torch.get_rng_state()
     random_subset(toy, condensed, 0, 0, factor=2)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_small_class_beside_one_with_more_stored_images(toy, condensed):
+    """30 real images of a class, of which two are stored, and 40 of another one."""
+    counts = torch.tensor([40, 2, 3])
+    labels = torch.arange(3).repeat_interleave(counts)
+    images = torch.rand(len(labels), 1, 8, 8)
+    uneven = replace(condensed, images=images, labels=labels, ipc=15, factor=1)
+    got = random_subset(toy, uneven, 0, 0, factor=1)
+    assert torch.equal(got.counts.cpu(), counts)
+    real = toy.pixels(torch.arange(120)).flatten(1)
+    distances = torch.cdist(got.images.flatten(1), real)
+    assert torch.equal(toy.train.labels[distances.argmin(1)], labels)
+    assert len(distances.argmin(1).unique()) == len(labels)
 
 
 def test_a_class_with_too_few_images_to_shrink_repeats_them(condensed):

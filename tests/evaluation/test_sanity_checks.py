@@ -1,5 +1,6 @@
 """Warnings about sets that were read wrongly, and no warning about others."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -44,6 +45,34 @@ def test_at_most_a_thousand_real_images_are_read(count, read, toy, monkeypatch):
     )
     assert check_input_statistics(real_rows(toy), many) is None
     assert seen[-1] == read
+
+
+def test_the_test_split_of_a_merged_set_is_that_of_each_part(toy):
+    """Also of a set with the classes in another order."""
+
+    def made(names, split):
+        labels = [toy.class_names.index(name) for name in names]
+        test = torch.cat([(toy.test.labels == label).nonzero().flatten() for label in labels])
+        test = test.sort().values  # the order of the data set
+        number = torch.tensor([labels.index(x) for x in toy.test.labels[test].tolist()])
+        test_images = fingerprint_of_split(Split(split.images[test], number))
+        metadata = {"test_images": test_images, "class_names": json.dumps(names)}
+        return replace(real_rows(toy), metadata=metadata)
+
+    def merged(*parts):
+        text = json.dumps([part.metadata for part in parts])
+        return replace(real_rows(toy), metadata={"merged_from": text})
+
+    brighter = Split(toy.test.images + 1, toy.test.labels)
+    turned = made(["low", "left", "right"], toy.test)
+    first, second = made(["right", "left"], toy.test), made(["low"], toy.test)
+    for good in (turned, merged(first, second), merged(first, real_rows(toy))):
+        assert check_test_split(good, toy) is None
+    unknown = made(["low"], brighter)
+    unknown.metadata["class_names"] = json.dumps(["other"])
+    assert check_test_split(merged(first, unknown), toy) is None
+    for bad in (made(["low"], brighter), merged(first, made(["low"], brighter))):
+        assert "may have been condensed from some of them" in check_test_split(bad, toy)
 
 
 def test_another_test_split_gives_a_warning(toy):

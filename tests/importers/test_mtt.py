@@ -112,6 +112,25 @@ def test_mtt_without_labels(mtt_folder, load):
         load(mtt_folder)
 
 
+@pytest.mark.parametrize("kind", ["pixels", "8-bit", "normalised"])
+def test_pixels_of_a_whitened_data_set_are_whitened_like_its_images(
+    kind, known, load, mnist, tmp_path
+):
+    """``dataset.stats=zca``: normalised ones have no whitening, nor do those with statistics."""
+    from dcond.whitening import fit_whitening
+
+    whitened = replace(
+        mnist, mean=(0.0,), std=(1.0,), whitening=fit_whitening(mnist.train.take(torch.arange(120)))
+    )
+    images = {"pixels": known.pixels, "normalised": known.normalised}.get(kind)
+    images = (255 * known.pixels).byte() if images is None else images
+    np.savez(tmp_path / "x.npz", images=images, labels=known.labels)
+    options = {"normalised": True} if kind == "normalised" else {}
+    got = load(tmp_path / "x.npz", whitened, **options)
+    assert known.same(got, tolerance=1 / 255 if kind == "8-bit" else 1e-6)
+    assert (got.whitening is None) == (kind == "normalised")
+
+
 def test_a_whitened_set_is_trained_on_as_stored_and_tested_whitened(mtt_folder, known, load, mnist):
     from dcond.whitening import fit_whitening
 

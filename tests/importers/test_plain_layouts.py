@@ -40,6 +40,26 @@ def test_npz_says_its_factor_and_classes(tmp_path, known, load):
     )  # "left" comes first in the data set
 
 
+def test_npz_says_the_statistics_of_its_networks(tmp_path, known, load):
+    content = {"images": known.pixels, "labels": known.labels}
+    np.savez(tmp_path / "x.npz", mean=np.float32([0.5]), std=0.25, **content)
+    got = load(tmp_path / "x.npz")
+    assert known.same(got)
+    assert (got.mean, got.std) == ((0.5,), (0.25,))
+    for mean, std, message in (
+        ([0.5, 0.5], [0.2], r"mean is \[0\.5, 0\.5\]; save 1 finite number\(s\), or leave mean"),
+        (
+            [0.5],
+            [0.0],
+            r"std is \[0\.0\]; save 1 finite number\(s\) above 0, or leave mean and std",
+        ),
+        (["a"], [0.2], "mean is "),
+    ):
+        np.savez(tmp_path / "x.npz", mean=np.array(mean), std=np.array(std), **content)
+        with pytest.raises(ArtefactError, match=message):
+            load(tmp_path / "x.npz")
+
+
 def test_npz_outside_the_box_stops(tmp_path, known, load):
     np.savez(tmp_path / "x.npz", images=known.normalised, labels=known.labels)
     with pytest.raises(UnsupportedError, match="does not say whether"):

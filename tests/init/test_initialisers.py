@@ -77,12 +77,8 @@ def test_packed_images_hold_factor_squared_different_real_ones(flat, shrink):
 
 def test_more_images_per_class_than_available_are_refused(toy):
     message = r"ipc=31 needs 31 images per class; class 'right' of toy has 30\. Use a smaller ipc; methods that change pixels can begin at init=noise\."
-    for attempt in (
-        lambda: check_ipc(toy, 31),
-        lambda: FromReal(rule=Random())(toy, 31, 1, Streams(0)),
-    ):
-        with pytest.raises(DataError, match=message):
-            attempt()
+    with pytest.raises(DataError, match=message):
+        check_ipc(toy, 31)
     check_ipc(toy, 30)
 
 

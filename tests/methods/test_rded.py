@@ -8,12 +8,16 @@ import torch
 import torch.nn.functional as F
 from torchvision.transforms import functional as reference
 
+from dcond.errors import DataError
 from dcond.evaluation import Teacher
+from dcond.init import FromReal, Random
 from dcond.methods import rded
+from dcond.methods.dm import DM
 from dcond.methods.rded import RDED, best_crops
 from dcond.models import MLP
 from dcond.multi_formation import decode
 from dcond.rng import Streams
+from dcond.run.condensation import Condensation
 from dcond.types import SyntheticSet
 from dcond.whitening import fit_whitening
 
@@ -104,6 +108,10 @@ def test_a_class_with_too_few_images_gives_several_crops_of_one(method, data):
     made.init(real, synthetic, Streams(0))
     small = decode(synthetic.by_class[0], 2).flatten(1)
     assert len(small.unique(dim=0)) > 3
+    run = Condensation(method=made, init=FromReal(rule=Random()), data=real, ipc=5)
+    assert len(run.run().synthetic.images) == 15
+    with pytest.raises(DataError, match="ipc=5 needs 5 images per class"):
+        replace(run, method=DM(network=MLP(name="MLP"), steps=1, lr=1.0)).run()
 
 
 def test_whole_images_are_crops_of_area_one(toy, method):

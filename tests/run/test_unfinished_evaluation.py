@@ -50,12 +50,14 @@ def run(toy, tmp_path):
     """Evaluate a set in one run folder, which the caller may change."""
     plan = EvaluationPlan(protocol=PROTOCOL, pool=POOL, seed=0, cache=tmp_path / "cache")
 
-    def evaluate(bright: float = 0.5, config: str | None = "a", folder="run", **changed):
+    def evaluate(
+        bright=0.5, config: str | None = "a", folder="run", real=toy, label=None, **changed
+    ):
         images = torch.full((3, 1, 8, 8), bright)
-        synthetic = SyntheticSet.from_images(images, toy, ipc=1, factor=1)
+        synthetic = SyntheticSet.from_images(images, real, ipc=1, factor=1)
         result = RunResult(method="dm", config_sha256=config)
         where = None if folder is None else tmp_path / folder
-        evaluator = Evaluator(replace(plan, **changed), toy, show_progress=False)
+        evaluator = Evaluator(replace(plan, **changed), real, show_progress=False, label=label)
         evaluator.evaluate(synthetic, result, title="a table", folder=where)
         parts = (result.evaluation, result.baselines.random)
         return result, [[x.accuracies for x in each.networks.values()] for each in parts if each]
@@ -92,6 +94,34 @@ def test_another_set_configuration_or_rival_is_trained_from_the_start(run, toy, 
         trainings.names.clear()
         run(**how)
         assert trainings.names == ["one", "two"] * (3 if "against" in how else 2)
+
+
+def test_other_data_weights_or_kinds_of_labels_are_trained_from_the_start(
+    run, toy, trainings, tmp_path
+):
+    """All of which can change while the configuration stays: it holds paths."""
+    file, weights = tmp_path / "w.pt", {}
+    for value in (0.0, 0.1):
+        network = POOL.networks["one"].build(toy.spec, torch.Generator())
+        torch.nn.init.constant_(next(iter(network.parameters())), value)
+        weights[value] = network.state_dict()
+
+    def loaded():  # as another process would: a recipe reads its file once
+        return {"pool": Pool(networks={"one": replace(POOL.networks["one"], weights=str(file))})}
+
+    others = {
+        "other test images": {"real": replace(toy, test=toy.train)},
+        "other training images": {"real": replace(toy, train=toy.train.part(torch.arange(80)))},
+        "labelled": {"label": lambda synthetic: synthetic},
+        "weights": loaded(),
+    }
+    for name, how in others.items():
+        before = loaded() if name == "weights" else {}
+        torch.save(weights[0.0], file)
+        interrupt(run, trainings, 1, **before)
+        torch.save(weights[0.1], file)
+        run(**how)
+        assert trainings.names == (["one"] * 2 if before else ["one", "two"] * 2), name
 
 
 def test_nothing_is_kept_without_a_folder_or_an_identity(run, trainings, tmp_path):

@@ -30,6 +30,14 @@ def test_only_the_runs_own_device_is_waited_for(on_a_device):
     assert waited == [run.synthetic.images.device] * 3  # at every record, and at the end
 
 
+def test_a_limit_of_time_is_compared_with_computed_steps(on_a_device):
+    run, waited = on_a_device
+    run.max_seconds = 60
+    for _ in range(3):
+        run._advance(None)
+    assert len(waited) == 3
+
+
 def test_a_step_took_its_share_of_the_time_between_two_waits(on_a_device, monkeypatch):
     """A device takes its work and returns; the step that waits has the time of all of them on its
     clock.

@@ -44,12 +44,15 @@ def main(argv: list[str]) -> int:
             f"{out} exists and is not overwritten; remove it or choose another --out."
         )
     from dcond.cli.export_formats import WRITERS, read_set  # torch, which --help does not need
+    from dcond.device import is_out_of_memory
 
     synthetic = read_set(source, arguments.settings)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         note = WRITERS[kind](synthetic, out, arguments.decoded)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        if is_out_of_memory(error):
+            raise
         reason = getattr(error, "strerror", None) or first_line(error)
         raise ArtefactError(
             f"cannot write {out}: {reason}. Free some space or choose another --out."

@@ -77,7 +77,8 @@ def write_png(synthetic: SyntheticSet, out: Path, decoded: bool) -> str:
     _write_folder(out, fill)
     written = f"{len(levels)} images{_packed(synthetic, decoded)}"
     note = f", {share:.3g} % of pixel values clipped to [0, 1]" if share else ""
-    return f"{written} in {len(set(classes))} class folders{note}"
+    hard = ", without the soft labels" if synthetic.labels.ndim == 2 else ""
+    return f"{written} in {len(set(classes))} class folders{hard}{note}"
 
 
 def write_npz(synthetic: SyntheticSet, out: Path, decoded: bool) -> str:
@@ -90,11 +91,11 @@ def write_npz(synthetic: SyntheticSet, out: Path, decoded: bool) -> str:
         "images": images.permute(0, 2, 3, 1).contiguous().numpy(),
         "labels": labels.numpy(),
         "class_names": np.array(synthetic.class_names, dtype=np.str_),
-        "mean": np.array(synthetic.mean, dtype=np.float32),
-        "std": np.array(synthetic.std, dtype=np.float32),
         "factor": np.array(1 if decoded else synthetic.factor),
         "align_corners": np.array(synthetic.align_corners and not decoded),
     }
+    if synthetic.whitening is None:  # else they do not describe the networks' input
+        arrays |= {name: np.float32(getattr(synthetic, name)) for name in ("mean", "std")}
 
     def fill(path: Path) -> None:
         with path.open("wb") as file:  # savez would add a suffix to a name

@@ -77,8 +77,12 @@ def build_condensation(
         unused["augment"] = "has no augmentation"
     if getattr(method, "steps", 1) == 0:
         unused["init"] = "chooses its own images"
+    readers = OmegaConf.to_yaml([cfg.method, cfg.init, cfg.get("teacher")])
+    for part in ("model", "learners"):
+        if f"${{{part}" not in readers:
+            unused[part] = f"and init={choices['init']} do not read it"
     for word in words:
-        part = re.split("[.=]", word.lstrip("+"))[0]
+        part = re.split("[.=]", word.lstrip("+"))[0].rpartition("@")[2]
         if part in unused and word not in ("engine=auto", "init=real"):
             log.warning("%s is not used: method=%s %s", word, choices["method"], unused[part])
     evaluate, loop = get(cfg, "evaluate", bool), build(cfg.loop, "loop")

@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -95,7 +94,7 @@ def _of_teacher(teacher: Any, real: RealData, cache: Path) -> Label:
 def _of_method(method: Any, synthetic: SyntheticSet, real: RealData) -> Label:
     if not isinstance(method, DATM):
         raise DataError(UNKNOWN)
-    as_seen = replace(real, mean=synthetic.mean, std=synthetic.std, whitening=synthetic.whitening)
+    as_seen = real.normalised_as(synthetic)
     if not _found(method.experts.is_cached(as_seen)):
         raise DataError(f"its experts are not in {method.experts.folder}")
     return partial(method.labelled, as_seen)

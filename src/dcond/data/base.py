@@ -68,7 +68,12 @@ class Dataset(ABC):
         """Return both splits, checked; large images are read only when they are indexed."""
 
     def prepare(self) -> Path | None:
-        """Write the prepared form and return its path; None for sets that need none."""
+        """Write the prepared form and return its path; None for sets that need none.
+
+        Raises:
+            DataError: the data cannot be read.
+        """
+        self.arrays()
         return None
 
     def remarks(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import math
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -37,6 +38,7 @@ BITS = 258  # likewise: bits per sample
 MULTI_FRAME = (".gif", ".tif", ".tiff", ".webp")  # animations and scans of several pages
 GREY_16 = ("PNG", "PPM")  # formats whose mode "I" holds 16 bits
 _SET_SIZE = "Set the side that they are scaled to, such as dataset.size=64."
+_MEASURED_AT_ONCE = 10_000  # files
 _BILINEAR = Image.Resampling.BILINEAR
 # Among them is all that Pillow raises for a file that is damaged or not an image.
 _IMAGE_ERRORS = (*READ_ERRORS, Image.DecompressionBombError)
@@ -71,9 +73,13 @@ class ImageRule:
             DataError: a file cannot be read, or all values are equal.
         """
         log.info("measuring the range of %s images", f"{len(files):,}")
+        measure = partial(_range, background=self.background)
+        low, high = math.inf, -math.inf
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            ranges = list(pool.map(partial(_range, background=self.background), files))
-        low, high = min(low for low, _ in ranges), max(high for _, high in ranges)
+            for first in range(0, len(files), _MEASURED_AT_ONCE):  # a future per file takes memory
+                part = files.part(np.arange(first, min(first + _MEASURED_AT_ONCE, len(files))))
+                for lowest, highest in pool.map(measure, part):
+                    low, high = min(low, lowest), max(high, highest)
         if low == high:
             raise DataError(
                 f"dataset.rescale=true: all pixels of {files.root} have one value; omit it."

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +92,7 @@ def list_folder(root: Path, test_fraction: float | None, split_seed: int = 0) ->
             f"dataset.path={str(root)!r} is not a folder{unpack}; give one with train/ and test/, "
             "or with class folders."
         )
-    train_folder, test_folder = _find(root, TRAIN), _find(root, TEST)
+    train_folder, test_folder = _find(root, TRAIN), _find(root, TEST, with_classes=True)
     if test_fraction is None and not (train_folder and test_folder):
         if not (train_folder or test_folder):
             _check_depth(root)
@@ -116,10 +117,18 @@ def list_folder(root: Path, test_fraction: float | None, split_seed: int = 0) ->
     return Listing(train_files, train_labels, test_files, test_labels, _readable_names(root, names))
 
 
-def _find(root: Path, names: tuple[str, ...]) -> Path | None:
-    """Return the first subfolder of one of these names, in any case; lower case is preferred."""
+def _find(root: Path, names: tuple[str, ...], *, with_classes: bool = False) -> Path | None:
+    """Return the first subfolder of one of these names, in any case; lower case is preferred.
+
+    Args:
+        root: the folder.
+        names: in order of preference.
+        with_classes: prefer one that holds folders: a ``test/`` without labels may be beside it.
+    """
     folders = {folder.name.lower(): folder for folder in _subfolders(root)}
-    return next((folders[name] for name in names if name in folders), None)
+    found = [folders[name] for name in names if name in folders]
+    labelled = filter(_subfolders, found) if with_classes else ()
+    return next(iter((*labelled, *found)), None)
 
 
 def _is_class(train: Path) -> bool:
@@ -153,7 +162,7 @@ def _test_split(
             f"{root} has train/ but neither test/ nor val/; add one, or give the class folders: "
             f"dataset.path={train}."
         )
-    if folder.name not in ("test", "val"):
+    if folder.name not in ("test", "val") or folder != _find(root, TEST):
         log.info("%s: %s/ is the test split", root, folder.name)
     files, labels, test_names = list_classes(folder)
     if different := sorted(set(test_names) ^ set(names)):
@@ -226,7 +235,7 @@ def _images_in(folder: Path) -> tuple[list[str], Counter[str]]:
     images, ignored = [], Counter[str]()
     whole = os.path.realpath(folder)
     seen = {whole}
-    for inside, folders, names in os.walk(folder, followlinks=True):
+    for inside, folders, names in os.walk(folder, followlinks=True, onerror=_refuse):
         folders[:] = [name for name in sorted(folders) if _is_new(inside, name, whole, seen)]
         below = inside[len(str(folder)) :]
         hidden = any(map(_is_hidden, below.split(os.sep)))
@@ -241,6 +250,12 @@ def _images_in(folder: Path) -> tuple[list[str], Counter[str]]:
             else:
                 images.append(os.path.join(folder.name + below, name))
     return sorted(images, key=lambda name: name.split(os.sep)), ignored
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise DataError(
+        f"{error.filename} cannot be read ({error.strerror}); change its permissions or remove it."
+    ) from error
 
 
 def _is_new(inside: str, name: str, whole: str, seen: set[str]) -> bool:

@@ -1,17 +1,21 @@
 """Warnings about sets that were probably read wrongly or made from the test images."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from dcond.data.fingerprint import fingerprint_of_split
+from dcond.device import scaled_batch_size
 from dcond.evaluation.results import EvalResult
+from dcond.merging import parts_of
 from dcond.training.accuracy import at_chance
-from dcond.types import RealData, SyntheticSet
+from dcond.types import RealData, Split, SyntheticSet
 
 MAX_STD_RATIO = 2.5  # a wrong normalisation changes the std by 1 / std: 3 to 5 for natural images
 MAX_MEAN_SHIFT = 2.0  # in standard deviations of real images
-SAMPLE = 1000  # real images to compare with
+SAMPLE = 1000  # real images to compare with, fewer of larger ones
 
 HINTS = {
     "pixels": "pass synthetic.normalised=true if they are stored as (x - mean) / std, or "
@@ -28,7 +32,8 @@ def check_input_statistics(synthetic: SyntheticSet, real: RealData) -> str | Non
 
     The limits are a ratio of standard deviations of 2.5 and means 2 standard deviations apart.
     """
-    spec, step = synthetic.spec, math.ceil(len(real.train) / SAMPLE)
+    spec = synthetic.spec
+    step = math.ceil(len(real.train) / scaled_batch_size(SAMPLE, spec.height, spec.width))
     with torch.no_grad():
         ours = spec.normalise(synthetic.images.to(real.device))
         theirs = spec.normalise(real.pixels(torch.arange(0, len(real.train), step)))
@@ -47,15 +52,31 @@ def check_test_split(synthetic: SyntheticSet, real: RealData) -> str | None:
     """Return a warning if the set was made with another test split than that of ``real``.
 
     This happens if a folder without a test split has got more files since, or is split with
-    another seed.
+    another seed. Of a merged set every part is compared, in the classes that it was made of.
     """
-    if synthetic.metadata.get("test_images") in (None, fingerprint_of_split(real.test)):
+    order = {name: label for label, name in enumerate(real.class_names)}
+    for part in parts_of(synthetic):
+        made_with = part.metadata.get("test_images")
+        labels = [order[name] for name in part.class_names if name in order]
+        if made_with is None or len(labels) < len(part.class_names):
+            continue
+        if made_with != fingerprint_of_split(_some_classes(real.test, labels)):
+            break
+    else:
         return None
     return (
         "the test images differ from those of the run that made this set, so it may have been "
         "condensed from some of them; use the same data set (dataset.split_seed and the like), or "
         "condense again."
     )
+
+
+def _some_classes(test: Split, labels: Sequence[int]) -> Split:
+    """Return the images of some classes, which are numbered in this order."""
+    number = test.labels.new_full((max(int(test.labels.max()), *labels) + 1,), -1)
+    number[list(labels)] = torch.arange(len(labels), device=number.device)
+    part = test.part((number[test.labels] >= 0).nonzero().flatten().cpu())
+    return replace(part, labels=number[part.labels])
 
 
 def near_chance(ours: EvalResult, random: EvalResult | None, synthetic: SyntheticSet) -> str | None:

@@ -224,7 +224,9 @@ def _soft(raw: RawSet, options: ReadOptions, place: Tensor | None, k: int) -> Te
 
 def _pixels(raw: RawSet, options: ReadOptions, real: RealData) -> Pixels:
     images = raw.images.detach()
-    own = real.mean, real.std
+    own = (real.mean, real.std, real.whitening)
+    if raw.statistics is not None:  # those of the set itself
+        own = (*raw.statistics, None)
     if images.dtype == torch.uint8:
         for name in ("normalised", "zca", "mean"):
             if getattr(options, name):
@@ -232,7 +234,7 @@ def _pixels(raw: RawSet, options: ReadOptions, real: RealData) -> Pixels:
                     f"{raw.path} holds 8-bit pixels, which excludes {options.option}.{name}; "
                     "remove it."
                 )
-        return Pixels(images.float() / 255, *own, None, "pixels", "8-bit pixels")
+        return Pixels(images.float() / 255, *own, "pixels", "8-bit pixels")
     if not images.is_floating_point() or not bool(torch.isfinite(images).all()):
         raise DataError(
             f"{raw.path}: images must be uint8 or finite floating point; got {images.dtype}."
@@ -246,9 +248,9 @@ def _pixels(raw: RawSet, options: ReadOptions, real: RealData) -> Pixels:
         description = f"ZCA-whitened like the training images of {real.name}"
         return Pixels(pixels, (0.0,) * channels, (1.0,) * channels, whitening, "zca", description)
     if not _normalised(raw, options, images):
-        return Pixels(images, *own, None, "pixels", "pixels in [0, 1]")
+        return Pixels(images, *own, "pixels", "pixels in [0, 1]")
     mean, std = _statistics(raw, options, real)
-    pixels = replace(real.spec, mean=mean, std=std).denormalise(images)
+    pixels = replace(real.spec, mean=mean, std=std, whitening=None).denormalise(images)
     values = [", ".join(f"{x:.4g}" for x in each) for each in (mean, std)]
     description = f"normalised by mean {values[0]} and std {values[1]}"
     return Pixels(pixels, mean, std, None, "normalised", description)

@@ -1,8 +1,10 @@
 """Npz files with ``images`` and ``labels``, as ``dcond export --to npz`` writes them.
 
-Optional: ``class_names``, ``factor`` and ``align_corners``.
+Optional: ``class_names``, ``factor``, ``align_corners``, and the ``mean`` and ``std`` by which
+networks get the pixels.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 
 from dcond.data.prepared import read_npz
+from dcond.data.statistics import Statistics
 from dcond.errors import ArtefactError
 from dcond.importers.raw_set import RawSet
 
-KEYS = ("images", "labels", "class_names", "factor", "align_corners")
+KEYS = ("images", "labels", "class_names", "factor", "align_corners", "mean", "std")
 
 
 def read(path: Path) -> RawSet:
@@ -40,6 +43,7 @@ def read(path: Path) -> RawSet:
         normalised=False if pixels else None,
         factor=_factor(path, arrays["factor"]) if "factor" in arrays else 1,
         align_corners=bool(np.any(arrays.get("align_corners", False))),
+        statistics=_statistics(path, arrays, images.shape[1]),
         class_names=tuple(map(str, names)) if names is not None and names.ndim == 1 else None,
     )
 
@@ -56,6 +60,21 @@ def _factor(path: Path, array: NDArray[Any]) -> int:
     if array.size != 1 or array.dtype.kind not in "ui" or array.item() < 1:
         raise ArtefactError(f"{path}: factor is {array.tolist()!r}; save a whole number from 1.")
     return int(array.item())
+
+
+def _statistics(path: Path, arrays: Mapping[str, NDArray[Any]], channels: int) -> Statistics | None:
+    """Return mean and std; None unless the file has both."""
+    if not {"mean", "std"} <= arrays.keys():
+        return None
+    mean, std = (np.atleast_1d(arrays[name]) for name in ("mean", "std"))
+    for name, values, low in (("mean", mean, -np.inf), ("std", std, 0)):
+        numbers = values.shape == (channels,) and values.dtype.kind in "uif"
+        if not numbers or not np.isfinite(values).all() or not (values > low).all():
+            raise ArtefactError(
+                f"{path}: {name} is {values.tolist()!r}; save {channels} finite number(s)"
+                f"{' above 0' if name == 'std' else ''}, or leave mean and std out."
+            )
+    return tuple(map(float, mean)), tuple(map(float, std))
 
 
 def _tensor(path: Path, array: NDArray[Any], what: str) -> torch.Tensor:

@@ -24,6 +24,7 @@ class RawSet:
         factor: multi-formation factor that is still to be decoded.
         align_corners: how that decoding aligns its grid.
         constants: mean and std in the layout's own code, by data set.
+        statistics: mean and std by which networks get the pixels; None for those of the data set.
         class_names: names of the labels, if the layout has them.
         learned_lr: the learning rate that was learnt with the images.
 
@@ -39,6 +40,7 @@ class RawSet:
     factor: int | None = 1
     align_corners: bool = False
     constants: Mapping[str, Statistics] = field(default_factory=lambda: LEGACY)
+    statistics: Statistics | None = None
     class_names: tuple[str, ...] | None = None
     learned_lr: float | None = None
 

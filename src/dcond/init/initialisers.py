@@ -67,16 +67,14 @@ class FromReal:
     def __call__(self, real: RealData, ipc: int, factor: int, rng: Streams) -> Tensor:
         """Return the selected images, packed; see :class:`Initialiser`.
 
-        Raises:
-            DataError: a class has fewer than ``ipc`` images.
+        A class with fewer images than are needed repeats some (:func:`check_ipc` refuses it).
         """
-        check_ipc(real, ipc)
         factor = factor if self.pack else 1
         count = ipc * factor**2
         smallest, name = min(
             (len(rows), real.class_names[c]) for c, rows in enumerate(real.class_rows)
         )
-        if smallest < count:
+        if factor > 1 and smallest < count:
             log.warning(
                 "packing uses %d images per class; class %r has %d: some are used more than once",
                 count,

@@ -1,6 +1,7 @@
 """LGM: linear gradient matching, with a frozen network."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -103,7 +104,10 @@ class LGM:
         drawn = self._draw(len(images), spec, rng.augmentation)
         images = self._augmented(spec.normalise(images), spec, drawn)
         parts = images.split(_chunk(state.network, real.spec))
-        own = [checkpoint(state.network.embed, part, use_reentrant=False) for part in parts]
+        embed = state.network.embed
+        if len(parts) > 1:
+            embed = partial(checkpoint, embed, use_reentrant=False)
+        own = [embed(part) for part in parts]
         ours = head_gradient(torch.cat(own), labels, weight, bias)  # G(S)
         loss = whole_cosine([ours], [theirs])
         (towards,) = torch.autograd.grad(loss, views)

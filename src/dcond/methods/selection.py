@@ -3,6 +3,7 @@
 import torch
 
 from dcond.init import FromReal, Rule
+from dcond.init.initialisers import check_ipc
 from dcond.methods.base import NoState, NoSteps
 from dcond.rng import Streams
 from dcond.settings import PositiveInt, settings
@@ -23,7 +24,12 @@ class Selection(NoSteps):
     factor: PositiveInt = 1
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> NoState:
-        """Choose the images and store them in ``synthetic``."""
+        """Choose the images and store them in ``synthetic``.
+
+        Raises:
+            DataError: a class has fewer than ipc images.
+        """
+        check_ipc(real, synthetic.ipc)
         chosen = FromReal(rule=self.rule)(real, synthetic.ipc, self.factor, rng)  # may train
         with torch.no_grad():
             synthetic.images.copy_(chosen)

@@ -24,7 +24,7 @@ from dcond.device import (
 from dcond.distributed import current
 from dcond.errors import UnsupportedError
 from dcond.evaluation.full_data import tuning_data
-from dcond.init.initialisers import Initialiser
+from dcond.init.initialisers import FromReal, Initialiser, check_ipc
 from dcond.log import format_duration
 from dcond.methods.base import Method
 from dcond.paths import relative_to_cwd
@@ -195,6 +195,8 @@ class Condensation:
 
     def _first_images(self, real: RealData) -> SyntheticSet:
         start = time.perf_counter()
+        if isinstance(self.init, FromReal) and self.method.steps > 0:  # else it replaces them
+            check_ipc(real, self.ipc)
         images = self.init(real, self.ipc, self.method.factor, self.rng)
         self.result.cost.start_wall_s = time.perf_counter() - start
         return SyntheticSet.from_images(

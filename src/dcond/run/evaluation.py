@@ -14,6 +14,7 @@ from rich.console import RenderableType
 import dcond
 from dcond import artefact
 from dcond.cache import cache_file
+from dcond.data.fingerprint import fingerprint_of_split
 from dcond.data.validate import missing_classes
 from dcond.distributed import current
 from dcond.evaluation.baselines import random_subset
@@ -196,8 +197,14 @@ class Evaluator:
         if result.config_sha256 is None or current().count > 1:
             return None
         sets = [artefact.content_hash(each) for each in (synthetic, self.plan.against) if each]
-        key = f"{dcond.__version__}/{result.config_sha256}/{sets}"
-        return lambda training, network, _: cache_file(folder, f"{training}_{network}", key)
+        data = [fingerprint_of_split(split) for split in (self.real.train, self.real.test)]
+        version, labelled = dcond.__version__, self.label is not None
+        key = f"{version}/{result.config_sha256}/{sets}/{data}/{labelled}"
+
+        def file(training: str, network: str, recipe: Recipe) -> Path:
+            return cache_file(folder, f"{training}_{network}", f"{key}/{recipe.by_content()!r}")
+
+        return file
 
     def _train_all(
         self, synthetic: SyntheticSet, file: Callable[[str, str, Recipe], Path] | None
@@ -239,7 +246,12 @@ class Evaluator:
         trainings |= {name: training(sets) for name, sets in draws.items()}
         if "full" in plan.extra:
             trainings["full"] = lambda pool, progress: evaluate_full_data(
-                plan.protocol, pool, self.real, plan.seed, plan.cache, progress=progress
+                plan.protocol,
+                pool,
+                self.real.normalised_as(synthetic),
+                plan.seed,
+                plan.cache,
+                progress=progress,
             )
             soft = synthetic.labels.ndim == 2
             if soft or self.teacher is not None:  # HLR is defined on hard labels
@@ -268,14 +280,14 @@ class Evaluator:
         """Return the random baselines; every network of a repeat trains on the same draw."""
         if not self.plan.baselines:
             return {}
-        most = int(synthetic.counts.max())
-        if min(map(len, self.real.class_rows)) < most:  # a set made from noise may hold more
-            log.warning(
-                "no random baselines: some class of %s has fewer than ipc=%d real images",
-                self.real.name,
-                most,
-            )
-            return {}
+        sizes = zip(self.real.class_names, self.real.class_rows, synthetic.counts, strict=True)
+        for name, rows, stored in sizes:
+            if len(rows) < stored:  # a set made from noise may hold more
+                log.warning(
+                    "no random baselines: class %r of %s has %d real images, the set %d",
+                    *(name, self.real.name, len(rows), stored),
+                )
+                return {}
         factors = {"random": 1} | (
             {"random_decoded": synthetic.factor} if synthetic.factor > 1 else {}
         )

@@ -158,14 +158,14 @@ class Run:
         return metrics
 
     def _wait(self) -> bool:
-        """Wait for the device if a record is due; return whether all steps are computed.
+        """Wait for the device if a record or the end is due; return whether all steps are computed.
 
         Devices other than a CPU return before the work is done: between two waits the time of a
         step is that of launching it.
         """
         device = self.synthetic.images.device
-        record_due = self.step % self.loop.record_every == 0 or self.step >= self.steps
-        if device.type != "cpu" and not record_due:
+        due = self.step % self.loop.record_every == 0 or self.step >= self.steps
+        if device.type != "cpu" and not due and self.max_seconds is None:
             return False
         wait_for(device)
         return True
