@@ -9,9 +9,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dcond.device import free_bytes
-from dcond.errors import DataError
-
 EPS = 0.1  # added to every eigenvalue by MTT's code
 CHUNK = 1000  # images at a time, in float64
 
@@ -68,17 +65,8 @@ def fit_whitening(images: Tensor, eps: float = EPS) -> Whitening:
     images; sums are computed in float64.
 
     Source: MTT's code (arXiv 2203.11932), which uses kornia's ``ZCAWhitening(eps=0.1)``.
-
-    Raises:
-        DataError: the covariance and its eigenvectors exceed the free memory.
     """
     home = images.device
-    needed, free = 4 * 8 * images[0].numel() ** 2, free_bytes(home)
-    if free is not None and needed > free:
-        raise DataError(
-            f"ZCA of images of {images[0].numel():,} values needs {needed / 1e9:.1f} GB of memory; "
-            f"{free / 1e9:.1f} GB are free. Choose a smaller dataset.size, or dataset.stats=pixel."
-        )
     if home.type == "mps":  # which has no float64
         images = images.cpu()
     n, d = len(images), images[0].numel()

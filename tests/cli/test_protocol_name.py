@@ -18,8 +18,7 @@ def called():
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
             cfg = compose("condense", [*words], return_hydra_config=True)
             HydraConfig.instance().set_config(cfg)
-            choices = dict(HydraConfig.get().runtime.choices)
-            label_modified_protocol(cfg, choices, config_name="condense")
+            label_modified_protocol(cfg, HydraConfig.get())
             return cfg.evaluation.name
 
     return name

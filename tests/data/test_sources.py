@@ -10,7 +10,7 @@ from dcond.data import Digits, TorchvisionSet
 from dcond.data.fingerprint import fingerprint
 from dcond.data.prepared import check_prepared, write_prepared
 from dcond.data.split import stratified_split
-from dcond.data.statistics import LEGACY, STD_FLOOR, level_counts, moments, statistics
+from dcond.data.statistics import LEGACY, STD_FLOOR, level_counts, moments, statistics, zca
 from dcond.errors import ConfigError, DataError
 from dcond.rng import generator
 from dcond.types import Split
@@ -72,6 +72,16 @@ def test_nearly_black_images_are_a_warning(level, told, caplog):
     images = (torch.rand(20, 1, 8, 8, generator=generator(0, "dark")) < 0.5).to(torch.uint8) * level
     statistics(Split(images, torch.zeros(20, dtype=torch.long)), "pixel", "mine")
     assert ("mine: training images are nearly black" in caplog.text) == told
+
+
+def test_images_whose_covariance_exceeds_the_memory_are_not_whitened(monkeypatch, toy):
+    monkeypatch.setattr("dcond.data.statistics.free_bytes", lambda device: 4 * 8 * 64**2)
+    assert zca(toy.train).mean.shape == (64,)
+    monkeypatch.setattr("dcond.data.statistics.free_bytes", lambda device: 4 * 8 * 64**2 - 1)
+    with pytest.raises(
+        DataError, match=r"ZCA of images of 64 values .* a smaller dataset\.size, or dataset\.stats"
+    ):
+        zca(toy.train)
 
 
 def test_constant_channel_does_not_divide_by_zero():

@@ -59,12 +59,7 @@ def composed(
                 if config_name != "data":
                     check_added(cfg, hydra_cfg, config_name)
                 if config_name in ("condense", "evaluate"):
-                    label_modified_protocol(
-                        cfg,
-                        choices,
-                        config_name=config_name,
-                        searchpath=[word for word in overrides if "hydra.searchpath" in word],
-                    )
+                    label_modified_protocol(cfg, hydra_cfg)
                 yield cfg, choices
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             raise ConfigError(hydra_error_message(error, overrides, config_name)) from error

@@ -24,7 +24,7 @@ from dcond.cli.run_config import label_modified_protocol
 from dcond.cli.torchrun import is_main_process, under_torchrun
 from dcond.cli.unknown_keys import check_added, hydra_error_message
 from dcond.errors import CheckpointError, ConfigError, DcondError
-from dcond.paths import conf_dir
+from dcond.paths import conf_dir, environment
 from dcond.run.lock import in_use
 from dcond.run.result import CHECKPOINT, RunResult
 from dcond.run.result import NAME as RESULT
@@ -118,6 +118,10 @@ def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
     arguments = split_flags(argv, config_name)
     if "--shell-completion" not in arguments.flags:
         check_overrides(argv, config_name)
+
+    def run(cfg: DictConfig) -> float | None:  # hydra.main needs a function
+        return _run_task(task, cfg)
+
     try:
         with (
             sweep.report_sweep_outcome(),
@@ -125,7 +129,7 @@ def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
             _own_modules(config_folders(arguments.flags)),
         ):
             hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(
-                _as_hydra_task(task)
+                run
             )()
     except _UserError as carrier:
         raise carrier.error from carrier.error.__cause__
@@ -147,16 +151,13 @@ def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
 @contextmanager
 def _hydra_environment(arguments: list[str]) -> Iterator[None]:
     """Set the arguments that Hydra reads, and let it raise errors instead of printing them."""
-    argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    argv = sys.argv
     sys.argv = [argv[0], *arguments]
-    os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
-        yield
+        with environment("HYDRA_FULL_ERROR", "1"):
+            yield
     finally:
         sys.argv = argv
-        os.environ.pop("HYDRA_FULL_ERROR")
-        if full_error is not None:
-            os.environ["HYDRA_FULL_ERROR"] = full_error
 
 
 @contextmanager
@@ -172,23 +173,11 @@ def _own_modules(folders: list[Path]) -> Iterator[None]:
     path, variable = list(sys.path), os.environ.get("PYTHONPATH")
     added = [str(folder.absolute()) for folder in (Path(), *folders)]
     sys.path += added
-    os.environ["PYTHONPATH"] = os.pathsep.join([*([variable] if variable else []), *added])
     try:
-        yield
+        with environment("PYTHONPATH", os.pathsep.join(filter(None, [variable, *added]))):
+            yield
     finally:
         sys.path[:] = path
-        os.environ.pop("PYTHONPATH")
-        if variable is not None:
-            os.environ["PYTHONPATH"] = variable
-
-
-def _as_hydra_task(task: Task) -> Task:
-    """Wrap a task for ``hydra.main``, which needs a function."""
-
-    def run(cfg: DictConfig) -> float | None:
-        return _run_task(task, cfg)
-
-    return run
 
 
 # At module level: a job's process unpickles it by importing this module, which registers the
@@ -205,12 +194,7 @@ def _run_task(task: Task, cfg: DictConfig) -> float | None:
                     "the run folder; omit it."
                 )
             check_added(cfg, hydra_cfg, command)
-            label_modified_protocol(
-                cfg,
-                hydra_cfg.runtime.choices,
-                config_name=command,
-                searchpath=[x for x in hydra_cfg.overrides.hydra if "hydra.searchpath" in x],
-            )
+            label_modified_protocol(cfg, hydra_cfg)
             return task(cfg)
         except OmegaConfBaseException as error:
             raise ConfigError(hydra_error_message(error)) from error

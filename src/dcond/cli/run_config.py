@@ -3,7 +3,7 @@
 import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -142,30 +142,24 @@ def dump_config(cfg: DictConfig, choices: Mapping[str, str]) -> str:
     return OmegaConf.to_yaml(OmegaConf.create({"config": cfg, "choices": dict(choices)}))
 
 
-def label_modified_protocol(
-    cfg: DictConfig,
-    choices: Mapping[str, Any],
-    *,
-    config_name: str,
-    searchpath: Sequence[str] = (),
-) -> None:
+def label_modified_protocol(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
     """Append the changed settings to a protocol's name: ``quick with epochs=10, lr=0.1``.
 
     A name that was given explicitly stays. Hydra must be initialised.
 
     Args:
-        cfg: changed in place.
-        choices: the chosen option of every config group.
-        config_name: of the primary configuration.
-        searchpath: overrides of ``hydra.searchpath``, where the protocol's file may be.
+        cfg: the composed configuration, changed in place.
+        hydra_cfg: Hydra's part of it.
     """
-    choice, ours = choices.get("evaluation"), OmegaConf.select(cfg, "evaluation")
+    choice = hydra_cfg.runtime.choices.get("evaluation")
+    ours = OmegaConf.select(cfg, "evaluation")
     if choice is None or not isinstance(ours, DictConfig):
         return
     if not GlobalHydra.instance().is_initialized():  # in a process of a launcher
         return
     path = str(GlobalHydra.instance().config_loader().get_search_path())
-    packaged = _compose_protocol(config_name, choice, tuple(searchpath), path)
+    words = [word for word in hydra_cfg.overrides.hydra if "hydra.searchpath" in word]
+    packaged = _compose_protocol(str(hydra_cfg.job.config_name), choice, tuple(words), path)
     if packaged is None or packaged.get("name") != (name := ours.get("name")):
         return
     before, now = (flat_settings(to_jsonable(each)) for each in (packaged, ours))

@@ -11,12 +11,11 @@ import torch
 from dcond.data.class_subset import subset
 from dcond.data.placement import choose_places, make_split, place_split
 from dcond.data.prepared import Prepared, read_prepared, warn_of_classes, write_prepared
-from dcond.data.statistics import LEGACY, Statistics, statistics
+from dcond.data.statistics import LEGACY, Statistics, statistics, zca
 from dcond.errors import require
 from dcond.paths import conf_dir, expand_home
 from dcond.settings import settings
 from dcond.types import RealData, Split
-from dcond.whitening import fit_whitening
 
 NAME = r"[A-Za-z0-9][\w.-]*"  # of a data set: it is part of file names
 
@@ -95,7 +94,7 @@ class Dataset(ABC):
         if self.stats == "zca":
             channels = train.images.shape[1]
             mean, std = (0.0,) * channels, (1.0,) * channels
-            whitening = fit_whitening(train.take(torch.arange(len(train)))).to(device)
+            whitening = zca(train).to(device)
         test = make_split(data.test_images, data.test_labels, test_place)
         splits = place_split(train, train_place, device), place_split(test, test_place, device)
         warn_of_classes(name, data)

@@ -1,15 +1,18 @@
-"""Mean and standard deviation of a training split, per channel, in [0, 1] pixel units."""
+"""Mean and standard deviation of a training split, per channel, in [0, 1] pixel units; and ZCA."""
 
 import logging
+import math
 from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
 from dcond.data.validate import part_size
+from dcond.device import free_bytes
 from dcond.errors import DataError
 from dcond.rng import generator
 from dcond.types import Split
+from dcond.whitening import Whitening, fit_whitening
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +37,22 @@ LEGACY: dict[str, Statistics] = {
     "cifar100": ((0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
     "tiny_imagenet": _IMAGENET,
 }
+
+
+def zca(split: Split) -> Whitening:
+    """Fit ZCA on a training split, see :func:`~dcond.whitening.fit_whitening`.
+
+    Raises:
+        DataError: the covariance and its eigenvectors exceed the free memory.
+    """
+    values = math.prod(split.images.shape[1:])
+    needed, free = 4 * 8 * values**2, free_bytes(split.device)  # float64, with eigh's own copies
+    if free is not None and needed > free:
+        raise DataError(
+            f"ZCA of images of {values:,} values needs {needed / 1e9:.1f} GB of memory; "
+            f"{free / 1e9:.1f} GB are free. Choose a smaller dataset.size, or dataset.stats=pixel."
+        )
+    return fit_whitening(split.take(torch.arange(len(split))))
 
 
 def statistics(split: Split, stats: str, name: str, hint: str = "") -> Statistics:

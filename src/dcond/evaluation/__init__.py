@@ -15,15 +15,6 @@ if TYPE_CHECKING:
     from dcond.evaluation.results import NetworkResult as NetworkResult
     from dcond.training.teacher import Teacher as Teacher
 
-__all__ = [
-    "EvalResult",
-    "EvaluationProtocol",
-    "LinearProbe",
-    "NetworkResult",
-    "Teacher",
-    "random_subset",
-]
-
 __getattr__ = lazy_names(
     __name__,
     {

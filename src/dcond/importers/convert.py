@@ -15,12 +15,12 @@ from torch import Tensor
 
 from dcond.class_matching import class_order
 from dcond.data.class_subset import subset_name
-from dcond.data.statistics import Statistics
+from dcond.data.statistics import Statistics, zca
 from dcond.errors import DataError, UnsupportedError, require
 from dcond.importers.raw_set import RawSet
 from dcond.settings import PositiveInt, settings
 from dcond.types import RealData, SyntheticSet
-from dcond.whitening import Whitening, fit_whitening
+from dcond.whitening import Whitening
 
 log = logging.getLogger(__name__)
 
@@ -242,7 +242,7 @@ def _pixels(raw: RawSet, options: ReadOptions, real: RealData) -> Pixels:
     images = images.float()
     if options.zca:
         log.info("fitting ZCA on %d images of %d values each", len(real.train), images[0].numel())
-        whitening = fit_whitening(real.train.take(torch.arange(len(real.train))))
+        whitening = zca(real.train)
         channels = images.shape[1]
         pixels = whitening.undo(images.to(real.device))
         description = f"ZCA-whitened like the training images of {real.name}"

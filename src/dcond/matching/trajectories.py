@@ -170,10 +170,7 @@ def draw_batches(
     while len(batches) < steps:
         chunks = chunks or list(torch.randperm(count, generator=order).split(batch))
         rows = chunks.pop()
-        draw = None
-        if augment is not None:
-            shared = augment.family == "batch"
-            draw = augment.draw(len(rows), size, augmentation, shared_family=shared)
+        draw = None if augment is None else augment.draw_per_image(len(rows), size, augmentation)
         batches.append(Batch(rows, draw))
     return batches
 

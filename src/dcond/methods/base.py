@@ -5,8 +5,11 @@ from typing import Any, ClassVar, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from dcond.augment import DiffAug
+from dcond.matching.engine import Engine
 from dcond.rng import Streams
-from dcond.settings import settings
+from dcond.settings import Momentum, PositiveInt, settings
+from dcond.training.image_optim import PixelBox
 from dcond.types import RealData, SyntheticSet
 
 
@@ -62,6 +65,28 @@ class NoSteps:
     def step(self, real: RealData, synthetic: SyntheticSet, state: Any) -> dict[str, Tensor]:
         """Not called."""
         raise AssertionError("a selection has no steps")
+
+
+@settings
+class MatchingSettings:
+    """The settings that the methods share which match what real and synthetic images cause.
+
+    Args:
+        engine: how features or class gradients are computed, and networks trained.
+        augment: Siamese augmentation, one draw per class for real and synthetic images together;
+            None for none.
+        steps: image updates, of all classes each.
+        momentum: momentum of the images.
+        pixel_box: "project" keeps the images in [0, 1], "free" does not.
+    """
+
+    shares_classes: ClassVar = True
+
+    engine: Engine = Engine()
+    augment: DiffAug | None = None
+    steps: PositiveInt
+    momentum: Momentum = 0.5
+    pixel_box: PixelBox = "project"
 
 
 class TrainsNetworks:

@@ -5,17 +5,15 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from dcond.augment import DiffAug
 from dcond.matching.batches import image_gradient, real_by_class, siamese_views
-from dcond.matching.engine import Engine
 from dcond.matching.feature_matching import ClassFeatureMatching, class_means
 from dcond.matching.mmd import mean_distance
 from dcond.matching.target_bank import TargetBank
-from dcond.methods.base import SavedState
+from dcond.methods.base import MatchingSettings, SavedState
 from dcond.models import Network, Recipe
 from dcond.rng import Streams
-from dcond.settings import Momentum, PositiveFloat, PositiveInt, settings
-from dcond.training.image_optim import PixelBox, PixelSGD, Space
+from dcond.settings import PositiveFloat, PositiveInt, settings
+from dcond.training.image_optim import PixelSGD, Space
 from dcond.types import RealData, SyntheticSet
 
 
@@ -33,7 +31,7 @@ class DMState(SavedState):
 
 
 @settings
-class DM:
+class DM(MatchingSettings):
     """Match the mean feature of every class, with a new random network in every step.
 
     L = Σ_c ‖ mean φ(A_ω(B_c)) - mean φ(A_ω(S_c)) ‖²
@@ -45,33 +43,23 @@ class DM:
 
     Args:
         network: recipe of φ; the random networks are never trained.
-        engine: how features are computed.
-        augment: Siamese augmentation; None for none.
-        steps: image updates.
         lr: learning rate of the images, in units of ``space``.
-        momentum: momentum of the images.
         batch_real: real images per class and step.
         targets: real targets that are used in turn, see
             :class:`~dcond.matching.target_bank.TargetBank`; None for new ones in every step, as
             published.
         factor: multi-formation factor.
         space: units of ``lr``, see :class:`~dcond.training.image_optim.PixelSGD`.
-        pixel_box: "project" keeps the images in [0, 1], "free" does not.
+
+    The other settings are those of :class:`~dcond.methods.base.MatchingSettings`.
     """
 
-    shares_classes: ClassVar = True
-
     network: Recipe
-    engine: Engine = Engine()
-    augment: DiffAug | None = None
-    steps: PositiveInt
     lr: PositiveFloat
-    momentum: Momentum = 0.5
     batch_real: PositiveInt = 256
     targets: PositiveInt | None = None
     factor: PositiveInt = 1
     space: Space = "normalised"
-    pixel_box: PixelBox = "project"
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> DMState:
         """Make the network and the optimiser of the images."""

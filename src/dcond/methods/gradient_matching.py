@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dcond.augment import DiffAug
 from dcond.device import to_device
 from dcond.distributed import run_on_rank0
 from dcond.errors import require
@@ -16,14 +15,13 @@ from dcond.matching.batches import image_gradient, real_by_class, siamese_views
 from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.dc_loops import MAX_EPOCHS, TABLE, Loops, adapted_epochs, published_loops
 from dcond.matching.distances import DistanceName, check_network, get_distance
-from dcond.matching.engine import Engine
 from dcond.matching.gradients import frozen_batch_norm
 from dcond.matching.target_bank import TargetBank
-from dcond.methods.base import SavedState, TrainsNetworks
+from dcond.methods.base import MatchingSettings, SavedState, TrainsNetworks
 from dcond.models import Network, Recipe
 from dcond.rng import Streams
 from dcond.settings import Momentum, PositiveFloat, PositiveInt, settings
-from dcond.training.image_optim import PixelBox, PixelSGD, Space
+from dcond.training.image_optim import PixelSGD, Space
 from dcond.training.steps import training_step
 from dcond.types import RealData, SyntheticSet
 
@@ -47,7 +45,7 @@ class MatchingState(SavedState):
 
 
 @settings
-class GradientMatching(TrainsNetworks):
+class GradientMatching(TrainsNetworks, MatchingSettings):
     """Match loss gradients of synthetic and real images along a training path on the former.
 
     L = Σ_c D(∇_θ ℓ(A_ω(S_c)), ∇_θ ℓ(A_ω(B_c)))
@@ -67,13 +65,9 @@ class GradientMatching(TrainsNetworks):
 
     Args:
         network: recipe of θ. Batch norm uses statistics frozen from real images.
-        engine: how class gradients are computed and θ is trained.
-        augment: Siamese augmentation (DSA); None or empty for DC.
-        steps: image updates; the published runs make 1,000 · K.
         steps_per_network: K, image updates per network; None for the published value.
         inner_epochs: T, epochs between two updates; None for the published value.
         lr: learning rate of the images, in units of ``space``.
-        momentum: momentum of the images.
         lr_network: learning rate of θ.
         momentum_network: momentum of θ; the first public release used 0.5.
         batch_real: real images per class and step.
@@ -90,19 +84,14 @@ class GradientMatching(TrainsNetworks):
             published. Only for K = 1, where θ is never trained.
         factor: multi-formation factor.
         space: units of ``lr``, see :class:`~dcond.training.image_optim.PixelSGD`.
-        pixel_box: "project" keeps the images in [0, 1], "free" does not.
+
+    The other settings are those of :class:`~dcond.methods.base.MatchingSettings`.
     """
 
-    shares_classes: ClassVar = True
-
     network: Recipe
-    engine: Engine = Engine()
-    augment: DiffAug | None = None
-    steps: PositiveInt
     steps_per_network: PositiveInt | None = None
     inner_epochs: PositiveInt | None = None
     lr: PositiveFloat = 0.1
-    momentum: Momentum = 0.5
     lr_network: PositiveFloat = 0.01
     momentum_network: Momentum = 0.0
     batch_real: PositiveInt = 256
@@ -113,7 +102,6 @@ class GradientMatching(TrainsNetworks):
     targets: PositiveInt | None = None
     factor: PositiveInt = 1
     space: Space = "normalised"
-    pixel_box: PixelBox = "project"
 
     def loops(self, ipc: int) -> Loops:
         """Return K and T for this number of images per class."""

@@ -1,13 +1,12 @@
 """HMDC: condensation with any number of different networks."""
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from dcond.augment import DiffAug
 from dcond.device import to_device
 from dcond.distributed import current, run_on_rank0
 from dcond.matching import balance
@@ -22,15 +21,14 @@ from dcond.matching.batches import (
 from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.distances import squared
 from dcond.matching.distillation import Distillation
-from dcond.matching.engine import Engine
+from dcond.matching.gradients import frozen_batch_norm
 from dcond.matching.kmeans import select_rows
 from dcond.matching.lazy_batch import RealBatch
-from dcond.matching.multi_network import match_networks
-from dcond.methods.base import SavedState
+from dcond.methods.base import MatchingSettings, SavedState
 from dcond.models import Pool
 from dcond.rng import Streams
-from dcond.settings import Fraction, Momentum, PositiveFloat, PositiveInt, settings
-from dcond.training.image_optim import PixelBox, PixelSGD, Space
+from dcond.settings import Fraction, PositiveFloat, PositiveInt, settings
+from dcond.training.image_optim import PixelSGD, Space
 from dcond.training.joint import Learners
 from dcond.types import RealData, SyntheticSet
 
@@ -58,7 +56,7 @@ class HMDCState(SavedState):
 
 
 @settings
-class HMDC:
+class HMDC(MatchingSettings):
     """Match the gradients of K different networks and of their mutual distillation, balanced.
 
     L_k = Σ_c ‖∇_θk ℓ_k(S_c) - ∇_θk ℓ_k(B_c)‖², k = 1 ... K
@@ -77,12 +75,8 @@ class HMDC:
 
     Args:
         pool: the networks; each is trained with its own learning rate.
-        engine: how gradients are computed and the networks are trained.
-        augment: augmentation, Siamese in matching and per image in training; None for none.
-        steps: image updates.
         lr: learning rate of the images, in units of ``space``. With ``unit_gradients`` it is the
             change of an image's largest pixel per step, before momentum.
-        momentum: momentum of the images.
         schedule: of ``lr``: "constant", or "linear" down to 0 over ``steps``. Unit gradients do not
             shrink, so the images never settle at a constant rate.
         steps_per_network: image updates before new networks.
@@ -109,17 +103,12 @@ class HMDC:
             code's fault).
         factor: multi-formation factor.
         space: units of ``lr``, see :class:`~dcond.training.image_optim.PixelSGD`.
-        pixel_box: "project" keeps the images in [0, 1], "free" does not.
+
+    The other settings are those of :class:`~dcond.methods.base.MatchingSettings`.
     """
 
-    shares_classes: ClassVar = True
-
     pool: Pool
-    engine: Engine = Engine()
-    augment: DiffAug | None = None
-    steps: PositiveInt
     lr: PositiveFloat = 5e-3
-    momentum: Momentum = 0.5
     schedule: Literal["constant", "linear"] = "constant"
     steps_per_network: PositiveInt = 100
     inner_steps: PositiveInt = 17
@@ -141,7 +130,6 @@ class HMDC:
     legacy_frozen_convnet: bool = False
     factor: PositiveInt = 2
     space: Space = "normalised"
-    pixel_box: PixelBox = "project"
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> HMDCState:
         """Make the networks, their alignment and optimisers, and the optimiser of the images."""
@@ -173,9 +161,7 @@ class HMDC:
         elif state.network_steps > 0:
             run_on_rank0(lambda: self._train(real, state), state.learners.modules, state.rng)
         batch, images = self._views(real, synthetic, state)  # B_c, S_c
-        losses, parts = match_networks(  # L_j, ∂L_j/∂S_c
-            state.gradients, state.distillation, state.learners.alignment, batch, images, squared
-        )
+        losses, parts = self._match(state, batch, images)
         gradients = state.pixels.in_units(  # in which they are balanced
             torch.stack(
                 [image_gradient(synthetic, images, part, retain_graph=True) for part in parts]
@@ -192,6 +178,29 @@ class HMDC:
         names = [*(f"loss_{name}" for name in self.pool.networks), "loss/distillation"]
         named = dict(zip(names, losses, strict=False))  # one loss fewer without L_MD
         return {"loss": torch.stack(losses).sum(), **named}
+
+    def _match(
+        self, state: HMDCState, real: RealBatch, synthetic: Tensor
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Return every loss L_j, summed over classes, and ∂L_j/∂S, one network's graph at a time.
+
+        L_k = Σ_c ‖∇_θk ℓ_k(S_c) - sg[∇_θk ℓ_k(B_c)]‖² for k = 1 ... K, then L_MD if there is an
+        alignment. Both are detached.
+        """
+        losses, towards, alignment = [], [], state.learners.alignment
+        with ExitStack() as frozen:
+            for network in state.learners.networks:
+                frozen.enter_context(frozen_batch_norm(network, real))
+            for own in state.gradients:
+                found = own.match(real, synthetic, squared)
+                assert found.within is not None
+                losses.append(found.within.sum())
+                towards.append(found.gradient)
+            if alignment is not None:
+                within, gradient = state.distillation.match(alignment, real, synthetic, squared)
+                losses.append(within.sum())
+                towards.append(gradient)
+        return losses, towards
 
     def _train(self, real: RealData, state: HMDCState) -> None:
         """Train the networks on real images, then P and M on the networks' features."""

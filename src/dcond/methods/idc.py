@@ -11,10 +11,9 @@ from dcond.distributed import current, run_on_rank0
 from dcond.matching.batches import image_gradient, normalised_by_class, real_by_class, siamese_views
 from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.distances import DistanceName, check_network, get_distance
-from dcond.matching.engine import Engine
 from dcond.matching.gradients import frozen_batch_norm
 from dcond.matching.kmeans import select_rows
-from dcond.methods.base import SavedState, TrainsNetworks
+from dcond.methods.base import MatchingSettings, SavedState, TrainsNetworks
 from dcond.models import Network, Recipe
 from dcond.rng import Streams
 from dcond.settings import (
@@ -26,7 +25,7 @@ from dcond.settings import (
     PositiveInt,
     settings,
 )
-from dcond.training.image_optim import PixelBox, PixelSweep, Space, Sweep
+from dcond.training.image_optim import PixelSweep, Space, Sweep
 from dcond.training.steps import training_step
 from dcond.types import RealData, SyntheticSet
 
@@ -47,7 +46,7 @@ class IDCState(SavedState):
 
 
 @settings
-class IDC(TrainsNetworks):
+class IDC(TrainsNetworks, MatchingSettings):
     """Match gradients of convolution weights along a training path on real images.
 
     L = Σ_c D(∇_θ ℓ(A_ω(S_c)), ∇_θ ℓ(A_ω(B_c))), where S_c is decoded from f² shrunken images in
@@ -67,16 +66,11 @@ class IDC(TrainsNetworks):
 
     Args:
         network: recipe of θ.
-        engine: how class gradients are computed and θ is trained.
-        augment: Siamese augmentation, one draw per class for real and synthetic images together;
-            None for none.
         train_augment: augmentation of the real images that train θ, one draw per image; None for
             none.
-        steps: sweeps over the classes.
         lr: learning rate of the images, in units of ``space``, times ipc. It depends on
             ``distance`` and the image size: the public rule is lr_img · ipc / 10 · (side / 32)²,
             with lr_img = 5e-3 for conv_squared, 1e-4 for conv_l1.
-        momentum: momentum of the images.
         distance: D, see :mod:`dcond.matching.distances`.
         batch_real: real images per class and step.
         real_selection: "random" draws new ones in every step; "kmeans" takes those nearest to
@@ -96,18 +90,13 @@ class IDC(TrainsNetworks):
         cutmix_p: probability that a training batch of θ is mixed by CutMix.
         sweep: "joint" for all classes at once, "sequential" for the public loop.
         space: units of ``lr``, see :class:`~dcond.training.image_optim.PixelSGD`.
-        pixel_box: "project" keeps the images in [0, 1], "free" does not.
+
+    The other settings are those of :class:`~dcond.methods.base.MatchingSettings`.
     """
 
-    shares_classes: ClassVar = True
-
     network: Recipe
-    engine: Engine = Engine()
-    augment: DiffAug | None = None
     train_augment: DiffAug | None = None
-    steps: PositiveInt
     lr: PositiveFloat = 5e-4
-    momentum: Momentum = 0.5
     distance: DistanceName = "conv_squared"
     batch_real: PositiveInt = 64
     real_selection: Literal["random", "kmeans"] = "random"
@@ -124,7 +113,6 @@ class IDC(TrainsNetworks):
     cutmix_p: Fraction = 0.5
     sweep: Sweep = "joint"
     space: Space = "pixel"
-    pixel_box: PixelBox = "project"
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> IDCState:
         """Make the network, its optimiser and the optimiser of the images."""

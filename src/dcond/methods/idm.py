@@ -6,17 +6,15 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from dcond.augment import DiffAug
 from dcond.distributed import run_on_rank0
 from dcond.matching.batches import image_gradient, real_by_class, siamese_views
-from dcond.matching.engine import Engine
 from dcond.matching.feature_matching import ClassFeatureMatching, class_means
 from dcond.matching.mmd import mean_distance
-from dcond.methods.base import SavedState, TrainsNetworks
+from dcond.methods.base import MatchingSettings, SavedState, TrainsNetworks
 from dcond.models import Network, Recipe
 from dcond.rng import Streams
 from dcond.settings import Momentum, NonNegativeFloat, PositiveFloat, PositiveInt, settings
-from dcond.training.image_optim import PixelBox, PixelSweep, Space, Sweep
+from dcond.training.image_optim import PixelSweep, Space, Sweep
 from dcond.training.network_queue import NetworkQueue
 from dcond.types import RealData, SyntheticSet
 
@@ -37,7 +35,7 @@ class IDMState(SavedState):
 
 
 @settings
-class IDM(TrainsNetworks):
+class IDM(TrainsNetworks, MatchingSettings):
     """Match class means of features, and classify the images, under partly trained networks.
 
     L = Σ_c ‖ mean φ(A_ω(B_c)) - mean φ(A_ω(S_c)) ‖² + w · acc · ℓ(A_ω(S_c))
@@ -55,11 +53,7 @@ class IDM(TrainsNetworks):
 
     Args:
         network: recipe of the networks.
-        engine: how features are computed and the networks are trained.
-        augment: Siamese augmentation; None for none.
-        steps: sweeps over the classes.
         lr: learning rate of the images, in units of ``space``, the same at any ipc.
-        momentum: momentum of the images.
         ce_weight: w.
         batch_real: real images per class and step.
         factor: multi-formation factor.
@@ -74,17 +68,12 @@ class IDM(TrainsNetworks):
         weight_decay: weight decay of the networks.
         sweep: "joint" for all classes at once, "sequential" for the public loop.
         space: units of ``lr``, see :class:`~dcond.training.image_optim.PixelSGD`.
-        pixel_box: "project" keeps the images in [0, 1], "free" does not.
+
+    The other settings are those of :class:`~dcond.methods.base.MatchingSettings`.
     """
 
-    shares_classes: ClassVar = True
-
     network: Recipe
-    engine: Engine = Engine()
-    augment: DiffAug | None = None
-    steps: PositiveInt
     lr: PositiveFloat = 0.2
-    momentum: Momentum = 0.5
     ce_weight: NonNegativeFloat = 50.0
     batch_real: PositiveInt = 256
     factor: PositiveInt = 2
@@ -99,7 +88,6 @@ class IDM(TrainsNetworks):
     weight_decay: NonNegativeFloat = 5e-4
     sweep: Sweep = "joint"
     space: Space = "normalised"
-    pixel_box: PixelBox = "project"
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> IDMState:
         """Make the first networks and the optimiser of the images."""

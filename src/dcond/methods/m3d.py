@@ -6,18 +6,16 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from dcond.augment import DiffAug
 from dcond.errors import require
 from dcond.matching.batches import image_gradient, real_by_class, siamese_views
-from dcond.matching.engine import Engine
 from dcond.matching.feature_matching import ClassFeatureMatching, class_means
 from dcond.matching.mmd import KernelName, get_kernel, mmd
 from dcond.matching.target_bank import TargetBank
-from dcond.methods.base import SavedState
+from dcond.methods.base import MatchingSettings, SavedState
 from dcond.models import Network, Recipe
 from dcond.rng import Streams
-from dcond.settings import Momentum, PositiveFloat, PositiveInt, settings
-from dcond.training.image_optim import PixelBox, PixelSweep, Space, Sweep
+from dcond.settings import PositiveFloat, PositiveInt, settings
+from dcond.training.image_optim import PixelSweep, Space, Sweep
 from dcond.types import RealData, SyntheticSet
 
 
@@ -36,7 +34,7 @@ class M3DState(SavedState):
 
 
 @settings
-class M3D:
+class M3D(MatchingSettings):
     """Match all moments of every class's features by a characteristic kernel, on random networks.
 
     L = Σ_c mean K(S_c, S_c) - 2 mean K(S_c, B_c) + mean K(B_c, B_c)
@@ -51,14 +49,9 @@ class M3D:
 
     Args:
         network: recipe of φ, never trained.
-        engine: how features are computed.
-        augment: Siamese augmentation, one draw per class for real and synthetic images together;
-            None for none.
-        steps: sweeps over the classes.
         lr: learning rate of the images, in units of ``space``, times ipc (the published settings at
             28 and 32 px: lr = 1).
         kernel: "gaussian", "linear", "poly2" or "gauss_fixed" (:mod:`dcond.matching.mmd`).
-        momentum: momentum of the images.
         batch_real: real images per class and step.
         batch_synthetic: maximum of decoded images per class and step; a random subset if there are
             more.
@@ -69,18 +62,13 @@ class M3D:
         steps_per_network: steps before a new random network is drawn.
         sweep: "joint" for all classes at once, "sequential" for the public loop.
         space: units of ``lr``, see :class:`~dcond.training.image_optim.PixelSGD`.
-        pixel_box: "project" keeps the images in [0, 1], "free" does not.
+
+    The other settings are those of :class:`~dcond.methods.base.MatchingSettings`.
     """
 
-    shares_classes: ClassVar = True
-
     network: Recipe
-    engine: Engine = Engine()
-    augment: DiffAug | None = None
-    steps: PositiveInt
     lr: PositiveFloat
     kernel: KernelName = "gaussian"
-    momentum: Momentum = 0.5
     batch_real: PositiveInt = 128
     batch_synthetic: PositiveInt = 200
     targets: PositiveInt | None = None
@@ -88,7 +76,6 @@ class M3D:
     steps_per_network: PositiveInt = 5
     sweep: Sweep = "joint"
     space: Space = "pixel"
-    pixel_box: PixelBox = "project"
 
     def __post_init__(self) -> None:
         require(

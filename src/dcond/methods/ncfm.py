@@ -11,7 +11,6 @@ from annotated_types import Ge, Lt
 from torch import Tensor
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from dcond.augment import DiffAug
 from dcond.device import to_device
 from dcond.distributed import current, run_on_rank0
 from dcond.errors import require
@@ -30,16 +29,15 @@ from dcond.matching.characteristic import (
     characteristic_functions,
     distance_to_functions,
 )
-from dcond.matching.engine import Engine
 from dcond.matching.feature_matching import ClassFeatureMatching
 from dcond.matching.lazy_batch import RealBatch
 from dcond.matching.target_bank import TargetBank
-from dcond.methods.base import SavedState
+from dcond.methods.base import MatchingSettings, SavedState
 from dcond.models import Network
 from dcond.rng import Streams, seeded_globals
-from dcond.settings import Momentum, NonNegativeFloat, PositiveFloat, PositiveInt, settings
+from dcond.settings import NonNegativeFloat, PositiveFloat, PositiveInt, settings
 from dcond.training.experts import Experts, Trajectory
-from dcond.training.image_optim import PixelAdam, PixelBox, PixelSGD, Space
+from dcond.training.image_optim import PixelAdam, PixelSGD, Space
 from dcond.types import RealData, SyntheticSet
 
 
@@ -69,7 +67,7 @@ class NCFMState(SavedState):
 
 
 @settings
-class NCFM:
+class NCFM(MatchingSettings):
     """Match characteristic functions of features, and classify the images, under trained networks.
 
     L = Σ_c D(φ_θ(A_ω(S_c)), φ_θ(A_ω(B_c))) + w · ℓ_θ1(A_ω(S_c)),   θ = λ θ_0 + (1 - λ) θ_1
@@ -89,13 +87,9 @@ class NCFM:
 
     Args:
         experts: how the networks are trained; they are cached.
-        engine: how features are computed.
-        augment: Siamese augmentation, one draw per class; None for none.
-        steps: image updates.
         lr: learning rate of the images, in pixel units: with "adam" about the change of a pixel
             per step.
         optimiser: of the images, "adam" or "sgd".
-        momentum: momentum of SGD.
         patience: steps without a lower loss after which ``lr`` is halved.
         frequencies: F, frequencies per step.
         amplitude: α, weight of the difference of amplitudes; that of phases has 1 - α.
@@ -109,19 +103,15 @@ class NCFM:
             :class:`~dcond.matching.target_bank.TargetBank`; None for new ones in every step, as
             published. Only without ``sampler``.
         factor: multi-formation factor.
-        pixel_box: "project" keeps the images in [0, 1], "free" does not.
+
+    The other settings are those of :class:`~dcond.methods.base.MatchingSettings`.
     """
 
-    shares_classes: ClassVar = True
     space: ClassVar[Space] = "pixel"  # the units of ``lr``
 
     experts: Experts
-    engine: Engine = Engine()
-    augment: DiffAug | None = None
-    steps: PositiveInt
     lr: PositiveFloat
     optimiser: Literal["adam", "sgd"] = "adam"
-    momentum: Momentum = 0.5
     patience: PositiveInt = 500
     frequencies: PositiveInt = 1024
     amplitude: Annotated[float, Ge(0), Lt(1)] = 0.5
@@ -132,7 +122,6 @@ class NCFM:
     real_batch: Literal["random", "first"] = "random"
     targets: PositiveInt | None = None
     factor: PositiveInt = 2
-    pixel_box: PixelBox = "project"
 
     def __post_init__(self) -> None:
         require(

@@ -1,12 +1,12 @@
 """Published weights of timm's networks, read without running code."""
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from dcond.errors import ConfigError, did_you_mean, first_line, require
+from dcond.paths import environment
 
 FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # PyTorch's own switch
 
@@ -47,7 +47,8 @@ def published_network(name: str, architecture: str, classes: int, checkpoint: st
 
     overlay = {"file": checkpoint} if checkpoint else None
     try:
-        with silenced("timm", "huggingface_hub"), tensors_only():
+        # some versions of timm ask torch.load to run code
+        with silenced("timm", "huggingface_hub"), environment(FORCE, "1"):
             return timm.create_model(
                 architecture, pretrained=True, num_classes=classes, pretrained_cfg_overlay=overlay
             )
@@ -71,16 +72,3 @@ def silenced(*names: str) -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
-
-
-@contextmanager
-def tensors_only() -> Iterator[None]:
-    """Force ``torch.load`` to run no code for a block; some versions of timm ask it to."""
-    before = os.environ.get(FORCE)
-    os.environ[FORCE] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop(FORCE)
-        if before is not None:
-            os.environ[FORCE] = before
