@@ -194,6 +194,14 @@ def test_a_run_that_failed_early_is_in_the_notes(write_result, report):
     assert notes(found) == [f"failed: {folder}: ipc=0 is out of range"]
 
 
+def test_one_run_on_two_devices_is_repeated_unless_devices_are_compared(write_result, report):
+    for device in ("cpu", "cuda"):
+        write_result(device, {"A": 0.5}, device=device, config_sha256="same")
+    assert report().repeated == 1
+    (block,) = report("device").blocks
+    assert (report("device").repeated, len(block.rows)) == (0, 2)
+
+
 def test_several_devices_give_a_note(write_result, report):
     write_result("a", {"A": 0.5}, device="cpu", versions={"torch": "2.11"})
     write_result("b", {"A": 0.5}, device="cuda", versions={"torch": "2.11"}, seed=1)

@@ -193,7 +193,8 @@ def build_report(collected: CollectedRuns, group_by: Sequence[str] | None = None
     Raises:
         ConfigError: ``group_by`` has a name that is not a setting of any run.
     """
-    runs = label_external_sets(drop_repeated(collected.runs))
+    kept = drop_repeated(collected.runs, across_devices="device" not in (group_by or ()))
+    runs = label_external_sets(kept)
     groups = _groups(runs, group_by)
     block_notes = _block_notes({group.key for group in groups})
     rows: dict[ComparisonKey, list[Row]] = defaultdict(list)
@@ -215,8 +216,10 @@ def _order(block: Block) -> tuple[object, ...]:
     return natural(subject), block.tested_on != TEST, natural(note)
 
 
-def drop_repeated(runs: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
-    """Return one run per configuration and seed.
+def drop_repeated(
+    runs: Sequence[RunRecord], *, across_devices: bool = True
+) -> tuple[RunRecord, ...]:
+    """Return one run per configuration and seed, and per device unless ``across_devices``.
 
     A repeated run is not another sample, and a restarted one replaces one that failed. An evaluated
     run is preferred, then a done, an interrupted, a failed one. Baselines and scores are not part
@@ -227,7 +230,10 @@ def drop_repeated(runs: Sequence[RunRecord]) -> tuple[RunRecord, ...]:
     def rank(run: RunRecord) -> tuple[bool, int, int]:
         return run.evaluated, RANK[run.status], len(run.baselines) + len(run.scores)
 
-    best = {run.sha256 or str(run.folder): id(run) for run in sorted(runs, key=rank)}
+    best = {
+        (run.sha256 or str(run.folder), "" if across_devices else run.device): id(run)
+        for run in sorted(runs, key=rank)
+    }
     chosen = set(best.values())
     return tuple(run for run in runs if id(run) in chosen)
 
