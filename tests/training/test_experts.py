@@ -67,7 +67,7 @@ def test_a_long_training_shows_how_far_it_is(experts, toy, caplog, monkeypatch):
     with caplog.at_level(logging.INFO):
         replace(experts, count=1).load_or_train(toy)
     lines = [line for line in caplog.messages if "epoch" in line]
-    assert lines[1] == "expert 1 of 1: epoch 1/3  eta 24 s"
+    assert lines[1] == "expert 1 of 1 (ConvNet): epoch 1/3  eta 24 s"
 
 
 def test_experts_do_not_depend_on_their_number_and_are_not_trained_twice(experts, toy, monkeypatch):

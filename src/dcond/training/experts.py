@@ -22,14 +22,14 @@ from torch import Tensor
 from dcond.cache import cache_file
 from dcond.data.fingerprint import fingerprint
 from dcond.distributed import current
-from dcond.errors import DataError, DivergedError
+from dcond.errors import DataError
 from dcond.file_lock import LockedError, locked
 from dcond.models import Recipe
 from dcond.paths import write_atomically
-from dcond.rng import generator, seeded_layers
+from dcond.rng import generator
 from dcond.settings import Momentum, NonNegativeFloat, PositiveFloat, PositiveInt, settings
-from dcond.training.accuracy import accuracy
 from dcond.training.gsam import GSAM
+from dcond.training.on_real import train_on_real
 from dcond.training.schedule import Schedule, describe
 from dcond.types import RealData
 
@@ -190,40 +190,25 @@ class Experts(Schedule):
 
     def _train(self, real: RealData, index: int, file: Path) -> dict[str, Any]:
         """Train one expert, write its file and return its facts."""
-        start, stream = time.perf_counter(), f"expert/{index}"
+        stream = f"expert/{index}"
         network = self.network.build(real.spec, generator(self.seed, stream), real.device)
-        rng = generator(self.seed, f"{stream}/batches")
-        lr = self.network.lr if self.lr is None else self.lr
 
         def state() -> dict[str, Tensor]:  # detach().cpu() alone is the live weight on a CPU
             return {name: x.detach().cpu().clone() for name, x in network.state_dict().items()}
 
         states = [state()]
-
-        def epoch(optimiser: torch.optim.Optimizer) -> None:
-            self.epoch(network, optimiser, real.normalised, real.train.labels, rng)
-
-        def after(number: int) -> None:
-            states.append(state())
-            if not all(bool(x.isfinite().all()) for x in states[-1].values()):
-                raise DivergedError(
-                    f"expert {index + 1} ({self.network.name}): its weights are not finite after "
-                    f"epoch {number} of {self.epochs} (lr {lr:g}); try a smaller lr of the experts."
-                )
-
-        with seeded_layers(self.seed, stream, real.device):
-            groups = [{"params": list(network.parameters()), "lr": lr}]
-            self.run(groups, epoch, after, f"expert {index + 1} of {self.count}: epoch")
-        facts = {
-            "dataset": real.name,
-            "network": self.network.name,
-            "index": index,
-            "epochs": self.epochs,
-            "lr": lr,
-            "seed": self.seed,
-            "accuracy": accuracy(network, real.spec, real.test),
-            "wall_s": time.perf_counter() - start,
-        }
+        facts = {"dataset": real.name, "network": self.network.name, "index": index}
+        facts |= train_on_real(
+            self,
+            network,
+            real,
+            lr=self.network.lr if self.lr is None else self.lr,
+            seed=self.seed,
+            stream=stream,
+            who=f"expert {index + 1} of {self.count} ({self.network.name})",
+            setting="lr of the experts",
+            after=lambda: states.append(state()),
+        )
         tensors = {name: torch.stack([each[name] for each in states]) for name in states[0]}
         metadata = {"format": FORMAT, "facts": json.dumps(facts)}
         write_atomically(file, lambda path: save_file(tensors, path, metadata=metadata))

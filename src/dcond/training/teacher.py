@@ -9,7 +9,6 @@ which omits the factor T².
 import io
 import json
 import logging
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +20,11 @@ import dcond
 from dcond.cache import cache_file, read_entry, write_entry
 from dcond.data.fingerprint import fingerprint
 from dcond.distributed import current
-from dcond.errors import DivergedError
 from dcond.models import Network, Recipe
-from dcond.rng import generator, seeded_layers
+from dcond.rng import generator
 from dcond.settings import PositiveFloat, settings
-from dcond.training.accuracy import accuracy, at_chance
+from dcond.training.accuracy import at_chance
+from dcond.training.on_real import finite, train_on_real
 from dcond.training.schedule import Schedule, describe
 from dcond.training.steps import SoftLabels
 from dcond.types import ImageSpec, RealData, SyntheticSet
@@ -154,37 +153,20 @@ class Teacher(Schedule):
 
     def _train(self, network: Network, real: RealData) -> dict[str, Any]:
         """Train the network and return its facts."""
-        name, epochs = self.network.name, self.epochs
-        log.info("teacher %s: %d epochs on %d real images", name, epochs, len(real.train))
-        start = time.perf_counter()
-        lr = self.network.lr if self.lr is None else self.lr
-        labels = real.train.labels
-        rng = generator(self.seed, "teacher/batches")
-
-        def check(epoch: int) -> None:
-            if not _finite(network):
-                raise DivergedError(
-                    f"teacher {name}: its weights are not finite after epoch {epoch} of {epochs} "
-                    f"(lr {lr:g}); try a smaller teacher.lr."
-                )
-
-        with seeded_layers(self.seed, "teacher", real.device):
-            self.run(
-                [{"params": list(network.parameters()), "lr": lr}],
-                lambda optimiser: self.epoch(network, optimiser, real.normalised, labels, rng),
-                check,
-                f"teacher {name}: epoch",
-            )
-        tested = accuracy(network, real.spec, real.test)
-        log.info("teacher %s: test accuracy %.1f %%", name, 100 * tested)
-        return {
-            "network": name,
-            "accuracy": tested,
-            "lr": lr,
-            "epochs": epochs,
-            "seed": self.seed,
-            "wall_s": time.perf_counter() - start,
-        }
+        name = self.network.name
+        log.info("teacher %s: %d epochs on %d real images", name, self.epochs, len(real.train))
+        facts = train_on_real(
+            self,
+            network,
+            real,
+            lr=self.network.lr if self.lr is None else self.lr,
+            seed=self.seed,
+            stream="teacher",
+            who=f"teacher {name}",
+            setting="teacher.lr",
+        )
+        log.info("teacher %s: test accuracy %.1f %%", name, 100 * facts["accuracy"])
+        return {"network": name} | facts
 
 
 def _load(file: Path, network: Network) -> dict[str, Any]:
@@ -197,10 +179,6 @@ def _load(file: Path, network: Network) -> dict[str, Any]:
     network.load_state_dict(content["weights"])
     facts: dict[str, Any] = dict(content["facts"])
     facts["accuracy"] = float(facts["accuracy"])
-    if not _finite(network):
+    if not finite(network):
         raise ValueError("weights are not finite")
     return facts
-
-
-def _finite(network: Network) -> bool:
-    return all(bool(tensor.isfinite().all()) for tensor in network.state_dict().values())
