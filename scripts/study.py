@@ -113,10 +113,12 @@ def call(name: str, arguments: str) -> None:
 
 def soft_commands(study: str, folder: str | Path, overrides: str) -> list[str]:
     """Return the arguments that relabel the set of a job and evaluate it, in ``folder``/soft."""
-    seed = overrides.split()[-1]
+    words = overrides.split()
+    own = [word for word in words if word.startswith(("+model@pool", "evaluation.", "seed="))]
+    evaluation = " ".join([STUDIES[study].evaluation, *own])
     return [
         f"relabel {folder} {TEACHER} --no-evaluate --out {folder}/soft",
-        f"evaluate {folder}/soft {STUDIES[study].evaluation} {seed} hydra.run.dir={folder}/soft",
+        f"evaluate {folder}/soft {evaluation} hydra.run.dir={folder}/soft",
     ]
 
 

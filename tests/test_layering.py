@@ -19,7 +19,7 @@ SOURCE = Path(dcond.__file__).parent
 # "dcond" itself stands for the version.
 LEVELS = [
     {"errors", "file_lock", "lazy", "log", "paths", "rng", "stats", "whitening"},
-    {"cache", "distributed", "multi_formation", "safe_load", "settings"},
+    {"cache", "distributed", "environment", "multi_formation", "safe_load", "settings"},
     {"device"},
     {"types"},
     {"artefact", "augment", "class_matching", "data", "merging", "models"},

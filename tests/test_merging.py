@@ -13,6 +13,7 @@ from dcond.data.class_subset import subset
 from dcond.data.digits import Digits
 from dcond.data.prepared import Prepared
 from dcond.errors import UnsupportedError
+from dcond.merging import parts_of
 from dcond.types import SyntheticSet
 from dcond.whitening import fit_whitening
 
@@ -47,6 +48,17 @@ def test_classes_follow_each_other_with_their_images():
     assert (merged.metadata["method"], merged.metadata["dataset"]) == ("dm", "digits")
     assert json.loads(merged.metadata["dataset_classes"]) == ["a", "b", "d", "c", "e"]
     assert "seed" not in merged.metadata
+
+
+def test_every_part_has_the_names_of_its_classes():
+    """Also of sets in memory: by them the test images are compared."""
+    one, two, three = (
+        part(names, metadata={"test_images": names[0]}) for names in (["a", "b"], ["d", "c"], ["e"])
+    )
+    merged = dcond.merge([one, two])
+    assert [each.class_names for each in parts_of(merged)] == [("a", "b"), ("d", "c")]
+    again = dcond.merge([merged, three])
+    assert [each.class_names for each in parts_of(again)] == [("a", "b"), ("d", "c"), ("e",)]
 
 
 def test_soft_labels_are_0_for_the_other_classes():

@@ -27,7 +27,7 @@ from dcond.whitening import Whitening, restored
 NAME = "synthetic.safetensors"  # in a run folder
 FORMAT = "dcond/1"
 CHECKSUM = "sha256"  # key of the metadata
-LABELS = "labels"  # key of the kind of soft labels, where they are not probabilities
+LABELS = "labels"  # key of the kind of labels; dcond writes it for logits only
 # Metadata in the checksum: all that decides how pixels reach a network. Descriptions may be edited.
 GUARDED = ("class_names", "ipc", "factor", "align_corners", "mean", "std", "size", "pixel_range")
 
@@ -195,6 +195,8 @@ def content_hash(content: Any) -> str:
         content: a set, or a :class:`~dcond.importers.raw_set.RawSet`.
     """
     metadata = {name: repr(getattr(content, name, None)) for name in GUARDED}
+    if (statistics := getattr(content, "statistics", None)) is not None:
+        metadata |= {"mean": repr(statistics[0]), "std": repr(statistics[1])}
     if getattr(content, "logits", False):
         metadata[LABELS] = "logits"
     tensors = {"images": content.images, "labels": content.labels}

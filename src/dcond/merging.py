@@ -157,7 +157,11 @@ def parts_of(synthetic: SyntheticSet) -> list[Part]:
 
 
 def _metadata(sets: Sequence[SyntheticSet]) -> dict[str, str]:
-    parts = [part.metadata for each in sets for part in parts_of(each)]
+    parts = []
+    for part in (part for each in sets for part in parts_of(each)):
+        # A set in memory has no names in its metadata; by them the test images are compared.
+        own = {"class_names": json.dumps(part.class_names)}
+        parts.append((own if "test_images" in part.metadata else {}) | part.metadata)
     metadata = {"merged_from": json.dumps(parts)}
     # A set without a choice was made from the data set of that name.
     named = [{"dataset_choice": part.get("dataset", "")} | part for part in parts]

@@ -1,11 +1,10 @@
-"""The folder of the packaged configuration, environment variables, and atomic writing of files."""
+"""The folder of the packaged configuration, and atomic writing of files."""
 
 import os
 import secrets
 import stat
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 _TEMPORARY = ".tmp"
@@ -30,32 +29,6 @@ _KINDS = {
 def expand_home(path: Path | str) -> Path:
     """Return a path in which ``~`` is the home folder; ``~name`` of no user stays as it is."""
     return Path(os.path.expanduser(path))
-
-
-@contextmanager
-def environment(name: str, value: str) -> Iterator[None]:
-    """Set an environment variable for a block."""
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        os.environ.pop(name)
-        if before is not None:
-            os.environ[name] = before
-
-
-def expand_environment() -> None:
-    """Expand ``~`` in dcond's environment variables, as no shell does in an ``.env`` file.
-
-    An empty one counts as unset.
-    """
-    for name in ("DCOND_DATA", "DCOND_OUTPUTS"):
-        folder = os.environ.get(name)
-        if folder == "":
-            del os.environ[name]
-        elif folder is not None and folder.startswith("~"):
-            os.environ[name] = str(expand_home(folder))
 
 
 def conf_dir() -> Path:

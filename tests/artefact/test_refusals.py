@@ -108,6 +108,12 @@ def test_a_file_by_another_tool_that_keeps_the_format_is_read(tmp_path):
         write(tmp_path / "x.safetensors", {"images": torch.full((8, 3, 6, 5), 0.5).half()})
     )
     assert half.images.dtype == torch.float32
+    for kind, labels in (
+        ("hard", GOOD_TENSORS["labels"]),
+        ("probabilities", torch.eye(4)[GOOD_TENSORS["labels"]]),
+    ):
+        got = artefact.load(write(tmp_path / "x.safetensors", {"labels": labels}, {"labels": kind}))
+        assert (got.labels.ndim, got.logits) == (labels.ndim, False)
 
 
 def with_pixel(value):
@@ -187,6 +193,8 @@ def test_invalid_tensors(tmp_path, tensors, expected, refused):
             {"pixel_range": "[0, 1, 2]"},
             "metadata 'pixel_range' is missing or unreadable ('[0, 1, 2]').",
         ),
+        ({"labels": "logits"}, "hard labels are not logits."),
+        ({"labels": "soft"}, "metadata 'labels' is missing or unreadable ('soft')."),
         ({"pixel_range": "[0.2, 0.3]"}, "pixels leave the recorded range [0.2, 0.3]."),
     ],
 )

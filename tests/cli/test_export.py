@@ -249,6 +249,17 @@ def test_a_full_disk_leaves_nothing(kind, saved, run_cli, folder, monkeypatch):
     assert list((folder / "new").iterdir()) == []
 
 
+def test_too_little_memory_is_not_called_a_full_disk(saved, run_cli, monkeypatch):
+    def too_large(*_, **__):
+        raise RuntimeError(
+            "DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 byte"
+        )
+
+    monkeypatch.setattr(torch, "save", too_large)
+    line = run_cli("export", saved()[1], "--to", "pt").line
+    assert line.startswith("out of memory")
+
+
 def test_a_file_in_the_way_of_a_folder(saved, run_cli, folder):
     _, run = saved()
     (folder / "file").touch()

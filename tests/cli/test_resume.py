@@ -80,8 +80,8 @@ def test_an_evaluation_goes_on_from_its_finished_networks(
 
     monkeypatch.setattr("dcond.evaluation.EvaluationProtocol.evaluate", second_is_interrupted)
     assert last_line(run_cli(*words).err) == (
-        "interrupted by SIGINT; finished networks are kept. To go on, add 'hydra.run.dir=a run' to "
-        "the same command."
+        "interrupted by SIGINT; finished networks are kept. Go on with the same command and "
+        "'hydra.run.dir=a run'."
     )
     done = run_cli(*words)
     assert done.code == 0, done.err
@@ -89,6 +89,30 @@ def test_an_evaluation_goes_on_from_its_finished_networks(
     assert len(calls) == 3  # the set once, its baseline twice
     assert not Path("a run/unfinished_evaluation").exists()
     assert results()[-1]["status"] == "done"
+
+
+def test_a_resumed_run_trains_the_networks_that_are_missing(
+    condense, run_cli, results, monkeypatch
+):
+    evaluate, calls = EvaluationProtocol.evaluate, []
+
+    def second_is_interrupted(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise Interrupted(signal.SIGINT)
+        return evaluate(self, *args, **kwargs)
+
+    monkeypatch.setattr("dcond.evaluation.EvaluationProtocol.evaluate", second_is_interrupted)
+    condense("hydra.run.dir=run")
+    (stopped,) = results()
+    assert stopped["status"] == "interrupted"
+    done = run_cli("condense", "resume=run")
+    assert done.code == 0, done.err
+    assert "accuracies (condensed), " in done.err
+    assert (results()[0]["status"], len(calls)) == (
+        "done",
+        1 + 2 * len(results()[0]["evaluation"]["networks"]),
+    )
 
 
 def test_resuming_is_suggested_until_the_evaluation_is_done(condense, monkeypatch):

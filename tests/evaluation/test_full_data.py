@@ -12,6 +12,7 @@ from dcond.evaluation import EvaluationProtocol, full_data
 from dcond.evaluation.full_data import evaluate_full_data, full_training_set
 from dcond.models import MLP, Pool
 from dcond.rng import generator
+from dcond.whitening import fit_whitening
 
 PROTOCOL = EvaluationProtocol(name="quick", epochs=1, repeats=2, lr_milestones=(), best_every=1)
 POOL = Pool(
@@ -98,6 +99,14 @@ def test_another_seed_network_or_data_set_is_trained_again(toy, tmp_path, traine
     other = replace(toy, train=replace(toy.train, images=toy.train.images.flip(0)))
     evaluate_full_data(PROTOCOL, POOL, other, 0, tmp_path)
     assert trained == ["one", "two"]
+
+
+def test_data_with_another_whitening_are_trained_again(toy, tmp_path, trained):
+    """That of a set: it was fitted on other images."""
+    for images in (toy.train.images, toy.test.images):
+        whitened = replace(toy, mean=(0.0,), std=(1.0,), whitening=fit_whitening(images))
+        evaluate_full_data(PROTOCOL, POOL, whitened, 0, tmp_path)
+    assert trained == ["one", "two"] * 2
 
 
 def test_a_network_with_another_weight_file_is_trained_again(toy, tmp_path, trained):

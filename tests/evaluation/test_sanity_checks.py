@@ -71,6 +71,8 @@ def test_the_test_split_of_a_merged_set_is_that_of_each_part(toy):
     unknown = made(["low"], brighter)
     unknown.metadata["class_names"] = json.dumps(["other"])
     assert check_test_split(merged(first, unknown), toy) is None
+    untested = replace(toy, test=toy.test.part(torch.nonzero(toy.test.labels != 2).flatten()))
+    assert check_test_split(made(["low"], brighter), untested) is None
     for bad in (made(["low"], brighter), merged(first, made(["low"], brighter))):
         assert "may have been condensed from some of them" in check_test_split(bad, toy)
 

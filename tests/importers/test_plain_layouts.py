@@ -1,12 +1,16 @@
 """Layouts of no public code: arrays in an npz, folders of images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from dcond.artefact import content_hash
 from dcond.errors import ArtefactError, DataError, UnsupportedError
 from dcond.evaluation import random_subset
+from dcond.importers import Source
 
 
 @pytest.mark.parametrize("shape", ["n h w", "n h w c", "n c h w"])
@@ -46,6 +50,20 @@ def test_npz_says_the_statistics_of_its_networks(tmp_path, known, load):
     got = load(tmp_path / "x.npz")
     assert known.same(got)
     assert (got.mean, got.std) == ((0.5,), (0.25,))
+    np.savez(
+        tmp_path / "n.npz",
+        images=(known.pixels - 0.5) / 0.25,
+        labels=known.labels,
+        mean=np.float32([0.5]),
+        std=0.25,
+    )
+    assert known.same(load(tmp_path / "n.npz", normalised=True))
+    sources = [Source(path=str(tmp_path / name)).read() for name in ("x.npz", "n.npz")]
+    plain = replace(sources[0], statistics=None)
+    assert len({content_hash(each) for each in (*sources, plain)}) == 3
+    np.savez(tmp_path / "flat.npz", images=np.ones(3), labels=np.ones(3), mean=[0.5], std=[1.0])
+    with pytest.raises(ArtefactError, match="images must be"):
+        load(tmp_path / "flat.npz")
     for mean, std, message in (
         ([0.5, 0.5], [0.2], r"mean is \[0\.5, 0\.5\]; save 1 finite number\(s\), or leave mean"),
         (

@@ -87,7 +87,7 @@ def test_packing_more_than_a_class_has_says_so_and_repeats(toy, caplog):
         images = FromReal(rule=Random())(toy, 8, 2, Streams(0))  # 32 of 30
     assert images.shape == (24, 1, 8, 8)
     assert caplog.messages == [
-        "packing uses 32 images per class; class 'right' has 30: some are used more than once"
+        "class 'right' has 30 real images and 32 are needed: some are used more than once"
     ]
 
 

@@ -1,15 +1,18 @@
 """An evaluation that was interrupted goes on from the networks that had finished."""
 
+import json
 import signal
 from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
 
+from dcond.distributed import Ranks
 from dcond.evaluation import EvaluationProtocol
 from dcond.models import MLP, Pool
-from dcond.run.evaluation import UNFINISHED, EvaluationPlan, Evaluator
-from dcond.run.result import RunResult
+from dcond.run.context import run_folder
+from dcond.run.evaluation import EvaluationPlan, Evaluator
+from dcond.run.result import UNFINISHED, RunResult
 from dcond.run.signals import Interrupted
 from dcond.types import SyntheticSet
 
@@ -51,11 +54,18 @@ def run(toy, tmp_path):
     plan = EvaluationPlan(protocol=PROTOCOL, pool=POOL, seed=0, cache=tmp_path / "cache")
 
     def evaluate(
-        bright=0.5, config: str | None = "a", folder="run", real=toy, label=None, **changed
+        bright=0.5,
+        config: str | None = "a",
+        folder="run",
+        real=toy,
+        label=None,
+        device="cpu",
+        versions=None,
+        **changed,
     ):
         images = torch.full((3, 1, 8, 8), bright)
         synthetic = SyntheticSet.from_images(images, real, ipc=1, factor=1)
-        result = RunResult(method="dm", config_sha256=config)
+        result = RunResult(method="dm", config_sha256=config, device=device, versions=versions)
         where = None if folder is None else tmp_path / folder
         evaluator = Evaluator(replace(plan, **changed), real, show_progress=False, label=label)
         evaluator.evaluate(synthetic, result, title="a table", folder=where)
@@ -63,6 +73,12 @@ def run(toy, tmp_path):
         return result, [[x.accuracies for x in each.networks.values()] for each in parts if each]
 
     return evaluate
+
+
+def brighter(split):
+    images = split.images.clone()
+    images[1] += 1
+    return replace(split, images=images)
 
 
 def interrupt(run, trainings, after, **how):
@@ -82,9 +98,35 @@ def test_finished_networks_are_not_trained_again(after, run, trainings, tmp_path
     result, resumed = run()
     assert resumed == whole
     assert trainings.names == ["one", "two", "one", "two"][after:]
-    assert list((tmp_path / "run").iterdir()) == []
-    whole_s = sum(each.wall_s for each in (result.evaluation, result.baselines.random))
-    assert result.cost.evaluate_wall_s >= whole_s  # with the time before the interruption
+    assert result.evaluation.networks.keys() == POOL.networks.keys()
+
+
+def test_the_time_before_the_interruption_counts(run, trainings, tmp_path):
+    interrupt(run, trainings, 2)
+    for file in (tmp_path / "run" / UNFINISHED).iterdir():
+        content = json.loads(file.read_text())
+        (network,) = content["networks"].values()
+        network["wall_s"] = 100.0
+        file.write_text(json.dumps(content))
+    result, _ = run()
+    assert 200 < result.cost.evaluate_wall_s < 300
+
+
+def test_the_finished_run_removes_what_was_kept(run, trainings, tmp_path):
+    """Only then: a disk may be full when the result is written."""
+    interrupt(run, trainings, 2)
+    result, _ = run()
+    assert (tmp_path / "run" / UNFINISHED).is_dir()
+    with run_folder(result, tmp_path / "run"):
+        pass
+    assert not (tmp_path / "run" / UNFINISHED).exists()
+
+
+def test_several_processes_keep_nothing(run, trainings, tmp_path, monkeypatch):
+    """They share the trainings of all networks."""
+    monkeypatch.setattr("dcond.run.evaluation.current", lambda: Ranks(0, 2))
+    interrupt(run, trainings, 1)
+    assert not (tmp_path / "run").exists()
 
 
 def test_another_set_configuration_or_rival_is_trained_from_the_start(run, toy, trainings):
@@ -112,15 +154,18 @@ def test_other_data_weights_or_kinds_of_labels_are_trained_from_the_start(
     others = {
         "other test images": {"real": replace(toy, test=toy.train)},
         "other training images": {"real": replace(toy, train=toy.train.part(torch.arange(80)))},
+        "other pixels": {"real": replace(toy, train=brighter(toy.train))},
         "labelled": {"label": lambda synthetic: synthetic},
+        "another device": {"device": "cuda"},
+        "another version": {"versions": {"torch": "1.0"}},
         "weights": loaded(),
     }
     for name, how in others.items():
         before = loaded() if name == "weights" else {}
         torch.save(weights[0.0], file)
-        interrupt(run, trainings, 1, **before)
+        interrupt(run, trainings, 1, folder=name, **before)
         torch.save(weights[0.1], file)
-        run(**how)
+        run(folder=name, **how)
         assert trainings.names == (["one"] * 2 if before else ["one", "two"] * 2), name
 
 

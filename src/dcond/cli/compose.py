@@ -20,8 +20,9 @@ from dcond.cli.overrides import check_overrides, is_of_hydra
 from dcond.cli.path_values import quote_paths
 from dcond.cli.run_config import label_modified_protocol
 from dcond.cli.unknown_keys import check_added, hydra_error_message
+from dcond.environment import expand_environment
 from dcond.errors import ConfigError
-from dcond.paths import conf_dir, expand_environment
+from dcond.paths import conf_dir
 from dcond.run.context import run_folder
 from dcond.run.result import RunResult
 

@@ -10,10 +10,11 @@ from dcond.paths import expand_home
 SUFFIXES = {"png": "", "npz": ".npz", "pt": ".pt", "dcond": ".safetensors"}
 EPILOG = """\
 formats:
-  png   a folder with one folder per class and one 8-bit file per image, clipped to [0, 1]
-  npz   images float32 (n, h, w, c), labels (soft ones as probabilities), class_names, mean, std
-        and factor; pixels as they are, which leave [0, 1] in sets that were condensed with
-        method.pixel_box=free or read with synthetic.zca=true
+  png   a folder with one folder per class and one 8-bit file per image, clipped to [0, 1];
+        without soft labels
+  npz   images float32 (n, h, w, c), labels (soft ones as probabilities), class_names, factor,
+        and, unless the set is whitened, mean and std; pixels as they are, which leave [0, 1] in
+        sets that were condensed with method.pixel_box=free or read with synthetic.zca=true
   pt    a dict of two tensors, images (n, c, h, w) and labels: decoded, and normalised by the mean
         and std in the public DC, DSA and DM code, so that its evaluators can use it; by the set's
         own if that code does not have the data set, or if the set is whitened

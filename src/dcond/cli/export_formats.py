@@ -95,7 +95,7 @@ def write_npz(synthetic: SyntheticSet, out: Path, decoded: bool) -> str:
         "align_corners": np.array(synthetic.align_corners and not decoded),
     }
     if synthetic.whitening is None:  # else they do not describe the networks' input
-        arrays |= {name: np.float32(getattr(synthetic, name)) for name in ("mean", "std")}
+        arrays |= {name: np.array(getattr(synthetic, name)) for name in ("mean", "std")}
 
     def fill(path: Path) -> None:
         with path.open("wb") as file:  # savez would add a suffix to a name

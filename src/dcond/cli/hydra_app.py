@@ -23,8 +23,9 @@ from dcond.cli.path_values import quote_paths, unquote_path
 from dcond.cli.run_config import label_modified_protocol
 from dcond.cli.torchrun import is_main_process, under_torchrun
 from dcond.cli.unknown_keys import check_added, hydra_error_message
+from dcond.environment import environment
 from dcond.errors import CheckpointError, ConfigError, DcondError
-from dcond.paths import conf_dir, environment
+from dcond.paths import conf_dir
 from dcond.run.lock import in_use
 from dcond.run.result import CHECKPOINT, RunResult
 from dcond.run.result import NAME as RESULT

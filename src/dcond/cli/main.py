@@ -11,8 +11,9 @@ from typing import NoReturn
 import dcond
 from dcond.cli.list import KINDS, entries
 from dcond.cli.torchrun import exit_process, under_torchrun
+from dcond.environment import expand_environment
 from dcond.errors import DcondError, UsageError, did_you_mean, first_line
-from dcond.paths import conf_dir, expand_environment
+from dcond.paths import conf_dir
 
 COMMANDS = {
     "condense": "make a synthetic set, then train and test several networks on it",

@@ -16,8 +16,7 @@ from dcond.errors import CheckpointError
 from dcond.paths import conf_dir, relative_to_cwd
 from dcond.run import checkpoint
 from dcond.run.checkpoint import Checkpoint
-from dcond.run.evaluation import UNFINISHED
-from dcond.run.result import CHECKPOINT
+from dcond.run.result import CHECKPOINT, UNFINISHED
 from dcond.run.signals import Interrupted
 
 log = logging.getLogger(__name__)
@@ -47,7 +46,7 @@ def suggest_resume(folder: Path, resumable: Callable[[], bool] = lambda: False) 
         elif (folder / UNFINISHED).is_dir():
             argument = shlex.quote(f"hydra.run.dir={relative_to_cwd(folder)}")
             error.add_note(
-                f"finished networks are kept. To go on, add {argument} to the same command."
+                f"finished networks are kept. Go on with the same command and {argument}."
             )
         raise
 

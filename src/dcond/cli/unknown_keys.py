@@ -90,10 +90,10 @@ def _explain_missing(key: str, missing: str, node: DictConfig | None) -> str:
         return suggest([f"{above}.{near[1]}".lstrip(".") + key.removeprefix(missing)])
     if above.endswith(".networks"):
         return f" To add a network: +model@{missing}=NAME."
-    return "" if above or node is None else suggest(places(node, part))
+    return "" if above or node is None else suggest(_places(node, part))
 
 
-def places(cfg: DictConfig, key: str) -> list[str]:
+def _places(cfg: DictConfig, key: str) -> list[str]:
     """Return the full names of the settings with a given last part, those of the method first."""
     names = [name for name in _names(OmegaConf.to_container(cfg)) if name.endswith(f".{key}")]
     names = [name for name in names if not name.startswith("hydra.") and not key.startswith("_")]
@@ -134,5 +134,5 @@ def check_added(cfg: DictConfig, hydra_cfg: DictConfig, command: str) -> None:
             allowed = ", ".join(f"{top}.{name}" for name in section)
             raise ConfigError(f"{key} is not a setting; allowed: {allowed}.")
         if top not in known and not re.search(rf"\$\{{[^}}]*\b{re.escape(top)}\b", text):
-            hint = suggest(places(cfg, top)) or " Nothing reads it."
+            hint = suggest(_places(cfg, top)) or " Nothing reads it."
             raise ConfigError(f"{top} is not a setting.{hint}")

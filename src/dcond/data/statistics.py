@@ -39,8 +39,12 @@ LEGACY: dict[str, Statistics] = {
 }
 
 
-def zca(split: Split) -> Whitening:
+def zca(split: Split, instead: str = "dataset.stats=pixel") -> Whitening:
     """Fit ZCA on a training split, see :func:`~dcond.whitening.fit_whitening`.
+
+    Args:
+        split: the images.
+        instead: what to do where the memory is too small for it.
 
     Raises:
         DataError: the covariance and its eigenvectors exceed the free memory.
@@ -50,7 +54,7 @@ def zca(split: Split) -> Whitening:
     if free is not None and needed > free:
         raise DataError(
             f"ZCA of images of {values:,} values needs {needed / 1e9:.1f} GB of memory; "
-            f"{free / 1e9:.1f} GB are free. Choose a smaller dataset.size, or dataset.stats=pixel."
+            f"{free / 1e9:.1f} GB are free. Choose a smaller dataset.size, or {instead}."
         )
     return fit_whitening(split.take(torch.arange(len(split))))
 

@@ -2,7 +2,9 @@
 
 import torch
 
-from dcond.init import FromReal, Random
+from dcond.init import Random
+from dcond.init.initialisers import warn_of_repeats
+from dcond.multi_formation import encode
 from dcond.rng import Streams, derive
 from dcond.types import RealData, SyntheticSet
 
@@ -22,11 +24,13 @@ def random_subset(
         factor: 1 stores ipc images per class; f stores ipc·f² shrunken ones ("random_decoded").
     """
     rng = Streams(derive(seed, f"baseline/{factor}/{repeat}"))
-    counts, ipc, labels = synthetic.counts, synthetic.ipc, None
-    most = int(counts.max())
-    images = FromReal(rule=Random())(real, most, factor, rng)
-    if int(counts.min()) < most:
-        taken = torch.arange(most).expand(len(counts), -1) < counts[:, None]
-        images = images[taken.flatten().to(images.device)]
-        labels = torch.arange(len(counts)).repeat_interleave(counts).to(images.device)
-    return SyntheticSet.from_images(images, synthetic, ipc=ipc, factor=factor, labels=labels)
+    counts = synthetic.counts.tolist()
+    warn_of_repeats(real, [count * factor**2 for count in counts])
+    rows = Random()(real, max(counts) * factor**2, rng)
+    images = torch.cat(
+        [encode(real.pixels(own), factor)[:count] for own, count in zip(rows, counts, strict=True)]
+    )
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(images.device)
+    return SyntheticSet.from_images(
+        images, synthetic, ipc=synthetic.ipc, factor=factor, labels=labels
+    )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import dcond
+from dcond.artefact import checksum
 from dcond.cache import cache_file
 from dcond.data.fingerprint import fingerprint
 from dcond.data.split import stratified_split
@@ -142,6 +143,8 @@ def evaluate_full_data(
     """
     protocol = protocol.without_teacher()
     settings, data = describe(protocol, "stack", "test_batch", "teacher"), fingerprint(real)
+    if (whitening := real.whitening) is not None:  # of a set: not fitted on these images
+        data += checksum({}, {"mean": whitening.mean, "matrix": whitening.matrix})
     full = functools.cache(lambda: full_training_set(real))  # made once, if it is needed
 
     def file(name: str, recipe: Recipe) -> Path:

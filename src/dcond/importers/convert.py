@@ -242,7 +242,7 @@ def _pixels(raw: RawSet, options: ReadOptions, real: RealData) -> Pixels:
     images = images.float()
     if options.zca:
         log.info("fitting ZCA on %d images of %d values each", len(real.train), images[0].numel())
-        whitening = zca(real.train)
+        whitening = zca(real.train, f"omit {options.option}.zca=true")
         channels = images.shape[1]
         pixels = whitening.undo(images.to(real.device))
         description = f"ZCA-whitened like the training images of {real.name}"
@@ -284,6 +284,8 @@ def _normalised(raw: RawSet, options: ReadOptions, images: Tensor) -> bool:
 
 def _statistics(raw: RawSet, options: ReadOptions, real: RealData) -> Statistics:
     channels, name = raw.images.shape[1], options.option
+    if options.mean is None and options.std is None and raw.statistics is not None:
+        return raw.statistics
     if options.mean is None or options.std is None:
         names = {each: (each, subset_name(each, real.class_names)) for each in raw.constants}
         published = (each for each, own in names.items() if real.name in own)

@@ -43,7 +43,7 @@ def read(path: Path) -> RawSet:
         normalised=False if pixels else None,
         factor=_factor(path, arrays["factor"]) if "factor" in arrays else 1,
         align_corners=bool(np.any(arrays.get("align_corners", False))),
-        statistics=_statistics(path, arrays, images.shape[1]),
+        statistics=_statistics(path, arrays, images),
         class_names=tuple(map(str, names)) if names is not None and names.ndim == 1 else None,
     )
 
@@ -62,10 +62,13 @@ def _factor(path: Path, array: NDArray[Any]) -> int:
     return int(array.item())
 
 
-def _statistics(path: Path, arrays: Mapping[str, NDArray[Any]], channels: int) -> Statistics | None:
-    """Return mean and std; None unless the file has both."""
-    if not {"mean", "std"} <= arrays.keys():
+def _statistics(
+    path: Path, arrays: Mapping[str, NDArray[Any]], images: torch.Tensor
+) -> Statistics | None:
+    """Return mean and std; None unless the file has both, or where the images are none."""
+    if not {"mean", "std"} <= arrays.keys() or images.ndim != 4:
         return None
+    channels = images.shape[1]
     mean, std = (np.atleast_1d(arrays[name]) for name in ("mean", "std"))
     for name, values, low in (("mean", mean, -np.inf), ("std", std, 0)):
         numbers = values.shape == (channels,) and values.dtype.kind in "uif"

@@ -1,6 +1,7 @@
 """Initialisers: each returns the first stored images, class-major, in pixel space."""
 
 import logging
+from collections.abc import Sequence
 from typing import Literal, Protocol
 
 import torch
@@ -71,16 +72,7 @@ class FromReal:
         """
         factor = factor if self.pack else 1
         count = ipc * factor**2
-        smallest, name = min(
-            (len(rows), real.class_names[c]) for c, rows in enumerate(real.class_rows)
-        )
-        if factor > 1 and smallest < count:
-            log.warning(
-                "packing uses %d images per class; class %r has %d: some are used more than once",
-                count,
-                name,
-                smallest,
-            )
+        warn_of_repeats(real, [count] * len(real.class_rows))
         rows = self.rule(real, count, rng)
         shape = (len(rows), ipc, *real.train.images.shape[1:])
         images = torch.empty(shape, device=real.device)
@@ -133,6 +125,17 @@ class FromFile:
                 "order; choose another set."
             )
         return saved.images.to(real.device)
+
+
+def warn_of_repeats(real: RealData, needed: Sequence[int]) -> None:
+    """Log a warning if a class has fewer real images than are needed of it."""
+    for name, rows, count in zip(real.class_names, real.class_rows, needed, strict=True):
+        if len(rows) < count:
+            log.warning(
+                "class %r has %d real images and %d are needed: some are used more than once",
+                *(name, len(rows), count),
+            )
+            return
 
 
 def check_ipc(real: RealData, ipc: int) -> None:

@@ -69,7 +69,7 @@ class NoSteps:
 
 @settings
 class MatchingSettings:
-    """The settings that the methods share which match what real and synthetic images cause.
+    """The settings that the matching methods share.
 
     Args:
         engine: how features or class gradients are computed, and networks trained.

@@ -104,7 +104,8 @@ class HMDC(MatchingSettings):
         factor: multi-formation factor.
         space: units of ``lr``, see :class:`~dcond.training.image_optim.PixelSGD`.
 
-    The other settings are those of :class:`~dcond.methods.base.MatchingSettings`.
+    The other settings are those of :class:`~dcond.methods.base.MatchingSettings`; the augmentation
+    also changes the images that train the networks, one draw per image.
     """
 
     pool: Pool

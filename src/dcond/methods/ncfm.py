@@ -104,7 +104,8 @@ class NCFM(MatchingSettings):
             published. Only without ``sampler``.
         factor: multi-formation factor.
 
-    The other settings are those of :class:`~dcond.methods.base.MatchingSettings`.
+    The other settings are those of :class:`~dcond.methods.base.MatchingSettings`; the momentum is
+    that of "sgd".
     """
 
     space: ClassVar[Space] = "pixel"  # the units of ``lr``

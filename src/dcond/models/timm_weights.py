@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from dcond.environment import environment
 from dcond.errors import ConfigError, did_you_mean, first_line, require
-from dcond.paths import environment
 
 FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # PyTorch's own switch
 

@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from dcond.device import is_out_of_memory, share_of_cores, tune_malloc
 from dcond.distributed import current
 from dcond.errors import DcondError, first_line, yaml_repr
 from dcond.run.lock import lock_folder
-from dcond.run.result import NAME, RunResult, flat_settings
+from dcond.run.result import NAME, UNFINISHED, RunResult, flat_settings
 from dcond.run.signals import Interrupted, Stop, handle_signals
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ def run_folder(result: RunResult, folder: Path) -> Iterator[None]:
         result.status = "done"
         try:
             result.write(folder)
+            shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
         except OSError as error:
             raise DcondError(f"cannot write {folder / NAME}: {error.strerror or error}.") from error
 

@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -10,11 +9,12 @@ from functools import cache, cached_property, partial
 from pathlib import Path
 
 from rich.console import RenderableType
+from torch import Tensor
 
 import dcond
 from dcond import artefact
 from dcond.cache import cache_file
-from dcond.data.fingerprint import fingerprint_of_split
+from dcond.data.fingerprint import fingerprint, fingerprint_of_split
 from dcond.data.validate import missing_classes
 from dcond.distributed import current
 from dcond.evaluation.baselines import random_subset
@@ -27,7 +27,7 @@ from dcond.evaluation.scores import SCORES, scores
 from dcond.models import Pool, Recipe
 from dcond.rng import generator
 from dcond.run.progress import progress_display
-from dcond.run.result import ACCURACY, TEST, AgainstResult, Baselines, RunResult
+from dcond.run.result import ACCURACY, TEST, UNFINISHED, AgainstResult, Baselines, RunResult
 from dcond.run.tables import (
     BASELINE_TITLES,
     Tables,
@@ -39,8 +39,6 @@ from dcond.training.teacher import TrainedTeacher
 from dcond.types import RealData, SyntheticSet
 
 log = logging.getLogger(__name__)
-
-UNFINISHED = "unfinished_evaluation"  # sub-folder of a run's
 
 Label = Callable[[SyntheticSet], SyntheticSet]  # the same images with other labels
 
@@ -152,8 +150,8 @@ class Evaluator:
             synthetic: the set, on the device that computes.
             result: gets accuracies, baselines, scores and costs.
             title: of the table.
-            folder: of the run. Until everything is trained it holds the result of every finished
-                network, from which the same evaluation goes on after an interruption.
+            folder: of the run. Until ``result.json`` is written it holds the result of every
+                finished network, from which the same evaluation goes on after an interruption.
 
         Raises:
             DataError: the set does not fit the data.
@@ -183,8 +181,6 @@ class Evaluator:
         parts = self._tables(synthetic, results, result, title)
         if plan.sanity_checks:
             _warn(near_chance(results["condensed"], results.get("random"), synthetic))
-        if folder is not None and current().first:
-            shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
         return Evaluated(parts=parts, synthetic=synthetic, result=result)
 
     def _files(
@@ -192,14 +188,19 @@ class Evaluator:
     ) -> Callable[[str, str, Recipe], Path] | None:
         """Return the file of a training and network; None where none is kept.
 
-        Several processes share the trainings of all networks, so that none ends early.
+        One network at a time would leave some of several processes idle.
         """
         if result.config_sha256 is None or current().count > 1:
             return None
+        teacher, real = self.plan.protocol.teacher, self.real
         sets = [artefact.content_hash(each) for each in (synthetic, self.plan.against) if each]
-        data = [fingerprint_of_split(split) for split in (self.real.train, self.real.test)]
-        version, labelled = dcond.__version__, self.label is not None
-        key = f"{version}/{result.config_sha256}/{sets}/{data}/{labelled}"
+        if isinstance(real.train.images, Tensor):
+            data = [fingerprint(real)]
+        else:  # reading all images would take long
+            data = [fingerprint_of_split(split) for split in (real.train, real.test)]
+        labels = [self.label is None, teacher and teacher.network.by_content()]
+        made_by = [dcond.__version__, result.versions, result.git_commit, result.device]
+        key = f"{made_by}/{result.config_sha256}/{sets}/{data}/{labels}"
 
         def file(training: str, network: str, recipe: Recipe) -> Path:
             return cache_file(folder, f"{training}_{network}", f"{key}/{recipe.by_content()!r}")
