@@ -144,15 +144,14 @@ def soft_command(study: str, overrides: str) -> str:
 def collect(study: str, suffix: str = "") -> None:
     """Write the CSV from the finished runs, and keep the rows of runs made elsewhere."""
     rows: list[dict[str, object]] = []
-    before = recorded(study, suffix)
+    before, missing = recorded(study, suffix), 0
     for folder, overrides in jobs(study):
         place = folder / "soft" if suffix else folder
         line = soft_command(study, overrides) if suffix else command(overrides)
         if status(place) != "done":
             existing = [row for row in before if row["command"] == line]
             rows += [{**row, "ipc": int(row["ipc"])} for row in existing]
-            if not existing:
-                print(f"missing: {folder.name}", file=sys.stderr)
+            missing += not existing
             continue
         file = place / "result.json"
         result = json.loads((folder / "result.json").read_text())
@@ -186,6 +185,8 @@ def collect(study: str, suffix: str = "") -> None:
             str(row["seed"]),
         )
     )
+    if missing:
+        print(f"{missing} jobs have no result yet", file=sys.stderr)
     write(rows, table(study, suffix))
 
 
