@@ -53,6 +53,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     for name in ("DCOND_DATA", "DCOND_OUTPUTS", "HYDRA_FULL_ERROR", "COMP_LINE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr("dcond.run.progress.SLOW_S", 60.0)  # however busy the machine is
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

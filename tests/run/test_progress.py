@@ -97,8 +97,9 @@ def test_the_bar_shows_count_note_and_time(monkeypatch):
         assert word in text
 
 
-def test_what_takes_a_while_says_what_it_is_once(caplog):
-    with caplog.at_level(logging.INFO), log_if_slow("reading 100 % of it", after_s=0.01):
+def test_what_takes_a_while_says_what_it_is_once(caplog, monkeypatch):
+    monkeypatch.setattr("dcond.run.progress.SLOW_S", 0.01)
+    with caplog.at_level(logging.INFO), log_if_slow("reading 100 % of it"):
         for _ in range(500):
             if caplog.messages:
                 break
@@ -106,11 +107,12 @@ def test_what_takes_a_while_says_what_it_is_once(caplog):
     assert caplog.messages == ["reading 100 % of it"]
 
 
-def test_what_ends_or_fails_at_once_says_nothing(caplog):
+def test_what_ends_or_fails_at_once_says_nothing(caplog, monkeypatch):
+    monkeypatch.setattr("dcond.run.progress.SLOW_S", 0.2)
     with caplog.at_level(logging.INFO):
-        with log_if_slow("reading", after_s=0.2):
+        with log_if_slow("reading"):
             pass
-        with suppress(OSError), log_if_slow("reading", after_s=0.2):
+        with suppress(OSError), log_if_slow("reading"):
             raise OSError
         time.sleep(0.4)
     assert caplog.messages == []

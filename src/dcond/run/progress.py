@@ -22,6 +22,7 @@ from dcond.log import console, format_duration
 
 log = logging.getLogger(__name__)
 
+SLOW_S = 0.3
 FIRST_S = 1.0  # until the first line: it shows that something happens, and how long it will take
 
 
@@ -100,9 +101,9 @@ def progress_display(
 
 
 @contextmanager
-def log_if_slow(message: str, after_s: float = 0.3) -> Iterator[None]:
-    """Log a message once if the block takes longer than ``after_s`` seconds."""
-    timer = threading.Timer(after_s, log.info, ("%s", message))
+def log_if_slow(message: str) -> Iterator[None]:
+    """Log a message once if the block takes longer than ``SLOW_S`` seconds."""
+    timer = threading.Timer(SLOW_S, log.info, ("%s", message))
     timer.daemon = True
     timer.start()
     try:
