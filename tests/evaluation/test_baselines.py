@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from dcond.evaluation import random_subset
+from dcond.multi_formation import decode
 from dcond.types import RealData, Split, SyntheticSet
 
 
@@ -95,6 +96,9 @@ def test_a_small_class_beside_one_with_more_stored_images(toy, condensed):
     labels = torch.arange(3).repeat_interleave(counts)
     images = torch.rand(len(labels), 1, 8, 8)
     uneven = replace(condensed, images=images, labels=labels, ipc=15, factor=1)
+    packed = random_subset(toy, uneven, 0, 0, factor=2)
+    small = decode(packed.images[40:42], 2).flatten(1)  # of the class with two
+    assert len(small.unique(dim=0)) == 8
     got = random_subset(toy, uneven, 0, 0, factor=1)
     assert torch.equal(got.counts.cpu(), counts)
     real = toy.pixels(torch.arange(120)).flatten(1)

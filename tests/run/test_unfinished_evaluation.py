@@ -61,11 +61,14 @@ def run(toy, tmp_path):
         label=None,
         device="cpu",
         versions=None,
+        commit=None,
         **changed,
     ):
         images = torch.full((3, 1, 8, 8), bright)
         synthetic = SyntheticSet.from_images(images, real, ipc=1, factor=1)
-        result = RunResult(method="dm", config_sha256=config, device=device, versions=versions)
+        result = RunResult(
+            method="dm", config_sha256=config, device=device, versions=versions, git_commit=commit
+        )
         where = None if folder is None else tmp_path / folder
         evaluator = Evaluator(replace(plan, **changed), real, show_progress=False, label=label)
         evaluator.evaluate(synthetic, result, title="a table", folder=where)
@@ -158,6 +161,7 @@ def test_other_data_weights_or_kinds_of_labels_are_trained_from_the_start(
         "labelled": {"label": lambda synthetic: synthetic},
         "another device": {"device": "cuda"},
         "another version": {"versions": {"torch": "1.0"}},
+        "another commit": {"commit": "0123456"},
         "weights": loaded(),
     }
     for name, how in others.items():

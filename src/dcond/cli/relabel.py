@@ -39,7 +39,7 @@ def main(argv: list[str]) -> int:
     if (out / "synthetic.safetensors").exists():
         raise ConfigError(
             f"{out} holds a set, which is not overwritten; remove it, choose another --out, or "
-            f"evaluate it: {shlex.join(['dcond', 'evaluate', str(out), f'against={source}'])}."
+            f"evaluate it: dcond evaluate {shlex.quote(str(out))}."
         )
     _relabel(str(source), arguments.settings, out, evaluated=not arguments.no_evaluate)
     return 0

@@ -28,7 +28,10 @@ def random_subset(
     warn_of_repeats(real, [count * factor**2 for count in counts])
     rows = Random()(real, max(counts) * factor**2, rng)
     images = torch.cat(
-        [encode(real.pixels(own), factor)[:count] for own, count in zip(rows, counts, strict=True)]
+        [
+            encode(real.pixels(own[: count * factor**2]), factor)
+            for own, count in zip(rows, counts, strict=True)
+        ]
     )
     labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(images.device)
     return SyntheticSet.from_images(

@@ -143,7 +143,7 @@ def evaluate_full_data(
     """
     protocol = protocol.without_teacher()
     settings, data = describe(protocol, "stack", "test_batch", "teacher"), fingerprint(real)
-    if (whitening := real.whitening) is not None:  # of a set: not fitted on these images
+    if (whitening := real.whitening) is not None:  # perhaps of a set, fitted on other images
         data += checksum({}, {"mean": whitening.mean, "matrix": whitening.matrix})
     full = functools.cache(lambda: full_training_set(real))  # made once, if it is needed
 

@@ -38,8 +38,8 @@ class ReadOptions:
         zca: the images are ZCA-whitened; the whitening is fitted on the real training set.
         factor: multi-formation factor of images that are still packed; None: the file's.
         logits: soft labels are logits, converted to probabilities by a softmax (DATM).
-        mean: of the normalisation; None: the constants of the layout's own code. Implies
-            ``normalised``.
+        mean: of the normalisation; None: the file's own, else the constants of the layout's code.
+            Implies ``normalised``.
         std: likewise.
         option: prefix of these options in messages.
 

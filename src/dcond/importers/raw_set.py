@@ -24,7 +24,8 @@ class RawSet:
         factor: multi-formation factor that is still to be decoded.
         align_corners: how that decoding aligns its grid.
         constants: mean and std in the layout's own code, by data set.
-        statistics: mean and std by which networks get the pixels; None for those of the data set.
+        statistics: mean and std by which networks get the pixels, and by which stored ones may be
+            normalised; None for those of the data set or the layout.
         class_names: names of the labels, if the layout has them.
         learned_lr: the learning rate that was learnt with the images.
 

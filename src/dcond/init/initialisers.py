@@ -72,7 +72,8 @@ class FromReal:
         """
         factor = factor if self.pack else 1
         count = ipc * factor**2
-        warn_of_repeats(real, [count] * len(real.class_rows))
+        if factor > 1:
+            warn_of_repeats(real, [count] * len(real.class_rows))
         rows = self.rule(real, count, rng)
         shape = (len(rows), ipc, *real.train.images.shape[1:])
         images = torch.empty(shape, device=real.device)

@@ -53,6 +53,8 @@ def command_run(result: RunResult, folder: Path) -> Iterator[Stop]:
 def run_folder(result: RunResult, folder: Path) -> Iterator[None]:
     """Lock a folder, and write ``result.json`` there however the block ends (rank 0 only).
 
+    A finished run no longer needs the results of single networks, which are removed.
+
     The error that ended it is logged, where a program has set logging up.
 
     Raises:

@@ -20,7 +20,7 @@ from dcond.evaluation.results import Difference, EvalResult
 from dcond.paths import write_text
 
 NAME = "result.json"
-UNFINISHED = "unfinished_evaluation"  # sub-folder with the networks that are evaluated
+UNFINISHED = "unfinished_evaluation"  # sub-folder: results of the networks that have finished
 CHECKPOINT = "checkpoint.pt"  # named here, since run.checkpoint imports torch
 TEST, HELD_OUT = "test", "held_out"  # the images that accuracies are taken on
 ACCURACY = {TEST: "test accuracy", HELD_OUT: "held-out accuracy"}
