@@ -179,13 +179,9 @@ STUDIES = {
                 for m, own in TRAJECTORY_METHODS.items()
             },
         },
-        {
+        {  # at ipc 50 nearly as many updates as at 10
             ipc: f"max_seconds=60 engine.compile=false {FOUR.replace('=100', f'={epochs}')}"
-            for ipc, epochs in (
-                (1, 100),
-                (10, 100),
-                (50, 20),
-            )  # at 50 nearly as many updates as at 10
+            for ipc, epochs in ((1, 100), (10, 100), (50, 20))
         },
         datasets=("cifar10", "fashion_mnist"),
         pairs=tuple(("m3d_bank", other) for other in EQUAL_TIME)
