@@ -5,14 +5,14 @@ from contextlib import AbstractContextManager
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dcond.augment import DiffAug
 from dcond.matching.alignment import Alignment, Axis
 from dcond.matching.gradients import trained
 from dcond.models import ConvNet, Network, Pool, Recipe
 from dcond.rng import Streams, seeded_globals
-from dcond.training.steps import TrainingBatch, alignment_step, joint_step, training_batch
+from dcond.training.steps import TrainingBatch, training_batch
 from dcond.types import RealData
 
 
@@ -94,10 +94,45 @@ class Learners:
             return training_batch(*real.batch(rows), augment, cutmix_p, rng.augmentation)
 
         for _ in range(steps):
-            joint_step(self.networks, self.optimiser, self.alignment, draw(), fast)
+            self._joint_step(draw(), fast)
         if self.alignment is not None and self.aligner is not None:
             for _ in range(steps):
-                alignment_step(self.networks, self.aligner, self.alignment, draw().images, fast)
+                self._alignment_step(self.alignment, self.aligner, draw().images, fast)
+
+    def _joint_step(self, batch: TrainingBatch, fast: AbstractContextManager[object]) -> None:
+        """Train the networks for a step on Σ_k cross-entropy_k + L_MD, on the same images."""
+        groups = self.optimiser.param_groups
+        with fast:
+            if self.alignment is None:
+                logits, distillation = [net(batch.images) for net in self.networks], 0
+            else:
+                pairs = [net.forward_with_features(batch.images) for net in self.networks]
+                logits, taps = map(list, zip(*pairs, strict=True))
+                distillation = self.alignment(taps)
+            loss = torch.stack([batch.cross_entropy(own) for own in logits]).sum() + distillation
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward(inputs=[weight for group in groups for weight in group["params"]])
+        self.optimiser.step()
+
+    def _alignment_step(
+        self,
+        alignment: Alignment,
+        aligner: torch.optim.Optimizer,
+        images: Tensor,
+        fast: AbstractContextManager[object],
+    ) -> None:
+        """Train the alignment for a step on L_MD.
+
+        The networks' weights do not change. In training mode the statistics of batch norm do, as in
+        HMDC's public code.
+        """
+        with fast:
+            with torch.no_grad():
+                taps = [network.features(images) for network in self.networks]
+            loss = alignment(taps)
+        aligner.zero_grad(set_to_none=True)
+        loss.backward()
+        aligner.step()
 
     @property
     def modules(self) -> list[nn.Module]:

@@ -1,7 +1,6 @@
 """Training steps of networks, shared by evaluation, initialisation and methods."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -11,8 +10,6 @@ from torch import Tensor
 
 from dcond.augment import DiffAug, cutmix
 from dcond.device import to_device
-from dcond.matching.alignment import Alignment
-from dcond.models import Network
 
 
 def training_step(
@@ -139,56 +136,3 @@ def training_batches(
         torch.tensor([mix.weight for mix in mixes], dtype=images.dtype), images.device
     )
     return TrainingBatch(cutmix.apply_each(images, mixes), labels, theirs, weights)
-
-
-def joint_step(
-    networks: Sequence[Network],
-    optimiser: torch.optim.Optimizer,
-    alignment: Alignment | None,
-    batch: TrainingBatch,
-    fast: AbstractContextManager[object],
-) -> None:
-    """Do one optimiser step of several networks on Σ_k cross-entropy_k + L_MD, on the same images.
-
-    Args:
-        networks: networks in the mode set by the caller.
-        optimiser: optimiser of their trained parameters.
-        alignment: alignment of their features, not trained here; None for no L_MD.
-        batch: images and labels.
-        fast: precision of the forward pass.
-    """
-    trained = [parameter for group in optimiser.param_groups for parameter in group["params"]]
-    with fast:
-        if alignment is None:
-            loss = torch.stack(
-                [batch.cross_entropy(network(batch.images)) for network in networks]
-            ).sum()
-        else:
-            logits, taps = zip(
-                *(network.forward_with_features(batch.images) for network in networks), strict=True
-            )
-            loss = torch.stack([batch.cross_entropy(own) for own in logits]).sum() + alignment(taps)
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward(inputs=trained)
-    optimiser.step()
-
-
-def alignment_step(
-    networks: Sequence[Network],
-    optimiser: torch.optim.Optimizer,
-    alignment: Alignment,
-    images: Tensor,
-    fast: AbstractContextManager[object],
-) -> None:
-    """Do one optimiser step of the alignment on L_MD.
-
-    The networks' weights do not change. In training mode the statistics of batch norm do, as in
-    HMDC's public code.
-    """
-    with fast:
-        with torch.no_grad():
-            taps = [network.features(images) for network in networks]
-        loss = alignment(taps)
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    optimiser.step()
