@@ -63,22 +63,28 @@ def test_no_resuming_is_suggested_without_a_checkpoint(
     assert stop.call_count == 3
 
 
-@pytest.mark.parametrize("command", ["evaluate", "condense"])
-def test_an_evaluation_goes_on_from_its_finished_networks(
-    command, finished, quick, run_cli, results, monkeypatch
-):
-    """Here that of a set, and of a selection, which has no checkpoint."""
-    words = {"evaluate": [str(finished)], "condense": ["method=random"]}[command]
-    words = [command, *words, *quick, "evaluation.epochs=1", "hydra.run.dir=a run"]
-    evaluate, calls = EvaluationProtocol.evaluate, []
+@pytest.fixture
+def trainings(monkeypatch) -> list[int]:
+    """One entry per training of a network; a signal interrupts the second."""
+    evaluate, found = EvaluationProtocol.evaluate, []
 
     def second_is_interrupted(self, *args, **kwargs):
-        calls.append(1)
-        if len(calls) == 2:
+        found.append(1)
+        if len(found) == 2:
             raise Interrupted(signal.SIGINT)
         return evaluate(self, *args, **kwargs)
 
     monkeypatch.setattr("dcond.evaluation.EvaluationProtocol.evaluate", second_is_interrupted)
+    return found
+
+
+@pytest.mark.parametrize("command", ["evaluate", "condense"])
+def test_an_evaluation_goes_on_from_its_finished_networks(
+    command, finished, quick, run_cli, results, trainings
+):
+    """Here that of a set, and of a selection, which has no checkpoint."""
+    words = {"evaluate": [str(finished)], "condense": ["method=random"]}[command]
+    words = [command, *words, *quick, "evaluation.epochs=1", "hydra.run.dir=a run"]
     assert last_line(run_cli(*words).err) == (
         "interrupted by SIGINT; finished networks are kept. Go on with the same command and "
         "'hydra.run.dir=a run'."
@@ -86,30 +92,19 @@ def test_an_evaluation_goes_on_from_its_finished_networks(
     done = run_cli(*words)
     assert done.code == 0, done.err
     assert "accuracies (condensed), ConvNet: cached result of a run" in done.err
-    assert len(calls) == 3  # the set once, its baseline twice
+    assert len(trainings) == 3  # the set once, its baseline twice
     assert not Path("a run/unfinished_evaluation").exists()
     assert results()[-1]["status"] == "done"
 
 
-def test_a_resumed_run_trains_the_networks_that_are_missing(
-    condense, run_cli, results, monkeypatch
-):
-    evaluate, calls = EvaluationProtocol.evaluate, []
-
-    def second_is_interrupted(self, *args, **kwargs):
-        calls.append(1)
-        if len(calls) == 2:
-            raise Interrupted(signal.SIGINT)
-        return evaluate(self, *args, **kwargs)
-
-    monkeypatch.setattr("dcond.evaluation.EvaluationProtocol.evaluate", second_is_interrupted)
+def test_a_resumed_run_trains_the_networks_that_are_missing(condense, run_cli, results, trainings):
     condense("hydra.run.dir=run")
     (stopped,) = results()
     assert stopped["status"] == "interrupted"
     done = run_cli("condense", "resume=run")
     assert done.code == 0, done.err
     assert "accuracies (condensed), " in done.err
-    assert (results()[0]["status"], len(calls)) == (
+    assert (results()[0]["status"], len(trainings)) == (
         "done",
         1 + 2 * len(results()[0]["evaluation"]["networks"]),
     )

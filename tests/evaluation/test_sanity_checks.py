@@ -77,6 +77,12 @@ def test_the_test_split_of_a_merged_set_is_that_of_each_part(toy):
         assert "may have been condensed from some of them" in check_test_split(bad, toy)
 
 
+def test_the_whole_test_split_is_not_copied(toy, monkeypatch):
+    made = replace(real_rows(toy), metadata={"test_images": fingerprint_of_split(toy.test)})
+    monkeypatch.setattr(Split, "part", None)
+    assert check_test_split(made, toy) is None
+
+
 def test_another_test_split_gives_a_warning(toy):
     """Other images, other labels, or one image fewer; a set without a record gives no warning."""
     made = replace(real_rows(toy), metadata={"test_images": fingerprint_of_split(toy.test)})
