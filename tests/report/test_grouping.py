@@ -3,7 +3,7 @@
 import pytest
 
 from dcond.errors import ConfigError
-from dcond.report.grouping import AVERAGE
+from dcond.report.rows import AVERAGE
 from dcond.report.settings_diff import differing_settings
 from dcond.report.sheets import count, marks, notes
 

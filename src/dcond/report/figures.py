@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcond.errors import UnsupportedError
-from dcond.report.grouping import AVERAGE, Block, Report, Row
 from dcond.report.record import RunRecord
+from dcond.report.rows import AVERAGE, Block, Report, Row
 from dcond.run.result import ACCURACY, TEST
 from dcond.stats import Estimate
 

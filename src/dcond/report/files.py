@@ -8,8 +8,8 @@ from rich.console import Console
 from dcond.errors import UnsupportedError
 from dcond.paths import write_bytes, write_text
 from dcond.report.figures import Drawing, draw, read_curves
-from dcond.report.grouping import Report
 from dcond.report.html import page
+from dcond.report.rows import Report
 from dcond.report.sheets import report_contents
 from dcond.report.terminal import show
 from dcond.report.text import as_csv, latex, markdown

@@ -14,7 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from dcond.report.figures import COLOURS, INK, Drawing
-from dcond.report.grouping import Block, Report, Row
+from dcond.report.rows import Block, Report, Row
 from dcond.report.sheets import LEGEND, Cell, Sheet, accuracy_sheet, cost_sheet, notes
 
 DARK_COLOURS = (  # in place of COLOURS on a dark background

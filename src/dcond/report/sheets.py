@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dcond.evaluation.scores import SCORES
 from dcond.log import format_duration
-from dcond.report.grouping import AVERAGE, Block, Report, Row
+from dcond.report.rows import AVERAGE, Block, Report, Row
 from dcond.stats import Estimate
 
 LEGEND = (

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from dcond.evaluation.scores import SCORES
-from dcond.report.grouping import AVERAGE, Report, Row
+from dcond.report.rows import AVERAGE, Report, Row
 from dcond.report.sheets import LEGEND, Cell, Sheet, marks
 from dcond.run.tables import markdown_table
 
