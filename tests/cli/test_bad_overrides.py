@@ -203,7 +203,8 @@ def test_a_file_where_a_folder_should_be(where, condense, folder, half_written):
     (folder / "file").write_text("precious")
     line = condense(where).line
     assert line.startswith("cannot write file")
-    assert line.endswith("Free some space or choose another folder with paths.outputs=FOLDER.")
+    setting = where.partition("=")[0]
+    assert line.endswith(f"Free some space or choose another folder with {setting}=FOLDER.")
     assert (folder / "file").read_text() == "precious"
     assert half_written() == []
 
@@ -262,6 +263,15 @@ def test_result_cannot_be_written(condense, monkeypatch, folder):
     assert done.code == 1
     last = done.err.splitlines()[-1]
     assert last == f"dcond: cannot write {folder / 'run' / 'result.json'}: No space left on device."
+    assert "-> run" in done.out  # what was found is shown all the same
+
+
+def test_a_disk_that_fills_up_after_a_checkpoint(condense, folder, monkeypatch):
+    monkeypatch.setattr("dcond.evaluation.EvaluationProtocol.evaluate", full)
+    assert condense("hydra.run.dir=run").err.splitlines()[-1] == (
+        f"dcond: cannot write in {folder / 'run'}: No space left on device. Free some space or "
+        "choose another folder. A checkpoint is saved. Resume with: dcond condense resume=run"
+    )
 
 
 @pytest.mark.slow

@@ -227,21 +227,31 @@ def settings_of(cfg: DictConfig) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(
-    "pinned", pinned_settings(), ids=lambda pinned: f"{pinned['row']}, ipc {pinned['ipc']}"
+    "pinned",
+    pinned_settings(),
+    ids=lambda pinned: f"{pinned['row']}, {pinned['dataset']}, ipc {pinned['ipc']}",
 )
 def test_the_command_of_a_published_row_has_the_pinned_settings(pinned):
-    overrides = [word for word in commands_of_rows()[pinned["row"]] if "," not in word]
-    cfg = composed(*overrides, f"ipc={pinned['ipc']}")
+    overrides = commands_of_rows()[pinned["row"]]
+    several = any(word.startswith("dataset=") and "," in word for word in overrides)
+    cfg = composed(
+        *(word for word in overrides if "," not in word),
+        f"ipc={pinned['ipc']}",
+        *([f"dataset={pinned['dataset']}"] if several else []),
+    )
     assert {"row": pinned["row"], **settings_of(cfg)} == pinned
 
 
-def test_every_published_row_is_pinned_and_every_ipc_is_in_its_command():
+def test_every_published_row_is_pinned_and_its_command_has_every_pinned_ipc_and_data_set():
     rows = commands_of_rows()
     assert {pinned["row"] for pinned in pinned_settings()} == rows.keys()
     for pinned in pinned_settings():
-        listed = [word for word in rows[pinned["row"]] if word.startswith("ipc=")]
-        ipcs = listed[0].removeprefix("ipc=").split(",") if listed else []
-        assert pinned["ipc"] in ipcs or not listed, pinned["row"]
+        listed = dict(word.split("=", 1) for word in rows[pinned["row"]] if "=" in word)
+        assert pinned["ipc"] in listed.get("ipc", pinned["ipc"]).split(","), pinned["row"]
+    for row, overrides in rows.items():
+        listed = [word[8:].split(",") for word in overrides if re.match("dataset=.*,", word)]
+        found = {pinned["dataset"] for pinned in pinned_settings() if pinned["row"] == row}
+        assert not listed or found == {*listed[0]}, row
 
 
 @pytest.mark.parametrize("row", DEGM)

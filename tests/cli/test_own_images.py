@@ -16,7 +16,7 @@ from PIL import Image
 
 import dcond
 from dcond import artefact
-from dcond.cli.evaluate import dataset_override
+from dcond.cli.evaluate import dataset_overrides
 
 SIZES = {"ant": (12, 8), "bee": (20, 8), "wasp": (7, 8)}  # images to train on and to test
 
@@ -141,4 +141,24 @@ def test_a_name_that_somebody_else_wrote_is_no_word_of_the_command(name, finishe
     synthetic = dcond.load(finished)
     synthetic.metadata |= {"dataset": name, "dataset_choice": "npz"}
     artefact.save(synthetic, finished / "synthetic.safetensors")
-    assert dataset_override(str(finished), []) == ["dataset=npz"]
+    assert dataset_overrides(str(finished), []) == ["dataset=npz"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ([], ["dataset=npz", "dataset.name='mine'", "dataset.classes=['ant','bee']"]),
+        (["dataset=npz"], ["dataset.name='mine'", "dataset.classes=['ant','bee']"]),
+        (["dataset=npz", "dataset.classes=[1]"], ["dataset.name='mine'"]),
+        (["dataset=digits"], []),
+    ],
+)
+def test_the_data_set_may_be_typed_too(typed, expected, finished):
+    synthetic = dcond.load(finished)
+    synthetic.metadata |= {
+        "dataset": "mine",
+        "dataset_choice": "npz",
+        "dataset_classes": '["ant", "bee"]',
+    }
+    artefact.save(synthetic, finished / "synthetic.safetensors")
+    assert dataset_overrides(str(finished), typed) == expected

@@ -125,7 +125,11 @@ def test_hidden_folders_hold_no_images(split_folder, caplog):
     [
         (
             lambda f: (f / "train" / "cow").mkdir(),
-            r"class folder .*cow holds no image; add some or remove",
+            r"class folder .*cow holds no image\. Add some, or remove the folder from every split\.",
+        ),
+        (
+            lambda f: [(f / "train" / "cow").mkdir(), (f / "train" / "cow" / "1.heic").touch()],
+            r"cow holds no image; it holds 1 of type \.heic, not an image type\. Add some",
         ),
         (
             lambda f: picture(f / "test" / "cow" / "0.png"),

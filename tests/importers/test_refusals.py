@@ -12,6 +12,7 @@ import torch
 
 from dcond.errors import ArtefactError, ConfigError, DataError, DcondError, UnsupportedError
 from dcond.importers import Source
+from dcond.importers.source import path_beside
 
 
 class Sesame:
@@ -187,7 +188,7 @@ def test_folders_that_hold_nothing_or_too_much(tmp_path, load, known):
         (
             torch.rand(6, 3, 8, 8),
             torch.arange(6) // 2,
-            "evaluate it on the data set it was made from (dataset=NAME).",
+            "evaluate it on the data set it was made from, with the same options (dataset=NAME ",
         ),
         (
             torch.rand(6, 1, 8, 8),
@@ -311,3 +312,14 @@ def test_a_run_without_a_set_is_called_one(file, tmp_path, load):
         f"no artefact at {tmp_path / 'synthetic.safetensors'}; give a synthetic.safetensors or the "
         "run folder that holds one."
     )
+
+
+def test_what_is_made_from_a_set_is_put_where_the_set_is_read_as_before(tmp_path):
+    """A folder in an image folder would be a class of it."""
+    run, pictures = tmp_path / "run", tmp_path / "pictures"
+    for folder in (run, pictures / "ant"):
+        folder.mkdir(parents=True)
+    (run / "synthetic.safetensors").touch()
+    assert path_beside(run, "relabelled") == run / "relabelled"
+    assert path_beside(tmp_path / "data.pt", "export_png") == tmp_path / "export_png"
+    assert path_beside(pictures, "export_png") == tmp_path / "pictures_export_png"

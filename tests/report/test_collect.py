@@ -177,3 +177,11 @@ def test_missing_paths_and_results_are_refused(tmp_path):
     assert str(error.value).startswith(
         f"{tmp_path}/config.json is not a result.json; pass run folders,"
     )
+
+
+def test_linked_run_folders_are_followed_once(write_result, tmp_path):
+    write_result("runs/a", {"A": 0.5})
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "one").symlink_to(tmp_path / "runs" / "a")
+    (tmp_path / "study" / "all").symlink_to(tmp_path / "study")  # a circle
+    assert [run.folder.name for run in collect([tmp_path / "study"]).runs] == ["one"]

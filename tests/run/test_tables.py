@@ -3,6 +3,7 @@
 import io
 import re
 from dataclasses import replace
+from unittest.mock import Mock
 
 import pytest
 from rich.console import Console
@@ -120,3 +121,13 @@ def test_brackets_in_names_are_no_markup():
     shown = Tables(parts=["average 50.0 % (R18[a] 50.0, x[/b] 50.0)"])
     assert str(shown) == "average 50.0 % (R18[a] 50.0, x[/b] 50.0)"
     assert "R18[a]" in re.sub("<.*?>", "", shown._repr_html_())
+
+
+def test_a_notebook_shows_a_table_once(monkeypatch):
+    """Rich takes a class of this name for Jupyter's, and shows there what it prints."""
+    shell = type("ZMQInteractiveShell", (), {"__module__": "ipykernel.zmqshell"})
+    monkeypatch.setattr("builtins.get_ipython", shell, raising=False)
+    displayed = Mock()
+    monkeypatch.setattr("rich.jupyter.display", displayed)
+    assert str(Tables(parts=["average 50.0 %"])) == "average 50.0 %"
+    displayed.assert_not_called()

@@ -119,10 +119,15 @@ def python_run(
             return
         make_folder(folder)
         with run_folder(result, folder):
-            (folder / ".hydra").mkdir(exist_ok=True)
-            for name, content in (("config", cfg), ("overrides", OmegaConf.create([*overrides]))):
-                OmegaConf.save(content, folder / ".hydra" / f"{name}.yaml")
+            write_hydra_files(folder, cfg, overrides)
             yield
+
+
+def write_hydra_files(folder: Path, cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Write ``.hydra/config.yaml`` and ``overrides.yaml`` of a run folder, as Hydra does."""
+    (folder / ".hydra").mkdir(exist_ok=True)
+    for name, content in (("config", cfg), ("overrides", OmegaConf.create([*overrides]))):
+        OmegaConf.save(content, folder / ".hydra" / f"{name}.yaml")
 
 
 @contextmanager

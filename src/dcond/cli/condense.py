@@ -7,7 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from dcond.cli import sweep
-from dcond.cli.compose import composed, python_overrides, python_run
+from dcond.cli.compose import composed, python_overrides, python_run, write_hydra_files
 from dcond.cli.instantiate import build_condensation
 from dcond.cli.resume import load_resume_config, load_unfinished_checkpoint, suggest_resume
 from dcond.cli.run_config import (
@@ -18,6 +18,7 @@ from dcond.cli.run_config import (
     selected_options,
     to_jsonable,
 )
+from dcond.distributed import current
 from dcond.errors import ConfigError
 from dcond.log import print_results
 from dcond.paths import expand_home, relative_to_cwd
@@ -102,12 +103,14 @@ def run_job(cfg: DictConfig) -> float | None:
         condensation = build_condensation(
             cfg, choices, result, folder=folder, stop=stop, words=words
         )
+        if checkpoint is None and current().first and (folder / ".hydra").is_dir():
+            write_hydra_files(folder, cfg, words)  # Hydra has spared those of a stopped run
         with suggest_resume(folder, lambda: condensation.resumable):
             condensed = condensation.run(checkpoint)
-    shown = [f"-> {relative_to_cwd(folder)}"]
-    if not sweep.is_job():
-        shown += sweep.tensorboard_command(folder)
-    print_results(*condensed.parts, *shown)
+        shown = [f"-> {relative_to_cwd(folder)}"]
+        if not sweep.is_job():
+            shown += sweep.tensorboard_command(folder)
+        print_results(*condensed.parts, *shown)  # before the result, for which the disk may be full
     return sweep.objective(result)
 
 

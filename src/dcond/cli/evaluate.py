@@ -93,8 +93,7 @@ def evaluate(
     arguments.append(f"synthetic.path={_path(synthetic)}")
     if against is not None:
         arguments.append(f"against.path={_path(against)}")
-    if not any(argument.startswith("dataset=") for argument in arguments):
-        arguments += dataset_override(synthetic, arguments)
+    arguments += dataset_overrides(synthetic, arguments)
     folder = None if folder is None else expand_home(folder)
     with composed("evaluate", arguments) as (cfg, choices):
         result = new_result(cfg, choices)
@@ -121,7 +120,7 @@ def run_job(cfg: DictConfig) -> None:
         return
     with command_run(result, folder), cpu_threads(sweep.threads(cfg)), suggest_resume(folder):
         evaluated = _evaluate(cfg, choices, result, folder=folder)
-    print_results(*evaluated.parts, f"-> {relative_to_cwd(folder)}")
+        print_results(*evaluated.parts, f"-> {relative_to_cwd(folder)}")
 
 
 def new_result(cfg: DictConfig, choices: dict[str, Any]) -> RunResult:
@@ -259,19 +258,28 @@ def _identify(cfg: DictConfig, result: RunResult, loaded: dict[str, LoadedSet]) 
     result.extras = requested_extras(cfg) | {"against": rival}
 
 
-def dataset_override(synthetic: Given, argv: Sequence[str]) -> list[str]:
-    """Return ``["dataset=NAME"]`` from the metadata of a set, or of the artefact at a path.
+def dataset_overrides(synthetic: Given, argv: Sequence[str]) -> list[str]:
+    """Return the overrides of the data set that are in a set's metadata and not in ``argv``.
 
-    It must be an override, since a data set brings its default pool and protocol. A user's own data
-    keeps the name that it had when it was condensed.
+    The option of the group must be an override, since a data set brings its default pool and
+    protocol. A user's own data keep the name that they had when they were condensed.
+
+    Args:
+        synthetic: the set, or the path of one.
+        argv: what was typed; with another ``dataset=`` than the set's nothing is added.
 
     Raises:
         ArtefactError: the artefact cannot be read.
-        ConfigError: it is not an artefact, or its data set is not packaged.
+        ConfigError: it is not an artefact, or its data set is not packaged; only without
+            ``dataset=``.
     """
+    given = [argument.lstrip("+") for argument in argv]
+    typed = next((word.partition("=")[2] for word in given if word.startswith("dataset=")), None)
     if not isinstance(synthetic, SyntheticSet):
         path = expand_home(synthetic)
         if not is_artefact(path):
+            if typed is not None:
+                return []
             raise ConfigError(
                 f"{path} does not name the data set it was made from; add dataset=NAME."
             )
@@ -279,12 +287,14 @@ def dataset_override(synthetic: Given, argv: Sequence[str]) -> list[str]:
     metadata = synthetic.metadata
     name = metadata.get("dataset", "")
     choice = metadata.get("dataset_choice", name)
+    if typed not in (None, choice):
+        return []
     if choice not in group_options("dataset"):
         raise ConfigError(
             f"the set was made from the data set {choice!r}, which is not packaged; add "
             "dataset=NAME."
         )
-    overrides, given = [f"dataset={choice}"], [argument.lstrip("+") for argument in argv]
+    overrides = [] if typed else [f"dataset={choice}"]
     # The file may come from anywhere.
     named = any(argument.startswith("dataset.name=") for argument in given)
     if choice != name and not named and re.fullmatch(NAME, name):

@@ -44,6 +44,11 @@ def main(argv: list[str]) -> int:
     with composed("experts", quote_paths(list(map(_below_experts, words)))) as (cfg, _):
         experts = build(cfg.experts, "experts")
         if info:
+            if other := [word for word in words if not word.startswith(("folder=", "paths."))]:
+                raise ConfigError(
+                    f"{other[0]} has no effect on dcond experts info, which shows all experts; "
+                    "leave it out."
+                )
             _show(Path(experts.folder))
             return 0
         dataset = build(cfg.dataset, "dataset")

@@ -38,13 +38,15 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_intermixed_args(argv)
     log_plainly()
     kind, source = arguments.to, expand_home(arguments.run)
-    folder = source if source.is_dir() else source.parent
-    out = expand_home(arguments.out) if arguments.out else folder / f"export_{kind}{SUFFIXES[kind]}"
+    from dcond.importers.source import path_beside  # torch, which --help does not need
+
+    name = f"export_{kind}{SUFFIXES[kind]}"
+    out = expand_home(arguments.out) if arguments.out else path_beside(source, name)
     if out.exists():
         raise ConfigError(
             f"{out} exists and is not overwritten; remove it or choose another --out."
         )
-    from dcond.cli.export_formats import WRITERS, read_set  # torch, which --help does not need
+    from dcond.cli.export_formats import WRITERS, read_set
     from dcond.device import is_out_of_memory
 
     synthetic = read_set(source, arguments.settings)

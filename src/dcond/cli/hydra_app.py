@@ -32,6 +32,7 @@ from dcond.run.result import NAME as RESULT
 
 log = logging.getLogger(__name__)
 
+FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 Task = Callable[[DictConfig], float | None]  # returns the value that a sweeper maximises, or None
 
 
@@ -74,10 +75,10 @@ def _evaluate_arguments(argv: list[str]) -> list[str]:
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     path = given.get("synthetic.path", "null")
     several = unquote_path(path) == path  # a single path is quoted
-    if "dataset" in given or path in ("", "null") or several:
+    if path in ("", "null") or several:
         return arguments
     evaluate = importlib.import_module("dcond.cli.evaluate")  # torch
-    return [*arguments, *evaluate.dataset_override(unquote_path(path), arguments)]
+    return [*arguments, *evaluate.dataset_overrides(unquote_path(path), arguments)]
 
 
 def check_resume(argv: list[str]) -> None:
@@ -145,7 +146,11 @@ def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
         reason = error if isinstance(error, OSError) else error.__cause__
         if not isinstance(reason, OSError):
             raise
-        way_out = "Free some space or choose another folder with paths.outputs=FOLDER."
+        typed = [word.partition("=")[0] for word in argv]
+        setting = next((key for key in typed if key in FOLDERS), "paths.outputs")
+        way_out = f"Free some space or choose another folder with {setting}=FOLDER."
+        if "resume" in typed:
+            way_out = "Free some space, or copy the run to a folder that can be written."
         raise DcondError(f"cannot write {reason.filename}: {reason.strerror}. {way_out}") from error
 
 

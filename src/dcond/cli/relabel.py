@@ -34,8 +34,9 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_intermixed_args(argv)
     log_plainly()
     source = expand_home(arguments.run)
-    folder = source if source.is_dir() else source.parent
-    out = expand_home(arguments.out) if arguments.out else folder / "relabelled"
+    from dcond.importers.source import path_beside  # torch, which --help does not need
+
+    out = expand_home(arguments.out) if arguments.out else path_beside(source, "relabelled")
     if (out / "synthetic.safetensors").exists():
         raise ConfigError(
             f"{out} holds a set, which is not overwritten; remove it, choose another --out, or "
@@ -63,7 +64,7 @@ def _relabel(run: str, settings: list[str], out: Path, *, evaluated: bool) -> No
 
     from dcond import artefact
     from dcond.cli.compose import composed
-    from dcond.cli.evaluate import dataset_override, evaluate, refuse_sets
+    from dcond.cli.evaluate import dataset_overrides, evaluate, refuse_sets
     from dcond.cli.instantiate import build, build_plan, get
     from dcond.cli.labels import add_teacher
     from dcond.cli.overrides import is_of_hydra
@@ -82,8 +83,7 @@ def _relabel(run: str, settings: list[str], out: Path, *, evaluated: bool) -> No
     RunResult.refuse_foreign(out)
     words = quote_paths(settings)
     refuse_sets(words, "RUN is the set, and the new set is compared with it")
-    if not any(word.startswith("dataset=") for word in settings):
-        words += dataset_override(run, settings)
+    words += dataset_overrides(run, settings)
     with composed("evaluate", [f"synthetic.path={quote_path(run)}", *words]) as (cfg, choices):
         plan = build_plan(cfg, choices)
         source, dataset = build(cfg.synthetic, "synthetic"), build(cfg.dataset, "dataset")

@@ -201,7 +201,11 @@ def list_classes(root: Path) -> tuple[Files, NDArray[np.int64], tuple[str, ...]]
     for folder in folders:
         images, others = _images_in(folder)
         if not images:
-            raise DataError(f"class folder {folder} holds no image; add some or remove the folder.")
+            kinds = "".join(f"; it holds {count} {reason}" for reason, count in others.items())
+            raise DataError(
+                f"class folder {folder} holds no image{kinds}. Add some, or remove the folder from "
+                "every split."
+            )
         names += images
         counts.append(len(images))
         ignored += others

@@ -102,8 +102,8 @@ def convert(raw: RawSet, options: ReadOptions, real: RealData) -> tuple[Syntheti
     if shape != expected:
         raise DataError(
             f"{raw.path} ({raw.layout}) holds images of {shape} (channels, height, width), data "
-            f"set {real.name!r} has {expected}; evaluate it on the data set it was made from "
-            "(dataset=NAME)."
+            f"set {real.name!r} has {expected}; evaluate it on the data set it was made from, "
+            "with the same options (dataset=NAME dataset.size=PIXELS)."
         )
     factor = _factor(raw, options)
     labels, order = _labels(raw, options, real)

@@ -28,6 +28,16 @@ def is_artefact(path: Path) -> bool:
     return path.suffix == ".safetensors" or not path.exists()
 
 
+def path_beside(source: Path, name: str) -> Path:
+    """Return the default path of what is made from a set: in its run folder, or beside its file.
+
+    A folder of another layout is left as it is: a new folder there would be a class of it.
+    """
+    if not source.is_dir():
+        return source.parent / name
+    return source / name if is_artefact(source) else source.with_name(f"{source.name}_{name}")
+
+
 @settings
 class Source(ReadOptions):
     """A file of any known layout, and what the file does not say. The constructor reads nothing.

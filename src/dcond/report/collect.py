@@ -75,8 +75,12 @@ def _run_folders(path: Path) -> Iterator[tuple[Path, bool]]:
     if path.is_file():
         yield path.parent, True
         return
-    found = []
-    for folder, folders, files in os.walk(path):  # ignores folders that vanish meanwhile
+    found, seen = [], set()
+    for folder, folders, files in os.walk(path, followlinks=True):  # ignores vanished folders
+        if (real := os.path.realpath(folder)) in seen:
+            folders.clear()
+            continue
+        seen.add(real)
         if NAME in files or ".hydra" in folders or any(log in files for log in LOGS):
             found.append((Path(folder), NAME in files))
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -75,7 +75,8 @@ def run_folder(result: RunResult, folder: Path) -> Iterator[None]:
         except BaseException as error:
             _write_failed(error, result, folder)
             if isinstance(error, OSError):
-                raise DcondError(_disk_message(error, folder)) from error
+                notes = [note[0].upper() + note[1:] for note in getattr(error, "__notes__", ())]
+                raise DcondError(" ".join([_disk_message(error, folder), *notes])) from error
             raise
         result.status = "done"
         try:

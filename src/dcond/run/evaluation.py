@@ -314,7 +314,7 @@ class Evaluator:
             cross_architecture(title, condensed, random, accuracy, untested)
         ]
         known = result.scores
-        # IOR alone is the gain of the first table.
+        # IOR alone follows from the first table.
         if known is not None and any(known[name] is not None for name in SCORES if name != "ior"):
             parts.append(score_table(known, results.get("full")))
         if self.plan.against is not None:

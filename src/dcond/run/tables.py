@@ -30,7 +30,10 @@ class Tables:
         return self._printed().export_html(inline_styles=True, code_format=page)
 
     def _printed(self) -> Console:
-        console = Console(file=io.StringIO(), record=True, width=120, markup=False)
+        # In a notebook rich would show what it prints beside what is returned here.
+        console = Console(
+            file=io.StringIO(), record=True, width=120, markup=False, force_jupyter=False
+        )
         console.print(*self.parts, sep="\n")
         return console
 
