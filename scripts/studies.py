@@ -59,6 +59,28 @@ TRAJECTORY_METHODS = {
     "mtt": "method.rate=0.05",
     "datm": "method.first_max_epoch=5 method.rate=0.02",
 }
+AT_IPC_50 = ("random", "random_decoded", "kmeans", "rded", "dm", "m3d_bank", "ncfm")
+RIVALS = {
+    "random": "method=random",
+    "random_decoded": "method=random method.factor=2",
+    "kmeans": "method=kmeans method.rule.embedding.train_steps=100",
+    "rded": "method=rded method.teacher.epochs=1 method.area=0.5",
+    "dsa": "method=dsa method.batch_real=128",
+    "dm": "method=dm method.batch_real=128",
+    "idc": "method=idc method.batch_real=128",
+    "m3d": "method=m3d method.batch_real=128",
+    "m3d_bank": BANK,
+    "m3d_kmeans": f"{BANK} init=aug_kmeans",
+    "idm": f"method=idm {QUEUE} method.lr=2 method.batch_real=128",
+    "idm_published": f"method=idm {QUEUE} method.batch_real=128",  # its rate, 0.2
+    "ncfm": f"method=ncfm {EXPERTS} method.lr=0.02 method.batch_real=128",
+    "hmdc": f"method=hmdc {SMALL.format(steps=20)}",
+    **{m: f"method={m} {TRAJECTORIES} {own}" for m, own in TRAJECTORY_METHODS.items()},
+    **{  # their image rate, 100
+        f"{m}_published": f"method={m} {TRAJECTORIES} {own} method.lr=100"
+        for m, own in TRAJECTORY_METHODS.items()
+    },
+}
 FAMILY = "method=degm init=real"  # published runs start from noise, which needs thousands of steps
 # Weights from scripts/pretrain.py. The ConvNet starts from scratch, as in the paper.
 PRETRAINED = "dataset.path=outputs/pretrained/cifar5.npz dataset.flip=true " + " ".join(
@@ -158,35 +180,26 @@ STUDIES = {
         ),
     ),
     "rivals": Study(  # equal time, without that of networks that are trained once beforehand
-        {
-            "random": "method=random",
-            "random_decoded": "method=random method.factor=2",
-            "kmeans": "method=kmeans method.rule.embedding.train_steps=100",
-            "rded": "method=rded method.teacher.epochs=1 method.area=0.5",
-            "dsa": "method=dsa method.batch_real=128",
-            "dm": "method=dm method.batch_real=128",
-            "idc": "method=idc method.batch_real=128",
-            "m3d": "method=m3d method.batch_real=128",
-            "m3d_bank": BANK,
-            "m3d_kmeans": f"{BANK} init=aug_kmeans",
-            "idm": f"method=idm {QUEUE} method.lr=2 method.batch_real=128",
-            "idm_published": f"method=idm {QUEUE} method.batch_real=128",  # its rate, 0.2
-            "ncfm": f"method=ncfm {EXPERTS} method.lr=0.02 method.batch_real=128",
-            "hmdc": f"method=hmdc {SMALL.format(steps=20)}",
-            **{m: f"method={m} {TRAJECTORIES} {own}" for m, own in TRAJECTORY_METHODS.items()},
-            **{  # their image rate, 100
-                f"{m}_published": f"method={m} {TRAJECTORIES} {own} method.lr=100"
-                for m, own in TRAJECTORY_METHODS.items()
-            },
-        },
-        {  # at ipc 50 nearly as many updates as at 10
-            ipc: f"max_seconds=60 engine.compile=false {FOUR.replace('=100', f'={epochs}')}"
-            for ipc, epochs in ((1, 100), (10, 100), (50, 20))
-        },
+        RIVALS,
+        dict.fromkeys((1, 10), f"max_seconds=60 engine.compile=false {FOUR}"),
         datasets=("cifar10", "fashion_mnist"),
         pairs=tuple(("m3d_bank", other) for other in EQUAL_TIME)
         + tuple(("m3d_kmeans", other) for other in ("m3d_bank", "m3d", "idm", "ncfm", "hmdc")),
         evaluation="pool=cpu evaluation=quick evaluation.repeats=1 threads=1 baselines=false",
+    ),
+    "rivals_ipc50": Study(  # ten minutes; nearly as many updates of a network as at ipc 10
+        {
+            **{name: RIVALS[name] for name in AT_IPC_50},
+            "m3d_few": f"{BANK} method.batch_synthetic=50",  # of 200 synthetic images per class
+        },
+        {50: f"max_seconds=600 engine.compile=false {FOUR.replace('=100', '=20')}"},
+        datasets=("cifar10",),
+        pairs=tuple(
+            (method, other)
+            for method in ("m3d_bank", "m3d_few")
+            for other in AT_IPC_50
+            if other != method
+        ),
     ),
     "own": Study(  # what was tried for a method better than those in rivals, on held-out images
         {

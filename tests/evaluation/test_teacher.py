@@ -188,7 +188,7 @@ def test_a_diverging_teacher_is_an_error_and_not_cached(toy, tmp_path):
         replace(TEACHER, lr=1e30).load_or_train(toy, tmp_path)
     assert str(error.value) == (
         "teacher MLP: its weights are not finite after epoch 1 of 8 (lr 1e+30); "
-        "try a smaller teacher.lr."
+        "try a smaller lr of the teacher."
     )
     assert list(tmp_path.iterdir()) == []
 
@@ -210,7 +210,7 @@ def test_a_teacher_near_chance_gives_a_warning_on_every_use(toy, tmp_path, caplo
         shown = f"{100 * TEACHER.load_or_train(other, tmp_path).facts['accuracy']:.1f} %"
     assert [line for line in caplog.messages if "near chance" in line] == 2 * [
         f"teacher MLP: test accuracy {shown} is near chance (33.3 %), so its labels carry "
-        "little information; try another teacher.lr, or more teacher.epochs"
+        "little information; try another lr of the teacher, or more epochs"
     ]
     TEACHER.load_or_train(toy, tmp_path)
     assert caplog.text.count("near chance") == 2

@@ -90,6 +90,8 @@ def test_real_gradients_carry_no_graph():
     assert not any(
         g.requires_grad for g in distillation_gradient(networks, alignment, images(4, 1)[0])
     )
+    at_once = Distillation(networks, 4, classes=2)
+    assert not any(g.requires_grad for g in at_once._real(alignment, images(4, 1)))
 
 
 def test_equal_sets_are_at_distance_zero():

@@ -135,7 +135,7 @@ def test_a_full_bank_keeps_what_fits(monkeypatch):
             "ncfm",
             {"targets": 4, "sampler": True},
             "method.targets=4 needs method.sampler=false: frequencies that are learned differ at "
-            "every visit; use targets=null.",
+            "every visit; use method.targets=null.",
         ),
         (
             "m3d",
@@ -146,8 +146,8 @@ def test_a_full_bank_keeps_what_fits(monkeypatch):
         (
             "dsa",
             {"targets": 4, "steps_per_network": 2},
-            "method.targets=4 needs steps_per_network=1, not 2: the gradients of a network that "
-            "is trained on the synthetic images cannot be used again; use targets=null.",
+            "method.targets=4 needs method.steps_per_network=1, not 2: the gradients of a network that "
+            "is trained on the synthetic images cannot be used again; use method.targets=null.",
         ),
     ],
 )

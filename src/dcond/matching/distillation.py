@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -23,13 +23,13 @@ class Distillation(AtOnce):
         networks: θ_1 ... θ_K; their parameters with ``requires_grad`` are matched.
         chunk: real images per forward pass; exact, since L_MD is a mean over images.
         classes: classes at once; None to choose the fastest number in the first step.
-        fast: precision of the real side, a reusable context; None for the networks' own.
+        fast: precision of the real side, a reusable context; by default the networks' own.
     """
 
     networks: Sequence[Network]
     chunk: int
     classes: int | None = 1
-    fast: AbstractContextManager[object] | None = None
+    fast: AbstractContextManager[object] = field(default_factory=nullcontext)
 
     def match(
         self, alignment: Alignment, real: Tensor | RealBatch, synthetic: Tensor, distance: Distance
@@ -54,7 +54,7 @@ class Distillation(AtOnce):
         def step(classes: int) -> tuple[Tensor, Tensor]:
             losses, gradients = [], []
             for batch, own in zip(real.split(classes), synthetic.split(classes), strict=True):
-                with self.fast or nullcontext():
+                with self.fast:
                     targets = self._real(alignment, whole(batch))
                 images = own.detach().requires_grad_(True)
                 found = distances(distance, self._synthetic(alignment, images), targets)

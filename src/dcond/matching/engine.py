@@ -48,10 +48,11 @@ class Engine:
             PyTorch does convolutions in TF32; "float32" prevents that too (``dcond condense``
             does).
         compile: whether these passes, and those of synthetic images in feature matching, are
-            compiled; "auto": on a CPU, if the run is long enough. Of HMDC's passes only that of
-            real images under cross-entropy is compiled.
-        classes: classes that pass through the synthetic side at once (``vmap``). "auto": one; on a
-            CUDA device one or as many as fit in memory, whichever is faster in the first step.
+            compiled; "auto": on a CPU, if the method has steps enough. Of HMDC's passes only that
+            of real images under cross-entropy is compiled.
+        classes: classes whose gradients are taken at once (``vmap``); with more than one the real
+            side is not compiled. "auto": one; on a CUDA device one or as many as fit in memory,
+            whichever is faster in the first step.
             Networks that ``vmap`` cannot handle, or whose second derivative it gets wrong, always
             take one.
         chunk: images per pass at up to 64 x 64 pixels, fewer for larger images; bounds the memory.
@@ -210,6 +211,6 @@ def check_second_derivative(network: nn.Module, spec: ImageSpec) -> None:
         if message.startswith("derivative for") and "not implemented" in message:
             raise ConfigError(
                 f"the network {type(network).__name__} has no second derivative, which this "
-                f"method needs ({first_line(error)}); use another network, or method=m3d or "
-                "method=dm."
+                f"method needs ({first_line(error)}); use fused_attention=false if it has "
+                "attention, another network, or method=m3d or method=dm."
             ) from error

@@ -94,7 +94,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def pays_to_compile(network: nn.Module, spec: ImageSpec, passes: int, device: torch.device) -> bool:
-    """Return whether compiling saves time: on a CPU with a C++ compiler, in a long run.
+    """Return whether compiling saves time: on a CPU with a C++ compiler, for many passes.
 
     The answer is the same for two runs on one machine, so a resumed run takes the same path. A
     network whose operations cannot be counted is not compiled.
@@ -102,7 +102,8 @@ def pays_to_compile(network: nn.Module, spec: ImageSpec, passes: int, device: to
     Args:
         network: the network.
         spec: shape of the images.
-        passes: forward passes of one image in the whole run; a backward pass counts as two.
+        passes: forward passes of one image in all steps of the method; a backward pass counts as
+            two. ``max_steps`` and ``max_seconds`` do not count.
         device: device of the run.
     """
     compilers = (os.environ.get("CXX", "g++"), "clang++")

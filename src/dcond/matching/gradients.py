@@ -100,7 +100,7 @@ def gradients_at_once(
     """
     weights = {name: p.detach() for name, p in parameters.items() if p.requires_grad}
     fixed = {
-        name: tensor
+        name: tensor.detach()  # else a graph over all images would stay
         for name, tensor in (*module.named_parameters(), *module.named_buffers())
         if name not in weights
     }

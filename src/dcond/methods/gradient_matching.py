@@ -125,9 +125,9 @@ class GradientMatching(TrainsNetworks, MatchingSettings):
             log.info("no published loops for ipc %d: K = %d image steps%s", ipc, steps, trained)
         require(
             self.targets is None or self.loops(ipc).steps_per_network == 1,
-            f"method.targets={self.targets} needs steps_per_network=1, not "
+            f"method.targets={self.targets} needs method.steps_per_network=1, not "
             f"{self.loops(ipc).steps_per_network}: the gradients of a network that is trained on "
-            "the synthetic images cannot be used again; use targets=null.",
+            "the synthetic images cannot be used again; use method.targets=null.",
         )
         bank = TargetBank(self.targets, rng)
         network = self.network.build(real.spec, bank.streams(0).networks, real.device)

@@ -1,6 +1,6 @@
 """HMDC: condensation with any number of different networks."""
 
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -48,11 +48,6 @@ class HMDCState(SavedState):
     rows: Tensor  # (k, b), the selected real images
     pixels: PixelSGD
     rng: Streams
-
-    @property
-    def fast(self) -> AbstractContextManager[object]:
-        """The precision of passes that are differentiated once."""
-        return self.gradients[0].forward.precision(self.rows.device)
 
 
 @settings
@@ -212,7 +207,7 @@ class HMDC(MatchingSettings):
             batch=self.batch_train,
             augment=self.augment,
             cutmix_p=self.cutmix_train,
-            fast=state.fast,
+            fast=state.distillation.fast,
         )
 
     def _views(
@@ -236,7 +231,9 @@ class HMDC(MatchingSettings):
         """
         networks = state.learners.networks
         turn = state.network_steps // self.select_every % len(networks)
-        rows = select_rows(networks[turn], real, self.batch_real, state.rng.real, state.fast)
+        rows = select_rows(
+            networks[turn], real, self.batch_real, state.rng.real, state.distillation.fast
+        )
         state.rows.copy_(rows)
 
     def _balance(self, gradients: Tensor, state: HMDCState) -> Tensor:

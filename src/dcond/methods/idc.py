@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dcond.augment import DiffAug
 from dcond.distributed import current, run_on_rank0
-from dcond.matching.batches import image_gradient, normalised_by_class, real_by_class, siamese_views
+from dcond.matching.batches import image_gradient, normalised_by_class, siamese_views
 from dcond.matching.class_gradients import ClassGradients
 from dcond.matching.distances import DistanceName, check_network, get_distance
 from dcond.matching.gradients import frozen_batch_norm
@@ -138,10 +138,9 @@ class IDC(TrainsNetworks, MatchingSettings):
             run_on_rank0(lambda: self._select(real, state), [state.rows], rng)
         state.network_steps += 1
         state.pixels.advance()
-        if self.real_selection == "random":
-            batch = real_by_class(real, self.batch_real, rng.real)  # B_c
-        else:
-            batch = normalised_by_class(real, current().own(state.rows))
+        by_kmeans = self.real_selection == "kmeans"
+        rows = state.rows if by_kmeans else real.draw_per_class(self.batch_real, rng.real)
+        batch = normalised_by_class(real, current().own(rows))  # B_c
         # A_ω(B_c), A_ω(S_c)
         views, images = siamese_views(self.augment, batch, synthetic, rng, self.batch_synthetic)
         with frozen_batch_norm(state.network, batch):

@@ -128,7 +128,7 @@ class NCFM(MatchingSettings):
         require(
             self.targets is None or not self.sampler,
             f"method.targets={self.targets} needs method.sampler=false: frequencies that are "
-            "learned differ at every visit; use targets=null.",
+            "learned differ at every visit; use method.targets=null.",
         )
 
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> NCFMState:

@@ -53,12 +53,13 @@ class Recipe(ABC):
 
     Args:
         name: of the network in messages; tables show the key of the pool.
-        lr: learning rate of SGD when the network is trained on a synthetic set.
+        lr: learning rate of SGD in an evaluation, and as an expert, a teacher, an embedding or a
+            learner of HMDC. DC, IDC and IDM train their networks with ``method.lr_network``.
         weights: a file of initial weights, also used at every reset: a ``state_dict`` of this
             network or a checkpoint with one, for any number of classes (the last linear layer is
             drawn). None draws all.
         cutmix: False trains it without CutMix where the evaluation uses CutMix, as HMDC does with
-            transformers.
+            transformers. Of no effect elsewhere.
 
     Example:
         >>> network = ConvNet(name="ConvNet", depth=3).build(real.spec, torch.Generator())

@@ -237,7 +237,8 @@ class TimmNetwork(Network):
                 f"timm's {type(self.body).__name__} has no forward_intermediates, so it has no "
                 "taps; use another network for methods that read features."
             )
-        if "return_prefix_tokens" in inspect.signature(call).parameters and self._has_class_token:
+        has_class_token = getattr(self.body, "cls_token", None) is not None
+        if has_class_token and "return_prefix_tokens" in inspect.signature(call).parameters:
             options["return_prefix_tokens"] = True
         return call(self.prepare(x), **options)
 
@@ -247,10 +248,6 @@ class TimmNetwork(Network):
             Features(grid.mean((2, 3)) if tokens is None else tokens[:, 0], grid)
             for grid, tokens in pairs
         ]
-
-    @property
-    def _has_class_token(self) -> bool:
-        return getattr(self.body, "cls_token", None) is not None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (n, k)."""

@@ -144,7 +144,7 @@ def _memory_settings(settings: dict[str, Any]) -> str:
     shown = [
         name if value is None else f"{name} (now {yaml_repr(value)})"
         for name, value in flat_settings(settings).items()
-        if name.rpartition(".")[2] in _MEMORY_SETTINGS
+        if name.rpartition(".")[2] in _MEMORY_SETTINGS or name == "engine.classes"
     ]
     shown.sort(key=lambda text: not text.startswith(("method.", "engine.")))
     last = "or ipc" if "method" in settings else "or a pool of smaller networks"

@@ -16,7 +16,7 @@ class NetworkQueue:
     """Networks of one kind, first in, first out, that take turns in one module.
 
     The module holds the weights of one member at a time, so it is compiled once. Of every member
-    its weights, the state of its optimiser and its accuracy are kept, on the module's device.
+    its weights, the state of its optimiser and its accuracy are kept.
 
     Args:
         network: the module.

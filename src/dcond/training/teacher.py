@@ -117,7 +117,7 @@ class Teacher(Schedule):
         if at_chance(facts["accuracy"], len(real.class_names)):
             log.warning(
                 "teacher %s: test accuracy %.1f %% is near chance (%.1f %%), so its labels carry "
-                "little information; try another teacher.lr, or more teacher.epochs",
+                "little information; try another lr of the teacher, or more epochs",
                 self.network.name,
                 100 * facts["accuracy"],
                 100 / len(real.class_names),
@@ -163,7 +163,7 @@ class Teacher(Schedule):
             seed=self.seed,
             stream="teacher",
             who=f"teacher {name}",
-            setting="teacher.lr",
+            setting="lr of the teacher",
         )
         log.info("teacher %s: test accuracy %.1f %%", name, 100 * facts["accuracy"])
         return {"network": name} | facts
