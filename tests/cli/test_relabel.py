@@ -37,7 +37,11 @@ def test_the_new_set_has_the_teachers_logits(saved, capsys):
     assert json.loads(soft.metadata["labelled_by"])["network"] == "ConvNet"
     assert soft.metadata["method"] == "chosen relabelled"
     assert main(["relabel", str(saved), *SHORT]) == 1
-    assert "holds a set, which is not overwritten" in capsys.readouterr().err
+    new = saved.with_name("relabelled")
+    assert capsys.readouterr().err.endswith(
+        "holds a set, which is not overwritten; remove it, choose another --out, or evaluate it: "
+        f"dcond evaluate {new} against={saved} hydra.run.dir={new}.\n"
+    )
     assert main(["relabel", str(saved), *SHORT, f"--out={saved}"]) == 1
     assert "Choose another folder." in capsys.readouterr().err
     twice = saved.with_name("twice")

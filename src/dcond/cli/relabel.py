@@ -11,6 +11,7 @@ from dcond.cli.parser import add_settings, make_parser
 from dcond.errors import ConfigError
 from dcond.log import log_plainly, print_results
 from dcond.paths import expand_home, relative_to_cwd
+from dcond.run.result import RunResult
 
 EPILOG = """\
 examples:
@@ -38,9 +39,12 @@ def main(argv: list[str]) -> int:
 
     out = expand_home(arguments.out) if arguments.out else path_beside(source, "relabelled")
     if (out / "synthetic.safetensors").exists():
+        words = [str(out)]
+        if RunResult.read_finished(out) is None:  # goes on from the networks that have finished
+            words += [f"against={source}", f"hydra.run.dir={out}"]
         raise ConfigError(
             f"{out} holds a set, which is not overwritten; remove it, choose another --out, or "
-            f"evaluate it: dcond evaluate {shlex.quote(str(out))}."
+            f"evaluate it: dcond evaluate {shlex.join(words)}."
         )
     _relabel(str(source), arguments.settings, out, evaluated=not arguments.no_evaluate)
     return 0
@@ -71,7 +75,6 @@ def _relabel(run: str, settings: list[str], out: Path, *, evaluated: bool) -> No
     from dcond.cli.path_values import quote_path, quote_paths
     from dcond.device import resolve_device
     from dcond.run.context import cpu_threads
-    from dcond.run.result import RunResult
     from dcond.settings import PositiveInt
 
     for setting in filter(is_of_hydra, settings):
