@@ -9,10 +9,9 @@ import json
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import torch
-from annotated_types import Gt
 from pydantic import FiniteFloat, Json, PositiveInt, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -27,7 +26,8 @@ from dcond.whitening import Whitening, restored
 NAME = "synthetic.safetensors"  # in a run folder
 FORMAT = "dcond/1"
 CHECKSUM = "sha256"  # key of the metadata
-LABELS = "labels"  # key of the kind of labels; dcond writes it for logits only
+LABELS = "labels"  # key of the kind of labels
+RATE = "learned_lr"  # a tensor: the learning rate that was learned with the images
 # Metadata in the checksum: all that decides how pixels reach a network. Descriptions may be edited.
 GUARDED = ("class_names", "ipc", "factor", "align_corners", "mean", "std", "size", "pixel_range")
 
@@ -43,7 +43,6 @@ class _Metadata:
     mean: Json[tuple[FiniteFloat, ...]]
     std: Json[tuple[FiniteFloat, ...]]
     pixel_range: Json[tuple[FiniteFloat, FiniteFloat]] = (0.0, 1.0)
-    learned_lr: Json[Annotated[FiniteFloat, Gt(0)]] | None = None
     labels: Literal["hard", "probabilities", "logits"] | None = None
 
 
@@ -70,22 +69,20 @@ def save(synthetic: SyntheticSet, path: Path | str) -> Path:
         "mean": json.dumps(list(synthetic.mean)),
         "std": json.dumps(list(synthetic.std)),
         "size": json.dumps(list(images.shape[-2:])),
+        LABELS: _kind_of_labels(synthetic),
         "dcond_version": dcond.__version__,
         "torch_version": str(torch.__version__),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    for key in ("pixel_range", LABELS, "learned_lr"):  # of a set that was loaded
-        metadata.pop(key, None)
-    if synthetic.logits:
-        metadata[LABELS] = "logits"
-    if synthetic.learned_lr is not None:
-        metadata["learned_lr"] = repr(float(synthetic.learned_lr))
+    metadata.pop("pixel_range", None)  # of a set that was loaded
     if low < 0 or high > 1:  # some methods leave [0, 1] on purpose
         metadata["pixel_range"] = json.dumps([low, high])
     tensors = {"images": images, "labels": synthetic.labels.detach().cpu().contiguous()}
     if synthetic.whitening is not None:
         tensors["zca_mean"] = synthetic.whitening.mean.cpu()
         tensors["zca_matrix"] = synthetic.whitening.matrix.cpu()
+    if synthetic.learned_lr is not None:
+        tensors[RATE] = torch.tensor(float(synthetic.learned_lr), dtype=torch.float64)
     metadata[CHECKSUM] = checksum(metadata, tensors)
     try:
         write_atomically(path, lambda file: save_file(tensors, file, metadata=metadata))
@@ -94,6 +91,12 @@ def save(synthetic: SyntheticSet, path: Path | str) -> Path:
             f"cannot write {path}: {error}. Free some space or choose another folder."
         ) from error
     return path
+
+
+def _kind_of_labels(synthetic: SyntheticSet) -> str:
+    if synthetic.labels.ndim == 1:
+        return "hard"
+    return "logits" if synthetic.logits else "probabilities"
 
 
 def check_counts(synthetic: SyntheticSet) -> None:
@@ -201,7 +204,7 @@ def content_hash(content: Any) -> str:
         metadata[LABELS] = "logits"
     tensors = {"images": content.images, "labels": content.labels}
     if (rate := content.learned_lr) is not None:
-        tensors["learned_lr"] = torch.tensor(float(rate))
+        tensors[RATE] = torch.tensor(float(rate))
     if whitening := getattr(content, "whitening", None):
         tensors |= {"zca_mean": whitening.mean, "zca_matrix": whitening.matrix}
     return checksum(metadata, tensors)[:16]
@@ -245,9 +248,17 @@ def _parse(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> 
         std=read.std,
         whitening=_whitening(path, tensors, channels * height * width),
         logits=read.labels == "logits",
-        learned_lr=read.learned_lr,
+        learned_lr=_learned_lr(path, tensors.get(RATE)),
         metadata=metadata,
     )
+
+
+def _learned_lr(path: Path, rate: Tensor | None) -> float | None:
+    if rate is None:
+        return None
+    good = rate.shape == () and rate.is_floating_point() and 0 < float(rate) < math.inf
+    _require(good, path, f"{RATE} must be a finite number above 0.")
+    return float(rate)
 
 
 def _whitening(path: Path, tensors: dict[str, Tensor], d: int) -> Whitening | None:

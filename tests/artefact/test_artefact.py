@@ -57,6 +57,7 @@ def test_the_metadata_is_the_contract(file, made):
     assert "pixel_range" not in metadata
     assert header["images"]["dtype"] == "F32"
     assert header["labels"]["dtype"] == "I64"
+    assert header["__metadata__"]["labels"] == "hard"
 
 
 def test_a_set_under_optimisation_is_saved_as_it_stands(tmp_path, made):

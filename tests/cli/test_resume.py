@@ -147,6 +147,10 @@ def test_resume_needs_no_other_word(stopped, run_cli, results):
         ("method=m3d", "was started with method=dm, the command line has method=m3d;"),
         ("method.lr=3", "was started with method.lr=1.0, the command line has method.lr=3;"),
         (
+            "loop.checkpoint_every_s=1",
+            "was started with loop.checkpoint_every_s=60, the command line has loop.checkpoint_every_s=1;",
+        ),
+        (
             "+model@pool.networks.LeNet=lenet",
             "was started with model@pool.networks.LeNet=null, "
             "the command line has model@pool.networks.LeNet=lenet;",
@@ -164,13 +168,14 @@ def test_a_changed_word_is_named(word, said, stopped, run_cli):
     assert after == before
 
 
-def test_equal_overrides_and_what_changes_no_number_are_accepted(stopped, run_cli, results):
-    """Another machine may have other devices and folders."""
-    words = ("method='dm'", "method.lr=${oc.decode:'1.0'}", "device=cpu", "evaluate=true")
-    assert results()[0]["evaluation"] is None
+def test_equal_overrides_are_accepted(stopped, run_cli):
+    words = (
+        "method='dm'",
+        "method.lr=${oc.decode:'1.0'}",
+        "loop.checkpoint_every_s=60.0",
+    )
     done = run_cli("condense", f"resume={stopped}", *words)
     assert done.code == 0, done.err
-    assert results()[0]["evaluation"] is not None
 
 
 def test_a_run_that_starts_over_has_its_own_hydra_files(stopped, condense):

@@ -122,14 +122,6 @@ def test_a_number_too_large_for_a_float_becomes_a_word():
     }
 
 
-@pytest.mark.parametrize(
-    ("said", "rate"), [("0.01", 0.01), ("nan", None), ("-1", None), ("1e999", None), ("x", None)]
-)
-def test_a_learned_rate_in_an_artefact_is_a_number_or_nothing(said, rate):
-    assert run_config.learned_lr({"learned_lr": said}) == rate
-    assert run_config.learned_lr({}) is None
-
-
 @pytest.mark.parametrize("said", ["", "{", "[]", '{"choices": 3, "config": []}', "[" * 5000])
 def test_what_somebody_else_wrote_into_an_artefact_is_no_reason_to_stop(said):
     nothing = dict.fromkeys(("seed", "config_sha256", "choices", "config"))

@@ -11,6 +11,7 @@ import pytest
 
 from dcond import artefact
 from dcond.cli.sweep import objective
+from dcond.errors import DcondError
 from dcond.paths import conf_dir
 from dcond.run.result import RunResult
 from helpers.results_of import statuses
@@ -40,6 +41,13 @@ def test_end_reports_the_failed_job_its_overrides_and_its_error(condense, folder
         "finished jobs and runs the rest."
     )
     assert statuses(folder / "sweep") == {"0": "done", "1": "failed"}
+
+
+def test_a_failed_job_shows_its_traceback_on_request(condense, monkeypatch, capsys):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(DcondError, match="of 2 jobs are not done"):
+        condense(*SWEEP, "ipc=0,0")
+    assert "Traceback (most recent call last):" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

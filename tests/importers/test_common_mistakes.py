@@ -19,7 +19,7 @@ def test_the_pixels_of_mtts_whitened_sets_are_read(tmp_path, load, known):
         synthetic = load(path)
         assert torch.equal(synthetic.images, pixels)
         assert synthetic.metadata["read_as"] == "pixels"
-        assert float(synthetic.metadata["learned_lr"]) == pytest.approx(0.01)
+        assert synthetic.learned_lr == pytest.approx(0.01)
 
 
 def test_a_folder_of_several_iterations_asks_for_one(tmp_path, load, known):

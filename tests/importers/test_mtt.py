@@ -28,7 +28,7 @@ def test_mtt(name, mtt_folder, known, load):
         load(mtt_folder / name)
     got = load(mtt_folder / name, normalised=True)
     assert known.same(got)
-    assert got.metadata["learned_lr"] == "0.0123"
+    assert got.learned_lr == 0.0123
 
 
 def test_mtt_takes_its_own_constants_for_cifar100(tmp_path, toy):
@@ -46,7 +46,7 @@ def test_mtt_of_another_step_and_no_rate(mtt_folder, known, load):
     got = load(mtt_folder / "images_5000.pt", normalised=True)
     assert torch.equal(got.labels, known.labels)  # brought in order of class
     assert torch.allclose(got.images, known.pixels[[1, 0, 3, 2, 5, 4]], atol=1e-6)
-    assert "learned_lr" not in got.metadata
+    assert got.learned_lr is None
 
 
 @pytest.mark.parametrize(
@@ -54,9 +54,7 @@ def test_mtt_of_another_step_and_no_rate(mtt_folder, known, load):
 )
 def test_mtt_rates_that_are_one_number(rate, mtt_folder, load):
     torch.save(rate, mtt_folder / "lr_best.pt")
-    assert float(load(mtt_folder, normalised=True).metadata["learned_lr"]) == pytest.approx(
-        float(rate)
-    )
+    assert load(mtt_folder, normalised=True).learned_lr == pytest.approx(float(rate))
 
 
 @pytest.mark.parametrize(

@@ -392,3 +392,15 @@ def test_pixels_at_0_and_1_that_stay_do_not_stop_it(make_run, drift, at):
     run = make_run(drift(at=at, steps=120), loop=LoopSettings(record_every=1))
     run.condense()
     assert run.step == 120
+
+
+def test_what_a_method_finishes_is_the_set(make_run, drift, monkeypatch):
+    """After the last step, with the method's state: learned labels, for example."""
+
+    def finish(self, synthetic, state):
+        return replace(synthetic, learned_lr=float(self.taken))
+
+    monkeypatch.setattr(drift, "finish", finish, raising=False)
+    run = make_run(drift(steps=3))
+    assert run.condense().learned_lr == 3
+    assert run.synthetic.learned_lr is None

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from dcond.cli import sweep
 from dcond.cli.compose import composed, python_overrides, python_run, write_hydra_files
@@ -85,7 +86,8 @@ def run_job(cfg: DictConfig) -> float | None:
     """
     hydra_cfg = HydraConfig.get()
     folder, choices = Path(hydra_cfg.runtime.output_dir), dict(hydra_cfg.runtime.choices)
-    words, checkpoint = list(hydra_cfg.overrides.task), None
+    words: Any = OmegaConf.to_container(hydra_cfg.overrides.task, resolve=False)  # as typed
+    checkpoint = None
     if sweep.is_job():
         sweep.check(cfg, choices)
     else:
@@ -99,18 +101,22 @@ def run_job(cfg: DictConfig) -> float | None:
         if earlier is not None:
             return sweep.objective(earlier)
         checkpoint = load_unfinished_checkpoint(folder, result_affecting_config(cfg))
-    with command_run(result, folder) as stop, cpu_threads(sweep.threads(cfg)):
-        condensation = build_condensation(
-            cfg, choices, result, folder=folder, stop=stop, words=words
-        )
-        if checkpoint is None and current().first and (folder / ".hydra").is_dir():
-            write_hydra_files(folder, cfg, words)  # Hydra has spared those of a stopped run
-        with suggest_resume(folder, lambda: condensation.resumable):
-            condensed = condensation.run(checkpoint)
-        shown = [f"-> {relative_to_cwd(folder)}"]
-        if not sweep.is_job():
+    shown: list[Any] = []
+    try:
+        with command_run(result, folder) as stop, cpu_threads(sweep.threads(cfg)):
+            condensation = build_condensation(
+                cfg, choices, result, folder=folder, stop=stop, words=words
+            )
+            starts_over = checkpoint is None and not sweep.is_job()
+            if starts_over and current().first and (folder / ".hydra").is_dir():
+                write_hydra_files(folder, cfg, words)  # Hydra has spared those of a stopped run
+            with suggest_resume(folder, lambda: condensation.resumable):
+                shown += condensation.run(checkpoint).parts
+            shown.append(f"-> {relative_to_cwd(folder)}")
+    finally:  # the result may have found no room on the disk
+        if shown and not sweep.is_job():
             shown += sweep.tensorboard_command(folder)
-        print_results(*condensed.parts, *shown)  # before the result, for which the disk may be full
+        print_results(*shown)
     return sweep.objective(result)
 
 

@@ -24,7 +24,6 @@ from dcond.cli.run_config import (
     NO_EFFECT,
     config_hash,
     dataset_name,
-    learned_lr,
     parse_classes,
     parse_provenance,
     requested_extras,
@@ -118,9 +117,13 @@ def run_job(cfg: DictConfig) -> None:
         _identify(deepcopy(cfg), result, _read_sets(cfg))
         sweep.load_finished_job(folder, result, evaluated=True)
         return
-    with command_run(result, folder), cpu_threads(sweep.threads(cfg)), suggest_resume(folder):
-        evaluated = _evaluate(cfg, choices, result, folder=folder)
-        print_results(*evaluated.parts, f"-> {relative_to_cwd(folder)}")
+    shown: list[Any] = []
+    try:
+        with command_run(result, folder), cpu_threads(sweep.threads(cfg)), suggest_resume(folder):
+            shown += _evaluate(cfg, choices, result, folder=folder).parts
+            shown.append(f"-> {relative_to_cwd(folder)}")
+    finally:  # the result may have found no room on the disk
+        print_results(*shown)
 
 
 def new_result(cfg: DictConfig, choices: dict[str, Any]) -> RunResult:
@@ -216,7 +219,7 @@ class LoadedSet:
             content=self.hash,
             layout=metadata.get("layout", "dcond"),
             read_as=metadata.get("read_as", "pixels"),
-            learned_lr=learned_lr(metadata),
+            learned_lr=None if synthetic.learned_lr is None else float(synthetic.learned_lr),
             **parse_provenance(metadata),
         )
 

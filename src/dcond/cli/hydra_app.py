@@ -160,7 +160,8 @@ def _hydra_environment(arguments: list[str]) -> Iterator[None]:
     argv = sys.argv
     sys.argv = [argv[0], *arguments]
     try:
-        with environment("HYDRA_FULL_ERROR", "1"):
+        typed = os.environ.get("HYDRA_FULL_ERROR", "")
+        with environment(sweep.FULL_ERROR, typed), environment("HYDRA_FULL_ERROR", "1"):
             yield
     finally:
         sys.argv = argv

@@ -87,7 +87,6 @@ def build_condensation(
             log.warning("%s is not used: method=%s %s", word, choices["method"], unused[part])
     evaluate, loop = get(cfg, "evaluate", bool), build(cfg.loop, "loop")
     plan = build_plan(cfg, choices, tested_on=test_on)
-    planned = evaluate or loop.evaluate_every > 0
     condensation = Condensation(
         ipc=get(cfg, "ipc", PositiveInt),
         seed=get(cfg, "seed", NonNegativeInt),
@@ -99,7 +98,7 @@ def build_condensation(
         init=build(cfg.init, f"init={choices['init']}"),
         data=build(cfg.dataset, f"dataset={choices['dataset']}"),
         folder=folder,
-        plan=plan if planned else None,
+        plan=plan,
         evaluate=evaluate,
         test_on=test_on,
         loop=loop,
@@ -110,7 +109,7 @@ def build_condensation(
         show_progress=show_progress,
     )
     prefetch_weights(condensation.method, condensation.init)
-    if planned:
+    if condensation.evaluates:
         prefetch_weights(plan.pool, plan.protocol)
     return condensation
 

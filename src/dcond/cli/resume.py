@@ -11,7 +11,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from dcond.cli import sweep
-from dcond.cli.run_config import NO_EFFECT, config_hash, result_affecting_config
+from dcond.cli.run_config import config_hash, result_affecting_config
 from dcond.errors import CheckpointError
 from dcond.paths import conf_dir, relative_to_cwd
 from dcond.run import checkpoint
@@ -21,7 +21,6 @@ from dcond.run.signals import Interrupted
 
 log = logging.getLogger(__name__)
 
-_PLACES = ("dataset.path", "dataset.data_dir", "dataset.keep")  # the images are compared
 _MAKES_CONFIG = re.compile(r"\$\{\s*oc\.(create|decode)\b")
 _PACKAGED = re.compile(r"\b_target_: *([\w.]+)|: (\$\{oc\.decode:\S*)")
 
@@ -65,8 +64,7 @@ def load_resume_config(
 
     Raises:
         CheckpointError: there is no checkpoint; it names code that neither dcond nor the command
-            line names; or an override of a setting that changes results contradicts the saved
-            configuration.
+            line names; or an override contradicts the saved configuration.
     """
     saved_checkpoint = checkpoint.load(folder)
     saved = OmegaConf.create(saved_checkpoint.config)
@@ -84,9 +82,7 @@ def load_resume_config(
         is_choice = key in saved.choices or key in choices
         before = saved.choices.get(key) if is_choice else OmegaConf.select(config, key)
         now = choices.get(key) if is_choice else OmegaConf.select(cfg, key)
-        if not is_choice and (key in _PLACES or key.split(".")[0] in NO_EFFECT):
-            OmegaConf.update(config, key, now)
-        elif before != now:
+        if before != now:
             before, now = ("null" if value is None else value for value in (before, now))
             raise CheckpointError(
                 f"{folder} was started with {key}={before}, the command line has {key}={now}; "

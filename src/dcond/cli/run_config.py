@@ -118,12 +118,6 @@ def parse_classes(metadata: Mapping[str, str]) -> list[str]:
     return names if usable and not any("$" in each for each in names) else []  # interpolations
 
 
-def learned_lr(metadata: Mapping[str, str]) -> float | None:
-    """Return the learning rate that was learned with a set; None without a usable one."""
-    rate = _parse(metadata.get("learned_lr"))
-    return rate if isinstance(rate, float) and rate > 0 else None
-
-
 def _parse(text: str | None) -> Any:
     """Parse JSON; None if it is not, text for a number that is not finite."""
 

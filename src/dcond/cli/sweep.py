@@ -2,8 +2,10 @@
 
 import json
 import logging
+import os
 import shlex
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,6 +25,7 @@ from dcond.settings import PositiveInt, check_value
 
 log = logging.getLogger(__name__)
 
+FULL_ERROR = "DCOND_FULL_ERROR"  # HYDRA_FULL_ERROR as it was typed, which a run overwrites
 _FAILED_JOBS = "failed_jobs.jsonl"  # in the sweep's folder, while the sweep runs
 
 
@@ -112,6 +115,8 @@ def report_failed_job(error: Exception) -> None:
 
     The job may run in another process than the sweep, hence the file.
     """
+    if os.environ.get(FULL_ERROR):
+        traceback.print_exception(error)
     message = first_line(error)
     if not isinstance(error, DcondError):
         message = f"{type(error).__name__}: {message}"

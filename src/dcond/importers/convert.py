@@ -118,8 +118,7 @@ def convert(raw: RawSet, options: ReadOptions, real: RealData) -> tuple[Syntheti
     if factor != 1:
         description += f", factor {factor}"
     if raw.learned_lr is not None:
-        metadata["learned_lr"] = repr(raw.learned_lr)
-        description += f"; learnt with evaluation.lr={raw.learned_lr:g}"
+        description += f"; learned with evaluation.lr={raw.learned_lr:g}"
     synthetic = SyntheticSet(
         images=pixels.images[order.to(pixels.images.device)].cpu(),
         labels=labels[order],

@@ -27,7 +27,7 @@ class RawSet:
         statistics: mean and std by which networks get the pixels, and by which stored ones may be
             normalised; None for those of the data set or the layout.
         class_names: names of the labels, if the layout has them.
-        learned_lr: the learning rate that was learnt with the images.
+        learned_lr: the learning rate that was learned with the images.
 
     Raises:
         ArtefactError: shapes that are not those of images and labels.

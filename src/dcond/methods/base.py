@@ -55,6 +55,9 @@ class Method(Protocol):
         """
         ...
 
+    # Optional: finish(synthetic: SyntheticSet, state) -> SyntheticSet, after the last step: the set
+    # with what is learned beside the images, such as soft labels.
+
 
 @settings
 class NoSteps:

@@ -69,8 +69,9 @@ class IDC(TrainsNetworks, MatchingSettings):
         train_augment: augmentation of the real images that train θ, one draw per image; None for
             none.
         lr: learning rate of the images, in units of ``space``, times ipc. It depends on
-            ``distance`` and the image size: the public rule is lr_img · ipc / 10 · (side / 32)²,
-            with lr_img = 5e-3 for conv_squared, 1e-4 for conv_l1.
+            ``distance`` and the image size: the public rule is lr_img · ipc / 10 · (side / base)²,
+            with lr_img = 5e-3 for conv_squared, 1e-4 for conv_l1, and base 28 for MNIST, 224 for
+            ImageNet, otherwise 32.
         distance: D, see :mod:`dcond.matching.distances`.
         batch_real: real images per class and step.
         real_selection: "random" draws new ones in every step; "kmeans" takes those nearest to

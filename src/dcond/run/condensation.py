@@ -79,7 +79,8 @@ class Condensation:
         device: where to compute; by default CUDA, else MPS, else the CPU.
         folder: of the run's files; None writes none.
         plan: how the set is evaluated; None: not at all.
-        evaluate: evaluate at the end; with False, ``plan`` only serves ``loop.evaluate_every``.
+        evaluate: evaluate at the end; with False, ``plan`` only serves ``loop.evaluate_every``, and
+            the artefact names its protocol.
         test_on: "test", or "held_out": condense without a tenth of the training images, and test
             on those.
         loop: how often to record, checkpoint and evaluate.
@@ -132,6 +133,11 @@ class Condensation:
                 "run it without torchrun, or start several runs side by side."
             )
 
+    @property
+    def evaluates(self) -> bool:
+        """Whether networks are trained, at the end or between."""
+        return self.plan is not None and (self.evaluate or self.loop.evaluate_every > 0)
+
     def run(self, checkpoint: Checkpoint | None = None) -> Condensed:
         """Condense and evaluate; go on from a checkpoint if there is one.
 
@@ -151,7 +157,7 @@ class Condensation:
         parts: Sequence[Any] = ()
         done = False
         try:
-            self._condense(real, synthetic, recorder, checkpoint)
+            synthetic = self._condense(real, synthetic, recorder, checkpoint)
             synthetic.images.requires_grad_(False)  # the method's optimiser needed gradients
             self.result.bytes_stored = bytes_stored(synthetic)  # the labels may have become soft
             self._save(synthetic)
@@ -183,7 +189,8 @@ class Condensation:
         if self.test_on == HELD_OUT:
             real = tuning_data(real)
         self.evaluator: Evaluator | None = None
-        if self.plan is not None:
+        if self.evaluates:
+            assert self.plan is not None
             label = getattr(self.method, "labelled", None)
             self.evaluator = Evaluator(
                 self.plan,
@@ -257,7 +264,7 @@ class Condensation:
         synthetic: SyntheticSet,
         recorder: NullRecorder,
         checkpoint: Checkpoint | None,
-    ) -> None:
+    ) -> SyntheticSet:
         engine = getattr(self.method, "engine", None)
         exact = engine is not None and engine.precision == "float32"
 
@@ -280,7 +287,7 @@ class Condensation:
         cost = self.result.cost
         try:
             with float32_convolutions() if exact else nullcontext():
-                run.condense(checkpoint)
+                condensed = run.condense(checkpoint)
         finally:
             cost.start_wall_s = run.start_wall_s
             self.resumable = run.resumable or checkpoint is not None
@@ -288,6 +295,7 @@ class Condensation:
             cost.step_s_median = run.step_s_median
         if run.steps:
             log.info("%d steps in %s", run.step, format_duration(run.wall_s))
+        return condensed
 
     def _evaluate_unfinished(
         self, recorder: NullRecorder, synthetic: SyntheticSet, step: int
