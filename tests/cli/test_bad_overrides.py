@@ -335,3 +335,46 @@ def test_more_synthetic_than_real_images(condense, results, folder):
     assert "no random baselines: class '0' of digits has 124 real images, the set 130" in done.err
     assert results()[0]["baselines"] == {"random": None, "random_decoded": None, "full": None}
     assert results()[0]["images_stored"] == 1300
+
+
+def own_file(folder, name, text):
+    file = folder / "own" / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+    return ("--config-dir", "own")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("max_step: 1", "max_step, which a configuration file has, is not a setting."),
+        ("ipcs: 10", "ipcs, which a configuration file has, is not a setting."),
+        ("scores: {fulll: true}", "scores.fulll is not a setting; allowed: scores.full, "),
+    ],
+)
+def test_a_typo_in_a_file_of_the_user(text, message, condense, folder, half_written):
+    words = own_file(folder, "experiment/mine.yaml", f"# @package _global_\n{text}\n")
+    line = condense(*words, "experiment=mine").line
+    assert line.startswith(message), line
+    assert half_written() == []
+
+
+def test_a_file_of_the_user_may_name_values_for_others(condense, folder):
+    text = "# @package _global_\nmine: 0.5\nmethod: {lr: '${mine}'}\n"
+    words = own_file(folder, "experiment/mine.yaml", text)
+    done = condense(*words, "experiment=mine", "evaluate=false")
+    assert done.code == 0, done.err
+
+
+def test_a_file_of_the_user_with_a_packaged_name_is_not_ignored(condense, folder):
+    words = own_file(folder, "model/convnet.yaml", "_target_: dcond.models.MLP\nname: Mine\n")
+    assert condense(*words, "model=convnet").line == (
+        f"{folder}/own/model/convnet.yaml is not read, since dcond has a model of this name; "
+        "rename it and choose it by its new name."
+    )
+
+
+def test_a_configuration_without_choices_is_refused(condense, finished, run_cli):
+    words = ("--config-path", str(finished / ".hydra"), "--config-name", "config")
+    line = run_cli("condense", *words, "hydra.run.dir=again").line
+    assert line.startswith("the configuration does not choose a method and a data set, "), line

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 import dcond
+from dcond import artefact
 from dcond.cli.overrides import expand_path_arguments
 
 
@@ -328,3 +330,17 @@ def test_what_dcond_exports_it_scores_as_the_artefact_itself(kind, finished, run
     got = json.loads(Path("e2/result.json").read_text())
     both = [result["evaluation"]["networks"]["ConvNet"]["accuracies"] for result in (whole, got)]
     assert both[0] == pytest.approx(both[1], abs=0 if kind == "npz" else 0.02)
+
+
+def test_what_a_set_was_made_for_is_logged_if_it_is_evaluated_otherwise(finished, run_cli, quick):
+    synthetic = dcond.load(finished)
+    made_for = {"evaluation": "mtt1000 with epochs=3"}
+    learned = replace(synthetic, learned_lr=0.03, metadata=synthetic.metadata | made_for)
+    artefact.save(learned, finished / "synthetic.safetensors")
+    words = ("evaluate", finished, *quick, "evaluation.epochs=1", "baselines=false")
+    err = run_cli(*words).err
+    assert "the set was made for evaluation=mtt1000; this is quick" in err
+    assert "its learned rate 0.03 is used with evaluation.lr=learned only" in err
+    err = run_cli(*words, "evaluation.lr=learned", "evaluation.name=mtt1000").err
+    assert "was made for" not in err
+    assert "learned rate" not in err

@@ -88,6 +88,11 @@ def run_job(cfg: DictConfig) -> float | None:
     folder, choices = Path(hydra_cfg.runtime.output_dir), dict(hydra_cfg.runtime.choices)
     words: Any = OmegaConf.to_container(hydra_cfg.overrides.task, resolve=False)  # as typed
     checkpoint = None
+    if choices.get("method") is None or choices.get("dataset") is None:
+        raise ConfigError(
+            "the configuration does not choose a method and a data set, as one from .hydra/ does "
+            "not; use resume=RUN_FOLDER, or the command in the README.md of the run."
+        )
     if sweep.is_job():
         sweep.check(cfg, choices)
     else:

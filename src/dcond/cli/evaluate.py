@@ -1,5 +1,6 @@
 """The job of ``dcond evaluate``, and ``dcond.evaluate``: train a pool on a set and test it."""
 
+import logging
 import re
 from collections.abc import Sequence
 from copy import deepcopy
@@ -35,6 +36,7 @@ from dcond.data.base import NAME
 from dcond.device import peak_memory_bytes, reset_peak_memory, resolve_device
 from dcond.distributed import current
 from dcond.errors import ConfigError, yaml_repr
+from dcond.evaluation.protocol import BaseProtocol
 from dcond.importers.raw_set import RawSet
 from dcond.importers.source import Source, is_artefact
 from dcond.log import print_results
@@ -46,6 +48,8 @@ from dcond.run.progress import log_if_slow
 from dcond.run.result import Origin, RunResult
 from dcond.settings import NonNegativeInt
 from dcond.types import RealData, SyntheticSet
+
+log = logging.getLogger(__name__)
 
 IN_MEMORY = "a set in memory"
 # How a set was read does not depend on where it is, on its name, or on which argument gave it.
@@ -186,6 +190,7 @@ def _evaluate(
     if "against" in loaded:
         plan = replace(plan, against=loaded["against"].fitted(real).to(device))
     title = f"{result.method} on {real.name}, {fitted.ipc} image(s) per class"
+    _log_other_protocol(fitted, plan.protocol)
     label = None
     if plan.baselines and plan.protocol.teacher is None:
         label = find_label(fitted, real, cfg)
@@ -193,6 +198,16 @@ def _evaluate(
     evaluated = evaluator.evaluate(fitted.to(device), result, title=title, folder=folder)
     result.cost.peak_memory_bytes = peak_memory_bytes(device)
     return evaluated
+
+
+def _log_other_protocol(synthetic: SyntheticSet, protocol: BaseProtocol) -> None:
+    """Log what a set was made for, if it is not evaluated so."""
+    made_for = synthetic.metadata.get("evaluation", "").partition(" with ")[0]
+    if made_for not in ("", protocol.name.partition(" with ")[0]):
+        log.info("the set was made for evaluation=%s; this is %s", made_for, protocol.name)
+    rate = synthetic.learned_lr
+    if rate is not None and getattr(protocol, "lr", "learned") != "learned":
+        log.info("its learned rate %.4g is used with evaluation.lr=learned only", float(rate))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -108,9 +109,10 @@ def _names(node: Any, above: str = "") -> Iterator[str]:
 
 
 def check_added(cfg: DictConfig, hydra_cfg: DictConfig, command: str) -> None:
-    """Raise :class:`ConfigError` where ``+KEY=VALUE`` adds a key that nothing reads.
+    """Raise :class:`ConfigError` where ``+KEY=VALUE`` or a file adds a key that nothing reads.
 
-    A key below a part, such as ``method``, is checked when the part is built.
+    A key below a part, such as ``method``, is checked when the part is built. A chosen file of the
+    user that has the name of a packaged one, which Hydra reads instead, is refused too.
 
     Args:
         cfg: the composed configuration.
@@ -120,19 +122,42 @@ def check_added(cfg: DictConfig, hydra_cfg: DictConfig, command: str) -> None:
     if not (conf_dir() / f"{command}.yaml").is_file():  # a configuration of the user
         return
     base = primary_config(command)
-    known = {str(name).rpartition("@")[2] for name in hydra_cfg.runtime.choices} | set(base)
+    of_groups = {str(name).rpartition("@")[2] for name in hydra_cfg.runtime.choices}
+    known = of_groups | set(base)
     text = OmegaConf.to_yaml(cfg) + OmegaConf.to_yaml(hydra_cfg)
     for override in OverridesParser.create().parse_overrides(list(hydra_cfg.overrides.task)):
         key = override.key_or_group
         is_added = override.is_add() or override.is_force_add()
         if not is_added or override.package or "/" in key:
             continue
-        top, _, below = key.partition(".")
-        section = base.get(top)
-        is_plain = isinstance(section, DictConfig) and "_target_" not in section
-        if is_plain and below and below not in section:
-            allowed = ", ".join(f"{top}.{name}" for name in section)
-            raise ConfigError(f"{key} is not a setting; allowed: {allowed}.")
+        top = key.partition(".")[0]
         if top not in known and not re.search(rf"\$\{{[^}}]*\b{re.escape(top)}\b", text):
             hint = suggest(_places(cfg, top)) or " Nothing reads it."
             raise ConfigError(f"{top} is not a setting.{hint}")
+    for key in map(str, cfg):
+        if key not in known and not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text):
+            hint = did_you_mean(key, sorted(known)) or suggest(_places(cfg, key))
+            raise ConfigError(f"{key}, which a configuration file has, is not a setting.{hint}")
+        section, own = base.get(key), cfg.get(key)
+        if key in of_groups or not isinstance(section, DictConfig) or "_target_" in section:
+            continue
+        for below in map(str, own) if isinstance(own, DictConfig) else ():
+            if below not in section:
+                allowed = ", ".join(f"{key}.{name}" for name in section)
+                raise ConfigError(f"{key}.{below} is not a setting; allowed: {allowed}.")
+    _refuse_shadowed(hydra_cfg)
+
+
+def _refuse_shadowed(hydra_cfg: DictConfig) -> None:
+    folders = [
+        Path(source.path) for source in hydra_cfg.runtime.config_sources if source.schema == "file"
+    ]
+    for place, option in hydra_cfg.runtime.choices.items():
+        name = Path(str(place).partition("@")[0]) / f"{option}.yaml"
+        packaged = conf_dir() / name
+        for own in (folder / name for folder in folders):
+            if packaged.is_file() and own.is_file() and own.read_bytes() != packaged.read_bytes():
+                raise ConfigError(
+                    f"{own} is not read, since dcond has a {name.parent} of this name; rename it "
+                    f"and choose it by its new name."
+                )
