@@ -143,7 +143,7 @@ def check_added(cfg: DictConfig, hydra_cfg: DictConfig, command: str) -> None:
             continue
         for below in map(str, own) if isinstance(own, DictConfig) else ():
             if below not in section:
-                allowed = ", ".join(f"{key}.{name}" for name in section)
+                allowed = ", ".join(f"{key}.{name}" for name in map(str, section))
                 raise ConfigError(f"{key}.{below} is not a setting; allowed: {allowed}.")
     _refuse_shadowed(hydra_cfg)
 
