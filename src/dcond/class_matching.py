@@ -38,7 +38,7 @@ def class_order(
         if alike and not same_data:
             raise DataError(
                 f"{where}: two classes are called {alike[0]!r}, in {real.name!r} too, so a name "
-                "does not identify a class; give them different names, or leave class names out of "
+                "does not identify a class; give them different names, or omit class names from "
                 "the file if its labels are numbered as in the data set."
             )
         return torch.arange(len(own))

@@ -35,11 +35,11 @@ CASES = [
         "experiment='degm' is unknown; allowed: ... Did you mean degm/dc, degm/m, degm/md or ...",
     ),
     ("experiment=zzz", "experiment='zzz' is unknown; allowed: cpu/table, ..."),
-    ("~init", "~init removes a required setting; leave it out, or write init=VALUE."),
-    ("~method=dm", "~method=dm removes a required setting; leave it out, or write method=VALUE."),
+    ("~init", "~init removes a required setting; omit it, or write init=VALUE."),
+    ("~method=dm", "~method=dm removes a required setting; omit it, or write method=VALUE."),
     ("scores=null", "scores=None replaces all score settings; write scores.NAME=true."),
     ("scores=3", "scores=3 replaces all score settings; write scores.NAME=true."),
-    ("~threads", "~threads removes a required setting; leave it out, or write threads=VALUE."),
+    ("~threads", "~threads removes a required setting; omit it, or write threads=VALUE."),
     ("--config-dir=x", "Additional config directory ... not found."),
     # Unknown keys.
     (

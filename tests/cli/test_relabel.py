@@ -93,7 +93,7 @@ def test_a_teacher_is_needed(saved, capsys):
 def test_other_sets_are_refused_before_anything_is_written(saved, word, capsys):
     assert main(["relabel", str(saved), *SHORT, word]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "RUN is the set, and the new set is compared with it; leave it out." in line
+    assert "RUN is the set, and the new set is compared with it; omit it." in line
     assert not saved.with_name("relabelled").exists()
 
 
@@ -104,7 +104,7 @@ def test_settings_of_other_commands_are_refused_before_anything_is_trained(
     monkeypatch.setattr("dcond.training.teacher.Teacher.load_or_train", None)
     assert main(["relabel", str(saved), *SHORT, word]) == 1
     assert capsys.readouterr().err == (
-        f"dcond: {word} has no effect on dcond relabel; leave it out, and use --out=FOLDER for the "
+        f"dcond: {word} has no effect on dcond relabel; omit it, and use --out=FOLDER for the "
         "folder of the new set.\n"
     )
 

@@ -53,15 +53,15 @@ def test_a_failed_job_shows_its_traceback_on_request(condense, monkeypatch, caps
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["sweep=slurm"], "sweep=slurm applies to sweeps only; add -m, or leave it out."),
-        (["+sweep=optuna"], "+sweep=optuna applies to sweeps only; add -m, or leave it out."),
+        (["sweep=slurm"], "sweep=slurm applies to sweeps only; add -m, or omit it."),
+        (["+sweep=optuna"], "+sweep=optuna applies to sweeps only; add -m, or omit it."),
         (
             ["hydra.sweep.dir=s"],
-            "hydra.sweep.dir=s applies to sweeps only; add -m, or leave it out.",
+            "hydra.sweep.dir=s applies to sweeps only; add -m, or omit it.",
         ),
         (
             ["hydra/launcher=joblib"],
-            "hydra/launcher=joblib applies to sweeps only; add -m, or leave it out.",
+            "hydra/launcher=joblib applies to sweeps only; add -m, or omit it.",
         ),
         (
             ["-m", "hydra.run.dir=run"],

@@ -225,7 +225,7 @@ def test_any_text_is_a_path(path):
 
 
 def test_prepare_takes_all_classes():
-    with pytest.raises(ConfigError, match="writes all classes; leave it out"):
+    with pytest.raises(ConfigError, match="writes all classes; omit it"):
         main(["prepare", "digits", "dataset.classes=[1,2]"])
 
 

@@ -181,7 +181,7 @@ def test_checkpoints_of_training_code_are_read(kind, make_spec, tmp_path, caplog
             network = recipe.build(spec, rng(seed)).state_dict()
     assert all(torch.equal(network[key], given[key]) for key in given if "head" not in key)
     assert caplog.messages == [
-        f"N: starts from {file}; its last linear layer is drawn (the file's, for 7 classes, is left out)"
+        f"N: starts from {file}; its last linear layer is drawn (the file's, for 7 classes, is omitted)"
     ]
 
 

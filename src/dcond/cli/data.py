@@ -81,7 +81,7 @@ def _prepare(dataset: "Dataset", choice: str) -> None:
         )
     if dataset.classes is not None:
         raise ConfigError(
-            "dataset.classes has no effect on prepare, which writes all classes; leave it out."
+            "dataset.classes has no effect on prepare, which writes all classes; omit it."
         )
     file: Path | None = dataset.prepare()
     if file is None:

@@ -332,7 +332,7 @@ def refuse_sets(overrides: Sequence[str], reason: str) -> None:
     for word in overrides:
         key = word.lstrip("+").partition("=")[0]
         if key.removesuffix(".path") in ("synthetic", "against"):
-            raise ConfigError(f"{key}= is not allowed here: {reason}; leave it out.")
+            raise ConfigError(f"{key}= is not allowed here: {reason}; omit it.")
 
 
 def _path(given: Given) -> str:

@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
             if other := [word for word in words if not word.startswith(("folder=", "paths."))]:
                 raise ConfigError(
                     f"{other[0]} has no effect on dcond experts info, which shows all experts; "
-                    "leave it out."
+                    "omit it."
                 )
             _show(Path(experts.folder))
             return 0

@@ -80,7 +80,7 @@ def check_mode(arguments: Arguments) -> None:
         if sweep and key == "hydra.run.dir":
             raise UsageError(f"{override} does not apply to sweeps; use hydra.sweep.dir=FOLDER.")
         if not sweep and _OF_SWEEPS.fullmatch(key):
-            raise UsageError(f"{override} applies to sweeps only; add -m, or leave it out.")
+            raise UsageError(f"{override} applies to sweeps only; add -m, or omit it.")
 
 
 def is_of_hydra(override: str) -> bool:
@@ -106,7 +106,7 @@ def check_overrides(argv: Sequence[str], command: str) -> None:
         group = key.partition("@")[0]  # pool@learners takes the options of pool
         if prefix == "~" and key in top_level_keys(command) - OPTIONAL_GROUPS:
             raise ConfigError(
-                f"{override} removes a required setting; leave it out, or write {key}=VALUE."
+                f"{override} removes a required setting; omit it, or write {key}=VALUE."
             )
         if prefix == "~" or not is_group(group) or not value:
             continue

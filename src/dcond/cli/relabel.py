@@ -79,7 +79,7 @@ def _relabel(run: str, settings: list[str], out: Path, *, evaluated: bool) -> No
 
     for setting in filter(is_of_hydra, settings):
         raise ConfigError(
-            f"{setting} has no effect on dcond relabel; leave it out, and use --out=FOLDER for the "
+            f"{setting} has no effect on dcond relabel; omit it, and use --out=FOLDER for the "
             "folder of the new set."
         )
     RunResult.refuse_finished(out)

@@ -94,7 +94,7 @@ def gradients_at_once(
     Args:
         module: maps images (n, c, h, w) to the first argument of ``loss``.
         loss: a scalar.
-        parameters: θ by name, some of the module's; those without ``requires_grad`` are left out.
+        parameters: θ by name, some of the module's; those without ``requires_grad`` are omitted.
         images: x, (g, n, c, h, w), normalised; the result requires gradients if they do.
         others: further arguments of ``loss``, each (g, ...).
     """

@@ -100,7 +100,7 @@ def load_weights(network: nn.Module, weights: Mapping[str, Tensor], name: str, f
         for key in own.keys() - head:
             own[key].copy_(weights[key])
     given = [len(weights[key]) for key in head & weights.keys() if weights[key].ndim > 0]
-    held = f"the file's, for {given[0]} classes, is left out" if given else "the file has none"
+    held = f"the file's, for {given[0]} classes, is omitted" if given else "the file has none"
     return f"{name}: starts from {file}; its last linear layer is drawn ({held})"
 
 
