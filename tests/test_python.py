@@ -71,8 +71,9 @@ def test_a_folder_gets_the_files_of_a_run_and_is_not_overwritten(folder):
     names = {path.name for path in (folder / "run").iterdir()}
     assert names >= {
         *(".hydra", "checkpoint.pt", "grid.png", "metrics.jsonl", "result.json"),
-        "synthetic.safetensors",
+        *("synthetic.safetensors", "condense.log"),
     }
+    assert "INFO dcond.run" in (folder / "run" / "condense.log").read_text()
     assert dcond.load("run").ipc == 1
     with pytest.raises(dcond.DcondError, match="holds a finished run"):
         condense(folder="run")
@@ -85,11 +86,24 @@ def test_a_failed_run_says_so_in_its_folder(folder):
     assert result["status"] == "failed"
 
 
-def test_a_failed_run_prints_nothing_in_a_program_without_logging(monkeypatch, capsys):
+def test_a_failed_run_prints_nothing_in_a_program_without_logging(folder, monkeypatch, capsys):
     monkeypatch.setattr(logging.root, "handlers", [])
     with pytest.raises(dcond.DcondError):
         dcond.condense(method="dm", overrides=["method.lr=-1"], folder="run")
     assert capsys.readouterr() == ("", "")
+    assert "method.lr=-1 is out of range" in (folder / "run" / "condense.log").read_text()
+
+
+def test_the_log_of_a_folder_changes_nothing_that_a_program_sees(folder, caplog):
+    logger = logging.getLogger("dcond")
+    before = logger.level, logger.propagate, list(logger.handlers)
+    with caplog.at_level(logging.WARNING):
+        condense(folder="run")
+    assert not [record for record in caplog.records if record.levelno < logging.WARNING]
+    with caplog.at_level(logging.INFO):
+        condense(folder="other")
+    assert "condensed set: " in caplog.text
+    assert (logger.level, logger.propagate, logger.handlers) == before
 
 
 def test_a_set_in_memory_and_its_artefact_have_the_same_accuracies():
@@ -265,7 +279,7 @@ def test_the_current_gpu_is_put_back(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: current[-1])
     monkeypatch.setattr(torch.cuda, "set_device", current.append)
-    with python_run(RunResult(), None, OmegaConf.create(), []):
+    with python_run("condense", RunResult(), None, OmegaConf.create(), []):
         torch.cuda.set_device(0)  # as device=cuda:0 does
     assert current == [1, 0, 1]
 

@@ -5,7 +5,9 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import IO, Any, cast
 
 from rich.console import Console, RenderableType
@@ -105,6 +107,36 @@ def log_plainly() -> None:
     handler = logging.StreamHandler()
     handler.addFilter(_not_file_only)
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
+
+
+class _PassedOn(logging.Handler):
+    """Passes records on to the handlers of the program, as propagation does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if logging.root.hasHandlers() or _not_file_only(record):
+            logging.root.callHandlers(record)
+
+
+@contextmanager
+def logged_to(file: Path) -> Iterator[None]:
+    """Also write dcond's messages to a file; the program's handlers get those they got before."""
+    logger = logging.getLogger("dcond")
+    level, propagate = logger.level, logger.propagate
+    own = logging.FileHandler(file, encoding="utf-8", delay=True)  # a refused run writes nothing
+    own.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    added = [own, *([_PassedOn(logger.getEffectiveLevel())] if propagate else [])]
+    logger.setLevel(min(logging.INFO, logger.getEffectiveLevel()))
+    logger.propagate = False
+    for handler in added:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in added:
+            logger.removeHandler(handler)
+        own.close()
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 def _not_file_only(record: logging.LogRecord) -> bool:

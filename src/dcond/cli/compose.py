@@ -22,6 +22,7 @@ from dcond.cli.run_config import label_modified_protocol
 from dcond.cli.unknown_keys import check_added, hydra_error_message
 from dcond.environment import expand_environment
 from dcond.errors import ConfigError
+from dcond.log import logged_to
 from dcond.paths import conf_dir
 from dcond.run.context import run_folder
 from dcond.run.result import RunResult
@@ -106,11 +107,16 @@ def python_overrides(overrides: Sequence[str] | None, **values: object) -> list[
 
 @contextmanager
 def python_run(
-    result: RunResult, folder: Path | None, cfg: DictConfig, overrides: Sequence[str]
+    command: str,
+    result: RunResult,
+    folder: Path | None,
+    cfg: DictConfig,
+    overrides: Sequence[str],
 ) -> Iterator[None]:
     """Surround a run that a Python call starts: one at a time, in a locked folder if there is one.
 
-    The folder gets ``.hydra/config.yaml`` and ``overrides.yaml``, as the command writes them.
+    The folder gets ``.hydra/config.yaml`` and ``overrides.yaml`` and a log, as the command writes
+    them.
     """
     with one_at_a_time, _gpu_put_back():
         if folder is None:
@@ -118,7 +124,7 @@ def python_run(
             result.status = "done"
             return
         make_folder(folder)
-        with run_folder(result, folder):
+        with logged_to(folder / f"{command}.log"), run_folder(result, folder):
             write_hydra_files(folder, cfg, overrides)
             yield
 

@@ -71,7 +71,7 @@ def condense(
         if cfg.resume is not None:
             raise ConfigError("resume= belongs to the command: dcond condense resume=RUN_FOLDER.")
     result = new_result(cfg, choices)
-    with python_run(result, folder, cfg, arguments):
+    with python_run("condense", result, folder, cfg, arguments):
         return build_condensation(
             cfg, choices, result, folder=folder, words=arguments, show_progress=progress
         ).run()

@@ -100,7 +100,7 @@ def evaluate(
     folder = None if folder is None else expand_home(folder)
     with composed("evaluate", arguments) as (cfg, choices):
         result = new_result(cfg, choices)
-    with python_run(result, folder, cfg, arguments):
+    with python_run("evaluate", result, folder, cfg, arguments):
         return _evaluate(
             cfg, choices, result, synthetic, against, folder=folder, show_progress=progress
         )

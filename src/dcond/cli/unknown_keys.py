@@ -121,7 +121,7 @@ def check_added(cfg: DictConfig, hydra_cfg: DictConfig, command: str) -> None:
     """
     if not (conf_dir() / f"{command}.yaml").is_file():  # a configuration of the user
         return
-    base = primary_config(command)
+    base: Any = OmegaConf.to_container(primary_config(command))  # without resolving
     of_groups = {str(name).rpartition("@")[2] for name in hydra_cfg.runtime.choices}
     known = of_groups | set(base)
     text = OmegaConf.to_yaml(cfg) + OmegaConf.to_yaml(hydra_cfg)
@@ -134,14 +134,15 @@ def check_added(cfg: DictConfig, hydra_cfg: DictConfig, command: str) -> None:
         if top not in known and not re.search(rf"\$\{{[^}}]*\b{re.escape(top)}\b", text):
             hint = suggest(_places(cfg, top)) or " Nothing reads it."
             raise ConfigError(f"{top} is not a setting.{hint}")
-    for key in map(str, cfg):
+    content: Any = OmegaConf.to_container(cfg)
+    for key, own in content.items():
         if key not in known and not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text):
             hint = did_you_mean(key, sorted(known)) or suggest(_places(cfg, key))
             raise ConfigError(f"{key}, which a configuration file has, is not a setting.{hint}")
-        section, own = base.get(key), cfg.get(key)
-        if key in of_groups or not isinstance(section, DictConfig) or "_target_" in section:
+        section = base.get(key)
+        if key in of_groups or not isinstance(section, dict) or "_target_" in section:
             continue
-        for below in map(str, own) if isinstance(own, DictConfig) else ():
+        for below in own if isinstance(own, dict) else ():
             if below not in section:
                 allowed = ", ".join(f"{key}.{name}" for name in map(str, section))
                 raise ConfigError(f"{key}.{below} is not a setting; allowed: {allowed}.")
@@ -152,7 +153,8 @@ def _refuse_shadowed(hydra_cfg: DictConfig) -> None:
     folders = [
         Path(source.path) for source in hydra_cfg.runtime.config_sources if source.schema == "file"
     ]
-    for place, option in hydra_cfg.runtime.choices.items():
+    choices: Any = OmegaConf.to_container(hydra_cfg.runtime.choices)  # without resolving
+    for place, option in choices.items():
         name = Path(str(place).partition("@")[0]) / f"{option}.yaml"
         packaged = conf_dir() / name
         for own in (folder / name for folder in folders):
