@@ -14,7 +14,7 @@ class Study:
         common: overrides of every job.
         pairs: pairs of methods whose paired difference is reported; the first is claimed better.
         evaluation: overrides of ``dcond evaluate`` that equal what ``common`` says of evaluation;
-            with them ``--soft`` evaluates the sets of the jobs with soft labels too.
+            with them ``--soft`` and ``--long`` evaluate the sets of the jobs in other ways too.
     """
 
     methods: dict[str, str]
@@ -44,6 +44,8 @@ FOUR = "+model@pool.networks.ViT=vit_small evaluation.epochs=100"  # a fourth ne
 TEACHER = (
     "teacher=convnet teacher.network.width=32 teacher.epochs=10 teacher.temperature=1 threads=1"
 )
+EVALUATION = "evaluation=quick evaluation.repeats=1 threads=1 baselines=false"
+LONG = f"pool=convnet pool.networks.ConvNet.width=32 {EVALUATION} evaluation.epochs=100"
 QUEUE = "method.inner_steps=2 method.queue_size=10"
 EQUAL_TIME = (
     *("random_decoded", "rded", "dsa", "dm", "idc", "m3d", "idm", "ncfm", "hmdc", "mtt", "datm"),
@@ -185,7 +187,7 @@ STUDIES = {
         datasets=("cifar10", "fashion_mnist"),
         pairs=tuple(("m3d_bank", other) for other in EQUAL_TIME)
         + tuple(("m3d_kmeans", other) for other in ("m3d_bank", "m3d", "idm", "ncfm", "hmdc")),
-        evaluation="pool=cpu evaluation=quick evaluation.repeats=1 threads=1 baselines=false",
+        evaluation=f"pool=cpu {EVALUATION}",
     ),
     "rivals_ipc50": Study(  # ten minutes; nearly as many updates of a network as at ipc 10
         {
@@ -200,6 +202,7 @@ STUDIES = {
             for other in AT_IPC_50
             if other != method
         ),
+        evaluation=f"pool=cpu {EVALUATION}",
     ),
     "own": Study(  # what was tried for a method better than those in rivals, on held-out images
         {

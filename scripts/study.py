@@ -7,7 +7,8 @@
 
 Every job is one ``dcond condense``, whose command is in the CSV. A row is one network trained on
 one set; every seed makes a set of its own. ``--workers`` sets the number of parallel jobs.
-``--soft`` gives the sets of finished jobs soft labels and evaluates these, in STUDY_soft.csv.
+``--soft`` gives the sets of finished jobs soft labels and evaluates these, in STUDY_soft.csv;
+``--long`` evaluates them by a ConvNet for 100 epochs, in STUDY_long.csv.
 ``time`` needs a quiet machine.
 """
 
@@ -26,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-from studies import STUDIES, TEACHER
+from studies import LONG, STUDIES, TEACHER
 
 from dcond.stats import Estimate
 
@@ -111,34 +112,42 @@ def call(name: str, arguments: str) -> None:
     print(f"{name}: {'done' if done.returncode == 0 else message[-1]}", flush=True)
 
 
-def soft_commands(study: str, folder: str | Path, overrides: str) -> list[str]:
-    """Return the arguments that relabel the set of a job and evaluate it, in ``folder``/soft."""
-    words = overrides.split()
-    own = [word for word in words if word.startswith(("+model@pool", "evaluation.", "seed="))]
-    evaluation = " ".join([STUDIES[study].evaluation, *own])
+def again_commands(study: str, kind: str, folder: str | Path, overrides: str) -> list[str]:
+    """Return the arguments that evaluate the set of a job in another way, in ``folder``/KIND.
+
+    Args:
+        study: its name.
+        kind: "soft": relabelled first; "long": trained on for 100 epochs, by the ConvNet alone.
+        folder: of the job's run.
+        overrides: of the job.
+    """
+    seed = overrides.split()[-1]
+    if kind == "long":
+        return [f"evaluate {folder} {LONG} {seed} hydra.run.dir={folder}/long"]
+    own = [word for word in overrides.split() if word.startswith(("+model@pool", "evaluation."))]
+    evaluation = " ".join([STUDIES[study].evaluation, *own, seed])
     return [
         f"relabel {folder} {TEACHER} --no-evaluate --out {folder}/soft",
         f"evaluate {folder}/soft {evaluation} hydra.run.dir={folder}/soft",
     ]
 
 
-def run_soft(study: str, job: tuple[Path, str]) -> None:
-    """Relabel the set of a finished job and evaluate it; skip what is done."""
+def run_again(study: str, kind: str, job: tuple[Path, str]) -> None:
+    """Evaluate the set of a finished job in another way; skip what is done."""
     folder, overrides = job
-    if status(folder) != "done" or status(folder / "soft") == "done":
+    if status(folder) != "done" or status(folder / kind) == "done":
         return
-    relabel, evaluate = soft_commands(study, folder, overrides)
-    if not (folder / "soft" / "synthetic.safetensors").exists():
-        call(f"{folder.name}, labels", relabel)
-    call(f"{folder.name}, soft", evaluate)
+    *first, evaluate = again_commands(study, kind, folder, overrides)
+    if first and not (folder / kind / "synthetic.safetensors").exists():
+        call(f"{folder.name}, labels", first[0])
+    call(f"{folder.name}, {kind}", evaluate)
 
 
-def soft_command(study: str, overrides: str) -> str:
-    """Return the commands of a set with soft labels, as the CSV has them."""
+def again_command(study: str, kind: str, overrides: str) -> str:
+    """Return the commands of a set that is evaluated in another way, as the CSV has them."""
     condense = f"{command(overrides)} hydra.run.dir=RUN"
-    return " && ".join(
-        [condense, *(f"dcond {words}" for words in soft_commands(study, "RUN", overrides))]
-    )
+    again = again_commands(study, kind, "RUN", overrides)
+    return " && ".join([condense, *(f"dcond {words}" for words in again)])
 
 
 def collect(study: str, suffix: str = "") -> None:
@@ -146,8 +155,9 @@ def collect(study: str, suffix: str = "") -> None:
     rows: list[dict[str, object]] = []
     before, missing = recorded(study, suffix), 0
     for folder, overrides in jobs(study):
-        place = folder / "soft" if suffix else folder
-        line = soft_command(study, overrides) if suffix else command(overrides)
+        kind = suffix.removeprefix("_")
+        place = folder / kind if kind else folder
+        line = again_command(study, kind, overrides) if kind else command(overrides)
         if status(place) != "done":
             existing = [row for row in before if row["command"] == line]
             rows += [{**row, "ipc": int(row["ipc"])} for row in existing]
@@ -324,11 +334,14 @@ def main() -> None:
     )
     parser.add_argument("--ipc", nargs="+", type=int, help="run only these images per class")
     parser.add_argument("--workers", type=int, default=2, help="parallel jobs of one thread each")
-    parser.add_argument("--soft", action="store_true", help="the sets with soft labels")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--soft", action="store_true", help="the sets with soft labels")
+    again.add_argument("--long", action="store_true", help="a ConvNet for 100 epochs")
     options = parser.parse_args()
     own = STUDIES[options.study]
-    if options.soft and not own.evaluation:
-        parser.error(f"{options.study} has no evaluation of soft labels")
+    kind = "soft" if options.soft else "long" if options.long else ""
+    if kind and not own.evaluation:
+        parser.error(f"{options.study} has no other evaluation")
     for chosen, known in (
         (options.only, own.methods),
         (options.datasets, own.datasets),
@@ -339,12 +352,13 @@ def main() -> None:
                 f"{', '.join(sorted(unknown))} unknown in {options.study}; "
                 f"allowed: {', '.join(map(str, known))}"
             )
-    suffix = "_soft" if options.soft else ""
+    suffix = f"_{kind}" if kind else ""
     if options.what == "run":
         done = {row["command"] for row in recorded(options.study, suffix)}
         line, task = command, run
-        if options.soft:
-            line, task = partial(soft_command, options.study), partial(run_soft, options.study)
+        if kind:
+            line = partial(again_command, options.study, kind)
+            task = partial(run_again, options.study, kind)
         wanted = jobs(options.study, options.only, options.datasets, options.ipc)
         with ThreadPoolExecutor(options.workers) as pool:
             list(pool.map(task, (job for job in wanted if line(job[1]) not in done)))

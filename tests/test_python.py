@@ -8,6 +8,7 @@ import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -94,7 +95,7 @@ def test_a_failed_run_prints_nothing_in_a_program_without_logging(folder, monkey
     assert "method.lr=-1 is out of range" in (folder / "run" / "condense.log").read_text()
 
 
-def test_the_log_of_a_folder_changes_nothing_that_a_program_sees(folder, caplog):
+def test_the_log_of_a_folder_changes_nothing_that_a_program_sees(folder, caplog, monkeypatch):
     logger = logging.getLogger("dcond")
     before = logger.level, logger.propagate, list(logger.handlers)
     with caplog.at_level(logging.WARNING):
@@ -104,6 +105,15 @@ def test_the_log_of_a_folder_changes_nothing_that_a_program_sees(folder, caplog)
         condense(folder="other")
     assert "condensed set: " in caplog.text
     assert (logger.level, logger.propagate, logger.handlers) == before
+    own = Mock(level=logging.NOTSET)
+    monkeypatch.setattr(logger, "handlers", [own])
+    below = logging.getLogger("dcond.run.condensation")
+    with caplog.at_level(logging.WARNING):
+        condense(folder="again")
+        own.handle.assert_not_called()
+        with caplog.at_level(logging.INFO, logger=below.name):
+            condense(folder="and again")
+    own.handle.assert_called()
 
 
 def test_a_set_in_memory_and_its_artefact_have_the_same_accuracies():

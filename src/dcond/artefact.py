@@ -74,7 +74,8 @@ def save(synthetic: SyntheticSet, path: Path | str) -> Path:
         "torch_version": str(torch.__version__),
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
-    metadata.pop("pixel_range", None)  # of a set that was loaded
+    for key in ("pixel_range", RATE):  # of a set that was loaded
+        metadata.pop(key, None)
     if low < 0 or high > 1:  # some methods leave [0, 1] on purpose
         metadata["pixel_range"] = json.dumps([low, high])
     tensors = {"images": images, "labels": synthetic.labels.detach().cpu().contiguous()}
@@ -224,6 +225,8 @@ def _parse(path: Path, metadata: dict[str, str], tensors: dict[str, Tensor]) -> 
         raise ArtefactError(
             f"{path}: metadata {key!r} is missing or unreadable ({metadata.get(key)!r})."
         ) from error
+    old = "its learned rate is text, as dcond wrote it before 0.1.0; create the file again."
+    _require(RATE not in metadata, path, old)
     images, labels, names = tensors["images"], tensors["labels"], read.class_names
     _check_images(path, images, *read.pixel_range)
     _check_labels(path, labels, len(images), len(names))

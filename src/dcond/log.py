@@ -4,8 +4,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, cast
@@ -109,11 +109,36 @@ def log_plainly() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
 
 
-class _PassedOn(logging.Handler):
-    """Passes records on to the handlers of the program, as propagation does."""
+class _LogFile(logging.FileHandler):
+    """A file that is opened on first use; one that cannot be written is no error of the run."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if logging.root.hasHandlers() or _not_file_only(record):
+        with suppress(OSError):
+            super().emit(record)
+
+
+class _PassedOn(logging.Handler):
+    """Passes records on to the handlers that would get them otherwise.
+
+    Args:
+        level: below which dcond's logger dropped records, unless a logger below has its own level.
+        handlers: of dcond's logger.
+        propagate: whether the program's root handlers get them too.
+    """
+
+    def __init__(self, level: int, handlers: Sequence[logging.Handler], *, propagate: bool):
+        super().__init__()
+        self.least, self.handlers, self.propagate = level, handlers, propagate
+
+    def emit(self, record: logging.LogRecord) -> None:
+        name = record.name
+        own = name != "dcond" and logging.getLogger(name).level != logging.NOTSET
+        if record.levelno < self.least and not own:
+            return
+        for handler in self.handlers:
+            if record.levelno >= handler.level:
+                handler.handle(record)
+        if self.propagate and (logging.root.hasHandlers() or _not_file_only(record)):
             logging.root.callHandlers(record)
 
 
@@ -121,19 +146,17 @@ class _PassedOn(logging.Handler):
 def logged_to(file: Path) -> Iterator[None]:
     """Also write dcond's messages to a file; the program's handlers get those they got before."""
     logger = logging.getLogger("dcond")
-    level, propagate = logger.level, logger.propagate
-    own = logging.FileHandler(file, encoding="utf-8", delay=True)  # a refused run writes nothing
+    level, propagate, handlers = logger.level, logger.propagate, list(logger.handlers)
+    own = _LogFile(file, encoding="utf-8", delay=True)  # a refused run writes nothing
     own.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    added = [own, *([_PassedOn(logger.getEffectiveLevel())] if propagate else [])]
-    logger.setLevel(min(logging.INFO, logger.getEffectiveLevel()))
+    least = logger.getEffectiveLevel()
+    logger.setLevel(min(logging.INFO, least))
     logger.propagate = False
-    for handler in added:
-        logger.addHandler(handler)
+    logger.handlers[:] = [own, _PassedOn(least, handlers, propagate=propagate)]
     try:
         yield
     finally:
-        for handler in added:
-            logger.removeHandler(handler)
+        logger.handlers[:] = handlers
         own.close()
         logger.setLevel(level)
         logger.propagate = propagate

@@ -349,6 +349,7 @@ def own_file(folder, name, text):
     [
         ("max_step: 1", "max_step, which a configuration file has, is not a setting."),
         ("ipcs: 10", "ipcs, which a configuration file has, is not a setting."),
+        ("on: true", "True, which a configuration file has, is not a setting."),
         ("scores: {fulll: true}", "scores.fulll is not a setting; allowed: scores.full, "),
     ],
 )

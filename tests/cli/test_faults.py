@@ -68,7 +68,7 @@ def test_a_folder_whose_log_cannot_be_written(condense, folder):
     line = condense("hydra.run.dir=run").line
     assert line.startswith("cannot write ")
     assert line.endswith(
-        "condense.log: Is a directory. Free some space or choose another folder with paths.outputs=FOLDER."
+        "condense.log: Is a directory. Free some space or choose another folder with hydra.run.dir=FOLDER."
     )
 
 

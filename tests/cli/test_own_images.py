@@ -17,6 +17,7 @@ from PIL import Image
 import dcond
 from dcond import artefact
 from dcond.cli.evaluate import dataset_overrides
+from dcond.errors import DcondError
 
 SIZES = {"ant": (12, 8), "bee": (20, 8), "wasp": (7, 8)}  # images to train on and to test
 
@@ -151,6 +152,7 @@ def test_a_name_that_somebody_else_wrote_is_no_word_of_the_command(name, finishe
         (["dataset=npz"], ["dataset.name='mine'", "dataset.classes=['ant','bee']"]),
         (["dataset=npz", "dataset.classes=[1]"], ["dataset.name='mine'"]),
         (["dataset=digits"], []),
+        (["dataset=theirs"], []),
     ],
 )
 def test_the_data_set_may_be_typed_too(typed, expected, finished):
@@ -162,3 +164,12 @@ def test_the_data_set_may_be_typed_too(typed, expected, finished):
     }
     artefact.save(synthetic, finished / "synthetic.safetensors")
     assert dataset_overrides(str(finished), typed) == expected
+
+
+def test_a_data_set_of_the_users_own_is_found_if_it_is_typed(finished):
+    synthetic = dcond.load(finished)
+    synthetic.metadata |= {"dataset": "birds"}
+    artefact.save(synthetic, finished / "synthetic.safetensors")
+    assert dataset_overrides(str(finished), ["dataset=birds"]) == []
+    with pytest.raises(DcondError, match="'birds', which is not packaged; add dataset=NAME"):
+        dataset_overrides(str(finished), [])

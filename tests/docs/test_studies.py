@@ -13,7 +13,7 @@ import published
 import pytest
 from hydra import compose, initialize_config_dir
 from studies import STUDIES
-from study import command, jobs, overrides, show, soft_command, soft_commands, table
+from study import again_command, again_commands, command, jobs, overrides, show, table
 
 from dcond.cli.instantiate import build
 from dcond.paths import conf_dir
@@ -83,10 +83,10 @@ def printed(show: Callable[[], None]) -> str:
     return text.getvalue()
 
 
-TABLES_OF = {  # of a study, and of its sets with soft labels
+TABLES_OF = {  # of a study, and of its sets evaluated in other ways
     f"{name}{suffix}": (name, suffix)
     for name in STUDIES
-    for suffix in ("", "_soft")
+    for suffix in ("", "_soft", "_long")
     if (ROOT / table(name, suffix)).is_file()
 }
 PRINTED = {  # what ``study.py STUDY show`` prints
@@ -107,19 +107,24 @@ def test_a_study_can_be_built(name, method):
 
 
 @pytest.mark.parametrize("name", [name for name, study in STUDIES.items() if study.evaluation])
-def test_soft_labels_are_evaluated_as_the_jobs_are(name):
+def test_sets_are_evaluated_in_other_ways_as_the_jobs_are(name):
     study = STUDIES[name]
     ipc, method = next(iter(study.overrides)), next(iter(study.methods))
     job = f"{overrides(name, ipc, study.datasets[0], method)} seed=2"
-    relabel, evaluate = soft_commands(name, "RUN", job)
+    relabel, soft = again_commands(name, "soft", "RUN", job)
+    (long,) = again_commands(name, "long", "RUN", job)
     assert relabel.startswith("relabel RUN ")
-    assert evaluate.startswith("evaluate RUN/soft ")
-    words = [word for word in evaluate.split()[2:] if not word.startswith("hydra.")]
+    assert soft.startswith("evaluate RUN/soft ")
+    assert long.startswith("evaluate RUN ")
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        hard = compose("condense", job.split())
-        soft = compose("evaluate", words)
+        as_the_job = compose("condense", job.split())
+        soft, long = (compose("evaluate", each.split()[2:-1]) for each in (soft, long))
     for key in ("evaluation", "pool", "seed", "threads", "baselines"):
-        assert soft[key] == hard[key], key
+        assert soft[key] == as_the_job[key], key
+    assert long.pool.networks.ConvNet == as_the_job.pool.networks.ConvNet
+    long.evaluation.epochs = as_the_job.evaluation.epochs
+    for key in ("evaluation", "seed", "threads", "baselines"):
+        assert long[key] == as_the_job[key], key
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -139,7 +144,7 @@ def test_every_row_has_its_date_versions_and_command(name):
 @pytest.mark.parametrize("name", PRINTED)
 def test_every_row_belongs_to_a_job_of_the_study(name):  # else ``collect`` would drop it
     study, suffix = TABLES_OF[name]
-    line = partial(soft_command, study) if suffix else command
+    line = partial(again_command, study, suffix[1:]) if suffix else command
     commands = {line(words) for _, words in jobs(study)}
     with (ROOT / table(study, suffix)).open() as file:
         assert {row["command"] for row in csv.DictReader(file)} <= commands

@@ -5,6 +5,7 @@ nothing run.
 import os
 import pickle
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -314,7 +315,7 @@ def test_a_run_without_a_set_is_called_one(file, tmp_path, load):
     )
 
 
-def test_what_is_made_from_a_set_is_put_where_the_set_is_read_as_before(tmp_path):
+def test_what_is_made_from_a_set_is_put_where_the_set_is_read_as_before(tmp_path, monkeypatch):
     """A folder in an image folder would be a class of it."""
     run, pictures = tmp_path / "run", tmp_path / "pictures"
     for folder in (run, pictures / "ant"):
@@ -323,3 +324,5 @@ def test_what_is_made_from_a_set_is_put_where_the_set_is_read_as_before(tmp_path
     assert path_beside(run, "relabelled") == run / "relabelled"
     assert path_beside(tmp_path / "data.pt", "export_png") == tmp_path / "export_png"
     assert path_beside(pictures, "export_png") == tmp_path / "pictures_export_png"
+    monkeypatch.chdir(pictures)
+    assert path_beside(Path(), "export_png") == tmp_path / "pictures_export_png"

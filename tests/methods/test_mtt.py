@@ -170,3 +170,6 @@ def test_an_artefact_with_another_rate_is_refused(rate, toy, tmp_path):
     save_file(tensors | {"learned_lr": rate}, path, metadata=metadata)
     with pytest.raises(artefact.ArtefactError, match="learned_lr"):
         artefact.load(path)
+    save_file(tensors, path, metadata=metadata | {"learned_lr": "0.1"})
+    with pytest.raises(artefact.ArtefactError, match="its learned rate is text"):
+        artefact.load(path)

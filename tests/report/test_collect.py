@@ -185,3 +185,5 @@ def test_linked_run_folders_are_followed_once(write_result, tmp_path):
     (tmp_path / "study" / "one").symlink_to(tmp_path / "runs" / "a")
     (tmp_path / "study" / "all").symlink_to(tmp_path / "study")  # a circle
     assert [run.folder.name for run in collect([tmp_path / "study"]).runs] == ["one"]
+    (tmp_path / "latest").symlink_to(tmp_path / "runs" / "a")  # comes first, but is a link
+    assert [run.folder.parent.name for run in collect([tmp_path]).runs] == ["runs"]

@@ -134,6 +134,7 @@ def write_hydra_files(folder: Path, cfg: DictConfig, overrides: Sequence[str]) -
     (folder / ".hydra").mkdir(exist_ok=True)
     for name, content in (("config", cfg), ("overrides", OmegaConf.create([*overrides]))):
         OmegaConf.save(content, folder / ".hydra" / f"{name}.yaml")
+    (folder / ".hydra" / "hydra.yaml").unlink(missing_ok=True)  # of an earlier run
 
 
 @contextmanager

@@ -25,7 +25,7 @@ from dcond.log import print_results
 from dcond.paths import expand_home, relative_to_cwd
 from dcond.run.condensation import Condensed
 from dcond.run.context import command_run, cpu_threads
-from dcond.run.result import RunResult
+from dcond.run.result import CHECKPOINT, RunResult
 
 
 def condense(
@@ -106,15 +106,20 @@ def run_job(cfg: DictConfig) -> float | None:
         if earlier is not None:
             return sweep.objective(earlier)
         checkpoint = load_unfinished_checkpoint(folder, result_affecting_config(cfg))
+    starts_over = (
+        checkpoint is None
+        and not sweep.is_job()
+        and (folder / CHECKPOINT).exists()
+        and (folder / ".hydra").is_dir()
+    )
     shown: list[Any] = []
     try:
         with command_run(result, folder) as stop, cpu_threads(sweep.threads(cfg)):
+            if starts_over and current().first:
+                write_hydra_files(folder, cfg, words)  # Hydra has spared those of a stopped run
             condensation = build_condensation(
                 cfg, choices, result, folder=folder, stop=stop, words=words
             )
-            starts_over = checkpoint is None and not sweep.is_job()
-            if starts_over and current().first and (folder / ".hydra").is_dir():
-                write_hydra_files(folder, cfg, words)  # Hydra has spared those of a stopped run
             with suggest_resume(folder, lambda: condensation.resumable):
                 shown += condensation.run(checkpoint).parts
             shown.append(f"-> {relative_to_cwd(folder)}")

@@ -307,7 +307,7 @@ def dataset_overrides(synthetic: Given, argv: Sequence[str]) -> list[str]:
     choice = metadata.get("dataset_choice", name)
     if typed not in (None, choice):
         return []
-    if choice not in group_options("dataset"):
+    if typed is None and choice not in group_options("dataset"):
         raise ConfigError(
             f"the set was made from the data set {choice!r}, which is not packaged; add "
             "dataset=NAME."

@@ -44,7 +44,8 @@ def main(argv: list[str]) -> int:
     with composed("experts", quote_paths(list(map(_below_experts, words)))) as (cfg, _):
         experts = build(cfg.experts, "experts")
         if info:
-            if other := [word for word in words if not word.startswith(("folder=", "paths."))]:
+            read = ("folder=", "experts.folder=", "paths.", "hydra.searchpath=")
+            if other := [word for word in words if not word.startswith(read)]:
                 raise ConfigError(
                     f"{other[0]} has no effect on dcond experts info, which shows all experts; "
                     "omit it."

@@ -42,6 +42,7 @@ def main(argv: list[str]) -> int:
         words = [str(out)]
         if RunResult.read_finished(out) is None:  # goes on from the networks that have finished
             words += [f"against={source}", f"hydra.run.dir={out}"]
+            words += _of_evaluation(arguments.settings)
         raise ConfigError(
             f"{out} holds a set, which is not overwritten; remove it, choose another --out, or "
             f"evaluate it: dcond evaluate {shlex.join(words)}."

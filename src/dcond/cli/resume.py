@@ -40,7 +40,7 @@ def suggest_resume(folder: Path, resumable: Callable[[], bool] = lambda: False) 
     except (Interrupted, OSError) as error:
         if sweep.is_job():
             pass
-        elif resumable():
+        elif resumable() and (folder / CHECKPOINT).exists():
             argument = shlex.quote(f"resume={relative_to_cwd(folder)}")
             error.add_note(f"a checkpoint is saved. Resume with: dcond condense {argument}")
         elif (folder / UNFINISHED).is_dir():

@@ -119,8 +119,9 @@ def check_added(cfg: DictConfig, hydra_cfg: DictConfig, command: str) -> None:
         hydra_cfg: Hydra's part of it.
         command: the sub-command or primary configuration.
     """
-    if not (conf_dir() / f"{command}.yaml").is_file():  # a configuration of the user
-        return
+    sources = [source.path for source in hydra_cfg.runtime.config_sources]
+    if not (conf_dir() / f"{command}.yaml").is_file() or str(conf_dir()) not in sources:
+        return  # a configuration of the user
     base: Any = OmegaConf.to_container(primary_config(command))  # without resolving
     of_groups = {str(name).rpartition("@")[2] for name in hydra_cfg.runtime.choices}
     known = of_groups | set(base)
@@ -128,36 +129,34 @@ def check_added(cfg: DictConfig, hydra_cfg: DictConfig, command: str) -> None:
     for override in OverridesParser.create().parse_overrides(list(hydra_cfg.overrides.task)):
         key = override.key_or_group
         is_added = override.is_add() or override.is_force_add()
-        if not is_added or override.package or "/" in key:
+        top = (override.package or key).partition(".")[0]
+        if not is_added or "/" in key or top.startswith("_"):
             continue
-        top = key.partition(".")[0]
         if top not in known and not re.search(rf"\$\{{[^}}]*\b{re.escape(top)}\b", text):
             hint = suggest(_places(cfg, top)) or " Nothing reads it."
             raise ConfigError(f"{top} is not a setting.{hint}")
     content: Any = OmegaConf.to_container(cfg)
-    for key, own in content.items():
+    for key, own in ((str(name), part) for name, part in content.items()):
         if key not in known and not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text):
             hint = did_you_mean(key, sorted(known)) or suggest(_places(cfg, key))
             raise ConfigError(f"{key}, which a configuration file has, is not a setting.{hint}")
         section = base.get(key)
         if key in of_groups or not isinstance(section, dict) or "_target_" in section:
             continue
-        for below in own if isinstance(own, dict) else ():
+        for below in map(str, own) if isinstance(own, dict) else ():
             if below not in section:
                 allowed = ", ".join(f"{key}.{name}" for name in map(str, section))
                 raise ConfigError(f"{key}.{below} is not a setting; allowed: {allowed}.")
-    _refuse_shadowed(hydra_cfg)
+    _refuse_shadowed(hydra_cfg, sources[sources.index(str(conf_dir())) + 1 :])
 
 
-def _refuse_shadowed(hydra_cfg: DictConfig) -> None:
-    folders = [
-        Path(source.path) for source in hydra_cfg.runtime.config_sources if source.schema == "file"
-    ]
+def _refuse_shadowed(hydra_cfg: DictConfig, later: Sequence[str]) -> None:
+    """Refuse a chosen file in folders that Hydra searches after the packaged one."""
     choices: Any = OmegaConf.to_container(hydra_cfg.runtime.choices)  # without resolving
     for place, option in choices.items():
         name = Path(str(place).partition("@")[0]) / f"{option}.yaml"
         packaged = conf_dir() / name
-        for own in (folder / name for folder in folders):
+        for own in (Path(folder) / name for folder in later):
             if packaged.is_file() and own.is_file() and own.read_bytes() != packaged.read_bytes():
                 raise ConfigError(
                     f"{own} is not read, since dcond has a {name.parent} of this name; rename it "

@@ -1,6 +1,7 @@
 """Where a synthetic set is read from, and how: ``synthetic=FILE synthetic.OPTION=...``."""
 
 import logging
+import os
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -35,7 +36,10 @@ def path_beside(source: Path, name: str) -> Path:
     """
     if not source.is_dir():
         return source.parent / name
-    return source / name if is_artefact(source) else source.with_name(f"{source.name}_{name}")
+    if is_artefact(source):
+        return source / name
+    whole = Path(os.path.abspath(source))  # . has no name
+    return whole.with_name(f"{whole.name}_{name}")
 
 
 @settings

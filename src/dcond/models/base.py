@@ -54,7 +54,7 @@ class Recipe(ABC):
     Args:
         name: of the network in messages; tables show the key of the pool.
         lr: learning rate of SGD in an evaluation, and as an expert, a teacher, an embedding or a
-            learner of HMDC. DC, IDC and IDM train their networks with ``method.lr_network``.
+            learner of HMDC. DC, DSA, DEGM, IDC and IDM train networks with ``method.lr_network``.
         weights: a file of initial weights, also used at every reset: a ``state_dict`` of this
             network or a checkpoint with one, for any number of classes (the last linear layer is
             drawn). None draws all.

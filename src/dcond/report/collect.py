@@ -1,5 +1,6 @@
 """Find and read ``result.json`` files; unreadable ones are reported and skipped."""
 
+import itertools
 import json
 import os
 import re
@@ -75,12 +76,14 @@ def _run_folders(path: Path) -> Iterator[tuple[Path, bool]]:
     if path.is_file():
         yield path.parent, True
         return
-    found, seen = [], set()
-    for folder, folders, files in os.walk(path, followlinks=True):  # ignores vanished folders
-        if (real := os.path.realpath(folder)) in seen:
+    found, seen, roots = [], set(), [str(path)]
+    for folder, folders, files in itertools.chain.from_iterable(map(os.walk, roots)):
+        if (real := os.path.realpath(folder)) in seen:  # ignores folders that vanish meanwhile
             folders.clear()
             continue
         seen.add(real)
+        links = sorted(os.path.join(folder, name) for name in folders if not name.startswith("."))
+        roots += filter(os.path.islink, links)  # after all folders that are no links
         if NAME in files or ".hydra" in folders or any(log in files for log in LOGS):
             found.append((Path(folder), NAME in files))
         folders[:] = [name for name in folders if not name.startswith(".")]

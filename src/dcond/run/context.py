@@ -75,8 +75,7 @@ def run_folder(result: RunResult, folder: Path) -> Iterator[None]:
         except BaseException as error:
             _write_failed(error, result, folder)
             if isinstance(error, OSError):
-                notes = [note[0].upper() + note[1:] for note in getattr(error, "__notes__", ())]
-                raise DcondError(" ".join([_disk_message(error, folder), *notes])) from error
+                raise DcondError(_disk_message(error, folder)) from error
             raise
         result.status = "done"
         try:
@@ -144,7 +143,8 @@ def _memory_settings(settings: dict[str, Any]) -> str:
     shown = [
         name if value is None else f"{name} (now {yaml_repr(value)})"
         for name, value in flat_settings(settings).items()
-        if name.rpartition(".")[2] in _MEMORY_SETTINGS or name == "engine.classes"
+        if name.rpartition(".")[2] in _MEMORY_SETTINGS
+        or (name == "engine.classes" and isinstance(value, int))
     ]
     shown.sort(key=lambda text: not text.startswith(("method.", "engine.")))
     last = "or ipc" if "method" in settings else "or a pool of smaller networks"
@@ -153,12 +153,12 @@ def _memory_settings(settings: dict[str, Any]) -> str:
 
 def _disk_message(error: OSError, folder: Path) -> str:
     reason = error.strerror or error
+    go_on = " ".join(note[0].upper() + note[1:] for note in getattr(error, "__notes__", ()))
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
-        return f"cannot write in {folder}: {reason}. Free some space or choose another folder."
+        way_out = f"Free some space or choose another folder. {go_on}".rstrip()
+        return f"cannot write in {folder}: {reason}. {way_out}"
     if not folder.is_dir():
         return f"cannot write {folder}: the folder has been removed. Start again."
     what = error.filename or f"in {folder}"
-    return (
-        f"cannot read or write {what}: {reason}. Check that it exists and can be read, "
-        "then start again."
-    )
+    checked = f"cannot read or write {what}: {reason}. Check that it exists and can be read"
+    return f"{checked}. {go_on}" if go_on else f"{checked}, then start again."
