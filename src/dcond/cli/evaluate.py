@@ -280,7 +280,8 @@ def dataset_overrides(synthetic: Given, argv: Sequence[str]) -> list[str]:
     """Return the overrides of the data set that are in a set's metadata and not in ``argv``.
 
     The option of the group must be an override, since a data set brings its default pool and
-    protocol. A user's own data keep the name that they had when they were condensed.
+    protocol. A user's own data keep the name that they had when they were condensed. If the option
+    is typed, only the name is added.
 
     Args:
         synthetic: the set, or the path of one.
@@ -295,9 +296,9 @@ def dataset_overrides(synthetic: Given, argv: Sequence[str]) -> list[str]:
     typed = next((word.partition("=")[2] for word in given if word.startswith("dataset=")), None)
     if not isinstance(synthetic, SyntheticSet):
         path = expand_home(synthetic)
+        if typed is not None and not (is_artefact(path) and path.exists()):
+            return []  # an error of the path comes when the set is read
         if not is_artefact(path):
-            if typed is not None:
-                return []
             raise ConfigError(
                 f"{path} does not name the data set it was made from; add dataset=NAME."
             )
@@ -317,7 +318,7 @@ def dataset_overrides(synthetic: Given, argv: Sequence[str]) -> list[str]:
     named = any(argument.startswith("dataset.name=") for argument in given)
     if choice != name and not named and re.fullmatch(NAME, name):
         overrides.append(f"dataset.name='{name}'")
-    classes = parse_classes(metadata)
+    classes = parse_classes(metadata) if typed is None else ()
     if classes and not any(argument.startswith("dataset.classes=") for argument in given):
         overrides.append(f"dataset.classes=[{','.join(map(quote_path, classes))}]")
     return overrides

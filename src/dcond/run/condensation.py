@@ -287,7 +287,7 @@ class Condensation:
         cost = self.result.cost
         try:
             with float32_convolutions() if exact else nullcontext():
-                condensed = run.condense(checkpoint)
+                run.condense(checkpoint)
         finally:
             cost.start_wall_s = run.start_wall_s
             self.resumable = run.resumable or checkpoint is not None
@@ -295,7 +295,7 @@ class Condensation:
             cost.step_s_median = run.step_s_median
         if run.steps:
             log.info("%d steps in %s", run.step, format_duration(run.wall_s))
-        return condensed
+        return run.synthetic
 
     def _evaluate_unfinished(
         self, recorder: NullRecorder, synthetic: SyntheticSet, step: int

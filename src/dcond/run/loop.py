@@ -103,8 +103,8 @@ class Run:
     # Metrics that have not been checked for non-finite values.
     _unchecked: list[dict[str, Tensor]] = field(default_factory=list)
 
-    def condense(self, resume_from: Checkpoint | None = None) -> SyntheticSet:
-        """Run all steps, and the method's ``finish`` if it has one; return the set.
+    def condense(self, resume_from: Checkpoint | None = None) -> None:
+        """Run all steps, and the method's ``finish`` if it has one; the result is ``synthetic``.
 
         Raises:
             CheckpointError: the checkpoint's images have another shape than the data gives.
@@ -140,8 +140,8 @@ class Run:
                     metrics = self._advance(state)
                     self._housekeeping(state, metrics, bar.update)
         self._picture(final=True)
-        finish = getattr(self.method, "finish", None)
-        return self.synthetic if finish is None else finish(self.synthetic, state)
+        if (finish := getattr(self.method, "finish", None)) is not None:
+            self.synthetic = finish(self.synthetic, state)
 
     def _advance(self, state: State) -> dict[str, Tensor]:
         """Do one step of the method and measure its time."""
