@@ -66,7 +66,12 @@ OVERRIDES = {
     f"method.inner_steps={IDM_INNER} method.queue_size={IDM_QUEUE}",
     "rded": f"method=rded method.images={RDED_IMAGES} method.teacher.epochs=2",
 }
-AS_PUBLISHED = {"idm": "method.sweep=sequential method.pixel_box=free"}  # not dcond's defaults
+VARIANTS = {  # settings other than dcond's defaults
+    "idm": {
+        "as_published": "method.sweep=sequential method.pixel_box=free",
+        "half_cross_entropy": "method.ce_weight=25",
+    }
+}
 FACTOR = {"ncfm": 2, "idm": 2, "rded": 1}
 
 
@@ -237,7 +242,7 @@ def idm(folder: Path, seed: int) -> tuple[Tensor, float]:
         public.main()
         seconds = time.perf_counter() - began[0]
         (file,) = Path(place).glob("*.pt")
-        ((found, _),) = torch.load(file, weights_only=False)["data"]
+        ((found, _),) = torch.load(file, weights_only=True)["data"]
     return found, seconds
 
 
@@ -330,10 +335,10 @@ def main() -> None:
             f"tensorboard=false seed={seed}"
         )
         found = [("dcond", command, dcond(command, RUNS / f"{method}_dcond_{seed}"))]
-        if method in AS_PUBLISHED:
-            command = f"{command} {AS_PUBLISHED[method]}"
-            made = dcond(command, RUNS / f"{method}_as_published_{seed}")
-            found.append(("dcond, as published", command, made))
+        for name, settings in VARIANTS.get(method, {}).items():
+            line = f"{command} {settings}"
+            made = dcond(line, RUNS / f"{method}_{name}_{seed}")
+            found.append((f"dcond, {name.replace('_', ' ')}", line, made))
         out = RUNS / f"{method}_public_{seed}"
         file, clock = out.with_suffix(".pt"), out.with_suffix(".seconds")
         if not clock.exists():

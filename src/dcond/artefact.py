@@ -95,9 +95,9 @@ def save(synthetic: SyntheticSet, path: Path | str) -> Path:
 
 
 def _kind_of_labels(synthetic: SyntheticSet) -> str:
-    if synthetic.labels.ndim == 1:
-        return "hard"
-    return "logits" if synthetic.logits else "probabilities"
+    if synthetic.logits:
+        return "logits"
+    return "hard" if synthetic.labels.ndim == 1 else "probabilities"
 
 
 def check_counts(synthetic: SyntheticSet) -> None:
