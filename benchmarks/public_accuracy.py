@@ -8,8 +8,9 @@
 CIFAR-10, ipc 10, ConvNet-3 of width 32, a CPU's size, three seeds; both codes with the same steps,
 rates, batches and trained networks, each with its own random draws. All sets are evaluated by
 dcond with three networks. Runs are kept in outputs/public_accuracy and not repeated. Writes
-benchmarks/cpu/public_accuracy.csv. The public files are unchanged: the script adds the modules
-that their imports need, the data, and the networks.
+benchmarks/cpu/public_accuracy.csv, whose seconds measure speed on a quiet machine only. The public
+files are unchanged: the script adds the modules that their imports need, the data, and the
+networks.
 """
 
 import contextlib
@@ -32,10 +33,9 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
-import scipy.ndimage
 import torch
 from made_up import where_and_when, write_rows
-from public_steps import COMMITS, IMAGENET, AccuracyMeter, copy_weights, module
+from public_steps import COMMITS, IMAGENET, copy_weights, idm_code, module, run_idm
 from safetensors import safe_open
 from torch import Tensor, nn
 
@@ -203,11 +203,7 @@ IDM_OPTIONS = (
 
 def idm(folder: Path, seed: int) -> tuple[Tensor, float]:
     """Run the public ``main``; return its normalised images and the seconds of its steps."""
-    module("scipy.ndimage.interpolation", rotate=scipy.ndimage.rotate)
-    module("kornia")
-    module("torchnet", meter=module("torchnet.meter", ClassErrorMeter=AccuracyMeter))
-    sys.path.insert(0, str(folder))
-    public = importlib.import_module("IDM_cifar10")
+    public = idm_code(folder)
     networks = importlib.import_module("dc_networks")
     images, labels = real_images()
     pairs = list(zip((images - MEAN) / STD, labels.tolist(), strict=True))
@@ -237,9 +233,7 @@ def idm(folder: Path, seed: int) -> tuple[Tensor, float]:
             get_time=get_time,
         ),
     ):
-        sys.argv = ["IDM_cifar10.py", *IDM_OPTIONS.split()]
-        sys.argv += ["--save_path", place, "--data_path", place]
-        public.main()
+        run_idm(public, IDM_OPTIONS, place)
         seconds = time.perf_counter() - began[0]
         (file,) = Path(place).glob("*.pt")
         ((found, _),) = torch.load(file, weights_only=True)["data"]

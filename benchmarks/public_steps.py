@@ -15,6 +15,7 @@ their imports need, the data, and recorders in their optimisers.
 import contextlib
 import copy
 import dataclasses
+import importlib
 import io
 import multiprocessing
 import os
@@ -398,6 +399,22 @@ class AccuracyMeter:
         return [100 * self.right / self.n]
 
 
+def idm_code(folder: Path) -> Any:
+    """Import the public script of IDM, with stand-ins for modules that its imports need."""
+    module("scipy.ndimage.interpolation", rotate=scipy.ndimage.rotate)
+    module("kornia")
+    module("torchnet", meter=module("torchnet.meter", ClassErrorMeter=AccuracyMeter))
+    sys.path.insert(0, str(folder))
+    return importlib.import_module("IDM_cifar10")
+
+
+def run_idm(public: Any, options: str, place: str) -> None:
+    """Run the public ``main``; it writes into a folder."""
+    places = ["--save_path", place, "--data_path", place]
+    sys.argv = ["IDM_cifar10.py", *options.split(), *places]
+    public.main()
+
+
 def public_idm(
     folder: Path,
     real: RealData,
@@ -418,12 +435,7 @@ def public_idm(
         trained: the two networks that are trained after the first.
         dtype: of all computations.
     """
-    module("scipy.ndimage.interpolation", rotate=scipy.ndimage.rotate)
-    module("kornia")
-    meter = module("torchnet.meter", ClassErrorMeter=AccuracyMeter)
-    module("torchnet", meter=meter)
-    sys.path.insert(0, str(folder))
-    import IDM_cifar10 as public
+    public = idm_code(folder)
     from dc_networks import ConvNet as PublicConvNet
 
     networks = []
@@ -491,16 +503,8 @@ def public_idm(
         mock.patch.object(Tensor, "backward", recorded_backward),
         mock.patch.object(torch.optim.SGD, "step", recorded_step),
     ):
-        sys.argv = [
-            "IDM_cifar10.py",
-            *IDM_OPTIONS.split(),
-            "--save_path",
-            place,
-            "--data_path",
-            place,
-        ]
         start = time.process_time()
-        public.main()
+        run_idm(public, IDM_OPTIONS, place)
     return found
 
 

@@ -107,7 +107,7 @@ def test_the_log_of_a_folder_changes_nothing_that_a_program_sees(folder, caplog,
     assert (logger.level, logger.propagate, logger.handlers) == before
     own = Mock(level=logging.NOTSET)
     monkeypatch.setattr(logger, "handlers", [own])
-    below = logging.getLogger("dcond.run.condensation")
+    below = logging.getLogger("dcond.run")
     with caplog.at_level(logging.WARNING):
         condense(folder="again")
         own.handle.assert_not_called()

@@ -131,9 +131,10 @@ class _PassedOn(logging.Handler):
         self.least, self.handlers, self.propagate = level, handlers, propagate
 
     def emit(self, record: logging.LogRecord) -> None:
-        name = record.name
-        own = name != "dcond" and logging.getLogger(name).level != logging.NOTSET
-        if record.levelno < self.least and not own:
+        logger: logging.Logger | None = logging.getLogger(record.name)
+        while logger is not None and logger.name != "dcond" and logger.level == logging.NOTSET:
+            logger = logger.parent
+        if record.levelno < self.least and (logger is None or logger.name == "dcond"):
             return
         for handler in self.handlers:
             if record.levelno >= handler.level:
