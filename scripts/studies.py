@@ -61,7 +61,9 @@ TRAJECTORY_METHODS = {
     "mtt": "method.rate=0.05",
     "datm": "method.first_max_epoch=5 method.rate=0.02",
 }
-AT_IPC_50 = ("random", "random_decoded", "kmeans", "rded", "dm", "m3d_bank", "ncfm")
+AT_IPC_50 = (
+    *("random", "random_decoded", "kmeans", "rded", "dm", "m3d_bank", "ncfm", "idm", "mtt", "datm"),
+)
 RIVALS = {
     "random": "method=random",
     "random_decoded": "method=random method.factor=2",

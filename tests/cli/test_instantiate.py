@@ -140,6 +140,6 @@ def test_a_package_that_is_not_installed_is_called_so(monkeypatch):
 )
 def test_settings_that_a_method_does_not_use_are_said(words, unused, caplog):
     with composed("condense", words.split()) as (cfg, choices):
-        build_condensation(cfg, choices, RunResult(), folder=None, words=words.split())
+        build_condensation(cfg, choices, RunResult(), folder=None, overrides=words.split())
     told = [line for line in caplog.messages if " is not used: " in line]
     assert ", ".join(told) == unused.replace(": method", " is not used: method")

@@ -71,7 +71,7 @@ def run(toy, tmp_path):
         )
         where = None if folder is None else tmp_path / folder
         evaluator = Evaluator(replace(plan, **changed), real, show_progress=False, label=label)
-        evaluator.evaluate(synthetic, result, title="a table", folder=where)
+        evaluator.evaluate(synthetic, result, where)
         parts = (result.evaluation, result.baselines.random)
         return result, [[x.accuracies for x in each.networks.values()] for each in parts if each]
 

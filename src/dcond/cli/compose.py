@@ -88,13 +88,13 @@ def python_overrides(overrides: Sequence[str] | None, **values: object) -> list[
     """
     overrides = () if overrides is None else overrides
     is_list = isinstance(overrides, list | tuple)
-    if not is_list or not all(isinstance(word, str) for word in overrides):
+    if not is_list or not all(isinstance(override, str) for override in overrides):
         raise ConfigError(
             f'overrides must be a list of strings such as ["method.steps=200"], not {overrides!r}.'
         )
-    for word in overrides:
-        key = word.lstrip("+~").partition("=")[0]
-        if key == "threads" or is_of_hydra(word):
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
+        if key == "threads" or is_of_hydra(override):
             instead = (
                 "torch.set_num_threads" if key == "threads" else "folder=, or a loop over calls"
             )

@@ -73,7 +73,7 @@ def condense(
     result = new_result(cfg, choices)
     with python_run("condense", result, folder, cfg, arguments):
         return build_condensation(
-            cfg, choices, result, folder=folder, words=arguments, show_progress=progress
+            cfg, choices, result, folder=folder, overrides=arguments, show_progress=progress
         ).run()
 
 
@@ -86,7 +86,7 @@ def run_job(cfg: DictConfig) -> float | None:
     """
     hydra_cfg = HydraConfig.get()
     folder, choices = Path(hydra_cfg.runtime.output_dir), dict(hydra_cfg.runtime.choices)
-    words: Any = OmegaConf.to_container(hydra_cfg.overrides.task, resolve=False)  # as typed
+    overrides: Any = OmegaConf.to_container(hydra_cfg.overrides.task, resolve=False)  # as typed
     checkpoint = None
     if choices.get("method") is None or choices.get("dataset") is None:
         raise ConfigError(
@@ -98,8 +98,8 @@ def run_job(cfg: DictConfig) -> float | None:
     else:
         RunResult.refuse_finished(folder)
     if cfg.resume is not None:
-        cfg, choices, checkpoint = load_resume_config(cfg, choices, words, folder)
-        words = sweep.saved_overrides(folder)
+        cfg, choices, checkpoint = load_resume_config(cfg, choices, overrides, folder)
+        overrides = sweep.saved_overrides(folder)
     result = new_result(cfg, choices)
     if sweep.is_job():
         earlier = sweep.load_finished_job(folder, result, evaluated=bool(cfg.evaluate))
@@ -116,9 +116,9 @@ def run_job(cfg: DictConfig) -> float | None:
     try:
         with command_run(result, folder) as stop, cpu_threads(sweep.threads(cfg)):
             if starts_over and current().first:
-                write_hydra_files(folder, cfg, words)  # Hydra has spared those of a stopped run
+                write_hydra_files(folder, cfg, overrides)  # Hydra has spared those of a stopped run
             condensation = build_condensation(
-                cfg, choices, result, folder=folder, stop=stop, words=words
+                cfg, choices, result, folder=folder, stop=stop, overrides=overrides
             )
             with suggest_resume(folder, lambda: condensation.resumable):
                 shown += condensation.run(checkpoint).parts

@@ -41,9 +41,8 @@ from dcond.importers.raw_set import RawSet
 from dcond.importers.source import Source, is_artefact
 from dcond.log import print_results
 from dcond.paths import expand_home, relative_to_cwd
-from dcond.run.condensation import describe_storage
 from dcond.run.context import command_run, cpu_threads
-from dcond.run.evaluation import Evaluated, Evaluator
+from dcond.run.evaluation import Evaluated, Evaluator, describe_storage
 from dcond.run.progress import log_if_slow
 from dcond.run.result import Origin, RunResult
 from dcond.settings import NonNegativeInt
@@ -185,17 +184,16 @@ def _evaluate(
     result.dataset = real.name
     fitted = loaded["synthetic"].fitted(real)
     result.method = fitted.metadata.get("method", "unknown")
-    result.source, result.ipc = loaded["synthetic"].origin(fitted), fitted.ipc
+    result.source = loaded["synthetic"].origin(fitted)
     describe_storage(result, fitted)
     if "against" in loaded:
         plan = replace(plan, against=loaded["against"].fitted(real).to(device))
-    title = f"{result.method} on {real.name}, {fitted.ipc} image(s) per class"
     _log_other_protocol(fitted, plan.protocol)
     label = None
     if plan.baselines and plan.protocol.teacher is None:
         label = find_label(fitted, real, cfg)
     evaluator = Evaluator(plan, real, show_progress=show_progress, label=label)
-    evaluated = evaluator.evaluate(fitted.to(device), result, title=title, folder=folder)
+    evaluated = evaluator.evaluate(fitted.to(device), result, folder)
     result.cost.peak_memory_bytes = peak_memory_bytes(device)
     return evaluated
 
@@ -293,7 +291,7 @@ def dataset_overrides(synthetic: Given, argv: Sequence[str]) -> list[str]:
             ``dataset=``.
     """
     given = [argument.lstrip("+") for argument in argv]
-    typed = next((word.partition("=")[2] for word in given if word.startswith("dataset=")), None)
+    typed = next((each.partition("=")[2] for each in given if each.startswith("dataset=")), None)
     if not isinstance(synthetic, SyntheticSet):
         path = expand_home(synthetic)
         if typed is not None and not (is_artefact(path) and path.exists()):
@@ -330,8 +328,8 @@ def refuse_sets(overrides: Sequence[str], reason: str) -> None:
     Raises:
         ConfigError: one of them does.
     """
-    for word in overrides:
-        key = word.lstrip("+").partition("=")[0]
+    for override in overrides:
+        key = override.lstrip("+").partition("=")[0]
         if key.removesuffix(".path") in ("synthetic", "against"):
             raise ConfigError(f"{key}= is not allowed here: {reason}; omit it.")
 

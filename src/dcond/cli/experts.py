@@ -31,7 +31,7 @@ def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
     log_plainly()
     info = arguments.settings[:1] == ["info"]
-    words = arguments.settings[info:]
+    overrides = arguments.settings[info:]
     from dcond.cli.compose import composed
     from dcond.cli.instantiate import build, get
     from dcond.cli.overrides import check_override_syntax
@@ -40,12 +40,12 @@ def main(argv: list[str]) -> int:
     from dcond.run.context import cpu_threads
     from dcond.settings import PositiveInt
 
-    check_override_syntax(words)
-    with composed("experts", quote_paths(list(map(_below_experts, words)))) as (cfg, _):
+    check_override_syntax(overrides)
+    with composed("experts", quote_paths(list(map(_below_experts, overrides)))) as (cfg, _):
         experts = build(cfg.experts, "experts")
         if info:
             read = ("folder=", "experts.folder=", "paths.", "hydra.searchpath=")
-            if other := [word for word in words if not word.startswith(read)]:
+            if other := [override for override in overrides if not override.startswith(read)]:
                 raise ConfigError(
                     f"{other[0]} has no effect on dcond experts info, which shows all experts; "
                     "omit it."
@@ -75,13 +75,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _below_experts(word: str) -> str:
+def _below_experts(override: str) -> str:
     """Return ``count=5`` as ``experts.count=5``, for all settings of the experts."""
     own = set(map(str, OmegaConf.load(conf_dir() / "experts" / "default.yaml"))) - {"defaults"}
-    key = word.lstrip("+").partition("=")[0].split(".")[0]
-    if "=" not in word:
-        raise ConfigError(f"{word!r} is not a setting; write KEY=VALUE, or info first.")
-    return f"experts.{word}" if key in own else word
+    key = override.lstrip("+").partition("=")[0].split(".")[0]
+    if "=" not in override:
+        raise ConfigError(f"{override!r} is not a setting; write KEY=VALUE, or info first.")
+    return f"experts.{override}" if key in own else override
 
 
 def _show(folder: Path) -> None:

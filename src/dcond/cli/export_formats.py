@@ -38,8 +38,8 @@ def read_set(path: Path, settings: list[str]) -> SyntheticSet:
     options = [text for text in settings if text.startswith("synthetic.")]
     others = [text for text in settings if not text.startswith(("dataset=", "synthetic."))]
     dataset = make_dataset(names[-1], others)
-    words = [f"synthetic.path={quote_path(str(path))}", *quote_paths(options)]
-    with composed("evaluate", words) as (cfg, _):
+    overrides = [f"synthetic.path={quote_path(str(path))}", *quote_paths(options)]
+    with composed("evaluate", overrides) as (cfg, _):
         source = build(cfg.synthetic, "synthetic")
     synthetic: SyntheticSet = source.fitted(source.read(), dataset.load())
     return synthetic

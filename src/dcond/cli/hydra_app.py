@@ -146,7 +146,7 @@ def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
         reason = error if isinstance(error, OSError) else error.__cause__
         if not isinstance(reason, OSError):
             raise
-        typed = [word.partition("=")[0] for word in argv]
+        typed = [argument.partition("=")[0] for argument in argv]
         setting = next((key for key in typed if key in FOLDERS), "paths.outputs")
         way_out = f"Free some space or choose another folder with {setting}=FOLDER."
         if "resume" in typed:

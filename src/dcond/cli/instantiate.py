@@ -50,7 +50,7 @@ def build_condensation(
     *,
     folder: Path | None,
     stop: Stop | None = None,
-    words: Sequence[str] = (),
+    overrides: Sequence[str] = (),
     show_progress: bool = True,
 ) -> Condensation:
     """Build every part of a condensation; raise for a wrong setting before any data is read.
@@ -61,7 +61,7 @@ def build_condensation(
         result: the run's, with its names and settings.
         folder: of the run's files; None writes none.
         stop: caught signals.
-        words: the overrides as they were typed.
+        overrides: the overrides as they were typed.
         show_progress: show a progress bar or log lines.
 
     Raises:
@@ -81,10 +81,10 @@ def build_condensation(
     for part in ("model", "learners"):
         if f"${{{part}" not in readers:
             unused[part] = f"and init={choices['init']} do not read it"
-    for word in words:
-        part = re.split("[.=]", word.lstrip("+"))[0].rpartition("@")[2]
-        if part in unused and word not in ("engine=auto", "init=real"):
-            log.warning("%s is not used: method=%s %s", word, choices["method"], unused[part])
+    for override in overrides:
+        part = re.split("[.=]", override.lstrip("+"))[0].rpartition("@")[2]
+        if part in unused and override not in ("engine=auto", "init=real"):
+            log.warning("%s is not used: method=%s %s", override, choices["method"], unused[part])
     evaluate, loop = get(cfg, "evaluate", bool), build(cfg.loop, "loop")
     plan = build_plan(cfg, choices, tested_on=test_on)
     condensation = Condensation(
@@ -104,7 +104,7 @@ def build_condensation(
         loop=loop,
         stop=stop or Stop(),
         config=config,
-        words=words,
+        overrides=overrides,
         result=result,
         show_progress=show_progress,
     )

@@ -39,13 +39,13 @@ def main(argv: list[str]) -> int:
 
     out = expand_home(arguments.out) if arguments.out else path_beside(source, "relabelled")
     if (out / "synthetic.safetensors").exists():
-        words = [str(out)]
+        overrides = [str(out)]
         if RunResult.read_finished(out) is None:  # goes on from the networks that have finished
-            words += [f"against={source}", f"hydra.run.dir={out}"]
-            words += _of_evaluation(arguments.settings)
+            overrides += [f"against={source}", f"hydra.run.dir={out}"]
+            overrides += _of_evaluation(arguments.settings)
         raise ConfigError(
             f"{out} holds a set, which is not overwritten; remove it, choose another --out, or "
-            f"evaluate it: dcond evaluate {shlex.join(words)}."
+            f"evaluate it: dcond evaluate {shlex.join(overrides)}."
         )
     _relabel(str(source), arguments.settings, out, evaluated=not arguments.no_evaluate)
     return 0
@@ -85,10 +85,10 @@ def _relabel(run: str, settings: list[str], out: Path, *, evaluated: bool) -> No
         )
     RunResult.refuse_finished(out)
     RunResult.refuse_foreign(out)
-    words = quote_paths(settings)
-    refuse_sets(words, "RUN is the set, and the new set is compared with it")
-    words += dataset_overrides(run, settings)
-    with composed("evaluate", [f"synthetic.path={quote_path(run)}", *words]) as (cfg, choices):
+    overrides = quote_paths(settings)
+    refuse_sets(overrides, "RUN is the set, and the new set is compared with it")
+    overrides += dataset_overrides(run, settings)
+    with composed("evaluate", [f"synthetic.path={quote_path(run)}", *overrides]) as (cfg, choices):
         plan = build_plan(cfg, choices)
         source, dataset = build(cfg.synthetic, "synthetic"), build(cfg.dataset, "dataset")
         device, threads = resolve_device(str(cfg.device)), get(cfg, "threads", PositiveInt | None)
@@ -104,20 +104,20 @@ def _relabel(run: str, settings: list[str], out: Path, *, evaluated: bool) -> No
         path = artefact.save_in(soft, out)
         print_results(f"{len(soft.images)} images with soft labels -> {relative_to_cwd(path)}")
         if evaluated:
-            shown = evaluate(path, against=run, overrides=_of_evaluation(words), folder=out)
+            shown = evaluate(path, against=run, overrides=_of_evaluation(overrides), folder=out)
             print_results(*shown.parts, f"-> {relative_to_cwd(out)}")
 
 
-def _of_evaluation(words: Sequence[str]) -> list[str]:
+def _of_evaluation(overrides: Sequence[str]) -> list[str]:
     """Return the settings that compare the new set, without a teacher, with the old one.
 
     The number of threads is set around both.
     """
     kept = []
-    for word in words:
-        key = word.lstrip("+~").partition("=")[0]
+    for override in overrides:
+        key = override.lstrip("+~").partition("=")[0]
         if key.startswith("synthetic."):  # how the old set is read
-            kept.append(word.replace("synthetic.", "against.", 1))
+            kept.append(override.replace("synthetic.", "against.", 1))
         elif key.split(".")[0] not in ("teacher", "threads") and "@teacher" not in key:
-            kept.append(word)
+            kept.append(override)
     return kept

@@ -152,8 +152,8 @@ def label_modified_protocol(cfg: DictConfig, hydra_cfg: DictConfig) -> None:
     if not GlobalHydra.instance().is_initialized():  # in a process of a launcher
         return
     path = str(GlobalHydra.instance().config_loader().get_search_path())
-    words = [word for word in hydra_cfg.overrides.hydra if "hydra.searchpath" in word]
-    packaged = _compose_protocol(str(hydra_cfg.job.config_name), choice, tuple(words), path)
+    overrides = [each for each in hydra_cfg.overrides.hydra if "hydra.searchpath" in each]
+    packaged = _compose_protocol(str(hydra_cfg.job.config_name), choice, tuple(overrides), path)
     if packaged is None or packaged.get("name") != (name := ours.get("name")):
         return
     before, now = (flat_settings(to_jsonable(each)) for each in (packaged, ours))

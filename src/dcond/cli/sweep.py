@@ -123,8 +123,8 @@ def report_failed_job(error: Exception) -> None:
     print(f"dcond: {message}", file=sys.stderr)
     hydra_cfg = HydraConfig.get()
     folder = Path(hydra_cfg.runtime.output_dir).absolute()
-    words = OmegaConf.to_container(hydra_cfg.overrides.task, resolve=False)  # as typed
-    line = json.dumps([str(folder), words, f"failed: {message}"])
+    overrides = OmegaConf.to_container(hydra_cfg.overrides.task, resolve=False)  # as typed
+    line = json.dumps([str(folder), overrides, f"failed: {message}"])
     # The current folder is another one under hydra.job.chdir=true.
     file = Path(hydra_cfg.runtime.cwd) / str(hydra_cfg.sweep.dir) / _FAILED_JOBS
     with suppress(OSError), file.open("a", encoding="utf-8") as lines:
@@ -210,7 +210,7 @@ def _how_to_continue(folder: Path) -> str:
 def saved_overrides(job: Path) -> list[str]:
     """Return the overrides that a job was started with."""
     try:
-        words: Any = OmegaConf.to_container(OmegaConf.load(job / ".hydra" / "overrides.yaml"))
-        return [str(word) for word in words]
+        overrides: Any = OmegaConf.to_container(OmegaConf.load(job / ".hydra" / "overrides.yaml"))
+        return [str(override) for override in overrides]
     except Exception:  # not there, or damaged: the job is shown without its overrides
         return []

@@ -1,6 +1,6 @@
 """One run on built parts: condensing, evaluating, and the files of a run folder.
 
-:func:`condense` is imported on first use: reading results needs no torch.
+:func:`condense` and :func:`evaluate` are imported on first use: reading results needs no torch.
 """
 
 from typing import TYPE_CHECKING
@@ -9,5 +9,9 @@ from dcond.lazy import lazy_names
 
 if TYPE_CHECKING:
     from dcond.run.condensation import condense as condense
+    from dcond.run.evaluation import evaluate as evaluate
 
-__getattr__ = lazy_names(__name__, {"condense": "dcond.run.condensation"})
+__getattr__ = lazy_names(
+    __name__,
+    {"condense": "dcond.run.condensation", "evaluate": "dcond.run.evaluation"},
+)

@@ -70,22 +70,22 @@ images, labels = functional.interpolate(cells, (h, w), mode="bilinear"), labels.
 
 
 def write(
-    folder: Path, result: RunResult, synthetic: SyntheticSet, words: Sequence[str] = ()
+    folder: Path, result: RunResult, synthetic: SyntheticSet, overrides: Sequence[str] = ()
 ) -> None:
     """Write the card into a run folder; a README.md that is not dcond's stays.
 
-    It holds no path, so that it can be shared as it is. ``words`` are the overrides of the run, as
-    typed.
+    It holds no path, so that it can be shared as it is. ``overrides`` are those of the run,
+    as typed.
     """
     path = folder / NAME
     if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(MARK):
         log.warning("%s exists and is not overwritten: this run has no card", path)
         return
-    write_text(path, MARK + card(result, synthetic, words))
+    write_text(path, MARK + card(result, synthetic, overrides))
 
 
-def card(result: RunResult, synthetic: SyntheticSet, words: Sequence[str] = ()) -> str:
-    """Return the card as Markdown; ``words`` are the overrides of the run, as typed."""
+def card(result: RunResult, synthetic: SyntheticSet, overrides: Sequence[str] = ()) -> str:
+    """Return the card as Markdown; ``overrides`` are those of the run, as typed."""
     factor, (n, c, h, w) = synthetic.factor, synthetic.images.shape
     holding = f", each holding {factor**2} smaller ones" if factor > 1 else ""
     lines = [
@@ -109,7 +109,7 @@ def card(result: RunResult, synthetic: SyntheticSet, words: Sequence[str] = ()) 
     imports = "\nfrom torch.nn import functional" if factor > 1 else ""
     whiten = "" if synthetic.whitening is None else WHITEN
     use = USE.format(imports=imports, decode=decode, labels=shape, whiten=whiten)
-    return "\n".join([*lines, *_accuracies(result)]) + "\n" + use + _reproduction(result, words)
+    return "\n".join([*lines, *_accuracies(result)]) + "\n" + use + _reproduction(result, overrides)
 
 
 def _accuracies(result: RunResult) -> list[str]:
@@ -128,7 +128,7 @@ def _accuracies(result: RunResult) -> list[str]:
     return ["", f"{caption}.", "", table.rstrip()]
 
 
-def _reproduction(result: RunResult, words: Sequence[str]) -> str:
+def _reproduction(result: RunResult, overrides: Sequence[str]) -> str:
     """Return the command as it was typed, and all settings that decide the images.
 
     A path stands as ``...``. Method, data set, ipc and seed are added where they were not typed.
@@ -143,16 +143,16 @@ def _reproduction(result: RunResult, words: Sequence[str]) -> str:
         if key in ("method", "dataset", "init", "max_steps", "max_seconds", "test_on")
         or f"${{{key}}}" in text.replace(json.dumps(config.get("evaluation")), "")
     }
-    typed = {word.lstrip("+~").partition("=")[0]: word for word in words}
+    typed = {override.lstrip("+~").partition("=")[0]: override for override in overrides}
     implied = {"method": choices.get("method"), "dataset": choices.get("dataset")}
     implied = {} if "experiment" in typed else implied
     implied |= {"ipc": result.ipc, "seed": result.seed}
     command = [f"{key}={value}" for key, value in implied.items() if key not in typed]
-    for key, word in typed.items():
-        name, _, value = word.partition("=")
+    for key, override in typed.items():
+        name, _, value = override.partition("=")
         if not _LOCAL.match(key):
             hidden = _PLACE.search(key) or value.startswith("{")  # a mapping may hold a path
-            command.append(f"{name}=..." if hidden else word)
+            command.append(f"{name}=..." if hidden else override)
     settings = [
         f"{key}={_shown(key, value)}"
         for key, value in flat_settings(used).items()

@@ -31,7 +31,12 @@ from dcond.paths import relative_to_cwd
 from dcond.rng import Streams
 from dcond.run import card
 from dcond.run.checkpoint import Checkpoint
-from dcond.run.evaluation import EvaluationPlan, Evaluator, describe_normalisation
+from dcond.run.evaluation import (
+    EvaluationPlan,
+    Evaluator,
+    describe_normalisation,
+    describe_storage,
+)
 from dcond.run.loop import LoopSettings, Run
 from dcond.run.progress import log_if_slow
 from dcond.run.recorder import NullRecorder, Recorder, grid, save_png
@@ -89,7 +94,7 @@ class Condensation:
         tensorboard: write event files into the folder.
         stop: signals that were caught.
         config: YAML, saved in every checkpoint.
-        words: the overrides as they were typed, for the card.
+        overrides: the overrides as they were typed, for the card.
         result: completed by :meth:`run`; names, choices and settings come with it.
         show_progress: show a progress bar or log lines.
 
@@ -114,7 +119,7 @@ class Condensation:
     tensorboard: bool = True
     stop: Stop = field(default_factory=Stop)
     config: str = ""
-    words: Sequence[str] = ()
+    overrides: Sequence[str] = ()
     result: RunResult = field(default_factory=RunResult.start)
     show_progress: bool = True
     resumable: bool = False  # whether the folder holds a checkpoint of this run
@@ -159,13 +164,10 @@ class Condensation:
         try:
             synthetic = self._condense(real, synthetic, recorder, checkpoint)
             synthetic.images.requires_grad_(False)  # the method's optimiser needed gradients
-            self.result.bytes_stored = bytes_stored(synthetic)  # the labels may have become soft
+            describe_storage(self.result, synthetic)  # the labels may have become soft
             self._save(synthetic)
             if self.evaluator is not None and self.evaluate:
-                title = f"{self.result.method} on {real.name}, {synthetic.ipc} image(s) per class"
-                parts = self.evaluator.evaluate(
-                    synthetic, self.result, title=title, folder=self.folder
-                ).parts
+                parts = self.evaluator.evaluate(synthetic, self.result, self.folder).parts
             done = True
         finally:
             self.result.cost.peak_memory_bytes = peak_memory_bytes(self.device)
@@ -174,7 +176,7 @@ class Condensation:
             )
             recorder.close()
         if self.folder is not None and self.ranks.first:
-            card.write(self.folder, self.result, synthetic, self.words)
+            card.write(self.folder, self.result, synthetic, self.overrides)
         return Condensed(parts=parts, synthetic=synthetic, result=self.result, folder=self.folder)
 
     def _real_data(self) -> RealData:
@@ -324,19 +326,6 @@ def _log_small_class(method: Method, real: RealData) -> None:
             "class %r has %d real images, fewer than method.batch_real=%d: its batches repeat some",
             *(name, count, batch),
         )
-
-
-def describe_storage(result: RunResult, synthetic: SyntheticSet) -> None:
-    """Complete the fields of a result that say how much a set stores."""
-    result.factor, result.images_stored = synthetic.factor, len(synthetic.images)
-    result.images_decoded = len(synthetic.images) * synthetic.factor**2
-    result.bytes_stored = bytes_stored(synthetic)
-
-
-def bytes_stored(synthetic: SyntheticSet) -> int:
-    """Return the size of the images, and of the labels if these are soft."""
-    tensors = [synthetic.images, *([synthetic.labels] if synthetic.labels.ndim == 2 else [])]
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def dump_provenance(result: RunResult) -> str:
