@@ -16,7 +16,7 @@ from PIL import Image
 
 import dcond
 from dcond import artefact
-from dcond.cli.evaluate import dataset_overrides
+from dcond.cli.given_sets import dataset_overrides
 from dcond.errors import DcondError
 
 SIZES = {"ant": (12, 8), "bee": (20, 8), "wasp": (7, 8)}  # images to train on and to test

@@ -201,3 +201,34 @@ def test_a_class_name_that_is_not_utf8_can_be_stored(tmp_path):
             picture(tmp_path / os.fsdecode(name) / f"{number}.png", seed=number)
     real = ImageFolder(path=str(tmp_path)).load()
     assert real.class_names == ("caf\ufffd", "tea")
+
+
+def test_chosen_classes_need_no_others_in_both_splits(split_folder):
+    """Of a client in federated learning: some classes to train on, a test split of all."""
+    whole = ImageFolder(path=str(split_folder)).load()
+    for name in ("cow", "zebra"):
+        picture(split_folder / "test" / name / "0.png")
+    names = whole.class_names
+    part = ImageFolder(path=str(split_folder), classes=names).load()
+    assert part.class_names == names
+    assert torch.equal(part.train.images, whole.train.images)
+    assert torch.equal(part.train.labels, whole.train.labels)
+    assert torch.equal(part.test.images, whole.test.images)
+    assert torch.equal(part.test.labels, whole.test.labels)
+    with pytest.raises(DataError, match=r"no training image for class 'zebra' \(1\)"):
+        ImageFolder(path=str(split_folder), classes=[names[0], "zebra"]).load()
+    with pytest.raises(DataError, match=r"'cow', 'zebra'\."):
+        ImageFolder(path=str(split_folder)).load()
+
+
+def test_an_npz_file_is_not_a_folder(tmp_path):
+    np.savez(tmp_path / "mine.npz", x=np.zeros(1))
+    with pytest.raises(DataError, match=r"is not a folder \(use dataset=npz\)"):
+        ImageFolder(path=str(tmp_path / "mine.npz")).load()
+
+
+def test_a_single_class_is_warned_of(tmp_path, caplog):
+    for row in range(10):
+        picture(tmp_path / "raw" / f"{row}.png")
+    ImageFolder(path=str(tmp_path)).load()
+    assert "image_folder has one class, 'raw': every accuracy is 100 %" in caplog.text

@@ -167,6 +167,26 @@ def test_bad_content_is_one_line_that_names_the_file(tmp_path, changes, message)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("names", [np.array(list("abcde")), None])
+def test_chosen_classes_alone_need_training_images(tmp_path, names):
+    """Of a client in federated learning: some classes to train on, a test split of all."""
+    labels = {"train_labels": np.array([0, 1, 4] * 4), "test_labels": np.arange(6) % 5}
+    file = saved(tmp_path / "client.npz", **labels, class_names=names)
+    with pytest.raises(DataError, match=r"no training image for class '[c2]' \(2\), .*dataset.cl"):
+        Npz(path=str(file)).load()
+    part = Npz(path=str(file), classes=[0, 1, 4]).load()
+    assert part.class_names == (("a", "b", "e") if names is not None else ("0", "1", "4"))
+    assert part.train.labels.tolist() == [0, 1, 2] * 4
+    assert part.test.labels.tolist() == [0, 1, 2, 0]
+    with pytest.raises(DataError, match=r"no training image for class '[d3]' \(1\)"):
+        Npz(path=str(file), classes=[0, 3]).load()
+
+
+def test_a_folder_is_not_an_npz_file(tmp_path):
+    with pytest.raises(DataError, match="or use dataset=image_folder"):
+        Npz(path=str(tmp_path)).load()
+
+
 def test_missing_file(tmp_path):
     with pytest.raises(DataError, match=r"none\.npz does not exist; give the path of an npz file"):
         Npz(path=str(tmp_path / "none.npz")).load()

@@ -1,60 +1,53 @@
 """The job of ``dcond evaluate``, and ``dcond.evaluate``: train a pool on a set and test it."""
 
 import logging
-import re
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, fields, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from dcond import artefact
 from dcond.cli import sweep
 from dcond.cli.compose import composed, python_overrides, python_run
-from dcond.cli.groups import group_options
+from dcond.cli.given_sets import (
+    NOT_READING,
+    Given,
+    LoadedSet,
+    dataset_overrides,
+    path_value,
+    read_sets,
+    refuse_sets,
+)
 from dcond.cli.instantiate import build, build_plan, get, prefetch_weights
 from dcond.cli.labels import find_label
-from dcond.cli.path_values import quote_path
 from dcond.cli.resume import suggest_resume
 from dcond.cli.run_config import (
     CONDENSING_ONLY,
     NO_EFFECT,
     config_hash,
     dataset_name,
-    parse_classes,
-    parse_provenance,
     requested_extras,
     result_affecting_config,
     selected_options,
     to_jsonable,
 )
-from dcond.data.base import NAME
 from dcond.device import peak_memory_bytes, reset_peak_memory, resolve_device
 from dcond.distributed import current
-from dcond.errors import ConfigError, yaml_repr
+from dcond.errors import ConfigError
 from dcond.evaluation.protocol import BaseProtocol
-from dcond.importers.raw_set import RawSet
-from dcond.importers.source import Source, is_artefact
 from dcond.log import print_results
 from dcond.paths import expand_home, relative_to_cwd
 from dcond.run.context import command_run, cpu_threads
 from dcond.run.evaluation import Evaluated, Evaluator, describe_storage
 from dcond.run.progress import log_if_slow
-from dcond.run.result import Origin, RunResult
+from dcond.run.result import RunResult
 from dcond.settings import NonNegativeInt
-from dcond.types import RealData, SyntheticSet
+from dcond.types import SyntheticSet
 
 log = logging.getLogger(__name__)
-
-IN_MEMORY = "a set in memory"
-# How a set was read does not depend on where it is, on its name, or on which argument gave it.
-_NOT_READING = ("_target_", "path", "method", "option")
-
-Given = SyntheticSet | Path | str  # a set, or the path of one
 
 
 def evaluate(
@@ -92,9 +85,9 @@ def evaluate(
     """
     arguments = python_overrides(overrides, dataset=dataset, pool=pool, seed=seed)
     refuse_sets(arguments, "the sets to evaluate are arguments of dcond.evaluate")
-    arguments.append(f"synthetic.path={_path(synthetic)}")
+    arguments.append(f"synthetic.path={path_value(synthetic)}")
     if against is not None:
-        arguments.append(f"against.path={_path(against)}")
+        arguments.append(f"against.path={path_value(against)}")
     arguments += dataset_overrides(synthetic, arguments)
     folder = None if folder is None else expand_home(folder)
     with composed("evaluate", arguments) as (cfg, choices):
@@ -109,15 +102,13 @@ def run_job(cfg: DictConfig) -> None:
     """Run one configuration in the folder that Hydra made for it."""
     hydra_cfg = HydraConfig.get()
     folder, choices = Path(hydra_cfg.runtime.output_dir), dict(hydra_cfg.runtime.choices)
-    if not sweep.is_job():
-        RunResult.refuse_finished(folder)
     if OmegaConf.is_missing(cfg.synthetic, "path") or cfg.synthetic.path in (None, ""):
         raise ConfigError("no set to evaluate; give one: dcond evaluate FILE_OR_RUN_FOLDER.")
     if choices.get("dataset") is None:
         raise ConfigError("a sweep over several sets needs their data set; add dataset=NAME.")
     result = new_result(cfg, choices)
     if sweep.is_job() and RunResult.read_finished(folder) is not None:
-        _identify(deepcopy(cfg), result, _read_sets(cfg))
+        _identify(deepcopy(cfg), result, read_sets(cfg))
         sweep.load_finished_job(folder, result, evaluated=True)
         return
     shown: list[Any] = []
@@ -137,7 +128,7 @@ def new_result(cfg: DictConfig, choices: dict[str, Any]) -> RunResult:
     reading = {
         key: value
         for key, value in settings.pop("synthetic").items()
-        if key not in _NOT_READING and (value or (key, value) == ("normalised", False))
+        if key not in NOT_READING and (value or (key, value) == ("normalised", False))
     }
     if reading:
         settings["synthetic"] = reading
@@ -172,7 +163,7 @@ def _evaluate(
     reset_peak_memory(device)
     asked = deepcopy(cfg)  # now, since instantiate() resolves interpolations in cfg
     plan = build_plan(cfg, choices, sanity_checks=True)
-    loaded = _read_sets(cfg, synthetic, against)
+    loaded = read_sets(cfg, synthetic, against)
     _identify(asked, result, loaded)
     prefetch_weights(plan.pool, plan.protocol)
     name = choices["dataset"]
@@ -208,59 +199,6 @@ def _log_other_protocol(synthetic: SyntheticSet, protocol: BaseProtocol) -> None
         log.info("its learned rate %.4g is used with evaluation.lr=learned only", float(rate))
 
 
-@dataclass(frozen=True)
-class LoadedSet:
-    """A set and how it was read. Its content identifies it, wherever the file is."""
-
-    source: Source
-    content: SyntheticSet | RawSet
-
-    @cached_property
-    def hash(self) -> str:
-        """A short hash of its content."""
-        return artefact.content_hash(self.content)
-
-    def fitted(self, real: RealData) -> SyntheticSet:
-        """Return the set for a data set: pixels, class-major, in its order of classes."""
-        return self.source.fitted(self.content, real)
-
-    def origin(self, synthetic: SyntheticSet) -> Origin:
-        """Return where the set came from, how it was read, and the run that made it."""
-        metadata = synthetic.metadata
-        return Origin(
-            path=self.source.path,
-            content=self.hash,
-            layout=metadata.get("layout", "dcond"),
-            read_as=metadata.get("read_as", "pixels"),
-            learned_lr=None if synthetic.learned_lr is None else float(synthetic.learned_lr),
-            **parse_provenance(metadata),
-        )
-
-
-def _read_sets(
-    cfg: DictConfig, synthetic: Given | None = None, against: Given | None = None
-) -> dict[str, LoadedSet]:
-    """Read what ``synthetic`` and ``against`` name; sets in memory are taken as they are."""
-    loaded = {}
-    if cfg.against.path is None:
-        defaults = {each.name: each.default for each in fields(Source)}
-        for key, value in cfg.against.items():
-            if key not in _NOT_READING and value != defaults.get(key):
-                raise ConfigError(
-                    f"against.{key}={yaml_repr(value)} needs against=PATH; add it, or remove this."
-                )
-    for option, given in (("synthetic", synthetic), ("against", against)):
-        if option == "synthetic" or cfg.against.path is not None:
-            source = build(cfg[option], option)
-            if isinstance(given, SyntheticSet):
-                source.refuse_options(f"{option} is {IN_MEMORY}")
-                checked = artefact.checked(given, f"{option}, {IN_MEMORY}")
-                loaded[option] = LoadedSet(source, checked)
-            else:
-                loaded[option] = LoadedSet(source, source.read())
-    return loaded
-
-
 def _identify(cfg: DictConfig, result: RunResult, loaded: dict[str, LoadedSet]) -> None:
     """Give a result the hash of its configuration, in which sets stand by their content."""
     affecting = result_affecting_config(cfg, aside=NO_EFFECT | CONDENSING_ONLY)
@@ -272,74 +210,3 @@ def _identify(cfg: DictConfig, result: RunResult, loaded: dict[str, LoadedSet]) 
         against.path = loaded["against"].hash
         rival = config_hash(against)[:16]
     result.extras = requested_extras(cfg) | {"against": rival}
-
-
-def dataset_overrides(synthetic: Given, argv: Sequence[str]) -> list[str]:
-    """Return the overrides of the data set that are in a set's metadata and not in ``argv``.
-
-    The option of the group must be an override, since a data set brings its default pool and
-    protocol. A user's own data keep the name that they had when they were condensed. If the option
-    is typed, only the name is added.
-
-    Args:
-        synthetic: the set, or the path of one.
-        argv: what was typed; with another ``dataset=`` than the set's nothing is added.
-
-    Raises:
-        ArtefactError: the artefact cannot be read.
-        ConfigError: it is not an artefact, or its data set is not packaged; only without
-            ``dataset=``.
-    """
-    given = [argument.lstrip("+") for argument in argv]
-    typed = next((each.partition("=")[2] for each in given if each.startswith("dataset=")), None)
-    if not isinstance(synthetic, SyntheticSet):
-        path = expand_home(synthetic)
-        if typed is not None and not (is_artefact(path) and path.exists()):
-            return []  # an error of the path comes when the set is read
-        if not is_artefact(path):
-            raise ConfigError(
-                f"{path} does not name the data set it was made from; add dataset=NAME."
-            )
-        synthetic = artefact.load(path)
-    metadata = synthetic.metadata
-    name = metadata.get("dataset", "")
-    choice = metadata.get("dataset_choice", name)
-    if typed not in (None, choice):
-        return []
-    if typed is None and choice not in group_options("dataset"):
-        raise ConfigError(
-            f"the set was made from the data set {choice!r}, which is not packaged; add "
-            "dataset=NAME."
-        )
-    overrides = [] if typed else [f"dataset={choice}"]
-    # The file may come from anywhere.
-    named = any(argument.startswith("dataset.name=") for argument in given)
-    if choice != name and not named and re.fullmatch(NAME, name):
-        overrides.append(f"dataset.name='{name}'")
-    classes = parse_classes(metadata) if typed is None else ()
-    if classes and not any(argument.startswith("dataset.classes=") for argument in given):
-        overrides.append(f"dataset.classes=[{','.join(map(quote_path, classes))}]")
-    return overrides
-
-
-def refuse_sets(overrides: Sequence[str], reason: str) -> None:
-    """Refuse overrides that name a set.
-
-    Raises:
-        ConfigError: one of them does.
-    """
-    for override in overrides:
-        key = override.lstrip("+").partition("=")[0]
-        if key.removesuffix(".path") in ("synthetic", "against"):
-            raise ConfigError(f"{key}= is not allowed here: {reason}; omit it.")
-
-
-def _path(given: Given) -> str:
-    if isinstance(given, SyntheticSet):
-        return quote_path(IN_MEMORY)
-    if isinstance(given, str | Path):
-        return quote_path(str(given))
-    raise ConfigError(
-        f"cannot evaluate a value of type {type(given).__name__}; give a SyntheticSet (that of a "
-        "run is its .synthetic), or the path of one."
-    )

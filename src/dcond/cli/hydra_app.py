@@ -77,8 +77,8 @@ def _evaluate_arguments(argv: list[str]) -> list[str]:
     several = unquote_path(path) == path  # a single path is quoted
     if path in ("", "null") or several:
         return arguments
-    evaluate = importlib.import_module("dcond.cli.evaluate")  # torch
-    return [*arguments, *evaluate.dataset_overrides(unquote_path(path), arguments)]
+    given_sets = importlib.import_module("dcond.cli.given_sets")  # torch
+    return [*arguments, *given_sets.dataset_overrides(unquote_path(path), arguments)]
 
 
 def check_resume(argv: list[str]) -> None:

@@ -33,7 +33,7 @@ from dcond.errors import (
 from dcond.models import Pool, Recipe
 from dcond.run.condensation import Condensation
 from dcond.run.evaluation import EvaluationPlan
-from dcond.run.result import HELD_OUT, TEST, RunResult
+from dcond.run.result import ACCURACY, TEST, RunResult
 from dcond.run.signals import Stop
 from dcond.settings import NonNegativeInt, PositiveFloat, PositiveInt, check_value
 
@@ -68,9 +68,6 @@ def build_condensation(
         ConfigError: a setting is unknown, missing, or out of range.
     """
     config = dump_config(cfg, choices)  # now, since instantiate() resolves interpolations in cfg
-    test_on = str(cfg.test_on)
-    if test_on not in (TEST, HELD_OUT):
-        raise ConfigError(f"test_on={test_on!r} is unknown; allowed: {TEST}, {HELD_OUT}.")
     method = build(cfg.method, f"method={choices['method']}")
     unused = {} if "engine" in cfg.method else {"engine": "has no engine"}
     if "augment" not in cfg.method:
@@ -86,7 +83,7 @@ def build_condensation(
         if part in unused and override not in ("engine=auto", "init=real"):
             log.warning("%s is not used: method=%s %s", override, choices["method"], unused[part])
     evaluate, loop = get(cfg, "evaluate", bool), build(cfg.loop, "loop")
-    plan = build_plan(cfg, choices, tested_on=test_on)
+    plan = build_plan(cfg, choices)
     condensation = Condensation(
         ipc=get(cfg, "ipc", PositiveInt),
         seed=get(cfg, "seed", NonNegativeInt),
@@ -100,7 +97,6 @@ def build_condensation(
         folder=folder,
         plan=plan,
         evaluate=evaluate,
-        test_on=test_on,
         loop=loop,
         stop=stop or Stop(),
         config=config,
@@ -118,7 +114,6 @@ def build_plan(
     cfg: DictConfig,
     choices: Mapping[str, str],
     *,
-    tested_on: str = TEST,
     sanity_checks: bool = False,
 ) -> EvaluationPlan:
     """Build the networks and the protocol of an evaluation, and what else it trains.
@@ -129,6 +124,8 @@ def build_plan(
     extra = {name for name in score_names(cfg) if get(cfg, f"scores.{name}", bool)}
     if not OmegaConf.select(cfg, "evaluate", default=True):
         extra = set()
+    tested_on = str(OmegaConf.select(cfg, "test_on", default=TEST))
+    one_of("test_on", tested_on, ACCURACY)
     return EvaluationPlan(
         pool=build(cfg.pool, f"pool={choices.get('pool')}"),
         protocol=build(cfg.evaluation, f"evaluation={choices.get('evaluation')}"),

@@ -69,7 +69,8 @@ def _relabel(run: str, settings: list[str], out: Path, *, evaluated: bool) -> No
 
     from dcond import artefact
     from dcond.cli.compose import composed
-    from dcond.cli.evaluate import dataset_overrides, evaluate, refuse_sets
+    from dcond.cli.evaluate import evaluate
+    from dcond.cli.given_sets import dataset_overrides, refuse_sets
     from dcond.cli.instantiate import build, build_plan, get
     from dcond.cli.labels import add_teacher
     from dcond.cli.overrides import is_of_hydra

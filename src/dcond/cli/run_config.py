@@ -80,18 +80,10 @@ def dataset_name(cfg: DictConfig, choice: str) -> str:
 
 def to_jsonable(cfg: DictConfig) -> dict[str, Any]:
     """Return a configuration for JSON: interpolations unresolved, inf and nan as text."""
-    content: dict[str, Any] = _to_jsonable(OmegaConf.to_container(cfg))
+    text = json.dumps(OmegaConf.to_container(cfg), default=str)
+    names = {"NaN": "nan", "Infinity": "inf", "-Infinity": "-inf"}
+    content: dict[str, Any] = json.loads(text, parse_constant=names.__getitem__)
     return content
-
-
-def _to_jsonable(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _to_jsonable(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_to_jsonable(part) for part in value]
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    return value if isinstance(value, float) and math.isfinite(value) else str(value)
 
 
 def parse_provenance(metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -10,7 +10,13 @@ import torch
 
 from dcond.data.class_subset import subset
 from dcond.data.placement import choose_places, make_split, place_split
-from dcond.data.prepared import Prepared, read_prepared, warn_of_classes, write_prepared
+from dcond.data.prepared import (
+    Prepared,
+    check_training_classes,
+    read_prepared,
+    warn_of_classes,
+    write_prepared,
+)
 from dcond.data.statistics import LEGACY, Statistics, statistics, zca
 from dcond.errors import require
 from dcond.paths import conf_dir, expand_home
@@ -88,6 +94,7 @@ class Dataset(ABC):
         device, name, data = torch.device(device), self.name, self.arrays()
         if self.classes is not None:
             name, data = subset(name, data, self.classes)
+            check_training_classes(data.train_labels, data.class_names)
         train_place, test_place = choose_places(name, data, self.keep, device)
         train = make_split(data.train_images, data.train_labels, train_place)
         mean, std, whitening = *self.statistics(train, data), None

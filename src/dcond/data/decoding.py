@@ -103,7 +103,8 @@ class ImageRule:
         }
         if self.size is not None:
             arrays["resize"] = np.array(self.resize)
-        return check_prepared(arrays, in_memory="")
+        # Which classes must have images, the listing has checked.
+        return check_prepared(arrays, in_memory="", some_classes=True)
 
     def read(self, files: Files, advice: str) -> NDArray[np.uint8]:
         """Read files into one array uint8 (n, h, w, c).

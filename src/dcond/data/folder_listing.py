@@ -66,7 +66,9 @@ class Listing:
     class_names: tuple[str, ...]
 
 
-def list_folder(root: Path, test_fraction: float | None, split_seed: int = 0) -> Listing:
+def list_folder(
+    root: Path, test_fraction: float | None, split_seed: int = 0, *, some_classes: bool = False
+) -> Listing:
     """List a folder with ``train/`` and ``test/`` (or ``val/``), or class folders, which are split.
 
     Every class is a folder; its images may be in subfolders, except hidden ones and those of
@@ -80,6 +82,7 @@ def list_folder(root: Path, test_fraction: float | None, split_seed: int = 0) ->
         test_fraction: share of every class that becomes the test split if there are only class
             folders; None refuses these.
         split_seed: seed of that split.
+        some_classes: only some classes will be used: others may be in one split only.
 
     Raises:
         DataError: no such folder, a split or class without images, or splits with different
@@ -88,6 +91,8 @@ def list_folder(root: Path, test_fraction: float | None, split_seed: int = 0) ->
     if not root.is_dir():
         kind = file_kind(root) if root.is_file() else ""
         unpack = f" ({kind}; unpack it)" if kind else ""
+        if root.suffix == ".npz":
+            unpack = " (use dataset=npz)"
         raise DataError(
             f"dataset.path={str(root)!r} is not a folder{unpack}; give one with train/ and test/, "
             "or with class folders."
@@ -109,11 +114,26 @@ def list_folder(root: Path, test_fraction: float | None, split_seed: int = 0) ->
         train, test = stratified_split(labels, round(test_fraction * len(files)), split_seed)
         if len(test) == 0:
             raise DataError(
-                f"{root} holds {len(files)} images, too few to split; add images or a test/ folder."
+                f"{root} holds {len(files)} images, too few to split with "
+                f"dataset.test_fraction={test_fraction:g}; add images or a test/ folder, or set a "
+                "larger fraction."
             )
         return Listing(files.part(train), labels[train], files.part(test), labels[test], names)
     train_files, train_labels, names = list_classes(train_folder)
-    test_files, test_labels = _test_split(train_folder, test_folder, names)
+    test_files, test_labels, test_names = _test_split(train_folder, test_folder, names)
+    if different := sorted(set(test_names) ^ set(names)):
+        if not some_classes:
+            raise DataError(
+                f"{train_folder} and {test_folder} must have the same class folders; only one of "
+                f"them has: {', '.join(map(repr, different[:5]))}"
+                f"{' ...' if len(different) > 5 else ''}."
+            )
+        both = tuple(sorted({*names, *test_names}))
+        train_labels, test_labels = (
+            np.array([both.index(name) for name in own])[labels]
+            for own, labels in ((names, train_labels), (test_names, test_labels))
+        )
+        names = both
     return Listing(train_files, train_labels, test_files, test_labels, _readable_names(root, names))
 
 
@@ -153,10 +173,12 @@ def _check_depth(root: Path) -> None:
 
 def _test_split(
     train: Path, folder: Path | None, names: tuple[str, ...]
-) -> tuple[Files, NDArray[np.int64]]:
+) -> tuple[Files, NDArray[np.int64], tuple[str, ...]]:
     root = train.parent
     if (root / "val" / ANNOTATIONS).is_file():
-        return _annotated(root / "val", names)  # before test/, which has no labels in that set
+        return *_annotated(
+            root / "val", names
+        ), names  # before test/, which has no labels in that set
     if folder is None:
         raise DataError(
             f"{root} has train/ but neither test/ nor val/; add one, or give the class folders: "
@@ -164,13 +186,7 @@ def _test_split(
         )
     if folder.name not in ("test", "val") or folder != _find(root, TEST):
         log.info("%s: %s/ is the test split", root, folder.name)
-    files, labels, test_names = list_classes(folder)
-    if different := sorted(set(test_names) ^ set(names)):
-        raise DataError(
-            f"{train} and {folder} must have the same class folders; only one of them "
-            f"has: {', '.join(map(repr, different[:5]))}{' ...' if len(different) > 5 else ''}."
-        )
-    return files, labels
+    return list_classes(folder)
 
 
 def list_classes(root: Path) -> tuple[Files, NDArray[np.int64], tuple[str, ...]]:

@@ -66,7 +66,12 @@ class ImageFolder(Dataset):
 
     def arrays(self) -> Prepared:
         """Return both splits, decoded when they are indexed."""
-        listing = list_folder(expand_home(self.path), self.test_fraction, self.split_seed)
+        listing = list_folder(
+            expand_home(self.path),
+            self.test_fraction,
+            self.split_seed,
+            some_classes=self.classes is not None,
+        )
         rule = ImageRule(
             size=self.size,
             resize=self.resize,

@@ -22,4 +22,4 @@ class Npz(Dataset):
 
     def arrays(self) -> Prepared:
         """Return both splits of the file."""
-        return read_prepared(expand_home(self.path))
+        return read_prepared(expand_home(self.path), some_classes=self.classes is not None)

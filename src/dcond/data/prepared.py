@@ -62,7 +62,9 @@ class Prepared:
     source: str | None = None
 
 
-def check_prepared(arrays: dict[str, Any], in_memory: str = MADE_IN_MEMORY) -> Prepared:
+def check_prepared(
+    arrays: dict[str, Any], in_memory: str = MADE_IN_MEMORY, *, some_classes: bool = False
+) -> Prepared:
     """Check all that a data set must fulfil and return it.
 
     Args:
@@ -70,6 +72,7 @@ def check_prepared(arrays: dict[str, Any], in_memory: str = MADE_IN_MEMORY) -> P
             optional. Entries are removed one by one, so that at most one split is held twice while
             it is converted. uint8 images are not read.
         in_memory: see :class:`Prepared`.
+        some_classes: only some classes will be used: others may lack training images.
 
     Raises:
         DataError: an array is missing or breaks a rule of :mod:`dcond.data.validate`, or the splits
@@ -90,18 +93,25 @@ def check_prepared(arrays: dict[str, Any], in_memory: str = MADE_IN_MEMORY) -> P
     test_labels = as_labels(arrays.pop("test_labels"), "test_labels", len(test_images))
     names = arrays.pop("class_names", None)
     check_from_zero(train_labels, "train_labels", 0 if names is None else names.size)
-    class_names = as_class_names(names, train_labels)
+    known = np.concatenate([train_labels, test_labels]) if some_classes else train_labels
+    class_names = as_class_names(names, known)
     check_classes(train_labels, "train_labels", class_names)
     check_classes(test_labels, "test_labels", class_names)
-    if empty := missing_classes(train_labels, class_names):
-        raise DataError(
-            f"no training image for class {empty}; add images, or remove the class and number the "
-            "others 0, 1, 2, ..."
-        )
+    if not some_classes:
+        check_training_classes(train_labels, class_names)
     origin = {key: _text(arrays.pop(key, None)) for key in ("resize", "source")}
     return Prepared(
         train_images, train_labels, test_images, test_labels, class_names, in_memory, **origin
     )
+
+
+def check_training_classes(labels: NDArray[np.int64], class_names: tuple[str, ...]) -> None:
+    """Raise :class:`DataError` if a class has no training image."""
+    if empty := missing_classes(labels, class_names):
+        raise DataError(
+            f"no training image for class {empty}; add images, remove the class and number the "
+            "others 0, 1, 2, ..., or choose the classes: dataset.classes=[A,B]."
+        )
 
 
 def _text(array: Any) -> str | None:
@@ -109,7 +119,13 @@ def _text(array: Any) -> str | None:
 
 
 def warn_of_classes(name: str, data: Prepared) -> None:
-    """Warn of classes without test images, and of classes whose training images are all equal."""
+    """Warn of a single class, of classes without test images, or with equal training images."""
+    if len(data.class_names) == 1:
+        log.warning(
+            "%s has one class, %r: every accuracy is 100 %%; of an image folder give the folder "
+            "that holds the class folders",
+            *(name, data.class_names[0]),
+        )
     if missing := missing_classes(data.test_labels, data.class_names):
         log.warning("%s: no test image of class %s", name, missing)
     counts = np.bincount(data.train_labels, minlength=len(data.class_names))
@@ -123,12 +139,16 @@ def warn_of_classes(name: str, data: Prepared) -> None:
             log.warning("%s: all training images of class %r are equal", name, class_name)
 
 
-def read_prepared(path: Path) -> Prepared:
+def read_prepared(path: Path, *, some_classes: bool = False) -> Prepared:
     """Read a prepared file, or a user's npz with the same keys, and check it.
 
     Nothing is unpickled. Images are read when they are indexed, if the file allows it. Float images
     in [0, 1] and grey images without a channel axis are accepted, and a validation split where
     there is no test split.
+
+    Args:
+        path: the file.
+        some_classes: see :func:`check_prepared`.
 
     Raises:
         DataError: the file is missing, damaged, not an npz, or its content breaks a rule; the
@@ -148,7 +168,8 @@ def read_prepared(path: Path) -> Prepared:
         log.info("%s: %s are %s", path, ", ".join(others), use)
     arrays = {key.replace(split, "test"): array for key, array in arrays.items()}
     try:
-        return check_prepared(arrays, "" if images else READ_WHOLE)
+        in_memory = "" if images else READ_WHOLE
+        return check_prepared(arrays, in_memory, some_classes=some_classes)
     except DataError as error:
         raise DataError(f"{path}: {error}") from error
 
@@ -176,7 +197,8 @@ def _reading(path: Path, error: type[Exception]) -> Iterator[None]:
         if not _is_zip(path):  # numpy would read it as a pickle
             kind = file_kind(path)
             raise error(
-                f"{path} is not an npz file{kind and f': it is {kind}'}; write or copy it again."
+                f"{path} is not an npz file{kind and f': it is {kind}'}; write or copy it again"
+                f"{', or use dataset=image_folder' if path.is_dir() else ''}."
             )
         yield
     except FileNotFoundError:

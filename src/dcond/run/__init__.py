@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING
 from dcond.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from dcond.run.condensation import condense as condense
-    from dcond.run.evaluation import evaluate as evaluate
+    from dcond.run.from_parts import condense as condense
+    from dcond.run.from_parts import evaluate as evaluate
 
-__getattr__ = lazy_names(
-    __name__,
-    {"condense": "dcond.run.condensation", "evaluate": "dcond.run.evaluation"},
-)
+__getattr__ = lazy_names(__name__, dict.fromkeys(("condense", "evaluate"), "dcond.run.from_parts"))

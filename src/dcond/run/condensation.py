@@ -39,15 +39,18 @@ from dcond.run.evaluation import (
 )
 from dcond.run.loop import LoopSettings, Run
 from dcond.run.progress import log_if_slow
-from dcond.run.recorder import NullRecorder, Recorder, grid, save_png
+from dcond.run.recorder import (
+    NullRecorder,
+    Recorder,
+    grid,
+    save_png,
+    tensorboard_figures,
+    tensorboard_settings,
+)
 from dcond.run.result import (
     ACCURACY,
-    EVALUATION_GROUPS,
     HELD_OUT,
-    TEST,
     RunResult,
-    flat_settings,
-    set_settings,
 )
 from dcond.run.signals import Stop
 from dcond.run.tables import Tables
@@ -83,11 +86,10 @@ class Condensation:
         seed: of all random streams.
         device: where to compute; by default CUDA, else MPS, else the CPU.
         folder: of the run's files; None writes none.
-        plan: how the set is evaluated; None: not at all.
+        plan: how the set is evaluated; None: not at all. If it tests on held-out training images,
+            the set is condensed without them.
         evaluate: evaluate at the end; with False, ``plan`` only serves ``loop.evaluate_every``, and
             the artefact names its protocol.
-        test_on: "test", or "held_out": condense without a tenth of the training images, and test
-            on those.
         loop: how often to record, checkpoint and evaluate.
         max_steps: stop before the method's own number of steps.
         max_seconds: stop when the steps have taken this long.
@@ -112,7 +114,6 @@ class Condensation:
     folder: Path | None = None
     plan: EvaluationPlan | None = None
     evaluate: bool = True
-    test_on: str = TEST
     loop: LoopSettings = field(default_factory=LoopSettings)
     max_steps: int | None = None
     max_seconds: float | None = None
@@ -172,11 +173,12 @@ class Condensation:
         finally:
             self.result.cost.peak_memory_bytes = peak_memory_bytes(self.device)
             recorder.outcome(
-                _tensorboard_results(self.result), self.result.cost.steps or 0, done=done
+                tensorboard_figures(self.result), self.result.cost.steps or 0, done=done
             )
             recorder.close()
         if self.folder is not None and self.ranks.first:
             card.write(self.folder, self.result, synthetic, self.overrides)
+        synthetic = synthetic.to(torch.device("cpu"))  # for any training loop, as a loaded set
         return Condensed(parts=parts, synthetic=synthetic, result=self.result, folder=self.folder)
 
     def _real_data(self) -> RealData:
@@ -188,7 +190,7 @@ class Condensation:
                 real = self.data.load(self.device)
         self.result.dataset = real.name  # with its classes if these are not all
         self._test_images = fingerprint_of_split(real.test)
-        if self.test_on == HELD_OUT:
+        if self.plan is not None and self.plan.tested_on == HELD_OUT:
             real = tuning_data(real)
         self.evaluator: Evaluator | None = None
         if self.evaluates:
@@ -225,7 +227,7 @@ class Condensation:
             "seed": str(self.seed),
             "config_sha256": result.config_sha256 or "",
             "evaluation": "" if self.plan is None else self.plan.protocol.name,
-            "made_with": dump_provenance(result),
+            "made_with": result.made_with(),
             "test_images": self._test_images,
         }
         choice = (result.choices or {}).get("dataset")
@@ -257,7 +259,7 @@ class Condensation:
             return NullRecorder()
         after_step = checkpoint.step if checkpoint else 0
         recorder = Recorder(self.folder, after_step=after_step, tensorboard=self.tensorboard)
-        recorder.settings(_tensorboard_hparams(self.result))
+        recorder.settings(tensorboard_settings(self.result))
         return recorder
 
     def _condense(
@@ -307,7 +309,12 @@ class Condensation:
         found = self.evaluator.train(lambda repeat: synthetic)
         values = {f"evaluate/{name}": network.mean for name, network in found.networks.items()}
         recorder.scalars({**values, "evaluate/average": found.average}, step)
-        log.info("step %d: average %s %.1f %%", step, ACCURACY[self.test_on], 100 * found.average)
+        log.info(
+            "step %d: average %s %.1f %%",
+            step,
+            ACCURACY[self.evaluator.plan.tested_on],
+            100 * found.average,
+        )
 
     def _save(self, synthetic: SyntheticSet) -> None:
         if self.folder is None or not self.ranks.first:
@@ -326,88 +333,3 @@ def _log_small_class(method: Method, real: RealData) -> None:
             "class %r has %d real images, fewer than method.batch_real=%d: its batches repeat some",
             *(name, count, batch),
         )
-
-
-def dump_provenance(result: RunResult) -> str:
-    """Write the settings that made a set, for its metadata: not those of its evaluation."""
-    choices = result.choices or {}
-    return json.dumps(
-        {
-            "choices": {key: choices[key] for key in choices if key not in EVALUATION_GROUPS},
-            "config": set_settings(result.config or {}),
-        }
-    )
-
-
-def _tensorboard_hparams(result: RunResult) -> dict[str, str | int | float | bool]:
-    """Return the choices and the method's own values, for TensorBoard's view of settings."""
-    own = flat_settings({"method": (result.config or {}).get("method")})
-    shown = {
-        name: value
-        for name, value in own.items()
-        if value is not None
-        and not name.rpartition(".")[2].startswith("_")
-        and not str(value).startswith("${")
-    }
-    names = {"ipc": result.ipc or 0, "seed": result.seed or 0}
-    return {**(result.choices or {}), **shown, **names}
-
-
-def _tensorboard_results(result: RunResult) -> dict[str, float]:
-    """Return the final figures that are known, for the same view."""
-    shown = {
-        f"cost/{name}": float(value)
-        for name, value in vars(result.cost).items()
-        if value is not None
-    }
-    if (evaluation := result.evaluation) is not None:
-        networks = evaluation.networks.items()
-        shown |= {f"evaluate/{name}": network.mean for name, network in networks}
-        shown["evaluate/average"] = evaluation.average
-    return shown
-
-
-def condense(
-    real: RealData,
-    *,
-    method: Method,
-    init: Initialiser,
-    ipc: int = 1,
-    seed: int = 0,
-    device: torch.device | None = None,
-    max_steps: int | None = None,
-    show_progress: bool = True,
-) -> Condensed:
-    """Condense real images by a method that was built in Python; nothing is evaluated or written.
-
-    Args:
-        real: the images, see :mod:`dcond.data`.
-        method: makes the set.
-        init: makes the first images, see :mod:`dcond.init`.
-        ipc: images stored per class.
-        seed: of all random streams.
-        device: where to compute; None: CUDA, else MPS, else the CPU.
-        max_steps: stop before the method's own number of steps.
-        show_progress: show a progress bar or log lines.
-
-    Raises:
-        DcondError: the data or a setting cannot be used, or the run diverged.
-
-    Example:
-        >>> real = Digits(name="digits").load()
-        >>> rule = Random()
-        >>> condense(real, method=Selection(rule=rule), init=FromReal(rule=rule), ipc=10).synthetic
-    """
-    condensation = Condensation(
-        method=method,
-        init=init,
-        data=real,
-        ipc=ipc,
-        seed=seed,
-        device=resolve_device("auto") if device is None else device,
-        max_steps=max_steps,
-        show_progress=show_progress,
-    )
-    condensed = condensation.run()
-    condensed.result.status = "done"
-    return condensed

@@ -66,7 +66,11 @@ def run_folder(result: RunResult, folder: Path) -> Iterator[None]:
         yield
         return
     RunResult.refuse_foreign(folder)
-    with _locked(folder):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(lock_folder(folder))
+        except OSError as error:
+            raise DcondError(_disk_message(error, folder)) from error
         RunResult.refuse_finished(folder)  # it may have been finished since the first check
         (folder / NAME).unlink(missing_ok=True)
         try:
@@ -83,22 +87,6 @@ def run_folder(result: RunResult, folder: Path) -> Iterator[None]:
             shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
         except OSError as error:
             raise DcondError(f"cannot write {folder / NAME}: {error.strerror or error}.") from error
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Lock a run folder.
-
-    Raises:
-        ConfigError: another process holds the lock.
-        DcondError: the folder cannot be written to.
-    """
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(lock_folder(folder))
-        except OSError as error:
-            raise DcondError(_disk_message(error, folder)) from error
-        yield
 
 
 def _write_failed(error: BaseException, result: RunResult, folder: Path) -> None:

@@ -15,10 +15,8 @@ from torch import Tensor
 import dcond
 from dcond import artefact
 from dcond.cache import cache_file
-from dcond.class_matching import in_class_order
 from dcond.data.fingerprint import fingerprint, fingerprint_of_split
 from dcond.data.validate import missing_classes
-from dcond.device import peak_memory_bytes, reset_peak_memory, resolve_device
 from dcond.distributed import current
 from dcond.evaluation.baselines import random_subset
 from dcond.evaluation.full_data import Sets, check_full_data_fits, evaluate_full_data, hold_out
@@ -181,6 +179,7 @@ class Evaluator:
         parts = self._tables(synthetic, results, result)
         if plan.sanity_checks:
             _warn(near_chance(results["condensed"], results.get("random"), synthetic))
+        synthetic = synthetic.to(torch.device("cpu"))
         return Evaluated(parts=parts, synthetic=synthetic, result=result)
 
     def _files(
@@ -380,63 +379,3 @@ def describe_normalisation(synthetic: SyntheticSet, real: RealData) -> str | Non
 def _warn(*warnings: str | None) -> None:
     for warning in filter(None, warnings):
         log.warning("%s", warning)
-
-
-def evaluate(
-    synthetic: SyntheticSet,
-    real: RealData,
-    *,
-    pool: Pool,
-    protocol: BaseProtocol,
-    seed: int = 0,
-    baselines: bool = True,
-    against: SyntheticSet | None = None,
-    device: torch.device | None = None,
-    show_progress: bool = True,
-) -> Evaluated:
-    """Train networks that were built in Python on a set and test them; no run folder is written.
-
-    Args:
-        synthetic: the set.
-        real: the data set; its test images are tested on, its training images are the baselines.
-        pool: the networks.
-        protocol: how they are trained. A teacher is cached in ``outputs/cache``.
-        seed: of the networks and of the random baselines.
-        baselines: also train on random real images in the same storage.
-        against: another set to compare with, on networks that start alike.
-        device: where to compute; None: CUDA, else MPS, else the CPU.
-        show_progress: show a progress bar or log lines.
-
-    Raises:
-        DcondError: a set does not fit the data, or a network the images.
-
-    Example:
-        >>> pool = Pool(networks={"MLP": MLP(name="MLP")})
-        >>> protocol = EvaluationProtocol(name="mine", epochs=50)
-        >>> print(evaluate(synthetic, real, pool=pool, protocol=protocol))
-    """
-    device = resolve_device("auto") if device is None else device
-    reset_peak_memory(device)
-    synthetic = _fitted(synthetic, "the set", real)
-    result = RunResult.start()
-    result.method, result.dataset = synthetic.metadata.get("method", "unknown"), real.name
-    result.seed, result.device = seed, str(device)
-    describe_storage(result, synthetic)
-    plan = EvaluationPlan(
-        protocol=protocol,
-        pool=pool,
-        seed=seed,
-        baselines=baselines,
-        against=None if against is None else _fitted(against, "against", real).to(device),
-        sanity_checks=True,
-    )
-    evaluator = Evaluator(plan, real.to(device), show_progress=show_progress)
-    evaluated = evaluator.evaluate(synthetic.to(device), result)
-    result.cost.peak_memory_bytes = peak_memory_bytes(device)
-    result.status = "done"
-    return evaluated
-
-
-def _fitted(synthetic: SyntheticSet, name: str, real: RealData) -> SyntheticSet:
-    """Check a set that was made in Python, and bring its classes into the data set's order."""
-    return in_class_order(name, artefact.checked(synthetic, name), real)

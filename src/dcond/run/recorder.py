@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from dcond.paths import write_atomically, write_text
+from dcond.run.result import RunResult, flat_settings
 
 LONGEST = 6400  # pixels per side of a picture of the images: 100 images of 64
 
@@ -25,9 +26,6 @@ class NullRecorder:
 
     def image(self, name: str, picture: Tensor, step: int) -> None:
         """Record a picture (c, h, w) in [0, 1]; TensorBoard only."""
-
-    def settings(self, values: Mapping[str, str | float | int | bool]) -> None:
-        """Record the run's settings for TensorBoard's hyper-parameter view."""
 
     def outcome(self, results: Mapping[str, float], step: int, *, done: bool) -> None:
         """Record the final figures, and whether the run finished; TensorBoard only."""
@@ -160,6 +158,34 @@ def _session_end(done: bool) -> Any:
         tag=metadata.SESSION_END_INFO_TAG, metadata=content, tensor=metadata.NULL_TENSOR
     )
     return summary
+
+
+def tensorboard_settings(result: RunResult) -> dict[str, str | int | float | bool]:
+    """Return the choices and the method's own values, for TensorBoard's view of settings."""
+    own = flat_settings({"method": (result.config or {}).get("method")})
+    shown = {
+        name: value
+        for name, value in own.items()
+        if value is not None
+        and not name.rpartition(".")[2].startswith("_")
+        and not str(value).startswith("${")
+    }
+    names = {"ipc": result.ipc or 0, "seed": result.seed or 0}
+    return {**(result.choices or {}), **shown, **names}
+
+
+def tensorboard_figures(result: RunResult) -> dict[str, float]:
+    """Return the final figures that are known, for the same view."""
+    shown = {
+        f"cost/{name}": float(value)
+        for name, value in vars(result.cost).items()
+        if value is not None
+    }
+    if (evaluation := result.evaluation) is not None:
+        networks = evaluation.networks.items()
+        shown |= {f"evaluate/{name}": network.mean for name, network in networks}
+        shown["evaluate/average"] = evaluation.average
+    return shown
 
 
 def grid(images: Tensor, ipc: int, limit: int = 100) -> Tensor:

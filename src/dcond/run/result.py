@@ -120,6 +120,16 @@ class RunResult:
         """Return the result of a run that begins now, with the versions and commit in use."""
         return cls(git_commit=git_commit(), versions=installed_versions(), **known)
 
+    def made_with(self) -> str:
+        """Return the settings that made the set as JSON, for its metadata."""
+        choices = self.choices or {}
+        return json.dumps(
+            {
+                "choices": {key: choices[key] for key in choices if key not in EVALUATION_GROUPS},
+                "config": set_settings(self.config or {}),
+            }
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Return the object of ``result.json``."""
         content: dict[str, Any] = _plain(self)

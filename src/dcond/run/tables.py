@@ -179,16 +179,11 @@ def comparison_table(
     table.add_column("network", no_wrap=True)
     for name in (*names, "difference"):
         table.add_column(Text(name), justify="right", overflow="fold")
-    for name, difference in comparison.networks.items():
-        both = (result.networks[name].percent() for result in (ours, theirs))
+    *rows, last = accuracy_rows([ours, theirs])
+    for (name, *both), difference in zip(rows, comparison.networks.values(), strict=True):
         table.add_row(Text(name), *both, _points(difference))
     table.add_section()
-    table.add_row(
-        "average",
-        f"{100 * ours.average:.1f}",
-        f"{100 * theirs.average:.1f}",
-        _points(comparison.average),
-    )
+    table.add_row(*last, _points(comparison.average))
     return table
 
 

@@ -1,4 +1,4 @@
-"""``dcond.run.evaluate``: a pool and a protocol that were built in Python."""
+"""``dcond.run.condense`` and ``dcond.run.evaluate``: parts that were built in Python."""
 
 from dataclasses import replace
 
