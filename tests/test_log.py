@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from rich.progress import Progress
+from rich.table import Table
 
 import dcond
 from dcond import log
@@ -90,3 +91,16 @@ def test_a_count_logs_when_a_line_is_due(caplog, monkeypatch):
     with caplog.at_level(logging.INFO):
         assert list(log.counted(16, "working", every_s=10)) == list(range(16))
     assert caplog.messages == ["working 2/16  eta 21 s", "working 12/16  eta 4 s"]
+
+
+@pytest.mark.parametrize("columns", ["20", "40", "120"])
+def test_no_number_of_a_table_is_cut(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", columns)
+    table = Table("network", min_width=64)
+    for name in ("condensed", "random", "random, shrunken"):
+        table.add_column(name, no_wrap=True)
+    table.add_row("ConvNet", "91.9 ± 2.6", "71.9 ± 20.5", "73.5 ± 10.5")
+    log.print_results(table, "a line")
+    shown = capsys.readouterr().out
+    for number in ("91.9 ± 2.6", "71.9 ± 20.5", "73.5 ± 10.5", "random, shrunken", "a line"):
+        assert number in shown

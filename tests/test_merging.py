@@ -39,7 +39,7 @@ def part(names, ipc=2, **changed):
 
 def test_classes_follow_each_other_with_their_images():
     first, second = part(["a", "b"]), part(["d", "c", "e"])
-    merged = dcond.merge([first, second])
+    merged = dcond.merge(each for each in (first, second))
     assert merged.class_names == ("a", "b", "d", "c", "e")
     assert torch.equal(merged.by_class[:2], first.by_class)
     assert torch.equal(merged.by_class[2:], second.by_class)

@@ -342,3 +342,18 @@ def test_files_of_another_program_stay(folder):
     with pytest.raises(dcond.DcondError, match="is not a result of dcond"):
         condense(folder=".")
     assert (folder / "result.json").read_text() == '{"accuracy": 0.5}'
+
+
+@pytest.mark.parametrize(
+    "name", ["checkpoint.pt", "metrics.jsonl", "grid.png", ".hydra/config.yaml"]
+)
+def test_a_folder_of_another_program_is_refused(name, folder):
+    """A user's own training, or her own Hydra application, whose folder is passed."""
+    (folder / "run" / ".hydra").mkdir(parents=True)
+    (folder / "run" / name).write_text("theirs")
+    if not name.startswith("."):
+        (folder / "run" / ".hydra").rmdir()
+    with pytest.raises(dcond.DcondError, match="but no run of dcond; choose another folder"):
+        condense(folder="run")
+    assert (folder / "run" / name).read_text() == "theirs"
+    assert sum(path.is_file() for path in (folder / "run").rglob("*")) == 1

@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -249,6 +248,8 @@ def peak_memory_bytes(device: torch.device) -> int:
     if status.exists():  # getrusage would include the parent process before the fork
         (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
         return int(line.split()[1]) * 1024
+    import resource  # not on Windows, where sets can be loaded
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -168,8 +168,15 @@ def _not_file_only(record: logging.LogRecord) -> bool:
 
 
 def print_results(*parts: RenderableType) -> None:
-    """Print results; ignore a closed or full stdout, since they are already saved."""
+    """Print results; ignore a closed or full stdout, since they are already saved.
+
+    A table is as wide as its numbers: a narrow terminal wraps its lines, rather than cutting them.
+    """
     stdout = _StdoutConsole()
+    wide = stdout.options.update(width=1000)
+    tables = (part for part in parts if not isinstance(part, str))
+    needed = (stdout.measure(part, options=wide).minimum for part in tables)
+    stdout.width = max(stdout.width, *needed, 0)
     try:
         for part in parts:
             stdout.print(

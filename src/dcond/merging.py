@@ -3,7 +3,7 @@
 import json
 import logging
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -20,7 +20,7 @@ ALIKE = ("size", "ipc", "factor", "align_corners", "kind of labels")
 _PARTS, _NAMES = TypeAdapter(list[dict[str, str]]), TypeAdapter(tuple[str, ...])
 
 
-def merge(sets: Sequence[SyntheticSet]) -> SyntheticSet:
+def merge(sets: Iterable[SyntheticSet]) -> SyntheticSet:
     """Return one set with the classes of all sets, in the order of the sets.
 
     Images stay as they are. Of sets with different means and stds, the merged set has those of all
@@ -43,7 +43,8 @@ def merge(sets: Sequence[SyntheticSet]) -> SyntheticSet:
     Example:
         >>> merged = dcond.merge([dcond.load("task1"), dcond.load("task2")])
     """
-    if isinstance(sets, SyntheticSet) or not all(isinstance(each, SyntheticSet) for each in sets):
+    sets = (sets,) if isinstance(sets, SyntheticSet) else tuple(sets)
+    if not all(isinstance(each, SyntheticSet) for each in sets):
         raise UnsupportedError(
             "merge takes a list of SyntheticSets; read those of files with dcond.load."
         )

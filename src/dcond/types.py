@@ -114,11 +114,15 @@ class Split:
         return Split(_Part(self.images, rows.cpu()), labels)
 
     def to(self, device: torch.device) -> "Split":
-        """Return the same split on another device; stored images are still read on use."""
-        return Split(
-            self.images.to(device) if isinstance(self.images, Tensor) else self.images,
-            self.labels.to(device),
-        )
+        """Return the same split on another device.
+
+        Images that are stored, or held on another device than the labels, stay where they are: they
+        are read on use.
+        """
+        images = self.images
+        if isinstance(images, Tensor) and images.device == self.device:
+            images = images.to(device)
+        return Split(images, self.labels.to(device))
 
     def _moved(self, images: Tensor) -> Tensor:
         if self.device.type == "cuda" and not images.is_cuda:

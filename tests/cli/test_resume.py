@@ -246,3 +246,10 @@ def test_a_failed_run_may_be_started_again_in_its_folder(condense, folder, resul
     assert condense("hydra.run.dir=run", "ipc=0").code == 1
     assert condense("hydra.run.dir=run", "evaluate=false").code == 0
     assert results()[0]["status"] == "done"
+
+
+def test_a_run_that_starts_over_says_so(stopped, condense):
+    done = condense("evaluate=false", f"hydra.run.dir={stopped}")
+    assert done.code == 0, done.err
+    line = f"starts over; to continue one: dcond condense resume={stopped}"
+    assert f"{stopped} holds a stopped run, which {line}" in done.err

@@ -133,6 +133,13 @@ def test_unknown_free_memory_counts_as_room(monkeypatch):
     assert keeping._room(torch.device("cpu")) == {"device": math.inf}
 
 
+def test_images_in_host_memory_stay_there():
+    real = Digits(keep="host").load("meta").to(torch.device("meta"))
+    assert real.train.images.device.type == real.test.images.device.type == "cpu"
+    moved = Digits().load().to(torch.device("meta"))
+    assert moved.train.images.device.type == moved.train.labels.device.type == "meta"
+
+
 def test_a_set_in_host_memory_computes_on_the_device():
     real = Digits(keep="host").load("meta")
     assert real.device.type == "meta"

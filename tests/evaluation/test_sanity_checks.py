@@ -150,3 +150,12 @@ def test_a_set_of_dcond_gets_another_hint(toy):
     assert "check that it was made from this data set" in near_chance(
         found(0.3), None, real_rows(toy, "")
     )
+
+
+def test_another_data_set_is_named(toy):
+    metadata = {"test_images": "of mnist", "dataset": "mnist"}
+    made = replace(real_rows(toy), metadata=metadata)
+    assert check_test_split(made, toy) == (
+        "the set was made from 'mnist' and is tested on 'toy', from which the random images are "
+        "drawn too."
+    )

@@ -217,3 +217,19 @@ def test_a_network_whose_operations_cannot_be_counted_is_not_compiled(kind, monk
     assert gradients.forward.compiled is None
     found = gradients.match(images(4, 1), images(2, 2), DISTANCES["squared"]).gradient
     assert torch.isfinite(found).all()
+
+
+def test_every_shape_of_a_long_sweep_is_compiled(monkeypatch):
+    """PyTorch's default, eight shapes of a network in one process, is too few."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    shapes = []
+
+    def network(images):
+        if not torch.compiler.is_compiling():
+            shapes.append(len(images))  # runs without a compiled graph
+        return images.flatten(1).sum(1, keepdim=True)
+
+    forward = FastForward(network, bfloat16=False, compiled=True)
+    for count in range(1, 13):
+        forward(torch.ones(count, 1, 2, 2))
+    assert shapes == []

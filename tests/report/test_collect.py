@@ -187,3 +187,12 @@ def test_linked_run_folders_are_followed_once(write_result, tmp_path):
     assert [run.folder.name for run in collect([tmp_path / "study"]).runs] == ["one"]
     (tmp_path / "latest").symlink_to(tmp_path / "runs" / "a")  # comes first, but is a link
     assert [run.folder.parent.name for run in collect([tmp_path]).runs] == ["runs"]
+
+
+def test_runs_of_other_programs_that_use_hydra_are_ignored(write_result, tmp_path):
+    write_result("mine/run", {"A": 0.5})
+    for name, job in (("theirs", "train"), ("ours", "condense")):
+        hydra = tmp_path / name / ".hydra"
+        hydra.mkdir(parents=True)
+        (hydra / "hydra.yaml").write_text(f"hydra:\n  job:\n    name: {job}\n    chdir: false\n")
+    assert [folder.name for folder in collect([tmp_path]).unfinished] == ["ours"]

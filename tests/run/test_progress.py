@@ -86,6 +86,14 @@ def test_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch):
         assert isinstance(progress_display("condense", 10), kind)
 
 
+def test_lines_on_a_terminal_that_cannot_move_its_cursor(monkeypatch):
+    """Rich draws no bar there."""
+    monkeypatch.setenv("TERM", "dumb")
+    shown = Console(file=io.StringIO(), force_terminal=True, width=100)
+    monkeypatch.setattr(progress, "console", lambda: shown)
+    assert isinstance(progress_display("condense", 10), LogProgress)
+
+
 def test_the_bar_shows_count_note_and_time(monkeypatch):
     file = io.StringIO()
     shown = Console(file=file, force_terminal=True, width=120)

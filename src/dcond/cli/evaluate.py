@@ -70,7 +70,7 @@ def evaluate(
         seed: of the networks and of the random baselines.
         against: another set to compare with, on networks with the same initial weights.
         overrides: further settings, as on the command line.
-        folder: gets ``result.json`` and the configuration; None writes no files.
+        folder: gets ``result.json`` and the configuration; None makes none (caches are written).
         progress: show a progress bar on a terminal, log lines elsewhere.
 
     Returns:

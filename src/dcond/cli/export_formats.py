@@ -1,5 +1,6 @@
 """The set that ``dcond export`` reads, and the formats in which it writes it."""
 
+import logging
 import re
 import shutil
 import tempfile
@@ -23,6 +24,8 @@ from dcond.importers.image_folder import packing
 from dcond.importers.source import is_artefact
 from dcond.paths import write_atomically
 from dcond.types import ImageSpec, SyntheticSet
+
+log = logging.getLogger(__name__)
 
 
 def read_set(path: Path, settings: list[str]) -> SyntheticSet:
@@ -78,6 +81,10 @@ def write_png(synthetic: SyntheticSet, out: Path, decoded: bool) -> str:
     written = f"{len(levels)} images{_packed(synthetic, decoded)}"
     note = f", {share:.3g} % of pixel values clipped to [0, 1]" if share else ""
     hard = ", without the soft labels" if synthetic.labels.ndim == 2 else ""
+    if sorted(folders) != folders:
+        log.warning(
+            "the order of the folders' names is not that of the classes: match labels by name"
+        )
     return f"{written} in {len(set(classes))} class folders{hard}{note}"
 
 

@@ -47,6 +47,8 @@ def usage() -> str:
 def command() -> NoReturn:
     """Run ``dcond`` as a program and end the process."""
     _open_streams()
+    if os.name == "nt":
+        sys.exit("dcond: Windows is not supported; run dcond in WSL, or on Linux or macOS.")
     try:
         status = main()
     except SystemExit as end:

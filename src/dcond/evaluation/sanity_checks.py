@@ -65,6 +65,12 @@ def check_test_split(synthetic: SyntheticSet, real: RealData) -> str | None:
             break
     else:
         return None
+    made_from = part.metadata.get("dataset", real.name)
+    if made_from != real.name:
+        return (
+            f"the set was made from {made_from!r} and is tested on {real.name!r}, from which the "
+            "random images are drawn too."
+        )
     return (
         "the test images differ from those of the run that made this set, so it may have been "
         "condensed from some of them; use the same data set (dataset.split_seed and the like), or "

@@ -10,8 +10,8 @@ import logging
 import os
 import pickle
 import shutil
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -45,13 +45,6 @@ class FastForward:
         self.network = network
         self.bfloat16 = bfloat16
         self.compiled = torch.compile(network, dynamic=False) if compiled else None
-        # A forward pass compiles its backward pass as well: by default that is done when it first
-        # runs, where a failing compiler would end the run.
-        self._with_backward: AbstractContextManager[object] = (
-            torch._functorch.config.patch(force_non_lazy_backward_lowering=True)
-            if compiled
-            else nullcontext()
-        )
         if compiled:  # no warning that there is no GPU
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
@@ -67,7 +60,7 @@ class FastForward:
     def _forward(self, images: Tensor) -> Tensor:
         if self.compiled is not None:
             try:
-                with self._with_backward:
+                with _compilation():
                     found: Tensor = self.compiled(images)
                 return found
             except RuntimeError as error:  # the network's own errors come again below
@@ -77,6 +70,21 @@ class FastForward:
                 log.warning("torch.compile failed; continuing without it: %s", reason)
                 self.compiled = None
         return self.network(images)
+
+
+@contextmanager
+def _compilation() -> Iterator[None]:
+    """Compile as a run needs it; other programs' settings of PyTorch stay.
+
+    A forward pass compiles its backward pass too: by default that is done when it first runs, where
+    a failing compiler would end the run. PyTorch compiles eight shapes of one network and then runs
+    others uncompiled, with other rounding: a sweep in one process needs more.
+    """
+    with (
+        torch._functorch.config.patch(force_non_lazy_backward_lowering=True),
+        torch._dynamo.config.patch(recompile_limit=256),
+    ):
+        yield
 
 
 def precision_context(device: torch.device, *, bfloat16: bool) -> AbstractContextManager[object]:

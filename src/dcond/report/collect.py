@@ -84,10 +84,20 @@ def _run_folders(path: Path) -> Iterator[tuple[Path, bool]]:
         seen.add(real)
         links = sorted(os.path.join(folder, name) for name in folders if not name.startswith("."))
         roots += filter(os.path.islink, links)  # after all folders that are no links
-        if NAME in files or ".hydra" in folders or any(log in files for log in LOGS):
+        of_hydra = ".hydra" in folders and not _of_another_program(Path(folder))
+        if NAME in files or of_hydra or any(log in files for log in LOGS):
             found.append((Path(folder), NAME in files))
         folders[:] = [name for name in folders if not name.startswith(".")]
     yield from sorted(found, key=lambda each: natural(str(each[0])))
+
+
+def _of_another_program(folder: Path) -> bool:
+    """Return whether another program's Hydra made a folder: ``outputs/`` is its default place."""
+    try:
+        text = (folder / ".hydra" / "hydra.yaml").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return re.search(r"^  job:\n    name: (condense|evaluate)$", text, re.MULTILINE) is None
 
 
 def natural(name: str) -> list[tuple[float, str]]:

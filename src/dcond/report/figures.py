@@ -5,21 +5,30 @@ own marker or dashes as well. The bytes of a figure depend on its numbers alone:
 no random names.
 """
 
-import io
 import itertools
 import json
 import math
 import re
-import textwrap
-import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dcond.errors import UnsupportedError
+from dcond.report.figure_style import (
+    DASHES,
+    ERROR_BARS,
+    GREY,
+    LineStyle,
+    add_legend,
+    drawing_style,
+    error_bars,
+    line_style,
+    make_panels,
+    save,
+    wrap,
+)
 from dcond.report.record import RunRecord
 from dcond.report.rows import AVERAGE, Block, Report, Row
 from dcond.run.result import ACCURACY, TEST
@@ -29,35 +38,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-INK = "#1b1f24"  # text and axes; the page replaces it by the colour of its text
-GREY = "#767b82"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6d31", "#5e4fa2")
-MARKERS = "osD^vP*X"
-DASHES = ("-", "--", ":", "-.")
-PANEL = (3.4, 3.3)  # inches
-LEGEND = 0.8  # height for which the panels have room
-PAGE_WIDTH = 11.0
-INK_PARAMETERS = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
-STYLE: dict[Any, Any] = dict.fromkeys(INK_PARAMETERS, INK) | {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "dcond",
-    "text.parse_math": False,
-    "font.size": 9.0,
-    "axes.titlesize": 9.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.unicode_minus": False,
-    "grid.color": GREY,
-    "grid.alpha": 0.25,
-    "legend.frameon": False,
-    "legend.title_fontsize": 8.5,
-    "lines.markersize": 5.0,
-}
-ERROR_BARS = "mean over the runs; error bars: 95 % interval of the mean"
 LOSS = "condense/loss"  # its name in metrics.jsonl
 MAX_POINTS = 400  # of a drawn curve
-
-LineStyle = dict[str, Any]  # arguments of matplotlib's plot
 
 
 @dataclass(frozen=True)
@@ -128,40 +110,16 @@ def draw(report: Report, curves: Sequence[Curve] = ()) -> list[Drawing]:
         ) from error
     drawings: list[Drawing] = []
     names: set[str] = set()
-    with _style():
+    with drawing_style():
         for index, blocks in enumerate(report.families):
             for name, title, figure in _family_figures(blocks, curves):
                 unique, number = name, 1
                 while unique in names:
                     unique, number = f"{name}_{number + 1}", number + 1
                 names.add(unique)
-                png, svg = _save(figure, "png"), _save(figure, "svg").decode()
+                png, svg = save(figure, "png"), save(figure, "svg").decode()
                 drawings.append(Drawing(unique, title, index, png, svg))
     return drawings
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    import matplotlib as mpl
-
-    with mpl.rc_context(), warnings.catch_warnings():
-        mpl.rcdefaults()  # ignore the user's matplotlibrc
-        mpl.rcParams.update(STYLE)
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")  # drawn as boxes
-        yield
-
-
-def _save(figure: "Figure", kind: str) -> bytes:
-    file = io.BytesIO()
-    figure.savefig(
-        file,
-        format=kind,
-        dpi=160,
-        metadata={"Date": None} if kind == "svg" else {"Software": None},
-        bbox_inches="tight",
-        transparent=kind == "svg",
-    )
-    return file.getvalue()
 
 
 def _family_figures(
@@ -170,7 +128,7 @@ def _family_figures(
     """Yield name, title and figure of everything that a family has to show."""
     first = blocks[0]
     names = dict.fromkeys(row.name for block in blocks for row in block.method_rows)
-    styles = {name: _line_style(index) for index, name in enumerate(names)}
+    styles = {name: line_style(index) for index, name in enumerate(names)}
     tested_on = "" if first.tested_on == TEST else first.tested_on
     slug = re.sub(r"[^\w-]+", "_", f"{first.dataset}_{first.protocol}_{tested_on}").strip("_")[:60]
     for kind, title, figure in (
@@ -182,61 +140,6 @@ def _family_figures(
         if figure is not None:
             bars = f" ({ERROR_BARS})" if kind.startswith("accuracy") else ""
             yield f"{kind}_{slug}", f"{title}{bars}: {first.subject}", figure
-
-
-def _line_style(index: int) -> LineStyle:
-    return {
-        "color": COLOURS[index % len(COLOURS)],
-        "marker": MARKERS[index % len(MARKERS)],
-        "linestyle": DASHES[index // len(COLOURS) % len(DASHES)],
-    }
-
-
-def _panels(
-    count: int, size: tuple[float, float] = PANEL, columns: int | None = None
-) -> tuple["Figure", list["Axes"]]:
-    """Return a figure of ``count`` panels; pyplot would keep it in memory."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    columns = columns or max(1, min(count, int(PAGE_WIDTH / size[0])))
-    rows = -(-count // columns)
-    figure = Figure(figsize=(size[0] * columns, size[1] * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for unused in axes[count:]:
-        unused.set_visible(False)
-    return figure, axes[:count]
-
-
-def _wrap(name: str, width: int, lines: int = 3) -> str:
-    return "\n".join(textwrap.wrap(name, width, max_lines=lines, placeholder="…"))
-
-
-def _add_legend(figure: "Figure", handles: dict[str, Any], title: str | None = None) -> None:
-    """Add one legend below all panels, and height for one of many lines."""
-    # matplotlib hides labels with a leading underscore: put a zero-width space before it
-    names = (name if name[0] != "_" else f"\u200b{name}" for name in handles)
-    legend = figure.legend(
-        list(handles.values()),
-        [_wrap(name, 44) for name in names],
-        loc="outside lower center",
-        ncols=min(3, len(handles)),
-        title=title,
-    )
-    height = legend.get_window_extent().height / figure.dpi
-    figure.set_figheight(figure.get_figheight() + max(0.0, height - LEGEND))
-
-
-def _error_bars(
-    axes: "Axes", x: Sequence[float], estimates: Sequence[Estimate], style: LineStyle
-) -> Any:
-    """Draw means with 95 % intervals; return the legend's handle."""
-    means = [100 * estimate.mean for estimate in estimates]
-    intervals = [100 * (estimate.ci95 or 0.0) for estimate in estimates]
-    return axes.errorbar(
-        x, means, yerr=intervals, capsize=2.5, linewidth=1.4, elinewidth=0.9, **style
-    )
 
 
 def _accuracy_axis(axes: "Axes", block: Block) -> None:
@@ -263,20 +166,20 @@ def _over_ipc(blocks: list[Block], styles: dict[str, LineStyle]) -> "Figure | No
     ipcs = sorted({block.ipc for block in blocks})
     if len(ipcs) < 2 or not points:
         return None
-    figure, (axes,) = _panels(1, (5.6, 3.6))
+    figure, (axes,) = make_panels(1, (5.6, 3.6))
     dashes = itertools.cycle(DASHES[1:])
     handles = {}
     for index, (name, line) in enumerate(points.items()):
         offset = 1.03 ** (index - (len(points) - 1) / 2)  # keeps error bars apart
         style = styles.get(name) or {"color": GREY, "linestyle": next(dashes), "marker": "."}
         x, estimates = zip(*line, strict=True)
-        handles[name] = _error_bars(axes, [ipc * offset for ipc in x], estimates, style)
+        handles[name] = error_bars(axes, [ipc * offset for ipc in x], estimates, style)
     axes.set_xscale("log")
     axes.set_xticks(ipcs, labels=[str(ipc) for ipc in ipcs])
     axes.minorticks_off()
     axes.set_xlabel("images per class")
     _accuracy_axis(axes, blocks[0])
-    _add_legend(figure, handles, ERROR_BARS)
+    add_legend(figure, handles, ERROR_BARS)
     return figure
 
 
@@ -286,7 +189,7 @@ def _over_cost(blocks: list[Block], styles: dict[str, LineStyle]) -> "Figure | N
     seconds = [wall for _, points in costs for _, wall, _ in points]
     if not any(seconds):
         return None
-    figure, all_axes = _panels(len(costs))
+    figure, all_axes = make_panels(len(costs))
     least, most = min(wall for wall in seconds if wall > 0), 2 * max(seconds)
     handles = {}
     for axes, (block, points) in zip(all_axes, costs, strict=True):
@@ -295,7 +198,7 @@ def _over_cost(blocks: list[Block], styles: dict[str, LineStyle]) -> "Figure | N
             if row.name in free:
                 wall += 0.12 * least * (free.index(row.name) - (len(free) - 1) / 2)
             style = styles[row.name] | {"linestyle": "none"}
-            handles[row.name] = _error_bars(axes, [wall], [estimate], style)
+            handles[row.name] = error_bars(axes, [wall], [estimate], style)
         axes.set_xscale("symlog", linthresh=least, linscale=0.5)
         axes.set_xlim(-0.5 * least, most)
         ticks = _ticks(least, most)
@@ -304,7 +207,7 @@ def _over_cost(blocks: list[Block], styles: dict[str, LineStyle]) -> "Figure | N
         axes.set_title(f"ipc {block.ipc}")
         axes.set_xlabel("condensing, s")
         _accuracy_axis(axes, block)
-    _add_legend(figure, handles, ERROR_BARS)
+    add_legend(figure, handles, ERROR_BARS)
     return figure
 
 
@@ -335,16 +238,16 @@ def _heat_map(blocks: list[Block]) -> "Figure | None":
     values = [_mean(row, name) for _, rows in panels for row in rows for name in row.accuracies]
     low = 10 * math.floor(min(values) / 10)
     high = max(low + 10, 10 * math.ceil(max(values) / 10))
-    labels = {row.name: _wrap(row.name, 30) for _, rows in panels for row in rows}
+    labels = {row.name: wrap(row.name, 30) for _, rows in panels for row in rows}
     longest = max(len(line) for label in labels.values() for line in label.splitlines())
     width = 0.9 + 0.09 * longest + 0.66 * max(len(block.networks) for block, _ in panels)
     height = 1.6 + 0.4 * max(len(rows) for _, rows in panels)
-    figure, all_axes = _panels(len(panels), (width, height))
+    figure, all_axes = make_panels(len(panels), (width, height))
     for axes, (block, rows) in zip(all_axes, panels, strict=True):
         means = [[_mean(row, name) for name in block.networks] for row in rows]
         mesh = axes.pcolormesh(means, cmap="cividis", vmin=low, vmax=high)
         axes.invert_yaxis()
-        networks = [_wrap(name, 20, 1) for name in block.networks]
+        networks = [wrap(name, 20, 1) for name in block.networks]
         centres = [x + 0.5 for x in range(len(networks))]
         axes.set_xticks(centres, labels=networks, rotation=35, ha="right")
         centres = [y + 0.5 for y in range(len(rows))]
@@ -386,7 +289,7 @@ def _losses(
         return None
     ipcs = len({ipc for _, ipc in panels})
     columns = ipcs if 1 < ipcs < 5 else min(3, len(panels))
-    figure, all_axes = _panels(len(panels), (3.3, 2.4), columns)
+    figure, all_axes = make_panels(len(panels), (3.3, 2.4), columns)
     handles: dict[str, Any] = {}
     for axes, ((method, ipc), lines) in zip(all_axes, sorted(panels.items()), strict=True):
         for name, curve in lines:
@@ -394,9 +297,9 @@ def _losses(
             (handles[name],) = axes.plot(
                 curve.steps, curve.losses, linewidth=1.1, alpha=0.85, **style
             )
-        axes.set_title(f"{_wrap(method, 30, 1)}, ipc {ipc}")
+        axes.set_title(f"{wrap(method, 30, 1)}, ipc {ipc}")
         axes.set_xlabel("step")
         axes.set_ylabel("loss")
         axes.grid(True)
-    _add_legend(figure, handles)
+    add_legend(figure, handles)
     return figure

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from dcond.report.figures import COLOURS, INK, Drawing
+from dcond.report.figure_style import COLOURS, INK
+from dcond.report.figures import Drawing
 from dcond.report.rows import Block, Report, Row
 from dcond.report.sheets import LEGEND, Cell, Sheet, accuracy_sheet, cost_sheet, notes
 

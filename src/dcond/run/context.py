@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,12 +13,15 @@ import torch
 
 from dcond.device import is_out_of_memory, share_of_cores, tune_malloc
 from dcond.distributed import current
-from dcond.errors import DcondError, first_line, yaml_repr
+from dcond.errors import ConfigError, DcondError, first_line, yaml_repr
+from dcond.run.lock import NAME as LOCK
 from dcond.run.lock import lock_folder
-from dcond.run.result import NAME, UNFINISHED, RunResult, flat_settings
+from dcond.run.result import CHECKPOINT, NAME, UNFINISHED, RunResult, flat_settings
 from dcond.run.signals import Interrupted, Stop, handle_signals
 
 log = logging.getLogger(__name__)
+
+OVERWRITTEN = (CHECKPOINT, "metrics.jsonl", "grid.png")  # by a run that starts in a folder
 
 _MEMORY_SETTINGS = (
     *("chunk", "batch_real", "batch_synthetic", "batch_train", "batch", "test_batch"),
@@ -104,6 +108,31 @@ def _write_failed(error: BaseException, result: RunResult, folder: Path) -> None
         result.write(folder)
     except OSError as second:
         log.warning("%s could not be written: %s", NAME, second)
+
+
+def check_new_run(folder: Path, *more: str) -> None:
+    """Check a folder in which a run starts from its first step; warn if one was stopped there.
+
+    Args:
+        folder: of the run; it may be missing.
+        more: what the run overwrites besides :data:`OVERWRITTEN`.
+
+    Raises:
+        ConfigError: it holds files of another program that the run would overwrite.
+    """
+    found = [name for name in (*OVERWRITTEN, *more) if (folder / name).exists()]
+    if not found or not current().first:
+        return
+    if not ((folder / LOCK).exists() or (folder / NAME).exists()):
+        raise ConfigError(
+            f"{folder} holds {', '.join(found)}, but no run of dcond; choose another folder."
+        )
+    if CHECKPOINT in found:
+        resume = shlex.quote(f"resume={folder}")
+        log.warning(
+            "%s holds a stopped run, which starts over; to continue one: dcond condense %s",
+            *(folder, resume),
+        )
 
 
 @contextmanager

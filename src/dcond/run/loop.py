@@ -20,6 +20,7 @@ from dcond.methods.base import Method, State
 from dcond.rng import Streams, seeded_layers
 from dcond.run import checkpoint
 from dcond.run.checkpoint import Checkpoint
+from dcond.run.pixel_watch import JUMP_STEPS, PixelWatch
 from dcond.run.progress import progress_display
 from dcond.run.recorder import NullRecorder, grid
 from dcond.run.signals import Stop
@@ -27,12 +28,6 @@ from dcond.settings import NonNegativeFloat, NonNegativeInt, PositiveInt, settin
 from dcond.types import RealData, SyntheticSet
 
 log = logging.getLogger(__name__)
-
-CLIPPED = 0.95  # share of clipped pixels from which a class is reported
-# A class whose pixels jump from 0 to 1 or back, this share of them within 9 steps, so many times in
-# sequence, has diverged. Images at the corners of [0, 1] alone have not: a good solution may lie
-# there. The number of steps is odd, since pixels that jump in every step are back after two.
-JUMPING, JUMPS, JUMP_STEPS = 0.25, 10, 9
 
 
 @settings
@@ -94,10 +89,6 @@ class Run:
     resumable: bool = False
     _saved_at: float = 0.0  # wall_s at the last checkpoint, less the evaluations since
     _median_before: float | None = None  # step_s_median of the run that is resumed
-    _clipped_at_first: Tensor | None = None  # None: no warning is left to give
-    _corners: tuple[Tensor, Tensor] | None = None  # at the last look: pixels at 0, pixels at 1
-    _jumped: Tensor | None = None  # share of the pixels that jumped until then, of each class (k,)
-    _jumps: Tensor | None = None  # looks in sequence with many of these, of each class (k,)
     # Seconds of steps that the device may not have computed yet.
     _pending: list[float] = field(default_factory=list)
     # Metrics that have not been checked for non-finite values.
@@ -126,7 +117,7 @@ class Run:
         elif self.steps > 0:
             self._save(state)  # from here on the run can always be resumed
         self._picture()
-        self._clipped_at_first = self._clipped()
+        self._pixels = PixelWatch(self.synthetic, getattr(self.method, "lr", None))
         if not self.finished:
             display = progress_display(
                 "condense",
@@ -178,14 +169,13 @@ class Run:
         """Record, evaluate and save what is due after a step; stop on a signal."""
         last = self.finished
         if self._every(JUMP_STEPS):
-            self._watch_jumps()
+            self._pixels.look()
         if self._save_due() or self._every(self.loop.record_every):
             self._guard()  # also sums the metrics over all processes
             values = {f"condense/{name}": float(value) for name, value in metrics.items()}
             self.recorder.scalars({**values, "condense/wall_s": self.wall_s}, self.step)
             show(self.step, f"loss {values['condense/loss']:.4g}")
-            self._warn_of_clipping()
-            self._stop_if_jumping(metrics)
+            self._pixels.check(self.step, float(metrics["loss"]))
         if self.evaluate and not last and self._every(self.loop.evaluate_every):
             start = time.perf_counter()
             self.evaluate(self.synthetic, self.step)
@@ -230,53 +220,6 @@ class Run:
             f"{what} not finite at step {step} (loss {loss}, lr {rate}; class {worst!r} has the "
             f"largest pixel, {float(largest.max()):.3g}). The last good checkpoint stays; try a "
             "smaller method.lr."
-        )
-
-    def _watch_jumps(self) -> None:
-        """Count how often in sequence many pixels of a class jumped; does not wait for a device."""
-        images = self.synthetic.by_class.detach().flatten(1)
-        before, self._corners = self._corners, (images <= 0, images >= 1)
-        if before is None:
-            return
-        jumped = (before[0] & self._corners[1]) | (before[1] & self._corners[0])
-        self._jumped = jumped.float().mean(1)
-        jumps = torch.zeros_like(self._jumped) if self._jumps is None else self._jumps
-        self._jumps = torch.where(self._jumped >= JUMPING, jumps + 1, torch.zeros_like(jumps))
-
-    def _stop_if_jumping(self, metrics: dict[str, Tensor]) -> None:
-        """Raise if clipping hides that the steps diverge: losses stay finite then."""
-        if self._jumped is None or self._jumps is None or float(self._jumps.max()) < JUMPS:
-            return
-        worst = int(self._jumps.argmax())
-        raise DivergedError(
-            f"step {self.step}: {100 * float(self._jumped[worst]):.0f} % of the pixels of class "
-            f"{self.synthetic.class_names[worst]!r} jump between 0 and 1 within {JUMP_STEPS} steps "
-            f"(loss {float(metrics['loss']):.4g}, lr {getattr(self.method, 'lr', None)}). The last "
-            "good checkpoint stays; try a smaller method.lr."
-        )
-
-    def _clipped(self) -> Tensor:
-        """Return the share of pixels at 0 or 1, or beyond, of each class (k,)."""
-        images = self.synthetic.by_class.detach().flatten(1)
-        return ((images <= 0) | (images >= 1)).float().mean(1)
-
-    def _warn_of_clipping(self) -> None:
-        """Warn once if the steps drive nearly all pixels to 0 and 1; losses stay finite then."""
-        if self._clipped_at_first is None:
-            return
-        share, first = self._clipped(), self._clipped_at_first
-        worst = int((share - first).argmax())
-        if float(share[worst]) < CLIPPED or float((share - first)[worst]) < CLIPPED / 3:
-            return
-        self._clipped_at_first = None
-        log.warning(
-            "step %d: %.0f %% of the pixels of class %r are at 0 or 1, at first %.0f %%; "
-            "method.lr=%s is probably too large",
-            self.step,
-            100 * float(share[worst]),
-            self.synthetic.class_names[worst],
-            100 * float(first[worst]),
-            getattr(self.method, "lr", None),
         )
 
     def _save(self, state: State) -> None:

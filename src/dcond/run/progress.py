@@ -95,7 +95,8 @@ def progress_display(
     if not show:
         return ProgressDisplay()
     alone = multiprocessing.parent_process() is None and current().first
-    if alone and console().is_terminal:
+    shown = console()
+    if alone and shown.is_terminal and not shown.is_dumb_terminal:
         return ProgressBar(name, total, done)
     return LogProgress(name, total, done, every_s)
 
