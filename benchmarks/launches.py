@@ -28,7 +28,7 @@ from plain import class_loop
 
 from dcond.cli.instantiate import build
 from dcond.paths import conf_dir
-from dcond.report.figures import COLOURS, MARKERS, STYLE
+from dcond.report.figure_style import COLOURS, MARKERS, STYLE
 from dcond.rng import Streams
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))

@@ -205,6 +205,12 @@ STUDIES = {
         ),
         evaluation=f"pool=cpu {EVALUATION}",
     ),
+    "rivals_half_hour": Study(  # does trajectory matching catch up with M3D?
+        {name: RIVALS[name] for name in ("m3d_bank", "mtt")},
+        {10: f"max_seconds=1800 engine.compile=false {FOUR}"},
+        datasets=("cifar10",),
+        pairs=(("m3d_bank", "mtt"),),
+    ),
     "own": Study(  # what was tried for a method better than those in rivals, on held-out images
         {
             "m3d_bank": BANK,

@@ -358,7 +358,11 @@ class SyntheticSet:
 
     def to(self, device: torch.device) -> Self:
         """Return the same set on another device."""
-        whitening = None if self.whitening is None else self.whitening.to(device)
+        rate = self.learned_lr
         return replace(
-            self, images=self.images.to(device), labels=self.labels.to(device), whitening=whitening
+            self,
+            images=self.images.to(device),
+            labels=self.labels.to(device),
+            whitening=None if self.whitening is None else self.whitening.to(device),
+            learned_lr=rate.to(device) if isinstance(rate, Tensor) else rate,
         )

@@ -274,6 +274,9 @@ def test_method_in_a_folder_of_the_user(condense, folder, results):
     assert condense("--config-dir", "own", "method=mine", "evaluate=false").code == 0
     (result,) = results()
     assert result["method"] == "mine"
+    (card,) = folder.glob("outputs/condense/*/*/README.md")
+    (line,) = (line for line in card.read_text().splitlines() if "dcond condense" in line)
+    assert {"--config-dir=...", "method=mine"} <= set(line.split())
 
 
 @pytest.mark.parametrize(

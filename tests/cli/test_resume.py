@@ -251,5 +251,14 @@ def test_a_failed_run_may_be_started_again_in_its_folder(condense, folder, resul
 def test_a_run_that_starts_over_says_so(stopped, condense):
     done = condense("evaluate=false", f"hydra.run.dir={stopped}")
     assert done.code == 0, done.err
-    line = f"starts over; to continue one: dcond condense resume={stopped}"
-    assert f"{stopped} holds a stopped run, which {line}" in done.err
+    line = f"which starts over; resume={stopped} would have continued it"
+    assert f"{stopped} held a stopped run, {line}" in done.err
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "metrics.jsonl", "synthetic.safetensors"])
+def test_files_of_another_program_are_not_overwritten(name, condense, folder):
+    (folder / "theirs").mkdir()
+    (folder / "theirs" / name).write_text("theirs")
+    line = condense("evaluate=false", "hydra.run.dir=theirs").line
+    assert line.endswith(f"theirs holds {name}, but no run of dcond; choose another folder.")
+    assert (folder / "theirs" / name).read_text() == "theirs"

@@ -182,6 +182,14 @@ def test_chosen_classes_alone_need_training_images(tmp_path, names):
         Npz(path=str(file), classes=[0, 3]).load()
 
 
+def test_labels_of_a_client_do_not_count_from_one(tmp_path):
+    labels = {"train_labels": np.array([1, 2] * 6), "test_labels": np.arange(6) % 3}
+    file = saved(tmp_path / "client.npz", **labels, class_names=None)
+    part = Npz(path=str(file), classes=[1, 2]).load()
+    assert part.train.labels.tolist() == [0, 1] * 6
+    assert part.test.labels.tolist() == [0, 1] * 2
+
+
 def test_a_folder_is_not_an_npz_file(tmp_path):
     with pytest.raises(DataError, match="or use dataset=image_folder"):
         Npz(path=str(tmp_path)).load()

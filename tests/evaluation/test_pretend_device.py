@@ -1,12 +1,19 @@
 """Evaluation on a device whose tensors are not the CPU's: the same accuracies, waits at tests only."""
 
-import pytest
+from dataclasses import replace
 
+import pytest
+import torch
+
+import dcond.run
 from dcond.augment import DiffAug
 from dcond.evaluation import EvaluationProtocol
 from dcond.evaluation.full_data import hold_out
+from dcond.init import FromReal, Random
+from dcond.methods import Selection
 from dcond.models import MLP, ConvNet, Pool, ResNet, ViT
 from dcond.training.teacher import Teacher
+from dcond.types import SyntheticSet
 from helpers.pretend_device import pretend_device
 
 POOL = Pool(
@@ -60,3 +67,28 @@ def test_labels_of_a_teacher_are_those_of_the_cpu(chosen, toy, tmp_path):
             )
     there, here = ({n: r.accuracies for n, r in result.networks.items()} for result in found)
     assert there == here
+
+
+def test_a_learned_rate_moves_with_its_set(toy):
+    made = SyntheticSet.from_images(torch.rand(3, 1, 8, 8), toy)
+    with pretend_device() as there:
+        rate = torch.tensor(0.1).to(there.name)
+        moved = replace(made, learned_lr=rate).to(torch.device("cpu"))
+    assert moved.learned_lr.device.type == "cpu"
+
+
+def test_any_training_loop_can_use_the_sets(toy):
+    """As a loaded set; on a GPU they would fit neither a merge nor a DataLoader with workers."""
+    pool = Pool(networks={"MLP": MLP(name="MLP", hidden=(8,))})
+    protocol = EvaluationProtocol(name="short", epochs=1, repeats=1, lr_milestones=())
+    with pretend_device() as there:
+        how = {"device": torch.device(there.name), "show_progress": False}
+        condensed = dcond.run.condense(
+            toy, method=Selection(rule=Random()), init=FromReal(rule=Random()), **how
+        )
+        evaluated = dcond.run.evaluate(
+            condensed.synthetic, toy, pool=pool, protocol=protocol, baselines=False, **how
+        )
+    for run in (condensed, evaluated):
+        assert run.result.device == str(there.name)
+        assert {run.synthetic.images.device.type, run.synthetic.labels.device.type} == {"cpu"}

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from dcond.data.class_subset import subset_name
 from dcond.data.fingerprint import fingerprint_of_split
 from dcond.evaluation import EvalResult, NetworkResult
 from dcond.evaluation.sanity_checks import check_input_statistics, check_test_split, near_chance
@@ -150,6 +151,14 @@ def test_a_set_of_dcond_gets_another_hint(toy):
     assert "check that it was made from this data set" in near_chance(
         found(0.3), None, real_rows(toy, "")
     )
+
+
+def test_chosen_classes_are_the_same_data_set(toy):
+    """An artefact names the whole set, the data are named by their classes."""
+    some = replace(toy, name=subset_name("toy", toy.class_names))
+    metadata = {"test_images": "others", "dataset": "toy", "dataset_classes": "…"}
+    made = replace(real_rows(toy), metadata=metadata)
+    assert "may have been condensed from some of them" in check_test_split(made, some)
 
 
 def test_another_data_set_is_named(toy):

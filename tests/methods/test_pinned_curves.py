@@ -5,7 +5,7 @@ processors and PyTorch versions; so nothing is left to a count or a choice that 
 change: k-means between two images, DEGM's measure between two ends of the training. If the change
 is meant, renew the values and show them in review:
 
-    DCOND_RENEW_VALUES=1 pytest tests/methods/test_pinned_curves.py
+    DCOND_RENEW_VALUES=1 pytest tests/methods/test_pinned_curves.py -k NAME
 """
 
 import json

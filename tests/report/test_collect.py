@@ -194,5 +194,5 @@ def test_runs_of_other_programs_that_use_hydra_are_ignored(write_result, tmp_pat
     for name, job in (("theirs", "train"), ("ours", "condense")):
         hydra = tmp_path / name / ".hydra"
         hydra.mkdir(parents=True)
-        (hydra / "hydra.yaml").write_text(f"hydra:\n  job:\n    name: {job}\n    chdir: false\n")
+        (hydra / "hydra.yaml").write_text(f"hydra:\n  job:\n    config_name: {job}\n")
     assert [folder.name for folder in collect([tmp_path]).unfinished] == ["ours"]

@@ -24,7 +24,7 @@ from dcond.environment import expand_environment
 from dcond.errors import ConfigError
 from dcond.log import logged_to
 from dcond.paths import conf_dir
-from dcond.run.context import check_new_run, run_folder
+from dcond.run.context import OVERWRITTEN, refuse_foreign_files, run_folder
 from dcond.run.result import RunResult
 
 # Held for a whole run from Python: Hydra and PyTorch's global random generator are one per process.
@@ -123,7 +123,7 @@ def python_run(
             yield
             result.status = "done"
             return
-        check_new_run(folder, ".hydra")
+        refuse_foreign_files(folder, (*(OVERWRITTEN if command == "condense" else ()), ".hydra"))
         make_folder(folder)
         with logged_to(folder / f"{command}.log"), run_folder(result, folder):
             write_hydra_files(folder, cfg, overrides)

@@ -24,7 +24,7 @@ from dcond.errors import ConfigError
 from dcond.log import print_results
 from dcond.paths import expand_home, relative_to_cwd
 from dcond.run.condensation import Condensed
-from dcond.run.context import check_new_run, command_run, cpu_threads
+from dcond.run.context import OVERWRITTEN, command_run, cpu_threads, refuse_foreign_files
 from dcond.run.result import CHECKPOINT, RunResult
 
 
@@ -101,24 +101,29 @@ def run_job(cfg: DictConfig) -> float | None:
         cfg, choices, checkpoint = load_resume_config(cfg, choices, overrides, folder)
         overrides = sweep.saved_overrides(folder)
     searched = {source.provider for source in hydra_cfg.runtime.config_sources}
-    own_files = ["--config-dir=..."] if "command-line" in searched else []
+    own = "command-line" in searched or sweep.had_config_dir(folder)
+    on_card = ["--config-dir=..."] if own else []
     result = new_result(cfg, choices)
     if sweep.is_job():
         earlier = sweep.load_finished_job(folder, result, evaluated=bool(cfg.evaluate))
         if earlier is not None:
             return sweep.objective(earlier)
         checkpoint = load_unfinished_checkpoint(folder, result_affecting_config(cfg))
-    starts_over = False
-    if checkpoint is None and not sweep.is_job():
-        check_new_run(folder)
-        starts_over = (folder / CHECKPOINT).exists() and (folder / ".hydra").is_dir()
+    if checkpoint is None:
+        refuse_foreign_files(folder, OVERWRITTEN)
+    starts_over = (
+        checkpoint is None
+        and not sweep.is_job()
+        and (folder / CHECKPOINT).exists()
+        and (folder / ".hydra").is_dir()
+    )
     shown: list[Any] = []
     try:
         with command_run(result, folder) as stop, cpu_threads(sweep.threads(cfg)):
             if starts_over and current().first:
                 write_hydra_files(folder, cfg, overrides)  # Hydra has spared those of a stopped run
             condensation = build_condensation(
-                cfg, choices, result, folder=folder, stop=stop, overrides=[*own_files, *overrides]
+                cfg, choices, result, folder=folder, stop=stop, overrides=[*on_card, *overrides]
             )
             with suggest_resume(folder, lambda: condensation.resumable):
                 shown += condensation.run(checkpoint).parts

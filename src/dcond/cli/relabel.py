@@ -76,7 +76,7 @@ def _relabel(run: str, settings: list[str], out: Path, *, evaluated: bool) -> No
     from dcond.cli.overrides import is_of_hydra
     from dcond.cli.path_values import quote_path, quote_paths
     from dcond.device import resolve_device
-    from dcond.run.context import cpu_threads
+    from dcond.run.context import cpu_threads, refuse_foreign_files
     from dcond.settings import PositiveInt
 
     for setting in filter(is_of_hydra, settings):
@@ -86,6 +86,8 @@ def _relabel(run: str, settings: list[str], out: Path, *, evaluated: bool) -> No
         )
     RunResult.refuse_finished(out)
     RunResult.refuse_foreign(out)
+    if evaluated:
+        refuse_foreign_files(out, [".hydra"])
     overrides = quote_paths(settings)
     refuse_sets(overrides, "RUN is the set, and the new set is compared with it")
     overrides += dataset_overrides(run, settings)

@@ -214,3 +214,9 @@ def saved_overrides(job: Path) -> list[str]:
         return [str(override) for override in overrides]
     except Exception:  # not there, or damaged: the job is shown without its overrides
         return []
+
+
+def had_config_dir(job: Path) -> bool:
+    """Return whether a job was started with ``--config-dir``."""
+    file = job / ".hydra" / "hydra.yaml"
+    return file.is_file() and "provider: command-line" in file.read_text(errors="replace")

@@ -157,4 +157,4 @@ class CachedDataset(Dataset):
         """Return both splits from the prepared form, which is made if missing."""
         if not self.file.is_file():
             write_prepared(self.file, self.make())
-        return read_prepared(self.file)
+        return read_prepared(self.file, some_classes=self.classes is not None)

@@ -103,7 +103,7 @@ class ImageRule:
         }
         if self.size is not None:
             arrays["resize"] = np.array(self.resize)
-        # Which classes must have images, the listing has checked.
+        # The listing, or Dataset.load, checks which classes must have images.
         return check_prepared(arrays, in_memory="", some_classes=True)
 
     def read(self, files: Files, advice: str) -> NDArray[np.uint8]:

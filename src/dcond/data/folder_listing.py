@@ -110,7 +110,7 @@ def list_folder(
             raise DataError(f"{root} has a test split but no train/ folder; add it.")
         _check_depth(root)
         assert test_fraction is not None  # refused above
-        files, labels, names = list_classes(root)
+        files, labels, names = list_classes(root, some_classes=some_classes)
         train, test = stratified_split(labels, round(test_fraction * len(files)), split_seed)
         if len(test) == 0:
             raise DataError(
@@ -119,8 +119,10 @@ def list_folder(
                 "larger fraction."
             )
         return Listing(files.part(train), labels[train], files.part(test), labels[test], names)
-    train_files, train_labels, names = list_classes(train_folder)
-    test_files, test_labels, test_names = _test_split(train_folder, test_folder, names)
+    train_files, train_labels, names = list_classes(train_folder, some_classes=some_classes)
+    test_files, test_labels, test_names = _test_split(
+        train_folder, test_folder, names, some_classes
+    )
     if different := sorted(set(test_names) ^ set(names)):
         if not some_classes:
             raise DataError(
@@ -172,7 +174,7 @@ def _check_depth(root: Path) -> None:
 
 
 def _test_split(
-    train: Path, folder: Path | None, names: tuple[str, ...]
+    train: Path, folder: Path | None, names: tuple[str, ...], some_classes: bool
 ) -> tuple[Files, NDArray[np.int64], tuple[str, ...]]:
     root = train.parent
     if (root / "val" / ANNOTATIONS).is_file():
@@ -186,11 +188,17 @@ def _test_split(
         )
     if folder.name not in ("test", "val") or folder != _find(root, TEST):
         log.info("%s: %s/ is the test split", root, folder.name)
-    return list_classes(folder)
+    return list_classes(folder, some_classes=some_classes)
 
 
-def list_classes(root: Path) -> tuple[Files, NDArray[np.int64], tuple[str, ...]]:
+def list_classes(
+    root: Path, *, some_classes: bool = False
+) -> tuple[Files, NDArray[np.int64], tuple[str, ...]]:
     """Return the image files below class folders, their class indices (n,), and the class names.
+
+    Args:
+        root: the folder that holds them.
+        some_classes: see :func:`list_folder`; a class may be empty.
 
     Raises:
         DataError: no class folder, or one without images.
@@ -216,7 +224,7 @@ def list_classes(root: Path) -> tuple[Files, NDArray[np.int64], tuple[str, ...]]
     counts, ignored = [], Counter[str]()
     for folder in folders:
         images, others = _images_in(folder)
-        if not images:
+        if not images and not some_classes:
             kinds = "".join(f"; it holds {count} {reason}" for reason, count in others.items())
             raise DataError(
                 f"class folder {folder} holds no image{kinds}. Add some, or remove the folder from "

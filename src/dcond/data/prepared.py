@@ -92,8 +92,8 @@ def check_prepared(
     train_labels = as_labels(arrays.pop("train_labels"), "train_labels", len(train_images))
     test_labels = as_labels(arrays.pop("test_labels"), "test_labels", len(test_images))
     names = arrays.pop("class_names", None)
-    check_from_zero(train_labels, "train_labels", 0 if names is None else names.size)
     known = np.concatenate([train_labels, test_labels]) if some_classes else train_labels
+    check_from_zero(known, "train_labels", 0 if names is None else names.size)
     class_names = as_class_names(names, known)
     check_classes(train_labels, "train_labels", class_names)
     check_classes(test_labels, "test_labels", class_names)

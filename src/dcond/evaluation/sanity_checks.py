@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 
+from dcond.data.class_subset import subset_name
 from dcond.data.fingerprint import fingerprint_of_split
 from dcond.device import scaled_batch_size
 from dcond.evaluation.results import EvalResult
@@ -66,7 +67,7 @@ def check_test_split(synthetic: SyntheticSet, real: RealData) -> str | None:
     else:
         return None
     made_from = part.metadata.get("dataset", real.name)
-    if made_from != real.name:
+    if real.name not in (made_from, subset_name(made_from, real.class_names)):
         return (
             f"the set was made from {made_from!r} and is tested on {real.name!r}, from which the "
             "random images are drawn too."

@@ -10,8 +10,8 @@ import logging
 import os
 import pickle
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +45,17 @@ class FastForward:
         self.network = network
         self.bfloat16 = bfloat16
         self.compiled = torch.compile(network, dynamic=False) if compiled else None
+        # A forward pass compiles its backward pass as well: by default that is done when it first
+        # runs, where a failing compiler would end the run.
+        self._with_backward: AbstractContextManager[object] = (
+            torch._functorch.config.patch(force_non_lazy_backward_lowering=True)
+            if compiled
+            else nullcontext()
+        )
+        # By default PyTorch compiles eight shapes and runs others uncompiled, with other rounding.
+        self._all_shapes: AbstractContextManager[object] = (
+            torch._dynamo.config.patch(recompile_limit=256) if compiled else nullcontext()
+        )
         if compiled:  # no warning that there is no GPU
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
@@ -60,7 +71,7 @@ class FastForward:
     def _forward(self, images: Tensor) -> Tensor:
         if self.compiled is not None:
             try:
-                with _compilation():
+                with self._with_backward, self._all_shapes:
                     found: Tensor = self.compiled(images)
                 return found
             except RuntimeError as error:  # the network's own errors come again below
@@ -70,21 +81,6 @@ class FastForward:
                 log.warning("torch.compile failed; continuing without it: %s", reason)
                 self.compiled = None
         return self.network(images)
-
-
-@contextmanager
-def _compilation() -> Iterator[None]:
-    """Compile as a run needs it; other programs' settings of PyTorch stay.
-
-    A forward pass compiles its backward pass too: by default that is done when it first runs, where
-    a failing compiler would end the run. PyTorch compiles eight shapes of one network and then runs
-    others uncompiled, with other rounding: a sweep in one process needs more.
-    """
-    with (
-        torch._functorch.config.patch(force_non_lazy_backward_lowering=True),
-        torch._dynamo.config.patch(recompile_limit=256),
-    ):
-        yield
 
 
 def precision_context(device: torch.device, *, bfloat16: bool) -> AbstractContextManager[object]:

@@ -97,7 +97,7 @@ def _of_another_program(folder: Path) -> bool:
         text = (folder / ".hydra" / "hydra.yaml").read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
         return False
-    return re.search(r"^  job:\n    name: (condense|evaluate)$", text, re.MULTILINE) is None
+    return re.search(r"^    config_name: (condense|evaluate)$", text, re.MULTILINE) is None
 
 
 def natural(name: str) -> list[tuple[float, str]]:

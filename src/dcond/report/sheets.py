@@ -84,9 +84,10 @@ def cost_sheet(blocks: list[Block]) -> Sheet:
         ]
         cells.append((Cell(row.title, row.note), *map(Cell, numbers)))
     names = "method", "ipc", "condensing", "s/step", "peak MB", "evaluation"
-    columns = *names, *(name.upper() for name in scores)
+    columns = *names, *(SCORES[name] for name in scores)
     title = f"cost: {blocks[0].subject}"
-    return Sheet(title, COST_CAPTION, columns, tuple(cells), heads=2, tail=len(scores))
+    caption = COST_CAPTION + ("; scores as fractions, a lower HLR is better" if scores else "")
+    return Sheet(title, caption, columns, tuple(cells), heads=2, tail=len(scores))
 
 
 def count(row: Row) -> str:

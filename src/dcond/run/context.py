@@ -2,15 +2,16 @@
 
 import errno
 import logging
-import shlex
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from dcond import artefact
 from dcond.device import is_out_of_memory, share_of_cores, tune_malloc
 from dcond.distributed import current
 from dcond.errors import ConfigError, DcondError, first_line, yaml_repr
@@ -21,7 +22,8 @@ from dcond.run.signals import Interrupted, Stop, handle_signals
 
 log = logging.getLogger(__name__)
 
-OVERWRITTEN = (CHECKPOINT, "metrics.jsonl", "grid.png")  # by a run that starts in a folder
+# What a condensation that starts in a folder overwrites.
+OVERWRITTEN = (artefact.NAME, CHECKPOINT, "metrics.jsonl", "grid.png")
 
 _MEMORY_SETTINGS = (
     *("chunk", "batch_real", "batch_synthetic", "batch_train", "batch", "test_batch"),
@@ -110,28 +112,18 @@ def _write_failed(error: BaseException, result: RunResult, folder: Path) -> None
         log.warning("%s could not be written: %s", NAME, second)
 
 
-def check_new_run(folder: Path, *more: str) -> None:
-    """Check a folder in which a run starts from its first step; warn if one was stopped there.
+def refuse_foreign_files(folder: Path, names: Iterable[str]) -> None:
+    """Raise :class:`ConfigError` if another program wrote files that a run would overwrite.
 
     Args:
         folder: of the run; it may be missing.
-        more: what the run overwrites besides :data:`OVERWRITTEN`.
-
-    Raises:
-        ConfigError: it holds files of another program that the run would overwrite.
+        names: of files or folders that the run writes.
     """
-    found = [name for name in (*OVERWRITTEN, *more) if (folder / name).exists()]
-    if not found or not current().first:
-        return
-    if not ((folder / LOCK).exists() or (folder / NAME).exists()):
+    if any(os.path.lexists(folder / name) for name in (LOCK, NAME)):
+        return  # of a run of dcond; a result of another program is refused elsewhere
+    if found := [name for name in names if os.path.lexists(folder / name)]:
         raise ConfigError(
             f"{folder} holds {', '.join(found)}, but no run of dcond; choose another folder."
-        )
-    if CHECKPOINT in found:
-        resume = shlex.quote(f"resume={folder}")
-        log.warning(
-            "%s holds a stopped run, which starts over; to continue one: dcond condense %s",
-            *(folder, resume),
         )
 
 

@@ -81,7 +81,8 @@ def evaluate(
         pool: the networks.
         protocol: how they are trained. A teacher is cached in ``outputs/cache``.
         seed: of the networks and of the random baselines.
-        baselines: also train on random real images in the same storage.
+        baselines: also train on random real images in the same storage. Their labels are hard, also
+            where those of the set are soft; ``dcond.evaluate`` finds the networks that labelled it.
         against: another set to compare with, on networks that start alike.
         device: where to compute; None: CUDA, else MPS, else the CPU.
         show_progress: show a progress bar or log lines.

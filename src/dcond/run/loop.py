@@ -115,6 +115,11 @@ class Run:
         if resume_from is not None:
             self._restore(resume_from, state)
         elif self.steps > 0:
+            if self.folder is not None and (self.folder / checkpoint.NAME).exists():
+                log.warning(
+                    "%s held a stopped run, which starts over; resume=%s would have continued it",
+                    *(self.folder, self.folder),
+                )
             self._save(state)  # from here on the run can always be resumed
         self._picture()
         self._pixels = PixelWatch(self.synthetic, getattr(self.method, "lr", None))

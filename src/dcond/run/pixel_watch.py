@@ -28,7 +28,7 @@ class PixelWatch:
     def __init__(self, synthetic: SyntheticSet, lr: float | None):
         self.synthetic, self.lr = synthetic, lr
         self._at_first: Tensor | None = self._clipped()  # None: no warning is left to give
-        self._corners = self._find_corners()
+        self._corners: tuple[Tensor, Tensor] | None = None  # at the last look
         self._jumped = torch.zeros_like(self._at_first)  # share of the pixels, of each class (k,)
         self._jumps = torch.zeros_like(self._at_first)  # looks in sequence with many of these, (k,)
 
@@ -37,8 +37,11 @@ class PixelWatch:
 
         To be called every :data:`JUMP_STEPS` steps.
         """
-        before, self._corners = self._corners, self._find_corners()
-        jumped = (before[0] & self._corners[1]) | (before[1] & self._corners[0])
+        before, now = self._corners, self._find_corners()
+        self._corners = now
+        if before is None:
+            return
+        jumped = (before[0] & now[1]) | (before[1] & now[0])
         self._jumped = jumped.float().mean(1)
         self._jumps = (self._jumps + 1) * (self._jumped >= JUMPING)
 
