@@ -86,7 +86,8 @@ def cost_sheet(blocks: list[Block]) -> Sheet:
     names = "method", "ipc", "condensing", "s/step", "peak MB", "evaluation"
     columns = *names, *(SCORES[name] for name in scores)
     title = f"cost: {blocks[0].subject}"
-    caption = COST_CAPTION + ("; scores as fractions, a lower HLR is better" if scores else "")
+    caption = COST_CAPTION + ("; scores as fractions" if scores else "")
+    caption += ", a lower HLR is better" if "hlr" in scores else ""
     return Sheet(title, caption, columns, tuple(cells), heads=2, tail=len(scores))
 
 
