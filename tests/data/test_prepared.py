@@ -191,7 +191,9 @@ def test_labels_of_a_client_do_not_count_from_one(tmp_path):
 
 
 def test_a_folder_is_not_an_npz_file(tmp_path):
-    with pytest.raises(DataError, match="or use dataset=image_folder"):
+    with pytest.raises(
+        DataError, match="not an npz file: it is a folder, for dataset=image_folder; write"
+    ):
         Npz(path=str(tmp_path)).load()
 
 

@@ -53,7 +53,9 @@ OMITTED = {
     "hmdc_digits": lambda block, what, network: " - " in what,
     "hmdc_outer": lambda block, what, network: " - " in what,
     "hmdc_steps": lambda block, what, network: " - " in what,
-    "rivals_soft": lambda block, what, network: True,  # one seed, so no intervals to find them by
+    **dict.fromkeys(  # one seed, so no intervals to find them by
+        ("rivals_soft", "rivals_half_hour"), lambda block, what, network: True
+    ),
     "hmdc_pretrained": lambda block, what, network: what == "hmdc_two - hmdc_convnet",
 }
 OTHER_TABLES = (  # from papers, and comparisons with public code

@@ -196,9 +196,10 @@ def _reading(path: Path, error: type[Exception]) -> Iterator[None]:
     try:
         if not _is_zip(path):  # numpy would read it as a pickle
             kind = file_kind(path)
+            if path.is_dir():
+                kind = "a folder, for dataset=image_folder"
             raise error(
-                f"{path} is not an npz file{kind and f': it is {kind}'}; write or copy it again"
-                f"{', or use dataset=image_folder' if path.is_dir() else ''}."
+                f"{path} is not an npz file{kind and f': it is {kind}'}; write or copy it again."
             )
         yield
     except FileNotFoundError:
