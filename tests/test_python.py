@@ -345,7 +345,7 @@ def test_files_of_another_program_stay(folder):
 
 
 @pytest.mark.parametrize(
-    "name", ["checkpoint.pt", "metrics.jsonl", "grid.png", ".hydra/config.yaml"]
+    "name", ["checkpoint.pt", "metrics.jsonl", "grid.png", ".hydra/hydra.yaml"]
 )
 def test_a_folder_of_another_program_is_refused(name, folder):
     """A user's own training, or her own Hydra application, whose folder is passed."""

@@ -262,3 +262,16 @@ def test_files_of_another_program_are_not_overwritten(name, condense, folder):
     line = condense("evaluate=false", "hydra.run.dir=theirs").line
     assert line.endswith(f"theirs holds {name}, but no run of dcond; choose another folder.")
     assert (folder / "theirs" / name).read_text() == "theirs"
+
+
+@pytest.mark.parametrize("command", ["condense", "evaluate"])
+def test_a_folder_of_another_program_that_uses_hydra_is_refused(command, run_cli, folder):
+    hydra = folder / "theirs" / ".hydra"
+    hydra.mkdir(parents=True)
+    text = "hydra:\n  job:\n    config_name: train\n"
+    (hydra / "hydra.yaml").write_text(text)
+    words = ["synthetic=x", "dataset=digits"] if command == "evaluate" else []
+    line = run_cli(command, *words, "hydra.run.dir=theirs").line
+    assert line.endswith("theirs holds .hydra, but no run of dcond; choose another folder.")
+    assert (hydra / "hydra.yaml").read_text() == text
+    assert [path.name for path in hydra.iterdir()] == ["hydra.yaml"]

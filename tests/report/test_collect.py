@@ -191,8 +191,8 @@ def test_linked_run_folders_are_followed_once(write_result, tmp_path):
 
 def test_runs_of_other_programs_that_use_hydra_are_ignored(write_result, tmp_path):
     write_result("mine/run", {"A": 0.5})
-    for name, job in (("theirs", "train"), ("ours", "condense")):
+    for name, job in (("theirs", "train"), ("ours", "condense"), ("named", "mine\n  x: dcond.y")):
         hydra = tmp_path / name / ".hydra"
         hydra.mkdir(parents=True)
         (hydra / "hydra.yaml").write_text(f"hydra:\n  job:\n    config_name: {job}\n")
-    assert [folder.name for folder in collect([tmp_path]).unfinished] == ["ours"]
+    assert [folder.name for folder in collect([tmp_path]).unfinished] == ["named", "ours"]

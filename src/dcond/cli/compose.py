@@ -123,7 +123,7 @@ def python_run(
             yield
             result.status = "done"
             return
-        refuse_foreign_files(folder, (*(OVERWRITTEN if command == "condense" else ()), ".hydra"))
+        refuse_foreign_files(folder, OVERWRITTEN if command == "condense" else ())
         make_folder(folder)
         with logged_to(folder / f"{command}.log"), run_folder(result, folder):
             write_hydra_files(folder, cfg, overrides)

@@ -40,7 +40,7 @@ from dcond.errors import ConfigError
 from dcond.evaluation.protocol import BaseProtocol
 from dcond.log import print_results
 from dcond.paths import expand_home, relative_to_cwd
-from dcond.run.context import command_run, cpu_threads
+from dcond.run.context import command_run, cpu_threads, refuse_foreign_files
 from dcond.run.evaluation import Evaluated, Evaluator, describe_storage
 from dcond.run.progress import log_if_slow
 from dcond.run.result import RunResult
@@ -104,6 +104,7 @@ def run_job(cfg: DictConfig) -> None:
     folder, choices = Path(hydra_cfg.runtime.output_dir), dict(hydra_cfg.runtime.choices)
     if not sweep.is_job():
         RunResult.refuse_finished(folder)
+        refuse_foreign_files(folder)
     if OmegaConf.is_missing(cfg.synthetic, "path") or cfg.synthetic.path in (None, ""):
         raise ConfigError("no set to evaluate; give one: dcond evaluate FILE_OR_RUN_FOLDER.")
     if choices.get("dataset") is None:

@@ -27,7 +27,7 @@ from dcond.environment import environment
 from dcond.errors import CheckpointError, ConfigError, DcondError
 from dcond.paths import conf_dir
 from dcond.run.lock import in_use
-from dcond.run.result import CHECKPOINT, RunResult
+from dcond.run.result import CHECKPOINT, RunResult, of_another_program
 from dcond.run.result import NAME as RESULT
 
 log = logging.getLogger(__name__)
@@ -218,7 +218,8 @@ def _hydra_subdir(resume: str | None, folder: str | None) -> str | None:
     """Return the sub-folder for Hydra's files; None where they would overwrite those of a run."""
     run = Path(folder or ".")
     has_run = RunResult.read_finished(run) is not None or (run / CHECKPOINT).exists()
-    return None if has_run or resume or in_use(run) else ".hydra"
+    spared = has_run or resume or in_use(run) or of_another_program(run)
+    return None if spared else ".hydra"
 
 
 OmegaConf.register_new_resolver("dcond.run_dir", lambda resume, new: resume or new, replace=True)

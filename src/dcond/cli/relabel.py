@@ -86,8 +86,7 @@ def _relabel(run: str, settings: list[str], out: Path, *, evaluated: bool) -> No
         )
     RunResult.refuse_finished(out)
     RunResult.refuse_foreign(out)
-    if evaluated:
-        refuse_foreign_files(out, [".hydra"])
+    refuse_foreign_files(out)
     overrides = quote_paths(settings)
     refuse_sets(overrides, "RUN is the set, and the new set is compared with it")
     overrides += dataset_overrides(run, settings)

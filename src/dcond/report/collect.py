@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dcond.errors import ConfigError
 from dcond.report.record import RunRecord
-from dcond.run.result import NAME
+from dcond.run.result import NAME, of_another_program
 
 LOGS = ("condense.log", "evaluate.log")  # present from the start of a run
 # A number, as ``str`` writes a float; not the parts of v1.10 or 2.11.0.
@@ -84,20 +84,11 @@ def _run_folders(path: Path) -> Iterator[tuple[Path, bool]]:
         seen.add(real)
         links = sorted(os.path.join(folder, name) for name in folders if not name.startswith("."))
         roots += filter(os.path.islink, links)  # after all folders that are no links
-        of_hydra = ".hydra" in folders and not _of_another_program(Path(folder))
+        of_hydra = ".hydra" in folders and not of_another_program(Path(folder))
         if NAME in files or of_hydra or any(log in files for log in LOGS):
             found.append((Path(folder), NAME in files))
         folders[:] = [name for name in folders if not name.startswith(".")]
     yield from sorted(found, key=lambda each: natural(str(each[0])))
-
-
-def _of_another_program(folder: Path) -> bool:
-    """Return whether another program's Hydra made a folder: ``outputs/`` is its default place."""
-    try:
-        text = (folder / ".hydra" / "hydra.yaml").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return False
-    return re.search(r"^    config_name: (condense|evaluate)$", text, re.MULTILINE) is None
 
 
 def natural(name: str) -> list[tuple[float, str]]:

@@ -17,7 +17,14 @@ from dcond.distributed import current
 from dcond.errors import ConfigError, DcondError, first_line, yaml_repr
 from dcond.run.lock import NAME as LOCK
 from dcond.run.lock import lock_folder
-from dcond.run.result import CHECKPOINT, NAME, UNFINISHED, RunResult, flat_settings
+from dcond.run.result import (
+    CHECKPOINT,
+    NAME,
+    UNFINISHED,
+    RunResult,
+    flat_settings,
+    of_another_program,
+)
 from dcond.run.signals import Interrupted, Stop, handle_signals
 
 log = logging.getLogger(__name__)
@@ -112,16 +119,18 @@ def _write_failed(error: BaseException, result: RunResult, folder: Path) -> None
         log.warning("%s could not be written: %s", NAME, second)
 
 
-def refuse_foreign_files(folder: Path, names: Iterable[str]) -> None:
+def refuse_foreign_files(folder: Path, names: Iterable[str] = ()) -> None:
     """Raise :class:`ConfigError` if another program wrote files that a run would overwrite.
 
     Args:
         folder: of the run; it may be missing.
-        names: of files or folders that the run writes.
+        names: of files that the run writes, besides those of Hydra.
     """
     if any(os.path.lexists(folder / name) for name in (LOCK, NAME)):
         return  # of a run of dcond; a result of another program is refused elsewhere
-    if found := [name for name in names if os.path.lexists(folder / name)]:
+    found = [name for name in names if os.path.lexists(folder / name)]
+    if found or of_another_program(folder):
+        found = found or [".hydra"]
         raise ConfigError(
             f"{folder} holds {', '.join(found)}, but no run of dcond; choose another folder."
         )

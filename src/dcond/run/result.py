@@ -6,6 +6,7 @@ A field without a value is null in the file. Accuracies are fractions.
 import hashlib
 import json
 import platform
+import re
 import subprocess
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
@@ -191,6 +192,19 @@ class RunResult:
                 f"{folder / NAME} is not a result of dcond and is not overwritten; choose another "
                 "folder."
             )
+
+
+def of_another_program(folder: Path) -> bool:
+    """Return whether another program's Hydra made a folder: ``outputs/`` is its default place.
+
+    The files of a run of dcond name it, also with a primary configuration of the user.
+    """
+    try:
+        text = (folder / ".hydra" / "hydra.yaml").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return False
+    ours = re.search(r"dcond|^    config_name: (condense|evaluate)$", text, re.MULTILINE)
+    return ours is None
 
 
 def _raw(folder: Path) -> Any:
