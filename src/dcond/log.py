@@ -176,7 +176,7 @@ def print_results(*parts: RenderableType) -> None:
     wide = stdout.options.update(width=1000)
     tables = (part for part in parts if not isinstance(part, str))
     needed = (stdout.measure(part, options=wide).minimum for part in tables)
-    stdout.width = max(stdout.width, *needed, 0)
+    stdout.width = max([stdout.width, *needed])
     try:
         for part in parts:
             stdout.print(

@@ -121,22 +121,25 @@ def list_folder(
         return Listing(files.part(train), labels[train], files.part(test), labels[test], names)
     train_files, train_labels, names = list_classes(train_folder, some_classes=some_classes)
     test_files, test_labels, test_names = _test_split(
-        train_folder, test_folder, names, some_classes
+        train_folder, test_folder, names, some_classes=some_classes
     )
-    if different := sorted(set(test_names) ^ set(names)):
-        if not some_classes:
-            raise DataError(
-                f"{train_folder} and {test_folder} must have the same class folders; only one of "
-                f"them has: {', '.join(map(repr, different[:5]))}"
-                f"{' ...' if len(different) > 5 else ''}."
-            )
-        both = tuple(sorted({*names, *test_names}))
-        train_labels, test_labels = (
-            np.array([both.index(name) for name in own])[labels]
-            for own, labels in ((names, train_labels), (test_names, test_labels))
+    different = sorted({*names} ^ {*test_names})
+    if different and not some_classes:
+        raise DataError(
+            f"{train_folder} and {test_folder} must have the same class folders; only one of them "
+            f"has: {', '.join(map(repr, different[:5]))}{' ...' if len(different) > 5 else ''}."
         )
-        names = both
-    return Listing(train_files, train_labels, test_files, test_labels, _readable_names(root, names))
+    both = tuple(sorted({*names, *test_names}) if different else names)
+    train_labels = _renumbered(train_labels, names, both)
+    test_labels = _renumbered(test_labels, test_names, both)
+    return Listing(train_files, train_labels, test_files, test_labels, _readable_names(root, both))
+
+
+def _renumbered(
+    labels: NDArray[np.int64], names: tuple[str, ...], others: tuple[str, ...]
+) -> NDArray[np.int64]:
+    """Return labels of the classes ``names`` as those of ``others``, which has all of them."""
+    return np.array([others.index(name) for name in names], np.int64)[labels]
 
 
 def _find(root: Path, names: tuple[str, ...], *, with_classes: bool = False) -> Path | None:
@@ -174,7 +177,7 @@ def _check_depth(root: Path) -> None:
 
 
 def _test_split(
-    train: Path, folder: Path | None, names: tuple[str, ...], some_classes: bool
+    train: Path, folder: Path | None, names: tuple[str, ...], *, some_classes: bool
 ) -> tuple[Files, NDArray[np.int64], tuple[str, ...]]:
     root = train.parent
     if (root / "val" / ANNOTATIONS).is_file():
