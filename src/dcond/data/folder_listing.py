@@ -139,7 +139,8 @@ def _renumbered(
     labels: NDArray[np.int64], names: tuple[str, ...], others: tuple[str, ...]
 ) -> NDArray[np.int64]:
     """Return labels of the classes ``names`` as those of ``others``, which has all of them."""
-    return np.array([others.index(name) for name in names], np.int64)[labels]
+    place = {name: label for label, name in enumerate(others)}
+    return np.array([place[name] for name in names], np.int64)[labels]
 
 
 def _find(root: Path, names: tuple[str, ...], *, with_classes: bool = False) -> Path | None:
