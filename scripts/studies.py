@@ -61,7 +61,9 @@ TRAJECTORY_METHODS = {
     "mtt": "method.rate=0.05",
     "datm": "method.first_max_epoch=5 method.rate=0.02",
 }
-AT_IPC_50 = ("random", "random_decoded", "kmeans", "rded", "dm", "m3d_bank", "ncfm", "idm")
+AT_IPC_50 = (
+    *("random", "random_decoded", "kmeans", "rded", "dm", "m3d_bank", "ncfm", "idm", "dsa", "idc"),
+)
 RIVALS = {
     "random": "method=random",
     "random_decoded": "method=random method.factor=2",
@@ -192,6 +194,7 @@ STUDIES = {
     "rivals_ipc50": Study(  # ten minutes; nearly as many updates of a network as at ipc 10
         {
             **{name: RIVALS[name] for name in AT_IPC_50},
+            "hmdc": f"method=hmdc {SMALL.format(steps=40)}",
             **{m: f"{RIVALS[m]} method.batch=100" for m in TRAJECTORY_METHODS},
             "m3d_few": f"{BANK} method.batch_synthetic=50",  # of 200 synthetic images per class
         },
@@ -200,7 +203,7 @@ STUDIES = {
         pairs=tuple(
             (method, other)
             for method in ("m3d_bank", "m3d_few")
-            for other in (*AT_IPC_50, *TRAJECTORY_METHODS)
+            for other in (*AT_IPC_50, "hmdc", *TRAJECTORY_METHODS)
             if other != method
         ),
         evaluation=f"pool=cpu {EVALUATION}",

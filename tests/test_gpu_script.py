@@ -14,8 +14,8 @@ def gpu(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(BENCHMARKS)
     import gpu
 
-    def run(*words):
-        gpu.main([*words, "--toy", "--device", "cpu", "--out", str(tmp_path)])
+    def run(*arguments):
+        gpu.main([*arguments, "--toy", "--device", "cpu", "--out", str(tmp_path)])
 
     yield run
     for name in ("gpu", "made_up"):

@@ -105,8 +105,8 @@ def test_what_is_imported_is_declared():
     project = tomllib.loads(
         (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
     )["project"]
-    words = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
-    declared = {re.split(r"[\[<>=]", word)[0] for word in words}
+    requirements = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
+    declared = {re.split(r"[\[<>=]", text)[0] for text in requirements}
     called = {
         "annotated_types": "annotated-types",
         "hydra": "hydra-core",

@@ -179,10 +179,10 @@ def test_a_factor_below_one_is_refused(factor):
     ("side", "factor", "largest"), [(8, 5, 4), (8, 7, 4), (28, 8, 7), (32, 9, 8), (4, 6, 4)]
 )
 def test_cells_without_a_pixel_are_refused(side, factor, largest):
-    words = rf"factor={factor} leaves cells without a pixel in images of {side} pixels; the next smaller factor is {largest}\."
-    with pytest.raises(ConfigError, match=words):
+    message = rf"factor={factor} leaves cells without a pixel in images of {side} pixels; the next smaller factor is {largest}\."
+    with pytest.raises(ConfigError, match=message):
         decode(noise(1, 1, side, side), factor)
-    with pytest.raises(ConfigError, match=words):
+    with pytest.raises(ConfigError, match=message):
         encode(noise(factor**2, 1, 128, side), factor)
     assert len(decode(noise(1, 1, side, side), largest)) == largest**2
 

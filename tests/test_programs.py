@@ -23,10 +23,10 @@ def test_a_step_of_trajectory_matching_can_be_measured(segment, gradient):
 
 
 def test_the_phases_of_a_step_can_be_measured():
-    words = ["--form", "after", "--methods", "m3d", "--batch", "4"]
+    arguments = ["--form", "after", "--methods", "m3d", "--batch", "4"]
     program = ROOT / "benchmarks/profile_step.py"
     done = subprocess.run(  # a process of its own, since it wraps functions of dcond
-        [sys.executable, program, *words], check=True, capture_output=True, text=True
+        [sys.executable, program, *arguments], check=True, capture_output=True, text=True
     )
     assert {"real pass", "augment", "kernel distance", "all"} <= json.loads(done.stdout).keys()
 

@@ -226,8 +226,14 @@ def test_an_engine_that_is_not_used_is_said(method, used, caplog):
 
 
 def test_the_normalisation_is_recorded_without_an_evaluation():
-    words = [*QUICK, "dataset.stats=zca", "evaluate=false", "max_steps=1", "method.batch_real=8"]
-    run = dcond.condense(method="dm", overrides=words, progress=False)
+    arguments = [
+        *QUICK,
+        "dataset.stats=zca",
+        "evaluate=false",
+        "max_steps=1",
+        "method.batch_real=8",
+    ]
+    run = dcond.condense(method="dm", overrides=arguments, progress=False)
     assert run.result.normalisation == "zca"
 
 

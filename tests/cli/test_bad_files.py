@@ -37,8 +37,8 @@ def birds(folder):
 
 @pytest.fixture
 def condense_birds(condense):
-    return lambda *words: condense(
-        "dataset=npz", "dataset.path=birds.npz", "evaluate=false", *words
+    return lambda *arguments: condense(
+        "dataset=npz", "dataset.path=birds.npz", "evaluate=false", *arguments
     )
 
 
@@ -175,13 +175,13 @@ def changed_artefact(finished):
 
 
 def test_evaluate_takes_the_data_set_from_the_artefact(finished, run_cli, folder):
-    words = (
+    arguments = (
         "evaluation.epochs=1",
         "evaluation.repeats=1",
         "pool.networks.ConvNet.width=8",
         "pool=convnet",
     )
-    done = run_cli("evaluate", f"synthetic={finished}", "hydra.run.dir=e", *words)
+    done = run_cli("evaluate", f"synthetic={finished}", "hydra.run.dir=e", *arguments)
     assert done.code == 0, done.err
     result = json.loads((folder / "e" / "result.json").read_text())
     assert (result["status"], result["dataset"], result["method"], result["ipc"]) == (
@@ -271,7 +271,7 @@ def test_evaluate_refuses_an_artefact_that_breaks_a_rule(
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (
             [],
@@ -287,8 +287,8 @@ def test_evaluate_refuses_an_artefact_that_breaks_a_rule(
         ),
     ],
 )
-def test_evaluate_with_wrong_arguments(words, message, run_cli):
-    done = run_cli("evaluate", *words)
+def test_evaluate_with_wrong_arguments(arguments, message, run_cli):
+    done = run_cli("evaluate", *arguments)
     assert done.code == 1
     assert done.line == message
 

@@ -282,8 +282,8 @@ def test_file_size_limit_as_full_disk(limit, run_process, folder):
     def limited():
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    words = ("debug=tiny", "method=dm", "pool=convnet", "evaluate=false", "hydra.run.dir=run")
-    done = run_process("condense", *words, preexec_fn=limited)
+    arguments = ("debug=tiny", "method=dm", "pool=convnet", "evaluate=false", "hydra.run.dir=run")
+    done = run_process("condense", *arguments, preexec_fn=limited)
     assert done.code == 1
     assert "Traceback" not in done.err
     assert done.err.splitlines()[-1].startswith("dcond: cannot write ")
@@ -291,12 +291,12 @@ def test_file_size_limit_as_full_disk(limit, run_process, folder):
 
 
 def test_missing_weights_are_reported_before_any_computation(run_cli, half_written, results):
-    words = (
+    arguments = (
         "method=hmdc",
         "pool@learners=hmdc_pair",
         "learners.networks.ViTTiny.checkpoint=none.pth",
     )
-    line = run_cli("condense", *words, "dataset=npz", "dataset.path=neither.npz").line
+    line = run_cli("condense", *arguments, "dataset=npz", "dataset.path=neither.npz").line
     assert line.startswith(
         "ViT-Tiny: the pretrained weights of 'vit_tiny_patch16_224.augreg_in21k_ft_in1k' cannot"
     )
@@ -306,7 +306,7 @@ def test_missing_weights_are_reported_before_any_computation(run_cli, half_writt
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("model.weights=none.pt",),
         (
@@ -318,9 +318,9 @@ def test_missing_weights_are_reported_before_any_computation(run_cli, half_writt
         ("loop.evaluate_every=1", "teacher=convnet", "teacher.network.weights=none.pt"),
     ],
 )
-def test_weight_files_are_read_before_any_data(words, run_cli):
-    words = ("method=dm", "pool=convnet", "evaluate=false", *words)
-    line = run_cli("condense", *words, "dataset=npz", "dataset.path=neither.npz").line
+def test_weight_files_are_read_before_any_data(arguments, run_cli):
+    arguments = ("method=dm", "pool=convnet", "evaluate=false", *arguments)
+    line = run_cli("condense", *arguments, "dataset=npz", "dataset.path=neither.npz").line
     assert "weights=none.pt cannot be read" in line
 
 
@@ -354,28 +354,28 @@ def own_file(folder, name, text):
     ],
 )
 def test_a_typo_in_a_file_of_the_user(text, message, condense, folder, half_written):
-    words = own_file(folder, "experiment/mine.yaml", f"# @package _global_\n{text}\n")
-    line = condense(*words, "experiment=mine").line
+    arguments = own_file(folder, "experiment/mine.yaml", f"# @package _global_\n{text}\n")
+    line = condense(*arguments, "experiment=mine").line
     assert line.startswith(message), line
     assert half_written() == []
 
 
 def test_a_file_of_the_user_may_name_values_for_others(condense, folder):
     text = "# @package _global_\nmine: 0.5\nmethod: {lr: '${mine}'}\n"
-    words = own_file(folder, "experiment/mine.yaml", text)
-    done = condense(*words, "experiment=mine", "evaluate=false")
+    arguments = own_file(folder, "experiment/mine.yaml", text)
+    done = condense(*arguments, "experiment=mine", "evaluate=false")
     assert done.code == 0, done.err
 
 
 def test_a_file_of_the_user_with_a_packaged_name_is_not_ignored(condense, folder):
-    words = own_file(folder, "model/convnet.yaml", "_target_: dcond.models.MLP\nname: Mine\n")
-    assert condense(*words, "model=convnet").line == (
+    arguments = own_file(folder, "model/convnet.yaml", "_target_: dcond.models.MLP\nname: Mine\n")
+    assert condense(*arguments, "model=convnet").line == (
         f"{folder}/own/model/convnet.yaml is not read, since dcond has a model of this name; "
         "rename it and choose it by its new name."
     )
 
 
 def test_a_configuration_without_choices_is_refused(condense, finished, run_cli):
-    words = ("--config-path", str(finished / ".hydra"), "--config-name", "config")
-    line = run_cli("condense", *words, "hydra.run.dir=again").line
+    arguments = ("--config-path", str(finished / ".hydra"), "--config-name", "config")
+    line = run_cli("condense", *arguments, "hydra.run.dir=again").line
     assert line.startswith("the configuration does not choose a method and a data set, "), line

@@ -20,19 +20,19 @@ def condensed(condense):
 def test_a_set_of_some_classes_is_evaluated_on_these(condensed, run_cli, folder):
     result = json.loads((folder / "run" / "result.json").read_text())
     assert result["dataset"] == "digits-7-1-4"
-    words = (
+    arguments = (
         "evaluation.repeats=2",
         "pool=convnet",
         "pool.networks.ConvNet.width=8",
         "baselines=false",
     )
-    done = run_cli("evaluate", "run", *words, "evaluation.epochs=1", "hydra.run.dir=e")
+    done = run_cli("evaluate", "run", *arguments, "evaluation.epochs=1", "hydra.run.dir=e")
     assert done.code == 0, done.err
     evaluated = json.loads((folder / "e" / "result.json").read_text())
     assert evaluated["dataset"] == "digits-7-1-4"
     assert evaluated["evaluation"]["networks"].keys() == {"ConvNet"}
     same = dcond.evaluate(
-        dcond.load("run"), overrides=[*words, "evaluation.epochs=1"], progress=False
+        dcond.load("run"), overrides=[*arguments, "evaluation.epochs=1"], progress=False
     )
     assert same.result.evaluation.average == evaluated["evaluation"]["networks"]["ConvNet"]["mean"]
 

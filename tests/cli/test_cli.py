@@ -58,7 +58,7 @@ def help_lines(text: str) -> dict[str, str]:
 def test_help_shows_the_options_and_settings_of_the_command(command, run_cli):
     text = run_cli(command, "--help").out
     shown = help_lines(text.partition("Choices")[2])
-    words = dict(
+    settings = dict(
         word.split("=") for word in text.partition("all settings\n")[2].partition("\n\n")[0].split()
     )
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
@@ -73,10 +73,10 @@ def test_help_shows_the_options_and_settings_of_the_command(command, run_cli):
             hidden = {"rded"} if (command, group) == ("evaluate", "teacher") else set()
             assert set(names) | hidden == {x.stem for x in (conf_dir() / group).glob("*.yaml")}
             compose(command, [f"{group}={names[-1]}"])  # tests/cli/test_configs.py takes them all
-    assert {key: yaml.safe_load(value) for key, value in words.items()} == {
-        key: cfg[key] for key in words
+    assert {key: yaml.safe_load(value) for key, value in settings.items()} == {
+        key: cfg[key] for key in settings
     }
-    assert {"seed", "device", "threads", "baselines"} <= words.keys()
+    assert {"seed", "device", "threads", "baselines"} <= settings.keys()
 
 
 def test_help_of_evaluate_shows_no_group_of_condense(run_cli):
@@ -116,7 +116,7 @@ def test_version(run_cli):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         ([], "usage: dcond COMMAND"),
         (["condens"], "dcond: unknown command 'condens'. Did you mean 'condense'?\n"),
@@ -124,15 +124,15 @@ def test_version(run_cli):
         (["data"], "usage: dcond data"),
     ],
 )
-def test_wrong_usage_exits_with_2(words, message, run_cli):
-    done = run_cli(*words)
+def test_wrong_usage_exits_with_2(arguments, message, run_cli):
+    done = run_cli(*arguments)
     assert done.code == 2
     assert message in done.err
     assert done.out == ""
 
 
 @pytest.mark.parametrize(
-    ("words", "line"),
+    ("arguments", "line"),
     [
         ("condense --ipc 10", "--ipc is not a flag; write ipc=VALUE."),
         ("condense --max-steps=3", "--max-steps is not a flag; write max_steps=VALUE."),
@@ -155,14 +155,14 @@ def test_wrong_usage_exits_with_2(words, message, run_cli):
         ),
     ],
 )
-def test_wrong_flags_are_one_line(words, line, run_cli, folder):
-    done = run_cli(*words.split())
+def test_wrong_flags_are_one_line(arguments, line, run_cli, folder):
+    done = run_cli(*arguments.split())
     assert (done.code, done.out, done.err) == (2, "", f"dcond: {line}\n")
     assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("words", "expected"),
+    ("arguments", "expected"),
     [
         ("--cfg job -p ipc ipc=3", "3\n"),
         ("ipc=3 -c job --resolve --package ipc", "3\n"),
@@ -172,8 +172,8 @@ def test_wrong_flags_are_one_line(words, line, run_cli, folder):
         ("-h", "dcond condense: make"),
     ],
 )
-def test_flags_of_hydra_may_stand_anywhere(words, expected, run_cli):
-    done = run_cli("condense", *words.split())
+def test_flags_of_hydra_may_stand_anywhere(arguments, expected, run_cli):
+    done = run_cli("condense", *arguments.split())
     assert done.code == 0
     assert expected in done.out
 
@@ -226,26 +226,28 @@ def test_cfg_job_prints_and_runs_nothing(condense, folder):
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize(("words", "changed"), [((), False), (("engine.precision=float32",), True)])
+@pytest.mark.parametrize(
+    ("arguments", "changed"), [((), False), (("engine.precision=float32",), True)]
+)
 def test_float32_applies_to_gpu_convolutions_while_condensing(
-    words, changed, condense, monkeypatch
+    arguments, changed, condense, monkeypatch
 ):
     convolutions, seen = torch.backends.cudnn.conv, []
     before = convolutions.fp32_precision
     monkeypatch.setattr(
         Run, "condense", lambda run, moment: seen.append(convolutions.fp32_precision)
     )
-    assert condense("evaluate=false", *words).code == 0
+    assert condense("evaluate=false", *arguments).code == 0
     assert seen == ["ieee" if changed else before]
     assert convolutions.fp32_precision == before != "ieee"
 
 
 @pytest.mark.parametrize("flag_first", [True, False])
 def test_sweep_continues_after_a_failed_job(flag_first, condense, folder, results):
-    words = (
+    arguments = (
         ["-m", "evaluate=false", "ipc=0,1"] if flag_first else ["evaluate=false", "-m", "ipc=0,1"]
     )
-    done = condense(*words)
+    done = condense(*arguments)
     assert done.code == 1
     failed, fine = results()
     assert (failed["status"], fine["status"]) == ("failed", "done")
@@ -371,17 +373,17 @@ def test_run_succeeds_when_its_tables_cannot_be_printed(
     )  # logging prints one for the messages of Hydra about jobs
 
 
-@pytest.mark.parametrize("words", [("list", "methods"), ("report", ".", "--format", "csv")])
-def test_output_that_cannot_be_printed_is_one_line(words, write_result, run_cli, monkeypatch):
+@pytest.mark.parametrize("arguments", [("list", "methods"), ("report", ".", "--format", "csv")])
+def test_output_that_cannot_be_printed_is_one_line(arguments, write_result, run_cli, monkeypatch):
     write_result("run", {"A": 0.5}, method="m–d")
     with open("/dev/full", "w") as full, monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", full)
-        line = run_cli(*words).line
+        line = run_cli(*arguments).line
     assert line.startswith("the output could not be written: No space left on device; free some")
-    if words[0] == "report":
+    if arguments[0] == "report":
         with open("out.csv", "w", encoding="latin-1") as latin:
             monkeypatch.setattr(sys, "stdout", latin)
-            line = run_cli(*words).line
+            line = run_cli(*arguments).line
         assert line.startswith(
             "a text cannot be written in this encoding: 'latin-1' codec can't encode"
         )
@@ -389,7 +391,7 @@ def test_output_that_cannot_be_printed_is_one_line(words, write_result, run_cli,
 
 
 def test_an_error_of_a_device_without_a_name_keeps_its_cause(run_cli, monkeypatch):
-    def broken(words):
+    def broken(arguments):
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr("dcond.cli.list.main", broken)
@@ -398,7 +400,7 @@ def test_an_error_of_a_device_without_a_name_keeps_its_cause(run_cli, monkeypatc
 
 
 def test_ctrl_c_is_one_line(monkeypatch, run_cli):
-    def stop(words):
+    def stop(arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("dcond.cli.list.main", stop)

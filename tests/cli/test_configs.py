@@ -106,12 +106,12 @@ def leaves(node: DictConfig, prefix: str = "") -> list[tuple[str, object]]:
     ]
 
 
-@pytest.mark.parametrize("words", [(), ("~teacher",)], ids=["soft labels", "hard labels"])
-def test_rded_is_built_with_the_teacher_of_its_method_and_without(words):
-    cfg = composed("experiment=rded", "ipc=10", *words)
+@pytest.mark.parametrize("arguments", [(), ("~teacher",)], ids=["soft labels", "hard labels"])
+def test_rded_is_built_with_the_teacher_of_its_method_and_without(arguments):
+    cfg = composed("experiment=rded", "ipc=10", *arguments)
     teacher = build(cfg.evaluation, "evaluation=rded300").teacher
     own = build(cfg.method, "method=rded").teacher
-    assert teacher == (None if words else replace(own, temperature=20.0))
+    assert teacher == (None if arguments else replace(own, temperature=20.0))
 
 
 def test_debugging_shortens_every_protocol():
@@ -324,15 +324,15 @@ def test_lists_compare_as_lists():
 
 
 @pytest.mark.parametrize(
-    ("experiment", "words"),
+    ("experiment", "arguments"),
     [
         ("mtt", ["experts.count=100", "experts.epochs=50"]),
         ("datm", ["experts.count=100", "experts.epochs=100", "experts.optimiser=gsam"]),
     ],
 )
-def test_the_command_in_docs_trains_the_experts_of_the_published_settings(experiment, words):
+def test_the_command_in_docs_trains_the_experts_of_the_published_settings(experiment, arguments):
     """docs/experts.md: `dcond experts dataset=cifar10 dataset.stats=zca count=100 ...`."""
-    ours = composed("dataset=cifar10", "dataset.stats=zca", *words, config="experts")
+    ours = composed("dataset=cifar10", "dataset.stats=zca", *arguments, config="experts")
     published = composed(f"experiment={experiment}")
     assert ours.experts == published.method.experts
     assert ours.dataset == published.dataset

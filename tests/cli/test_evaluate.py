@@ -43,7 +43,7 @@ def test_a_path_alone_is_the_set_to_evaluate(finished, quick, run_cli, results, 
     """As ``dcond export`` and ``dcond report`` take it; folders that flags name are no sets."""
     (folder / "own").mkdir()
     finished.rename(folder / "it's, mine")
-    words = (
+    arguments = (
         "--config-dir",
         "own",
         *quick[1:],
@@ -51,7 +51,7 @@ def test_a_path_alone_is_the_set_to_evaluate(finished, quick, run_cli, results, 
         "evaluation.repeats=1",
         "hydra.run.dir=e",
     )
-    done = run_cli("evaluate", *words, folder / "it's, mine")
+    done = run_cli("evaluate", *arguments, folder / "it's, mine")
     assert done.code == 0, done.err
     assert results()[0]["source"]["path"] == str(folder / "it's, mine")
     assert expand_path_arguments(["synthetic.pt", "synthetic.factor=2"]) == [
@@ -107,7 +107,7 @@ def test_a_whitened_set(digits, evaluate):
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (
             ("synthetic=x.npz", "synthetic.normalised=maybe"),
@@ -127,9 +127,9 @@ def test_a_whitened_set(digits, evaluate):
         ),
     ],
 )
-def test_wrong_arguments(words, message, digits, evaluate):
+def test_wrong_arguments(arguments, message, digits, evaluate):
     np.savez("x.npz", images=digits[0], labels=digits[1])
-    assert evaluate(*words)[0].line.startswith(message)
+    assert evaluate(*arguments)[0].line.startswith(message)
 
 
 def test_a_file_does_not_name_its_data_set(digits, run_cli):
@@ -159,7 +159,7 @@ def test_a_set_is_known_by_its_content_wherever_it_lies(
         (folder / name).mkdir()
         monkeypatch.chdir(folder / name)
         torch.save([whose, labels], "data.pt")
-        words = (
+        arguments = (
             *quick,
             "evaluation.epochs=1",
             "baselines=false",
@@ -167,7 +167,7 @@ def test_a_set_is_known_by_its_content_wherever_it_lies(
             "synthetic.factor=1",
             "hydra.run.dir=e",
         )
-        assert run_cli("evaluate", *words).code == 0
+        assert run_cli("evaluate", *arguments).code == 0
     monkeypatch.chdir(folder)
     a, b, copy = results()
     assert a["source"]["content"] == copy["source"]["content"] != b["source"]["content"]
@@ -190,8 +190,8 @@ def test_sets_that_differ_in_their_learned_rate_are_two_sets(
         for file, content in (("images_best", digits[0]), ("labels_best", digits[1])):
             torch.save(content, f"{name}/{file}.pt")
         torch.save(torch.tensor(rate), f"{name}/lr_best.pt")
-        words = ("evaluation.epochs=1", "baselines=false", "synthetic.normalised=false")
-        done = run_cli("evaluate", *quick, *words, f"synthetic={name}/images_best.pt")
+        arguments = ("evaluation.epochs=1", "baselines=false", "synthetic.normalised=false")
+        done = run_cli("evaluate", *quick, *arguments, f"synthetic={name}/images_best.pt")
         assert done.code == 0, done.err
     a, b = results()
     assert a["source"]["content"] != b["source"]["content"]
@@ -199,7 +199,7 @@ def test_sets_that_differ_in_their_learned_rate_are_two_sets(
 
 
 def test_a_repeated_sweep_skips_complete_jobs(quick, two_files, run_cli, digits):
-    words = (
+    arguments = (
         "evaluate",
         "-m",
         *quick,
@@ -207,28 +207,28 @@ def test_a_repeated_sweep_skips_complete_jobs(quick, two_files, run_cli, digits)
         "hydra.sweep.dir=s",
         "synthetic=good.npz",
     )
-    assert run_cli(*words, "against=bad.npz").code == 0
+    assert run_cli(*arguments, "against=bad.npz").code == 0
     for fewer in ((), ("baselines=false",), ("against=bad.npz",)):
-        done = run_cli(*words, *fewer)
+        done = run_cli(*arguments, *fewer)
         assert (done.code, "s/0 is finished and was skipped" in done.err) == (0, True)
     for more, what in (
         (("against=good.npz",), "this against"),
         (("scores.full=true", "scores.unaugmented=true"), "scores.full, scores.unaugmented"),
     ):
-        done = run_cli(*words, *more)
+        done = run_cli(*arguments, *more)
         message = (
             f"holds a finished run of these settings without {what}, never overwritten; choose"
         )
         assert (done.code, message in done.err) == (1, True), done.err
     np.savez("good.npz", images=digits[0].flip(3), labels=digits[1])
-    assert "s/0 holds a finished run of other settings" in run_cli(*words).err
+    assert "s/0 holds a finished run of other settings" in run_cli(*arguments).err
 
 
 def test_a_repeated_sweep_with_a_teacher_skips_complete_jobs(quick, two_files, run_cli):
     teacher = ("teacher=convnet", "teacher.epochs=1", "baselines=false", "evaluation.epochs=1")
-    words = ("evaluate", "-m", *quick, *teacher, "hydra.sweep.dir=s", "synthetic=good.npz")
-    assert run_cli(*words).code == 0
-    done = run_cli(*words)
+    arguments = ("evaluate", "-m", *quick, *teacher, "hydra.sweep.dir=s", "synthetic=good.npz")
+    assert run_cli(*arguments).code == 0
+    done = run_cli(*arguments)
     assert (done.code, "s/0 is finished and was skipped" in done.err) == (0, True), done.err
 
 
@@ -244,7 +244,7 @@ def test_evaluations_of_several_seeds_stand_with_the_runs_that_made_them(
         condense("-m", "seed=0,1", "method.lr=0.5", "baselines=false", "hydra.sweep.dir=runs").code
         == 0
     )
-    words = (
+    arguments = (
         "dataset=digits",
         "evaluation=quick",
         "evaluation.epochs=2",
@@ -252,7 +252,9 @@ def test_evaluations_of_several_seeds_stand_with_the_runs_that_made_them(
         "baselines=false",
     )
     pool = ("pool=convnet", "pool.networks.ConvNet.width=8")
-    done = run_cli("evaluate", *words, *pool, "synthetic=runs/1", "seed=7", "hydra.run.dir=scored")
+    done = run_cli(
+        "evaluate", *arguments, *pool, "synthetic=runs/1", "seed=7", "hydra.run.dir=scored"
+    )
     assert done.code == 0, done.err
     made, scored = results()[1:]
     assert scored["source"]["config_sha256"] == made["config_sha256"]
@@ -273,9 +275,10 @@ def test_different_test_images_are_a_warning(quick, condense, run_cli):
     then.
     """
     assert condense("evaluate=false", "dataset.split_seed=1", "hydra.run.dir=run").code == 0
-    words = ("evaluate", "run", *quick, "evaluation.epochs=1", "baselines=false")
+    arguments = ("evaluate", "run", *quick, "evaluation.epochs=1", "baselines=false")
     other, same = (
-        run_cli(*words, f"hydra.run.dir=e{seed}", f"dataset.split_seed={seed}") for seed in (0, 1)
+        run_cli(*arguments, f"hydra.run.dir=e{seed}", f"dataset.split_seed={seed}")
+        for seed in (0, 1)
     )
     told = "the test images differ from those of the run that made this set"
     assert (told in other.err, told in same.err) == (True, False)
@@ -286,8 +289,8 @@ def test_a_set_made_to_choose_settings_keeps_its_held_out_accuracy_apart(
     quick, condense, run_cli, results
 ):
     """Its run tested it on held-out images, `dcond evaluate` on the test set."""
-    words = ("test_on=held_out", "evaluation.repeats=1", "hydra.run.dir=run")
-    assert condense(*words).code == 0
+    arguments = ("test_on=held_out", "evaluation.repeats=1", "hydra.run.dir=run")
+    assert condense(*arguments).code == 0
     pool = ("pool=convnet", "pool.networks.ConvNet.width=8")
     again = (
         "evaluation=quick",
@@ -319,12 +322,12 @@ def test_what_dcond_exports_it_scores_as_the_artefact_itself(kind, finished, run
     if kind == "pt":
         assert "pass synthetic.normalised=true" in done.line
         artefact = dcond.load(finished)
-        words = [
+        arguments = [
             f"synthetic.{key}={list(getattr(artefact, key))}".replace(" ", "")
             for key in ("mean", "std")
         ]
         done, _ = evaluate(
-            f"synthetic={out}", "baselines=false", "hydra.run.dir=e2", *words, epochs=3
+            f"synthetic={out}", "baselines=false", "hydra.run.dir=e2", *arguments, epochs=3
         )
     assert done.code == 0, done.err
     got = json.loads(Path("e2/result.json").read_text())
@@ -337,10 +340,10 @@ def test_what_a_set_was_made_for_is_logged_if_it_is_evaluated_otherwise(finished
     made_for = {"evaluation": "mtt1000 with epochs=3"}
     learned = replace(synthetic, learned_lr=0.03, metadata=synthetic.metadata | made_for)
     artefact.save(learned, finished / "synthetic.safetensors")
-    words = ("evaluate", finished, *quick, "evaluation.epochs=1", "baselines=false")
-    err = run_cli(*words).err
+    arguments = ("evaluate", finished, *quick, "evaluation.epochs=1", "baselines=false")
+    err = run_cli(*arguments).err
     assert "the set was made for evaluation=mtt1000; this is quick" in err
     assert "its learned rate 0.03 is used with evaluation.lr=learned only" in err
-    err = run_cli(*words, "evaluation.lr=learned", "evaluation.name=mtt1000").err
+    err = run_cli(*arguments, "evaluation.lr=learned", "evaluation.name=mtt1000").err
     assert "was made for" not in err
     assert "learned rate" not in err

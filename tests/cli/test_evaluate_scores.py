@@ -39,10 +39,10 @@ def test_against_null_is_against_none(two_files, evaluate):
 
 
 @pytest.mark.parametrize(
-    "words", [("synthetic=null",), ("synthetic=",), ("synthetic=null", "dataset=digits"), ()]
+    "arguments", [("synthetic=null",), ("synthetic=",), ("synthetic=null", "dataset=digits"), ()]
 )
-def test_nothing_to_evaluate(words, run_cli, results):
-    line = run_cli("evaluate", *words).line
+def test_nothing_to_evaluate(arguments, run_cli, results):
+    line = run_cli("evaluate", *arguments).line
     assert line == "no set to evaluate; give one: dcond evaluate FILE_OR_RUN_FOLDER."
     assert results() == []
 
@@ -61,8 +61,8 @@ def test_the_other_set_has_options_of_its_own(digits, two_files, evaluate):
 
 
 def test_scores_of_all_kinds(two_files, evaluate, folder):
-    words = ("synthetic=good.npz", "scores.full=true", "scores.unaugmented=true")
-    done, result = evaluate(*words)
+    arguments = ("synthetic=good.npz", "scores.full=true", "scores.unaugmented=true")
+    done, result = evaluate(*arguments)
     assert done.code == 0, done.err
     scores = result["scores"]
     assert all(scores[name] is not None for name in ("ior", "hlr", "lrs", "ars"))
@@ -75,7 +75,7 @@ def test_scores_of_all_kinds(two_files, evaluate, folder):
     (kept,) = (folder / "outputs" / "cache").iterdir()
     assert kept.name.startswith("full_digits_ConvNet_")
     (folder / "e" / "result.json").unlink()
-    done, again = evaluate(*words)
+    done, again = evaluate(*arguments)
     assert again["baselines"]["full"] == result["baselines"]["full"]
     assert "cached result of" in done.err
 
@@ -94,10 +94,10 @@ def test_soft_labels_are_scored_by_hard_ones_where_the_score_is_of_these(digits,
 def test_the_full_data_are_normalised_as_the_set(digits, evaluate):
     images, labels = digits
     torch.save({"data": [[(images - 0.3) / 0.38, labels]], "accs_all_exps": {}}, "res_DM.pt")
-    words = ("synthetic=res_DM.pt", "scores.full=true", "baselines=false")
-    _, own = evaluate(*words, "synthetic.mean=[0.3]", "synthetic.std=[0.38]")
+    arguments = ("synthetic=res_DM.pt", "scores.full=true", "baselines=false")
+    _, own = evaluate(*arguments, "synthetic.mean=[0.3]", "synthetic.std=[0.38]")
     Path("e/result.json").unlink()
-    _, other = evaluate(*words, "synthetic.mean=[0.5]", "synthetic.std=[0.1]")
+    _, other = evaluate(*arguments, "synthetic.mean=[0.5]", "synthetic.std=[0.1]")
     full = [result["baselines"]["full"]["networks"] for result in (own, other)]
     assert full[0]["ConvNet"]["accuracies"] != full[1]["ConvNet"]["accuracies"]
     assert len(list(Path("outputs/cache").iterdir())) == 2
@@ -114,14 +114,14 @@ TEACHER = (
 def test_a_teacher_labels_all_that_is_compared_and_scores_are_of_hard_labels(
     two_files, evaluate, folder
 ):
-    words = (
+    arguments = (
         "synthetic=good.npz",
         *TEACHER,
         "teacher.temperature=3",
         "scores.full=true",
         "against=bad.npz",
     )
-    done, result = evaluate(*words)
+    done, result = evaluate(*arguments)
     assert done.code == 0, done.err
     told = result["evaluation"]["teacher"]
     assert (told["network"], told["temperature"], told["epochs"]) == ("ConvNet", 3, 1)
@@ -176,7 +176,7 @@ def test_a_teacher_is_asked_for_once_however_often_a_run_is_evaluated(
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (
             ("teacher=convent",),
@@ -196,8 +196,8 @@ def test_a_teacher_is_asked_for_once_however_often_a_run_is_evaluated(
         ),
     ],
 )
-def test_wrong_teacher_settings(words, message, two_files, evaluate):
-    assert evaluate("synthetic=good.npz", *words)[0].line.startswith(message)
+def test_wrong_teacher_settings(arguments, message, two_files, evaluate):
+    assert evaluate("synthetic=good.npz", *arguments)[0].line.startswith(message)
 
 
 def test_a_teacher_that_cannot_take_the_images_is_refused_before_any_step(condense, folder):

@@ -89,12 +89,12 @@ def test_png_of_a_factor_is_stored_or_decoded_as_asked(saved, run_cli):
 
 
 @pytest.mark.parametrize(
-    ("words", "factor", "aligned"), [((), 2, True), (("--decoded",), 1, False)]
+    ("arguments", "factor", "aligned"), [((), 2, True), (("--decoded",), 1, False)]
 )
 @pytest.mark.parametrize(("kind", "read"), [("png", folder_layout.read), ("npz", npz_layout.read)])
-def test_a_factor_is_read_as_what_it_is(kind, read, words, factor, aligned, saved, run_cli):
+def test_a_factor_is_read_as_what_it_is(kind, read, arguments, factor, aligned, saved, run_cli):
     _, run = saved(factor=2, align_corners=True)
-    assert run_cli("export", run, "--to", kind, "--out", "a", *words).code == 0
+    assert run_cli("export", run, "--to", kind, "--out", "a", *arguments).code == 0
     found = read(run.parent / "a")
     assert (found.factor, found.align_corners) == (factor, aligned)
 
@@ -272,8 +272,8 @@ def test_no_artefact_and_wrong_usage(run_cli, folder):
     assert run_cli("export", "nowhere", "--to", "pt").line == (
         "no artefact at nowhere; give a synthetic.safetensors or the run folder that holds one."
     )
-    for words in (["nowhere"], ["nowhere", "--to", "gif"], ["--to", "pt"]):
-        done = run_cli("export", *words)
+    for arguments in (["nowhere"], ["nowhere", "--to", "gif"], ["--to", "pt"]):
+        done = run_cli("export", *arguments)
         assert done.code == 2
         assert "usage: dcond export" in done.err
     assert "dcond export RUN --to npz --decoded" in run_cli("export", "--help").out

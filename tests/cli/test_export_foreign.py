@@ -51,8 +51,8 @@ def test_a_run_starts_from_a_converted_file(tmp_path, run_cli):
     file = tmp_path / "set.safetensors"
     settings = ["--out", str(file), "dataset=digits", "synthetic.factor=1"]
     assert main([str(tmp_path / "data.pt"), "--to", "dcond", *settings]) == 0
-    words = ("method=dm", "evaluate=false", "debug=tiny", "max_steps=0", "hydra.run.dir=run")
-    done = run_cli("condense", "init=file", f"init.path={file}", *words)
+    arguments = ("method=dm", "evaluate=false", "debug=tiny", "max_steps=0", "hydra.run.dir=run")
+    done = run_cli("condense", "init=file", f"init.path={file}", *arguments)
     assert done.code == 0, done.err
     assert torch.allclose(load("run").images, PIXELS, atol=1e-6)
 

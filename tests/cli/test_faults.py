@@ -27,9 +27,9 @@ def occupied(stopped):
 
 
 @pytest.mark.parametrize(
-    "words", [("hydra.run.dir=run", "ipc=2"), ("resume=run",)], ids=["new", "resume"]
+    "arguments", [("hydra.run.dir=run", "ipc=2"), ("resume=run",)], ids=["new", "resume"]
 )
-def test_a_folder_in_use_is_refused_and_left_as_it_is(words, occupied, condense):
+def test_a_folder_in_use_is_refused_and_left_as_it_is(arguments, occupied, condense):
     def content():
         return {
             path: path.read_bytes()
@@ -38,7 +38,7 @@ def test_a_folder_in_use_is_refused_and_left_as_it_is(words, occupied, condense)
         }
 
     before = content()
-    assert condense(*words).line == (
+    assert condense(*arguments).line == (
         f"{occupied} is in use by process 4321 on elsewhere; wait until that run ends, or choose another folder."
     )
     assert content() == before

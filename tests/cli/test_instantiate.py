@@ -98,7 +98,7 @@ def test_a_package_that_is_not_installed_is_called_so(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "unused"),
+    ("arguments", "unused"),
     [
         (
             "method=mtt engine.precision=float32",
@@ -138,8 +138,8 @@ def test_a_package_that_is_not_installed_is_called_so(monkeypatch):
         ("method=dm engine.compile=false augment=none init.pack=true", ""),
     ],
 )
-def test_settings_that_a_method_does_not_use_are_said(words, unused, caplog):
-    with composed("condense", words.split()) as (cfg, choices):
-        build_condensation(cfg, choices, RunResult(), folder=None, overrides=words.split())
+def test_settings_that_a_method_does_not_use_are_said(arguments, unused, caplog):
+    with composed("condense", arguments.split()) as (cfg, choices):
+        build_condensation(cfg, choices, RunResult(), folder=None, overrides=arguments.split())
     told = [line for line in caplog.messages if " is not used: " in line]
     assert ", ".join(told) == unused.replace(": method", " is not used: method")

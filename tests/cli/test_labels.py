@@ -15,7 +15,7 @@ from dcond.data import Digits
 from dcond.types import SyntheticSet
 from dcond.whitening import fit_whitening
 
-WORDS = (
+OVERRIDES = (
     *("method=datm", "dataset=digits", "model.width=4", "model.depth=1", "method.student_steps=1"),
     *("method.experts.count=1", "method.experts.epochs=2", "method.expert_epochs=1"),
     *("method.first_max_epoch=1", "method.max_start_epoch=1"),
@@ -43,7 +43,7 @@ def one_per_class(real, *, soft=False, **metadata):
 
 def made_by_datm(real, **changes):
     """Return DATM, whose experts are cached, and a set with the metadata of its runs."""
-    with composed("condense", WORDS) as (cfg, _):
+    with composed("condense", OVERRIDES) as (cfg, _):
         config = to_jsonable(result_affecting_config(cfg)) | changes
         method = build(cfg.method, "method=datm")
     config.pop("dataset")

@@ -40,13 +40,13 @@ def peak(folder, tmp_path_factory):
     @functools.cache
     def condensed(method):
         place = tmp_path_factory.mktemp(method)
-        words = [
+        arguments = [
             "dataset=image_folder",
             f"dataset.path={folder}",
             f"dataset.size={SIDE}",
             "dataset.keep=disk",
         ]
-        words += [
+        arguments += [
             "evaluate=false",
             "tensorboard=false",
             "engine=exact",
@@ -54,15 +54,15 @@ def peak(folder, tmp_path_factory):
             "model=convnet",
             "model.width=8",
         ]
-        words += [
+        arguments += [
             f"paths.data={place}",
             f"paths.outputs={place}",
             f"hydra.run.dir={place}/run",
             f"method={method}",
         ]
         if method != "random":
-            words += ["max_steps=2", "method.factor=1", f"method.batch_real={REAL}"]
-        command = [sys.executable, "-m", "dcond", "condense", *words]
+            arguments += ["max_steps=2", "method.factor=1", f"method.batch_real={REAL}"]
+        command = [sys.executable, "-m", "dcond", "condense", *arguments]
         done = subprocess.run(command, cwd=place, capture_output=True, text=True, timeout=900)
         assert done.returncode == 0, done.stderr
         kept = "3,000 training images, 36.9 MB, on disk, read when wanted (as dataset.keep says)"

@@ -20,11 +20,11 @@ from .conftest import Done
 def run_program():
     """Run ``dcond`` as the installed program, whose Python does not look into the current folder."""
 
-    def run(*words):
+    def run(*arguments):
         source = str(Path(dcond.__file__).parents[1])
         code = "import sys; sys.path.remove(''); from dcond.cli.main import command; command()"
         done = subprocess.run(
-            [sys.executable, "-c", code, *words],
+            [sys.executable, "-c", code, *arguments],
             env={**os.environ, "PYTHONPATH": source},
             capture_output=True,
             text=True,
@@ -50,7 +50,7 @@ TWELVE = (
 @pytest.mark.parametrize("launcher", [None, "joblib", "submitit_local"])
 def test_twelve_jobs_of_which_one_fails(launcher, run_process, folder):
     """The job with ``method=m3d`` and seed 5 fails: a folder is in the place of its file."""
-    words = [
+    arguments = [
         "condense",
         "-m",
         *TWELVE,
@@ -60,7 +60,7 @@ def test_twelve_jobs_of_which_one_fails(launcher, run_process, folder):
     ]
     (folder / "s" / "11").mkdir(parents=True)
     (folder / "s" / "11" / "metrics.jsonl").mkdir()
-    done = run_process(*words)
+    done = run_process(*arguments)
     assert done.code == 1, done.err
     assert statuses(folder / "s") == {
         str(job): "failed" if job == 11 else "done" for job in range(12)
@@ -72,7 +72,7 @@ def test_twelve_jobs_of_which_one_fails(launcher, run_process, folder):
     assert report.code == 0
     assert "failed: s/11" in report.out
     (folder / "s" / "11" / "metrics.jsonl").rmdir()
-    again = run_process(*words)
+    again = run_process(*arguments)
     assert again.code == 0, again.err
     assert again.out.endswith("12 jobs done -> s\n")
 
@@ -94,7 +94,7 @@ def test_joblib_divides_the_cores_among_its_jobs(run_process, folder):
     (folder / "own" / "init").mkdir(parents=True)
     (folder / "own" / "init" / "counting.yaml").write_text("# Mine.\n_target_: counting.Counting\n")
     (folder / "counting.py").write_text(COUNTING)
-    words = (
+    arguments = (
         "--config-dir",
         "own",
         "debug=tiny",
@@ -105,7 +105,9 @@ def test_joblib_divides_the_cores_among_its_jobs(run_process, folder):
     )
     env = {"PYTHONPATH": os.pathsep.join([str(folder), str(Path(dcond.__file__).parents[1])])}
     env |= {"OMP_NUM_THREADS": ""}  # else the variable of the shell counts
-    done = run_process("condense", "-m", *words, "sweep=joblib", "hydra.launcher.n_jobs=2", env=env)
+    done = run_process(
+        "condense", "-m", *arguments, "sweep=joblib", "hydra.launcher.n_jobs=2", env=env
+    )
     assert done.code == 0, done.err
     shared = max(1, (os.cpu_count() or 1) // 2)
     assert [int((folder / f"threads{ipc}").read_text()) for ipc in (1, 2)] == [shared, shared]
@@ -118,16 +120,16 @@ def test_the_jobs_find_a_method_of_ones_own(launcher, beside, run_program, unpac
     module, _ = unpack("docs/adding_a_method.md")
     if beside:
         module.rename(folder / "own" / module.name)
-    words = ("--config-dir", "own", "method=class_mean,random", "debug=tiny", "evaluate=false")
+    arguments = ("--config-dir", "own", "method=class_mean,random", "debug=tiny", "evaluate=false")
     launched = [f"sweep={launcher}"] if launcher else []
-    done = run_program("condense", "-m", *words, *launched, "hydra.sweep.dir=s")
+    done = run_program("condense", "-m", *arguments, *launched, "hydra.sweep.dir=s")
     assert done.code == 0, done.err
     assert statuses(folder / "s") == {"0": "done", "1": "done"}
 
 
 @pytest.mark.slow
 def test_preempted_job_is_requeued_and_continues(run_process, folder):
-    words = (
+    arguments = (
         "method=dm",
         "method.batch_real=8",
         "model.width=8",
@@ -140,7 +142,7 @@ def test_preempted_job_is_requeued_and_continues(run_process, folder):
             run_process(
                 "condense",
                 "-m",
-                *words,
+                *arguments,
                 "sweep=submitit_local",
                 "hydra.sweep.dir=s",
                 "tensorboard=false",
@@ -170,7 +172,7 @@ def test_preempted_job_is_requeued_and_continues(run_process, folder):
 @pytest.mark.slow
 def test_optuna_repeats_its_choices_and_reuses_finished_jobs(run_process, folder):
     pytest.importorskip("optuna")
-    words = (
+    arguments = (
         "condense",
         "-m",
         "debug=tiny",
@@ -179,15 +181,15 @@ def test_optuna_repeats_its_choices_and_reuses_finished_jobs(run_process, folder
         "model.width=8",
         "sweep=optuna",
     )
-    words += (
+    arguments += (
         "pool=convnet",
         "pool.networks.ConvNet.width=8",
         "baselines=false",
         "hydra.sweep.dir=s",
     )
-    words += ("method.lr=tag(log, interval(0.1, 10))",)
-    assert run_process(*words, "hydra.sweeper.n_trials=2").code == 0
-    done = run_process(*words, "hydra.sweeper.n_trials=3")
+    arguments += ("method.lr=tag(log, interval(0.1, 10))",)
+    assert run_process(*arguments, "hydra.sweeper.n_trials=2").code == 0
+    done = run_process(*arguments, "hydra.sweeper.n_trials=3")
     assert done.code == 0, done.err
     assert "s/0 is finished and was skipped" in done.err
     assert "s/1 is finished and was skipped" in done.err

@@ -69,9 +69,9 @@ def test_the_page_on_continual_learning(run_cli, monkeypatch, capsys):
     (commands,) = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     small = {"condense": (*TINY, "evaluate=false"), "evaluate": SHORT}
     for line in commands.splitlines():
-        program, command, *words = shlex.split(line)
+        program, command, *arguments = shlex.split(line)
         assert program == "dcond"
-        done = run_cli(command, *words, *small.get(command, ()))
+        done = run_cli(command, *arguments, *small.get(command, ()))
         assert done.code == 0, (line, done.err)
     assert artefact.load("memory").class_names == tuple("0123456789")
     namespace: dict[str, object] = {}

@@ -50,7 +50,7 @@ def my_images(folder):
 def test_unequal_classes_are_condensed_exported_and_trained_on(
     my_images, unpack, run_cli, capsys, folder
 ):
-    words = (
+    arguments = (
         "method.steps=10",
         "model.width=8",
         "evaluate=false",
@@ -58,7 +58,7 @@ def test_unequal_classes_are_condensed_exported_and_trained_on(
         "hydra.run.dir=run",
     )
     done = run_cli(
-        "condense", "dataset=image_folder", f"dataset.path={my_images.name}", "ipc=2", *words
+        "condense", "dataset=image_folder", f"dataset.path={my_images.name}", "ipc=2", *arguments
     )
     assert done.code == 0, done.err
     done = run_cli("export", "run", "--to", "png", "--decoded", "--out", "condensed")
@@ -83,13 +83,13 @@ def test_unequal_classes_are_condensed_exported_and_trained_on(
 @pytest.fixture
 def insects(my_images, condense, folder):
     """The folder of a run on images that are called insects."""
-    words = (
+    arguments = (
         "dataset=image_folder",
         "dataset.path=my_images",
         "dataset.size=8",
         "dataset.name=insects",
     )
-    done = condense(*words, "baselines=false")
+    done = condense(*arguments, "baselines=false")
     assert done.code == 0, done.err
     assert "dm on insects, ipc 1: 3 images" in done.err
     assert "dm on insects, 1 image(s) per class" in done.out
@@ -106,20 +106,20 @@ def test_a_set_goes_by_its_own_name(insects):
 
 
 def test_its_evaluation_finds_the_data_and_the_name(insects, run_cli):
-    words = (
+    arguments = (
         "pool=convnet",
         "pool.networks.ConvNet.width=8",
         "evaluation=quick",
         "evaluation.epochs=1",
     )
-    words += (f"synthetic={insects}", "baselines=false", "evaluation.repeats=1")
-    assert run_cli("evaluate", *words).line == (
+    arguments += (f"synthetic={insects}", "baselines=false", "evaluation.repeats=1")
+    assert run_cli("evaluate", *arguments).line == (
         "dataset=image_folder needs dataset.path; add dataset.path=... to the command."
     )
     for more, name in (((), "insects"), (("dataset.name=bugs",), "bugs")):
         done = run_cli(
             "evaluate",
-            *words,
+            *arguments,
             "dataset.path=my_images",
             "dataset.size=8",
             f"hydra.run.dir={name}",

@@ -12,11 +12,11 @@ from dcond.paths import conf_dir
 
 @pytest.fixture
 def called():
-    """Compose ``dcond condense WORDS`` and return how its protocol is called."""
+    """Compose ``dcond condense OVERRIDES`` and return how its protocol is called."""
 
-    def name(*words):
+    def name(*arguments):
         with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-            cfg = compose("condense", [*words], return_hydra_config=True)
+            cfg = compose("condense", [*arguments], return_hydra_config=True)
             HydraConfig.instance().set_config(cfg)
             label_modified_protocol(cfg, HydraConfig.get())
             return cfg.evaluation.name
@@ -52,7 +52,7 @@ def test_settings_without_effect_are_no_change(called, word):
 
 
 @pytest.mark.parametrize(
-    ("words", "name"),
+    ("arguments", "name"),
     [
         (["evaluation.epochs=10"], "quick with epochs=10"),
         (["evaluation.lr=search"], "quick with lr=search"),
@@ -70,8 +70,8 @@ def test_settings_without_effect_are_no_change(called, word):
         (["evaluation.epochs=10", "evaluation.name=mine"], "mine"),
     ],
 )
-def test_a_changed_protocol_says_what_was_changed(called, words, name):
-    assert called(*words) == name
+def test_a_changed_protocol_says_what_was_changed(called, arguments, name):
+    assert called(*arguments) == name
 
 
 def test_result_table_and_set_say_it(condense, folder, results):
@@ -86,13 +86,13 @@ def test_a_file_of_the_users_own_is_compared_with_itself(condense, folder, resul
     own = folder / "own" / "evaluation" / "mine.yaml"
     own.parent.mkdir(parents=True)
     own.write_text("defaults:\n  - quick\n  - _self_\n\nname: mine\nepochs: 2\n")
-    words = ("evaluation=mine", "baselines=false")
+    arguments = ("evaluation=mine", "baselines=false")
     where = f"hydra.searchpath=[file://{folder / 'own'}]"
-    assert condense(*words, where, "hydra.run.dir=runs/0").code == 0
-    assert condense(*words, where, "hydra.run.dir=runs/1", "evaluation.batch=7").code == 0
+    assert condense(*arguments, where, "hydra.run.dir=runs/0").code == 0
+    assert condense(*arguments, where, "hydra.run.dir=runs/1", "evaluation.batch=7").code == 0
     assert (
         condense(
-            "--config-dir", folder / "own", *words, "hydra.run.dir=runs/2", "evaluation.batch=9"
+            "--config-dir", folder / "own", *arguments, "hydra.run.dir=runs/2", "evaluation.batch=9"
         ).code
         == 0
     )

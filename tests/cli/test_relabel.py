@@ -63,9 +63,9 @@ def test_hard_and_soft_labels_are_compared_and_random_images_have_the_same_label
         return plain(self, sets, *args, **options)
 
     monkeypatch.setattr(EvaluationProtocol, "evaluate", evaluate)
-    words = ["evaluation.epochs=1", "evaluation.repeats=1", "pool=convnet", "seed=1"]
-    words += ["pool.networks.ConvNet.width=4"]
-    assert main(["relabel", str(saved), *SHORT, *words]) == 0
+    arguments = ["evaluation.epochs=1", "evaluation.repeats=1", "pool=convnet", "seed=1"]
+    arguments += ["pool.networks.ConvNet.width=4"]
+    assert main(["relabel", str(saved), *SHORT, *arguments]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "chosen relabelled" in shown
     assert "random images have soft labels of the networks that labelled the set" in shown
@@ -79,7 +79,7 @@ def test_hard_and_soft_labels_are_compared_and_random_images_have_the_same_label
     assert result.source.config["label_teacher"]["network"]["width"] == 4
 
     labelled.clear()
-    assert run_cli("evaluate", folder, *words, "threads=1").code == 0
+    assert run_cli("evaluate", folder, *arguments, "threads=1").code == 0
     assert labelled == [True, True]  # the set, random images: the teacher is cached
 
 

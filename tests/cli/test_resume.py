@@ -83,13 +83,13 @@ def test_an_evaluation_goes_on_from_its_finished_networks(
     command, finished, quick, run_cli, results, trainings
 ):
     """Here that of a set, and of a selection, which has no checkpoint."""
-    words = {"evaluate": [str(finished)], "condense": ["method=random"]}[command]
-    words = [command, *words, *quick, "evaluation.epochs=1", "hydra.run.dir=a run"]
-    assert last_line(run_cli(*words).err) == (
+    arguments = {"evaluate": [str(finished)], "condense": ["method=random"]}[command]
+    arguments = [command, *arguments, *quick, "evaluation.epochs=1", "hydra.run.dir=a run"]
+    assert last_line(run_cli(*arguments).err) == (
         "interrupted by SIGINT; finished networks are kept. Go on with the same command and "
         "'hydra.run.dir=a run'."
     )
-    done = run_cli(*words)
+    done = run_cli(*arguments)
     assert done.code == 0, done.err
     assert "accuracies (condensed), ConvNet: cached result of a run" in done.err
     assert len(trainings) == 3  # the set once, its baseline twice
@@ -169,12 +169,12 @@ def test_a_changed_word_is_named(word, said, stopped, run_cli):
 
 
 def test_equal_overrides_are_accepted(stopped, run_cli):
-    words = (
+    arguments = (
         "method='dm'",
         "method.lr=${oc.decode:'1.0'}",
         "loop.checkpoint_every_s=60.0",
     )
-    done = run_cli("condense", f"resume={stopped}", *words)
+    done = run_cli("condense", f"resume={stopped}", *arguments)
     assert done.code == 0, done.err
 
 
@@ -216,18 +216,20 @@ def test_resume_cannot_be_swept(stopped, run_cli):
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("hydra.run.dir=run", "ipc=2"),
         ("resume=run",),
         ("-m", "hydra.sweep.dir=.", "hydra.sweep.subdir=run", "seed=0"),
     ],
 )
-def test_a_finished_run_is_never_overwritten(words, finished, condense):
+def test_a_finished_run_is_never_overwritten(arguments, finished, condense):
     before = content(finished)
-    done = condense(*words)
+    done = condense(*arguments)
     assert done.code == 1
-    what = " of these settings without evaluation, never" if "-m" in words else ", which is never"
+    what = (
+        " of these settings without evaluation, never" if "-m" in arguments else ", which is never"
+    )
     message = f"{finished} holds a finished run{what} overwritten; choose another folder."
     assert message in done.err
     assert content(finished) == before
@@ -270,8 +272,8 @@ def test_a_folder_of_another_program_that_uses_hydra_is_refused(command, run_cli
     hydra.mkdir(parents=True)
     text = "hydra:\n  job:\n    config_name: train\n"
     (hydra / "hydra.yaml").write_text(text)
-    words = ["synthetic=x", "dataset=digits"] if command == "evaluate" else []
-    line = run_cli(command, *words, "hydra.run.dir=theirs").line
+    arguments = ["synthetic=x", "dataset=digits"] if command == "evaluate" else []
+    line = run_cli(command, *arguments, "hydra.run.dir=theirs").line
     assert line.endswith("theirs holds .hydra, but no run of dcond; choose another folder.")
     assert (hydra / "hydra.yaml").read_text() == text
     assert [path.name for path in hydra.iterdir()] == ["hydra.yaml"]

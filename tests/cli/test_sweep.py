@@ -51,7 +51,7 @@ def test_a_failed_job_shows_its_traceback_on_request(condense, monkeypatch, caps
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["sweep=slurm"], "sweep=slurm applies to sweeps only; add -m, or omit it."),
         (["+sweep=optuna"], "+sweep=optuna applies to sweeps only; add -m, or omit it."),
@@ -70,8 +70,8 @@ def test_a_failed_job_shows_its_traceback_on_request(condense, monkeypatch, caps
     ],
 )
 @pytest.mark.parametrize("command", ["condense", "evaluate"])
-def test_settings_of_the_other_mode_are_refused(command, words, message, run_cli, folder):
-    done = run_cli(command, *words)
+def test_settings_of_the_other_mode_are_refused(command, arguments, message, run_cli, folder):
+    done = run_cli(command, *arguments)
     assert (done.code, done.err) == (2, f"dcond: {message}\n")
     assert list(folder.iterdir()) == []
 
@@ -120,13 +120,13 @@ def test_the_tensorboard_command_is_printed_once_at_the_end(condense):
 
 def test_other_overrides_in_the_same_folder_are_refused(swept, condense):
     (swept / "2" / "result.json").unlink()
-    words = (swept / "2" / ".hydra" / "overrides.yaml").read_bytes()
+    before = (swept / "2" / ".hydra" / "overrides.yaml").read_bytes()
     done = condense(*SWEEP, "method.lr=3,1,4")
     assert done.code == 1
     assert f"dcond: {swept}/0 holds a finished run of other settings, never overwritten" in done.err
     assert f"dcond: {swept}/2 was started with other settings; choose another hydra." in done.err
     assert statuses(swept) == {"0": "done", "1": "done"}  # the one that had failed before it began
-    assert (swept / "2" / ".hydra" / "overrides.yaml").read_bytes() == words
+    assert (swept / "2" / ".hydra" / "overrides.yaml").read_bytes() == before
     assert "job 0 (method.lr=3): failed: " in done.err  # though its folder has a finished run
     assert not list(swept.glob("*.jsonl"))
 
@@ -140,10 +140,10 @@ def test_error_before_the_run_begins_is_reported_at_the_end(stopped, condense):
 
 
 def test_finished_job_without_a_requested_extra_is_refused(condense):
-    words = ("-m", "hydra.sweep.dir=sweep", "evaluation.repeats=1")
-    assert condense(*words, "baselines=false").code == 0
-    assert condense(*words, "baselines=false", "evaluate=false").code == 0
-    done = condense(*words)
+    arguments = ("-m", "hydra.sweep.dir=sweep", "evaluation.repeats=1")
+    assert condense(*arguments, "baselines=false").code == 0
+    assert condense(*arguments, "baselines=false", "evaluate=false").code == 0
+    done = condense(*arguments)
     assert done.code == 1
     assert (
         "sweep/0 holds a finished run of these settings without baselines, never overwritten"
@@ -153,8 +153,8 @@ def test_finished_job_without_a_requested_extra_is_refused(condense):
 
 def test_stopped_job_continues_to_the_same_images(stopped, condense, folder):
     stopped.rename(folder / "sweep")
-    words = ("-m", "evaluate=false", "hydra.sweep.dir=.", "hydra.sweep.subdir=sweep")
-    done = condense(*words)
+    arguments = ("-m", "evaluate=false", "hydra.sweep.dir=.", "hydra.sweep.subdir=sweep")
+    done = condense(*arguments)
     assert done.code == 0, done.err
     assert "sweep resumes at step 2\n" in done.err
     assert condense("evaluate=false", "hydra.run.dir=whole").code == 0
@@ -217,10 +217,10 @@ def test_the_way_to_continue_can_be_pasted_into_a_shell(condense):
 
 
 def test_interpolated_overrides_are_shown_as_typed(condense):
-    words = (*SWEEP, 'loop.record_every="${ipc}"')
-    done = condense(*words, "ipc=1,2")
+    arguments = (*SWEEP, 'loop.record_every="${ipc}"')
+    done = condense(*arguments, "ipc=1,2")
     assert (done.code, done.out.splitlines()[-1:]) == (0, ["2 jobs done -> sweep"]), done.err
-    (own,) = [line for line in condense(*words, "ipc=1,0").err.splitlines() if "job 1" in line]
+    (own,) = [line for line in condense(*arguments, "ipc=1,0").err.splitlines() if "job 1" in line]
     assert own.startswith("job 1 (ipc=0): failed: ")
 
 

@@ -47,7 +47,7 @@ FILES = [
 TOLERANCE = 5e-6  # of a pixel in [0, 1]
 
 
-def words(method, run, *more):
+def arguments(method, run, *more):
     small = ["method.batch_real=8"] if method in TAKING_STEPS else []
     return ["condense", f"method={method}", *TINY, *small, f"hydra.run.dir={run}", *more]
 
@@ -92,7 +92,7 @@ def images(run):
 def moved(run, method, run_cli):
     """Return the largest change of a pixel since the start, of the image that changed least."""
     first = f"first/{run}"
-    assert run_cli(*words(method, first, "evaluate=false", "max_steps=0")).code == 0
+    assert run_cli(*arguments(method, first, "evaluate=false", "max_steps=0")).code == 0
     return (images(run) - images(first)).abs().amax((1, 2, 3)).min()
 
 
@@ -102,12 +102,12 @@ def result(run):
 
 def test_run_of_two_processes(run_cli, folder):
     """The files and the table of a run, and the same images as with one process."""
-    out, err = together(2, words("degm", "two", *ONE_NETWORK))
+    out, err = together(2, arguments("degm", "two", *ONE_NETWORK))
     assert err.count("degm on digits, ipc 1: 10 images, seed 0, cpu, 2 processes -> two\n") == 1
     assert out.count("average test accuracy") == out.count("-> two") == 1
     assert "Traceback" not in err
     assert sorted(path.name for path in (folder / "two").iterdir()) == FILES
-    assert run_cli(*words("degm", "one", *ONE_NETWORK)).code == 0
+    assert run_cli(*arguments("degm", "one", *ONE_NETWORK)).code == 0
     assert (images("one") - images("two")).abs().max() <= TOLERANCE
     assert moved("one", "degm", run_cli) > 100 * TOLERANCE  # so that the comparison is meaningful
     lines = [(folder / f"{run}/metrics.jsonl").read_text().splitlines() for run in ("one", "two")]
@@ -123,9 +123,9 @@ def test_run_of_two_processes(run_cli, folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 3])
 def test_every_method_gives_the_images_of_one_process(count, run_cli):
-    together(count, *(words(name, f"{count}/{name}", "evaluate=false") for name in METHODS))
+    together(count, *(arguments(name, f"{count}/{name}", "evaluate=false") for name in METHODS))
     for name in METHODS:
-        assert run_cli(*words(name, f"alone/{name}", "evaluate=false")).code == 0
+        assert run_cli(*arguments(name, f"alone/{name}", "evaluate=false")).code == 0
         assert (images(f"alone/{name}") - images(f"{count}/{name}")).abs().max() <= TOLERANCE, name
         assert (
             name not in TAKING_STEPS or moved(f"alone/{name}", name, run_cli) > 100 * TOLERANCE
@@ -135,7 +135,7 @@ def test_every_method_gives_the_images_of_one_process(count, run_cli):
 @pytest.mark.slow
 @pytest.mark.parametrize("method", sorted(ALONE))
 def test_a_method_of_one_process_is_refused_in_one_line(method):
-    process = torchrun(2, "-m", "dcond", *words(method, "run"))
+    process = torchrun(2, "-m", "dcond", *arguments(method, "run"))
     _, err = ended(process)
     assert process.returncode == 1
     (line,) = own_lines(err)
@@ -181,7 +181,7 @@ def own_lines(err):
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds processes through /proc")
 @pytest.mark.parametrize("rank", [0, 1])
 def test_killed_process_ends_the_run_and_keeps_the_checkpoint(rank, folder):
-    process = torchrun(2, "-m", "dcond", *words("dsa", "run", *LONG))
+    process = torchrun(2, "-m", "dcond", *arguments("dsa", "run", *LONG))
     begun("run", process)
     os.kill(worker(process, rank), signal.SIGKILL)
     killed = time.monotonic()
@@ -202,7 +202,7 @@ def test_killed_process_ends_the_run_and_keeps_the_checkpoint(rank, folder):
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_signal_to_torchrun_saves_a_checkpoint_of_the_last_step(signum, folder):
-    process = torchrun(3, "-m", "dcond", *words("degm", "run", *LONG))
+    process = torchrun(3, "-m", "dcond", *arguments("degm", "run", *LONG))
     begun("run", process)
     process.send_signal(signum)
     _, err = ended(process)
@@ -228,9 +228,9 @@ def test_stopped_run_of_one_process_continues_with_two(stopped, condense, folder
 
 @pytest.mark.slow
 def test_evaluation_in_several_processes(finished, run_cli):
-    words = ("evaluate", f"synthetic={finished}", "device=cpu", *ONE_NETWORK, "baselines=false")
-    together(2, [*words, "hydra.run.dir=two"])
-    assert run_cli(*words, "hydra.run.dir=one").code == 0
+    arguments = ("evaluate", f"synthetic={finished}", "device=cpu", *ONE_NETWORK, "baselines=false")
+    together(2, [*arguments, "hydra.run.dir=two"])
+    assert run_cli(*arguments, "hydra.run.dir=one").code == 0
     one, two = (
         result(run)["evaluation"]["networks"]["ConvNet"]["accuracies"] for run in ("one", "two")
     )
@@ -260,7 +260,7 @@ def test_evaluation_in_several_processes(finished, run_cli):
 )
 def test_error_is_reported_once(more, said):
     # A sweep has no folder of a single run.
-    command = [w for w in words("dm", "run") if "-m" not in more or "hydra.run.dir" not in w]
+    command = [w for w in arguments("dm", "run") if "-m" not in more or "hydra.run.dir" not in w]
     process = torchrun(2, "-m", "dcond", *command, *more)
     _, err = ended(process)
     assert process.returncode == 1

@@ -18,8 +18,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def run(*words: object, **settings: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, *map(str, words)]
+def run(*arguments: object, **settings: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, *map(str, arguments)]
     return subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=300, **settings
     )
@@ -38,7 +38,7 @@ def wheel(tmp_path_factory) -> Path:
 def installed(wheel, tmp_path_factory) -> Path:
     """The folder the wheel is installed in."""
     target = tmp_path_factory.mktemp("installed")
-    words = (
+    arguments = (
         "install",
         "--no-deps",
         "--no-index",
@@ -47,7 +47,7 @@ def installed(wheel, tmp_path_factory) -> Path:
         "--target",
         target,
     )
-    done = run("-m", "pip", *words, wheel)
+    done = run("-m", "pip", *arguments, wheel)
     assert done.returncode == 0, done.stderr
     return target
 
@@ -90,8 +90,8 @@ def test_the_command_is_installed_and_lists_from_its_own_conf(installed, folder)
 @pytest.mark.slow
 def test_the_installed_command_condenses_from_another_folder(installed, folder):
     env = {**os.environ, "PYTHONPATH": str(installed)}
-    words = ("debug=tiny", "method=dm", "pool=convnet", "hydra.run.dir=run")
-    done = run("-m", "dcond", "condense", *words, env=env, cwd=folder)
+    arguments = ("debug=tiny", "method=dm", "pool=convnet", "hydra.run.dir=run")
+    done = run("-m", "dcond", "condense", *arguments, env=env, cwd=folder)
     assert done.returncode == 0, done.stderr
     assert (folder / "run" / "synthetic.safetensors").is_file()
     assert "average test accuracy" in done.stdout

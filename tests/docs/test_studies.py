@@ -37,9 +37,9 @@ FIRST = [(name, next(iter(study.methods))) for name, study in STUDIES.items()]
 CASES = sorted({*KINDS.values(), *FIRST})
 PAGES = study_tables.pages(ROOT)
 TABLES = [
-    (page, words, cells)
+    (page, label, cells)
     for page, text in PAGES.items()
-    for words, cells in study_tables.groups(text)
+    for label, cells in study_tables.groups(text)
 ]
 FIGURE = re.compile(
     r"(?<![\d.,])[+-]?\d+(?:\.\d)? ± \d+(?:\.\d)?(?![\d.]*\d)"
@@ -147,7 +147,7 @@ def test_every_row_has_its_date_versions_and_command(name):
 def test_every_row_belongs_to_a_job_of_the_study(name):  # else ``collect`` would drop it
     study, suffix = TABLES_OF[name]
     line = partial(again_command, study, suffix[1:]) if suffix else command
-    commands = {line(words) for _, words in jobs(study)}
+    commands = {line(overrides) for _, overrides in jobs(study)}
     with (ROOT / table(study, suffix)).open() as file:
         assert {row["command"] for row in csv.DictReader(file)} <= commands
 
@@ -189,8 +189,8 @@ def test_omitted_figures_are_still_omitted(name, monkeypatch):
 def test_every_table_agrees_with_a_study():
     """Check row, column and block of each cell, in the README too; not of OTHER_TABLES."""
     other = [
-        f"{page}: {words}"
-        for page, words, cells in TABLES
+        f"{page}: {label}"
+        for page, label, cells in TABLES
         if not any(cells.items() <= own.items() for own in PRINTED.values())
     ]
     assert [table for table in other if not table.startswith(OTHER_TABLES)] == []

@@ -33,9 +33,9 @@ def command(tmp_path):
 def whole(command, tmp_path):
     """Make an uninterrupted run, the reference for the others."""
 
-    def make(*words: object) -> Whole:
+    def make(*arguments: object) -> Whole:
         run, start = tmp_path / "whole", time.monotonic()
-        process = command.condense(run, *words)
+        process = command.condense(run, *arguments)
         while process.poll() is None and not (run / checkpoint.NAME).exists():
             time.sleep(0.002)
         first = time.monotonic()
@@ -43,7 +43,7 @@ def whole(command, tmp_path):
         end = time.monotonic()
         assert ended.code == 0, ended.err
         loop_s = end - first if (run / checkpoint.NAME).exists() else None
-        return Whole(command, words, run, images(run), end - start, loop_s)
+        return Whole(command, arguments, run, images(run), end - start, loop_s)
 
     return make
 
@@ -75,9 +75,9 @@ def chain(whole, tmp_path, rng, kills):
     A run that ends before its signal is compared with the reference, and a new run is started."""
 
     def follow(
-        signum: signal.Signals, *words: object, in_loop: bool, allowed: set[int]
+        signum: signal.Signals, *arguments: object, in_loop: bool, allowed: set[int]
     ) -> tuple[int, list[str]]:
-        reference = whole(*words)
+        reference = whole(*arguments)
         run, struck, found = tmp_path / "cut0", 0, []
         for attempt in range(10 * kills):
             ended = reference.cut(run, rng, signum, in_loop=in_loop)
@@ -95,7 +95,7 @@ def chain(whole, tmp_path, rng, kills):
                 found += reference.problems_at_the_end(run)
                 run = tmp_path / f"cut{attempt + 1}"
         if not done(run):  # a signal may have come after the last output
-            last = reference.command.run(*reference.next_words(run))
+            last = reference.command.run(*reference.next_arguments(run))
             found += [last.err] if last.code else []
         return struck, found + reference.problems_at_the_end(run)
 

@@ -7,9 +7,9 @@ import pytest
 
 from dcond.run import checkpoint
 
-WORDS = ("method=dm", "method.batch_real=8", "max_steps=20", "evaluate=false")
+OVERRIDES = ("method=dm", "method.batch_real=8", "max_steps=20", "evaluate=false")
 LONGER = (
-    *WORDS,
+    *OVERRIDES,
     "max_steps=300",
 )  # long enough for both processes to start
 REFUSED = "in use by process"  # reported only while the other process runs
@@ -41,17 +41,18 @@ def killed_at_the_first_checkpoint(process, run):
 
 @pytest.mark.slow
 def test_two_runs_started_in_one_folder_at_once(whole, command, tmp_path, kills, tally):
-    reference, found, overlaps = whole(*WORDS), [], 0
+    reference, found, overlaps = whole(*OVERRIDES), [], 0
     for number in range(kills):
         run = tmp_path / f"run{number}"
         both = [
-            command.ended(process) for process in [command.condense(run, *WORDS) for _ in range(2)]
+            command.ended(process)
+            for process in [command.condense(run, *OVERRIDES) for _ in range(2)]
         ]
         first, second = sorted(both, key=lambda ended: ended.code)
         overlaps += met(both)
         refused = (REFUSED, "holds a finished run")
         if (first.code, second.code) != (0, 1) or not any(
-            words in second.last for words in refused
+            message in second.last for message in refused
         ):
             found.append(f"{first} {second}")
         found += reference.problems_at_the_end(run)
@@ -64,8 +65,8 @@ def test_two_resume_one_run_at_once(whole, command, tmp_path, kills, tally):
     for number in range(kills):
         run = tmp_path / f"run{number}"
         killed_at_the_first_checkpoint(command.condense(run, *LONGER), run)
-        words = reference.next_words(run)
-        both = [command.ended(process) for process in [command.start(*words) for _ in range(2)]]
+        arguments = reference.next_arguments(run)
+        both = [command.ended(process) for process in [command.start(*arguments) for _ in range(2)]]
         overlaps += met(both)
         if not {0, 1} >= {ended.code for ended in both} or any(
             "Traceback" in ended.err for ended in both
@@ -77,7 +78,7 @@ def test_two_resume_one_run_at_once(whole, command, tmp_path, kills, tally):
 
 @pytest.mark.slow
 def test_a_limit_of_memory_names_what_bounds_it(command, tmp_path, rng, kills, tally):
-    words, found = (
+    arguments, found = (
         ("method=dm", "model.width=128", "method.batch_real=20000", "engine.chunk=200000"),
         [],
     )
@@ -86,7 +87,9 @@ def test_a_limit_of_memory_names_what_bounds_it(command, tmp_path, rng, kills, t
     )
     for number in range(kills):
         spare, run = rng.randrange(2**28, 2**30), tmp_path / f"run{number}"
-        ended = command.ended(command.condense(run, *words, program=("-c", LIMITED, str(spare))))
+        ended = command.ended(
+            command.condense(run, *arguments, program=("-c", LIMITED, str(spare)))
+        )
         told = ended.last.startswith("dcond: out of memory (") and way_out in ended.last
         if ended.code != 1 or not told or "Traceback" in ended.err:
             found.append(f"{spare} bytes: ended with {ended.code}: {ended.err[-2000:]}")

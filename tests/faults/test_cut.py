@@ -42,8 +42,8 @@ CHEAP_EVALUATION = ("pool=convnet", "pool.networks.ConvNet.width=8")
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_killed(method, chain, tally):
-    words = (f"method={method}", *SMALL.get(method, ()), "evaluate=false")
-    struck, problems = chain(signal.SIGKILL, *words, in_loop=True, allowed={-signal.SIGKILL, 0})
+    arguments = (f"method={method}", *SMALL.get(method, ()), "evaluate=false")
+    struck, problems = chain(signal.SIGKILL, *arguments, in_loop=True, allowed={-signal.SIGKILL, 0})
     tally("SIGKILL, resume", method, struck, problems)
 
 
@@ -51,7 +51,7 @@ def test_killed(method, chain, tally):
 @pytest.mark.parametrize("method", WHOLE_RUNS)
 @pytest.mark.parametrize("signum", [signal.SIGKILL, *POLITE], ids=lambda signum: signum.name)
 def test_stopped_anywhere_from_the_imports_to_the_evaluation(signum, method, chain, tally):
-    words = (f"method={method}", *SMALL.get(method, ()), *CHEAP_EVALUATION)
+    arguments = (f"method={method}", *SMALL.get(method, ()), *CHEAP_EVALUATION)
     allowed = POLITE.get(signum, {-signum}) | {0}
-    struck, problems = chain(signum, *words, in_loop=False, allowed=allowed)
+    struck, problems = chain(signum, *arguments, in_loop=False, allowed=allowed)
     tally(f"{signum.name}, resume", f"{method} with its evaluation", struck, problems)

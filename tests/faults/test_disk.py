@@ -9,7 +9,7 @@ import pytest
 from dcond import artefact
 from dcond.run import checkpoint
 
-WORDS = ("method=dm", "method.batch_real=8", "max_steps=20", "evaluate=false")
+OVERRIDES = ("method=dm", "method.batch_real=8", "max_steps=20", "evaluate=false")
 # A mount in a separate namespace ends with the process and needs no root.
 MOUNT = 'mount -t tmpfs -o "size=$0" dcond "$1"; "${@:3}"; code=$?; cp -a "$1/." "$2"; exit $code'
 READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
@@ -32,7 +32,7 @@ pytestmark = [
 ]
 
 
-def inside(script: str, *words: object) -> tuple[str, ...]:
+def inside(script: str, *arguments: object) -> tuple[str, ...]:
     return (
         "unshare",
         "--user",
@@ -41,16 +41,18 @@ def inside(script: str, *words: object) -> tuple[str, ...]:
         "bash",
         "-c",
         script,
-        *map(str, words),
+        *map(str, arguments),
     )
 
 
 @pytest.mark.parametrize("tensorboard", [False, True], ids=["plain", "tensorboard"])
 def test_a_full_disk(tensorboard, whole, command, tmp_path, rng, kills, tally):
     """The sizes lie between those of Hydra's files and of the complete run."""
-    words = (*WORDS, f"tensorboard={tensorboard}".lower())
+    arguments = (*OVERRIDES, f"tensorboard={tensorboard}".lower())
     needed = sum(
-        -(-path.stat().st_size // 4096) for path in whole(*words).run.rglob("*") if path.is_file()
+        -(-path.stat().st_size // 4096)
+        for path in whole(*arguments).run.rglob("*")
+        if path.is_file()
     )
     small, found = tmp_path / "small", []
     small.mkdir()
@@ -58,7 +60,7 @@ def test_a_full_disk(tensorboard, whole, command, tmp_path, rng, kills, tally):
         pages, kept = rng.randrange(12, needed), tmp_path / f"kept{number}"
         kept.mkdir()
         before = inside(MOUNT, pages * 4096, small, kept)
-        ended = command.ended(command.condense(small / "run", *words, before=before))
+        ended = command.ended(command.condense(small / "run", *arguments, before=before))
         told = ended.last.startswith("dcond: cannot write ") and "Free some space" in ended.last
         if ended.code != 1 or not told or "Traceback" in ended.err:
             found.append(f"{pages} pages: ended with {ended.code}: {ended.err[-2000:]}")
@@ -77,10 +79,10 @@ def test_a_full_disk(tensorboard, whole, command, tmp_path, rng, kills, tally):
 
 def test_a_folder_that_vanishes(whole, command, tmp_path, rng, kills, tally):
     """The folder is removed during the loop, after the first checkpoint."""
-    reference, found = whole(*WORDS), []
+    reference, found = whole(*OVERRIDES), []
     for number in range(kills):
         run = tmp_path / f"run{number}"
-        process = command.condense(run, *WORDS)
+        process = command.condense(run, *OVERRIDES)
         while process.poll() is None and not (run / checkpoint.NAME).exists():
             time.sleep(0.002)
         time.sleep(rng.uniform(0, reference.loop_s))
@@ -98,7 +100,9 @@ def test_a_folder_that_vanishes(whole, command, tmp_path, rng, kills, tally):
 def test_a_read_only_folder(where, command, tmp_path):
     (tmp_path / where).mkdir(parents=True)
     run = tmp_path / "outputs" / "run"
-    ended = command.ended(command.condense(run, *WORDS, before=inside(READ_ONLY, tmp_path / where)))
+    ended = command.ended(
+        command.condense(run, *OVERRIDES, before=inside(READ_ONLY, tmp_path / where))
+    )
     assert ended.code == 1
     assert len(ended.err.splitlines()) == 1
     assert ended.last.startswith(f"dcond: cannot write {run}")

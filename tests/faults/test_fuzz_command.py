@@ -90,26 +90,33 @@ def test_valid_files_are_exported(path):
     assert called(["export", path, "--to", "npz"], fill) == 0
 
 
-def check(words: list[str]) -> None:
+def check(arguments: list[str]) -> None:
     """Call the command and check its outcome."""
-    called(words, fill)
+    called(arguments, fill)
 
 
 @given(st.lists(settings, max_size=3))
-def test_condense(words):
+def test_condense(arguments):
     check(
-        ["condense", "debug=tiny", "dataset=npz", "dataset.path=text.png", "evaluate=false", *words]
+        [
+            "condense",
+            "debug=tiny",
+            "dataset=npz",
+            "dataset.path=text.png",
+            "evaluate=false",
+            *arguments,
+        ]
     )
 
 
 @given(st.sampled_from(["", "synthetic=", "against="]), paths, st.lists(settings, max_size=2))
-def test_evaluate(what, path, words):
-    check(["evaluate", f"{what}{path}", "dataset=npz", "dataset.path=text.png", *words])
+def test_evaluate(what, path, arguments):
+    check(["evaluate", f"{what}{path}", "dataset=npz", "dataset.path=text.png", *arguments])
 
 
 @given(st.lists(settings, max_size=3))
-def test_data(words):
-    check(["data", "info", "npz", "dataset.path=text.png", *words])
+def test_data(arguments):
+    check(["data", "info", "npz", "dataset.path=text.png", *arguments])
 
 
 @given(
@@ -118,8 +125,8 @@ def test_data(words):
         max_size=5,
     )
 )
-def test_export(words):
-    check(["export", *words])
+def test_export(arguments):
+    check(["export", *arguments])
 
 
 formats = st.sampled_from(
@@ -128,13 +135,13 @@ formats = st.sampled_from(
 
 
 @given(st.lists(paths | formats, max_size=5))
-def test_report(words):
-    check(["report", *words])
+def test_report(arguments):
+    check(["report", *arguments])
 
 
 commands = st.sampled_from(["condense", "evaluate", "data", "export", "merge", "report", "list"])
 
 
 @given(commands, st.lists(texts, max_size=2))
-def test_any_command(command, words):
-    check([command, *words, "no=such"])
+def test_any_command(command, arguments):
+    check([command, *arguments, "no=such"])

@@ -37,9 +37,9 @@ def one_line_or(call):
     try:
         return call()
     except DcondError as error:
-        words = str(error)
-    assert "\n" not in words
-    assert len(words) > 20
+        message = str(error)
+    assert "\n" not in message
+    assert len(message) > 20
     return None
 
 
@@ -174,12 +174,12 @@ layouts = st.lists(st.tuples(parts, parts, files), min_size=1, max_size=6)
 
 
 @given(layouts, pictures, lines)
-def test_a_class_layout(places, content, words):
+def test_a_class_layout(places, content, text):
     """Every file is an image and the lists of all layouts exist; only the layout may be invalid."""
     with tempfile.TemporaryDirectory() as folder:
         for split, name, file in places:
             Path(folder, split, name).mkdir(parents=True, exist_ok=True)
             Path(folder, split, name, file).write_bytes(content)
-            Path(folder, split, "val_annotations.txt").write_bytes(words.encode("latin-1"))
-        Path(folder, "words.txt").write_bytes(words.encode("latin-1"))
+            Path(folder, split, "val_annotations.txt").write_bytes(text.encode("latin-1"))
+        Path(folder, "words.txt").write_bytes(text.encode("latin-1"))
         one_line_or(lambda: ImageFolder(path=folder, size=4).load())

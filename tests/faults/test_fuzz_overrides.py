@@ -35,14 +35,14 @@ GROUPS = (
 @functools.cache
 def composed(method: str) -> DictConfig:
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        words = [
+        arguments = [
             f"method={method}",
             "dataset=image_folder",
             "dataset.path=nowhere",
             "pool=tiny",
             "init=real",
         ]
-        return compose("condense", overrides=words)
+        return compose("condense", overrides=arguments)
 
 
 def keys(node: DictConfig, prefix: str = "") -> list[str]:
@@ -60,8 +60,8 @@ def keys(node: DictConfig, prefix: str = "") -> list[str]:
 numbers = st.one_of(
     st.integers(-3, 3), st.integers(), st.floats(), st.sampled_from([2**31, 2**63, 10**30, 1e-300])
 )
-plain_words = st.text(st.characters(codec="ascii", exclude_categories=["C"]), max_size=8)
-words = st.one_of(
+plain_texts = st.text(st.characters(codec="ascii", exclude_categories=["C"]), max_size=8)
+arguments = st.one_of(
     numbers.map(str),
     st.sampled_from(
         [
@@ -82,8 +82,8 @@ words = st.one_of(
     st.dictionaries(st.sampled_from(["a", "lr", "ops"]), numbers.map(str), max_size=2).map(
         lambda found: "{" + ",".join(f"{key}:{value}" for key, value in found.items()) + "}"
     ),
-    plain_words,
-    plain_words.map(lambda text: "'" + text.replace("'", "") + "'"),
+    plain_texts,
+    plain_texts.map(lambda text: "'" + text.replace("'", "") + "'"),
 )
 
 
@@ -94,7 +94,7 @@ def test_a_setting_of_any_value(method, data):
     key = data.draw(st.sampled_from([name for name in keys(cfg) if name != "resume"]), label="key")
     try:
         override = OverridesParser.create().parse_override(
-            f"{key}={data.draw(words, label='value')}"
+            f"{key}={data.draw(arguments, label='value')}"
         )
         assume(not override.is_sweep_override())
         OmegaConf.update(cfg, key, override.value(), merge=True)

@@ -152,17 +152,17 @@ def fill(folder):
     )
 
 
-def condense(method, *words):
+def condense(method, *arguments):
     small = [f"method.{name}={value}" for name, value in SMALL.items() if name in METHODS[method]]
     return called(
-        ["condense", *DATA, f"method={method}", *RUN, *POOL, *small, *words],
+        ["condense", *DATA, f"method={method}", *RUN, *POOL, *small, *arguments],
         fill,
         before_the_work=False,
     )
 
 
-def evaluate(*words):
-    return called(["evaluate", "set.safetensors", *DATA, *POOL, *words], fill)
+def evaluate(*arguments):
+    return called(["evaluate", "set.safetensors", *DATA, *POOL, *arguments], fill)
 
 
 @pytest.mark.slow
@@ -183,5 +183,5 @@ def test_run_finishes_or_is_refused(run):
 
 @some
 @given(lines(OF_EVALUATION))
-def test_evaluation_finishes_or_is_refused(words):
-    evaluate(*words)
+def test_evaluation_finishes_or_is_refused(arguments):
+    evaluate(*arguments)

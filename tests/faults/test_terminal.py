@@ -9,7 +9,7 @@ import pytest
 
 from helpers.cutting import done, images
 
-WORDS = (
+OVERRIDES = (
     "method=dm",
     "method.batch_real=8",
     "max_steps=150",
@@ -34,12 +34,12 @@ def window(terminal: int, open_s: float) -> None:
 @pytest.mark.slow
 def test_a_terminal_that_goes_away(whole, command, tmp_path, rng, kills, tally):
     """The terminal is closed at a random time, without SIGHUP, as with ``nohup`` or ``setsid``."""
-    reference, found = whole(*WORDS), []
+    reference, found = whole(*OVERRIDES), []
     for number in range(kills):
         run = tmp_path / f"run{number}"
         ours, theirs = os.openpty()
         streams = {"stdin": subprocess.DEVNULL, "stdout": theirs, "stderr": theirs}
-        process = command.condense(run, *WORDS, start_new_session=True, **streams)
+        process = command.condense(run, *OVERRIDES, start_new_session=True, **streams)
         os.close(theirs)
         window(ours, rng.uniform(0, reference.life_s))
         code = command.ended(process).code

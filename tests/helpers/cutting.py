@@ -53,21 +53,21 @@ class Command:
 
     def start(
         self,
-        *words: object,
+        *arguments: object,
         before: tuple[str, ...] = (),
         program: tuple[str, ...] = ("-m", "dcond"),
         **more: object,
     ) -> subprocess.Popen:
         """Start it; ``before`` is a command that wraps it, ``program`` the arguments of Python."""
-        command = [*before, sys.executable, *program, *map(str, words)]
+        command = [*before, sys.executable, *program, *map(str, arguments)]
         pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(command, cwd=self.folder, env=self.env, **(pipes | more))
 
-    def run(self, *words: object, **more: object) -> Ended:
-        return self.ended(self.start(*words, **more))
+    def run(self, *arguments: object, **more: object) -> Ended:
+        return self.ended(self.start(*arguments, **more))
 
-    def condense(self, run: Path, *words: object, **more: object) -> subprocess.Popen:
-        return self.start("condense", *TINY, *words, f"hydra.run.dir={run}", **more)
+    def condense(self, run: Path, *arguments: object, **more: object) -> subprocess.Popen:
+        return self.start("condense", *TINY, *arguments, f"hydra.run.dir={run}", **more)
 
     @staticmethod
     def ended(process: subprocess.Popen, struck: bool = True) -> Ended:
@@ -101,7 +101,7 @@ class Whole:
     """An uninterrupted run and its duration."""
 
     command: Command
-    words: tuple[object, ...]
+    arguments: tuple[object, ...]
     run: Path
     images: bytes
     life_s: float  # from its start to its end
@@ -110,7 +110,7 @@ class Whole:
     def cut(self, run: Path, rng: random.Random, signum: int, *, in_loop: bool) -> Ended:
         """Start or resume a run and send it a signal at a random time, in its loop if requested."""
         before, window_s = _stamp(run), self.loop_s if in_loop else None
-        process = self.command.start(*self.next_words(run))
+        process = self.command.start(*self.next_arguments(run))
         while window_s is not None and process.poll() is None and _stamp(run) == before:
             time.sleep(0.002)
         time.sleep(rng.uniform(0, self.life_s if window_s is None else window_s))
@@ -118,10 +118,10 @@ class Whole:
         process.send_signal(signum)
         return self.command.ended(process, struck)
 
-    def next_words(self, run: Path) -> tuple[object, ...]:
+    def next_arguments(self, run: Path) -> tuple[object, ...]:
         if (run / checkpoint.NAME).exists():
             return ("condense", f"resume={run}")
-        return ("condense", *TINY, *self.words, f"hydra.run.dir={run}")
+        return ("condense", *TINY, *self.arguments, f"hydra.run.dir={run}")
 
     def problems(self, run: Path) -> list[str]:
         """Describe which files of an interrupted run are damaged; a missing file is not."""

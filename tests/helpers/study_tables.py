@@ -51,7 +51,7 @@ METHODS = {
 }
 for _often, _name in (("20", "o20"), ("80", "o80"), ("320", "s320"), ("1,280", "s1280")):
     _rows = {"ConvNet alone": "hmdc_convnet", "ConvNet and ViT": "hmdc_two", "both parts": "hmdc"}
-    METHODS |= {f"{words}, {_often}": f"{method}_{_name}" for words, method in _rows.items()}
+    METHODS |= {f"{label}, {_often}": f"{method}_{_name}" for label, method in _rows.items()}
 
 BLOCKS = {
     "Fashion-MNIST, ipc 1": "fashion_mnist, ipc 1",

@@ -9,7 +9,7 @@ from dcond.cli import main as cli
 from dcond.cli.torchrun import exit_process
 
 status = 0
-for words in json.loads(sys.argv[1]):
-    status = status or cli.main(words)
+for arguments in json.loads(sys.argv[1]):
+    status = status or cli.main(arguments)
     GlobalHydra.instance().clear()
 exit_process(status)

@@ -193,6 +193,6 @@ def test_the_suggested_classes_can_be_pasted_into_a_shell(toy):
     names = ["Ankle boot", "T-shirt/top", "7", "null", "it's", "a,b", 'x"y', "été", "end\\"]
     with pytest.raises(DataError) as error:
         order(names, [*names, "other"], toy)
-    words = shlex.split(re.search(r"add (.*) to use these only", str(error.value))[1])
-    (override,) = OverridesParser.create().parse_overrides(words)
+    overrides = shlex.split(re.search(r"add (.*) to use these only", str(error.value))[1])
+    (override,) = OverridesParser.create().parse_overrides(overrides)
     assert override.value() == names

@@ -143,8 +143,8 @@ def test_equal_and_zero_convolutions_have_a_finite_gradient(ours):
 def test_a_network_without_convolutions_is_refused_by_distances_over_them(name):
     mlp = MLP(name="MLP").build(ImageSpec(1, 8, 8, 3, (0.5,), (0.5,)), torch.Generator())
     if name in CONVOLUTIONAL:
-        words = f"method.distance={name} compares convolution weights, and the network .* has none; use .* model=convnet"
-        with pytest.raises(ConfigError, match=words):
+        message = f"method.distance={name} compares convolution weights, and the network .* has none; use .* model=convnet"
+        with pytest.raises(ConfigError, match=message):
             distances.check_network(name, mlp)
     else:
         distances.check_network(name, mlp)

@@ -102,7 +102,7 @@ def test_running_out_of_memory_is_no_fault_of_the_compiler(monkeypatch):
     def full(images):
         raise torch.OutOfMemoryError("full")
 
-    monkeypatch.setattr(torch, "compile", lambda network, **words: full)
+    monkeypatch.setattr(torch, "compile", lambda network, **arguments: full)
     forward = FastForward(
         CONVNET.build(SPEC, generator(0, "network")), bfloat16=False, compiled=True
     )
@@ -133,7 +133,7 @@ def test_auto_takes_one_class_on_a_cpu_and_compiles_long_runs_only(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("setting", "words"),
+    ("setting", "message"),
     [
         (
             {"precision": "float16"},
@@ -148,8 +148,8 @@ def test_auto_takes_one_class_on_a_cpu_and_compiles_long_runs_only(monkeypatch):
         ({"chunk": 0}, "Engine.chunk=0 is out of range"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(setting, words):
-    with pytest.raises(ConfigError, match=words):
+def test_settings_that_cannot_be_are_refused(setting, message):
+    with pytest.raises(ConfigError, match=message):
         Engine(**setting)
 
 

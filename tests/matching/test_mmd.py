@@ -232,12 +232,12 @@ def test_half_features_and_autocast_are_computed_in_float32(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "words"),
+    ("name", "message"),
     [
         ("gausian", "Did you mean 'gaussian'"),
         ("zzz", "kernel='zzz' is unknown; allowed: gaussian, linear, poly2, gauss_fixed.$"),
     ],
 )
-def test_an_unknown_kernel_is_named_with_the_nearest(name, words):
-    with pytest.raises(ConfigError, match=words):
+def test_an_unknown_kernel_is_named_with_the_nearest(name, message):
+    with pytest.raises(ConfigError, match=message):
         get_kernel(name)

@@ -61,12 +61,12 @@ def _outputs(tmp_path_factory):
 
 
 @functools.cache
-def _composed(words: tuple[str, ...]) -> DictConfig:
+def _composed(arguments: tuple[str, ...]) -> DictConfig:
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         # dataset=npz: no file in conf/tuned speaks of it, so the method's own settings are what is
         # tested.
         return compose(
-            "condense", overrides=["dataset=npz", "dataset.path=unused", "engine=exact", *words]
+            "condense", overrides=["dataset=npz", "dataset.path=unused", "engine=exact", *arguments]
         )
 
 
@@ -88,11 +88,11 @@ class Parts:
     start: object
 
 
-def make_parts(name: str, *words: str, **settings) -> Parts:
-    """Compose ``method=name`` with more words; ``settings`` replace values by their last name,
+def make_parts(name: str, *arguments: str, **settings) -> Parts:
+    """Compose ``method=name`` with more arguments; ``settings`` replace values by their last name,
     where there is one.
     """
-    cfg = copy.deepcopy(_composed((f"method={name}", *words)))
+    cfg = copy.deepcopy(_composed((f"method={name}", *arguments)))
     small = SMALL | {"steps_per_network": STEPS_PER_NETWORK.get(name, 3)}
     with open_dict(cfg):
         for part in (cfg.model, cfg.method, cfg.init):
@@ -189,8 +189,8 @@ def condense(tmp_path):
     """Run a method by name in a folder of its own; every argument of either step may be given."""
     count = iter(range(100))
 
-    def run(name, real, *words, seed=0, ipc=2, loop=None, evaluate=None, **settings):
-        made = make_parts(name, f"ipc={ipc}", *words, **settings)
+    def run(name, real, *arguments, seed=0, ipc=2, loop=None, evaluate=None, **settings):
+        made = make_parts(name, f"ipc={ipc}", *arguments, **settings)
         folder = tmp_path / f"{re.sub(r'[^a-z0-9_]', '_', name)}{next(count)}"
         return run_parts(made, real, folder, seed=seed, ipc=ipc, loop=loop, evaluate=evaluate)
 

@@ -67,12 +67,12 @@ def in_parts(monkeypatch):
 
 @pytest.mark.parametrize("method", STEPPING)
 def test_a_step_made_class_by_class_is_the_one_made_at_once(method, toy, condense, monkeypatch):
-    words = (
+    arguments = (
         ["init=real", "method.real_selection=random"] if method == "hmdc" else []
     )  # k-means draws class after class
-    once = condense(method, toy, *words, **SMALL, chunk=16)
+    once = condense(method, toy, *arguments, **SMALL, chunk=16)
     in_parts(monkeypatch)
-    parts = condense(method, toy, *words, **SMALL, chunk=1)
+    parts = condense(method, toy, *arguments, **SMALL, chunk=1)
     assert parts.losses == pytest.approx(once.losses, rel=1e-3)
     torch.testing.assert_close(parts.synthetic.images, once.synthetic.images, rtol=1e-3, atol=1e-4)
 

@@ -37,9 +37,9 @@ def five(data):
 def shared(parts, run_made, tmp_path):
     """Run a method in one process and as several ranks; return one outcome and a list."""
 
-    def run(count, name, real, *words, **settings):
+    def run(count, name, real, *arguments, **settings):
         def made():
-            return parts(name, *words, **(FEW | settings))
+            return parts(name, *arguments, **(FEW | settings))
 
         alone = run_made(made(), real, tmp_path / "alone")
         return alone, lockstep(
@@ -79,7 +79,7 @@ def test_so_do_two_and_one_per_class(method, count, shared, five):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("method", "words", "settings"),
+    ("method", "arguments", "settings"),
     [
         ("degm", [], {"levels": "inter"}),
         ("degm", [], {"levels": "interleaved"}),
@@ -98,8 +98,8 @@ def test_so_do_two_and_one_per_class(method, count, shared, five):
         ),
     ],
 )
-def test_so_do_their_variants(method, words, settings, shared, five):
-    check(*shared(2, method, five, *words, **settings))
+def test_so_do_their_variants(method, arguments, settings, shared, five):
+    check(*shared(2, method, five, *arguments, **settings))
 
 
 def test_batch_norm_is_frozen_with_the_images_of_all_classes(shared, five):

@@ -146,7 +146,7 @@ def test_batch_norm_networks_are_matched_with_frozen_statistics(condense, toy):
 
 
 @pytest.mark.parametrize(
-    ("setting", "words"),
+    ("setting", "message"),
     [
         ({"distance": "mse"}, "GradientMatching.distance='mse' is unknown"),
         ({"momentum_network": 1.0}, "GradientMatching.momentum_network=1.0 is out of range"),
@@ -162,8 +162,8 @@ def test_batch_norm_networks_are_matched_with_frozen_statistics(condense, toy):
         ({"inner": "mesured"}, "GradientMatching.inner='mesured' is unknown"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(setting, words):
-    with pytest.raises(ConfigError, match=words):
+def test_settings_that_cannot_be_are_refused(setting, message):
+    with pytest.raises(ConfigError, match=message):
         GradientMatching(
             network=ConvNet(name="c"), engine=Engine(), augment=None, steps=1, **setting
         )

@@ -198,7 +198,7 @@ def test_half_precision_of_the_first_order_passes_changes_little(condense, toy):
 
 
 @pytest.mark.parametrize(
-    ("setting", "words"),
+    ("setting", "arguments"),
     [
         ({"schedule": "cosine"}, "HMDC.schedule='cosine' is unknown; allowed: constant, linear."),
         (
@@ -226,10 +226,10 @@ def test_half_precision_of_the_first_order_passes_changes_little(condense, toy):
         ),
     ],
 )
-def test_settings_that_cannot_be_are_refused(setting, words):
+def test_settings_that_cannot_be_are_refused(setting, arguments):
     with pytest.raises(ConfigError) as caught:
         HMDC(pool=POOL, engine=EXACT, augment=None, steps=1, **setting)
-    assert str(caught.value).startswith(words)
+    assert str(caught.value).startswith(arguments)
 
 
 def test_on_whitened_images_a_step_has_the_size_lr_in_whitened_units(parts, toy):

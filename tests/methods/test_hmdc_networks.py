@@ -88,9 +88,9 @@ def test_networks_are_trained_between_image_steps_and_start_anew_after_outer_one
     for name in ("train", "renew"):
         plain = getattr(module.Learners, name)
 
-        def call(self, *args, plain=plain, name=name, **words):
+        def call(self, *args, plain=plain, name=name, **arguments):
             seen.append(name)
-            return plain(self, *args, **words)
+            return plain(self, *args, **arguments)
 
         monkeypatch.setattr(module.Learners, name, call)
     accumulators = []
@@ -124,13 +124,13 @@ def test_batch_norm_is_frozen_on_the_real_batch_while_gradients_are_matched(
         "unit_gradients": False,
         "factor": 1,
     }
-    words = (
+    arguments = (
         "pool@learners=convnet",
         "learners.networks.ConvNet.norm=batch",
         "init=real",
         "augment=none",
     )
-    made = parts("hmdc", *words, steps=1, batch_real=20, **plain)
+    made = parts("hmdc", *arguments, steps=1, batch_real=20, **plain)
     got = run_made(made, toy, tmp_path / "run")
     rng = Streams(0)
     made.start(toy, 2, 1, rng)
@@ -164,12 +164,12 @@ def test_batch_norm_learns_statistics_once_in_a_step_and_goes_on_learning_after_
         return plain(self, images)
 
     monkeypatch.setattr(torch.nn.BatchNorm2d, "forward", forward)
-    words = (
+    arguments = (
         "pool@learners=convnet_resnet_vit",
         "learners.networks.ConvNet.norm=batch",
         "method.real_selection=random",
     )
-    _, state, _, _ = step_once(parts("hmdc", *words, width=8), toy)
+    _, state, _, _ = step_once(parts("hmdc", *arguments, width=8), toy)
     norms = [
         one for one in state.learners.networks[0].modules() if isinstance(one, torch.nn.BatchNorm2d)
     ]

@@ -139,7 +139,7 @@ def test_a_network_without_convolutions_is_refused_before_the_first_step(condens
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"distance": "conv_mse"}, "IDC.distance='conv_mse' is unknown; allowed: rowwise,"),
         ({"sweep": "both"}, "IDC.sweep='both' is unknown; allowed: joint, sequential."),
@@ -163,7 +163,7 @@ def test_a_network_without_convolutions_is_refused_before_the_first_step(condens
         ({"cutmix_p": 1.5}, "IDC.cutmix_p=1.5 is out of range; allowed: numbers from 0, up to 1."),
     ],
 )
-def test_settings_that_cannot_be_are_refused_when_the_method_is_made(settings, words):
+def test_settings_that_cannot_be_are_refused_when_the_method_is_made(settings, message):
     good = {
         "network": MLP(name="MLP"),
         "engine": Engine(),
@@ -173,4 +173,4 @@ def test_settings_that_cannot_be_are_refused_when_the_method_is_made(settings, w
     }
     with pytest.raises(ConfigError) as caught:
         IDC(**(good | settings))
-    assert words in str(caught.value)
+    assert message in str(caught.value)

@@ -6,12 +6,12 @@ import torch
 from dcond.methods import lgm as module
 
 
-@pytest.mark.parametrize("words", [(), ("augment=dsa",), ("method.noise=false",)])
-def test_images_are_changed_alike_at_any_number_per_pass(words, condense, toy, monkeypatch):
-    once = condense("lgm", toy, *words, steps=5)
+@pytest.mark.parametrize("arguments", [(), ("augment=dsa",), ("method.noise=false",)])
+def test_images_are_changed_alike_at_any_number_per_pass(arguments, condense, toy, monkeypatch):
+    once = condense("lgm", toy, *arguments, steps=5)
     for chunk in (16, 5):
         monkeypatch.setattr(module, "CHUNK", chunk)
-        parts = condense("lgm", toy, *words, steps=5)
+        parts = condense("lgm", toy, *arguments, steps=5)
         assert parts.losses == pytest.approx(once.losses, rel=1e-4)
         torch.testing.assert_close(
             parts.synthetic.images, once.synthetic.images, rtol=1e-3, atol=1e-4

@@ -180,7 +180,7 @@ def test_one_image_per_class_is_not_pulled_by_its_own_kernel(real):
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         (
             {"kernel": "gausian"},
@@ -201,8 +201,8 @@ def test_one_image_per_class_is_not_pulled_by_its_own_kernel(real):
         ({"pixel_box": "open"}, "M3D.pixel_box='open' is unknown; allowed: project, free."),
     ],
 )
-def test_settings_that_cannot_be_are_refused_when_the_method_is_made(settings, words):
+def test_settings_that_cannot_be_are_refused_when_the_method_is_made(settings, message):
     good = {"network": MLP(name="MLP"), "engine": WHOLE, "augment": None, "steps": 1, "lr": 0.1}
     with pytest.raises(ConfigError) as caught:
         M3D(**(good | settings))
-    assert words in str(caught.value)
+    assert message in str(caught.value)

@@ -169,7 +169,7 @@ def test_a_run_with_a_sampler_goes_on_where_it_was_saved(real, begin, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"amplitude": 1.0}, "NCFM.amplitude=1.0 is out of range; allowed: numbers from 0, below"),
         ({"real_batch": "frist"}, "NCFM.real_batch='frist' is unknown; allowed: random, first."),
@@ -177,7 +177,7 @@ def test_a_run_with_a_sampler_goes_on_where_it_was_saved(real, begin, tmp_path):
         ({"frequencies": 0}, "NCFM.frequencies=0 is out of range"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(settings, words, experts):
+def test_settings_that_cannot_be_are_refused(settings, message, experts):
     with pytest.raises(ConfigError) as caught:
         NCFM(**({"experts": experts, "steps": 1, "lr": 0.1} | settings))
-    assert words in str(caught.value)
+    assert message in str(caught.value)

@@ -20,7 +20,7 @@ EVERY = [
     pytest.param(file.stem, marks=() if file.stem in FAST else pytest.mark.slow) for file in FILES
 ]
 AT_ONCE = ["dsa", "hmdc", *(pytest.param(name, marks=pytest.mark.slow) for name in ("degm", "idc"))]
-WORDS = (
+OVERRIDES = (
     "model.width=8",
     "pool@learners=convnet_vit_small",
     "learners.networks.ConvNet.width=8",
@@ -50,8 +50,8 @@ def device():
 def small(parts):
     """Make a method that does everything within two steps."""
 
-    def make(method, *words):
-        return parts(method, *WORDS, *words, **SIZES, steps=STEPS, steps_per_network=1)
+    def make(method, *arguments):
+        return parts(method, *OVERRIDES, *arguments, **SIZES, steps=STEPS, steps_per_network=1)
 
     return make
 

@@ -61,13 +61,13 @@ def test_more_than_a_class_holds_is_refused(toy):
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         ({"steps": 5}, "Selection.steps=5 must be 0."),
         ({"factor": 0}, "Selection.factor=0 is out of range; allowed: whole numbers from 1."),
     ],
 )
-def test_settings_that_cannot_be_are_refused(settings, words):
+def test_settings_that_cannot_be_are_refused(settings, message):
     with pytest.raises(ConfigError) as error:
         Selection(rule=Random(), **settings)
-    assert str(error.value) == words
+    assert str(error.value) == message

@@ -28,22 +28,22 @@ every_banked = pytest.mark.parametrize("method", BANKED)
 def banked(condense, toy):
     """Run a method for nine steps on four targets."""
 
-    def run(method, *words, **settings):
+    def run(method, *arguments, **settings):
         few = {"steps": 9, "targets": 4}
-        return condense(method, toy, *words, **(BANKED[method] | few | settings))
+        return condense(method, toy, *arguments, **(BANKED[method] | few | settings))
 
     return run
 
 
 @every_banked
-@pytest.mark.parametrize("words", [(), ("model.norm=batch",)], ids=["instance", "batch norm"])
-def test_kept_targets_are_those_computed_at_every_visit(method, words, banked, monkeypatch):
-    kept = banked(method, *words)
+@pytest.mark.parametrize("arguments", [(), ("model.norm=batch",)], ids=["instance", "batch norm"])
+def test_kept_targets_are_those_computed_at_every_visit(method, arguments, banked, monkeypatch):
+    kept = banked(method, *arguments)
     monkeypatch.setattr(target_bank, "SHARE", 0)
-    again = banked(method, *words)
+    again = banked(method, *arguments)
     assert kept.bytes == again.bytes
     assert kept.losses == again.losses
-    assert kept.bytes != banked(method, *words, targets=None).bytes
+    assert kept.bytes != banked(method, *arguments, targets=None).bytes
 
 
 @every_banked

@@ -56,7 +56,7 @@ def study(write_result):
                     write_losses(folder, [3.0, 2.0, 1.0 / ipc])
 
 
-def words(svg):
+def texts(svg):
     """Return all texts of a figure."""
     return {
         "".join(node.itertext()).strip()
@@ -84,7 +84,7 @@ def test_four_figures_with_labels_and_units(figures):
         f"{kind}_digits_quick"
         for kind in ("accuracy_over_ipc", "accuracy_over_cost", "networks", "loss")
     ]
-    over_ipc, over_cost, networks, loss = (words(drawing.svg) for drawing in figures.values())
+    over_ipc, over_cost, networks, loss = (texts(drawing.svg) for drawing in figures.values())
     assert {"images per class", "mean test accuracy, %", "1", "10", "dm", "random"} <= over_ipc
     assert "random real images" in over_ipc
     bars = "mean over the runs; error bars: 95 % interval of the mean"
@@ -110,7 +110,7 @@ def test_held_out_accuracies_are_named(write_result, drawn):
     ((name, drawing),) = drawn().items()
     assert name == "networks_digits_quick_held_out"
     assert drawing.title.endswith(", tested on held-out images")
-    assert "mean held-out accuracy, %" in words(drawing.svg)
+    assert "mean held-out accuracy, %" in texts(drawing.svg)
 
 
 def test_empty_figures_are_omitted(write_result, drawn):
@@ -131,7 +131,7 @@ def test_special_characters_in_names_are_drawn_literally(write_result, drawn):
         for ipc in (1, 10):
             write_result(f"{seed}{ipc}", {"$A": 0.5, "_B": 0.5}, method=name, ipc=ipc, seed=0)
     found = drawn()
-    shown = words(found["accuracy_over_ipc_digits_quick"].svg)
+    shown = texts(found["accuracy_over_ipc_digits_quick"].svg)
     assert {"\u200b_hidden", "$x_1", "$\\frac{", "<script>&", "素描"} <= shown
     assert not any("<script>" in drawing.svg for drawing in found.values())
 
@@ -141,7 +141,7 @@ def test_more_rows_than_colours_are_still_a_figure(write_result, drawn):
         for ipc in (1, 50):
             write_result(f"{index}_{ipc}", {"A": index / 10}, ipc=ipc, method=f"method{index}")
     found = drawn()
-    assert {f"method{index}" for index in range(10)} <= words(
+    assert {f"method{index}" for index in range(10)} <= texts(
         found["accuracy_over_ipc_digits_quick"].svg
     )
 
@@ -161,7 +161,7 @@ def test_a_long_legend_is_below_the_panel(write_result, drawn):
 
 def test_a_short_axis_of_cost_has_ticks(write_result, drawn):
     write_result("a", {"A": 0.5}, cost={"condense_wall_s": 22.0})
-    assert {"0", "30", "40"} <= words(drawn()["accuracy_over_cost_digits_quick"].svg)
+    assert {"0", "30", "40"} <= texts(drawn()["accuracy_over_cost_digits_quick"].svg)
 
 
 def test_without_matplotlib_one_line_says_what_to_install(write_result, drawn, monkeypatch):

@@ -156,7 +156,7 @@ PROBE = """<script>addEventListener("load", () => { const root = document.docume
 </script>"""
 
 
-def browse(file: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def browse(file: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     browser = next(filter(None, map(shutil.which, BROWSERS)), None)
     if browser is None:
         pytest.skip(f"no browser to open the page with: {', '.join(BROWSERS)} are not on the PATH")
@@ -165,7 +165,7 @@ def browse(file: Path, *words: str) -> subprocess.CompletedProcess[str]:
         "--no-sandbox",
         "--disable-gpu",
         f"--user-data-dir={file.parent / 'profile'}",
-        *words,
+        *arguments,
     )
     return subprocess.run(
         [browser, *flags, file.as_uri()], capture_output=True, text=True, check=True, timeout=300

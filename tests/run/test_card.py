@@ -10,12 +10,12 @@ import dcond
 from dcond.run import card
 from dcond.run.result import RunResult
 
-WORDS = ["debug=tiny", "pool=convnet", "pool.networks.ConvNet.width=8", "model.width=8"]
+OVERRIDES = ["debug=tiny", "pool=convnet", "pool.networks.ConvNet.width=8", "model.width=8"]
 
 
 def run(tmp_path, *overrides, **more):
     run = dcond.condense(
-        method="dm", ipc=1, seed=3, overrides=[*WORDS, *overrides], folder=tmp_path, **more
+        method="dm", ipc=1, seed=3, overrides=[*OVERRIDES, *overrides], folder=tmp_path, **more
     )
     return run, (tmp_path / "README.md").read_text()
 

@@ -305,7 +305,7 @@ def test_a_checkpoint_of_other_images_is_refused(make_run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "words"),
+    ("settings", "message"),
     [
         (
             {"record_every": 0},
@@ -329,10 +329,10 @@ def test_a_checkpoint_of_other_images_is_refused(make_run, tmp_path):
         ),
     ],
 )
-def test_invalid_intervals_are_refused(settings, words):
+def test_invalid_intervals_are_refused(settings, message):
     with pytest.raises(ConfigError) as error:
         LoopSettings(**settings)
-    assert str(error.value) == words
+    assert str(error.value) == message
 
 
 def test_a_run_without_steps_shows_no_progress(make_run, drift, monkeypatch):

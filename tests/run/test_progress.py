@@ -19,7 +19,7 @@ from dcond.run.progress import (
 
 
 @pytest.mark.parametrize(
-    ("seconds", "words"),
+    ("seconds", "text"),
     [
         (0, "0.0 s"),
         (3.14159, "3.1 s"),
@@ -33,8 +33,8 @@ from dcond.run.progress import (
         (360000, "100:00:00 h"),
     ],
 )
-def test_format_of_durations(seconds, words):
-    assert format_duration(seconds) == words
+def test_format_of_durations(seconds, text):
+    assert format_duration(seconds) == text
 
 
 @pytest.fixture

@@ -166,10 +166,10 @@ def test_the_commit_says_whether_the_code_was_changed(tmp_path, monkeypatch):
     monkeypatch.setattr(result, "__file__", str(source))
     assert result.git_commit() is None
 
-    def git(*words):
+    def git(*arguments):
         identity = ("-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
         done = subprocess.run(
-            ["git", *identity, *words], cwd=tmp_path, check=True, capture_output=True, text=True
+            ["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True
         )
         return done.stdout.strip()
 

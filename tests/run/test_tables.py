@@ -95,7 +95,7 @@ def test_one_repeat_has_no_interval():
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "words"),
+    ("accuracies", "text"),
     [
         ((0.5123,), "51.2"),
         ((1.0, 1.0), "100.0 ± 0.0"),
@@ -103,8 +103,8 @@ def test_one_repeat_has_no_interval():
         ((0.50, 0.52, 0.54), "52.0 ± 5.0"),
     ],
 )
-def test_per_cent(accuracies, words):
-    assert network(*accuracies).percent() == words
+def test_per_cent(accuracies, text):
+    assert network(*accuracies).percent() == text
 
 
 def test_names_are_shown_as_they_are():
@@ -113,8 +113,8 @@ def test_names_are_shown_as_they_are():
         "mine [x]", {"[/MLP]": network(0.5)}, {"network": "[b]", "accuracy": 0.5, "temperature": 4}
     )
     shown = "".join(render({}, ours, "house [red] on [/INST]"))
-    for words in ("house [red] on [/INST]", "[/MLP]", "protocol mine [x]", "([b], 50.0 %)"):
-        assert words.replace(" ", "") in shown.replace(" ", "")
+    for text in ("house [red] on [/INST]", "[/MLP]", "protocol mine [x]", "([b], 50.0 %)"):
+        assert text.replace(" ", "") in shown.replace(" ", "")
 
 
 def test_brackets_in_names_are_no_markup():

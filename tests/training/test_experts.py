@@ -182,8 +182,8 @@ def test_the_command_trains_and_describes(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("DCOND_OUTPUTS", str(tmp_path))
     assert command.main(["info"]) == 0
     assert "no experts in" in capsys.readouterr().out
-    words = ["dataset=digits", "model.width=4", "count=2", "epochs=1", "threads=1"]
-    assert command.main(words) == 0
+    arguments = ["dataset=digits", "model.width=4", "count=2", "epochs=1", "threads=1"]
+    assert command.main(arguments) == 0
     assert "2 experts -> " in capsys.readouterr().out
     assert command.main(["info"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
