@@ -24,7 +24,7 @@ from dcond.run import condense
 from dcond.types import SyntheticSet
 
 STARTS = {"noise": Noise(), "real": FromReal(rule=Random())}
-CASES = [  # first images, learning rate, augmentation and noise
+CASES = [  # initial images, learning rate, augmentation and noise
     ("noise", 0.005, True),
     ("noise", 0.02, True),
     ("noise", 0.08, True),

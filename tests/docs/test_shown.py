@@ -4,6 +4,7 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterator
+from dataclasses import fields
 from fnmatch import fnmatch
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +20,9 @@ from dcond.cli.groups import group_options
 from dcond.cli.list import KINDS
 from dcond.cli.main import COMMANDS
 from dcond.cli.overrides import expand_path_arguments
+from dcond.evaluation.results import EvalResult, NetworkResult
 from dcond.paths import conf_dir
+from dcond.run.result import Baselines, Cost, RunResult
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -121,6 +124,16 @@ def test_every_page_is_on_the_site():
     missing = [page for page in pages if f"'{page}'" not in str(site["nav"])]
     missing = [page for page in missing if not any(fnmatch(f"/{page}", each) for each in linked)]
     assert missing == []  # add it to nav in mkdocs.yml
+
+
+def test_the_fields_of_a_result_are_described():
+    section = (ROOT / "docs" / "report.md").read_text().partition("## Fields of `result.json`")[2]
+    described = set(re.findall(r"`(\w+)`", section.partition("\n## ")[0]))
+    network = NetworkResult(accuracies=(0.5, 0.6), lr=0.1, epochs=1, wall_s=1.0)
+    evaluation = EvalResult("quick", {"MLP": network}).as_dict()
+    (own,) = evaluation["networks"].values()
+    names = {each.name for kind in (RunResult, Cost, Baselines) for each in fields(kind)}
+    assert names | evaluation.keys() | own.keys() <= described
 
 
 def test_the_citation_is_this_project():

@@ -57,7 +57,7 @@ def _parser() -> argparse.ArgumentParser:
         "Write a copy of a set with soft labels by a teacher, and evaluate both.",
         EPILOG,
     )
-    parser.add_argument("run", metavar="RUN", help="a run folder, or a synthetic.safetensors")
+    parser.add_argument("run", metavar="RUN", help="a run folder, or another set, as in evaluate")
     add_settings(parser, "teacher=NAME, and the settings of dcond evaluate")
     parser.add_argument("--out", metavar="FOLDER", help="of the new set; default: RUN/relabelled")
     parser.add_argument("--no-evaluate", action="store_true", help="only write the new set")

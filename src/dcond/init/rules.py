@@ -32,7 +32,7 @@ class Random:
     """A random draw.
 
     Args:
-        order: "random"; or "first", the first images of each class, as the IDC family does.
+        order: "random"; or "first", those that come first in each class, as the IDC family does.
     """
 
     order: Literal["random", "first"] = "random"

@@ -51,8 +51,8 @@ class DATM(TrajectorySettings):
     above ``loss_limit`` nothing is updated.
 
     First labels are the mean logits of the experts that classify an image right after
-    ``label_epoch`` epochs. First images that no expert classifies right are replaced by real images
-    of the class that some expert does, whole or shrunken by ``factor``.
+    ``label_epoch`` epochs. Initial images that no expert classifies right are replaced by real
+    images of the class that some expert does, whole or shrunken by ``factor``.
 
     Paper: Guo et al., Towards lossless dataset distillation via difficulty-aligned trajectory
     matching, arXiv 2310.05773. Code: github NUS-HPC-AI-Lab/DATM, distill/DATM.py. Differs: experts

@@ -52,7 +52,7 @@ class LGM:
     Paper: Cazenavette, Torralba and Sitzmann, Dataset distillation for pre-trained self-supervised
     vision models, arXiv 2511.16674. Code: github GeorgeCazenavette/linear-gradient-matching,
     distillation/linear_gm.py. Differs: real images are drawn in equal numbers per class; levels
-    start from the first images (``init``); images have the size of the data set; float32.
+    start from the initial images (``init``); images have the size of the data set; float32.
 
     Args:
         network: recipe of φ, with trained weights (``weights=FILE``, or timm's ``pretrained``);

@@ -67,7 +67,7 @@ class Row:
         return _estimate(sum(cost.get(name, 0.0) for name in names) for cost in costs)
 
     def condensing(self) -> Estimate | None:
-        """Return the seconds of condensing: choosing the first images, and all steps."""
+        """Return the seconds of condensing: choosing the initial images, and all steps."""
         return self.cost("condense_wall_s", "start_wall_s")
 
     def score(self, name: str) -> Estimate | None:

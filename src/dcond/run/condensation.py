@@ -1,4 +1,4 @@
-"""One condensation on built parts: data, first images, the loop, the artefact, the evaluation."""
+"""One condensation on built parts: data, initial images, the loop, the artefact, the evaluation."""
 
 import json
 import logging
@@ -80,7 +80,7 @@ class Condensation:
 
     Args:
         method: makes the set.
-        init: makes the first images.
+        init: makes the initial images.
         data: the real images, or what loads them.
         ipc: images stored per class.
         seed: of all random streams.
@@ -153,7 +153,7 @@ class Condensation:
         """
         self.resumable = checkpoint is not None
         chosen = (self.result.choices or {}).get("init", type(self.init).__name__)
-        with log_if_slow(f"reading {self.result.dataset}, choosing the first images ({chosen})"):
+        with log_if_slow(f"reading {self.result.dataset}, choosing the initial images ({chosen})"):
             real = self._real_data()
             synthetic = self._first_images(real)
         self._describe(synthetic)

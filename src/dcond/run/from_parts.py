@@ -31,7 +31,7 @@ def condense(
     Args:
         real: the images, see :mod:`dcond.data`.
         method: makes the set.
-        init: makes the first images, see :mod:`dcond.init`.
+        init: makes the initial images, see :mod:`dcond.init`.
         ipc: images stored per class.
         seed: of all random streams.
         device: where to compute; None: CUDA, else MPS, else the CPU.

@@ -35,7 +35,7 @@ PACKAGES = ("dcond", "torch", "torchvision", "timm", "numpy", "scikit-learn", "h
 class Cost:
     """What a run took: seconds (``_s``), bytes, steps, processes."""
 
-    start_wall_s: float | None = None  # choosing the first images, preparing the method
+    start_wall_s: float | None = None  # choosing the initial images, preparing the method
     condense_wall_s: float | None = None
     steps: int | None = None
     step_s_median: float | None = None

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-EPS = 0.01  # first images are clipped to [0.01, 0.99] before the inverse sigmoid
+EPS = 0.01  # initial images are clipped to [0.01, 0.99] before the inverse sigmoid
 SLOPE = 2.0  # of the sigmoid
 # Colours in which the channels of natural images are uncorrelated, as columns; from LGM's code.
 COLOURS = ((0.26, 0.09, 0.02), (0.27, 0.00, -0.05), (0.27, -0.09, 0.03))
@@ -17,14 +17,14 @@ class ImagePyramid:
 
     up enlarges to full size (bilinear); M maps decorrelated to RGB colours and is 1 for images
     that have no three channels. Levels join one by one, coarse to fine (:meth:`grow`), each with
-    the detail that the first images have at its resolution, and Adam starts anew. Once all levels
-    have joined, and without a step, x is the first images, clipped to [0.01, 0.99].
+    the detail that the initial images have at its resolution, and Adam starts anew. Once all levels
+    have joined, and without a step, x is the initial images, clipped to [0.01, 0.99].
 
     Source: Cazenavette et al., arXiv 2511.16674, and its authors' code, where levels start from
     noise instead.
 
     Args:
-        images: first images (n, c, h, w) in [0, 1].
+        images: initial images (n, c, h, w) in [0, 1].
         lr: learning rate of Adam.
     """
 
