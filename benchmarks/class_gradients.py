@@ -87,7 +87,7 @@ class Step:
         batch = real_by_class(self.real, BATCH_REAL, rng)
         images = self.real.spec.normalise(decoded_by_class(self.synthetic))
         batch, images = siamese_augment(AUGMENT, batch, images, rng)
-        for c, own in enumerate(batch):
+        for c, own in enumerate(batch.tensor()):
             real_loss = F.cross_entropy(self.network(own), torch.full((BATCH_REAL,), c))
             target = [g.detach().clone() for g in torch.autograd.grad(real_loss, parameters)]
             synthetic_loss = F.cross_entropy(

@@ -101,7 +101,7 @@ def mark_all(phases: Phases) -> None:
     phases.mark(Learners, "renew", "new networks")
     phases.mark(gradient_matching.GradientMatching, "_train", "networks' training")
     phases.mark(ClassGradients, "_real", "real gradients")
-    phases.mark(ClassGradients, "_synthetic", "synthetic gradients")
+    phases.mark(ClassGradients, "_gradients", "synthetic gradients")
     phases.mark(class_gradients, "value_and_gradient", "gradient distance")
     for pixels in (PixelSGD, PixelSweep):
         phases.mark(pixels, "step", "image update")

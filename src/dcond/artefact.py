@@ -104,13 +104,19 @@ def check_counts(synthetic: SyntheticSet) -> None:
     """Check that an artefact can hold a set.
 
     Raises:
-        UnsupportedError: its classes differ in their number of images.
+        UnsupportedError: its classes differ in their number of images, or do not add up.
     """
     if synthetic.counts.unique().numel() > 1:
         low, high = (int(x) for x in synthetic.counts.aminmax())
         raise UnsupportedError(
             f"an artefact of dcond has one number of images per class, this set {low} to {high}; "
             "export to npz."
+        )
+    if len(synthetic.images) != len(synthetic.class_names) * synthetic.ipc:
+        raise UnsupportedError(
+            "an artefact of dcond has one number of images per class, this set "
+            f"{len(synthetic.images)} images of {len(synthetic.class_names)} classes; export to "
+            "npz."
         )
 
 

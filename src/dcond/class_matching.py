@@ -77,7 +77,9 @@ def in_class_order(where: object, synthetic: SyntheticSet, real: RealData) -> Sy
     if labels.ndim == 1:
         labels, rows = torch.sort(place.to(labels.device)[labels], stable=True)
     else:
-        rows = torch.arange(len(labels)).view(-1, synthetic.ipc)[source].flatten()
+        rows = torch.arange(len(labels))
+        if len(rows) == len(own) * synthetic.ipc:  # class by class; other code need not be
+            rows = rows.view(-1, synthetic.ipc)[source].flatten()
         labels = labels[rows][:, source]
     return replace(synthetic, images=synthetic.images[rows], labels=labels, class_names=own)
 

@@ -7,7 +7,7 @@ the stored image is padded at the bottom and right with 0.5, in pixel space.
 import torch.nn.functional as F
 from torch import Tensor
 
-from dcond.errors import one_of, require
+from dcond.errors import ConfigError, one_of, require
 
 PAD_VALUE = 0.5  # mid-grey, pixel space
 SHRINKS = ("antialias", "nearest", "aligned")
@@ -21,12 +21,13 @@ def cell(side: int, factor: int) -> int:
     """
     require(factor >= 1, f"factor={factor} is out of range; a multi-formation factor is 1 or more.")
     cell_side = -(-side // factor)
-    largest = max(f for f in range(1, side + 1) if (f - 1) * -(-side // f) < side and f <= factor)
-    require(
-        (factor - 1) * cell_side < side,
-        f"factor={factor} leaves cells without a pixel in images of {side} pixels; "
-        f"the next smaller factor is {largest}.",
-    )
+    if (factor - 1) * cell_side >= side:
+        smaller = range(1, min(factor, side + 1))
+        largest = max(f for f in smaller if (f - 1) * -(-side // f) < side)
+        raise ConfigError(
+            f"factor={factor} leaves cells without a pixel in images of {side} pixels; "
+            f"the next smaller factor is {largest}."
+        )
     return cell_side
 
 

@@ -5,6 +5,7 @@ import os
 import struct
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from torch.utils.data import DataLoader
 
 import dcond
 from dcond import artefact
-from dcond.errors import ArtefactError
+from dcond.errors import ArtefactError, UnsupportedError
 from dcond.types import SyntheticSet
 
 
@@ -111,6 +112,15 @@ def test_a_folder_that_is_not_there(tmp_path, made):
         artefact.save(made(), path)
     assert str(error.value).startswith(f"cannot write {path}: ")
     assert str(error.value).endswith(" Free some space or choose another folder.")
+
+
+def test_a_set_that_load_would_refuse_is_not_written(tmp_path, made):
+    saved = made(soft=True)
+    images, labels = (torch.cat([part, part[:1]]) for part in (saved.images, saved.labels))
+    file = tmp_path / "set.safetensors"
+    with pytest.raises(UnsupportedError, match=r"one number of images per class, this set \d+ "):
+        artefact.save(replace(saved, images=images, labels=labels), file)
+    assert not file.exists()
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_debris(file, monkeypatch, made):

@@ -150,6 +150,17 @@ def test_soft_labels_go_with_their_classes(made, tmp_path, known, load):
     assert torch.equal(got.images, known.pixels[[2, 3, 4, 5, 0, 1]])
 
 
+def test_no_image_is_lost_where_soft_labels_do_not_say_its_class(known, toy):
+    """Seven images of three classes, such as of other code: only their labels are renumbered."""
+    images = known.pixels[[0, 1, 2, 3, 4, 5, 0]]
+    soft = torch.rand(7, 3, generator=torch.Generator().manual_seed(2)).softmax(1)
+    like = replace(toy, class_names=("low", "left", "right"))
+    given = SyntheticSet.from_images(images, like, labels=soft)
+    got = in_class_order("the set", given, replace(toy, class_names=("left", "right", "low")))
+    assert torch.equal(got.images, images)
+    assert torch.equal(got.labels, soft[:, [1, 2, 0]])
+
+
 def test_an_artefact_of_equal_names_is_returned_unchanged(made, tmp_path, mnist):
     made(mnist.class_names)
     source = Source(path=str(tmp_path))

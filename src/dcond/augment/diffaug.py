@@ -256,18 +256,11 @@ def _apply_stage(x: Tensor, stage: tuple[Step, ...]) -> Tensor:
     """Apply steps with disjoint groups; each computes on its own groups only."""
     if len(stage) == 1 and len(stage[0].groups) == len(x):
         return _operate(stage[0], x)
-    changed = [to_device(step.groups, x.device) for step in stage]
-    results = [
-        _operate(step, x.index_select(0, groups))
-        for step, groups in zip(stage, changed, strict=True)
-    ]
-    if len(results) == 1:
-        return x.index_copy(0, changed[0], results[0])
-    unchanged = torch.ones(len(x), dtype=torch.bool)
-    unchanged[torch.cat([step.groups for step in stage])] = False
-    rest = to_device(unchanged.nonzero()[:, 0], x.device)
-    order = torch.cat([*changed, rest]).argsort()
-    return torch.cat([*results, x.index_select(0, rest)]).index_select(0, order)
+    changed = x.clone()
+    for step in stage:
+        groups = to_device(step.groups, x.device)
+        changed.index_copy_(0, groups, _operate(step, x.index_select(0, groups)))
+    return changed
 
 
 def _operate(step: Step, x: Tensor) -> Tensor:

@@ -1,6 +1,8 @@
 """Gradient matching by class: class gradients, their distance, and its image gradient."""
 
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -113,7 +115,7 @@ class ClassGradients(AtOnce):
         for batch, images, labels in groups:
             images.requires_grad_(True)
             targets = self._real(batch, labels)
-            found = distances(distance, self._synthetic(images, labels, graph=True), targets)
+            found = distances(distance, self._gradients(images, labels, graph=True), targets)
             gradients += torch.autograd.grad(found.sum(), images)
             losses.append(found.detach())
         return Matched(torch.cat(losses), None, torch.cat(gradients))
@@ -136,13 +138,13 @@ class ClassGradients(AtOnce):
             target = self._real(batch, labels)
             targets.append(target if within and size <= CACHE_BYTES else None)
             theirs = _added(theirs, target)
-            ours = _added(ours, self._synthetic(images, labels, graph=False))
+            ours = _added(ours, self._gradients(images, labels))
         across, v_mean = value_and_gradient(distance, _mean(ours, count), _mean(theirs, count))
         losses: list[Tensor] = []
         gradients: list[Tensor] = []
         for (batch, images, labels), kept in zip(groups, targets, strict=True):
             images.requires_grad_(True)
-            mine = self._synthetic(images, labels, graph=True)
+            mine = self._gradients(images, labels, graph=True)
             towards = [v.expand_as(own) for v, own in zip(v_mean, mine, strict=True)]
             if within:
                 found, v_class = value_and_gradient(
@@ -154,33 +156,33 @@ class ClassGradients(AtOnce):
         return Matched(torch.cat(losses) if within else None, across[0], torch.cat(gradients))
 
     def _real(self, batch: Tensor | RealBatch, labels: Tensor) -> list[Tensor]:
-        """Return stacked gradients (g, *shape) of real images (g, b, c, h, w), without a graph."""
-        if self.bank is None or isinstance(batch, Tensor):
-            return self._gradients(whole(batch), labels)
-        return self.bank.get(batch, lambda: self._gradients(whole(batch), labels))
+        """Return :meth:`_gradients` of real images, chunk by chunk and without a graph."""
 
-    def _gradients(self, images: Tensor, labels: Tensor) -> list[Tensor]:
+        def gradients() -> list[Tensor]:
+            images = whole(batch)
+            fast = partial(self._gradients, labels=labels, forward=self.forward)
+            return mean_over_chunks(images, self.chunk // len(images), fast, dim=1)
+
+        if self.bank is None or isinstance(batch, Tensor):
+            return gradients()
+        return self.bank.get(batch, gradients)
+
+    def _gradients(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        *,
+        forward: FastForward | None = None,
+        graph: bool = False,
+    ) -> list[Tensor]:
+        """Return the stacked gradients (g, *shape) of images (g, n, c, h, w)."""
         if len(images) == 1:
-            found = mean_over_chunks(
-                images[0],
-                self.chunk,
-                lambda part: class_gradient(self.network, part, labels, forward=self.forward),
+            found = class_gradient(
+                self.network, images[0], labels, create_graph=graph, forward=forward
             )
             return [g[None] for g in found]
-
-        def gradient(part: Tensor) -> list[Tensor]:
-            with self.forward.precision(images.device):
-                return stacked_gradients(self.network, part, labels)
-
-        return mean_over_chunks(images, self.chunk // len(images), gradient, dim=1)
-
-    def _synthetic(self, images: Tensor, labels: Tensor, *, graph: bool) -> list[Tensor]:
-        """Return the stacked gradients (g, *shape) of synthetic images (g, n, c, h, w)."""
-        if len(images) > 1:
+        with nullcontext() if forward is None else forward.precision(images.device):
             return stacked_gradients(self.network, images, labels)
-        return [
-            g[None] for g in class_gradient(self.network, images[0], labels, create_graph=graph)
-        ]
 
 
 def value_and_gradient(
@@ -189,10 +191,7 @@ def value_and_gradient(
     """Return D of every class, (g,), and ∂D/∂ours, (g, *shape), zero where D ignores a tensor."""
     leaves = [tensor.detach().requires_grad_(True) for tensor in ours]
     losses = distances(distance, leaves, target)
-    found = torch.autograd.grad(losses.sum(), leaves, allow_unused=True)
-    return losses.detach(), [
-        torch.zeros_like(a) if g is None else g for a, g in zip(leaves, found, strict=True)
-    ]
+    return losses.detach(), [*torch.autograd.grad(losses.sum(), leaves, materialize_grads=True)]
 
 
 def _added(total: list[Tensor], stacked: list[Tensor]) -> list[Tensor]:

@@ -24,11 +24,11 @@ TABLE = {
 def published_loops(ipc: int) -> Loops:
     """Return the DC authors' (K, T) for this ipc, or an extrapolation where they give none.
 
-    It keeps the product of the two: K = min(ipc, 50) and T = max(1, round(500 / K)). The authors'
+    K = min(ipc, 50) and T = round(500 / K): the product of their values at ipc 10, 20 and 50. Their
     code stops for such an ipc.
     """
     steps = min(ipc, 50)
-    return TABLE.get(ipc, Loops(steps, max(1, round(500 / steps))))
+    return TABLE.get(ipc, Loops(steps, round(500 / steps)))
 
 
 # Epochs after image steps 0 to 3 in DEGM's scripts: the current ones, and those with the paper's

@@ -11,6 +11,7 @@ position embedding.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, get_args
 
 import torch
@@ -115,14 +116,13 @@ def check_network(name: str, network: nn.Module) -> None:
     )
 
 
-def _rows(syn: Gradients, real: Gradients) -> list[tuple[Tensor, Tensor]]:
-    """Return the tensors of two or more dimensions as (rows, entries)."""
-    return [(s.flatten(1), r.flatten(1)) for s, r in zip(syn, real, strict=True) if s.ndim > 1]
+def _rows(syn: Gradients, real: Gradients, above: int = 1) -> list[tuple[Tensor, Tensor]]:
+    """Return the tensors of more than ``above`` dimensions as (rows, entries)."""
+    pairs = zip(syn, real, strict=True)
+    return [(s.flatten(1), r.flatten(1)) for s, r in pairs if s.ndim > above]
 
 
-def _convolutions(syn: Gradients, real: Gradients) -> list[tuple[Tensor, Tensor]]:
-    """Return the tensors of more than two dimensions as (rows, entries)."""
-    return [(s.flatten(1), r.flatten(1)) for s, r in zip(syn, real, strict=True) if s.ndim > 2]
+_convolutions = partial(_rows, above=2)
 
 
 def _dc_cosine(s: Tensor, r: Tensor) -> Tensor:

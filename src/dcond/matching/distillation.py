@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ class Distillation(AtOnce):
                 with self.fast:
                     targets = self._real(alignment, whole(batch))
                 images = own.detach().requires_grad_(True)
-                found = distances(distance, self._synthetic(alignment, images), targets)
+                found = distances(distance, self._gradients(alignment, images, graph=True), targets)
                 gradients += torch.autograd.grad(found.sum(), images)
                 losses.append(found.detach())
             return torch.cat(losses), torch.cat(gradients)
@@ -65,26 +66,17 @@ class Distillation(AtOnce):
         return self.in_groups(step, len(real), synthetic.device)
 
     def _real(self, alignment: Alignment, images: Tensor) -> list[Tensor]:
-        """Return stacked gradients (g, *shape) of real images (g, b, c, h, w), without a graph."""
+        """Return :meth:`_gradients` of real images, chunk by chunk and without a graph."""
+        gradients = partial(self._gradients, alignment)
+        return mean_over_chunks(images, self.chunk // len(images), gradients, dim=1)
+
+    def _gradients(
+        self, alignment: Alignment, images: Tensor, *, graph: bool = False
+    ) -> list[Tensor]:
+        """Return the stacked gradients (g, *shape) of images (g, n, c, h, w)."""
         if len(images) == 1:
-            found = mean_over_chunks(
-                images[0],
-                self.chunk,
-                lambda part: distillation_gradient(self.networks, alignment, part),
-            )
+            found = distillation_gradient(self.networks, alignment, images[0], create_graph=graph)
             return [gradient[None] for gradient in found]
-        return mean_over_chunks(
-            images, self.chunk // len(images), lambda part: self._stacked(alignment, part), dim=1
-        )
-
-    def _synthetic(self, alignment: Alignment, images: Tensor) -> list[Tensor]:
-        """Return stacked gradients (g, *shape) of synthetic images (g, n, c, h, w)."""
-        if len(images) > 1:
-            return self._stacked(alignment, images)
-        found = distillation_gradient(self.networks, alignment, images[0], create_graph=True)
-        return [gradient[None] for gradient in found]
-
-    def _stacked(self, alignment: Alignment, images: Tensor) -> list[Tensor]:
         loss = DistillationLoss(self.networks, alignment)
         matched = loss.networks.named_parameters(prefix="networks")
         return gradients_at_once(loss, lambda value: value, dict(matched), images)

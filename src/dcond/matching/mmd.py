@@ -73,7 +73,7 @@ def mmd(syn: Tensor, real: Tensor, kernel: Kernel) -> Tensor:
         return kernel(full_precision(syn), full_precision(real.detach()))
 
 
-def gaussian(syn: Tensor, real: Tensor, multipliers: Sequence[float] = MULTIPLIERS) -> Tensor:
+def gaussian(syn: Tensor, real: Tensor) -> Tensor:
     """Return the MMD for K_ij = sum_q exp(-D_ij / (h m_q)), h a bandwidth per class.
 
     D_ij = ||z_i - z_j||^2 over Z = [X; Y], N = a + b, h = sum_ij D_ij / (N^2 - N) + 1e-12,
@@ -81,7 +81,7 @@ def gaussian(syn: Tensor, real: Tensor, multipliers: Sequence[float] = MULTIPLIE
     """
     distances = squared_distances(syn, real)
     h = bandwidth(distances)[:, None, None]
-    return distances.map(lambda d: _mixture(-d / h, [1 / m for m in multipliers])).statistic()
+    return distances.map(lambda d: _mixture(-d / h, [1 / m for m in MULTIPLIERS])).statistic()
 
 
 linear = mean_distance  # the MMD for K_ij = <z_i, z_j> is DM's loss
@@ -140,10 +140,7 @@ def _products(x: Tensor, y: Tensor) -> Blocks:
 
 def _mixture(exponent: Tensor, rates: Sequence[float]) -> Tensor:
     """Return sum_r exp(r * exponent)."""
-    total = torch.zeros_like(exponent)
-    for rate in rates:
-        total = total + (exponent * rate).exp()
-    return total
+    return sum(((exponent * rate).exp() for rate in rates), torch.zeros_like(exponent))
 
 
 def _without_diagonal(x: Tensor) -> Tensor:

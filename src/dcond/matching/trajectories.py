@@ -160,7 +160,7 @@ def draw_batches(
         count: n, decoded images.
         size: their height and width.
         steps: N.
-        batch: images per step, at most n.
+        batch: images per step; n if it is larger.
         augment: augmentation; None for none.
         order: generator of the order of the images.
         augmentation: generator of the augmentation's parameters.

@@ -112,6 +112,7 @@ class GradientMatching(TrainsNetworks, MatchingSettings):
     def init(self, real: RealData, synthetic: SyntheticSet, rng: Streams) -> MatchingState:
         """Make the network, its optimiser and the optimiser of the images."""
         ipc = synthetic.ipc
+        steps, epochs = self.loops(ipc)
         if self.inner_epochs is not None and self.inner != "fixed":
             log.warning(
                 "method.inner_epochs=%d is not used with method.inner=%s; add method.inner=fixed",
@@ -120,14 +121,13 @@ class GradientMatching(TrainsNetworks, MatchingSettings):
             )
         given = self.steps_per_network and (self.inner_epochs or self.inner != "fixed")
         if ipc not in TABLE and not given:
-            steps, epochs = self.loops(ipc)
             trained = f", T = {epochs} epochs" if self.inner == "fixed" else ""
             log.info("no published loops for ipc %d: K = %d image steps%s", ipc, steps, trained)
         require(
-            self.targets is None or self.loops(ipc).steps_per_network == 1,
-            f"method.targets={self.targets} needs method.steps_per_network=1, not "
-            f"{self.loops(ipc).steps_per_network}: the gradients of a network that is trained on "
-            "the synthetic images cannot be used again; use method.targets=null.",
+            self.targets is None or steps == 1,
+            f"method.targets={self.targets} needs method.steps_per_network=1, not {steps}: the "
+            "gradients of a network that is trained on the synthetic images cannot be used again; "
+            "use method.targets=null.",
         )
         bank = TargetBank(self.targets, rng)
         network = self.network.build(real.spec, bank.streams(0).networks, real.device)
@@ -182,14 +182,13 @@ class GradientMatching(TrainsNetworks, MatchingSettings):
                 if loss > previous:
                     break
         else:
-            for _ in range(self._epochs(synthetic.ipc, state.network_steps - 1)):
+            if self.inner == "fixed":
+                epochs = self.loops(synthetic.ipc).inner_epochs
+            else:  # by image steps on this network, from 0
+                old = self.inner == "table_old"
+                epochs = adapted_epochs(state.network_steps - 1, old=old)
+            for _ in range(epochs):
                 self._epoch(images, labels, state)
-
-    def _epochs(self, ipc: int, k: int) -> int:
-        """Return the epochs after image step k on a network, if ``inner`` is not "measured"."""
-        if self.inner == "fixed":
-            return self.loops(ipc).inner_epochs
-        return adapted_epochs(k, old=self.inner == "table_old")
 
     def _epoch(self, images: Tensor, labels: Tensor, state: MatchingState) -> None:
         """Train θ for one epoch on images (n, c, h, w), normalised."""

@@ -189,8 +189,7 @@ class HMDC(MatchingSettings):
                 frozen.enter_context(frozen_batch_norm(network, real))
             for own in state.gradients:
                 found = own.match(real, synthetic, squared)
-                assert found.within is not None
-                losses.append(found.within.sum())
+                losses.append(found.metrics()["loss"])
                 towards.append(found.gradient)
             if alignment is not None:
                 within, gradient = state.distillation.match(alignment, real, synthetic, squared)

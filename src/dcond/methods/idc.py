@@ -135,12 +135,14 @@ class IDC(TrainsNetworks, MatchingSettings):
             state.optimiser = self._optimiser(state.network)
             state.network_steps = 0
         run_on_rank0(lambda: self._train(real, state), [state.network], rng)
-        if self.real_selection == "kmeans" and state.network_steps % self.select_every == 0:
-            run_on_rank0(lambda: self._select(real, state), [state.rows], rng)
+        if self.real_selection == "random":
+            rows = real.draw_per_class(self.batch_real, rng.real)
+        else:
+            if state.network_steps % self.select_every == 0:
+                run_on_rank0(lambda: self._select(real, state), [state.rows], rng)
+            rows = state.rows
         state.network_steps += 1
         state.pixels.advance()
-        by_kmeans = self.real_selection == "kmeans"
-        rows = state.rows if by_kmeans else real.draw_per_class(self.batch_real, rng.real)
         batch = normalised_by_class(real, current().own(rows))  # B_c
         # A_ω(B_c), A_ω(S_c)
         views, images = siamese_views(self.augment, batch, synthetic, rng, self.batch_synthetic)
@@ -157,23 +159,17 @@ class IDC(TrainsNetworks, MatchingSettings):
 
     def _train(self, real: RealData, state: IDCState) -> None:
         """Train θ: a new one for ``warmup_epochs`` epochs, any other on about ``train_images``."""
+        rng, count, epochs = state.rng, len(real.train), self.warmup_epochs
         if state.network_steps > 0:
-            batches = -(-self.train_images // self.batch_train)
-            self._train_on(real, batches * self.batch_train, state)
-        else:
-            for _ in range(self.warmup_epochs):
-                self._train_on(real, len(real.train), state)
-
-    def _train_on(self, real: RealData, count: int, state: IDCState) -> None:
-        """Train θ once on each of ``count`` random real images."""
-        rng = state.rng
-        order = torch.randperm(len(real.train), generator=rng.real)[:count]
-        for rows in order.split(self.batch_train):
-            training_step(
-                state.gradients.forward,
-                state.optimiser,
-                *real.batch(rows),
-                augment=self.train_augment,
-                cutmix_p=self.cutmix_p,
-                rng=rng.augmentation,
-            )
+            count, epochs = -(-self.train_images // self.batch_train) * self.batch_train, 1
+        for _ in range(epochs):
+            order = torch.randperm(len(real.train), generator=rng.real)[:count]
+            for rows in order.split(self.batch_train):
+                training_step(
+                    state.gradients.forward,
+                    state.optimiser,
+                    *real.batch(rows),
+                    augment=self.train_augment,
+                    cutmix_p=self.cutmix_p,
+                    rng=rng.augmentation,
+                )

@@ -80,9 +80,8 @@ class LGM:
         network = self.network.build(real.spec, rng.networks, real.device)
         network.eval().requires_grad_(False)
         pyramid = ImagePyramid(synthetic.images, self.lr)
-        state = LGMState(network, pyramid, 0, rng)
         _store(synthetic, pyramid)
-        return state
+        return LGMState(network, pyramid, 0, rng)
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: LGMState) -> dict[str, Tensor]:
         """Update the images of all classes once."""

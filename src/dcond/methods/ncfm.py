@@ -90,7 +90,7 @@ class NCFM(MatchingSettings):
         lr: learning rate of the images, in pixel units: with "adam" about the change of a pixel
             per step.
         optimiser: of the images, "adam" or "sgd".
-        patience: steps without a lower loss after which ``lr`` is halved.
+        patience: ``lr`` is halved after more than this many steps without a lower loss.
         frequencies: F, frequencies per step.
         amplitude: α, weight of the difference of amplitudes; that of phases has 1 - α.
         calibration: w.
@@ -187,9 +187,9 @@ class NCFM(MatchingSettings):
 
         def with_slope(syn: Tensor, theirs: Tensor) -> Tensor:
             own = t.clone().requires_grad_()
-            found = characteristic_distance(syn.detach(), theirs, own, self.amplitude)
-            slope.add_(torch.autograd.grad(found.sum(), own)[0])
-            return characteristic_distance(syn, theirs, t, self.amplitude)
+            found = characteristic_distance(syn, theirs, own, self.amplitude)
+            slope.add_(torch.autograd.grad(found.sum(), own, retain_graph=True)[0])
+            return found
 
         return *features.match(real, synthetic, with_slope), slope
 
@@ -203,18 +203,13 @@ class NCFM(MatchingSettings):
 
     def _draw_frequencies(self, state: NCFMState, rng: Streams, device: torch.device) -> Tensor:
         """Return the frequencies (F, d) of a step, with a graph if they come from ψ."""
-
-        def normal(count: int) -> Tensor:
-            noise = torch.randn(count, state.width, generator=rng.networks)
-            return to_device(noise, device)
-
-        noise = normal(self.frequencies)
+        noise = torch.randn(self.frequencies, state.width, generator=rng.networks)
         if state.sampler is None:
-            return noise
-        frequencies: Tensor = state.sampler.network(
-            noise, normal(math.ceil(self.frequencies / SHARED))
-        )
-        return frequencies
+            return to_device(noise, device)
+        scales = math.ceil(self.frequencies / SHARED)
+        latent = torch.randn(scales, state.width, generator=rng.networks)
+        made: Tensor = state.sampler.network(to_device(noise, device), to_device(latent, device))
+        return made
 
     def _train_sampler(self, frequencies: Tensor, slope: Tensor, state: NCFMState) -> None:
         """Do one step of ψ that increases Σ_c D, whose gradient is ``slope``, (F, d)."""

@@ -38,12 +38,11 @@ def read_weights(name: str, file: str) -> dict[str, Tensor]:
     except ArtefactError as error:
         raise ConfigError(f"{name}: weights={error}") from error
     weights = _state_dict(content)
-    require(
-        weights is not None,
-        f"{name}: weights={file} is not a state_dict of tensors, nor a checkpoint with one under "
-        f"{', '.join(NESTED[:3])} or the like; save it with {_SAVE}, or set weights=null.",
-    )
-    assert weights is not None
+    if weights is None:
+        raise ConfigError(
+            f"{name}: weights={file} is not a state_dict of tensors, nor a checkpoint with one "
+            f"under {', '.join(NESTED[:3])} or the like; save it with {_SAVE}, or set weights=null."
+        )
     return {key: tensor for key, tensor in weights.items() if key != _COUNTER}
 
 

@@ -19,10 +19,9 @@ class ResNet(Recipe):
     From stage to stage the width doubles and the side halves.
 
     ResNet-18: the defaults. ResNet18_AP: downsample=avg_pool, head=flatten. ResNetAP-10 of IDC:
-    blocks [1, 1, 1, 1], downsample=avg_pool, stem=by_size, initialisation=he_out. An image smaller
-    than 2 to the power of the number of stages is zero-padded to that side, so the last stage sees
-    at least 2×2 pixels (on one pixel an instance norm would return its bias alone). embed: the
-    head's input. features: the stem and each stage.
+    blocks [1, 1, 1, 1], downsample=avg_pool, stem=by_size, initialisation=he_out. Smaller images
+    are zero-padded until the last stage sees at least 2×2 pixels (on one pixel an instance norm
+    would return its bias alone). embed: the head's input. features: the stem and each stage.
 
     Args:
         blocks: basic blocks per stage.

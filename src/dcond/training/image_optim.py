@@ -136,9 +136,10 @@ class PixelSGD:
         self.images.grad = None
 
     def halved_on_plateau(self, patience: int) -> ReduceLROnPlateau:
-        """Return a schedule that halves the rate after ``patience`` steps without a lower loss.
+        """Return a schedule that halves the rate where the loss has not fallen for a while.
 
-        A loss counts as lower if it is so by more than 0.01 % (PyTorch's default, as published).
+        That is, after more than ``patience`` steps without one that is lower by more than 0.01 %
+        (PyTorch's default, as published).
         """
         return ReduceLROnPlateau(self._optimiser, factor=0.5, patience=patience)
 
@@ -150,11 +151,7 @@ class PixelSGD:
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the momentum buffer, if there is one."""
-        buffer = (
-            self._optimiser.state[self.images].get("momentum_buffer")
-            if self._optimiser.state
-            else None
-        )
+        buffer = self._optimiser.state.get(self.images, {}).get("momentum_buffer")
         return {} if buffer is None else {"momentum": buffer}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
@@ -187,7 +184,7 @@ class PixelAdam(PixelSGD):
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the number of steps and both moments of the gradient, once there are any."""
-        return dict(self._optimiser.state[self.images]) if self._optimiser.state else {}
+        return dict(self._optimiser.state.get(self.images, {}))
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what :meth:`state_dict` returned."""
@@ -228,9 +225,7 @@ class PixelSweep:
         m, k, images = method.momentum, len(synthetic.class_names), synthetic.images
         lr = method.lr * synthetic.ipc if lr is None else lr
         self._sgd = PixelSGD.of(method, synthetic, lr=lr, momentum=0.0)
-        self._velocity = (
-            None if method.sweep == "joint" else torch.zeros_like(images, requires_grad=False)
-        )
+        self._velocity = None if method.sweep == "joint" else torch.zeros_like(images)
         self._joint = (1 - m**k) / (1 - m)
         turn = torch.arange(k, device=images.device, dtype=images.dtype)
         turn = turn.repeat_interleave(synthetic.ipc).view(-1, 1, 1, 1)
