@@ -42,8 +42,7 @@ class Whitening:
 
         With w = (x - mean) @ W, a step -g_w on w is a step -g_x @ W⁻² on x, since g_w = g_x @ W⁻¹.
         """
-        inverse = self.inverse.to(gradient)
-        return (gradient.flatten(-3) @ inverse @ inverse).view(gradient.shape)
+        return self.gradient(self.gradient(gradient))
 
     def gradient(self, gradient: Tensor) -> Tensor:
         """Map ∂L/∂pixels (..., c, h, w) to ∂L/∂whitened: g_x @ W⁻¹."""

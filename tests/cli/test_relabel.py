@@ -4,6 +4,7 @@ import errno
 import json
 import logging
 
+import numpy as np
 import pytest
 import torch
 
@@ -107,6 +108,20 @@ def test_settings_of_other_commands_are_refused_before_anything_is_trained(
         f"dcond: {word} has no effect on dcond relabel; omit it, and use --out=FOLDER for the "
         "folder of the new set.\n"
     )
+
+
+def test_images_of_another_size_are_refused_before_anything_is_trained(saved, capsys, tmp_path):
+    real = Digits(name="digits").load()
+    images = real.train.images.permute(0, 2, 3, 1).repeat(1, 2, 2, 1).numpy()[:100]
+    labels = real.train.labels.numpy()[:100]
+    larger = {"train_images": images, "train_labels": labels}
+    larger |= {"test_images": images, "test_labels": labels, "class_names": list("0123456789")}
+    np.savez(tmp_path / "larger.npz", **larger)
+    data = ["dataset=npz", f"dataset.path={tmp_path / 'larger.npz'}"]
+    assert main(["relabel", str(saved), *data, *SHORT, "--no-evaluate"]) == 1
+    assert "the synthetic set has height=8, data set 'npz' has 16" in capsys.readouterr().err
+    assert not saved.with_name("relabelled").exists()
+    assert not (tmp_path / "outputs" / "cache").exists()
 
 
 def test_a_folder_of_a_finished_run_is_left_alone(saved, tmp_path, capsys):

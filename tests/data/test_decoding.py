@@ -1,5 +1,6 @@
 """Pixels of image files: bits, palettes, transparency, turned cameras."""
 
+import itertools
 import struct
 
 import numpy as np
@@ -131,6 +132,16 @@ def test_rescaled_by_the_range_of_the_training_images(twelve_bits, caplog, keep,
     assert real.train.take(torch.tensor([0])).flatten().tolist() == [0, 255, 128, 128]
     assert real.test.take(torch.tensor([0])).flatten().tolist() == [0, 255, 128, 128]  # clipped
     assert "small part" not in caplog.text
+
+
+def test_what_is_rescaled_already_gets_no_hint_to_do_so(twelve_bits, caplog):
+    narrow = Image.fromarray(np.array([(2000, 2100), (2050, 2050)], np.uint16))
+    for split, name in itertools.product(("train", "test"), "cd"):
+        (twelve_bits / split / name).mkdir()
+        narrow.save(twelve_bits / split / name / "0.png")
+    ImageFolder(path=str(twelve_bits), rescale=True, classes=["c", "d"]).load()
+    assert "a small part of the range" in caplog.text
+    assert "dataset.rescale" not in caplog.text
 
 
 def test_images_of_8_bits_are_rescaled_in_all_channels(tmp_path):

@@ -153,6 +153,10 @@ def test_missing_and_empty_folder(tmp_path):
     picture(tmp_path / "a" / "0.png")
     with pytest.raises(DataError, match="holds 1 images, too few to split"):
         ImageFolder(path=str(tmp_path)).load()
+    (tmp_path / "a" / "0.png").unlink()
+    (tmp_path / "b").mkdir()
+    with pytest.raises(DataError, match="holds 0 images, too few to split"):
+        ImageFolder(path=str(tmp_path), classes=["a", "b"]).load()
 
 
 @pytest.mark.parametrize(

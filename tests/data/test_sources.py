@@ -271,7 +271,9 @@ class FakeFlowers(FakeSVHN):
         del self.data
 
 
-@pytest.mark.parametrize("source", ["EuroSAT", "FakeData", "ImageFolder", "folder", "Flowers102"])
+@pytest.mark.parametrize(
+    "source", ["EuroSAT", "FakeData", "ImageFolder", "folder", "Flowers102", "EMNIST", "ImageNet"]
+)
 def test_torchvision_classes_of_another_kind_are_refused(source, tmp_path, monkeypatch):
     datasets = pytest.importorskip("torchvision.datasets")
     monkeypatch.setattr(datasets, "Flowers102", FakeFlowers)

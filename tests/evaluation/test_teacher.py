@@ -169,8 +169,10 @@ def test_another_weight_file_is_another_teacher(toy, tmp_path, trained):
 
 def test_a_damaged_cache_file_is_replaced(teacher, toy, tmp_path, trained):
     (file,) = tmp_path.glob("*")
+    assert TEACHER.is_cached(toy, tmp_path)
     for content in (b"", b"PK\x03\x04", file.read_bytes()[:-200]):
         file.write_bytes(content)
+        assert not TEACHER.is_cached(toy, tmp_path)
         assert torch.equal(weights(TEACHER.load_or_train(toy, tmp_path)), weights(teacher))
     torch.save({"weights": {"x": torch.zeros(1)}, "facts": {}}, file)
     assert torch.equal(weights(TEACHER.load_or_train(toy, tmp_path)), weights(teacher))

@@ -96,8 +96,6 @@ def _show(folder: Path) -> None:
         table.add_column(title, justify="right")
     table.add_column("folder", overflow="fold")
     for place, found in cached(folder):
-        if not found:
-            continue
         facts = found[0].facts
         size = sum(trajectory.file.stat().st_size for trajectory in found)
         mean = statistics.fmean(trajectory.facts["accuracy"] for trajectory in found)

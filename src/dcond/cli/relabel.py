@@ -76,6 +76,7 @@ def _relabel(run: str, settings: list[str], out: Path, *, evaluated: bool) -> No
     from dcond.cli.overrides import is_of_hydra
     from dcond.cli.path_values import quote_path, quote_paths
     from dcond.device import resolve_device
+    from dcond.evaluation.protocol import check_fits
     from dcond.run.context import cpu_threads, refuse_foreign_files
     from dcond.settings import PositiveInt
 
@@ -100,6 +101,7 @@ def _relabel(run: str, settings: list[str], out: Path, *, evaluated: bool) -> No
     with cpu_threads(threads):
         real = dataset.load(device)
         hard = source.fitted(source.read(), real).to(device)
+        check_fits(hard, real)
         artefact.check_counts(hard)
         soft = plan.protocol.teacher.load_or_train(real, plan.cache).relabelled(hard)
         soft = replace(soft, metadata=add_teacher(soft.metadata, chosen["teacher"]))

@@ -109,7 +109,8 @@ class Dataset(ABC):
 
     def statistics(self, train: Split, data: Prepared) -> Statistics:
         """Return mean and std per channel of the training split, which was made from ``data``."""
-        hint = "; dataset.rescale=true uses all of it" if hasattr(self, "rescale") else ""
+        can_rescale = not getattr(self, "rescale", True)  # a setting of image folders
+        hint = "; dataset.rescale=true uses all of it" if can_rescale else ""
         return statistics(train, self.stats, self.name, hint)
 
 

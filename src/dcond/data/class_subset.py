@@ -91,7 +91,10 @@ def _index(given: str | int, names: tuple[str, ...]) -> int:
 def _part(images: Images, rows: NDArray[np.int64]) -> Images:
     if isinstance(images, DecodedImages):
         return DecodedImages(images.rule, images.files.part(rows), images.shape[1:])
-    return images[rows] if isinstance(images, np.ndarray) else _Rows(images, rows)
+    if isinstance(images, np.ndarray):
+        return images[rows]
+    assert isinstance(images, MemberImages)
+    return _Rows(images, rows)
 
 
 @dataclass
@@ -101,7 +104,7 @@ class _Rows:
     As of the whole, reading them in order (by slices) also compares the file's checksum.
     """
 
-    images: Images
+    images: MemberImages
     rows: NDArray[np.int64]
 
     @property
@@ -112,6 +115,6 @@ class _Rows:
         return len(self.rows)
 
     def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
-        if isinstance(rows, slice) and isinstance(self.images, MemberImages):
+        if isinstance(rows, slice):
             self.images.verify()
         return self.images[self.rows[rows]]

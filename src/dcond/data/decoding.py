@@ -137,25 +137,22 @@ class ImageRule:
         """Return the common shape; what no setting gives is read from the headers of the files."""
         if self.size is not None and self.channels != "auto":
             return self.size, self.size, int(self.channels)
-        height = width = self.size
+        size = None if self.size is None else (self.size, self.size)  # width, height
         first, grey = None, True
         for file in files:
             if self.size is not None and not grey:
                 break  # one image has colour, so all get three channels
-            (w, h), mode = _header(file)
-            first = first or file
-            grey = grey and mode in GREY_MODES
-            if height is None or width is None:
-                height, width = h, w
-            elif self.size is None and (h, w) != (height, width):
+            own, mode = _header(file)
+            first, size, grey = first or file, size or own, grey and mode in GREY_MODES
+            if self.size is None and own != size:
                 raise DataError(
-                    f"images differ in size: {first} is {width} x {height}, {file} is {w} x {h} "
-                    f"(width x height). {advice}"
+                    f"images differ in size: {first} is {size[0]} x {size[1]}, {file} is "
+                    f"{own[0]} x {own[1]} (width x height). {advice}"
                 )
         channels = (1 if grey else 3) if self.channels == "auto" else int(self.channels)
-        if height is None or width is None:
+        if size is None:
             raise DataError("there is no image to take a size from.")
-        return height, width, channels
+        return size[1], size[0], channels
 
     def _resized(self, image: Image.Image) -> Image.Image:
         if self.size is None:
@@ -193,7 +190,10 @@ class DecodedImages:
     def __getitem__(self, rows: slice | NDArray[np.int64]) -> NDArray[np.uint8]:
         places = np.arange(len(self))[rows] if isinstance(rows, slice) else rows
         images = np.empty((len(places), *self.shape[1:]), np.uint8)
-        fill = partial(self._fill, images, places)
+
+        def fill(i: int) -> None:
+            images[i] = self.rule.image(self.files[int(places[i])], self.shape[1:])
+
         if len(places) == 1:
             fill(0)
         else:
@@ -201,9 +201,6 @@ class DecodedImages:
                 # In order, so that the first failure is always the same one.
                 list(pool.map(fill, range(len(places))))
         return images
-
-    def _fill(self, images: NDArray[np.uint8], places: NDArray[np.int64], i: int) -> None:
-        images[i] = self.rule.image(self.files[int(places[i])], self.shape[1:])
 
 
 def _header(file: Path) -> tuple[tuple[int, int], str]:

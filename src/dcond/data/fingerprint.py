@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dcond.data.validate import part_size
 from dcond.types import RealData, Split
 
-HASH_BATCH = 256  # images per read
 HASHED_IMAGES = 32
 
 
@@ -18,7 +18,7 @@ def fingerprint(real: RealData) -> str:
     whitened = () if real.whitening is None else ("zca",)  # fitted on the images
     digest = hashlib.sha256(repr((real.name, real.mean, real.std, *whitened)).encode())
     for split in (real.train, real.test):
-        for images, _ in split.batches(HASH_BATCH):
+        for images, _ in split.batches(part_size(split.images.shape)):
             _update(digest, images)
         _update(digest, split.labels)
     return digest.hexdigest()

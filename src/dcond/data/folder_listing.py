@@ -129,18 +129,10 @@ def list_folder(
             f"{train_folder} and {test_folder} must have the same class folders; only one of them "
             f"has: {', '.join(map(repr, different[:5]))}{' ...' if len(different) > 5 else ''}."
         )
-    both = tuple(sorted({*names, *test_names}) if different else names)
-    train_labels = _renumbered(train_labels, names, both)
-    test_labels = _renumbered(test_labels, test_names, both)
+    both = tuple(sorted({*names, *test_names}))  # each is in this order too
+    train_labels = np.searchsorted(both, names)[train_labels]
+    test_labels = np.searchsorted(both, test_names)[test_labels]
     return Listing(train_files, train_labels, test_files, test_labels, _readable_names(root, both))
-
-
-def _renumbered(
-    labels: NDArray[np.int64], names: tuple[str, ...], others: tuple[str, ...]
-) -> NDArray[np.int64]:
-    """Return labels of the classes ``names`` as those of ``others``, which has all of them."""
-    place = {name: label for label, name in enumerate(others)}
-    return np.array([place[name] for name in names], np.int64)[labels]
 
 
 def _find(root: Path, names: tuple[str, ...], *, with_classes: bool = False) -> Path | None:

@@ -29,9 +29,8 @@ def open_member(path: Path, name: str) -> "MemberImages | None":
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
             return None
         file.seek(info.header_offset)
-        begin = (
-            file.tell() + LOCAL_HEADER.size + sum(LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size)))
-        )
+        lengths = LOCAL_HEADER.unpack(file.read(LOCAL_HEADER.size))
+        begin = info.header_offset + LOCAL_HEADER.size + sum(lengths)
         file.seek(begin)
         major, _ = np.lib.format.read_magic(file)
         read_header = getattr(np.lib.format, f"read_array_header_{min(major, 2)}_0")

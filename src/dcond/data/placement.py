@@ -100,22 +100,15 @@ class OnDisk:
 
     def read(self, rows: Tensor | slice) -> Tensor:
         """Return rows as uint8 (len(rows), c, h, w) in host memory."""
-        return _channels_first(self.images[rows if isinstance(rows, slice) else rows.numpy()])
+        return _read(self.images[rows if isinstance(rows, slice) else rows.numpy()])
 
 
 def _read(images: Images) -> Tensor:
     """Read all images, in chunks, into one tensor (n, c, h, w)."""
     n, h, w, c = images.shape
-    tensor = torch.empty(n, c, h, w, dtype=torch.uint8)
-    step = part_size(images.shape)
-    for begin in range(0, n, step):
-        tensor[begin : begin + step] = _channels_first(images[slice(begin, min(begin + step, n))])
-    return tensor
-
-
-def _channels_first(images: NDArray[np.uint8]) -> Tensor:
     # contiguous() would keep unusual strides of grey images, which networks read as channels-last.
-    n, h, w, c = images.shape
     tensor = torch.empty(n, c, h, w, dtype=torch.uint8)
-    tensor.numpy()[:] = images.transpose(0, 3, 1, 2)  # numpy accepts read-only arrays
+    target, step = tensor.numpy(), part_size(images.shape)  # numpy accepts read-only arrays
+    for begin in range(0, n, step):
+        target[begin : begin + step] = images[begin : begin + step].transpose(0, 3, 1, 2)
     return tensor

@@ -93,7 +93,7 @@ def check_prepared(
     test_labels = as_labels(arrays.pop("test_labels"), "test_labels", len(test_images))
     names = arrays.pop("class_names", None)
     known = np.concatenate([train_labels, test_labels]) if some_classes else train_labels
-    check_from_zero(known, "train_labels", 0 if names is None else names.size)
+    check_from_zero(known, 0 if names is None else names.size)
     class_names = as_class_names(names, known)
     check_classes(train_labels, "train_labels", class_names)
     check_classes(test_labels, "test_labels", class_names)
@@ -154,7 +154,7 @@ def read_prepared(path: Path, *, some_classes: bool = False) -> Prepared:
         DataError: the file is missing, damaged, not an npz, or its content breaks a rule; the
             message names the file.
     """
-    with _reading(path, DataError):
+    with _reading(path):
         with zipfile.ZipFile(path) as archive:
             names = {name[:-4] for name in archive.namelist() if name.endswith(".npy")}
         others, split = [key for key in VALIDATION if key in names], "test"
@@ -162,7 +162,7 @@ def read_prepared(path: Path, *, some_classes: bool = False) -> Prepared:
             split = "val"
         keys = [key.replace("test", split) for key in KEYS]
         images = _images_on_disk(path, names & {"train_images", f"{split}_images"})
-        arrays = images | _load(path, [key for key in keys if key not in images], DataError)
+        arrays = images | _load(path, [key for key in keys if key not in images])
     if others:
         use = "the test split" if split == "val" else "not used"
         log.info("%s: %s are %s", path, ", ".join(others), use)
@@ -174,66 +174,60 @@ def read_prepared(path: Path, *, some_classes: bool = False) -> Prepared:
         raise DataError(f"{path}: {error}") from error
 
 
-def read_npz(path: Path, keys: Sequence[str], error: type[Exception]) -> dict[str, Any]:
+def read_npz(path: Path, keys: Sequence[str]) -> dict[str, Any]:
     """Return those of the arrays ``keys`` that an npz file has.
 
     Args:
         path: the file.
         keys: names of arrays.
-        error: type of the errors.
 
     Raises:
-        error: the file cannot be read: it is missing, damaged, or not an npz, or it holds Python
+        DataError: the file cannot be read: it is missing, damaged or not an npz, or holds Python
             objects.
     """
-    with _reading(path, error):
-        return _load(path, keys, error)
+    with _reading(path):
+        return _load(path, keys)
 
 
 @contextmanager
-def _reading(path: Path, error: type[Exception]) -> Iterator[None]:
+def _reading(path: Path) -> Iterator[None]:
     """Check that a file is an npz, and turn what fails within the block into one line."""
     try:
-        if not _is_zip(path):  # numpy would read it as a pickle
-            kind = file_kind(path)
-            if path.is_dir():
-                kind = "a folder, for dataset=image_folder"
-            raise error(
+        if path.is_dir():
+            is_zip, kind = False, "a folder, for dataset=image_folder"
+        else:
+            with path.open("rb") as file:  # is_zipfile(path) hides why it cannot be opened
+                is_zip, kind = zipfile.is_zipfile(file), file_kind(path)
+        if not is_zip:  # numpy would read it as a pickle
+            raise DataError(
                 f"{path} is not an npz file{kind and f': it is {kind}'}; write or copy it again."
             )
         yield
     except FileNotFoundError:
-        raise error(f"{path} does not exist; give the path of an npz file.") from None
+        raise DataError(f"{path} does not exist; give the path of an npz file.") from None
     except PermissionError as cause:
-        raise error(
+        raise DataError(
             f"{path} cannot be read ({cause.strerror}); allow it (chmod +r) or copy the file."
         ) from cause
     except READ_ERRORS as cause:
         reason = " ".join(str(cause).split())
-        raise error(
+        raise DataError(
             f"{path} cannot be read as an npz file ({reason}); write or copy it again."
         ) from cause
 
 
-def _is_zip(path: Path) -> bool:
-    if path.is_dir():
-        return False
-    with path.open("rb") as file:  # is_zipfile(path) hides why it cannot be opened
-        return zipfile.is_zipfile(file)
-
-
-def _load(path: Path, keys: Sequence[str], error: type[Exception]) -> dict[str, Any]:
+def _load(path: Path, keys: Sequence[str]) -> dict[str, Any]:
     with np.load(path, allow_pickle=False) as loaded:
-        return {key: _array(path, loaded, key, error) for key in keys if key in loaded}
+        return {key: _array(path, loaded, key) for key in keys if key in loaded}
 
 
-def _array(path: Path, loaded: Any, key: str, error: type[Exception]) -> Any:
+def _array(path: Path, loaded: Any, key: str) -> Any:
     try:
         return loaded[key]
     except ValueError as cause:
         if "Object arrays" not in str(cause):
             raise
-        raise error(
+        raise DataError(
             f"{path}: {key} holds Python objects, which are not read; save texts as "
             "np.array([...], dtype=str), images and labels as numbers."
         ) from cause

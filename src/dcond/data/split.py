@@ -29,7 +29,7 @@ def stratified_split(
     order = np.argsort(quota - exact, kind="stable")  # largest remainder first
     candidates = [label for label in order if quota[label] + 1 < counts[label]]
     quota[candidates[: test_count - int(quota.sum())]] += 1
-    test = []
+    test = [np.empty(0, np.int64)]  # labels may be none
     for label, count in enumerate(quota):
         rows = np.flatnonzero(labels == label)
         test.append(rows[torch.randperm(len(rows), generator=rng)[: int(count)].numpy()])

@@ -18,7 +18,6 @@ log = logging.getLogger(__name__)
 
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and std, one value per channel
 
-CHUNK = 4096  # images counted together, fewer large ones
 SAMPLE = 10_000  # training images that stats=sample reads
 STD_FLOOR = 1 / 255  # one level, the smallest difference: a constant channel is not divided by 0
 NARROW = 64  # levels
@@ -84,8 +83,8 @@ def statistics(split: Split, stats: str, name: str, hint: str = "") -> Statistic
     if stats == "sample" and len(split) > SAMPLE:
         rows = torch.randperm(len(split), generator=generator(0, "statistics"))[:SAMPLE]
         split = split.part(rows.sort().values)
-    size = min(CHUNK, part_size(split.images.shape))
-    counts = level_counts((images.cpu() for images, _ in split.batches(size)), channels)
+    parts = split.batches(part_size(split.images.shape))
+    counts = level_counts((images.cpu() for images, _ in parts), channels)
     mean, std = moments(counts)
     used = counts.sum(0).nonzero().flatten().tolist()
     low, high = used[0], used[-1]

@@ -98,6 +98,8 @@ class TorchvisionSet(CachedDataset):
             signature = inspect.signature(maker)
             if "train" in signature.parameters:
                 choice = {"train": split == "train"}
+            elif any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values()):
+                raise self._unusable  # EMNIST's splits are others, ImageNet has no download
             signature.bind(raw, download=True, **choice)
         except TypeError:
             raise self._unusable from None

@@ -9,12 +9,7 @@ from numpy.typing import NDArray
 
 from dcond.errors import DataError
 
-CHUNK = 1024  # images checked together, to save memory
 PART_BYTES = 2**25  # of images, read or written at a time
-_UNIT = {
-    False: "Divide by the largest possible value",
-    True: "Use (images - low) / (high - low), with one low and one high for all images",
-}
 
 
 class Images(Protocol):
@@ -75,8 +70,9 @@ def as_images(array: Any, what: str) -> Images:
 
 def _from_unit_range(array: NDArray[np.generic], what: str) -> NDArray[np.uint8]:
     images = np.empty(array.shape, np.uint8)
-    for start in range(0, len(array), CHUNK):
-        part = array[start : start + CHUNK].astype(np.float64)
+    step = part_size((*array.shape, 8))  # bytes of float64
+    for start in range(0, len(array), step):
+        part = array[start : start + step].astype(np.float64)
         finite = np.isfinite(part).all(axis=(1, 2, 3))
         if not finite.all():
             raise DataError(
@@ -85,11 +81,16 @@ def _from_unit_range(array: NDArray[np.generic], what: str) -> NDArray[np.uint8]
             )
         low, high = part.min(), part.max()
         if low < 0 or high > 1:
+            scale = (
+                "Use (images - low) / (high - low), with one low and one high for all images"
+                if low < 0
+                else "Divide by the largest possible value"
+            )
             raise DataError(
                 f"{what} is floating point with values from {low:g} to {high:g}; allowed: 0 to 1. "
-                f"{_UNIT[bool(low < 0)]}, or save uint8 with values 0 to 255."
+                f"{scale}, or save uint8 with values 0 to 255."
             )
-        images[start : start + CHUNK] = np.rint(part * 255)
+        images[start : start + step] = np.rint(part * 255)
     return images
 
 
@@ -145,12 +146,13 @@ def as_class_names(
     return tuple(str(name) for name in array)
 
 
-def check_from_zero(labels: NDArray[np.int64], what: str, classes: int) -> None:
-    """Raise :class:`DataError` for labels that count from 1 instead of 0."""
+def check_from_zero(labels: NDArray[np.int64], classes: int) -> None:
+    """Raise :class:`DataError` for training labels that count from 1 instead of 0."""
     low, high = int(labels.min()), int(labels.max())
     if low == 1 and high == max(classes, len(np.unique(labels))):
         raise DataError(
-            f"{what} go from 1 to {high}, but labels count from 0; subtract 1 from all labels."
+            f"train_labels go from 1 to {high}, but labels count from 0; subtract 1 from all "
+            "labels."
         )
 
 

@@ -14,7 +14,7 @@ from dcond.evaluation.vmap_training import Pairs, TrainingJob
 from dcond.models import Network
 from dcond.settings import PositiveFloat, PositiveInt, settings
 from dcond.training.accuracy import accuracy
-from dcond.training.steps import SoftLabels, TrainingBatch
+from dcond.training.steps import TrainingBatch
 from dcond.types import Split
 
 log = logging.getLogger(__name__)
@@ -69,8 +69,9 @@ class LinearProbe(BaseProtocol):
         height, width = images.shape[-2:]
         chunk = scaled_batch_size(self.test_batch, height, width, network)
         z = torch.cat([network.embed(part) for part in images.split(chunk)])
-        if job.soft is not None:
-            labels = torch.cat([_labels(job.soft, part) for part in images.split(chunk)])
+        if (soft := job.soft) is not None:
+            parts = [soft.of(TrainingBatch(part, labels)).labels for part in images.split(chunk)]
+            labels = torch.cat(parts)
         scale = z.square().mean().sqrt().clamp_min(torch.finfo(z.dtype).tiny)
         weight, bias = fit_linear(
             z / scale,
@@ -159,7 +160,3 @@ def fit_linear(
         log.warning("linear_probe: not converged after %d steps (%.1g)", max_steps, left)
     fitted = head.detach().to(z.dtype).to(z.device)
     return fitted[:, :-1], fitted[:, -1]
-
-
-def _labels(soft: SoftLabels, images: Tensor) -> Tensor:
-    return soft.of(TrainingBatch(images, images)).labels

@@ -97,9 +97,8 @@ class BaseProtocol(ABC):
             job = partial(_job, name, recipe, sets, seed, rates[-1].lr, teacher)
             grid.run_row(row, job, progress)
             grid.wall_s[row] = time.perf_counter() - start
-        networks: dict[str, NetworkResult] = {}
-        for name, rate, pairs in zip(pool.networks, rates, grid.gather(), strict=True):
-            networks[name] = self._result(rate, pairs, grid.wall_s[len(networks)])
+        rows = zip(pool.networks, rates, grid.gather(), strict=True)
+        networks = {name: self._result(rate, *found) for name, rate, found in rows}
         return EvalResult(self.name, networks, None if teacher is None else teacher.facts)
 
     @property
@@ -219,7 +218,7 @@ class EvaluationProtocol(Schedule, BaseProtocol):
         grid = TrainingGrid([name], len(rates), train)
         stream = f"evaluation/{name}/search"
         grid.run_row(0, lambda i: TrainingJob(recipe, synthetic, seed, stream, rates[i], soft))
-        tried = {rate: last for rate, (last, _) in zip(rates, grid.gather()[0], strict=True)}
+        tried = {rate: last for rate, (last, _) in zip(rates, grid.gather()[0][0], strict=True)}
         return Rate(max(tried, key=lambda rate: tried[rate]), tried)
 
     def _train_all(self, jobs: Sequence[TrainingJob], test: Split) -> Iterator[tuple[float, float]]:

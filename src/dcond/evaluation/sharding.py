@@ -55,8 +55,8 @@ class TrainingGrid:
         for done in range(len(own), self._columns):
             progress(f"{name} {done + 1}/{self._columns}")
 
-    def gather(self) -> list[Pairs]:
-        """Return the results of all processes, row by row; ``wall_s`` becomes the maximum."""
+    def gather(self) -> list[tuple[Pairs, float]]:
+        """Return every row's results of all processes, and its longest time."""
         self._ranks.sum_([self._results])
-        self.wall_s = self._ranks.largest(*self.wall_s)
-        return [[(last, best) for last, best in row] for row in self._results.tolist()]
+        rows: list[Pairs] = [[(last, best) for last, best in row] for row in self._results.tolist()]
+        return list(zip(rows, self._ranks.largest(*self.wall_s), strict=True))

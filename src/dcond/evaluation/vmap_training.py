@@ -86,6 +86,7 @@ class Stack:
     def __init__(self, jobs: Sequence[TrainingJob], device: torch.device):
         networks, self.rngs = zip(*(job.begin(device) for job in jobs), strict=True)
         self.skeleton: nn.Module = networks[0]  # its own weights are not used
+        self.input_side = getattr(self.skeleton, "input_side", 0)
         stacked, self.buffers = stack_module_state(list(networks))
         self.parameters = {name: values.detach() for name, values in stacked.items()}
         self.rates = [job.lr for job in jobs]
@@ -134,13 +135,12 @@ class Stack:
     def accuracies(self, test: Split, batch: int) -> list[float]:
         """Return each network's accuracy; one pass takes ``batch`` images over all networks."""
         self.skeleton.eval()
+        return accuracies(self, self.spec, test, max(1, batch // len(self.rngs)))
 
-        def logits(images: Tensor) -> Tensor:
-            values: Tensor = self._logits(self.parameters, self.buffers, images)
-            return values
-
-        logits.input_side = getattr(self.skeleton, "input_side", 0)  # type: ignore[attr-defined]
-        return accuracies(logits, self.spec, test, max(1, batch // len(self.rngs)))
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the logits of every network, (r, n, k)."""
+        values: Tensor = self._logits(self.parameters, self.buffers, images)
+        return values
 
     def _forward(
         self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], images: Tensor

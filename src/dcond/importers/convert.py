@@ -283,9 +283,11 @@ def _normalised(raw: RawSet, options: ReadOptions, images: Tensor) -> bool:
 
 def _statistics(raw: RawSet, options: ReadOptions, real: RealData) -> Statistics:
     channels, name = raw.images.shape[1], options.option
-    if options.mean is None and options.std is None and raw.statistics is not None:
-        return raw.statistics
-    if options.mean is None or options.std is None:
+    if options.mean is not None and options.std is not None:  # both or neither
+        mean, std = tuple(map(float, options.mean)), tuple(map(float, options.std))
+    elif raw.statistics is not None:
+        mean, std = raw.statistics
+    else:
         names = {each: (each, subset_name(each, real.class_names)) for each in raw.constants}
         published = (each for each, own in names.items() if real.name in own)
         known = raw.constants.get(next(published, ""))
@@ -299,8 +301,6 @@ def _statistics(raw: RawSet, options: ReadOptions, real: RealData) -> Statistics
                 f"those it was made with, such as the data set's own: {' '.join(own)}."
             )
         mean, std = known
-    else:
-        mean, std = tuple(map(float, options.mean)), tuple(map(float, options.std))
     if len(mean) != channels or len(std) != channels:
         raise DataError(f"{name}.mean and .std must hold {channels} number(s) each.")
     return mean, std

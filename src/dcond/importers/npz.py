@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dcond.data.prepared import read_npz
 from dcond.data.statistics import Statistics
-from dcond.errors import ArtefactError
+from dcond.errors import ArtefactError, DataError
 from dcond.importers.raw_set import RawSet
 
 KEYS = ("images", "labels", "class_names", "factor", "align_corners", "mean", "std")
@@ -26,7 +26,10 @@ def read(path: Path) -> RawSet:
     Raises:
         ArtefactError: damaged, not an npz, an array is missing or holds Python objects.
     """
-    arrays = read_npz(path, KEYS, ArtefactError)
+    try:
+        arrays = read_npz(path, KEYS)
+    except DataError as error:
+        raise ArtefactError(str(error)) from error
     if missing := [key for key in ("images", "labels") if key not in arrays]:
         raise ArtefactError(
             f"{path} lacks {', '.join(missing)}; an npz of a synthetic set holds images and labels."

@@ -8,7 +8,7 @@ that the weights depend on.
 import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -145,14 +145,14 @@ class Experts(Schedule):
                     f"cannot write experts in {folder}: {reason}. Free some space "
                     "or choose another folder with paths.outputs=FOLDER."
                 ) from error
-        found = [trajectory for file in files if (trajectory := read(file)) is not None]
+        found = _readable(files)
         if len(found) < self.count:
             raise DataError(f"{folder} lost expert files while they were read; start again.")
         return found
 
     def is_cached(self, real: RealData) -> bool:
         """Return whether the cache has all of these experts."""
-        return all(read(file) is not None for file in self._files(real))
+        return len(_readable(self._files(real))) == self.count
 
     def _files(self, real: RealData) -> list[Path]:
         folder = self.place(real)
@@ -178,7 +178,7 @@ class Experts(Schedule):
                         continue
                     facts = self._train(real, index, file)
                     trained += 1
-                    left = sum(read(each) is None for each in files)
+                    left = self.count - len(_readable(files))
                     spent = time.perf_counter() - begin
                     log.info(
                         "expert %d of %d: test accuracy %.1f %%, %.0f s%s",
@@ -228,8 +228,13 @@ def read(file: Path) -> Trajectory | None:
         return None
 
 
+def _readable(files: Iterable[Path]) -> list[Trajectory]:
+    """Return the experts in those of the files that are there and undamaged."""
+    return [found for file in files if (found := read(file)) is not None]
+
+
 def cached(folder: Path) -> Iterator[tuple[Path, list[Trajectory]]]:
-    """Yield every folder of experts in a cache folder, with the experts that it holds."""
+    """Yield every folder with experts in a cache folder, and these experts."""
     for place in sorted((folder / "experts").glob("*/")):
-        found = [read(file) for file in sorted(place.glob(f"*{SUFFIX}"))]
-        yield place, [trajectory for trajectory in found if trajectory is not None]
+        if found := _readable(sorted(place.glob(f"*{SUFFIX}"))):
+            yield place, found

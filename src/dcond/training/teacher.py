@@ -127,8 +127,8 @@ class Teacher(Schedule):
         return TrainedTeacher(network, real.spec, self.temperature, facts)
 
     def is_cached(self, real: RealData, folder: Path) -> bool:
-        """Return whether the cache folder has this teacher's weights."""
-        return self._file(real, folder).is_file()
+        """Return whether the cache folder has this teacher's weights, undamaged."""
+        return self._read(real, self._file(real, folder)) is not None
 
     def _file(self, real: RealData, folder: Path) -> Path:
         own = describe(replace(self, network=self.network.by_content()), "temperature")
@@ -136,17 +136,20 @@ class Teacher(Schedule):
         return cache_file(folder, f"teacher_{real.name}_{self.network.name}", key, ".pt")
 
     def _load_or_train(self, real: RealData, file: Path) -> tuple[Network, dict[str, Any]]:
-        network = self._untrained(real)
-        facts = read_entry(file, lambda path: _load(path, network))
-        if facts is not None:
+        found = self._read(real, file)
+        if found is not None:
             log.info("teacher %s: cached weights of %s", self.network.name, file)
-            return network, facts
-        network = self._untrained(real)  # a damaged file may have been loaded in part
+            return found
+        network = self._untrained(real)
         facts = self._train(network, real)
         buffer = io.BytesIO()
         torch.save({"weights": network.state_dict(), "facts": facts}, buffer)
         write_entry(file, buffer.getvalue(), "the teacher")
         return network, facts
+
+    def _read(self, real: RealData, file: Path) -> tuple[Network, dict[str, Any]] | None:
+        """Return the cached teacher and its facts; None if the file is missing or damaged."""
+        return read_entry(file, lambda path: _load(path, self._untrained(real)))
 
     def _untrained(self, real: RealData) -> Network:
         return self.network.build(real.spec, generator(self.seed, "teacher"), real.device)
@@ -169,8 +172,8 @@ class Teacher(Schedule):
         return {"network": name} | facts
 
 
-def _load(file: Path, network: Network) -> dict[str, Any]:
-    """Load cached weights into the network; return the facts.
+def _load(file: Path, network: Network) -> tuple[Network, dict[str, Any]]:
+    """Load cached weights into the network; return it and the facts.
 
     Raises:
         ValueError: the weights are not finite; other errors for a missing or damaged file.
@@ -181,4 +184,4 @@ def _load(file: Path, network: Network) -> dict[str, Any]:
     facts["accuracy"] = float(facts["accuracy"])
     if not finite(network):
         raise ValueError("weights are not finite")
-    return facts
+    return network, facts
