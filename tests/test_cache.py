@@ -1,13 +1,16 @@
 """Cached results: found again by their key, computed again if damaged, optional if not writable."""
 
 import hashlib
+import importlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from dcond.cache import cache_file, read_entry, write_entry
+from dcond.cache import cache_file, own_code, read_entry, write_entry
+from dcond.models import MLP
 
 
 def parse(file: Path) -> float:
@@ -46,3 +49,18 @@ def test_an_entry_that_cannot_be_written_is_a_warning(tmp_path, caplog):
     (tmp_path / "blocked").write_text("a file, not a folder")
     write_entry(cache_file(tmp_path / "blocked", "digits", "key"), b"content", "the value")
     assert "cannot cache the value in" in caplog.text
+
+
+def test_code_that_is_not_dconds_is_part_of_a_key(tmp_path, monkeypatch):
+    """A network of one name from two modules, or edited, is another network."""
+    monkeypatch.syspath_prepend(tmp_path)
+    codes = []
+    for module, layers in (("mine_a", 1), ("mine_b", 1), ("mine_b", 2)):
+        (tmp_path / f"{module}.py").write_text(f"class Net:\n    layers = {layers}\n")
+        sys.modules.pop(module, None)
+        importlib.invalidate_caches()
+        codes.append(own_code(importlib.import_module(module).Net()))
+        sys.modules.pop(module)
+    assert len(set(codes)) == 3
+    assert "class Net" in codes[0]
+    assert own_code(MLP(name="MLP"), 1, "text") == ""

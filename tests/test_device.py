@@ -79,6 +79,12 @@ def test_peak_memory_is_in_bytes_on_every_system(monkeypatch):
     assert linux == 1024 * peak_memory_bytes(cpu)
 
 
+def test_peak_memory_where_the_kernel_does_not_say_it(monkeypatch):
+    monkeypatch.setattr(Path, "exists", lambda self: True)
+    monkeypatch.setattr(Path, "read_text", lambda self: "Name:\tpython\n")
+    assert peak_memory_bytes(torch.device("cpu")) > 2**20
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the figure is checked against Linux's own")
 def test_peak_memory_is_this_processs():
     status = Path("/proc/self/status").read_text()

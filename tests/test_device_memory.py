@@ -74,6 +74,23 @@ def test_free_memory_is_the_machines_or_what_a_control_group_leaves(monkeypatch,
     assert free_bytes(cpu) == 0
 
 
+def test_control_groups_of_version_1_count_too(monkeypatch, tmp_path):
+    machine(monkeypatch, tmp_path, 8 * 2**20)
+    (tmp_path / "own").write_text("5:cpu:/x\n4:memory:/slurm/job\n")
+    folder = tmp_path / "cgroup/memory/slurm/job"
+    folder.mkdir(parents=True)
+    (folder / "memory.limit_in_bytes").write_text(f"{4 * GIB}\n")
+    (folder / "memory.usage_in_bytes").write_text(f"{3 * GIB}\n")
+    (folder / "memory.stat").write_text(f"cache 1\ntotal_cache {2 * GIB}\ntotal_shmem {GIB}\n")
+    assert free_bytes(torch.device("cpu")) == 2 * GIB
+
+
+def test_a_kernel_that_does_not_say_what_is_available(monkeypatch, tmp_path):
+    machine(monkeypatch, tmp_path, 0)
+    (tmp_path / "meminfo").write_text(f"MemTotal: 99 kB\nMemFree:   {2**20} kB\n")
+    assert free_bytes(torch.device("cpu")) == GIB
+
+
 def test_without_proc_nothing_is_known(monkeypatch, tmp_path):
     monkeypatch.setattr(memory, "MEMINFO", tmp_path / "none")
     assert free_bytes(torch.device("cpu")) is None

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -137,6 +138,49 @@ def test_nothing_around_a_call_is_changed():
     condense()
     assert state() == before
     assert not GlobalHydra.instance().is_initialized()
+
+
+@contextmanager
+def default(setting, value, before):
+    setting(value)
+    try:
+        yield
+    finally:
+        setting(before)
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        torch.no_grad,
+        torch.inference_mode,
+        lambda: default(torch.set_default_dtype, torch.float64, torch.float32),
+        lambda: torch.device("meta"),  # as "cuda" would
+    ],
+    ids=["no_grad", "inference_mode", "float64", "device"],
+)
+def test_what_a_program_has_set_of_torch_changes_no_image(around):
+    def state():
+        grad = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        return *grad, torch.get_default_dtype(), torch.get_default_device()
+
+    expected = condense().synthetic.images
+    with around():
+        before = state()
+        run = condense()
+        assert state() == before
+    assert torch.equal(run.synthetic.images, expected)
+    with around():
+        dcond.evaluate(run.synthetic, dataset="digits", overrides=[*QUICK[1:]], progress=False)
+
+
+def test_too_little_memory_is_one_line_without_a_folder_too(monkeypatch):
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    monkeypatch.setattr("dcond.methods.dm.DM.step", fail)
+    with pytest.raises(dcond.DcondError, match=r"^out of memory \(.*a smaller engine\.chunk, method\.batch_real"):
+        condense()
 
 
 def test_a_program_may_use_hydra_itself(folder):

@@ -47,6 +47,7 @@ def test_values_that_fit(value, annotation):
     ("value", "annotation", "message"),
     [
         (1.0, int, "key=1.0 must be a whole number."),
+        (1000.0, PositiveInt, "key=1000.0 must be a whole number; write 1000."),  # from 1e3
         (True, int, "key=true must be a whole number."),
         (True, float, "key=true must be a number."),
         ("1", float, "key='1' must be a number."),

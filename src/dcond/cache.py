@@ -11,7 +11,9 @@ that is missing or damaged is computed again; one that cannot be written costs a
 """
 
 import hashlib
+import inspect
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -34,11 +36,31 @@ def cache_file(folder: Path, name: str, key: str | bytes, suffix: str = ".json")
     Args:
         folder: of the cache; it need not exist.
         name: start of the file name, for the reader.
-        key: everything that the content depends on, the version of dcond included.
+        key: everything that the content depends on, the version of dcond included; of classes that
+            may be a user's, :func:`own_code` too.
         suffix: of the file.
     """
     content = key.encode() if isinstance(key, str) else key
     return folder / f"{name}_{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
+
+
+def own_code(*parts: object) -> str:
+    """Return the source files of parts whose classes are not dcond's, for keys: users edit them."""
+    kinds = [kind for part in parts for kind in type(part).__mro__]
+    modules = dict.fromkeys(kind.__module__ for kind in kinds)
+    return "".join(map(_source, filter(_is_own, modules)))
+
+
+def _is_own(module: str) -> bool:
+    top = module.partition(".")[0]
+    return top != "dcond" and top not in sys.stdlib_module_names
+
+
+def _source(module: str) -> str:
+    try:
+        return f"{module}: {inspect.getsource(sys.modules[module])}"
+    except (OSError, TypeError, KeyError):  # typed into an interpreter
+        return module
 
 
 def read_entry(source: S, parse: Callable[[S], T]) -> T | None:

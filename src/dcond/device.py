@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 
 import torch
@@ -23,6 +23,10 @@ SIDE = 64  # pixels: settings that count images per pass are meant for images up
 MEMINFO = Path("/proc/meminfo")
 CGROUPS = Path("/sys/fs/cgroup")
 OWN_CGROUP = Path("/proc/self/cgroup")
+_CGROUP_FILES = (  # limit, use, and what counts as used but is not, less what does
+    ("memory.max", "memory.current", "file", "shmem"),  # version 2
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache", "total_shmem"),  # version 1
+)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -196,17 +200,23 @@ def free_host_bytes() -> int | None:
     if not MEMINFO.exists():
         return None
     fields = dict(line.split(":") for line in MEMINFO.read_text().splitlines())
-    free = [int(fields["MemAvailable"].split()[0]) * 1024]
+    available = fields.get("MemAvailable") or fields["MemFree"]  # old kernels lack the first
+    free = [int(available.split()[0]) * 1024]
     free += [left for folder in _cgroups() if (left := _left_in_cgroup(folder)) is not None]
     return max(0, min(free)) // current().local_count
 
 
 def _cgroups() -> list[Path]:
-    """Return the folders of this process's control group (version 2) and of its parents."""
+    """Return the folders of this process's control groups and of their parents."""
     lines = OWN_CGROUP.read_text().splitlines() if OWN_CGROUP.exists() else []
-    inside = next((line[4:] for line in lines if line.startswith("0::/")), "")
-    folder = CGROUPS / inside
-    return [folder, *(parent for parent in folder.parents if parent.is_relative_to(CGROUPS))]
+    inside = {line.split(":")[1]: line.split(":", 2)[2].lstrip("/") for line in lines}
+    folders = [CGROUPS / inside.get("", ""), CGROUPS / "memory" / inside.get("memory", "")]
+    return [
+        each
+        for folder in folders  # versions 2 and 1
+        for each in (folder, *folder.parents)
+        if each.is_relative_to(CGROUPS)
+    ]
 
 
 def _left_in_cgroup(folder: Path) -> int | None:
@@ -215,13 +225,13 @@ def _left_in_cgroup(folder: Path) -> int | None:
     Cached files do not count as used, but shared memory and tmpfs do, which the kernel counts as
     files: there is no other copy of them.
     """
-    try:
-        limit = int((folder / "memory.max").read_text())
-        used = int((folder / "memory.current").read_text())
-        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
-    except (OSError, ValueError):  # no such group, or no limit ("max")
-        return None
-    return limit - used + int(stat.get("file", 0)) - int(stat.get("shmem", 0))
+    for limit, used, cached, shared in _CGROUP_FILES:
+        with suppress(OSError, ValueError):  # no such group, or no limit ("max")
+            left = int((folder / limit).read_text()) - int((folder / used).read_text())
+            text = (folder / "memory.stat").read_text()
+            stat = {name: int(count) for name, count in map(str.split, text.splitlines())}
+            return left + stat.get(cached, 0) - stat.get(shared, 0)
+    return None
 
 
 def reset_peak_memory(device: torch.device) -> None:
@@ -246,12 +256,32 @@ def peak_memory_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     status = Path("/proc/self/status")
     if status.exists():  # getrusage would include the parent process before the fork
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):  # not in every container
+                return int(line.split()[1]) * 1024
     import resource  # not on Windows, where sets can be loaded
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+@contextmanager
+def usual_torch() -> Iterator[None]:
+    """Use PyTorch's defaults for the length of a block, whatever the program around it has set.
+
+    New tensors are float32 and on the CPU, and gradients are computed.
+    """
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with (
+            torch.inference_mode(False),
+            torch.enable_grad(),
+            nullcontext() if device.type == "cpu" else torch.device("cpu"),
+        ):
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
 
 
 @contextmanager

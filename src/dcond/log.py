@@ -131,10 +131,10 @@ class _PassedOn(logging.Handler):
         self.least, self.handlers, self.propagate = level, handlers, propagate
 
     def emit(self, record: logging.LogRecord) -> None:
-        logger: logging.Logger | None = logging.getLogger(record.name)
-        while logger is not None and logger.name != "dcond" and logger.level == logging.NOTSET:
+        logger: Any = logging.getLogger(record.name)  # below dcond's, which has this handler
+        while logger.name != "dcond" and logger.level == logging.NOTSET:
             logger = logger.parent
-        if record.levelno < self.least and (logger is None or logger.name == "dcond"):
+        if record.levelno < self.least and logger.name == "dcond":
             return
         for handler in self.handlers:
             if record.levelno >= handler.level:

@@ -1,5 +1,6 @@
 """Join sets of different classes into one."""
 
+import itertools
 import json
 import logging
 import unicodedata
@@ -101,12 +102,10 @@ def _refuse_shared_classes(sets: Sequence[SyntheticSet]) -> None:
 def _labels(sets: Sequence[SyntheticSet]) -> Tensor:
     if sets[0].labels.ndim == 2:
         # As probabilities: a class of another set has 0, which a logit cannot say.
-        parts = [each.labels.softmax(1) if each.logits else each.labels for each in sets]
-        soft: Tensor = torch.block_diag(*parts)
+        soft: Tensor = torch.block_diag(*(each.targets for each in sets))
         return soft
-    counts = torch.tensor([0, *(len(each.class_names) for each in sets[:-1])])
-    offsets = counts.cumsum(0).tolist()
-    return torch.cat([each.labels + at for each, at in zip(sets, offsets, strict=True)])
+    before = itertools.accumulate((len(each.class_names) for each in sets), initial=0)
+    return torch.cat([each.labels + at for each, at in zip(sets, before, strict=False)])
 
 
 def _pooled(sets: Sequence[SyntheticSet]) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -5,6 +5,7 @@ import secrets
 import stat
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 _TEMPORARY = ".tmp"
@@ -75,7 +76,8 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         write(temporary)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        temporary.chmod(mode)  # of safetensors, which makes a private file of its own
+        with suppress(OSError):  # of a file system without modes
+            temporary.chmod(mode)  # safetensors makes a private file of its own
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

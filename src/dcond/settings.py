@@ -17,6 +17,7 @@ The command line checks the same annotations before it builds a part, with the p
 import math
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
@@ -124,10 +125,21 @@ def _message(key: str, value: object, kinds: list[Any], error: ValidationError) 
     number = isinstance(value, int | float) and not isinstance(value, bool)
     whole = not isinstance(value, float) or value.is_integer() or math.isinf(value)
     bounded = any(typing.get_origin(kind) is Annotated for kind in kinds)
+    if bounded and isinstance(value, float) and value.is_integer() and _fits(int(value), kinds):
+        return f"{key}={yaml_repr(value)} must be a whole number; write {int(value)}."
     if number and bounded and (whole or "int_type" not in reasons):
         return f"{key}={yaml_repr(value)} is out of range; allowed: {allowed}."
     types = " or ".join(dict.fromkeys(_NAMES.get(_bare(kind), _describe(kind)) for kind in kinds))
     return f"{key}={yaml_repr(value)} must be {types}."
+
+
+def _fits(value: object, kinds: list[Any]) -> bool:
+    """Return whether a value has one of the types."""
+    for kind in kinds:
+        with suppress(ValidationError):
+            _adapter(kind).validate_python(value)
+            return True
+    return False
 
 
 def _kinds(annotation: Any) -> list[Any]:

@@ -152,6 +152,8 @@ def test_suggested_command_shows_all_settings(run_cli):
     assert done.out.splitlines()[:2] == ["# @package method", "_target_: dcond.methods.m3d.M3D"]
     line = run_cli("condense", "method.lrr=1").line
     assert line.startswith("method.lrr is not a setting. Did you mean method.lr?")
+    line = run_cli("condense", "method.lrr=1", "--config-dir", ".", "--info").line
+    assert line.endswith("dcond condense --config-dir . --cfg job --package method")
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,23 @@ def test_wrong_usage_exits_with_2(arguments, message, run_cli):
             "condense -sc install=csh",
             "--shell-completion needs install=SHELL or uninstall=SHELL: bash, fish, zsh.",
         ),
+        (
+            "condense --resolve",
+            "--resolve needs --cfg, such as --cfg job; add it, or omit --resolve.",
+        ),
+        (
+            "condense -p method",
+            "--package needs --cfg, such as --cfg job; add it, or omit --package.",
+        ),
+        (
+            "condense --config-path mine.yaml",
+            "--config-path=mine.yaml is not a folder; give that of a configuration.",
+        ),
+        (
+            "condense --experimental-rerun config.pickle",
+            "--experimental-rerun is not a flag. Settings are written KEY=VALUE. See dcond condense "
+            "--help.",
+        ),
     ],
 )
 def test_wrong_flags_are_one_line(arguments, line, run_cli, folder):
@@ -308,6 +325,7 @@ def test_method_in_a_folder_of_the_user(condense, folder, results):
         ("dcond condense pool=cr", {"pool=cross_arch"}),
         ("dcond condense method=dm method.batch", {"method.batch_real="}),
         ("dcond condense hydra/job_log", {"hydra/job_logging="}),
+        ("/opt/condense-env/bin/dcond condense pool=cr", {"pool=cross_arch"}),
         ("dcond evaluate evaluation=q", {"evaluation=quick"}),
         ("dcond nothing ", set()),
     ],
@@ -331,6 +349,11 @@ def test_full_error_shows_the_traceback(run_cli, monkeypatch):
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(dcond.errors.ConfigError, match="method='dmm'"):
         run_cli("condense", "method=dmm")
+
+
+def test_full_error_can_be_switched_off(run_cli, monkeypatch):
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    assert run_cli("condense", "method=dmm").line.startswith("method='dmm' is unknown")
 
 
 def test_closed_pipe_is_not_an_error():

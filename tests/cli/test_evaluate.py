@@ -39,6 +39,14 @@ def test_a_file_from_elsewhere_and_its_options_as_typed(quick, digits, evaluate,
     assert "perhaps they are not stored as read" not in done.err
 
 
+def test_a_set_may_be_in_the_folder_of_configurations(finished, quick, run_cli, folder):
+    name = finished.name
+    done = run_cli(
+        "evaluate", "--config-dir", name, name, *quick, "baselines=false", "evaluation.epochs=1"
+    )
+    assert done.code == 0, done.err
+
+
 def test_a_path_alone_is_the_set_to_evaluate(finished, quick, run_cli, results, folder):
     """As ``dcond export`` and ``dcond report`` take it; folders that flags name are no sets."""
     (folder / "own").mkdir()

@@ -196,6 +196,7 @@ def test_nothing_to_resume(run_cli, folder):
     )
     line = run_cli("condense", "resume=", "method=dm").line  # an unset variable of a shell
     assert line == "resume= names no folder; give the folder of an unfinished run, or omit it."
+    assert run_cli("condense", "++resume=nowhere").line.startswith("nothing to resume: nowhere is")
     assert [*folder.rglob("*")] == [
         folder / "empty"
     ]  # no log either, which a report would take for a run

@@ -101,6 +101,19 @@ def test_a_resumed_run_says_what_it_was_started_with(stopped, run_cli):
         assert after[field] == before[field]
 
 
+def test_another_environment_is_another_configuration(condense, results, monkeypatch, run_cli):
+    sweep = ("-m", "evaluate=false", "hydra.sweep.dir=sweep", "method.lr=1")
+    for number in ("1", "2"):
+        monkeypatch.setenv("ARRAY_TASK", number)
+        seed = "seed='${oc.decode:${oc.env:ARRAY_TASK}}'"
+        assert condense("evaluate=false", seed, f"hydra.run.dir=run{number}").code == 0
+        code = 0 if number == "1" else 1  # a job of other settings has finished there
+        assert condense(*sweep, seed).code == code
+    found = {each["config_sha256"]: each["config"]["seed"] for each in results()}
+    assert sorted(found.values()) == [1, 1, 2]
+    assert "with the same configuration" not in run_cli("report", "run1", "run2").out
+
+
 def test_non_finite_numbers_become_text():
     cfg = OmegaConf.create(
         {"lr": float("inf"), "lr_milestones": [float("nan"), 0.5], "missing": "???", 3: None}

@@ -8,6 +8,7 @@ from dataclasses import replace
 from importlib.metadata import metadata
 
 import pytest
+from hydra.core.plugins import Plugins
 
 from dcond import artefact
 from dcond.cli.sweep import objective
@@ -67,6 +68,11 @@ def test_a_failed_job_shows_its_traceback_on_request(condense, monkeypatch, caps
             ["-m", "hydra.run.dir=run"],
             "hydra.run.dir=run does not apply to sweeps; use hydra.sweep.dir=FOLDER.",
         ),
+        (
+            ["-m", "hydra.sweep.dir=out/${seed}"],
+            "hydra.sweep.dir=out/${seed} differs from job to job; name one folder, and that of a job "
+            "within it by hydra.sweep.subdir=.",
+        ),
     ],
 )
 @pytest.mark.parametrize("command", ["condense", "evaluate"])
@@ -80,6 +86,47 @@ def test_settings_of_the_other_mode_can_be_shown_and_a_folder_may_be_called_swee
     assert run_cli("evaluate", "sweep").line.startswith("no artefact at sweep;")
     done = run_cli("condense", "hydra.sweep.dir=s", "--cfg", "hydra", "--package", "hydra.sweep")
     assert (done.code, "dir: s" in done.out) == (0, True), done.err
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, ValueError])
+def test_a_launcher_that_starts_no_job_is_one_line(kind, condense, monkeypatch):
+    def launch(*_, **__):
+        raise kind("no such queue")
+
+    monkeypatch.setattr(Plugins, "instantiate_launcher", launch)
+    assert condense(*SWEEP, "seed=0,1").line == "the jobs could not be started: no such queue"
+
+
+def test_a_sweep_by_hydras_own_setting(run_cli, finished, folder):
+    shutil.copytree(finished, folder / "other")
+    arguments = (
+        "dataset=digits",
+        "hydra.mode=MULTIRUN",
+        "hydra.sweep.dir=sweep",
+        "evaluation=quick",
+    )
+    more = (
+        "pool=convnet",
+        "pool.networks.ConvNet.width=8",
+        "evaluation.epochs=1",
+        "baselines=false",
+    )
+    done = run_cli("evaluate", f"synthetic={finished.name},other", *arguments, *more)
+    assert done.code == 0, done.err
+    assert "2 jobs done -> sweep" in done.out
+
+
+def test_a_job_in_a_folder_of_another_program_is_refused(run_cli, finished, folder):
+    hydra = folder / "sweep" / "0" / ".hydra"
+    hydra.mkdir(parents=True)
+    (hydra / "hydra.yaml").write_text("hydra:\n  job:\n    config_name: train\n")
+    done = run_cli(
+        "evaluate", "-m", f"synthetic={finished.name}", "dataset=digits", "hydra.sweep.dir=sweep"
+    )
+    assert done.code == 1
+    assert "but no run of dcond; choose another folder." in done.err
+    assert not (folder / "sweep" / "0" / "result.json").exists()
+    assert "config_name: train" in (hydra / "hydra.yaml").read_text()
 
 
 def test_a_sweep_in_the_folders_of_its_jobs_is_refused(condense):

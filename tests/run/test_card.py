@@ -36,6 +36,13 @@ def test_a_card_states_the_accuracies_and_the_settings_and_no_path(tmp_path):
     assert os.path.expanduser("~") not in text
 
 
+def test_settings_that_follow_from_others_are_on_the_card(tmp_path):
+    overrides = ["ipc=2", "method.batch_real='${oc.decode:${ipc}0}'", "evaluate=false"]
+    _, text = run(tmp_path, *overrides)
+    assert "    method.batch_real=20\n" in text
+    assert "${" not in text.partition("All settings")[2]
+
+
 def test_the_command_of_a_card_is_what_was_typed_without_paths(tmp_path):
     method = {"lr": 0.1, "cache": "/home/me/cache"}
     result = RunResult(method="dc", ipc=1, seed=0, config={"method": method})

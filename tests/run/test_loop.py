@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dcond.errors import CheckpointError, ConfigError, DivergedError
-from dcond.run import checkpoint
+from dcond.run import checkpoint, progress
 from dcond.run.loop import LoopSettings
 from dcond.types import SyntheticSet
 
@@ -58,9 +58,13 @@ def test_max_steps_stops_earlier_and_never_later(limit, taken, make_run):
 def test_max_seconds_stops_after_the_step_that_ends_later(make_run, drift, monkeypatch, tmp_path):
     clock = iter(range(1000))  # a step looks twice: it takes a second
     monkeypatch.setattr("dcond.run.loop.time.perf_counter", lambda: float(next(clock)))
-    run = make_run(drift(steps=20), max_seconds=2.5)
+    expected = []
+    show = lambda *shown: expected.append(shown[3])  # noqa: E731
+    monkeypatch.setattr(progress.ProgressDisplay, "update", show)
+    run = make_run(drift(steps=20), max_seconds=2.5, show_progress=False)
     run.condense()
     assert run.step == 3
+    assert expected == [3]  # by the end of the time, not of the 20 steps
     assert checkpoint.load(tmp_path).step == 3
     assert [record["step"] for record in records(tmp_path)] == [3]
 

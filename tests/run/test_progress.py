@@ -79,6 +79,14 @@ def test_the_time_left_of_a_resumed_run_is_reckoned_from_where_it_went_on(clock,
     assert caplog.messages == ["condense 950/1000  loss 1  eta 20.0 s"]
 
 
+def test_a_number_of_units_that_changes(clock, caplog):
+    caplog.set_level(logging.INFO)
+    with LogProgress("condense", 10_000) as bar:
+        clock(20)
+        bar.update(40, "loss 1", 120)
+    assert caplog.messages == ["condense 40/120  loss 1  eta 40.0 s"]
+
+
 def test_a_bar_on_a_terminal_and_lines_elsewhere(monkeypatch):
     for terminal, kind in ((True, ProgressBar), (False, LogProgress)):
         shown = Console(file=io.StringIO(), force_terminal=terminal, width=100)

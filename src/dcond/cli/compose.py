@@ -18,13 +18,14 @@ from omegaconf.errors import OmegaConfBaseException
 from dcond.artefact import make_folder
 from dcond.cli.overrides import check_overrides, is_of_hydra
 from dcond.cli.path_values import quote_paths
-from dcond.cli.run_config import label_modified_protocol
+from dcond.cli.run_config import label_modified_protocol, resolve_environment
 from dcond.cli.unknown_keys import check_added, hydra_error_message
+from dcond.device import usual_torch
 from dcond.environment import expand_environment
 from dcond.errors import ConfigError
 from dcond.log import logged_to
 from dcond.paths import conf_dir
-from dcond.run.context import OVERWRITTEN, refuse_foreign_files, run_folder
+from dcond.run.context import OVERWRITTEN, oom_as_user_error, refuse_foreign_files, run_folder
 from dcond.run.result import RunResult
 
 # Held for a whole run from Python: Hydra and PyTorch's global random generator are one per process.
@@ -61,6 +62,7 @@ def composed(
                 if config_name != "data":
                     check_added(cfg, hydra_cfg, config_name)
                 if config_name in ("condense", "evaluate"):
+                    resolve_environment(cfg)
                     label_modified_protocol(cfg, hydra_cfg)
                 yield cfg, choices
         except (HydraException, OmegaConfBaseException, ValueError) as error:
@@ -118,9 +120,10 @@ def python_run(
     The folder gets ``.hydra/config.yaml`` and ``overrides.yaml`` and a log, as the command writes
     them.
     """
-    with one_at_a_time, _gpu_put_back():
+    with one_at_a_time, _gpu_put_back(), usual_torch():
         if folder is None:
-            yield
+            with oom_as_user_error(result.config or {}):
+                yield
             result.status = "done"
             return
         refuse_foreign_files(folder, OVERWRITTEN if command == "condense" else ())

@@ -111,12 +111,8 @@ def run_job(cfg: DictConfig) -> float | None:
         checkpoint = load_unfinished_checkpoint(folder, result_affecting_config(cfg))
     if checkpoint is None:
         refuse_foreign_files(folder, OVERWRITTEN)
-    starts_over = (
-        checkpoint is None
-        and not sweep.is_job()
-        and (folder / CHECKPOINT).exists()
-        and (folder / ".hydra").is_dir()
-    )
+    stopped = (folder / CHECKPOINT).exists() and (folder / ".hydra").is_dir()
+    starts_over = checkpoint is None and stopped
     shown: list[Any] = []
     try:
         with command_run(result, folder) as stop, cpu_threads(sweep.threads(cfg)):

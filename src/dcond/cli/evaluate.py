@@ -104,7 +104,7 @@ def run_job(cfg: DictConfig) -> None:
     folder, choices = Path(hydra_cfg.runtime.output_dir), dict(hydra_cfg.runtime.choices)
     if not sweep.is_job():
         RunResult.refuse_finished(folder)
-        refuse_foreign_files(folder)
+    refuse_foreign_files(folder)
     if OmegaConf.is_missing(cfg.synthetic, "path") or cfg.synthetic.path in (None, ""):
         raise ConfigError("no set to evaluate; give one: dcond evaluate FILE_OR_RUN_FOLDER.")
     if choices.get("dataset") is None:

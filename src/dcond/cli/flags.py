@@ -20,10 +20,11 @@ _SHORT = _SHORT_SWITCHES | {
     "-i": "--info",
     "-p": "--package",
 }
-_FLAGS = {*_SHORT.values(), *_SWITCHES, "--experimental-rerun"}
+_FLAGS = {*_SHORT.values(), *_SWITCHES}
 _EXCLUSIVE = ("--run", "--multirun", "--cfg", "--info", "--shell-completion")
 _INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")
 _FLAG_VALUES = {"--cfg": ("job", "hydra", "all"), "--info": _INFO}
+_MULTIRUN = re.compile(r"\+*hydra\.mode=['\"]?MULTIRUN['\"]?")
 _COMPLETION = re.compile("(install|uninstall|query)=(bash|fish|zsh)")
 
 
@@ -62,15 +63,30 @@ def split_flags(argv: Sequence[str], command: str) -> Arguments:
         allowed = _FLAG_VALUES.get(name, ())
         if not value or (allowed and value not in allowed):
             raise UsageError(f"{name} needs a value{': ' if allowed else ''}{', '.join(allowed)}.")
+        if name == "--config-path":
+            value = _config_path(value)
         flags.append(value)
+    _check_together(flags, overrides)
+    return Arguments(overrides, flags)
+
+
+def _check_together(flags: Sequence[str], overrides: Sequence[str]) -> None:
+    """Raise :class:`UsageError` for flags that exclude or need each other."""
     exclusive = [flag for flag in _EXCLUSIVE if flag in flags]
     if len(exclusive) > 1:
         raise UsageError(f"{' and '.join(exclusive)} exclude each other; omit one.")
+    for flag in ("--resolve", "--package"):
+        if flag in flags and "--cfg" not in flags:
+            raise UsageError(f"{flag} needs --cfg, such as --cfg job; add it, or omit {flag}.")
     if "--shell-completion" in flags and not _COMPLETION.fullmatch(" ".join(overrides)):
         raise UsageError(
             "--shell-completion needs install=SHELL or uninstall=SHELL: bash, fish, zsh."
         )
-    return Arguments(overrides, flags)
+
+
+def is_sweep(argv: Sequence[str]) -> bool:
+    """Return whether arguments ask for a sweep."""
+    return any(each in ("-m", "--multirun") or _MULTIRUN.fullmatch(each) for each in argv)
 
 
 def _unknown_flag(flag: str, command: str) -> str:
@@ -80,6 +96,15 @@ def _unknown_flag(flag: str, command: str) -> str:
         return f"{flag} is not a flag; write {key}=VALUE."
     hint = did_you_mean(flag, _FLAGS) or " Settings are written KEY=VALUE."
     return f"{flag} is not a flag.{hint} See dcond {command} --help."
+
+
+def _config_path(value: str) -> str:
+    """Return the absolute path of a folder of configurations: Hydra would seek it in its caller."""
+    if "://" in value:
+        return value
+    if not Path(value).is_dir():
+        raise UsageError(f"--config-path={value} is not a folder; give that of a configuration.")
+    return str(Path(value).absolute())
 
 
 def config_folders(flags: Sequence[str]) -> list[Path]:

@@ -113,6 +113,8 @@ def dataset_overrides(synthetic: Given, argv: Sequence[str]) -> list[str]:
     choice = metadata.get("dataset_choice", name)
     if typed not in (None, choice):
         return []
+    if typed is None and not choice:
+        raise ConfigError("the set does not name the data set it was made from; add dataset=NAME.")
     if typed is None and choice not in group_options("dataset"):
         raise ConfigError(
             f"the set was made from the data set {choice!r}, which is not packaged; add "

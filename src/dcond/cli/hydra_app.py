@@ -18,9 +18,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from dcond.cli import sweep
 from dcond.cli.flags import config_folders, split_flags
-from dcond.cli.overrides import check_mode, check_overrides, expand_path_arguments
+from dcond.cli.overrides import check_mode, check_overrides, expand_path_arguments, parse
 from dcond.cli.path_values import quote_paths, unquote_path
-from dcond.cli.run_config import label_modified_protocol
+from dcond.cli.run_config import label_modified_protocol, resolve_environment
 from dcond.cli.torchrun import is_main_process, under_torchrun
 from dcond.cli.unknown_keys import check_added, hydra_error_message
 from dcond.environment import environment
@@ -72,7 +72,7 @@ def _evaluate_arguments(argv: list[str]) -> list[str]:
     """Return the arguments with the paths of sets expanded, and the artefact's data set."""
     arguments = quote_paths(expand_path_arguments(argv))
     check_overrides(arguments, "evaluate")  # before the set is read
-    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    given = dict(parse(argument)[1:] for argument in arguments if "=" in argument)
     path = given.get("synthetic.path", "null")
     several = unquote_path(path) == path  # a single path is quoted
     if path in ("", "null") or several:
@@ -87,7 +87,7 @@ def check_resume(argv: list[str]) -> None:
     Hydra would create the folder, or write into it.
     """
     for override in argv:
-        key, _, value = override.partition("=")
+        _, key, value = parse(override)
         if key != "resume" or value == "null":
             continue
         folder = Path(os.path.expanduser(unquote_path(value)))
@@ -118,8 +118,7 @@ def _import_and_run(command: str, cfg: DictConfig) -> float | None:
 def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
     argv = quote_paths(argv)
     arguments = split_flags(argv, config_name)
-    if "--shell-completion" not in arguments.flags:
-        check_overrides(argv, config_name)
+    check_overrides(argv, config_name)
 
     def run(cfg: DictConfig) -> float | None:  # hydra.main needs a function
         return _run_task(task, cfg)
@@ -201,6 +200,7 @@ def _run_task(task: Task, cfg: DictConfig) -> float | None:
                     "the run folder; omit it."
                 )
             check_added(cfg, hydra_cfg, command)
+            resolve_environment(cfg)
             label_modified_protocol(cfg, hydra_cfg)
             return task(cfg)
         except OmegaConfBaseException as error:

@@ -3,6 +3,7 @@
 import errno
 import importlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -109,7 +110,7 @@ def _run(command: str, arguments: list[str]) -> int:
         sys.stdout.flush()  # a broken pipe is handled below
         return code
     except DcondError as error:
-        if os.environ.get("HYDRA_FULL_ERROR"):
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         print(f"dcond: {error}", file=sys.stderr)
         return 2 if isinstance(error, UsageError) else 1
@@ -121,7 +122,7 @@ def _run(command: str, arguments: list[str]) -> int:
         return 141
     except (OSError, UnicodeError, RuntimeError, MemoryError) as error:
         # Of commands that Hydra does not run.
-        if os.environ.get("HYDRA_FULL_ERROR"):
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         message = _known_failure(error)
         if message is None:
@@ -141,25 +142,17 @@ def _known_failure(error: Exception) -> str | None:
     if isinstance(error, UnicodeEncodeError):
         way_out = "set PYTHONIOENCODING=utf-8:replace"
         return f"a text cannot be written in this encoding: {first_line(error)}; {way_out}."
-    if isinstance(error, UnicodeError):
-        return None
-    if isinstance(error, OSError) and error.errno in _FULL and not error.filename:
+    if isinstance(error, OSError) and error.filename:
+        return f"{error.filename} cannot be used: {error.strerror}; choose another path."
+    if isinstance(error, OSError) and error.errno in _FULL:
         _discard_unprinted()  # it may be stdout
         reason = f"{error.strerror}; free some space or write it elsewhere"
         return f"the output could not be written: {reason}."
-    if isinstance(error, OSError):
-        if not error.filename:
-            return None
-        return f"{error.filename} cannot be used: {error.strerror}; choose another path."
-    from dcond.run.context import oom_as_user_error  # torch, which has failed
-
-    try:
-        with oom_as_user_error({}):
-            raise error
-    except DcondError as known:
-        return str(known)
-    except Exception:
+    if isinstance(error, OSError | UnicodeError):
         return None
+    from dcond.run.context import oom_message  # torch, which has failed
+
+    return oom_message(error, {})
 
 
 def _discard_unprinted() -> None:
@@ -184,8 +177,7 @@ def _complete(arguments: list[str]) -> int:
         if command not in HYDRA_COMMANDS:
             print(" ".join(_completions(typed, line)))
             return 0
-        program, _, rest = line.partition(command)
-        os.environ["COMP_LINE"] = program + rest.lstrip()
+        os.environ["COMP_LINE"] = re.sub(rf"\s{command}\b\s*", " ", line, count=1)
     command = command if command in HYDRA_COMMANDS else "condense"
     return _run("hydra_app", [command, *arguments])
 

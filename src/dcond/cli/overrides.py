@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from dcond.cli.flags import Arguments, split_flags
+from dcond.cli.flags import Arguments, is_sweep, split_flags
 from dcond.cli.groups import (
     LIST_GROUPS,
     OPTIONAL_GROUPS,
@@ -17,10 +17,10 @@ from dcond.cli.path_values import quote_path
 from dcond.errors import MAX_SUGGESTED, ConfigError, UsageError, did_you_mean, suggest
 
 _OVERRIDE = re.compile(r"(?P<prefix>\+{0,2}|~)(?P<key>[^=+~][^=]*)(?P<value>=.*)?", re.DOTALL)
-_MULTIRUN = re.compile(r"\+*hydra\.mode=['\"]?MULTIRUN['\"]?")
 _OF_SWEEPS = re.compile(r"sweep|hydra[./](sweep|sweeper|launcher)\b.*")
+_OF_A_JOB = re.compile(r"\$\{(?!(now|paths|hydra|oc\.env)[:.])")  # an interpolation of a setting
 _OF_HYDRA = re.compile(r"sweep|hydra\b(?!\.searchpath).*")
-_SHOWING = {"--cfg", "--info", "--hydra-help", "--version", "--shell-completion"}  # run nothing
+_SHOWING = {"--cfg", "--info", "--hydra-help", "--version"}  # run nothing
 _MAX_LISTED = 30  # names in an error message
 
 
@@ -62,7 +62,9 @@ def expand_path_arguments(argv: list[str]) -> list[str]:
     if any(re.match(r"\+*synthetic(\.path)?=", argument) for argument in arguments):
         return arguments
     for argument in positional_arguments(arguments, "evaluate")[:1]:
-        arguments[arguments.index(argument)] = f"synthetic.path={quote_path(argument)}"
+        overrides, flags = split_flags(arguments, "evaluate")  # a flag may have the same value
+        overrides[overrides.index(argument)] = f"synthetic.path={quote_path(argument)}"
+        return [*overrides, *flags]
     return arguments
 
 
@@ -74,11 +76,16 @@ def check_mode(arguments: Arguments) -> None:
     """
     if _SHOWING & set(arguments.flags):
         return
-    sweep = "--multirun" in arguments.flags or any(map(_MULTIRUN.fullmatch, arguments.overrides))
+    sweep = is_sweep([*arguments.flags, *arguments.overrides])
     for override in arguments.overrides:
         key = parse(override)[1] if "=" in override else ""  # a path or a deletion
         if sweep and key == "hydra.run.dir":
             raise UsageError(f"{override} does not apply to sweeps; use hydra.sweep.dir=FOLDER.")
+        if key == "hydra.sweep.dir" and _OF_A_JOB.search(override):
+            raise UsageError(
+                f"{override} differs from job to job; name one folder, and that of a job within it "
+                "by hydra.sweep.subdir=."
+            )
         if not sweep and _OF_SWEEPS.fullmatch(key):
             raise UsageError(f"{override} applies to sweeps only; add -m, or omit it.")
 

@@ -4,6 +4,8 @@ import os
 import re
 from collections.abc import Sequence
 
+from dcond.cli.flags import is_sweep
+
 _PATH_KEY = re.compile(
     r"\+{0,2}(synthetic|against|resume|paths\.\w+|hydra\.(run|sweep)\.(dir|subdir)"
     r"|.+\.(path|weights|checkpoint|data_dir|folder|cache))"
@@ -42,7 +44,7 @@ def quote_paths(argv: Sequence[str]) -> list[str]:
     braces stay as they are. Under ``-m`` a comma separates values, each of which is quoted. ``~``
     is expanded.
     """
-    sweep = bool({"-m", "--multirun"} & set(argv))
+    sweep = is_sweep(argv)
     return [_quote_setting(argument, sweep) for argument in argv]
 
 

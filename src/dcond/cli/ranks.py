@@ -17,6 +17,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import setup_globals
 from omegaconf import DictConfig, OmegaConf
 
+from dcond.cli.flags import is_sweep
 from dcond.distributed import TorchRanks, use_group
 from dcond.errors import DcondError, UnsupportedError, first_line
 
@@ -39,7 +40,7 @@ def run_on_all_ranks(task: Task, lead: Callable[[Task], None], argv: list[str]) 
     with use_group(ranks):
         try:
             if ranks.first:
-                if {"-m", "--multirun"} & set(argv):
+                if is_sweep(argv):
                     raise UnsupportedError(
                         "-m starts jobs of one process each; omit torchrun, or start one at a time "
                         "without -m."

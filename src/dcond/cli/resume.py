@@ -102,12 +102,11 @@ def foreign_targets(saved: DictConfig, given: DictConfig) -> set[str]:
 
     An interpolation that makes a configuration from text counts, since it may hold a ``_target_``.
     """
-    packaged = {
-        name
+    known = {
+        target or interpolation
         for file in conf_dir().rglob("*.yaml")
-        for name in _PACKAGED.findall(file.read_text(encoding="utf-8"))
+        for target, interpolation in _PACKAGED.findall(file.read_text(encoding="utf-8"))
     }
-    known = {target or interpolation for target, interpolation in packaged}
     own = _targets(OmegaConf.to_container(given))
     return _targets(OmegaConf.to_container(saved)) - known - own
 

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -26,6 +27,7 @@ NO_EFFECT = frozenset(
 )
 CONDENSING_ONLY = frozenset({"model", "learners"})  # in an evaluation, what a data set's file sets
 # Settings of a protocol that are reported beside its name, or change no accuracy.
+_PLACE = re.compile(r"(^|[._])(path|data_dir|folder|cache|weights|checkpoint)$")
 _NOT_IN_PROTOCOL_NAME = ("name", "repeats", "teacher", "best_every", *NO_EFFECT_IN_PROTOCOL)
 
 
@@ -39,6 +41,17 @@ def result_affecting_config(cfg: DictConfig, *, aside: frozenset[str] = NO_EFFEC
             if affecting.dataset.get("classes", ...) is None:
                 affecting.dataset.pop("classes")  # all, as in results of earlier versions
     return affecting
+
+
+def resolve_environment(cfg: DictConfig) -> None:
+    """Replace settings that the environment or the clock decides by their values, but for places.
+
+    Another environment is another configuration: other seeds must not pass for the same one.
+    """
+    own = {key: part for key, part in to_jsonable(cfg).items() if key not in NO_EFFECT}
+    for key, value in flat_settings(own).items():
+        if re.search(r"\$\{(oc\.env|now):", str(value)) and not _PLACE.search(key):
+            OmegaConf.update(cfg, key, OmegaConf.select(cfg, key))
 
 
 def config_hash(cfg: DictConfig) -> str:

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from dcond.errors import ConfigError, DcondError, first_line
 from dcond.log import print_results
@@ -115,7 +117,7 @@ def report_failed_job(error: Exception) -> None:
 
     The job may run in another process than the sweep, hence the file.
     """
-    if os.environ.get(FULL_ERROR):
+    if os.environ.get(FULL_ERROR) == "1":
         traceback.print_exception(error)
     message = first_line(error)
     if not isinstance(error, DcondError):
@@ -142,6 +144,9 @@ def report_sweep_outcome() -> Iterator[None]:
         yield
     except Exception as error:
         message = _report_jobs()
+        if not message and SweepFolderCallback.folder is not None and _of_launcher(error):
+            message = f"the jobs could not be started: {first_line(error)}"
+            raise DcondError(message) from error
         if not message:
             raise
         print(f"dcond: {error}", file=sys.stderr)  # an error of the launcher or the sweeper
@@ -155,6 +160,12 @@ def report_sweep_outcome() -> Iterator[None]:
             raise DcondError(message)
     finally:
         SweepFolderCallback.folder = None
+
+
+def _of_launcher(error: Exception) -> bool:
+    """Return whether an error is none that is one line anyway: no queue, for example."""
+    known = isinstance(error, HydraException | OmegaConfBaseException | DcondError | OSError)
+    return not known and os.environ.get(FULL_ERROR) != "1"
 
 
 def _report_jobs(*, completed: bool = False) -> str:

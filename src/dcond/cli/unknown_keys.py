@@ -1,5 +1,6 @@
 """Settings that a configuration does not have, and Hydra's errors as one line."""
 
+import itertools
 import re
 import shlex
 from collections.abc import Iterator, Sequence
@@ -69,7 +70,8 @@ def _unknown_key_message(
     if command not in ("condense", "evaluate"):  # no --cfg shows the configuration
         return f"{key} is not a setting{owner}.{hint}"
     shown = [each for each in selected if "," not in each]
-    shown += [each for each in flags if each != "--multirun"] + ["--cfg", "job"]
+    pairs = [pair for pair in itertools.pairwise(flags) if pair[0].startswith("--config-")]
+    shown += [*itertools.chain(*pairs), "--cfg", "job"]
     shown += ["--package", top] if key != top and top in groups(command) else []
     line = shlex.join(["dcond", command, *shown])
     return f"{key} is not a setting{owner}.{hint} All settings: {line}"

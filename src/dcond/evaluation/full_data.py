@@ -13,7 +13,7 @@ from torch import Tensor
 
 import dcond
 from dcond.artefact import checksum
-from dcond.cache import cache_file
+from dcond.cache import cache_file, own_code
 from dcond.data.fingerprint import fingerprint
 from dcond.data.split import stratified_split
 from dcond.device import free_bytes
@@ -149,6 +149,7 @@ def evaluate_full_data(
 
     def file(name: str, recipe: Recipe) -> Path:
         key = f"{dcond.__version__}/result/{settings}/{name}/{recipe.by_content()!r}/{data}/{seed}"
+        key += own_code(protocol, recipe)
         return cache_file(folder, f"full_{real.name}_{name}", key)
 
     def train(one: Pool, progress: Progress) -> EvalResult:

@@ -70,22 +70,31 @@ images, labels = functional.interpolate(cells, (h, w), mode="bilinear"), labels.
 
 
 def write(
-    folder: Path, result: RunResult, synthetic: SyntheticSet, overrides: Sequence[str] = ()
+    folder: Path,
+    result: RunResult,
+    synthetic: SyntheticSet,
+    overrides: Sequence[str] = (),
+    method: object = None,
 ) -> None:
     """Write the card into a run folder; a README.md that is not dcond's stays.
 
-    It holds no path, so that it can be shared as it is. ``overrides`` are those of the run,
-    as typed.
+    It holds no path, so that it can be shared as it is. ``overrides`` are those of the run, as
+    typed; ``method`` has the values of settings that follow from others.
     """
     path = folder / NAME
     if path.exists() and not path.read_text(encoding="utf-8", errors="replace").startswith(MARK):
         log.warning("%s exists and is not overwritten: this run has no card", path)
         return
-    write_text(path, MARK + card(result, synthetic, overrides))
+    write_text(path, MARK + card(result, synthetic, overrides, method))
 
 
-def card(result: RunResult, synthetic: SyntheticSet, overrides: Sequence[str] = ()) -> str:
-    """Return the card as Markdown; ``overrides`` are those of the run, as typed."""
+def card(
+    result: RunResult,
+    synthetic: SyntheticSet,
+    overrides: Sequence[str] = (),
+    method: object = None,
+) -> str:
+    """Return the card as Markdown, see :func:`write`."""
     factor, (n, c, h, w) = synthetic.factor, synthetic.images.shape
     holding = f", each holding {factor**2} smaller ones" if factor > 1 else ""
     lines = [
@@ -109,7 +118,8 @@ def card(result: RunResult, synthetic: SyntheticSet, overrides: Sequence[str] = 
     imports = "\nfrom torch.nn import functional" if factor > 1 else ""
     whiten = "" if synthetic.whitening is None else WHITEN
     use = USE.format(imports=imports, decode=decode, labels=shape, whiten=whiten)
-    return "\n".join([*lines, *_accuracies(result)]) + "\n" + use + _reproduction(result, overrides)
+    lines += _accuracies(result)
+    return "\n".join(lines) + "\n" + use + _reproduction(result, overrides, method)
 
 
 def _accuracies(result: RunResult) -> list[str]:
@@ -128,7 +138,7 @@ def _accuracies(result: RunResult) -> list[str]:
     return ["", f"{caption}.", "", table.rstrip()]
 
 
-def _reproduction(result: RunResult, overrides: Sequence[str]) -> str:
+def _reproduction(result: RunResult, overrides: Sequence[str], method: object = None) -> str:
     """Return the command as it was typed, and all settings that decide the images.
 
     A path stands as ``...``. Method, data set, ipc and seed are added where they were not typed.
@@ -153,10 +163,14 @@ def _reproduction(result: RunResult, overrides: Sequence[str]) -> str:
         if not _LOCAL.match(key):
             hidden = _PLACE.search(key) or value.startswith("{")  # a mapping may hold a path
             command.append(f"{name}=..." if hidden else override)
+    flat = {
+        key: _computed(key, method) if "${" in str(value) else value
+        for key, value in flat_settings(used).items()
+    }
     settings = [
         f"{key}={_shown(key, value)}"
-        for key, value in flat_settings(used).items()
-        if not key.rpartition(".")[2].startswith("_") and "${" not in str(value)
+        for key, value in flat.items()
+        if not key.rpartition(".")[2].startswith("_") and value is not ...
     ]
     return "\n".join(
         [
@@ -167,6 +181,13 @@ def _reproduction(result: RunResult, overrides: Sequence[str]) -> str:
             "",
         ]
     )
+
+
+def _computed(key: str, method: object) -> Any:
+    """Return the value of a method's setting that follows from others; ``...`` if it is a part."""
+    top, _, name = key.partition(".")
+    value = getattr(method, name, ...) if top == "method" else ...
+    return value if isinstance(value, bool | int | float | str) else ...
 
 
 def _shown(key: str, value: Any) -> str:

@@ -47,11 +47,7 @@ from dcond.run.recorder import (
     tensorboard_figures,
     tensorboard_settings,
 )
-from dcond.run.result import (
-    ACCURACY,
-    HELD_OUT,
-    RunResult,
-)
+from dcond.run.result import ACCURACY, HELD_OUT, RunResult
 from dcond.run.signals import Stop
 from dcond.run.tables import Tables
 from dcond.types import RealData, SyntheticSet
@@ -177,7 +173,7 @@ class Condensation:
             )
             recorder.close()
         if self.folder is not None and self.ranks.first:
-            card.write(self.folder, self.result, synthetic, self.overrides)
+            card.write(self.folder, self.result, synthetic, self.overrides, self.method)
         synthetic = synthetic.to(torch.device("cpu"))  # for any training loop, as a loaded set
         return Condensed(parts=parts, synthetic=synthetic, result=self.result, folder=self.folder)
 
@@ -193,8 +189,7 @@ class Condensation:
         if self.plan is not None and self.plan.tested_on == HELD_OUT:
             real = tuning_data(real)
         self.evaluator: Evaluator | None = None
-        if self.evaluates:
-            assert self.plan is not None
+        if self.plan is not None and self.evaluates:
             label = getattr(self.method, "labelled", None)
             self.evaluator = Evaluator(
                 self.plan,

@@ -104,13 +104,13 @@ def run_folder(result: RunResult, folder: Path) -> Iterator[None]:
 
 def _write_failed(error: BaseException, result: RunResult, folder: Path) -> None:
     """Log the error that ended a run, and write its result."""
-    in_program = isinstance(error, KeyboardInterrupt)  # where the command raises Interrupted
-    interrupted = in_program or isinstance(error, Interrupted)
-    result.status = "interrupted" if interrupted else "failed"
-    result.error = "interrupted" if in_program else first_line(error)
-    if interrupted and not in_program:  # its notes say how to resume
-        log.warning("; ".join([str(error), *getattr(error, "__notes__", ())]))
-    elif log.hasHandlers() and not interrupted:  # the console gets its line when the command ends
+    result.status, result.error = "failed", first_line(error)
+    if isinstance(error, KeyboardInterrupt):  # in a program; the command raises Interrupted
+        result.status = result.error = "interrupted"
+    elif isinstance(error, Interrupted):
+        result.status = "interrupted"
+        log.warning("; ".join([str(error), *getattr(error, "__notes__", ())]))  # how to resume
+    elif log.hasHandlers():  # the console gets its line when the command ends
         known = isinstance(error, DcondError)
         log.error("%s", error, exc_info=None if known else error, extra={"file_only": True})
     try:
@@ -149,11 +149,17 @@ def oom_as_user_error(settings: dict[str, Any]) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        reason = first_line(error)
-        if not is_out_of_memory(error):
-            raise
-        smaller = f"a smaller {_memory_settings(settings)}" if settings else "smaller networks"
-        raise DcondError(f"out of memory ({reason[:200]}). Start again with {smaller}.") from error
+        if message := oom_message(error, settings):
+            raise DcondError(message) from error
+        raise
+
+
+def oom_message(error: BaseException, settings: dict[str, Any]) -> str | None:
+    """Return the line of :func:`oom_as_user_error`; None for an error of another kind."""
+    if not is_out_of_memory(error):
+        return None
+    smaller = f"a smaller {_memory_settings(settings)}" if settings else "smaller networks"
+    return f"out of memory ({first_line(error)[:200]}). Start again with {smaller}."
 
 
 def _memory_settings(settings: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import dcond
 from dcond import artefact
-from dcond.cache import cache_file
+from dcond.cache import cache_file, own_code
 from dcond.data.fingerprint import fingerprint, fingerprint_of_split
 from dcond.data.validate import missing_classes
 from dcond.distributed import current
@@ -167,14 +167,15 @@ class Evaluator:
             labels = HARD if self.label is None else f"as {result.method}"
             for name in BASELINE_TITLES.keys() & results:
                 results[name] = replace(results[name], labels=labels)
-        if "hard_labels" not in results and synthetic.labels.ndim == 1 and self.teacher is None:
-            results["hard_labels"] = results["condensed"]
         result.normalisation = describe_normalisation(synthetic, real)
         result.evaluation = replace(results["condensed"], tested_on=plan.tested_on)
         result.baselines = Baselines(
             **{name: results.get(name) for name in ("random", "random_decoded", "full")}
         )
-        result.score_inputs = _score_inputs(results) or None
+        own = ("hard_labels", "condensed_unaugmented", "random_unaugmented")  # of scores alone
+        result.score_inputs = {name: results[name] for name in own if name in results} or None
+        if synthetic.labels.ndim == 1 and self.teacher is None:
+            results["hard_labels"] = results["condensed"]
         result.scores = scores(results)
         parts = self._tables(synthetic, results, result)
         if plan.sanity_checks:
@@ -202,7 +203,8 @@ class Evaluator:
         key = f"{made_by}/{result.config_sha256}/{sets}/{data}/{labels}"
 
         def file(training: str, network: str, recipe: Recipe) -> Path:
-            return cache_file(folder, f"{training}_{network}", f"{key}/{recipe.by_content()!r}")
+            own = f"{recipe.by_content()!r}{own_code(self.plan.protocol, recipe)}"
+            return cache_file(folder, f"{training}_{network}", f"{key}/{own}")
 
         return file
 
@@ -233,17 +235,14 @@ class Evaluator:
     def _trainings(self, synthetic: SyntheticSet) -> dict[str, Training]:
         """Return what is to be trained, by name; the set itself is ``condensed``."""
         plan = self.plan
-
-        def training(sets: Sets, protocol: BaseProtocol | None = None) -> Training:
-            return partial(self.train, sets, protocol=protocol)
-
         if self.teacher is not None and synthetic.labels.ndim == 2:
             log.info("the teacher's labels replace the stored soft labels")
-        trainings = {"condensed": training(lambda repeat: synthetic)}
+        trainings: dict[str, Training] = {}
+        trainings["condensed"] = partial(self.train, lambda repeat: synthetic)
         if (against := plan.against) is not None:
-            trainings["against"] = training(lambda repeat: against)
+            trainings["against"] = partial(self.train, lambda repeat: against)
         draws = self._draws(synthetic)
-        trainings |= {name: training(sets) for name, sets in draws.items()}
+        trainings |= {name: partial(self.train, sets) for name, sets in draws.items()}
         if "full" in plan.extra:
             trainings["full"] = lambda pool, progress: evaluate_full_data(
                 plan.protocol,
@@ -253,21 +252,22 @@ class Evaluator:
                 plan.cache,
                 progress=progress,
             )
-            soft = synthetic.labels.ndim == 2
-            if soft or self.teacher is not None:  # HLR is defined on hard labels
+            # HLR is defined on hard labels
+            if synthetic.labels.ndim == 2 or self.teacher is not None:
                 hard = replace(synthetic, labels=synthetic.classes, logits=False)
-                trainings["hard_labels"] = training(
-                    lambda repeat: hard, protocol=plan.protocol.without_teacher()
+                trainings["hard_labels"] = partial(
+                    self.train, lambda repeat: hard, protocol=plan.protocol.without_teacher()
                 )
         if "unaugmented" in plan.extra:
             if "random" not in draws:
                 log.warning("no ARS: it needs random images (baselines=true)")
             elif plan.protocol.augments:
                 plain = plan.protocol.without_augmentation()
-                trainings["condensed_unaugmented"] = training(
-                    lambda repeat: synthetic, protocol=plain
-                )
-                trainings["random_unaugmented"] = training(draws["random"], protocol=plain)
+                for name, sets in (
+                    ("condensed", lambda repeat: synthetic),
+                    ("random", draws["random"]),
+                ):
+                    trainings[f"{name}_unaugmented"] = partial(self.train, sets, protocol=plain)
             else:
                 log.warning("no ARS: protocol %s has no augmentation", plan.protocol.name)
         return trainings
@@ -342,16 +342,6 @@ def _compare(
     if first == second:
         first, second = f"{first} (synthetic)", f"{second} (against)"
     return comparison_table((first, second), results["condensed"], results["against"], comparison)
-
-
-def _score_inputs(results: dict[str, EvalResult]) -> dict[str, EvalResult]:
-    """Return the accuracies that only scores use."""
-    reported = ("condensed", "against", "random", "random_decoded", "full")
-    return {
-        name: found
-        for name, found in results.items()
-        if name not in reported and found is not results["condensed"]
-    }
 
 
 def describe_storage(result: RunResult, synthetic: SyntheticSet) -> None:

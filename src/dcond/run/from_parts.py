@@ -4,7 +4,7 @@ import torch
 
 from dcond import artefact
 from dcond.class_matching import in_class_order
-from dcond.device import peak_memory_bytes, reset_peak_memory, resolve_device
+from dcond.device import peak_memory_bytes, reset_peak_memory, resolve_device, usual_torch
 from dcond.evaluation.protocol import BaseProtocol
 from dcond.init.initialisers import Initialiser
 from dcond.methods.base import Method
@@ -56,7 +56,8 @@ def condense(
         max_steps=max_steps,
         show_progress=show_progress,
     )
-    condensed = condensation.run()
+    with usual_torch():
+        condensed = condensation.run()
     condensed.result.status = "done"
     return condensed
 
@@ -110,8 +111,9 @@ def evaluate(
         against=None if against is None else _fitted(against, "against", real).to(device),
         sanity_checks=True,
     )
-    evaluator = Evaluator(plan, real.to(device), show_progress=show_progress)
-    evaluated = evaluator.evaluate(synthetic.to(device), result)
+    with usual_torch():
+        evaluator = Evaluator(plan, real.to(device), show_progress=show_progress)
+        evaluated = evaluator.evaluate(synthetic.to(device), result)
     result.cost.peak_memory_bytes = peak_memory_bytes(device)
     result.status = "done"
     return evaluated

@@ -21,7 +21,7 @@ from dcond.rng import Streams, seeded_layers
 from dcond.run import checkpoint
 from dcond.run.checkpoint import Checkpoint
 from dcond.run.pixel_watch import JUMP_STEPS, PixelWatch
-from dcond.run.progress import progress_display
+from dcond.run.progress import ProgressDisplay, progress_display
 from dcond.run.recorder import NullRecorder, grid
 from dcond.run.signals import Stop
 from dcond.settings import NonNegativeFloat, NonNegativeInt, PositiveInt, settings
@@ -134,7 +134,7 @@ class Run:
             with display as bar, self.stop.deferred():
                 while not self.finished:
                     metrics = self._advance(state)
-                    self._housekeeping(state, metrics, bar.update)
+                    self._housekeeping(state, metrics, bar)
         self._picture(final=True)
         if (finish := getattr(self.method, "finish", None)) is not None:
             self.synthetic = finish(self.synthetic, state)
@@ -168,9 +168,7 @@ class Run:
         wait_for(device)
         return True
 
-    def _housekeeping(
-        self, state: State, metrics: dict[str, Tensor], show: Callable[[int, str], None]
-    ) -> None:
+    def _housekeeping(self, state: State, metrics: dict[str, Tensor], bar: ProgressDisplay) -> None:
         """Record, evaluate and save what is due after a step; stop on a signal."""
         last = self.finished
         if self._every(JUMP_STEPS):
@@ -179,7 +177,7 @@ class Run:
             self._guard()  # also sums the metrics over all processes
             values = {f"condense/{name}": float(value) for name, value in metrics.items()}
             self.recorder.scalars({**values, "condense/wall_s": self.wall_s}, self.step)
-            show(self.step, f"loss {values['condense/loss']:.4g}")
+            bar.update(self.step, f"loss {values['condense/loss']:.4g}", self._expected_steps)
             self._pixels.check(self.step, float(metrics["loss"]))
         if self.evaluate and not last and self._every(self.loop.evaluate_every):
             start = time.perf_counter()
@@ -283,6 +281,14 @@ class Run:
         """How many steps the run takes at most."""
         steps = self.method.steps
         return steps if self.max_steps is None else min(steps, self.max_steps)
+
+    @property
+    def _expected_steps(self) -> int:
+        """How many steps the run takes by the end of ``max_seconds``, at the speed so far."""
+        if self.max_seconds is None:
+            return self.steps
+        left = max(0.0, self.max_seconds - self.wall_s)
+        return min(self.steps, self.step + math.ceil(left * self.step / self.wall_s))
 
     @property
     def finished(self) -> bool:

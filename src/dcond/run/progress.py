@@ -35,8 +35,11 @@ class ProgressDisplay:
     def __exit__(self, *exc: object) -> None:
         pass
 
-    def update(self, done: int, note: str) -> None:
-        """Report that ``done`` units are finished; ``note`` describes the last (loss, network)."""
+    def update(self, done: int, note: str, total: int | None = None) -> None:
+        """Report that ``done`` units are finished; ``note`` describes the last (loss, network).
+
+        ``total`` replaces the number of units, where it is only estimated.
+        """
 
 
 class ProgressBar(ProgressDisplay):
@@ -62,9 +65,9 @@ class ProgressBar(ProgressDisplay):
     def __exit__(self, *exc: object) -> None:
         self._progress.stop()
 
-    def update(self, done: int, note: str) -> None:
+    def update(self, done: int, note: str, total: int | None = None) -> None:
         """Move the bar."""
-        self._progress.update(self._task, completed=done, note=note)
+        self._progress.update(self._task, completed=done, note=note, total=total)
 
 
 class LogProgress(ProgressDisplay):
@@ -75,8 +78,9 @@ class LogProgress(ProgressDisplay):
         self._start = self._last = time.monotonic()
         self._wait_s = min(FIRST_S, every_s)
 
-    def update(self, done: int, note: str) -> None:
+    def update(self, done: int, note: str, total: int | None = None) -> None:
         """Log a line if it is due."""
+        self._total = total or self._total
         now = time.monotonic()
         if done == self._first or now - self._last < self._wait_s:
             return

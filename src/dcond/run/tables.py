@@ -89,15 +89,7 @@ def cross_architecture(
     caption += "; gain over the better of the baselines" if len(baselines) > 1 else ""
     caption += random_labels(baselines.values())
     caption += f"; no test image of class {untested}" if untested else ""
-    table = Table(
-        title=Text(title, "table.title"),  # texts throughout: a user's name is no markup
-        caption=Text(caption, "table.caption"),
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-        caption_justify="left",
-        min_width=64,
-    )
-    table.add_column("network", no_wrap=True)
+    table = _table(caption, title)
     table.add_column("condensed", justify="right", style="bold", no_wrap=True)
     for name in baselines:
         table.add_column(BASELINE_TITLES[name], justify="right", no_wrap=True)
@@ -147,7 +139,6 @@ def score_table(scores: dict[str, Any], full: EvalResult | None) -> Table:
         full: results on the whole training set, if known.
     """
     table = _table("scores x 100: HLR lower is better, the others higher")
-    table.add_column("network", no_wrap=True)
     if full is not None:
         table.add_column("whole data", justify="right", no_wrap=True)
     shown = [key for key in SCORES if scores[key] is not None]
@@ -176,7 +167,6 @@ def comparison_table(
     table = _table(
         "difference in points, mean ± 95 % interval over pairs of equal initial weights; *: not 0"
     )
-    table.add_column("network", no_wrap=True)
     for name in (*names, "difference"):
         table.add_column(Text(name), justify="right", overflow="fold")
     *rows, last = accuracy_rows([ours, theirs])
@@ -187,8 +177,18 @@ def comparison_table(
     return table
 
 
-def _table(caption: str) -> Table:
-    return Table(caption=caption, box=box.SIMPLE_HEAD, caption_justify="left", min_width=64)
+def _table(caption: str, title: str = "") -> Table:
+    """Make a table whose first column has the networks."""
+    table = Table(
+        title=Text(title, "table.title") if title else None,  # a user's name is no markup
+        caption=Text(caption, "table.caption"),
+        box=box.SIMPLE_HEAD,
+        title_justify="left",
+        caption_justify="left",
+        min_width=64,
+    )
+    table.add_column("network", no_wrap=True)
+    return table
 
 
 def _points(difference: Difference) -> str:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from dcond.cache import cache_file
+from dcond.cache import cache_file, own_code
 from dcond.data.fingerprint import fingerprint
 from dcond.distributed import current
 from dcond.errors import DataError
@@ -109,7 +109,7 @@ class Experts(Schedule):
         """Return the folder of these experts' files, which need not exist."""
         unused = () if self.optimiser == "gsam" else GSAM_ONLY
         own = describe(replace(self, network=self.network.by_content()), "folder", "count", *unused)
-        key = f"{FORMAT}/{own}/{fingerprint(real)}"
+        key = f"{FORMAT}/{own}/{fingerprint(real)}{own_code(self.network)}"
         name = f"{real.name}_{self.network.name}"
         return cache_file(Path(self.folder) / "experts", name, key, suffix="")
 

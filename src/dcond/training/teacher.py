@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import dcond
-from dcond.cache import cache_file, read_entry, write_entry
+from dcond.cache import cache_file, own_code, read_entry, write_entry
 from dcond.data.fingerprint import fingerprint
 from dcond.distributed import current
 from dcond.models import Network, Recipe
@@ -132,7 +132,7 @@ class Teacher(Schedule):
 
     def _file(self, real: RealData, folder: Path) -> Path:
         own = describe(replace(self, network=self.network.by_content()), "temperature")
-        key = f"{dcond.__version__}/{own}/{fingerprint(real)}"
+        key = f"{dcond.__version__}/{own}/{fingerprint(real)}{own_code(self.network)}"
         return cache_file(folder, f"teacher_{real.name}_{self.network.name}", key, ".pt")
 
     def _load_or_train(self, real: RealData, file: Path) -> tuple[Network, dict[str, Any]]:
