@@ -47,6 +47,13 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch):
+    """Nothing that dcond reads comes from the environment of whoever runs the tests."""
+    for name in ("DCOND_DATA", "DCOND_OUTPUTS", "HYDRA_FULL_ERROR", "COMP_LINE"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def terminal():
     """SIGHUP as in a terminal: heard under ``nohup pytest`` too, and again after a run that took

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dcond import cache
 from dcond.cache import cache_file, own_code, read_entry, write_entry
 from dcond.models import MLP
 
@@ -61,6 +62,7 @@ def test_code_that_is_not_dconds_is_part_of_a_key(tmp_path, monkeypatch):
         importlib.invalidate_caches()
         codes.append(own_code(importlib.import_module(module).Net()))
         sys.modules.pop(module)
+        cache._source.cache_clear()
     assert len(set(codes)) == 3
     assert "class Net" in codes[0]
     assert own_code(MLP(name="MLP"), 1, "text") == ""

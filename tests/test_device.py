@@ -113,7 +113,9 @@ def test_the_peak_stays_where_the_system_does_not_let_it_go(monkeypatch):
         raise PermissionError
 
     monkeypatch.setattr(Path, "write_text", denied)
+    before = peak_memory_bytes(torch.device("cpu"))
     reset_peak_memory(torch.device("cpu"))
+    assert peak_memory_bytes(torch.device("cpu")) >= before
 
 
 def test_the_peak_of_a_gpu_is_a_jobs_own(monkeypatch):

@@ -34,6 +34,7 @@ def test_the_phases_of_a_step_can_be_measured():
 def test_an_epoch_of_stacked_networks_can_be_measured(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / "benchmarks")
     ways = runpy.run_path(str(ROOT / "benchmarks/stacked.py"))["Ways"](2)
+    assert ways.by_name
     for way in ways.by_name.values():
         way()
 
@@ -41,4 +42,4 @@ def test_an_epoch_of_stacked_networks_can_be_measured(monkeypatch):
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_a_program_can_be_loaded(program, monkeypatch):
     monkeypatch.syspath_prepend(program.parent)
-    assert "__doc__" in runpy.run_path(str(program), run_name="loaded")
+    assert runpy.run_path(str(program), run_name="loaded")["__doc__"]

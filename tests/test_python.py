@@ -2,15 +2,19 @@
 
 import json
 import logging
+import os
+import random
 import signal
 import subprocess
 import sys
 import threading
+import warnings
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
@@ -131,8 +135,12 @@ def test_a_set_in_memory_and_its_artefact_have_the_same_accuracies():
 
 def test_nothing_around_a_call_is_changed():
     def state():
-        handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
-        return handlers, torch.get_num_threads(), torch.random.get_rng_state().tolist(), sys.argv
+        handlers = [
+            signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        ]
+        generators = torch.random.get_rng_state().tolist(), random.getstate()
+        around = dict(os.environ), Path.cwd(), [*sys.argv], [*sys.path], [*logging.root.handlers]
+        return handlers, generators, around, [*warnings.filters], torch.get_num_threads()
 
     before = state()
     condense()
@@ -174,12 +182,32 @@ def test_what_a_program_has_set_of_torch_changes_no_image(around):
         dcond.evaluate(run.synthetic, dataset="digits", overrides=[*QUICK[1:]], progress=False)
 
 
+def test_held_out_accuracies_do_not_depend_on_the_test_set(folder):
+    rng = np.random.default_rng(0)
+    train = {"train_images": rng.integers(0, 256, (90, 8, 8), np.uint8)}
+    train["train_labels"] = np.arange(90) % 3
+    runs = []
+    for name in ("one", "other"):
+        test = {"test_images": rng.integers(0, 256, (30, 8, 8), np.uint8)}
+        test["test_labels"] = rng.integers(0, 3, 30)
+        np.savez(folder / f"{name}.npz", **train, **test)
+        overrides = [*QUICK, "method.batch_real=8", "test_on=held_out", f"dataset.path={name}.npz"]
+        runs.append(dcond.condense(method="dm", dataset="npz", overrides=overrides, progress=False))
+    one, other = runs
+    assert torch.equal(one.synthetic.images, other.synthetic.images)
+    assert one.result.evaluation.networks["ConvNet"].accuracies == (
+        other.result.evaluation.networks["ConvNet"].accuracies
+    )
+
+
 def test_too_little_memory_is_one_line_without_a_folder_too(monkeypatch):
     def fail(*_):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
 
     monkeypatch.setattr("dcond.methods.dm.DM.step", fail)
-    with pytest.raises(dcond.DcondError, match=r"^out of memory \(.*a smaller engine\.chunk, method\.batch_real"):
+    with pytest.raises(
+        dcond.DcondError, match=r"^out of memory \(.*a smaller engine\.chunk, method\.batch_real"
+    ):
         condense()
 
 

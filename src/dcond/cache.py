@@ -15,6 +15,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 
@@ -45,7 +46,10 @@ def cache_file(folder: Path, name: str, key: str | bytes, suffix: str = ".json")
 
 
 def own_code(*parts: object) -> str:
-    """Return the source files of parts whose classes are not dcond's, for keys: users edit them."""
+    """Return the source files of parts whose classes are not dcond's, for keys: users edit them.
+
+    The files are read once, so call this soon after they are imported.
+    """
     kinds = [kind for part in parts for kind in type(part).__mro__]
     modules = dict.fromkeys(kind.__module__ for kind in kinds)
     return "".join(map(_source, filter(_is_own, modules)))
@@ -56,6 +60,7 @@ def _is_own(module: str) -> bool:
     return top != "dcond" and top not in sys.stdlib_module_names
 
 
+@cache
 def _source(module: str) -> str:
     try:
         return f"{module}: {inspect.getsource(sys.modules[module])}"

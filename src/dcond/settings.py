@@ -125,7 +125,8 @@ def _message(key: str, value: object, kinds: list[Any], error: ValidationError) 
     number = isinstance(value, int | float) and not isinstance(value, bool)
     whole = not isinstance(value, float) or value.is_integer() or math.isinf(value)
     bounded = any(typing.get_origin(kind) is Annotated for kind in kinds)
-    if bounded and isinstance(value, float) and value.is_integer() and _fits(int(value), kinds):
+    is_whole = isinstance(value, float) and abs(value) < 1e15 and value.is_integer()
+    if bounded and isinstance(value, float) and is_whole and _fits(int(value), kinds):
         return f"{key}={yaml_repr(value)} must be a whole number; write {int(value)}."
     if number and bounded and (whole or "int_type" not in reasons):
         return f"{key}={yaml_repr(value)} is out of range; allowed: {allowed}."

@@ -1,11 +1,13 @@
 """What is no artefact, or a damaged one, is refused by one line."""
 
+import json
 import os
 import pickle
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from dcond import artefact
@@ -42,11 +44,9 @@ def test_a_flipped_bit_is_refused_or_only_changes_a_description(file, made):
         else:
             assert torch.equal(got.images, saved.images)
             assert torch.equal(got.labels, saved.labels)
-            assert (got.spec, got.class_names, got.ipc) == (
-                saved.spec,
-                saved.class_names,
-                saved.ipc,
-            )
+            for name in ("spec", "class_names", "ipc", "factor", "align_corners", "logits"):
+                assert getattr(got, name) == getattr(saved, name)
+            assert got.learned_lr is None
     assert refusals > 270  # nearly all of the file is pixels
 
 
@@ -213,3 +213,28 @@ def test_nothing_is_unpickled(file, tmp_path, refused):
     file.write_bytes(pickle.dumps(Bomb()))
     refused(file)
     assert not (tmp_path / "harm").exists()
+
+
+VALID = {
+    "class_names": ["cat", "dog", "cow", "ant"],
+    "ipc": 4,
+    "factor": 1,
+    "align_corners": False,
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.5, 0.5, 0.5],
+    "size": [5, 6],
+    "pixel_range": [-1.0, 2.0],
+}
+
+
+@pytest.mark.parametrize("key", artefact.GUARDED)
+def test_everything_that_decides_how_pixels_are_used_is_in_the_checksum(key, file, refused):
+    with safe_open(file, framework="pt") as content:
+        tensors = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
+        metadata = content.metadata()
+    assert metadata.get(key) != json.dumps(VALID[key])
+    save_file(tensors, file, metadata | {"method": "other", "dataset": "other", "seed": "9"})
+    assert artefact.load(file).metadata["method"] == "other"  # a description may be edited
+    save_file(tensors, file, metadata | {key: json.dumps(VALID[key])})
+    other = key == "ipc"  # which the number of images contradicts
+    assert ("are not 4 classes of ipc=4" if other else "checksum") in refused(file)

@@ -49,9 +49,7 @@ RunCli = Callable[..., Done]
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch) -> Path:
-    """An empty current folder, without environment variables of dcond and Hydra."""
-    for name in ("DCOND_DATA", "DCOND_OUTPUTS", "HYDRA_FULL_ERROR", "COMP_LINE"):
-        monkeypatch.delenv(name, raising=False)
+    """An empty current folder."""
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr("dcond.run.progress.SLOW_S", 60.0)  # however busy the machine is
     monkeypatch.chdir(tmp_path)
@@ -129,8 +127,10 @@ def kept(tmp_path_factory) -> Path:
 @pytest.fixture
 def finished(condense, folder, kept) -> Path:
     """The folder of a finished run without an evaluation."""
-    if not (kept / "finished").exists():
+    if not (made := kept / "finished.made").exists():
+        shutil.rmtree(kept / "finished", ignore_errors=True)  # of an attempt that failed
         assert condense("evaluate=false", f"hydra.run.dir={kept / 'finished'}").code == 0
+        made.touch()
     return shutil.copytree(kept / "finished", folder / "run")
 
 
@@ -158,12 +158,14 @@ def signalled(monkeypatch) -> Callable[[], AbstractContextManager[None]]:
 @pytest.fixture
 def stopped(condense, signalled, folder, kept) -> Path:
     """The folder of a run stopped by SIGTERM after the second of three steps."""
-    if not (kept / "stopped").exists():
+    if not (made := kept / "stopped.made").exists():
+        shutil.rmtree(kept / "stopped", ignore_errors=True)
         with signalled():
             done = condense("evaluate=false", f"hydra.run.dir={kept / 'stopped'}")
         assert done.code == 128 + signal.SIGTERM
         assert "interrupted by SIGTERM" in done.err
         assert "Traceback" not in done.err
+        made.touch()
     return shutil.copytree(kept / "stopped", folder / "run")
 
 

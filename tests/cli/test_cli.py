@@ -391,6 +391,7 @@ def test_run_succeeds_when_its_tables_cannot_be_printed(
     assert [result["status"] for result in results()] == ["done"] * (1 + sweep)
     assert all(result["evaluation"] and result["error"] is None for result in results())
     assert warning in done.err
+    assert ("could not be printed" in done.err) == bool(warning)
     assert (
         sweep or "Traceback" not in done.err
     )  # logging prints one for the messages of Hydra about jobs

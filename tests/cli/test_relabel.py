@@ -3,6 +3,7 @@
 import errno
 import json
 import logging
+import shutil
 
 import numpy as np
 import pytest
@@ -82,6 +83,16 @@ def test_hard_and_soft_labels_are_compared_and_random_images_have_the_same_label
     labelled.clear()
     assert run_cli("evaluate", folder, *arguments, "threads=1").code == 0
     assert labelled == [True, True]  # the set, random images: the teacher is cached
+
+    shutil.rmtree(saved.parent / "outputs" / "cache")
+    done = run_cli("evaluate", folder, *arguments, "threads=1", f"hydra.run.dir={folder}/again")
+    assert done.code == 0, done.err
+    assert (
+        "random images get hard labels although the set has soft ones: its teacher is not in"
+        in (" ".join(done.err.split()))
+    )
+    assert RunResult.read(folder / "again").baselines.random.labels == "hard"
+    assert not list((saved.parent / "outputs" / "cache").glob("teacher*"))
 
 
 def test_a_teacher_is_needed(saved, capsys):

@@ -13,6 +13,7 @@ from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.hparams.api_pb2 import STATUS_FAILURE, STATUS_SUCCESS
 
 from dcond.cli import run_config
+from dcond.cli.compose import composed
 from dcond.paths import conf_dir
 from dcond.run import checkpoint
 from dcond.run.result import sha256
@@ -111,7 +112,15 @@ def test_another_environment_is_another_configuration(condense, results, monkeyp
         assert condense(*sweep, seed).code == code
     found = {each["config_sha256"]: each["config"]["seed"] for each in results()}
     assert sorted(found.values()) == [1, 1, 2]
-    assert "with the same configuration" not in run_cli("report", "run1", "run2").out
+    done = run_cli("report", "run1", "run2")
+    assert "repeat the configuration" not in done.out + done.err
+    hashes = set()
+    for number in "12":
+        monkeypatch.setenv("ARRAY_TASK", number)
+        classes = "dataset.classes=[3,'${oc.env:ARRAY_TASK}']"
+        with composed("condense", ["dataset=digits", classes]) as (cfg, _):
+            hashes.add(run_config.config_hash(run_config.result_affecting_config(cfg)))
+    assert len(hashes) == 2
 
 
 def test_non_finite_numbers_become_text():

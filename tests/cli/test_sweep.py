@@ -70,8 +70,8 @@ def test_a_failed_job_shows_its_traceback_on_request(condense, monkeypatch, caps
         ),
         (
             ["-m", "hydra.sweep.dir=out/${seed}"],
-            "hydra.sweep.dir=out/${seed} differs from job to job; name one folder, and that of a job "
-            "within it by hydra.sweep.subdir=.",
+            "hydra.sweep.dir=out/${seed} may differ from job to job; name one folder for all, and that "
+            "of a job within it by hydra.sweep.subdir=NAME.",
         ),
     ],
 )
@@ -95,6 +95,12 @@ def test_a_launcher_that_starts_no_job_is_one_line(kind, condense, monkeypatch):
 
     monkeypatch.setattr(Plugins, "instantiate_launcher", launch)
     assert condense(*SWEEP, "seed=0,1").line == "the jobs could not be started: no such queue"
+
+
+def test_a_log_that_cannot_be_written_is_named(condense, folder):
+    (folder / "sweep" / "0" / "condense.log").mkdir(parents=True)
+    line = condense(*SWEEP, "seed=0,1").line
+    assert re.fullmatch(r"cannot write .*/sweep/0/condense\.log: Is a directory\. .*", line)
 
 
 def test_a_sweep_by_hydras_own_setting(run_cli, finished, folder):

@@ -238,3 +238,19 @@ def matched(monkeypatch) -> list[tuple[torch.Tensor, torch.Tensor, list[torch.Te
 
     monkeypatch.setattr(ClassGradients, "match", match)
     return seen
+
+
+@pytest.fixture
+def batch_norms(monkeypatch) -> list[bool]:
+    """Whether any batch norm uses the statistics of the batch, at every matching of gradients."""
+    seen = []
+    match = ClassGradients.match
+
+    def watched(self, *args, **settings):
+        norms = [m for m in self.network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+        assert norms
+        seen.append(any(norm.training for norm in norms))
+        return match(self, *args, **settings)
+
+    monkeypatch.setattr(ClassGradients, "match", watched)
+    return seen

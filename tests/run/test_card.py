@@ -43,6 +43,15 @@ def test_settings_that_follow_from_others_are_on_the_card(tmp_path):
     assert "${" not in text.partition("All settings")[2]
 
 
+def test_the_command_of_a_card_has_no_variable_of_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("RATE", "0.25")
+    overrides = ["method.lr='${oc.decode:${oc.env:RATE}}'", "evaluate=false"]
+    _, text = run(tmp_path, *overrides)
+    (line,) = [line for line in text.splitlines() if line.startswith("    dcond condense ")]
+    assert "method.lr=0.25" in line
+    assert "${" not in line
+
+
 def test_the_command_of_a_card_is_what_was_typed_without_paths(tmp_path):
     method = {"lr": 0.1, "cache": "/home/me/cache"}
     result = RunResult(method="dc", ipc=1, seed=0, config={"method": method})

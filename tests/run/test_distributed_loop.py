@@ -33,14 +33,14 @@ def as_rank(make_run, tmp_path):
     return make
 
 
-def test_time_is_up_for_all_ranks_at_once_whichever_is_slow(as_rank, drift, tmp_path):
+@pytest.mark.parametrize("slow", [0, 1])
+def test_time_is_up_for_all_ranks_at_once_whichever_is_slow(slow, as_rank, drift, tmp_path):
+    naps = {step: (lambda _: time.sleep(0.02)) for step in range(1, 30)}
+
     def work(rank):
-        slow = (
-            {step: (lambda _: time.sleep(0.02)) for step in range(1, 30)} if rank.rank == 1 else {}
-        )
         run = as_rank(
             rank,
-            drift(steps=30, at=slow),
+            drift(steps=30, at=naps if rank.rank == slow else {}),
             max_seconds=0.05,
             loop=LoopSettings(checkpoint_every_s=0.01),
         )

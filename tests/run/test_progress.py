@@ -1,6 +1,7 @@
 """Progress lines where there is no terminal, the bar where there is one."""
 
 import io
+import itertools
 import logging
 import time
 from contextlib import suppress
@@ -111,6 +112,19 @@ def test_the_bar_shows_count_note_and_time(monkeypatch):
     text = file.getvalue()
     for word in ("condense", "30/40", "[/MLP] loss 0.25", "eta"):
         assert word in text
+
+
+def test_the_bar_shows_the_time_that_is_left_of_a_changing_number(monkeypatch):
+    file = io.StringIO()
+    shown = Console(file=file, force_terminal=True, width=120)
+    monkeypatch.setattr(progress, "console", lambda: shown)
+    with ProgressBar("condense", 10_000) as bar:
+        bar._progress.get_time = itertools.count(0, 10).__next__
+        for done in range(1, 6):
+            bar.update(done, "loss 1", 40 + done % 2)
+        (task,) = bar._progress.tasks
+        assert task.total == 41
+        assert task.time_remaining is not None
 
 
 def test_what_takes_a_while_says_what_it_is_once(caplog, monkeypatch):

@@ -18,7 +18,8 @@ from dcond.errors import MAX_SUGGESTED, ConfigError, UsageError, did_you_mean, s
 
 _OVERRIDE = re.compile(r"(?P<prefix>\+{0,2}|~)(?P<key>[^=+~][^=]*)(?P<value>=.*)?", re.DOTALL)
 _OF_SWEEPS = re.compile(r"sweep|hydra[./](sweep|sweeper|launcher)\b.*")
-_OF_A_JOB = re.compile(r"\$\{(?!(now|paths|hydra|oc\.env)[:.])")  # an interpolation of a setting
+# What may differ from job to job: settings and Hydra's own names.
+_OF_A_JOB = re.compile(r"\$\{(?!(now|paths|oc\.env|oc\.decode)[:.])")
 _OF_HYDRA = re.compile(r"sweep|hydra\b(?!\.searchpath).*")
 _SHOWING = {"--cfg", "--info", "--hydra-help", "--version"}  # run nothing
 _MAX_LISTED = 30  # names in an error message
@@ -83,8 +84,8 @@ def check_mode(arguments: Arguments) -> None:
             raise UsageError(f"{override} does not apply to sweeps; use hydra.sweep.dir=FOLDER.")
         if key == "hydra.sweep.dir" and _OF_A_JOB.search(override):
             raise UsageError(
-                f"{override} differs from job to job; name one folder, and that of a job within it "
-                "by hydra.sweep.subdir=."
+                f"{override} may differ from job to job; name one folder for all, and that of a "
+                "job within it by hydra.sweep.subdir=NAME."
             )
         if not sweep and _OF_SWEEPS.fullmatch(key):
             raise UsageError(f"{override} applies to sweeps only; add -m, or omit it.")

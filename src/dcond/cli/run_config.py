@@ -10,7 +10,7 @@ from typing import Any
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from dcond.errors import ConfigError, yaml_repr
 from dcond.paths import conf_dir
@@ -26,8 +26,8 @@ NO_EFFECT = frozenset(
     }
 )
 CONDENSING_ONLY = frozenset({"model", "learners"})  # in an evaluation, what a data set's file sets
-# Settings of a protocol that are reported beside its name, or change no accuracy.
 _PLACE = re.compile(r"(^|[._])(path|data_dir|folder|cache|weights|checkpoint)$")
+# Settings of a protocol that are reported beside its name, or change no accuracy.
 _NOT_IN_PROTOCOL_NAME = ("name", "repeats", "teacher", "best_every", *NO_EFFECT_IN_PROTOCOL)
 
 
@@ -51,7 +51,10 @@ def resolve_environment(cfg: DictConfig) -> None:
     own = {key: part for key, part in to_jsonable(cfg).items() if key not in NO_EFFECT}
     for key, value in flat_settings(own).items():
         if re.search(r"\$\{(oc\.env|now):", str(value)) and not _PLACE.search(key):
-            OmegaConf.update(cfg, key, OmegaConf.select(cfg, key))
+            found = OmegaConf.select(cfg, key)
+            if isinstance(found, ListConfig):
+                found = OmegaConf.to_container(found, resolve=True)
+            OmegaConf.update(cfg, key, found)
 
 
 def config_hash(cfg: DictConfig) -> str:

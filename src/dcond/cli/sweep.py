@@ -23,6 +23,7 @@ from dcond.log import print_results
 from dcond.paths import relative_to_cwd
 from dcond.report.collect import collect
 from dcond.run.result import HELD_OUT, RunResult
+from dcond.run.result import NAME as RESULT
 from dcond.settings import PositiveInt, check_value
 
 log = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ def report_sweep_outcome() -> Iterator[None]:
         yield
     except Exception as error:
         message = _report_jobs()
-        if not message and SweepFolderCallback.folder is not None and _of_launcher(error):
+        if not message and _of_launcher(error):
             message = f"the jobs could not be started: {first_line(error)}"
             raise DcondError(message) from error
         if not message:
@@ -163,9 +164,13 @@ def report_sweep_outcome() -> Iterator[None]:
 
 
 def _of_launcher(error: Exception) -> bool:
-    """Return whether an error is none that is one line anyway: no queue, for example."""
+    """Return whether a sweep's first error is none that Hydra or dcond explain: no queue, say."""
+    folder = SweepFolderCallback.folder
+    if folder is None or any(folder.glob(f"**/{RESULT}")):  # jobs have run
+        return False
     known = isinstance(error, HydraException | OmegaConfBaseException | DcondError | OSError)
-    return not known and os.environ.get(FULL_ERROR) != "1"
+    of_hydra = isinstance(error.__cause__, OSError) or "Config group override" in str(error)
+    return not known and not of_hydra
 
 
 def _report_jobs(*, completed: bool = False) -> str:

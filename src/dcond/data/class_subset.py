@@ -91,10 +91,7 @@ def _index(given: str | int, names: tuple[str, ...]) -> int:
 def _part(images: Images, rows: NDArray[np.int64]) -> Images:
     if isinstance(images, DecodedImages):
         return DecodedImages(images.rule, images.files.part(rows), images.shape[1:])
-    if isinstance(images, np.ndarray):
-        return images[rows]
-    assert isinstance(images, MemberImages)
-    return _Rows(images, rows)
+    return images[rows] if isinstance(images, np.ndarray) else _Rows(images, rows)
 
 
 @dataclass
@@ -104,7 +101,7 @@ class _Rows:
     As of the whole, reading them in order (by slices) also compares the file's checksum.
     """
 
-    images: MemberImages
+    images: Images
     rows: NDArray[np.int64]
 
     @property
@@ -115,6 +112,6 @@ class _Rows:
         return len(self.rows)
 
     def __getitem__(self, rows: Any) -> NDArray[np.uint8]:
-        if isinstance(rows, slice):
+        if isinstance(rows, slice) and isinstance(self.images, MemberImages):
             self.images.verify()
         return self.images[self.rows[rows]]

@@ -160,6 +160,8 @@ def _reproduction(result: RunResult, overrides: Sequence[str], method: object = 
     command = [f"{key}={value}" for key, value in implied.items() if key not in typed]
     for key, override in typed.items():
         name, _, value = override.partition("=")
+        if re.search(r"\$\{(oc\.env|now):", value):  # of this machine, or this moment
+            override = f"{name}={flat_settings(config).get(key, '...')}"
         if not _LOCAL.match(key):
             hidden = _PLACE.search(key) or value.startswith("{")  # a mapping may hold a path
             command.append(f"{name}=..." if hidden else override)
@@ -186,7 +188,7 @@ def _reproduction(result: RunResult, overrides: Sequence[str], method: object = 
 def _computed(key: str, method: object) -> Any:
     """Return the value of a method's setting that follows from others; ``...`` if it is a part."""
     top, _, name = key.partition(".")
-    value = getattr(method, name, ...) if top == "method" else ...
+    value = getattr(method, name, ...) if top == "method" and not _PLACE.search(key) else ...
     return value if isinstance(value, bool | int | float | str) else ...
 
 

@@ -106,7 +106,9 @@ class Evaluator:
     ):
         self.plan, self.real, self.show_progress, self.label = plan, real, show_progress, label
         plan.pool.check(real.spec)
+        own_code(plan.protocol, *plan.pool.networks.values())
         if plan.protocol.teacher is not None:
+            own_code(plan.protocol.teacher.network)
             plan.protocol.teacher.network.build(real.spec, generator(0, "check"))
         if "full" in plan.extra:
             check_full_data_fits(real)

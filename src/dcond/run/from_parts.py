@@ -15,6 +15,7 @@ from dcond.run.result import RunResult
 from dcond.types import RealData, SyntheticSet
 
 
+@usual_torch()
 def condense(
     real: RealData,
     *,
@@ -56,12 +57,12 @@ def condense(
         max_steps=max_steps,
         show_progress=show_progress,
     )
-    with usual_torch():
-        condensed = condensation.run()
+    condensed = condensation.run()
     condensed.result.status = "done"
     return condensed
 
 
+@usual_torch()
 def evaluate(
     synthetic: SyntheticSet,
     real: RealData,
@@ -111,9 +112,8 @@ def evaluate(
         against=None if against is None else _fitted(against, "against", real).to(device),
         sanity_checks=True,
     )
-    with usual_torch():
-        evaluator = Evaluator(plan, real.to(device), show_progress=show_progress)
-        evaluated = evaluator.evaluate(synthetic.to(device), result)
+    evaluator = Evaluator(plan, real.to(device), show_progress=show_progress)
+    evaluated = evaluator.evaluate(synthetic.to(device), result)
     result.cost.peak_memory_bytes = peak_memory_bytes(device)
     result.status = "done"
     return evaluated

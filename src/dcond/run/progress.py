@@ -67,7 +67,8 @@ class ProgressBar(ProgressDisplay):
 
     def update(self, done: int, note: str, total: int | None = None) -> None:
         """Move the bar."""
-        self._progress.update(self._task, completed=done, note=note, total=total)
+        self._progress.tasks[0].total = total or self._progress.tasks[0].total  # keeps the speed
+        self._progress.update(self._task, completed=done, note=note)
 
 
 class LogProgress(ProgressDisplay):

@@ -128,7 +128,8 @@ class Teacher(Schedule):
 
     def is_cached(self, real: RealData, folder: Path) -> bool:
         """Return whether the cache folder has this teacher's weights, undamaged."""
-        return self._read(real, self._file(real, folder)) is not None
+        file = self._file(real, folder)
+        return file.is_file() and self._read(real, file) is not None
 
     def _file(self, real: RealData, folder: Path) -> Path:
         own = describe(replace(self, network=self.network.by_content()), "temperature")
@@ -149,7 +150,8 @@ class Teacher(Schedule):
 
     def _read(self, real: RealData, file: Path) -> tuple[Network, dict[str, Any]] | None:
         """Return the cached teacher and its facts; None if the file is missing or damaged."""
-        return read_entry(file, lambda path: _load(path, self._untrained(real)))
+        network = self._untrained(real)
+        return read_entry(file, lambda path: _load(path, network))
 
     def _untrained(self, real: RealData) -> Network:
         return self.network.build(real.spec, generator(self.seed, "teacher"), real.device)
