@@ -42,6 +42,12 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture(scope="module")
+def plain():
+    """A run as by default."""
+    return condense()
+
+
 def condense(**more):
     return dcond.condense(
         method="dm", overrides=[*QUICK, "method.batch_real=8"], progress=False, **more
@@ -167,17 +173,18 @@ def default(setting, value, before):
     ],
     ids=["no_grad", "inference_mode", "float64", "device"],
 )
-def test_what_a_program_has_set_of_torch_changes_no_image(around):
+def test_what_a_program_has_set_of_torch_changes_no_image(around, plain):
     def state():
         grad = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
         return *grad, torch.get_default_dtype(), torch.get_default_device()
 
-    expected = condense().synthetic.images
     with around():
         before = state()
         run = condense()
         assert state() == before
-    assert torch.equal(run.synthetic.images, expected)
+    assert torch.equal(run.synthetic.images, plain.synthetic.images)
+    ours, theirs = (each.result.evaluation.networks["ConvNet"].accuracies for each in (run, plain))
+    assert ours == theirs
     with around():
         dcond.evaluate(run.synthetic, dataset="digits", overrides=[*QUICK[1:]], progress=False)
 

@@ -200,6 +200,13 @@ def test_diverged_run_keeps_its_last_checkpoint(condense, folder, results):
     assert not (folder / "run" / "synthetic.safetensors").exists()
 
 
+def test_a_folder_of_results_that_has_no_name_is_refused(run_cli):
+    line = run_cli(
+        "evaluate", "x", "dataset=digits", "paths.outputs=null", "hydra.run.dir=run"
+    ).line
+    assert line == "paths.outputs=null must be the name of a folder."
+
+
 @pytest.mark.parametrize("where", ["paths.outputs=file", "hydra.run.dir=file/x"])
 def test_a_file_where_a_folder_should_be(where, condense, folder, half_written):
     (folder / "file").write_text("precious")

@@ -64,6 +64,14 @@ def test_wrong_classes_are_one_line(classes, names, message):
     assert "\n" not in str(error.value)
 
 
+def test_classes_without_a_test_image_are_refused():
+    data = named("cat", "dog", "cow")
+    rows = data.test_labels == 2
+    data = replace(data, test_images=data.test_images[rows], test_labels=data.test_labels[rows])
+    with pytest.raises(ConfigError, match=r"dataset\.classes=.* has no test image of these\."):
+        subset("toy", data, ["cat", "dog"])
+
+
 def test_one_class_is_refused():
     with pytest.raises(ConfigError, match=r"dataset\.classes=\[3\] is too few"):
         Digits(classes=[3])

@@ -152,6 +152,14 @@ def test_a_saved_set_that_does_not_fit_is_refused(changed, message, saved, toy, 
         FromFile(path=str(tmp_path))(real, need["ipc"], need["factor"], Streams(0))
 
 
+def test_a_saved_set_with_soft_labels_is_refused(toy, tmp_path):
+    soft = torch.full((3, 3), 1 / 3)
+    synthetic = SyntheticSet.from_images(torch.rand(3, 1, 8, 8), toy, labels=soft)
+    artefact.save(synthetic, tmp_path / "synthetic.safetensors")
+    with pytest.raises(DataError, match="needs hard labels, 1 images of each class in class order"):
+        FromFile(path=str(tmp_path))(toy, 1, 1, Streams(0))
+
+
 def test_a_file_of_other_code_is_to_be_converted(toy, tmp_path):
     torch.save({"images": torch.zeros(3, 1, 8, 8)}, tmp_path / "data.pt")
     with pytest.raises(ArtefactError, match=r"data.pt.*dcond export FILE --to dcond dataset=NAME"):

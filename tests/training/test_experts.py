@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from dcond import log
 from dcond.augment import DiffAug
 from dcond.cli import experts as command
-from dcond.errors import DataError, DivergedError
+from dcond.errors import ConfigError, DataError, DivergedError
 from dcond.file_lock import LockedError
 from dcond.models import ConvNet
 from dcond.training.experts import Experts, read
@@ -188,6 +188,24 @@ def test_the_command_trains_and_describes(tmp_path, monkeypatch, capsys):
     assert command.main(["info"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "digits ConvNet 2 1 0.01 0" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["info", "epochs=3"], "epochs=3 has no effect on dcond experts info"),
+        (["count"], "'count' is not "),
+    ],
+)
+def test_arguments_without_an_effect_are_refused(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        command.main(arguments)
+
+
+def test_files_that_vanish_while_they_are_read_are_named(experts, toy, monkeypatch):
+    monkeypatch.setattr(Experts, "_train_missing", lambda *_: None)
+    with pytest.raises(DataError, match="lost expert files while they were read; start again"):
+        experts.load_or_train(toy)
 
 
 def test_a_full_disk_is_one_line(experts, toy, monkeypatch):
