@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from study import cell, command, read, run, status, write
+from study import cell, command, is_of, read, run, status, write
 
 TABLE = Path("benchmarks/cpu/published.csv")
 SELECTION = "dataset.stats=legacy pool=convnet evaluation=dsa1000"
@@ -91,11 +91,11 @@ ROWS = (
 
 def collect() -> None:
     """Write the CSV from the finished runs, and keep the rows of runs made elsewhere."""
-    before = {(row["method"], row["dataset"], row["ipc"]): row for row in read(TABLE)}
+    before = {row["command"]: row for row in read(TABLE)}
     rows: list[dict[str, object]] = []
     for row in ROWS:
-        if status(row.folder) != "done":
-            kept = before.get((row.method, row.dataset, str(row.ipc)))
+        if status(row.folder) != "done" or not is_of(row.folder, f"{row.arguments} seed=0"):
+            kept = before.get(f"{command(row.arguments)} seed=0")
             rows += [dict(kept)] if kept else []
             continue
         file = row.folder / "result.json"

@@ -27,6 +27,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import yaml
 from studies import LONG, STUDIES, TEACHER
 
 from dcond.stats import Estimate
@@ -77,6 +78,13 @@ def status(folder: Path) -> str | None:
     return json.loads(result.read_text())["status"] if result.is_file() else None
 
 
+def is_of(folder: Path, overrides: str) -> bool:
+    """Return whether the run in a folder was started with these overrides."""
+    saved = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text())
+    own = {each.replace("'", "") for each in saved if not each.startswith("hydra.")}
+    return own == set(overrides.split())
+
+
 def recorded(study: str, suffix: str = "") -> list[dict[str, str]]:
     """Return the rows of the CSV, which several sessions and machines can add to."""
     return read(table(study, suffix))
@@ -90,6 +98,9 @@ def command(overrides: str) -> str:
 def run(job: tuple[Path, str]) -> None:
     """Run a job, or resume it from its checkpoint; skip a finished one."""
     folder, overrides = job
+    if (folder / ".hydra").is_dir() and not is_of(folder, overrides):
+        print(f"{folder} was run with other settings; remove it to run it again", flush=True)
+        return
     if status(folder) == "done":
         return
     arguments = (
@@ -158,7 +169,7 @@ def collect(study: str, suffix: str = "") -> None:
         kind = suffix.removeprefix("_")
         place = folder / kind if kind else folder
         line = again_command(study, kind, overrides) if kind else command(overrides)
-        if status(place) != "done":
+        if status(place) != "done" or not is_of(folder, overrides):
             existing = [row for row in before if row["command"] == line]
             rows += [{**row, "ipc": int(row["ipc"])} for row in existing]
             missing += not existing

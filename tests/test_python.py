@@ -170,13 +170,16 @@ def default(setting, value, before):
         torch.inference_mode,
         lambda: default(torch.set_default_dtype, torch.float64, torch.float32),
         lambda: torch.device("meta"),  # as "cuda" would
+        lambda: torch.autocast("cpu", torch.bfloat16),
+        lambda: default(torch.set_float32_matmul_precision, "medium", "highest"),
     ],
-    ids=["no_grad", "inference_mode", "float64", "device"],
+    ids=["no_grad", "inference_mode", "float64", "device", "autocast", "precision"],
 )
 def test_what_a_program_has_set_of_torch_changes_no_image(around, plain):
     def state():
         grad = torch.is_grad_enabled(), torch.is_inference_mode_enabled()
-        return *grad, torch.get_default_dtype(), torch.get_default_device()
+        precision = torch.get_float32_matmul_precision(), torch.is_autocast_enabled("cpu")
+        return *grad, *precision, torch.get_default_dtype(), torch.get_default_device()
 
     with around():
         before = state()

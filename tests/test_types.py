@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -165,3 +166,18 @@ def test_records_are_shown_in_one_line(toy):
     ).replace("30", str(len(toy.test)))
     synthetic = SyntheticSet.from_images(torch.rand(6, 1, 8, 8), toy, factor=2)
     assert repr(synthetic) == "SyntheticSet(6 images 1x8x8, 3 classes, ipc=2, factor=2)"
+
+
+def test_names_and_statistics_may_be_lists_and_numbers_of_any_kind(toy):
+    given = replace(
+        SyntheticSet.from_images(torch.rand(3, 1, 8, 8), toy),
+        class_names=["a", "b", "c"],
+        mean=torch.tensor([0.5]),
+        std=[np.float32(0.25)],
+    )
+    assert (given.class_names, given.mean, given.std) == (("a", "b", "c"), (0.5,), (0.25,))
+
+
+def test_pixels_as_bytes_are_not_normalised(toy):
+    with pytest.raises(DataError, match=r"pixels are torch\.uint8; give pixels\.float\(\) / 255"):
+        toy.spec.normalise(torch.zeros(1, 1, 8, 8, dtype=torch.uint8))

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from dcond.merging import merge as merge
     from dcond.types import SyntheticSet as SyntheticSet
 
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 __getattr__ = lazy_names(
     __name__,
     {

@@ -56,7 +56,7 @@ def save(synthetic: SyntheticSet, path: Path | str) -> Path:
         ArtefactError: the file cannot be written (read-only folder, disk full).
         UnsupportedError: see :func:`check_counts`.
     """
-    path = Path(path)
+    path = expand_home(path)
     check_counts(synthetic)
     images = synthetic.images.detach().cpu().float().contiguous()
     low, high = (float(x) for x in images.aminmax())

@@ -269,19 +269,25 @@ def peak_memory_bytes(device: torch.device) -> int:
 def usual_torch() -> Iterator[None]:
     """Use PyTorch's defaults for the length of a block, whatever the program around it has set.
 
-    New tensors are float32 and on the CPU, and gradients are computed.
+    New tensors are float32 and on the CPU, gradients are computed, and matrix products are in full
+    precision, neither in TF32 nor under autocast.
     """
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    precision = torch.get_float32_matmul_precision()
     torch.set_default_dtype(torch.float32)
+    torch.set_float32_matmul_precision("highest")
     try:
         with (
             torch.inference_mode(False),
             torch.enable_grad(),
+            torch.autocast("cpu", enabled=False),
+            torch.autocast("cuda", enabled=False) if torch.cuda.is_available() else nullcontext(),
             nullcontext() if device.type == "cpu" else torch.device("cpu"),
         ):
             yield
     finally:
         torch.set_default_dtype(dtype)
+        torch.set_float32_matmul_precision(precision)
 
 
 @contextmanager

@@ -43,7 +43,13 @@ class ImageSpec:
     whitening: Whitening | None = None
 
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Map (..., c, h, w) from [0, 1] to normalised space; (n, c, h, w) where whitened."""
+        """Map (..., c, h, w) from [0, 1] to normalised space; (n, c, h, w) where whitened.
+
+        Raises:
+            DataError: the pixels are integers, such as uint8 from 0 to 255.
+        """
+        if not pixels.is_floating_point():
+            raise DataError(f"pixels are {pixels.dtype}; give pixels.float() / 255, in [0, 1].")
         if self.whitening is not None:
             pixels = self.whitening.apply(pixels)
         return (pixels - self._channelwise(self.mean, pixels)) / self._channelwise(self.std, pixels)
@@ -255,6 +261,8 @@ class SyntheticSet:
         return f"SyntheticSet({n} images {c}x{h}x{w}, {classes} classes, ipc={self.ipc}{packed})"
 
     def __post_init__(self) -> None:
+        self.class_names = tuple(map(str, self.class_names))
+        self.mean, self.std = (tuple(map(float, each)) for each in (self.mean, self.std))
         if self.images.ndim != 4 or len(self.images) != len(self.labels):
             raise DataError(
                 "a synthetic set needs images (n, c, h, w) and n labels; got images "
@@ -280,7 +288,8 @@ class SyntheticSet:
             like: the data whose classes and normalisation the set has.
             ipc: images stored per class; n / k if None.
             factor: multi-formation factor of the images.
-            labels: int64 (n,), or soft (n, k); class c repeated ipc times, for every c, if None.
+            labels: int64 (n,), or soft (n, k) of images in the order of their classes; class c
+                repeated ipc times, for every c, if None.
             logits: whether soft labels are logits.
             metadata: see :mod:`dcond.artefact`.
 

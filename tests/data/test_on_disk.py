@@ -2,8 +2,11 @@
 are kept.
 """
 
+import copy
+import gc
 import json
 import logging
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -173,3 +176,15 @@ def test_what_must_be_read_whole_is_and_not_left_on_disk(tmp_path, how):
         DataError, match=r"dataset\.keep=disk: npz cannot be read in parts, because the npz file"
     ):
         Npz(path=str(file), keep="disk").load()
+
+
+def test_a_copy_of_images_on_disk_reads_for_itself(npz, tmp_path):
+    real = Npz(path=str(npz), keep="disk").load()
+    expected = real.train.take(torch.arange(3))
+    copies = [copy.deepcopy(real), pickle.loads(pickle.dumps(real))]
+    del real
+    gc.collect()
+    with open(tmp_path / "other", "wb") as other:  # may get the descriptor of the first
+        other.write(bytes(10_000))
+        for each in copies:
+            assert torch.equal(each.train.take(torch.arange(3)), expected)

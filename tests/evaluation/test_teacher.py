@@ -288,3 +288,13 @@ def test_a_missing_trained_teacher_is_refused(toy, chosen):
     protocol = EvaluationProtocol(name="x", epochs=1, teacher=TEACHER)
     with pytest.raises(ConfigError, match="a protocol with a teacher needs a trained one"):
         protocol.evaluate(lambda repeat: chosen, Pool(networks={"one": NETWORK}), toy.test, 0)
+
+
+def test_an_augmentation_of_ones_own_is_another_teacher(toy, tmp_path):
+    class Mine(DiffAug):
+        pass
+
+    files = {
+        replace(TEACHER, augment=kind(["crop"]))._file(toy, tmp_path) for kind in (DiffAug, Mine)
+    }
+    assert len(files) == 2

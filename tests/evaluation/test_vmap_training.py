@@ -1,5 +1,7 @@
 """Networks trained at once equal those trained one after another."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -8,8 +10,10 @@ import torch
 from dcond.augment import DiffAug
 from dcond.evaluation import EvaluationProtocol, Teacher
 from dcond.evaluation.full_data import hold_out
-from dcond.models import Recipe
+from dcond.evaluation.vmap_training import Stack, TrainingJob
+from dcond.models import MLP, Recipe
 from dcond.rng import generator
+from dcond.settings import settings as checked
 from dcond.training.steps import training_batch, training_batches
 from helpers.stacks import NETWORKS, settings, train
 
@@ -48,7 +52,8 @@ def check_equal(
     (stack,) = stacks
     for r, network in enumerate(networks):
         for name, value in network.named_parameters():
-            torch.testing.assert_close(stack.parameters[name][r], value, rtol=0, atol=tolerance)
+            ours = (stack.parameters | stack.frozen)[name][r]
+            torch.testing.assert_close(ours, value, rtol=0, atol=tolerance)
         for name, value in network.named_buffers():
             torch.testing.assert_close(stack.buffers[name][r], value, rtol=0, atol=tolerance)
     assert (found.accuracies, found.best, found.searched) == (
@@ -158,3 +163,33 @@ def test_every_network_draws_from_its_own_stream():
         assert all(
             torch.equal(a.get_state(), b.get_state()) for a, b in zip(alone, together, strict=True)
         )
+
+
+def test_a_stack_is_freed_at_once(toy, chosen):
+    job = TrainingJob(MLP(name="MLP", hidden=(6,)), chosen, 0, "stream", 0.01)
+    gc.disable()
+    try:
+        stack = Stack([job, job], torch.device("cpu"))
+        stack.epoch(torch.optim.SGD(stack.groups()), 4, None, 0.0)
+        gone = weakref.ref(stack)
+        del stack
+        assert gone() is None
+    finally:
+        gc.enable()
+
+
+@checked
+class HalfFrozen(MLP):
+    """An MLP whose first layer is not trained."""
+
+    def module(self, spec):
+        network = super().module(spec)
+        network.stages[0].requires_grad_(False)
+        return network
+
+
+def test_weights_that_are_frozen_stay_as_they_are(toy, chosen, stacks):
+    how = EvaluationProtocol(name="x", epochs=3, repeats=2, lr=0.05, lr_milestones=())
+    check_equal(how, HalfFrozen(name="H", hidden=(6, 6)), lambda repeat: chosen, toy, stacks)
+    (stack,) = stacks
+    assert len(stack.frozen) == 2

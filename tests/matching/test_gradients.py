@@ -7,6 +7,7 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from dcond.matching.gradients import (
     class_gradient,
@@ -76,3 +77,13 @@ def test_batch_norm_is_frozen_for_the_block_only():
         assert torch.equal(norms[0].running_mean, taken)
         assert not norms[0].training
     assert norms[0].training
+
+
+def test_norms_that_are_in_evaluation_mode_already_stay_there():
+    network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(72, 3))
+    network[1].eval()
+    before = network[1].running_mean.clone()
+    with frozen_batch_norm(network, torch.rand(3, 2, 1, 8, 8)):
+        assert not network[1].training
+    assert not network[1].training
+    assert torch.equal(network[1].running_mean, before)

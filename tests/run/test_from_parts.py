@@ -4,13 +4,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 
 import dcond
 import dcond.run
 from dcond.data import Digits
-from dcond.errors import ArtefactError, DataError
+from dcond.errors import ArtefactError, ConfigError, DataError
 from dcond.evaluation import EvaluationProtocol
-from dcond.models import MLP, ConvNet, Pool
+from dcond.methods.base import NoState
+from dcond.models import MLP, ConvNet, Pool, Recipe
+from dcond.models.staged import Staged
+from dcond.settings import settings
 from dcond.types import SyntheticSet
 
 POOL = Pool(networks={"MLP": MLP(name="MLP", hidden=(8,), lr=0.05)})
@@ -90,3 +94,59 @@ def test_the_seed_chooses_the_networks(toy, synthetic):
 def test_a_set_that_does_not_fit_is_refused(toy, synthetic, changes, error, message):
     with pytest.raises(error, match=message):
         evaluate(replace(synthetic, **changes), toy)
+
+
+def test_a_device_may_be_named(toy, synthetic):
+    expected = evaluate(synthetic, toy).result.evaluation.average
+    assert evaluate(synthetic, toy, device="cpu").result.evaluation.average == expected
+    with pytest.raises(ConfigError, match="device='cudaa'"):
+        evaluate(synthetic, toy, device="cudaa")
+
+
+class Own:
+    """A method whose batches may be whole classes, and an initialiser that keeps its images."""
+
+    steps, factor, batch_real = 1, 1, None
+
+    def __init__(self):
+        self.kept = torch.rand(3, 1, 8, 8)
+
+    def __call__(self, real, ipc, factor, rng):
+        return self.kept
+
+    def init(self, real, synthetic, rng):
+        return NoState()
+
+    def step(self, real, synthetic, state):
+        with torch.no_grad():
+            synthetic.images.zero_()
+        return {"loss": torch.zeros(())}
+
+
+def test_the_images_of_an_initialiser_are_not_changed(toy):
+    own = Own()
+    before = own.kept.clone()
+    run = dcond.run.condense(toy, method=own, init=own, show_progress=False)
+    assert torch.equal(own.kept, before)
+    assert not run.synthetic.images.any()
+
+
+@pytest.mark.parametrize("logits", [2, None])
+def test_a_network_that_does_not_fit_is_refused_before_any_step(logits, toy, synthetic):
+    @settings
+    class Wrong(Recipe):
+        def module(self, spec):
+            side = 64 if logits else 99
+            return Staged([nn.Identity()], nn.Flatten(), nn.Linear(side, logits or 3), (8, 8))
+
+    message = r"pool\.networks\.W does not fit images \(1, 8, 8\) of 3 classes: "
+    with pytest.raises(ConfigError, match=message):
+        evaluate(synthetic, toy, pool=Pool(networks={"W": Wrong(name="W")}))
+
+
+def test_the_other_set_is_checked_for_signs_of_misreading_too(toy, synthetic, caplog):
+    dark = replace(synthetic, images=synthetic.images / 50, metadata={"read_as": "normalised"})
+    evaluate(synthetic, toy, against=dark)
+    (line,) = [line for line in caplog.messages if line.startswith("against: ")]
+    assert "against.normalised=false" in line
+    assert "synthetic." not in line

@@ -97,7 +97,7 @@ def test_tensorboard_sees_scalars_pictures_and_hyperparameters(tmp_path):
         "_hparams_/experiment" not in seen.summary_metadata
     )  # it would fix the columns for all runs
     names = [path.name for path in tmp_path.iterdir()]
-    assert len(names) == 2  # metrics.jsonl and one event file: one run to TensorBoard, not two
+    assert len(names) == 3  # and two event files, in one folder: one run to TensorBoard
 
 
 @pytest.mark.parametrize(
@@ -121,6 +121,18 @@ def test_a_run_that_failed_is_seen_as_failed(tmp_path):
     recorder.outcome({}, 0, done=False)
     recorder.close()
     assert sessions(EventAccumulator(str(tmp_path)).Reload())[1].status == STATUS_FAILURE
+
+
+def test_the_session_that_is_shown_is_that_of_the_last_attempt(tmp_path):
+    """TensorBoard takes the first settings, and the first end, that it finds in a folder."""
+    for start, rate, done in ((0, 100.0, False), (0, 1.0, False), (2, 1.0, True)):
+        recorder = Recorder(tmp_path, after_step=start)
+        recorder.settings({"method.lr": rate})
+        recorder.outcome({}, 0, done=done)
+        recorder.close()
+    start, end = sessions(EventAccumulator(str(tmp_path)).Reload())
+    assert start.hparams["method.lr"].number_value == 1.0
+    assert end.status == STATUS_SUCCESS
 
 
 def test_the_plain_file_is_enough(tmp_path):

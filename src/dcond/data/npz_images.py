@@ -6,6 +6,7 @@ import weakref
 import zipfile
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,13 +66,21 @@ class MemberImages:
     ):
         self.path, self.name, self.crc = path, name, crc
         self.shape = shape if len(shape) == 4 else (*shape, 1)
-        self._file = os.open(path, os.O_RDONLY)
-        weakref.finalize(self, os.close, self._file)
+        self._open()
         self._begin = begin + header
         self._image = int(np.prod(self.shape[1:]))
         self._header_crc = zlib.crc32(os.pread(self._file, header, begin))
         self._crc, self._next = self._header_crc, 0  # checksum of all images before row _next
         self._verified = False
+
+    def _open(self) -> None:
+        self._file = os.open(self.path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the file anew: a copy, or another process, has no use for the descriptor."""
+        vars(self).update(state)
+        self._open()
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -88,7 +88,9 @@ class Stack:
         self.skeleton: nn.Module = networks[0]  # its own weights are not used
         self.input_side = getattr(self.skeleton, "input_side", 0)
         stacked, self.buffers = stack_module_state(list(networks))
-        self.parameters = {name: values.detach() for name, values in stacked.items()}
+        trained = {name for name, own in self.skeleton.named_parameters() if own.requires_grad}
+        self.parameters = {name: stacked[name].detach() for name in stacked if name in trained}
+        self.frozen = {name: stacked[name].detach() for name in stacked if name not in trained}
         self.rates = [job.lr for job in jobs]
         self.separate = len(set(self.rates)) > 1
         self.spec, self.soft = jobs[0].synthetic.spec, jobs[0].soft
@@ -97,8 +99,6 @@ class Stack:
         self.images, self.labels = torch.stack(images), torch.stack(labels)
         indices = [[*distinct].index(id(job.synthetic)) for job in jobs]
         self.sets = torch.tensor(indices, device=device)[:, None]
-        self._gradients = vmap(grad(self._loss, has_aux=True))
-        self._logits = vmap(self._forward, in_dims=(0, 0, None))
 
     def groups(self) -> list[dict[str, Any]]:
         """Return the optimiser's parameter groups: one, or one per network if the rates differ."""
@@ -124,8 +124,10 @@ class Stack:
     def step(self, optimiser: torch.optim.Optimizer, batch: TrainingBatch) -> None:
         """Do one optimiser step; all fields of ``batch`` have a first axis of size r."""
         mixed = () if batch.partners is None else (batch.partners, batch.weight)
-        gradients, self.buffers = self._gradients(
-            self.parameters, self.buffers, batch.images, batch.labels, *mixed
+        # Made here: kept in self, it would be a cycle, which holds the memory of the stack.
+        differentiate = vmap(grad(self._loss, has_aux=True))
+        gradients, self.buffers = differentiate(
+            self.parameters, self.frozen, self.buffers, batch.images, batch.labels, *mixed
         )
         for r, group in enumerate(optimiser.param_groups):
             for weights, gradient in zip(group["params"], gradients.values(), strict=True):
@@ -139,7 +141,8 @@ class Stack:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return the logits of every network, (r, n, k)."""
-        values: Tensor = self._logits(self.parameters, self.buffers, images)
+        run = vmap(self._forward, in_dims=(0, 0, None))
+        values: Tensor = run(self.parameters | self.frozen, self.buffers, images)
         return values
 
     def _forward(
@@ -149,12 +152,16 @@ class Stack:
         return logits
 
     def _loss(
-        self, parameters: dict[str, Tensor], buffers: dict[str, Tensor], *batch: Tensor
+        self,
+        parameters: dict[str, Tensor],
+        frozen: dict[str, Tensor],
+        buffers: dict[str, Tensor],
+        *batch: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return one network's loss and its new buffers; batch norm updates them in place."""
         updated = {name: values.clone() for name, values in buffers.items()}
         temperature = 1.0 if self.soft is None else self.soft.temperature
-        logits = self._forward(parameters, updated, batch[0])
+        logits = self._forward(parameters | frozen, updated, batch[0])
         return TrainingBatch(*batch, temperature=temperature).cross_entropy(logits), updated
 
 

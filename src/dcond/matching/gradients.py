@@ -133,9 +133,9 @@ def frozen_batch_norm(network: nn.Module, batch: Tensor | RealBatch) -> Iterator
     As in the public DC code: one pass of 16 images per class in training mode updates the running
     statistics with the norm's momentum (0.1 in PyTorch), then the norms are in evaluation mode. The
     pass takes the images of all processes that share the classes. Without batch norm this does
-    nothing.
+    nothing; nor does it to norms that are in evaluation mode already.
     """
-    norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
+    norms = [own for own in network.modules() if isinstance(own, _BatchNorm) and own.training]
     if norms:
         with torch.no_grad():
             n = BATCH_NORM_IMAGES

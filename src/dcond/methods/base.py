@@ -112,8 +112,8 @@ class TrainsNetworks:
 class SavedState:
     """Base class of a state that is a dataclass: saves and restores its fields.
 
-    A field that has a ``state_dict`` (a network, an optimiser) is saved by it; a tensor or a number
-    is saved as it is.
+    A field that has a ``state_dict`` (a network, an optimiser) is saved by it, a list, tuple or
+    dict by its members; a tensor or a number is saved as it is.
 
     Example:
         >>> @dataclass
@@ -127,24 +127,40 @@ class SavedState:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the saved fields by name."""
-        return {
-            name: value.state_dict() if hasattr(value, "state_dict") else value
-            for name, value in self._saved().items()
-        }
+        return {name: _content(value) for name, value in self._saved().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what :meth:`state_dict` returned; tensors keep the device of the current ones."""
         for name, current in self._saved().items():
-            if hasattr(current, "load_state_dict"):
-                current.load_state_dict(state.get(name, {}))  # older than a part that adds nothing
-            else:
-                saved = state.get(name, current)  # not in a checkpoint that is older than the field
-                setattr(
-                    self, name, saved.to(current.device) if isinstance(current, Tensor) else saved
-                )
+            # A checkpoint may be older than a field, or than a part that adds nothing.
+            missing = {} if hasattr(current, "load_state_dict") else _content(current)
+            setattr(self, name, _restored(current, state.get(name, missing)))
 
     def _saved(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in self.not_saved}
+
+
+def _content(value: Any) -> Any:
+    """Return what is saved of a field."""
+    if hasattr(value, "state_dict"):
+        return value.state_dict()
+    if isinstance(value, list | tuple):
+        return type(value)(map(_content, value)) if type(value) in (list, tuple) else value
+    return {key: _content(part) for key, part in value.items()} if type(value) is dict else value
+
+
+def _restored(current: Any, saved: Any) -> Any:
+    """Return a field after restoring what :func:`_content` returned of it."""
+    if hasattr(current, "load_state_dict"):
+        current.load_state_dict(saved)
+        return current
+    if isinstance(current, Tensor):
+        return saved.to(current.device)
+    if type(current) in (list, tuple) and len(current) == len(saved):
+        return type(current)(map(_restored, current, saved))
+    if type(current) is dict and current.keys() == saved.keys():
+        return {key: _restored(part, saved[key]) for key, part in current.items()}
+    return saved
 
 
 class NoState(SavedState):

@@ -1,9 +1,9 @@
 """DATM: difficulty-aligned trajectory matching, with learned soft labels."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from typing import ClassVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -140,7 +140,9 @@ class DATM(TrajectorySettings):
 
     def labelled(self, real: RealData, synthetic: SyntheticSet) -> SyntheticSet:
         """Return a set with first labels: random images for comparison get labels of this kind."""
-        return self._last_labels(real).labelled(synthetic)
+        if real not in self._known:  # to find its experts, all of its images are hashed
+            self._known[real] = self._labels(real)[1]
+        return self._known[real].labelled(synthetic)
 
     def step(self, real: RealData, synthetic: SyntheticSet, state: DATMState) -> dict[str, Tensor]:
         """Update images, labels and learning rate once, unless the loss is above its limit."""
@@ -167,9 +169,9 @@ class DATM(TrajectorySettings):
         }
 
     @cached_property
-    def _last_labels(self) -> Callable[[RealData], ExpertLabels]:
-        """Return the labels of a data set; to find its experts, all of its images are hashed."""
-        return lru_cache(maxsize=1)(lambda real: self._labels(real)[1])
+    def _known(self) -> WeakKeyDictionary[RealData, ExpertLabels]:
+        """The labels of data sets, as long as these are in use."""
+        return WeakKeyDictionary()
 
     def _labels(self, real: RealData) -> tuple[list[Trajectory], ExpertLabels]:
         network = self.student(real)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from dcond.device import to_device
-from dcond.errors import require
+from dcond.errors import ConfigError, first_line, require
 from dcond.models.initial_weights import digest, load_weights, read_weights
 from dcond.rng import generator, seeded_globals
 from dcond.settings import PositiveFloat, settings
@@ -173,6 +173,22 @@ class Pool:
             recipe.fetch()
 
     def check(self, spec: ImageSpec) -> None:
-        """Build every network once, so that a network that does not fit the images fails early."""
-        for recipe in self.networks.values():
-            recipe.build(spec, generator(0, "check"))
+        """Run every network once, so that one that does not fit the images fails before any step.
+
+        Raises:
+            ConfigError: a network cannot be built for the images, or does not give k logits.
+        """
+        zeros = torch.zeros(1, spec.channels, spec.height, spec.width)
+        for key, recipe in self.networks.items():
+            network = recipe.build(spec, generator(0, "check")).eval()
+            found: object
+            try:
+                with torch.no_grad():
+                    found = tuple(network(zeros).shape)
+            except RuntimeError as error:
+                found = first_line(error)
+            if found != (1, spec.classes):
+                raise ConfigError(
+                    f"pool.networks.{key} does not fit images {tuple(zeros.shape[1:])} of "
+                    f"{spec.classes} classes: {found}; change its settings, or omit it."
+                )

@@ -169,8 +169,10 @@ def _over_ipc(blocks: list[Block], styles: dict[str, LineStyle]) -> "Figure | No
     figure, (axes,) = make_panels(1, (5.6, 3.6))
     dashes = itertools.cycle(DASHES[1:])
     handles = {}
+    nearest = min(high / low for low, high in itertools.pairwise(ipcs))
+    apart = min(1.03, nearest ** (0.4 / len(points)))  # error bars; all stay at their own ipc
     for index, (name, line) in enumerate(points.items()):
-        offset = 1.03 ** (index - (len(points) - 1) / 2)  # keeps error bars apart
+        offset = apart ** (index - (len(points) - 1) / 2)
         style = styles.get(name) or {"color": GREY, "linestyle": next(dashes), "marker": "."}
         x, estimates = zip(*line, strict=True)
         handles[name] = error_bars(axes, [ipc * offset for ipc in x], estimates, style)

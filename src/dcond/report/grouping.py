@@ -87,18 +87,27 @@ def drop_repeated(
 ) -> tuple[RunRecord, ...]:
     """Return one run per configuration and seed, and per device unless ``across_devices``.
 
-    A repeated run is not another sample, and a restarted one replaces one that failed. An evaluated
-    run is preferred, then a done, an interrupted, a failed one. Baselines and scores are not part
-    of a configuration, so of several evaluated runs the one with most of them is taken; on a tie
-    the last.
+    Sets that were made in different ways are different, also where their images happen to be
+    equal, as those of herding and k-means at ipc 1. A repeated run is not another sample, and a
+    restarted one replaces one that failed. An evaluated run is preferred, then a done, an
+    interrupted, a failed one. Baselines and scores are not part of a configuration, so of several
+    evaluated runs the one with most of them is taken; on a tie the last.
     """
 
     def rank(run: RunRecord) -> tuple[bool, int, int]:
         return run.evaluated, RANK[run.status], len(run.baselines) + len(run.scores)
 
+    def key(run: RunRecord) -> tuple[str, str]:
+        return run.sha256 or str(run.folder), "" if across_devices else run.device
+
+    def origin(run: RunRecord) -> str:  # empty for a run that failed before it had read its set
+        return run.set_id if run.content and not run.external_path else ""
+
+    known = {key(run) for run in runs if origin(run)}
     best = {
-        (run.sha256 or str(run.folder), "" if across_devices else run.device): id(run)
+        (*key(run), origin(run)): id(run)
         for run in sorted(runs, key=rank)
+        if origin(run) or key(run) not in known
     }
     chosen = set(best.values())
     return tuple(run for run in runs if id(run) in chosen)
@@ -207,7 +216,13 @@ def _row_notes(
 
 
 def _row(group: Group, note: str) -> Row:
-    samples = [(run.set_id, run.networks) for run in group.runs if run.evaluated]
+    files = {run.content for run in group.runs if run.external_path}
+    # Several files merged on request: a file is a sample, not each of its evaluations.
+    samples = [
+        (run.content if run.external_path and len(files) > 1 else run.set_id, run.networks)
+        for run in group.runs
+        if run.evaluated
+    ]
     return Row(
         title=group.method,
         note=note,
@@ -257,7 +272,7 @@ def _block(key: ComparisonKey, note: str, rows: list[Row]) -> Block:
 def _baselines(runs: Sequence[RunRecord], networks: Sequence[str]) -> list[Row]:
     """Return a row per baseline, with a value per seed of the evaluation.
 
-    Runs with one evaluation seed have drawn the same images. Random images are normalised like the
+    Runs with one evaluation seed have drawn the same images. Real images are normalised like the
     set beside them. Beside soft labels they are labelled by the same networks, which the settings
     that decide these labels identify. Each of these is a row of its own.
 
@@ -277,7 +292,7 @@ def _baselines(runs: Sequence[RunRecord], networks: Sequence[str]) -> list[Row]:
             labels += f" ({differing})"
         for index, (name, _) in enumerate(titles):
             factor = (run.factor or 1) if name == "random_decoded" else 1
-            own = ("", "") if name == "full" else (run.normalisation, labels)
+            own = (run.normalisation, "" if name == "full" else labels)
             draw = run.folder if run.evaluation_seed is None else run.evaluation_seed
             if name in run.baselines:
                 drawn[index, factor, own].append((draw, run.baselines[name]))

@@ -102,7 +102,8 @@ class RunRecord:
         result = RunResult.read(folder)
         source, evaluation = result.source or Origin(), result.evaluation
         made_by = _line(source.config_sha256)
-        external = result.source is not None and not made_by and source.seed is None
+        recorded = source.seed is not None and source.config != {}  # {}: made by dcond.run
+        external = result.source is not None and not made_by and not recorded
         content = "" if external else _line(source.content)
         settings = _settings(result.config, result.choices)
         for name, value in _settings(source.config, source.choices).items():

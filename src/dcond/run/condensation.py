@@ -204,6 +204,7 @@ class Condensation:
         if isinstance(self.init, FromReal) and self.method.steps > 0:  # else it replaces them
             check_ipc(real, self.ipc)
         images = self.init(real, self.ipc, self.method.factor, self.rng)
+        images = images.detach().clone()  # a user's initialiser may keep what it returns
         self.result.cost.start_wall_s = time.perf_counter() - start
         return SyntheticSet.from_images(
             images,
@@ -321,7 +322,7 @@ class Condensation:
 
 def _log_small_class(method: Method, real: RealData) -> None:
     """Log that real batches repeat images, if the smallest class is smaller than a batch."""
-    batch = getattr(method, "batch_real", 0) if method.steps else 0
+    batch = (getattr(method, "batch_real", None) or 0) if method.steps else 0
     count, name = min(zip(map(len, real.class_rows), real.class_names, strict=True))
     if count < batch:
         log.info(

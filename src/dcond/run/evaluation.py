@@ -161,6 +161,10 @@ class Evaluator:
             check_fits(each, real)
         if plan.sanity_checks:
             _warn(check_input_statistics(synthetic, real), check_test_split(synthetic, real))
+        if plan.sanity_checks and (against := plan.against) is not None:
+            found = (check_input_statistics(against, real), check_test_split(against, real))
+            texts = (text.replace("synthetic.", "against.") for text in filter(None, found))
+            _warn(*(f"against: {text}" for text in texts))
         start = time.perf_counter()  # includes the training of a teacher
         file = None if folder is None else self._files(synthetic, result, folder / UNFINISHED)
         results, before_s = self._train_all(synthetic, file)

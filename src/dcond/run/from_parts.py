@@ -23,7 +23,7 @@ def condense(
     init: Initialiser,
     ipc: int = 1,
     seed: int = 0,
-    device: torch.device | None = None,
+    device: torch.device | str | None = None,
     max_steps: int | None = None,
     show_progress: bool = True,
 ) -> Condensed:
@@ -53,7 +53,7 @@ def condense(
         data=real,
         ipc=ipc,
         seed=seed,
-        device=resolve_device("auto") if device is None else device,
+        device=_resolved(device),
         max_steps=max_steps,
         show_progress=show_progress,
     )
@@ -72,7 +72,7 @@ def evaluate(
     seed: int = 0,
     baselines: bool = True,
     against: SyntheticSet | None = None,
-    device: torch.device | None = None,
+    device: torch.device | str | None = None,
     show_progress: bool = True,
 ) -> Evaluated:
     """Train networks that were built in Python on a set and test them; only a teacher is cached.
@@ -97,7 +97,7 @@ def evaluate(
         >>> protocol = EvaluationProtocol(name="mine", epochs=50)
         >>> print(evaluate(synthetic, real, pool=pool, protocol=protocol))
     """
-    device = resolve_device("auto") if device is None else device
+    device = _resolved(device)
     reset_peak_memory(device)
     synthetic = _fitted(synthetic, "the set", real)
     result = RunResult.start()
@@ -117,6 +117,10 @@ def evaluate(
     result.cost.peak_memory_bytes = peak_memory_bytes(device)
     result.status = "done"
     return evaluated
+
+
+def _resolved(device: torch.device | str | None) -> torch.device:
+    return device if isinstance(device, torch.device) else resolve_device(device or "auto")
 
 
 def _fitted(synthetic: SyntheticSet, name: str, real: RealData) -> SyntheticSet:

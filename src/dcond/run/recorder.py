@@ -13,8 +13,9 @@ from PIL import Image
 from torch import Tensor
 
 from dcond.paths import write_atomically, write_text
-from dcond.run.result import RunResult, flat_settings
+from dcond.run.result import TEST, RunResult, flat_settings
 
+END = ".end"  # of the name of the event file that says how a run ended
 LONGEST = 6400  # pixels per side of a picture of the images: 100 images of 64
 
 
@@ -51,6 +52,9 @@ class Recorder(NullRecorder):
         self._path = folder / "metrics.jsonl"
         if self._path.exists():
             self._truncate(after_step)
+            # TensorBoard shows the first settings and the first end of a session that it finds.
+            for events in folder.glob("events.out.tfevents.*" if after_step == 0 else f"*{END}"):
+                events.unlink()
         self._file = self._path.open("a", encoding="utf-8")
         self._writer: Any = None
         if tensorboard:
@@ -59,6 +63,7 @@ class Recorder(NullRecorder):
             _wait_for_next_second(folder)
             # Hides what was recorded from this step on; everything, where a new run starts.
             purge_step = after_step + 1 if after_step else 0
+            self._make_writer = SummaryWriter
             self._writer = SummaryWriter(str(folder), purge_step=purge_step)
 
     def _truncate(self, after_step: int) -> None:
@@ -99,7 +104,8 @@ class Recorder(NullRecorder):
         if self._writer is not None:
             for name, value in results.items():
                 self._writer.add_scalar(name, value, step)
-            self._writer.file_writer.add_summary(_session_end(done))
+            with self._make_writer(str(self._path.parent), filename_suffix=END) as ends:
+                ends.file_writer.add_summary(_session_end(done))
 
     def flush(self) -> None:
         """Write all records to disk."""
@@ -170,7 +176,8 @@ def tensorboard_settings(result: RunResult) -> dict[str, str | int | float | boo
         and not name.rpartition(".")[2].startswith("_")
         and not str(value).startswith("${")
     }
-    names = {"ipc": result.ipc or 0, "seed": result.seed or 0}
+    test_on = (result.config or {}).get("test_on", TEST)
+    names = {"ipc": result.ipc or 0, "seed": result.seed or 0, "test_on": test_on}
     return {**(result.choices or {}), **shown, **names}
 
 

@@ -16,6 +16,7 @@ from typing import Any, Literal, Self
 
 from pydantic import TypeAdapter, ValidationError
 
+import dcond
 from dcond.errors import ConfigError
 from dcond.evaluation.results import Difference, EvalResult
 from dcond.paths import write_text
@@ -28,7 +29,7 @@ ACCURACY = {TEST: "test accuracy", HELD_OUT: "held-out accuracy"}
 # Groups of settings that are equal in comparable runs; of these, the data set also makes the set.
 EVALUATION_GROUPS = ("dataset", "pool", "evaluation", "teacher")
 NO_EFFECT_IN_PROTOCOL = ("test_batch", "stack")  # of memory and time
-PACKAGES = ("dcond", "torch", "torchvision", "timm", "numpy", "scikit-learn", "hydra-core")
+PACKAGES = ("torch", "torchvision", "timm", "numpy", "scikit-learn", "hydra-core")
 
 
 @dataclass(kw_only=True)
@@ -272,6 +273,7 @@ def sha256(text: str) -> str:
 def installed_versions() -> dict[str, str | None]:
     """Return the versions of Python and of the packages that could change a number."""
     versions: dict[str, str | None] = {"python": platform.python_version()}
+    versions["dcond"] = dcond.__version__  # of this code, whatever is installed
     for package in PACKAGES:
         try:
             versions[package] = version(package)

@@ -10,6 +10,7 @@ from annotated_types import Gt, Le
 from torch import Tensor, nn
 
 from dcond.augment import DiffAug
+from dcond.cache import own_code
 from dcond.device import to_device
 from dcond.errors import require
 from dcond.log import counted
@@ -147,4 +148,5 @@ def describe(part: Any, *excluded: str) -> str:
     names = [field.name for field in fields(part) if field.name not in excluded]
     values = {name: comparable(part, name) for name in names}
     augment = values.pop("augment", None)
-    return repr(values | {"augment": None if augment is None else sorted(vars(augment).items())})
+    text = repr(values | {"augment": None if augment is None else sorted(vars(augment).items())})
+    return text + own_code(augment)
