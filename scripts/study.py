@@ -80,7 +80,8 @@ def status(folder: Path) -> str | None:
 
 def is_of(folder: Path, overrides: str) -> bool:
     """Return whether the run in a folder was started with these overrides."""
-    saved = yaml.safe_load((folder / ".hydra" / "overrides.yaml").read_text())
+    file = folder / ".hydra" / "overrides.yaml"
+    saved = yaml.safe_load(file.read_text()) if file.is_file() else []
     own = {each.replace("'", "") for each in saved if not each.startswith("hydra.")}
     return own == set(overrides.split())
 

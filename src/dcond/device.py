@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -273,10 +274,14 @@ def usual_torch() -> Iterator[None]:
     precision, neither in TF32 nor under autocast.
     """
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
-    precision = torch.get_float32_matmul_precision()
+    backends: Any = torch.backends
+    products = (backends.cuda.matmul, backends.mkldnn.matmul)
+    precisions = [each.fp32_precision for each in products]
     torch.set_default_dtype(torch.float32)
-    torch.set_float32_matmul_precision("highest")
     try:
+        for each in products:
+            if each.fp32_precision in ("tf32", "bf16"):
+                each.fp32_precision = "ieee"
         with (
             torch.inference_mode(False),
             torch.enable_grad(),
@@ -287,7 +292,9 @@ def usual_torch() -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(dtype)
-        torch.set_float32_matmul_precision(precision)
+        for each, before in zip(products, precisions, strict=True):
+            if each.fp32_precision != before:
+                each.fp32_precision = before
 
 
 @contextmanager

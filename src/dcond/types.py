@@ -167,6 +167,11 @@ class RealData:
     std: tuple[float, ...]
     whitening: Whitening | None = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "class_names", tuple(map(str, self.class_names)))
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
+
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.train.images.shape[1:]))
         return (

@@ -81,6 +81,7 @@ class MemberImages:
         """Open the file anew: a copy, or another process, has no use for the descriptor."""
         vars(self).update(state)
         self._open()
+        self._crc, self._next, self._verified = self._header_crc, 0, False
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -134,7 +134,9 @@ class SavedState:
         for name, current in self._saved().items():
             # A checkpoint may be older than a field, or than a part that adds nothing.
             missing = {} if hasattr(current, "load_state_dict") else _content(current)
-            setattr(self, name, _restored(current, state.get(name, missing)))
+            restored = _restored(current, state.get(name, missing))
+            if restored is not current:
+                setattr(self, name, restored)
 
     def _saved(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in self.not_saved}
@@ -154,11 +156,13 @@ def _restored(current: Any, saved: Any) -> Any:
     if hasattr(current, "load_state_dict"):
         current.load_state_dict(saved)
         return current
-    if isinstance(current, Tensor):
+    if isinstance(current, Tensor) and isinstance(saved, Tensor):
         return saved.to(current.device)
-    if type(current) in (list, tuple) and len(current) == len(saved):
+    if type(current) is not type(saved):
+        return saved
+    if isinstance(current, list | tuple) and len(current) == len(saved):
         return type(current)(map(_restored, current, saved))
-    if type(current) is dict and current.keys() == saved.keys():
+    if isinstance(current, dict) and current.keys() == saved.keys():
         return {key: _restored(part, saved[key]) for key, part in current.items()}
     return saved
 

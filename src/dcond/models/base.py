@@ -9,8 +9,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from dcond.device import to_device
-from dcond.errors import ConfigError, first_line, require
+from dcond.device import is_out_of_memory, to_device
+from dcond.errors import ConfigError, DcondError, first_line, require
 from dcond.models.initial_weights import digest, load_weights, read_weights
 from dcond.rng import generator, seeded_globals
 from dcond.settings import PositiveFloat, settings
@@ -178,16 +178,21 @@ class Pool:
         Raises:
             ConfigError: a network cannot be built for the images, or does not give k logits.
         """
-        zeros = torch.zeros(1, spec.channels, spec.height, spec.width)
+        zeros = torch.zeros(2, spec.channels, spec.height, spec.width)
         for key, recipe in self.networks.items():
             network = recipe.build(spec, generator(0, "check")).eval()
             found: object
             try:
                 with torch.no_grad():
-                    found = tuple(network(zeros).shape)
-            except RuntimeError as error:
+                    logits = network(zeros)
+                found = getattr(logits, "shape", type(logits).__name__)
+            except DcondError:
+                raise
+            except Exception as error:  # a network may fail in any way
+                if is_out_of_memory(error):
+                    raise
                 found = first_line(error)
-            if found != (1, spec.classes):
+            if found != (2, spec.classes):
                 raise ConfigError(
                     f"pool.networks.{key} does not fit images {tuple(zeros.shape[1:])} of "
                     f"{spec.classes} classes: {found}; change its settings, or omit it."

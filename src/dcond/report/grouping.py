@@ -218,8 +218,9 @@ def _row_notes(
 def _row(group: Group, note: str) -> Row:
     files = {run.content for run in group.runs if run.external_path}
     # Several files merged on request: a file is a sample, not each of its evaluations.
+    merged = len(files) > 1
     samples = [
-        (run.content if run.external_path and len(files) > 1 else run.set_id, run.networks)
+        ((merged and run.external_path and run.content) or run.set_id, run.networks)
         for run in group.runs
         if run.evaluated
     ]

@@ -102,7 +102,8 @@ class RunRecord:
         result = RunResult.read(folder)
         source, evaluation = result.source or Origin(), result.evaluation
         made_by = _line(source.config_sha256)
-        recorded = source.seed is not None and source.config != {}  # {}: made by dcond.run
+        made = source.config is None or bool(source.config.keys() - {"label_teacher"})
+        recorded = source.seed is not None and made  # made by dcond.run: no settings
         external = result.source is not None and not made_by and not recorded
         content = "" if external else _line(source.content)
         settings = _settings(result.config, result.choices)
@@ -128,7 +129,7 @@ class RunRecord:
             dataset=_line(result.dataset),
             ipc=result.ipc,
             factor=result.factor,
-            seed=result.seed if source.seed is None else source.seed,
+            seed=result.seed if external or source.seed is None else source.seed,
             evaluation_seed=result.seed,
             set_id=_set_id(result, external=external)
             or made_by

@@ -168,10 +168,11 @@ class Condensation:
             done = True
         finally:
             self.result.cost.peak_memory_bytes = peak_memory_bytes(self.device)
-            recorder.outcome(
-                tensorboard_figures(self.result), self.result.cost.steps or 0, done=done
-            )
-            recorder.close()
+            figures, steps = tensorboard_figures(self.result), self.result.cost.steps or 0
+            try:
+                recorder.outcome(figures, steps, done=done)
+            finally:
+                recorder.close()
         if self.folder is not None and self.ranks.first:
             card.write(self.folder, self.result, synthetic, self.overrides, self.method)
         synthetic = synthetic.to(torch.device("cpu"))  # for any training loop, as a loaded set

@@ -106,9 +106,9 @@ class Evaluator:
     ):
         self.plan, self.real, self.show_progress, self.label = plan, real, show_progress, label
         plan.pool.check(real.spec)
-        own_code(plan.protocol, *plan.pool.networks.values())
+        own_code(plan.protocol, _augmentation(plan.protocol), *plan.pool.networks.values())
         if plan.protocol.teacher is not None:
-            own_code(plan.protocol.teacher.network)
+            own_code(plan.protocol.teacher.network, _augmentation(plan.protocol.teacher))
             plan.protocol.teacher.network.build(real.spec, generator(0, "check"))
         if "full" in plan.extra:
             check_full_data_fits(real)
@@ -165,6 +165,7 @@ class Evaluator:
             found = (check_input_statistics(against, real), check_test_split(against, real))
             texts = (text.replace("synthetic.", "against.") for text in filter(None, found))
             _warn(*(f"against: {text}" for text in texts))
+        result.normalisation = describe_normalisation(synthetic, real)
         start = time.perf_counter()  # includes the training of a teacher
         file = None if folder is None else self._files(synthetic, result, folder / UNFINISHED)
         results, before_s = self._train_all(synthetic, file)
@@ -173,7 +174,6 @@ class Evaluator:
             labels = HARD if self.label is None else f"as {result.method}"
             for name in BASELINE_TITLES.keys() & results:
                 results[name] = replace(results[name], labels=labels)
-        result.normalisation = describe_normalisation(synthetic, real)
         result.evaluation = replace(results["condensed"], tested_on=plan.tested_on)
         result.baselines = Baselines(
             **{name: results.get(name) for name in ("random", "random_decoded", "full")}
@@ -209,7 +209,9 @@ class Evaluator:
         key = f"{made_by}/{result.config_sha256}/{sets}/{data}/{labels}"
 
         def file(training: str, network: str, recipe: Recipe) -> Path:
-            own = f"{recipe.by_content()!r}{own_code(self.plan.protocol, recipe)}"
+            protocol = self.plan.protocol
+            code = own_code(protocol, _augmentation(protocol), recipe)
+            own = f"{recipe.by_content()!r}{code}"
             return cache_file(folder, f"{training}_{network}", f"{key}/{own}")
 
         return file
@@ -348,6 +350,11 @@ def _compare(
     if first == second:
         first, second = f"{first} (synthetic)", f"{second} (against)"
     return comparison_table((first, second), results["condensed"], results["against"], comparison)
+
+
+def _augmentation(part: object) -> object:
+    """Return the augmentation of a protocol or teacher; None if it has none."""
+    return getattr(part, "augment", None)
 
 
 def describe_storage(result: RunResult, synthetic: SyntheticSet) -> None:

@@ -53,8 +53,8 @@ class Recorder(NullRecorder):
         if self._path.exists():
             self._truncate(after_step)
             # TensorBoard shows the first settings and the first end of a session that it finds.
-            for events in folder.glob("events.out.tfevents.*" if after_step == 0 else f"*{END}"):
-                events.unlink()
+            for events in folder.glob(f"events.out.tfevents.*{END if after_step else ''}"):
+                events.unlink(missing_ok=True)
         self._file = self._path.open("a", encoding="utf-8")
         self._writer: Any = None
         if tensorboard:
