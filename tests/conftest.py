@@ -12,6 +12,7 @@ import torch
 
 from dcond.types import RealData, Split
 
+ENVIRONMENT = ("DCOND_DATA", "DCOND_OUTPUTS", "HYDRA_FULL_ERROR", "COMP_LINE")
 # PyTorch learns of a pretend device before the first backward pass of a process, or never.
 ON_PRETEND_DEVICE = "test_pretend_device.py"
 collect_ignore_glob = [] if "DCOND_PRETEND_DEVICE" in os.environ else [f"*/{ON_PRETEND_DEVICE}"]
@@ -47,11 +48,13 @@ def _one_thread():
     torch.set_num_threads(1)
 
 
-@pytest.fixture(autouse=True)
-def own_environment(monkeypatch):
+@pytest.fixture(autouse=True, scope="session")
+def _own_environment():
     """Nothing that dcond reads comes from the environment of whoever runs the tests."""
-    for name in ("DCOND_DATA", "DCOND_OUTPUTS", "HYDRA_FULL_ERROR", "COMP_LINE"):
-        monkeypatch.delenv(name, raising=False)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ENVIRONMENT:
+            patch.delenv(name, raising=False)
+        yield
 
 
 @pytest.fixture

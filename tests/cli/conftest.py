@@ -49,7 +49,9 @@ RunCli = Callable[..., Done]
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch) -> Path:
-    """An empty current folder."""
+    """An empty current folder, without environment variables of dcond and Hydra."""
+    for name in ("DCOND_DATA", "DCOND_OUTPUTS", "HYDRA_FULL_ERROR", "COMP_LINE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setattr("dcond.run.progress.SLOW_S", 60.0)  # however busy the machine is
     monkeypatch.chdir(tmp_path)
