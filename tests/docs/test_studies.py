@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import json
 import re
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +14,7 @@ import published
 import pytest
 from hydra import compose, initialize_config_dir
 from studies import STUDIES
-from study import again_command, again_commands, command, jobs, overrides, show, table
+from study import again_command, again_commands, command, is_of, jobs, overrides, show, table
 
 from dcond.cli.instantiate import build
 from dcond.paths import conf_dir
@@ -150,6 +151,15 @@ def test_every_row_belongs_to_a_job_of_the_study(name):  # else ``collect`` woul
     commands = {line(overrides) for _, overrides in jobs(study)}
     with (ROOT / table(study, suffix)).open() as file:
         assert {row["command"] for row in csv.DictReader(file)} <= commands
+
+
+def test_a_run_of_other_settings_is_not_that_of_a_job(tmp_path):
+    (tmp_path / ".hydra").mkdir()
+    saved = ["method=dm", "dataset.path='a/b.npz'", "seed=0", "hydra.run.dir=x"]
+    (tmp_path / ".hydra" / "overrides.yaml").write_text(json.dumps(saved))
+    assert is_of(tmp_path, "method=dm dataset.path=a/b.npz seed=0")
+    assert not is_of(tmp_path, "method=dm dataset.path=a/b.npz seed=0 threads=1")
+    assert not is_of(tmp_path / "none", "method=dm")
 
 
 def test_a_page_shows_the_accuracies_over_steps():

@@ -1,5 +1,7 @@
 """DATM: its window of epochs, labels from experts, the loss limit, and labels in the set."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -154,3 +156,15 @@ def test_hard_labels_are_not_logits(toy, tmp_path):
     path = artefact.save(synthetic, tmp_path / "set.safetensors")
     with pytest.raises(artefact.ArtefactError, match="hard labels are not logits"):
         artefact.load(path)
+
+
+def test_the_labels_of_a_data_set_do_not_hold_it(parts, toy):
+    method = parts("datm", "ipc=1").method
+    real = replace(toy)
+    synthetic = SyntheticSet.from_images(real.pixels(torch.tensor([0, 1, 2])), real)
+    labels = method.labelled(real, synthetic).labels
+    assert torch.equal(method.labelled(real, synthetic).labels, labels)
+    gone = weakref.ref(real)
+    del real, synthetic
+    gc.collect()
+    assert gone() is None

@@ -1,0 +1,55 @@
+"""The state of a method: parts, tensors and numbers, and lists, tuples and dicts of these."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from dcond.methods.base import SavedState
+from dcond.rng import Streams
+
+
+@dataclass
+class Own(SavedState):
+    networks: list[nn.Linear]
+    by_name: dict[str, Any]
+    pair: tuple[torch.Tensor, int]
+    count: int
+    rng: Streams
+
+
+def make(value: float) -> Own:
+    def linear() -> nn.Linear:
+        layer = nn.Linear(2, 2)
+        nn.init.constant_(layer.weight, value)
+        return layer
+
+    by_name = {"a": linear(), "rate": value}
+    pair = (torch.full((2,), value), int(value))
+    return Own([linear(), linear()], by_name, pair, int(value), Streams(0))
+
+
+def test_a_state_may_hold_lists_tuples_and_dicts(tmp_path):
+    saved, fresh = make(3), make(0)
+    networks = fresh.networks, fresh.by_name["a"]
+    torch.save(saved.state_dict(), tmp_path / "state.pt")
+    fresh.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    for ours, theirs in zip(fresh.networks, saved.networks, strict=True):
+        assert torch.equal(ours.weight, theirs.weight)
+    assert torch.equal(fresh.by_name["a"].weight, saved.by_name["a"].weight)
+    assert fresh.by_name["rate"] == 3
+    assert torch.equal(fresh.pair[0], saved.pair[0])
+    assert (fresh.pair[1], fresh.count) == (3, 3)
+    assert fresh.networks[0] is networks[0][0]  # restored in place, as an optimiser needs it
+    assert fresh.by_name["a"] is networks[1]
+
+
+def test_a_field_that_an_older_checkpoint_lacks_stays_as_it_is():
+    state = make(3)
+    content = state.state_dict()
+    del content["networks"], content["count"]
+    fresh = make(1)
+    fresh.load_state_dict(content)
+    assert float(fresh.networks[0].weight.detach()[0, 0]) == 1
+    assert fresh.count == 1
