@@ -48,9 +48,11 @@ def cache_file(folder: Path, name: str, key: str | bytes, suffix: str = ".json")
 def own_code(*parts: object) -> str:
     """Return the source files of parts whose classes are not dcond's, for keys: users edit them.
 
-    The files are read once, so call this soon after they are imported.
+    Of an augmentation that a part has too. The files are read once, so call this soon after they
+    are imported.
     """
-    kinds = [kind for part in parts for kind in type(part).__mro__]
+    augments = (getattr(part, "augment", None) for part in parts)
+    kinds = [kind for part in (*parts, *augments) for kind in type(part).__mro__]
     modules = dict.fromkeys(kind.__module__ for kind in kinds)
     return "".join(map(_source, filter(_is_own, modules)))
 

@@ -164,6 +164,13 @@ def test_a_short_axis_of_cost_has_ticks(write_result, drawn):
     assert {"0", "30", "40"} <= texts(drawn()["accuracy_over_cost_digits_quick"].svg)
 
 
+def test_ticks_of_near_costs_do_not_overlap(write_result, drawn):
+    write_result("a", {"A": 0.5}, cost={"condense_wall_s": 604.0})
+    shown = texts(drawn()["accuracy_over_cost_digits_quick"].svg)
+    assert {"0", "700", "1000"} <= shown
+    assert not {"800", "900"} & shown
+
+
 def test_without_matplotlib_one_line_says_what_to_install(write_result, drawn, monkeypatch):
     write_result("a", {"A": 0.5})
     monkeypatch.setitem(sys.modules, "matplotlib", None)

@@ -3,7 +3,6 @@
 import itertools
 import json
 import math
-import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -14,7 +13,13 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict
 
 from dcond.errors import ConfigError, yaml_repr
 from dcond.paths import conf_dir
-from dcond.run.result import NO_EFFECT_IN_PROTOCOL, flat_settings, sha256
+from dcond.run.result import (
+    NO_EFFECT_IN_PROTOCOL,
+    OF_ENVIRONMENT,
+    PLACE,
+    flat_settings,
+    sha256,
+)
 
 # The settings of `dcond condense` and `dcond evaluate` that change no number of their results:
 # where files are, what is computed beside the result, how and when it is reported. Those that both
@@ -26,7 +31,6 @@ NO_EFFECT = frozenset(
     }
 )
 CONDENSING_ONLY = frozenset({"model", "learners"})  # in an evaluation, what a data set's file sets
-_PLACE = re.compile(r"(^|[._])(path|data_dir|folder|cache|weights|checkpoint)$")
 # Settings of a protocol that are reported beside its name, or change no accuracy.
 _NOT_IN_PROTOCOL_NAME = ("name", "repeats", "teacher", "best_every", *NO_EFFECT_IN_PROTOCOL)
 
@@ -50,7 +54,7 @@ def resolve_environment(cfg: DictConfig) -> None:
     """
     own = {key: part for key, part in to_jsonable(cfg).items() if key not in NO_EFFECT}
     for key, value in flat_settings(own).items():
-        if re.search(r"\$\{(oc\.env|now):", str(value)) and not _PLACE.search(key):
+        if OF_ENVIRONMENT.search(str(value)) and not PLACE.search(key):
             found = OmegaConf.select(cfg, key)
             if isinstance(found, ListConfig):
                 found = OmegaConf.to_container(found, resolve=True)

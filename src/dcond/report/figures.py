@@ -222,13 +222,20 @@ def _costs(block: Block) -> list[tuple[Row, float, Estimate]]:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Return 0 and the powers of ten in a range, or more multiples if there are too few."""
+    """Return 0 and the powers of ten in a range, or more multiples if there are too few.
+
+    Neighbours differ by 30 % or more, so that their labels do not overlap.
+    """
     for factors in ((1,), (1, 2, 5), range(1, 10)):
         numbers = [factor * 10.0**power for power in range(-3, 9) for factor in factors]
         inside = [number for number in numbers if low <= number <= high]
         if len(inside) >= 2:
             break
-    return [0.0, *inside]
+    ticks = [0.0]
+    for number in inside:
+        if number >= 1.3 * ticks[-1]:
+            ticks.append(number)
+    return ticks
 
 
 def _heat_map(blocks: list[Block]) -> "Figure | None":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dcond.paths import write_text
-from dcond.run.result import ACCURACY, TEST, RunResult, flat_settings
+from dcond.run.result import ACCURACY, OF_ENVIRONMENT, PLACE, TEST, RunResult, flat_settings
 from dcond.run.tables import (
     BASELINE_TITLES,
     accuracy_caption,
@@ -23,7 +23,6 @@ log = logging.getLogger(__name__)
 
 NAME = "README.md"
 MARK = "<!-- Written by dcond; a later run replaces this file. -->\n"
-_PLACE = re.compile(r"(path|weights|checkpoint|data_dir|folder|cache|url)$")  # of one machine
 _LOCAL = re.compile(r"(hydra|paths|resume|threads)\b|.+\.data_dir$")
 
 USE = """
@@ -160,10 +159,10 @@ def _reproduction(result: RunResult, overrides: Sequence[str], method: object = 
     command = [f"{key}={value}" for key, value in implied.items() if key not in typed]
     for key, override in typed.items():
         name, _, value = override.partition("=")
-        if re.search(r"\$\{(oc\.env|now):", value):  # of this machine, or this moment
+        if OF_ENVIRONMENT.search(value):
             override = f"{name}={flat_settings(config).get(key, '...')}"
         if not _LOCAL.match(key):
-            hidden = _PLACE.search(key) or value.startswith("{")  # a mapping may hold a path
+            hidden = PLACE.search(key) or value.startswith("{")  # a mapping may hold a path
             command.append(f"{name}=..." if hidden else override)
     flat = {
         key: _computed(key, method) if "${" in str(value) else value
@@ -188,11 +187,11 @@ def _reproduction(result: RunResult, overrides: Sequence[str], method: object = 
 def _computed(key: str, method: object) -> Any:
     """Return the value of a method's setting that follows from others; ``...`` if it is a part."""
     top, _, name = key.partition(".")
-    value = getattr(method, name, ...) if top == "method" and not _PLACE.search(key) else ...
+    value = getattr(method, name, ...) if top == "method" and not PLACE.search(key) else ...
     return value if isinstance(value, bool | int | float | str) else ...
 
 
 def _shown(key: str, value: Any) -> str:
-    if _PLACE.search(key) and value is not None:
+    if PLACE.search(key) and value is not None:
         return "..."
     return json.dumps(value) if value is None or isinstance(value, bool) else str(value)

@@ -106,9 +106,9 @@ class Evaluator:
     ):
         self.plan, self.real, self.show_progress, self.label = plan, real, show_progress, label
         plan.pool.check(real.spec)
-        own_code(plan.protocol, _augmentation(plan.protocol), *plan.pool.networks.values())
+        own_code(plan.protocol, *plan.pool.networks.values())
         if plan.protocol.teacher is not None:
-            own_code(plan.protocol.teacher.network, _augmentation(plan.protocol.teacher))
+            own_code(plan.protocol.teacher, plan.protocol.teacher.network)
             plan.protocol.teacher.network.build(real.spec, generator(0, "check"))
         if "full" in plan.extra:
             check_full_data_fits(real)
@@ -209,9 +209,7 @@ class Evaluator:
         key = f"{made_by}/{result.config_sha256}/{sets}/{data}/{labels}"
 
         def file(training: str, network: str, recipe: Recipe) -> Path:
-            protocol = self.plan.protocol
-            code = own_code(protocol, _augmentation(protocol), recipe)
-            own = f"{recipe.by_content()!r}{code}"
+            own = f"{recipe.by_content()!r}{own_code(self.plan.protocol, recipe)}"
             return cache_file(folder, f"{training}_{network}", f"{key}/{own}")
 
         return file
@@ -350,11 +348,6 @@ def _compare(
     if first == second:
         first, second = f"{first} (synthetic)", f"{second} (against)"
     return comparison_table((first, second), results["condensed"], results["against"], comparison)
-
-
-def _augmentation(part: object) -> object:
-    """Return the augmentation of a protocol or teacher; None if it has none."""
-    return getattr(part, "augment", None)
 
 
 def describe_storage(result: RunResult, synthetic: SyntheticSet) -> None:
