@@ -148,6 +148,37 @@ def compare_with_hmdc(
     )
 
 
+def rivals_at_50(dataset: str, limit: str, hmdc_steps: int, published: str = "") -> Study:
+    """Return the study of the rivals at ipc 50.
+
+    Args:
+        dataset: option of the group ``dataset``.
+        limit: overrides that say how long to condense, and how.
+        hmdc_steps: of HMDC, over which its rate falls.
+        published: ``"_published"`` for the published image rate of trajectory matching.
+    """
+    others = {
+        "hmdc": f"method=hmdc {SMALL.format(steps=hmdc_steps)}",
+        **{
+            f"{m}{published}": f"{RIVALS[f'{m}{published}']} method.batch=100"
+            for m in TRAJECTORY_METHODS
+        },
+    }
+    few = {} if published else {"m3d_few": f"{BANK} method.batch_synthetic=50"}  # of 200 per class
+    return Study(
+        {**{name: RIVALS[name] for name in AT_IPC_50}, **others, **few},
+        {50: f"{limit} engine.compile=false {FOUR.replace('=100', '=20')}"},
+        datasets=(dataset,),
+        pairs=tuple(
+            (method, other)
+            for method in ("m3d_bank", *few)
+            for other in (*AT_IPC_50, *others)
+            if other != method
+        ),
+        evaluation=f"pool=cpu {EVALUATION}",
+    )
+
+
 STUDIES = {
     "selection_dm_m3d": Study(
         {
@@ -191,22 +222,13 @@ STUDIES = {
         + tuple(("m3d_kmeans", other) for other in ("m3d_bank", "m3d", "idm", "ncfm", "hmdc")),
         evaluation=f"pool=cpu {EVALUATION}",
     ),
-    "rivals_ipc50": Study(  # ten minutes; nearly as many updates of a network as at ipc 10
-        {
-            **{name: RIVALS[name] for name in AT_IPC_50},
-            "hmdc": f"method=hmdc {SMALL.format(steps=40)}",
-            **{m: f"{RIVALS[m]} method.batch=100" for m in TRAJECTORY_METHODS},
-            "m3d_few": f"{BANK} method.batch_synthetic=50",  # of 200 synthetic images per class
-        },
-        {50: f"max_seconds=600 engine.compile=false {FOUR.replace('=100', '=20')}"},
-        datasets=("cifar10",),
-        pairs=tuple(
-            (method, other)
-            for method in ("m3d_bank", "m3d_few")
-            for other in (*AT_IPC_50, "hmdc", *TRAJECTORY_METHODS)
-            if other != method
-        ),
-        evaluation=f"pool=cpu {EVALUATION}",
+    # nearly as many updates of a network as at ipc 10
+    "rivals_ipc50": rivals_at_50("cifar10", "max_seconds=600", hmdc_steps=40),
+    "rivals_ipc50_fashion": rivals_at_50(
+        "fashion_mnist",
+        "max_seconds=180 engine.precision=float32",
+        hmdc_steps=20,
+        published="_published",
     ),
     "rivals_half_hour": Study(  # does trajectory matching catch up with M3D?
         {name: RIVALS[name] for name in ("m3d_bank", "mtt")},

@@ -7,7 +7,8 @@ import threading
 
 import pytest
 
-from dcond.errors import CheckpointError
+from dcond.distributed import Ranks, use_group
+from dcond.errors import CheckpointError, LostError
 from dcond.run.signals import CAUGHT, Interrupted, handle_signals
 
 pytestmark = pytest.mark.usefixtures("terminal")
@@ -35,6 +36,32 @@ def test_inside_one_it_waits_for_the_check():
             stop.check()
         assert not requested(stop)
         stop.check()  # said once
+
+
+@pytest.mark.parametrize("block", ["deferred", "as_interrupted"])
+def test_a_signal_does_not_take_the_place_of_an_error(block):
+    """torchrun sends one to every process once one has ended, which the others notice too."""
+
+    def lose_the_others(stop):
+        try:
+            with getattr(stop, block)():
+                raise LostError("gone")
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with handle_signals() as stop, pytest.raises(LostError, match="gone"):
+        lose_the_others(stop)
+
+
+def test_processes_that_end_together_are_not_killed_while_they_report():
+    before = {signum: signal.getsignal(signum) for signum in CAUGHT}
+    try:
+        with use_group(Ranks(0, 2)), pytest.raises(LostError), handle_signals():
+            raise LostError("gone")
+        os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
 
 
 def test_the_handlers_before_are_put_back():

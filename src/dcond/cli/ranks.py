@@ -7,7 +7,6 @@ import functools
 import json
 import logging
 import os
-import signal
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -20,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from dcond.cli.flags import is_sweep
 from dcond.distributed import TorchRanks, use_group
 from dcond.errors import DcondError, UnsupportedError, first_line
+from dcond.run.signals import ignore_signals
 
 Task = Callable[[DictConfig], Any]  # rank 0 returns the result to Hydra
 
@@ -98,9 +98,7 @@ def _end_all_ranks(ranks: TorchRanks, error: BaseException) -> None:
         DcondError: Rank 0 has not reported an error, so this process does.
         SystemExit: Rank 0 has reported it.
     """
-    # torchrun sends a signal to every process once one has ended.
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, signal.SIG_IGN)
+    ignore_signals()
     ranks.report_end(first_line(error))
     if ranks.first:
         return

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from dcond.distributed import Ranks
+from dcond.distributed import Ranks, current
 from dcond.errors import DcondError
 
 CAUGHT = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -49,12 +49,14 @@ class Stop:
 
     @contextmanager
     def deferred(self) -> Iterator[None]:
-        """Defer the first signal to the next :meth:`check`; a second one still raises at once."""
+        """Defer the first signal to the next :meth:`check`; a second one still raises at once.
+
+        After an error it stays deferred: it must not take the place of the error, which is on its
+        way to the user. torchrun sends a signal to every process once one has ended.
+        """
         self._deferred = True
-        try:
-            yield
-        finally:
-            self._deferred = False
+        yield
+        self._deferred = False
 
     @contextmanager
     def as_interrupted(self) -> Iterator[None]:
@@ -66,6 +68,7 @@ class Stop:
         try:
             yield
         except DcondError:
+            self._deferred = True  # as in deferred
             raise
         except Exception as error:
             if self._raised is None:
@@ -110,13 +113,21 @@ def handle_signals() -> Iterator[Stop]:
         signal.signal(signum, stop._handle)
     try:
         yield stop
-    except Interrupted as interrupted:
-        _restore_handlers(before, mine)
-        if interrupted.signum in WARNINGS:
-            foreign[interrupted.signum](interrupted.signum, None)
+    except BaseException as error:
+        if current().count > 1:
+            ignore_signals()
+        else:
+            _restore_handlers(before, mine)
+        if isinstance(error, Interrupted) and error.signum in WARNINGS:
+            foreign[error.signum](error.signum, None)
         raise
-    finally:
-        _restore_handlers(before, mine)
+    _restore_handlers(before, mine)
+
+
+def ignore_signals() -> None:
+    """Ignore signals from here on: torchrun sends one to every process once one has ended."""
+    for signum in CAUGHT:
+        signal.signal(signum, signal.SIG_IGN)
 
 
 def _restore_handlers(before: dict[int, Any], signals: list[int]) -> None:
