@@ -24,10 +24,12 @@ def test_an_entry_is_read_back(tmp_path):
     assert read_entry(file, parse) == 0.5
 
 
-def test_the_name_of_an_entry_holds_the_hash_of_its_key(tmp_path):
+def test_the_name_of_an_entry_holds_the_hash_of_its_key(tmp_path, monkeypatch):
     digest = hashlib.sha256(b"key").hexdigest()[:16]
     assert cache_file(tmp_path, "digits", "key", ".pt") == tmp_path / f"digits_{digest}.pt"
     assert cache_file(tmp_path, "digits", b"key", ".pt") == tmp_path / f"digits_{digest}.pt"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_file(Path("~/cache"), "digits", "key", ".pt").parent == tmp_path / "cache"
     assert cache_file(tmp_path, "digits", "other") != cache_file(tmp_path, "digits", "key")
 
 
@@ -65,4 +67,24 @@ def test_code_that_is_not_dconds_is_part_of_a_key(tmp_path, monkeypatch):
         cache._source.cache_clear()
     assert len(set(codes)) == 3
     assert "class Net" in codes[0]
+
+
+def test_modules_that_own_code_imports_are_part_of_a_key(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mine_c.py").write_text("import torch\nfrom mine_d import block\nclass Net: pass\n")
+    codes = []
+    for width in (1, 2):
+        (tmp_path / "mine_d.py").write_text(f"import mine_e\ndef block(): return {width}\n")
+        (tmp_path / "mine_e.py").write_text("import mine_d\n")  # in a circle
+        importlib.invalidate_caches()
+        codes.append(own_code(importlib.import_module("mine_c").Net()))
+        for module in ("mine_c", "mine_d", "mine_e"):
+            sys.modules.pop(module)
+        cache._source.cache_clear()
+    assert len(set(codes)) == 2
+    assert "mine_e: import mine_d" in codes[0]
+    assert "torch: " not in codes[0]
+
+
+def test_dconds_own_parts_add_nothing_to_a_key():
     assert own_code(MLP(name="MLP"), 1, "text") == ""

@@ -19,9 +19,9 @@ SOURCE = Path(dcond.__file__).parent
 # "dcond" itself stands for the version.
 LEVELS = [
     {"errors", "file_lock", "lazy", "log", "paths", "rng", "stats", "whitening"},
-    {"cache", "distributed", "environment", "multi_formation", "safe_load", "settings"},
+    {"cache", "distributed", "environment", "multi_formation", "settings"},
     {"device"},
-    {"types"},
+    {"safe_load", "types"},
     {"artefact", "augment", "class_matching", "data", "merging", "models"},
     {"matching"},
     {"training"},

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from dcond.errors import READ_ERRORS
-from dcond.paths import write_bytes
+from dcond.paths import expand_home, write_bytes
 
 log = logging.getLogger(__name__)
 
@@ -35,31 +35,48 @@ def cache_file(folder: Path, name: str, key: str | bytes, suffix: str = ".json")
     """Return the path of an entry, ``<folder>/<name>_<16 hex digits of SHA-256(key)><suffix>``.
 
     Args:
-        folder: of the cache; it need not exist.
+        folder: of the cache; it need not exist, and may begin with ``~``.
         name: start of the file name, for the reader.
         key: everything that the content depends on, the version of dcond included; of classes that
             may be a user's, :func:`own_code` too.
         suffix: of the file.
     """
     content = key.encode() if isinstance(key, str) else key
-    return folder / f"{name}_{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
+    return expand_home(folder) / f"{name}_{hashlib.sha256(content).hexdigest()[:16]}{suffix}"
 
 
 def own_code(*parts: object) -> str:
     """Return the source files of parts whose classes are not dcond's, for keys: users edit them.
 
-    Of an augmentation that a part has too. The files are read once, so call this soon after they
-    are imported.
+    Of an augmentation that a part has, too, and of the modules that these import, except those of
+    installed packages. The files are read once, so call this soon after they are imported.
     """
     augments = (getattr(part, "augment", None) for part in parts)
     kinds = [kind for part in (*parts, *augments) for kind in type(part).__mro__]
-    modules = dict.fromkeys(kind.__module__ for kind in kinds)
-    return "".join(map(_source, filter(_is_own, modules)))
+    waiting, found = [kind.__module__ for kind in kinds], dict[str, None]()
+    while waiting:
+        if (name := waiting.pop(0)) not in found and _is_foreign(name):
+            found[name] = None
+            waiting += [module for module in _imported(name) if not _is_installed(module)]
+    return "".join(map(_source, found))
 
 
-def _is_own(module: str) -> bool:
+def _is_foreign(module: str) -> bool:
     top = module.partition(".")[0]
     return top != "dcond" and top not in sys.stdlib_module_names
+
+
+def _imported(module: str) -> list[str]:
+    """Return the modules that a module has imported, or from which it has a class or function."""
+    values = [*getattr(sys.modules.get(module), "__dict__", {}).values()]
+    names = {getattr(value, "__module__", None) for value in values}
+    names |= {value.__name__ for value in values if inspect.ismodule(value)}
+    return sorted(name for name in names if isinstance(name, str))
+
+
+def _is_installed(module: str) -> bool:
+    file = getattr(sys.modules.get(module), "__file__", None) or ""
+    return not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
 
 
 @cache

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -266,13 +267,30 @@ def peak_memory_bytes(device: torch.device) -> int:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+# Held for a whole run from Python: PyTorch's global generator and defaults are one per process.
+one_at_a_time = threading.RLock()
+
+
 @contextmanager
 def usual_torch() -> Iterator[None]:
     """Use PyTorch's defaults for the length of a block, whatever the program around it has set.
 
     New tensors are float32 and on the CPU, gradients are computed, and matrix products are in full
-    precision, neither in TF32 nor under autocast.
+    precision, neither in TF32 nor under autocast. Another thread's block waits for the end of this
+    one. The caller's CUDA device is current again afterwards.
     """
+    with one_at_a_time:
+        gpu = torch.cuda.current_device() if torch.cuda.is_initialized() else None
+        try:
+            with _usual_defaults():
+                yield
+        finally:
+            if gpu is not None and torch.cuda.current_device() != gpu:
+                torch.cuda.set_device(gpu)
+
+
+@contextmanager
+def _usual_defaults() -> Iterator[None]:
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     backends: Any = torch.backends
     products = (backends.cuda.matmul, backends.mkldnn.matmul)

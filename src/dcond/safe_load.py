@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 
+from dcond.device import is_out_of_memory
 from dcond.errors import READ_ERRORS, ArtefactError, first_line
 from dcond.paths import file_kind
 
 HOW_TO_SAVE = 'torch.save({"images": x, "labels": y}, FILE)'
-_ERRORS = (*READ_ERRORS, KeyError, TypeError, IndexError, MemoryError)
+_ERRORS = (*READ_ERRORS, KeyError, TypeError, IndexError)
 
 
 class ForeignValue:
@@ -50,6 +51,8 @@ def read_tensors(path: Path, wanted: str = "images and labels as npz") -> Any:
             warnings.simplefilter("ignore")  # of unusual pickle protocols
             return torch.load(path, map_location="cpu", weights_only=True)
     except _ERRORS as error:
+        if is_out_of_memory(error):
+            raise
         code = re.search(r"GLOBAL ([\w.]+)|(?:global|class|function) ([\w.]+\.[\w.]+)", str(error))
         if code is not None:
             raise ArtefactError(

@@ -42,8 +42,13 @@ class ImageSpec:
     std: tuple[float, ...]
     whitening: Whitening | None = None
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.height, self.width
+
     def normalise(self, pixels: Tensor) -> Tensor:
-        """Map (..., c, h, w) from [0, 1] to normalised space; (n, c, h, w) where whitened.
+        """Map (..., c, h, w) from [0, 1] to normalised space.
 
         Raises:
             DataError: the pixels are integers, such as uint8 from 0 to 255.
@@ -55,7 +60,7 @@ class ImageSpec:
         return (pixels - self._channelwise(self.mean, pixels)) / self._channelwise(self.std, pixels)
 
     def denormalise(self, images: Tensor) -> Tensor:
-        """Map (..., c, h, w) from normalised space to [0, 1]; (n, c, h, w) where whitened."""
+        """Map (..., c, h, w) from normalised space to [0, 1]."""
         images = images * self._channelwise(self.std, images) + self._channelwise(self.mean, images)
         return images if self.whitening is None else self.whitening.undo(images)
 

@@ -327,18 +327,7 @@ def test_what_dcond_exports_it_scores_as_the_artefact_itself(kind, finished, run
     assert run_cli("export", finished, "--to", kind, "--out", out).code == 0
     _, whole = evaluate(f"synthetic={finished}", "baselines=false", epochs=3)
     done, got = evaluate(f"synthetic={out}", "baselines=false", "hydra.run.dir=e2", epochs=3)
-    if kind == "pt":
-        assert "pass synthetic.normalised=true" in done.line
-        artefact = dcond.load(finished)
-        arguments = [
-            f"synthetic.{key}={list(getattr(artefact, key))}".replace(" ", "")
-            for key in ("mean", "std")
-        ]
-        done, _ = evaluate(
-            f"synthetic={out}", "baselines=false", "hydra.run.dir=e2", *arguments, epochs=3
-        )
     assert done.code == 0, done.err
-    got = json.loads(Path("e2/result.json").read_text())
     both = [result["evaluation"]["networks"]["ConvNet"]["accuracies"] for result in (whole, got)]
     assert both[0] == pytest.approx(both[1], abs=0 if kind == "npz" else 0.02)
 

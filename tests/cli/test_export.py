@@ -12,9 +12,10 @@ from dcond import artefact
 from dcond.cli import export_formats
 from dcond.data.statistics import LEGACY
 from dcond.errors import DataError
+from dcond.importers import Source
 from dcond.importers import image_folder as folder_layout
 from dcond.importers import npz as npz_layout
-from dcond.types import SyntheticSet
+from dcond.types import RealData, Split, SyntheticSet
 from dcond.whitening import fit_whitening
 
 NAMES = ("T-shirt/top", "..", "CON")
@@ -191,7 +192,9 @@ def test_pt_is_decoded_and_normalised_as_in_the_public_code(saved, run_cli):
         f"24 images, normalised by the public DC code's fashion_mnist mean and std -> {run / 'export_pt.pt'}\n"
     )
     content = torch.load(run / "export_pt.pt", weights_only=True)
-    assert sorted(content) == ["images", "labels"]
+    assert sorted(content) == ["class_names", "images", "labels", "mean", "std"]
+    assert content["class_names"] == list(NAMES)
+    assert (content["mean"], content["std"]) == ([0.2861], [0.3530])
     images, labels = synthetic.decoded()
     assert_close(content["images"], (images - 0.2861) / 0.3530)
     assert torch.equal(content["labels"], labels)
@@ -221,6 +224,26 @@ def test_pt_of_a_whitened_set_is_as_its_networks_see_it(saved, run_cli):
     assert done.out.startswith("6 images, normalised by the set's own whitening, mean and std -> ")
     content = torch.load(run / "export_pt.pt", weights_only=True)
     assert_close(content["images"], whitening.apply(synthetic.images))
+    assert "mean" not in content
+
+
+@pytest.mark.parametrize("kind", ["png", "npz", "pt"])
+def test_what_is_exported_is_read_back_for_classes_of_another_order(kind, saved, run_cli, folder):
+    """Names that a folder shortens, too, and statistics that are not those of the data."""
+    names = ("b" * 60, "a" * 55, "A" * 55)
+    synthetic, run = saved(class_names=names)
+    assert run_cli("export", run, "--to", kind).code == 0
+    order = [2, 0, 1]
+    splits = [Split(torch.zeros(3, 1, 8, 8, dtype=torch.uint8), torch.arange(3)) for _ in "ab"]
+    real = RealData("mine", *splits, tuple(names[row] for row in order), (0.1,), (0.9,))
+    suffix = {"png": "", "npz": ".npz", "pt": ".pt"}[kind]
+    source = Source(path=str(run / f"export_{kind}{suffix}"))
+    found = source.fitted(source.read(), real)
+    assert found.class_names == real.class_names
+    wanted = synthetic.by_class[order].flatten(0, 1)
+    assert_close(found.images, wanted, rtol=0, atol=1e-6)
+    own = (0.1, 0.9) if kind == "png" else (0.25, 0.5)
+    assert (*found.mean, *found.std) == pytest.approx(own)
 
 
 @pytest.mark.parametrize("kind", ["png", "npz", "pt"])

@@ -12,6 +12,7 @@ from dcond.cli.instantiate import build
 from dcond.cli.labels import add_teacher, find_label
 from dcond.cli.run_config import result_affecting_config, to_jsonable
 from dcond.data import Digits
+from dcond.run.result import set_settings
 from dcond.types import SyntheticSet
 from dcond.whitening import fit_whitening
 
@@ -65,6 +66,16 @@ def test_experts_are_found_by_the_normalisation_of_the_set(real, evaluated):
     images = one_per_class(whitened)
     found = find_label(synthetic, real, evaluated)(images)
     assert torch.equal(found.labels, method.labelled(whitened, images).labels)
+
+
+def test_experts_are_found_by_the_settings_of_the_data_in_their_run(real, evaluated):
+    """The command of the evaluation need not repeat them."""
+    with composed("condense", [*OVERRIDES, "dataset.flip=true"]) as (cfg, _):
+        config = set_settings(to_jsonable(result_affecting_config(cfg)))
+        method = build(cfg.method, "method=datm")
+    method.experts.load_or_train(real)
+    synthetic = one_per_class(real, soft=True, made_with=json.dumps({"config": config}))
+    assert find_label(synthetic, real, evaluated) is not None
 
 
 def test_experts_that_are_not_cached_are_not_trained(real, evaluated, folder, caplog):

@@ -94,7 +94,7 @@ class Ending:
 
 @pytest.fixture(autouse=True)
 def _signals_stay(monkeypatch):
-    monkeypatch.setattr("dcond.cli.ranks.signal.signal", lambda *_: None)
+    monkeypatch.setattr("dcond.run.signals.signal.signal", lambda *_: None)
 
 
 def test_end_of_a_process():

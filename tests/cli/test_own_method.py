@@ -60,6 +60,8 @@ def test_the_example_goes_on_to_the_same_images_where_the_command_names_it(
     assert run_cli("condense", *SMALL, "hydra.run.dir=whole").code == 0
     with signalled():
         run_cli("condense", *SMALL, "hydra.run.dir=broken")
+    log = (folder / "broken" / "condense.log").read_text()
+    assert "dcond condense resume=broken --config-dir DIR method=NAME" in log
     line = run_cli("condense", "resume=broken").line
     assert line == (
         "broken asks to run code that is not dcond's: class_mean.ClassMean. If you trust it, add the "

@@ -190,6 +190,16 @@ def test_labels_of_a_client_do_not_count_from_one(tmp_path):
     assert part.test.labels.tolist() == [0, 1] * 2
 
 
+@pytest.mark.parametrize("labels", [(1, 2), (7, 93)])
+def test_a_client_has_some_of_many_classes(labels, tmp_path):
+    """Both splits: not all numbers from 0, and more classes than images."""
+    own = {"train_labels": np.array([*labels] * 6), "test_labels": np.array([*labels] * 3)}
+    file = saved(tmp_path / "client.npz", **own, class_names=None)
+    part = Npz(path=str(file), classes=[*labels]).load()
+    assert part.class_names == tuple(map(str, labels))
+    assert part.train.labels.tolist() == [0, 1] * 6
+
+
 def test_a_folder_is_not_an_npz_file(tmp_path):
     with pytest.raises(
         DataError, match="not an npz file: it is a folder, for dataset=image_folder; write"

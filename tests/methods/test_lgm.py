@@ -25,3 +25,10 @@ def test_all_of_a_batch_is_drawn_before_a_real_image_is_read(condense, toy, monk
     monkeypatch.setattr(type(toy), "normalised", lambda *args: order.append("read") or read(*args))
     condense("lgm", toy, steps=1)
     assert order == ["draw", *["read"] * 5, "draw"]  # 24 real images, then the synthetic ones
+
+
+@pytest.mark.parametrize(("steps", "warned"), [(9, True), (10, False)])
+def test_a_run_too_short_for_all_levels_is_a_warning(steps, warned, condense, toy, caplog):
+    """Four levels at 8 px, three steps apart."""
+    condense("lgm", toy, steps=steps)
+    assert ("the images will be coarse; lower method.grow_every" in caplog.text) is warned

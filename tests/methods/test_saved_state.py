@@ -1,5 +1,6 @@
 """The state of a method: parts, tensors and numbers, and lists, tuples and dicts of these."""
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,3 +54,27 @@ def test_a_field_that_an_older_checkpoint_lacks_stays_as_it_is():
     fresh.load_state_dict(content)
     assert float(fresh.networks[0].weight.detach()[0, 0]) == 1
     assert fresh.count == 1
+
+
+def test_a_tensor_stays_the_one_that_an_optimiser_moves():
+    @dataclass
+    class Learned(SavedState):
+        labels: torch.Tensor
+        optimiser: torch.optim.SGD
+
+    def fresh() -> Learned:
+        labels = torch.zeros(2, requires_grad=True)
+        return Learned(labels, torch.optim.SGD([labels], lr=1, momentum=0.5))
+
+    def step(state: Learned) -> None:
+        state.labels.grad = torch.ones(2)
+        state.optimiser.step()
+
+    whole, resumed = fresh(), fresh()
+    step(whole)
+    content = copy.deepcopy(whole.state_dict())
+    step(whole)
+    resumed.load_state_dict(content)
+    step(resumed)
+    assert torch.equal(resumed.labels, whole.labels)
+    assert float(whole.labels.detach()[0]) == -2.5

@@ -81,7 +81,9 @@ def test_the_file_is_read_once_for_all_resets(make_spec, saved, tmp_path):
     assert all(torch.equal(network.state_dict()[name], given[name]) for name in body)
 
 
-def test_caches_know_a_file_by_its_content_wherever_it_lies(make_spec, saved, tmp_path):
+def test_caches_know_a_file_by_its_content_wherever_it_lies(
+    make_spec, saved, tmp_path, monkeypatch
+):
     plain = NETWORKS["ConvNet"]()
     assert plain.by_content() is plain
     saved(plain)
@@ -94,6 +96,8 @@ def test_caches_know_a_file_by_its_content_wherever_it_lies(make_spec, saved, tm
         repr(moved.by_content()) == before == repr(first.by_content())
     )  # as read, whatever becomes of the file
     assert str(tmp_path) not in before
+    monkeypatch.setenv("HOME", str(tmp_path))  # as a YAML file says it, which no shell expands
+    assert repr(NETWORKS["ConvNet"](weights="~/moved.pt").by_content()) == before
     content = torch.load(tmp_path / "moved.pt", weights_only=True)
     next(iter(content.values())).view(-1)[0] += 1
     torch.save(content, tmp_path / "moved.pt")

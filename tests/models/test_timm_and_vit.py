@@ -231,13 +231,15 @@ def test_weights_that_cannot_be_read_say_what_to_do(tmp_path, make_spec):
         recipe.build(make_spec(), rng())
 
 
-def test_caches_know_a_checkpoint_by_its_content(weights, tmp_path):
+def test_caches_know_a_checkpoint_by_its_content(weights, tmp_path, make_spec, monkeypatch):
     options = {"name": "T", "architecture": "test_vit", "pretrained": True}
     recipe = Timm(**options, checkpoint=weights[0])
     before = repr(recipe.by_content())
     copy = tmp_path / "copy.pth"
     copy.write_bytes(Path(weights[0]).read_bytes())
-    assert repr(Timm(**options, checkpoint=str(copy)).by_content()) == before
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert repr(Timm(**options, checkpoint="~/copy.pth").by_content()) == before
+    Timm(**options, checkpoint="~/copy.pth").build(make_spec(), rng())
     torch.save({name: tensor + 1 for name, tensor in weights[1].state_dict().items()}, weights[0])
     assert repr(recipe.by_content()) != before
     copy.unlink()

@@ -10,6 +10,7 @@ from PIL import Image
 
 from dcond.errors import UnsupportedError
 from dcond.report.collect import collect
+from dcond.report.figure_style import line_style
 from dcond.report.figures import MAX_POINTS, draw, read_curves
 from dcond.report.grouping import build_report
 from dcond.report.html import MAX_PIXELS, picture
@@ -144,6 +145,12 @@ def test_more_rows_than_colours_are_still_a_figure(write_result, drawn):
     assert {f"method{index}" for index in range(10)} <= texts(
         found["accuracy_over_ipc_digits_quick"].svg
     )
+
+
+def test_points_of_more_rows_than_colours_differ():
+    """The figure over cost has no lines whose dashes could tell them apart."""
+    looks = {(style["color"], style["marker"]) for style in map(line_style, range(64))}
+    assert len(looks) == 64
 
 
 def test_a_long_legend_is_below_the_panel(write_result, drawn):

@@ -1,5 +1,6 @@
 """``dcond.run.condense`` and ``dcond.run.evaluate``: parts that were built in Python."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -11,11 +12,14 @@ import dcond.run
 from dcond.data import Digits
 from dcond.errors import ArtefactError, ConfigError, DataError
 from dcond.evaluation import EvaluationProtocol
+from dcond.init import FromReal, Random
+from dcond.methods import DM
 from dcond.methods.base import NoState
 from dcond.models import MLP, ConvNet, Pool, Recipe
 from dcond.models.staged import Staged
 from dcond.settings import settings
 from dcond.types import SyntheticSet
+from dcond.whitening import fit_whitening
 
 POOL = Pool(networks={"MLP": MLP(name="MLP", hidden=(8,), lr=0.05)})
 PROTOCOL = EvaluationProtocol(name="mine", epochs=2, repeats=2, lr_milestones=())
@@ -94,6 +98,41 @@ def test_the_seed_chooses_the_networks(toy, synthetic):
 def test_a_set_that_does_not_fit_is_refused(toy, synthetic, changes, error, message):
     with pytest.raises(error, match=message):
         evaluate(replace(synthetic, **changes), toy)
+
+
+def test_a_network_that_refuses_the_sets_normalisation_is_named_before_any_training(
+    toy, synthetic, monkeypatch
+):
+    @settings
+    class Unwhitened(MLP):
+        def module(self, spec):
+            if spec.whitening is not None:
+                raise ConfigError("not whitened images")
+            return super().module(spec)
+
+    def fail(*_, **__):
+        raise AssertionError("a network is trained")
+
+    monkeypatch.setattr(EvaluationProtocol, "evaluate", fail)
+    pool = Pool(networks={"Own": Unwhitened(name="Own", hidden=(8,))})
+    whitening = fit_whitening(toy.train.images)
+    with pytest.raises(ConfigError, match="not whitened images"):
+        evaluate(replace(synthetic, whitening=whitening, mean=(0.0,), std=(1.0,)), toy, pool=pool)
+
+
+def test_calls_from_threads_do_not_mix(toy):
+    """A method draws from PyTorch's global generator where a network is built."""
+
+    def made(seed):
+        method = DM(network=MLP(name="MLP", hidden=(8,)), steps=20, lr=1.0, batch_real=4)
+        init = FromReal(rule=Random())
+        run = dcond.run.condense(toy, method=method, init=init, seed=seed, show_progress=False)
+        return run.synthetic.images
+
+    alone = [made(seed) for seed in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(made, range(4)))
+    assert all(map(torch.equal, alone, together))
 
 
 def test_a_device_may_be_named(toy, synthetic):

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -74,6 +75,21 @@ def test_a_method_without_steps_leaves_no_checkpoint_and_no_time(make_run, tmp_p
     run.condense()
     assert not (tmp_path / "checkpoint.pt").exists()
     assert run.step_s_median is None
+
+
+def test_a_state_that_cannot_be_read_again_is_refused_before_the_first_step(make_run, drift):
+    run = make_run(drift())
+    init = run.method.init
+
+    def with_numpy(*arguments):
+        state = init(*arguments)
+        state.best = np.float64(1)  # saved by torch, refused when read
+        return state
+
+    run.method.init = with_numpy
+    with pytest.raises(CheckpointError, match=r"^the state of Drift is saved, but cannot be read"):
+        run.condense()
+    assert run.step == 0
 
 
 def test_a_run_can_be_resumed_from_step_0(make_run, tmp_path, drift):

@@ -1,6 +1,5 @@
 """Composing a configuration without running Hydra, and runs that Python calls start."""
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -8,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import hydra
-import torch
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.singleton import Singleton
 from hydra.errors import HydraException
@@ -20,16 +18,13 @@ from dcond.cli.overrides import check_overrides, is_of_hydra
 from dcond.cli.path_values import quote_paths
 from dcond.cli.run_config import label_modified_protocol, resolve_environment
 from dcond.cli.unknown_keys import check_added, hydra_error_message
-from dcond.device import usual_torch
+from dcond.device import one_at_a_time, usual_torch
 from dcond.environment import expand_environment
 from dcond.errors import ConfigError
 from dcond.log import logged_to
 from dcond.paths import conf_dir
 from dcond.run.context import OVERWRITTEN, oom_as_user_error, refuse_foreign_files, run_folder
 from dcond.run.result import RunResult
-
-# Held for a whole run from Python: Hydra and PyTorch's global random generator are one per process.
-one_at_a_time = threading.RLock()
 
 
 @contextmanager
@@ -51,7 +46,7 @@ def composed(
     expand_environment()
     if config_name != "data":  # which has no groups to choose from
         check_overrides(overrides, config_name)
-    with one_at_a_time, _hydra_put_back():
+    with one_at_a_time, _hydra_put_back():  # Hydra is one per process too
         try:
             with hydra.initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
                 cfg = hydra.compose(config_name, list(overrides), return_hydra_config=True)
@@ -120,7 +115,7 @@ def python_run(
     The folder gets ``.hydra/config.yaml`` and ``overrides.yaml`` and a log, as the command writes
     them.
     """
-    with one_at_a_time, _gpu_put_back(), usual_torch():
+    with usual_torch():
         if folder is None:
             with oom_as_user_error(result.config or {}):
                 yield
@@ -139,14 +134,3 @@ def write_hydra_files(folder: Path, cfg: DictConfig, overrides: Sequence[str]) -
     for name, content in (("config", cfg), ("overrides", OmegaConf.create([*overrides]))):
         OmegaConf.save(content, folder / ".hydra" / f"{name}.yaml")
     (folder / ".hydra" / "hydra.yaml").unlink(missing_ok=True)  # of an earlier run
-
-
-@contextmanager
-def _gpu_put_back() -> Iterator[None]:
-    """Make the caller's CUDA device current again, which ``device=cuda:1`` changes."""
-    before = torch.cuda.current_device() if torch.cuda.is_initialized() else None
-    try:
-        yield
-    finally:
-        if before is not None and torch.cuda.current_device() != before:
-            torch.cuda.set_device(before)

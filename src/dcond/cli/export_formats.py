@@ -20,7 +20,7 @@ from dcond.cli.instantiate import build, make_dataset
 from dcond.cli.path_values import quote_path, quote_paths
 from dcond.data.statistics import LEGACY
 from dcond.errors import ConfigError, UnsupportedError
-from dcond.importers.image_folder import packing
+from dcond.importers.image_folder import png_texts
 from dcond.importers.source import is_artefact
 from dcond.paths import write_atomically
 from dcond.types import ImageSpec, SyntheticSet
@@ -58,13 +58,14 @@ def write_png(synthetic: SyntheticSet, out: Path, decoded: bool) -> str:
         UnsupportedError: the images have neither one channel nor three.
     """
     images = synthetic.decoded()[0] if decoded else synthetic.images
-    info = None if decoded else packing(synthetic.factor, synthetic.align_corners)
     if images.shape[1] not in (1, 3):
         raise UnsupportedError(
             f"PNG files have 1 or 3 channels, these images {images.shape[1]}; export to npz."
         )
     classes = synthetic.classes.repeat(len(images) // len(synthetic.images)).tolist()
     folders = class_folders(synthetic.class_names)
+    packing = (1, False) if decoded else (synthetic.factor, synthetic.align_corners)
+    texts = [png_texts(name, *packing) for name in synthetic.class_names]
     exact = (images * 255).round()
     clipped = exact.clamp(0, 255)
     share = 100 * float((clipped != exact).double().mean())
@@ -75,7 +76,7 @@ def write_png(synthetic: SyntheticSet, out: Path, decoded: bool) -> str:
             file = folder / folders[label] / f"{row:05d}.png"
             file.parent.mkdir(exist_ok=True)
             image = Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels)
-            image.save(file, pnginfo=info)
+            image.save(file, pnginfo=texts[label])
 
     _write_folder(out, fill)
     written = f"{len(levels)} images{_packed(synthetic, decoded)}"
@@ -119,10 +120,16 @@ def _packed(synthetic: SyntheticSet, decoded: bool) -> str:
 
 
 def write_pt(synthetic: SyntheticSet, out: Path, decoded: bool) -> str:
-    """Write ``{"images", "labels"}``, always decoded, normalised by :func:`dc_spec`."""
+    """Write images, always decoded, normalised by :func:`dc_spec`, labels, and what they mean."""
     images, labels = synthetic.decoded()
     spec, whose = dc_spec(synthetic)
-    content = {"images": spec.normalise(images).contiguous(), "labels": labels}
+    content: dict[str, Any] = {
+        "images": spec.normalise(images).contiguous(),
+        "labels": labels,
+        "class_names": [*synthetic.class_names],
+    }
+    if spec.whitening is None:
+        content |= {"mean": [*spec.mean], "std": [*spec.std]}
     write_atomically(out, lambda path: torch.save(content, path))
     return f"{len(images)} images, normalised by {whose} mean and std"
 

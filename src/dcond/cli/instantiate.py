@@ -126,9 +126,15 @@ def build_plan(
         extra = set()
     tested_on = str(OmegaConf.select(cfg, "test_on", default=TEST))
     one_of("test_on", tested_on, ACCURACY)
+    protocol = build(cfg.evaluation, option := f"evaluation={choices.get('evaluation')}")
+    if OmegaConf.select(cfg, "teacher") is not None and protocol.teacher is None:
+        raise ConfigError(
+            f"teacher={choices.get('teacher')} has no effect on {option}, whose file does not say "
+            "teacher: ${teacher}; add this line to it, or omit the teacher."
+        )
     return EvaluationPlan(
         pool=build(cfg.pool, f"pool={choices.get('pool')}"),
-        protocol=build(cfg.evaluation, f"evaluation={choices.get('evaluation')}"),
+        protocol=protocol,
         seed=get(cfg, "seed", NonNegativeInt),
         cache=cache_folder(cfg),
         baselines=get(cfg, "baselines", bool),

@@ -57,11 +57,12 @@ def find_label(synthetic: SyntheticSet, real: RealData, cfg: DictConfig) -> Labe
     """
     if synthetic.labels.ndim == 1:
         return None
-    around = {
+    around: dict[str, Any] = {
         name: OmegaConf.to_container(cfg[name], resolve=True) for name in ("dataset", "paths")
     }
     try:
         made_with = parse_provenance(synthetic.metadata)["config"] or {}
+        around["dataset"] |= made_with.get("dataset") or {}  # which has no places
         saved = OmegaConf.create(made_with | around)  # the root of its interpolations
         if foreign := foreign_targets(saved, cfg):
             raise DataError(

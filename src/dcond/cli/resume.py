@@ -42,6 +42,8 @@ def suggest_resume(folder: Path, resumable: Callable[[], bool] = lambda: False) 
             pass
         elif resumable() and (folder / CHECKPOINT).exists():
             argument = shlex.quote(f"resume={relative_to_cwd(folder)}")
+            if sweep.had_config_dir(folder):  # of code that a checkpoint does not name
+                argument += " --config-dir DIR method=NAME"
             error.add_note(f"a checkpoint is saved. Resume with: dcond condense {argument}")
         elif (folder / UNFINISHED).is_dir():
             argument = shlex.quote(f"hydra.run.dir={relative_to_cwd(folder)}")

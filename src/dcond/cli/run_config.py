@@ -32,7 +32,7 @@ NO_EFFECT = frozenset(
 )
 CONDENSING_ONLY = frozenset({"model", "learners"})  # in an evaluation, what a data set's file sets
 # Settings of a protocol that are reported beside its name, or change no accuracy.
-_NOT_IN_PROTOCOL_NAME = ("name", "repeats", "teacher", "best_every", *NO_EFFECT_IN_PROTOCOL)
+_NOT_IN_PROTOCOL_NAME = ("name", "repeats", "teacher", *NO_EFFECT_IN_PROTOCOL)
 
 
 def result_affecting_config(cfg: DictConfig, *, aside: frozenset[str] = NO_EFFECT) -> DictConfig:

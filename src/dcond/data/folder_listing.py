@@ -143,25 +143,25 @@ def _find(root: Path, names: tuple[str, ...], *, with_classes: bool = False) -> 
         names: in order of preference.
         with_classes: prefer one that holds folders: a ``test/`` without labels may be beside it.
     """
-    folders = {folder.name.lower(): folder for folder in _subfolders(root)}
+    folders = {folder.name.lower(): folder for folder in subfolders(root)}
     found = [folders[name] for name in names if name in folders]
-    labelled = filter(_subfolders, found) if with_classes else ()
+    labelled = filter(subfolders, found) if with_classes else ()
     return next(iter((*labelled, *found)), None)
 
 
 def _is_class(train: Path) -> bool:
     """Return whether a folder ``train``, beside no test split, is a class: a picture of a train."""
-    folders = _subfolders(train.parent)
-    flat = len(folders) > 1 and not any(map(_subfolders, folders))
+    folders = subfolders(train.parent)
+    flat = len(folders) > 1 and not any(map(subfolders, folders))
     return train.name != "train" or flat
 
 
 def _check_depth(root: Path) -> None:
     """Raise :class:`DataError` if class folders, or both splits, are one level further down."""
-    folders = _subfolders(root)
+    folders = subfolders(root)
     for folder in folders:
         if (_find(folder, TRAIN) and _find(folder, TEST)) or (
-            len(folders) == 1 and _subfolders(folder)
+            len(folders) == 1 and subfolders(folder)
         ):
             raise DataError(
                 f"{folder} holds folders itself, so it is not a class of {root}; did you mean "
@@ -199,7 +199,7 @@ def list_classes(
     Raises:
         DataError: no class folder, or one without images.
     """
-    folders = _subfolders(root)
+    folders = subfolders(root)
     if not folders:
         count = sum(entry.suffix.lower() in SUFFIXES for entry in root.iterdir())
         table = f" If a table has the labels of its {count:,} images, docs/data.md sorts them."
@@ -236,7 +236,8 @@ def list_classes(
     return Files.of(root, names), labels, class_names
 
 
-def _subfolders(root: Path) -> list[Path]:
+def subfolders(root: Path) -> list[Path]:
+    """Return the folders in a folder, but those of the system, sorted by the name of the class."""
     folders = [entry for entry in root.iterdir() if entry.is_dir() and not _is_hidden(entry.name)]
     return sorted(sorted(folders), key=_class_name)
 

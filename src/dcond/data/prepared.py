@@ -93,8 +93,9 @@ def check_prepared(
     test_labels = as_labels(arrays.pop("test_labels"), "test_labels", len(test_images))
     names = arrays.pop("class_names", None)
     known = np.concatenate([train_labels, test_labels]) if some_classes else train_labels
-    check_from_zero(known, 0 if names is None else names.size)
-    class_names = as_class_names(names, known)
+    if not some_classes:
+        check_from_zero(known, 0 if names is None else names.size)
+    class_names = as_class_names(names, known, some_classes=some_classes)
     check_classes(train_labels, "train_labels", class_names)
     check_classes(test_labels, "test_labels", class_names)
     if not some_classes:

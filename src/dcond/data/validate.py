@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from dcond.errors import DataError
 
 PART_BYTES = 2**25  # of images, read or written at a time
+MANY_CLASSES = 100_000
 
 
 class Images(Protocol):
@@ -123,19 +124,25 @@ def as_labels(array: NDArray[np.generic], what: str, count: int) -> NDArray[np.i
 
 
 def as_class_names(
-    array: NDArray[np.generic] | None, train_labels: NDArray[np.int64]
+    array: NDArray[np.generic] | None, labels: NDArray[np.int64], *, some_classes: bool
 ) -> tuple[str, ...]:
-    """Return one name per class; without an array "0", "1", ... up to the largest training label.
+    """Return one name per class; without an array "0", "1", ... up to the largest label.
+
+    Args:
+        array: the names.
+        labels: of the training images.
+        some_classes: whether classes may have no image: a client has a few of many.
 
     Raises:
         DataError: the names are not text, or missing and the labels cannot be class indices.
     """
     if array is None:
-        classes = int(train_labels.max()) + 1
-        if classes > len(train_labels):  # also prevents a million names for one absurd label
+        classes = int(labels.max()) + 1
+        # also prevents a million names for one absurd label
+        if classes > (MANY_CLASSES if some_classes else len(labels)):
             raise DataError(
                 f"the largest training label is {classes - 1}, but there are only "
-                f"{len(train_labels)} training images; number the classes 0, 1, 2, ... with no gap."
+                f"{len(labels)} training images; number the classes 0, 1, 2, ... with no gap."
             )
         return tuple(str(label) for label in range(classes))
     if array.ndim != 1 or array.dtype.kind != "U":

@@ -34,7 +34,7 @@ def check_input_statistics(synthetic: SyntheticSet, real: RealData) -> str | Non
     The limits are a ratio of standard deviations of 2.5 and means 2 standard deviations apart.
     """
     spec = synthetic.spec
-    step = math.ceil(len(real.train) / scaled_batch_size(SAMPLE, spec.height, spec.width))
+    step = math.ceil(len(real.train) / scaled_batch_size(SAMPLE, *spec.size))
     with torch.no_grad():
         ours = spec.normalise(synthetic.images.to(real.device))
         theirs = spec.normalise(real.pixels(torch.arange(0, len(real.train), step)))

@@ -12,17 +12,18 @@ import torch
 from PIL import Image, PngImagePlugin
 
 from dcond.data.decoding import ImageRule
-from dcond.data.folder_listing import list_classes
+from dcond.data.folder_listing import list_classes, subfolders
 from dcond.errors import DataError
 from dcond.importers.raw_set import RawSet
 
 # Text of a PNG file: the multi-formation factor to be decoded, with "aligned" for align_corners.
 PACKED = "dcond:factor"
+CLASS = "dcond:class"  # the name of the class, which a folder's name may shorten
 
 
 def matches(path: Path) -> bool:
     """Return whether a folder holds folders."""
-    return any(entry.is_dir() and not entry.name.startswith(".") for entry in path.iterdir())
+    return bool(subfolders(path))
 
 
 def read(path: Path) -> RawSet:
@@ -40,6 +41,8 @@ def read(path: Path) -> RawSet:
             f"{one} and {other} have different factors; export the set again into an empty folder."
         )
     factor, aligned = next(iter(packed))
+    firsts = [int((labels == label).argmax()) for label in range(len(names))]
+    names = tuple(_text(files[row], CLASS) or name for row, name in zip(firsts, names, strict=True))
     return RawSet(
         "image folder",
         path,
@@ -52,17 +55,22 @@ def read(path: Path) -> RawSet:
     )
 
 
-def packing(factor: int, aligned: bool) -> PngImagePlugin.PngInfo | None:
-    """Return the text of a PNG file with packed images; None if there is one image per file."""
-    if factor == 1:
-        return None
+def png_texts(name: str, factor: int, aligned: bool) -> PngImagePlugin.PngInfo:
+    """Return the texts of a PNG file: the name of its class, and the factor if it is packed."""
     info = PngImagePlugin.PngInfo()
-    info.add_text(PACKED, f"{factor} aligned" if aligned else str(factor))
+    info.add_itxt(CLASS, name)
+    if factor > 1:
+        info.add_text(PACKED, f"{factor} aligned" if aligned else str(factor))
     return info
 
 
 def _packed(file: Path) -> tuple[int, bool]:
     """Return a file's factor (1 if it has none), and whether corners are aligned."""
-    with Image.open(file) as image:
-        text = re.fullmatch(r"([1-9]\d?)( aligned)?", str(image.info.get(PACKED, "")))
+    text = re.fullmatch(r"([1-9]\d?)( aligned)?", _text(file, PACKED))
     return (int(text[1]), text[2] is not None) if text else (1, False)
+
+
+def _text(file: Path, key: str) -> str:
+    """Return a text of an image file; empty if it has none."""
+    with Image.open(file) as image:
+        return str(image.info.get(key, ""))

@@ -44,7 +44,7 @@ class Noise:
     def __call__(self, real: RealData, ipc: int, factor: int, rng: Streams) -> Tensor:
         """Return noise images, see :class:`Initialiser`."""
         spec = real.spec
-        shape = (spec.classes * ipc, spec.channels, spec.height, spec.width)
+        shape = (spec.classes * ipc, spec.channels, *spec.size)
         noise = torch.randn(shape, generator=rng.initialisation)
         images = spec.denormalise(noise) if self.space == "normalised" else 0.5 + noise / 4
         return (images.clamp(0, 1) if self.clip else images).to(real.device)

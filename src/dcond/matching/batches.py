@@ -155,7 +155,7 @@ def embed_real(network: Network, real: RealData, chunk: int, rows: Tensor | None
         rows: rows (N,) of the training images; None for all.
     """
     rows = torch.arange(len(real.train)) if rows is None else rows
-    chunk = scaled_batch_size(chunk, real.spec.height, real.spec.width, network)
+    chunk = scaled_batch_size(chunk, *real.spec.size, network)
     network.eval()
     features = [network.embed(real.normalised(part)) for part in rows.split(chunk)]
     network.train()

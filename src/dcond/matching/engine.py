@@ -150,8 +150,7 @@ class Engine:
 
     def _chunk(self, networks: Sequence[nn.Module], spec: ImageSpec) -> int:
         chunk = self.chunk or CHUNK.get(device_of(networks[0]).type, CHUNK_ELSEWHERE)
-        size = spec.height, spec.width
-        return min(scaled_batch_size(chunk, *size, network) for network in networks)
+        return min(scaled_batch_size(chunk, *spec.size, network) for network in networks)
 
 
 def device_of(network: nn.Module) -> torch.device:
@@ -167,9 +166,7 @@ def supports_vmap(network: nn.Module, spec: ImageSpec) -> bool:
     not trusted. Networks that ``vmap`` rejects are handled in the first step.
     """
     rng = torch.Generator().manual_seed(0)
-    images = torch.randn(
-        2, 2, spec.channels, spec.height, spec.width, generator=rng, dtype=torch.float64
-    )
+    images = torch.randn(2, 2, spec.channels, *spec.size, generator=rng, dtype=torch.float64)
     images, labels = images.requires_grad_(True), torch.arange(2) % spec.classes
     try:
         tried = copy.deepcopy(network).cpu().double().eval()
@@ -201,7 +198,7 @@ def check_second_derivative(network: nn.Module, spec: ImageSpec) -> None:
     try:
         tried = copy.deepcopy(network).eval()  # networks that cannot be copied are not checked
         weights = [weight for weight in tried.parameters() if weight.requires_grad]
-        image = weights[0].new_zeros(1, spec.channels, spec.height, spec.width, requires_grad=True)
+        image = weights[0].new_zeros(1, spec.channels, *spec.size, requires_grad=True)
         first = torch.autograd.grad(
             tried(image).square().sum(), weights, create_graph=True, allow_unused=True
         )

@@ -123,5 +123,5 @@ def forward_flops(network: nn.Module, spec: ImageSpec) -> int:
     """Return the floating-point operations of a forward pass of one image."""
     shape_only = copy.deepcopy(network).to("meta", torch.float32).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        shape_only(torch.empty(1, spec.channels, spec.height, spec.width, device="meta"))
+        shape_only(torch.empty(1, spec.channels, *spec.size, device="meta"))
     return int(counter.get_total_flops())

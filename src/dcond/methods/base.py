@@ -130,7 +130,7 @@ class SavedState:
         return {name: _content(value) for name, value in self._saved().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned; tensors keep the device of the current ones."""
+        """Restore what :meth:`state_dict` returned; a tensor of the same shape in place."""
         for name, current in self._saved().items():
             # A checkpoint may be older than a field, or than a part that adds nothing.
             missing = {} if hasattr(current, "load_state_dict") else _content(current)
@@ -157,7 +157,10 @@ def _restored(current: Any, saved: Any) -> Any:
         current.load_state_dict(saved)
         return current
     if isinstance(current, Tensor) and isinstance(saved, Tensor):
-        return saved.to(current.device)
+        if (current.shape, current.dtype) != (saved.shape, saved.dtype):
+            return saved.to(current.device)
+        with torch.no_grad():
+            return current.copy_(saved)  # an optimiser may hold it
     if type(current) is not type(saved):
         return saved
     if isinstance(current, list | tuple) and len(current) == len(saved):

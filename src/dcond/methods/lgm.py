@@ -1,5 +1,6 @@
 """LGM: linear gradient matching, with a frozen network."""
 
+import logging
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar
@@ -19,6 +20,8 @@ from dcond.rng import Streams
 from dcond.settings import PositiveFloat, PositiveInt, settings
 from dcond.training.pyramid import ImagePyramid
 from dcond.types import ImageSpec, RealData, SyntheticSet
+
+log = logging.getLogger(__name__)
 
 Drawn = tuple[Draw | None, Tensor | None]  # augmentation and noise (n, c, h, w) of n images
 HEAD_STD = 0.01  # of the random heads
@@ -80,6 +83,12 @@ class LGM:
         network = self.network.build(real.spec, rng.networks, real.device)
         network.eval().requires_grad_(False)
         pyramid = ImagePyramid(synthetic.images, self.lr)
+        if (needed := self.grow_every * (len(pyramid.levels) - 1)) >= self.steps:
+            log.warning(
+                "the last of %d levels joins after %d steps, and there are %d: the images will be "
+                "coarse; lower method.grow_every, or take more steps",
+                *(len(pyramid.levels), needed, self.steps),
+            )
         _store(synthetic, pyramid)
         return LGMState(network, pyramid, 0, rng)
 
@@ -130,11 +139,11 @@ class LGM:
 
     def _draw(self, count: int, spec: ImageSpec, rng: torch.Generator) -> Drawn:
         """Draw the augmentation of every image, and the noise, 0 for half of them."""
-        size, draw, noise = (spec.height, spec.width), None, None
+        draw, noise = None, None
         if self.augment is not None:
-            draw = self.augment.draw_per_image(count, size, rng)
+            draw = self.augment.draw_per_image(count, spec.size, rng)
         if self.noise:
-            noise = torch.randn(count, spec.channels, *size, generator=rng)
+            noise = torch.randn(count, spec.channels, *spec.size, generator=rng)
             noise.mul_(NOISE_STD).add_(NOISE_MEAN)
             noise.mul_(torch.rand(count, 1, 1, 1, generator=rng) < NOISE_P)
         return draw, noise
@@ -152,7 +161,7 @@ class LGM:
 
 
 def _chunk(network: Network, spec: ImageSpec) -> int:
-    return scaled_batch_size(CHUNK, spec.height, spec.width, network)
+    return scaled_batch_size(CHUNK, *spec.size, network)
 
 
 def _store(synthetic: SyntheticSet, pyramid: ImagePyramid) -> None:

@@ -68,7 +68,7 @@ class RDED(NoSteps):
                 losses = self.losses(real, c, rows, boxes, teacher)
                 chosen = best_crops(losses, count)
                 crops = self._cut(real, rows[chosen[:, 0]], boxes[chosen.unbind(1)])
-                synthetic.by_class[c].copy_(tile(crops, self.factor, self._size(real)))
+                synthetic.by_class[c].copy_(tile(crops, self.factor, real.spec.size))
         return NoState()
 
     def candidates(
@@ -83,7 +83,7 @@ class RDED(NoSteps):
         own = real.class_rows[c]
         rows = draw_rows(own, max(count, min(self.images, len(own))), rng)
         boxes = draw_boxes(
-            len(rows) * self.crops, self._size(real), rng, area=self.area, ratio=(1.0, 1.0)
+            len(rows) * self.crops, real.spec.size, rng, area=self.area, ratio=(1.0, 1.0)
         )
         return rows, boxes.view(len(rows), self.crops, 4)
 
@@ -91,7 +91,7 @@ class RDED(NoSteps):
         self, real: RealData, c: int, rows: Tensor, boxes: Tensor, teacher: Network
     ) -> Tensor:
         """Return the teacher's cross-entropy of class c on every crop: float64 (n, crops)."""
-        size = self._size(real)
+        size = real.spec.size
         chunk = max(1, scaled_batch_size(CHUNK, *size, teacher) // self.crops)
         losses = []
         for own, theirs in zip(rows.split(chunk), boxes.split(chunk), strict=True):
@@ -110,24 +110,20 @@ class RDED(NoSteps):
             rows: (n,).
             boxes: (n, 4), or (n, crops, 4) for several crops of each image.
         """
-        h, w = self._size(real)
+        h, w = real.spec.size
         images = real.pixels(rows)
         if boxes.ndim == 3:
             images, boxes = images.repeat_interleave(boxes.shape[1], 0), boxes.flatten(0, 1)
         return resize_boxes(images, boxes, (cell(h, self.factor), cell(w, self.factor)))
 
-    def _size(self, real: RealData) -> tuple[int, int]:
-        return real.spec.height, real.spec.width
-
 
 def _padded(crops: Tensor, spec: ImageSpec) -> Tensor:
     """Return crops (b, c, h', w') in [0, 1], normalised, in a frame of what becomes 0."""
-    size = spec.height, spec.width
     if spec.whitening is None:
-        return centre_pad(spec.normalise(crops), size)
-    inside = centre_pad(torch.ones_like(crops), size) > 0  # whitening takes whole images
-    mean = spec.whitening.mean.to(crops).view(-1, *size)
-    return spec.normalise(torch.where(inside, centre_pad(crops, size), mean))
+        return centre_pad(spec.normalise(crops), spec.size)
+    inside = centre_pad(torch.ones_like(crops), spec.size) > 0  # whitening takes whole images
+    mean = spec.whitening.mean.to(crops).view(-1, *spec.size)
+    return spec.normalise(torch.where(inside, centre_pad(crops, spec.size), mean))
 
 
 def best_crops(losses: Tensor, count: int) -> Tensor:

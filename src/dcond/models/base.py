@@ -178,7 +178,7 @@ class Pool:
         Raises:
             ConfigError: a network cannot be built for the images, or does not give k logits.
         """
-        zeros = torch.zeros(2, spec.channels, spec.height, spec.width)
+        zeros = torch.zeros(2, spec.channels, *spec.size)
         for key, recipe in self.networks.items():
             network = recipe.build(spec, generator(0, "check")).eval()
             found: object

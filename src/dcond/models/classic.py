@@ -42,7 +42,7 @@ class MLP(Recipe):
             for d, e in zip(widths, self.hidden, strict=False)
         ]
         head = nn.Linear(widths[-1], spec.classes)
-        return Staged(stages, nn.Flatten(), head, (spec.height, spec.width))
+        return Staged(stages, nn.Flatten(), head, spec.size)
 
 
 @settings

@@ -54,7 +54,7 @@ class ConvNet(Recipe):
 
     def module(self, spec: ImageSpec) -> Network:
         """Build the module for these images."""
-        side = min(spec.height, spec.width)
+        side = min(spec.size)
         depth, largest = self.depth or auto_depth(side), int(log2(side))
         halving = self.pooling != "none"
         require(

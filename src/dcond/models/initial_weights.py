@@ -2,13 +2,13 @@
 
 import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dcond.errors import ArtefactError, ConfigError, require
+from dcond.paths import expand_home
 from dcond.safe_load import read_tensors
 
 _SAVE = "torch.save(network.state_dict(), FILE)"
@@ -34,7 +34,7 @@ def read_weights(name: str, file: str) -> dict[str, Tensor]:
         ConfigError: the file is missing or damaged, or holds something else.
     """
     try:
-        content = read_tensors(Path(file), f"the weights alone: {_SAVE}")
+        content = read_tensors(expand_home(file), f"the weights alone: {_SAVE}")
     except ArtefactError as error:
         raise ConfigError(f"{name}: weights={error}") from error
     weights = _state_dict(content)

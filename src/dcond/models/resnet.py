@@ -78,7 +78,7 @@ class ResNet(Recipe):
 
     def _stem(self, spec: ImageSpec) -> tuple[nn.Module, int]:
         """Return the stem and the factor by which it shrinks the sides."""
-        side = max(spec.height, spec.width)
+        side = max(spec.size)
         kernel, shrink = 3, 1
         if self.stem == "by_size" and side > 64:
             kernel, shrink = (3, 2) if side <= 128 else (7, 4)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dcond.errors import ConfigError, UnsupportedError, first_line, require
 from dcond.models.base import Network, Recipe
 from dcond.models.timm_weights import check_architecture, published_network, silenced
+from dcond.paths import expand_home
 from dcond.settings import PositiveInt, settings
 from dcond.types import Features, ImageSpec
 
@@ -79,7 +80,7 @@ class Timm(Recipe):
         if self.checkpoint is None:
             return recipe
         try:
-            with open(self.checkpoint, "rb") as file:
+            with open(expand_home(self.checkpoint), "rb") as file:
                 digest = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise ConfigError(

@@ -7,6 +7,7 @@ from typing import Any
 
 from dcond.environment import environment
 from dcond.errors import ConfigError, did_you_mean, first_line, require
+from dcond.paths import expand_home
 
 FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"  # PyTorch's own switch
 
@@ -45,7 +46,7 @@ def published_network(name: str, architecture: str, classes: int, checkpoint: st
     """
     import timm
 
-    overlay = {"file": checkpoint} if checkpoint else None
+    overlay = {"file": str(expand_home(checkpoint))} if checkpoint else None
     try:
         # some versions of timm ask torch.load to run code
         with silenced("timm", "huggingface_hub"), environment(FORCE, "1"):

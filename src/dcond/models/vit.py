@@ -53,7 +53,7 @@ class ViT(Recipe):
         """Build the module for these images."""
         from timm.models.vision_transformer import VisionTransformer  # slow to import
 
-        patch = self.patch or auto_patch(min(spec.height, spec.width))
+        patch = self.patch or auto_patch(min(spec.size))
         canvas = multiple_of(patch, spec)
         body: Any = VisionTransformer(
             img_size=canvas,

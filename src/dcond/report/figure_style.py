@@ -69,11 +69,15 @@ def save(figure: "Figure", kind: str) -> bytes:
 
 
 def line_style(index: int) -> LineStyle:
-    """Return the colour, marker and dashes of the line with this number."""
+    """Return the colour, marker and dashes of the line with this number.
+
+    No two of the first 64 have both colour and marker in common: points have no dashes.
+    """
+    turn = index // len(COLOURS)
     return {
         "color": COLOURS[index % len(COLOURS)],
-        "marker": MARKERS[index % len(MARKERS)],
-        "linestyle": DASHES[index // len(COLOURS) % len(DASHES)],
+        "marker": MARKERS[(index + turn) % len(MARKERS)],
+        "linestyle": DASHES[turn % len(DASHES)],
     }
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dcond.device import is_out_of_memory
 from dcond.errors import CheckpointError, first_line
 from dcond.paths import write_atomically
 from dcond.run.result import CHECKPOINT
@@ -69,8 +70,12 @@ def load(folder: Path) -> Checkpoint:
     except Exception as error:  # damaged bytes can fail in any way
         # EINVAL: a damaged archive points to a place before its start.
         broken_seek = isinstance(error, OSError) and error.errno == errno.EINVAL
-        if isinstance(error, OSError | MemoryError) and not broken_seek:
-            reason = getattr(error, "strerror", None) or first_line(error)
+        if is_out_of_memory(error):
+            raise CheckpointError(
+                f"cannot read {path}: out of memory; free some, then resume again."
+            ) from error
+        if isinstance(error, OSError) and not broken_seek:
+            reason = error.strerror or first_line(error)
             raise CheckpointError(
                 f"cannot read {path}: {reason}; make it readable, then resume again."
             ) from error

@@ -149,7 +149,7 @@ class Condensation:
         """
         self.resumable = checkpoint is not None
         chosen = (self.result.choices or {}).get("init", type(self.init).__name__)
-        with log_if_slow(f"reading {self.result.dataset}, choosing the initial images ({chosen})"):
+        with log_if_slow(f"reading {self.data.name}, choosing the initial images ({chosen})"):
             real = self._real_data()
             synthetic = self._first_images(real)
         self._describe(synthetic)
@@ -226,6 +226,7 @@ class Condensation:
             "evaluation": "" if self.plan is None else self.plan.protocol.name,
             "made_with": result.made_with(),
             "test_images": self._test_images,
+            "class_names": json.dumps(classes),  # in the order of these test images
         }
         choice = (result.choices or {}).get("dataset")
         if choice is not None and choice != result.dataset:  # which option loads the data

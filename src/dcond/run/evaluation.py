@@ -159,6 +159,8 @@ class Evaluator:
         plan, real = self.plan, self.real
         for each in filter(None, (synthetic, plan.against)):
             check_fits(each, real)
+            if each.spec != real.spec:  # they normalise in another way, as networks will see
+                plan.pool.check(each.spec)
         if plan.sanity_checks:
             _warn(check_input_statistics(synthetic, real), check_test_split(synthetic, real))
         if plan.sanity_checks and (against := plan.against) is not None:

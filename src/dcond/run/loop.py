@@ -15,7 +15,7 @@ from torch import Tensor
 from dcond.data.fingerprint import fingerprint_of_split
 from dcond.device import wait_for
 from dcond.distributed import Ranks, current
-from dcond.errors import CheckpointError, DivergedError
+from dcond.errors import CheckpointError, DivergedError, first_line
 from dcond.methods.base import Method, State
 from dcond.rng import Streams, seeded_layers
 from dcond.run import checkpoint
@@ -121,6 +121,7 @@ class Run:
                     *(self.folder, self.folder),
                 )
             self._save(state)  # from here on the run can always be resumed
+            self._check_readable()
         self._picture()
         self._pixels = PixelWatch(self.synthetic, getattr(self.method, "lr", None))
         if not self.finished:
@@ -246,6 +247,19 @@ class Run:
             )
             checkpoint.save(saved, self.folder)
         self.resumable = True
+
+    def _check_readable(self) -> None:
+        """Raise before the first step where the state of a method cannot be read again."""
+        if self.folder is None or not self.ranks.first:
+            return
+        try:
+            checkpoint.load(self.folder)
+        except CheckpointError as error:
+            raise CheckpointError(
+                f"the state of {type(self.method).__name__} is saved, but cannot be read again "
+                f"({first_line(error.__cause__ or error)}); its fields may be tensors, numbers, "
+                "texts, parts with a state_dict, and lists or dicts of these."
+            ) from error
 
     def _check_data(self, saved: Checkpoint) -> None:
         before, now = tuple(saved.images.shape), tuple(self.synthetic.images.shape)

@@ -28,7 +28,7 @@ TEST, HELD_OUT = "test", "held_out"  # the images that accuracies are taken on
 ACCURACY = {TEST: "test accuracy", HELD_OUT: "held-out accuracy"}
 # Groups of settings that are equal in comparable runs; of these, the data set also makes the set.
 EVALUATION_GROUPS = ("dataset", "pool", "evaluation", "teacher")
-NO_EFFECT_IN_PROTOCOL = ("test_batch", "stack")  # of memory and time
+NO_EFFECT_IN_PROTOCOL = ("test_batch", "stack", "best_every")  # on the last epoch's accuracy
 # Settings that are places of one machine, and values that its environment or clock decides.
 PLACE = re.compile(r"(path|weights|checkpoint|data_dir|folder|cache|url)$")
 OF_ENVIRONMENT = re.compile(r"\$\{(oc\.env|now):")

@@ -31,7 +31,7 @@ def accuracies(
         batch: images per forward pass at up to 64 x 64 pixels; fewer for larger images.
     """
     correct = torch.zeros((), dtype=torch.long, device=test.device)
-    for images, labels in test.batches(scaled_batch_size(batch, spec.height, spec.width, logits)):
+    for images, labels in test.batches(scaled_batch_size(batch, *spec.size, logits)):
         predicted = logits(spec.normalise(images.float() / 255))
         hits = (predicted.argmax(-1) == labels) & predicted.isfinite().all(-1)
         correct = correct + hits.sum(-1)

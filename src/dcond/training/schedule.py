@@ -111,8 +111,7 @@ class Schedule:
             rng: CPU generator of all draws.
             soft: see :func:`~dcond.training.steps.training_step`.
         """
-        if not network.training:  # a test leaves it in evaluation mode
-            network.train()
+        network.train()  # a test leaves it in evaluation mode
         options: dict[str, Any] = {
             "augment": self.augment,
             "cutmix_p": self.cutmix_p,

@@ -125,7 +125,7 @@ def trajectory_step(
     spec = synthetic.spec
     batches = draw_batches(
         len(x),
-        (spec.height, spec.width),
+        spec.size,
         method.student_steps,
         method.batch or len(x),
         method.augment,
