@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcond.cli.compose import composed
-from dcond.cli.overrides import positional_arguments
+from dcond.cli.overrides import expand_path_arguments
 from dcond.cli.path_values import quote_path, quote_paths, unquote_path
 from helpers.results_of import statuses
 
@@ -84,12 +84,14 @@ def test_a_run_below_the_home_folder_is_resumed(stopped, run_cli, folder, monkey
     assert not (folder / "~").exists()
 
 
-def test_an_existing_path_that_looks_like_an_override_is_positional(folder):
-    (folder / "a=b").mkdir()
-    (folder / "seed=1").mkdir()
-    (folder / "~x").mkdir()
-    argv = ["a=b", "seed=1", "c=d", "~x", "~teacher", "plain", "-m", "--config-dir", "own"]
-    assert positional_arguments(argv, "evaluate") == ["a=b", "~x", "plain"]
+@pytest.mark.parametrize("path", ["a=b", "~x", "plain"])
+def test_an_existing_path_that_looks_like_an_override_is_the_set(path, folder):
+    for name in ("a=b", "seed=1", "~x"):
+        (folder / name).mkdir()
+    others = ["seed=1", "c=d", "~teacher"]
+    argv = [*others, path, "--config-dir", "own"]
+    expected = [*others, f"synthetic.path='{path}'", "--config-dir", "own"]
+    assert expand_path_arguments(argv) == expected
 
 
 @pytest.fixture

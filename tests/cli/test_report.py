@@ -142,7 +142,7 @@ def test_without_matplotlib_the_rest_is_written(study, run_cli, monkeypatch, fol
     done = run_cli("report", "sweep", "--out", "out")
     assert done.code == 0
     assert done.err == (
-        "dcond: no figures: figures need matplotlib, which is not installed; "
+        "dcond: no figures: they need matplotlib, which is not installed; "
         "pip install '.[report]' in the checkout.\n"
     )
     assert list((folder / "out" / "figures").iterdir()) == []

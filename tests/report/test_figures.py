@@ -2,13 +2,11 @@
 
 import io
 import json
-import sys
 from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
 
-from dcond.errors import UnsupportedError
 from dcond.report.collect import collect
 from dcond.report.figure_style import line_style
 from dcond.report.figures import MAX_POINTS, draw, read_curves
@@ -176,17 +174,6 @@ def test_ticks_of_near_costs_do_not_overlap(write_result, drawn):
     shown = texts(drawn()["accuracy_over_cost_digits_quick"].svg)
     assert {"0", "700", "1000"} <= shown
     assert not {"800", "900"} & shown
-
-
-def test_without_matplotlib_one_line_says_what_to_install(write_result, drawn, monkeypatch):
-    write_result("a", {"A": 0.5})
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(UnsupportedError) as error:
-        drawn()
-    assert (
-        str(error.value)
-        == "figures need matplotlib, which is not installed; pip install '.[report]' in the checkout."
-    )
 
 
 def test_unreadable_lines_of_a_curve_are_skipped(write_result, tmp_path):

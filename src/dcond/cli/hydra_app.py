@@ -123,34 +123,39 @@ def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
     def run(cfg: DictConfig) -> float | None:  # hydra.main needs a function
         return _run_task(task, cfg)
 
-    try:
-        with (
-            sweep.report_sweep_outcome(),
-            _hydra_environment([*arguments.overrides, *arguments.flags]),
-            _own_modules(config_folders(arguments.flags)),
-        ):
-            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(
-                run
-            )()
-    except _UserError as carrier:
-        raise carrier.error from carrier.error.__cause__
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(hydra_error_message(error, argv, config_name)) from error
-    except BrokenPipeError:  # the reader of --cfg or --info has ended
-        raise
-    except (OSError, ValueError) as error:
-        if "Config group override" in str(error):  # GROUP=0, for example
-            raise ConfigError(hydra_error_message(error)) from error
-        # Hydra could not create the run folder, or logging (ValueError) its file there.
-        reason = error if isinstance(error, OSError) else error.__cause__
-        if not isinstance(reason, OSError):
+    with sweep.report_sweep_outcome():
+        try:
+            with (
+                _hydra_environment([*arguments.overrides, *arguments.flags]),
+                _own_modules(config_folders(arguments.flags)),
+            ):
+                hydra.main(
+                    version_base="1.3", config_path=str(conf_dir()), config_name=config_name
+                )(run)()
+        except _UserError as carrier:
+            raise carrier.error from carrier.error.__cause__
+        except (HydraException, OmegaConfBaseException) as error:
+            raise ConfigError(hydra_error_message(error, argv, config_name)) from error
+        except BrokenPipeError:  # the reader of --cfg or --info has ended
             raise
-        typed = [argument.partition("=")[0] for argument in argv]
-        setting = next((key for key in typed if key in FOLDERS), "paths.outputs")
-        way_out = f"Free some space or choose another folder with {setting}=FOLDER."
-        if "resume" in typed:
-            way_out = "Free some space, or copy the run to a folder that can be written."
-        raise DcondError(f"cannot write {reason.filename}: {reason.strerror}. {way_out}") from error
+        except (OSError, ValueError) as error:
+            raise _of_folder(error, argv) or error from error.__cause__
+
+
+def _of_folder(error: OSError | ValueError, argv: list[str]) -> DcondError | None:
+    """Return the line for an error of Hydra's that it does not raise as one of its own."""
+    if "Config group override" in str(error):  # GROUP=0, for example
+        return ConfigError(hydra_error_message(error))
+    # Hydra could not create the run folder, or logging (ValueError) its file there.
+    reason = error if isinstance(error, OSError) else error.__cause__
+    if not isinstance(reason, OSError):
+        return None
+    typed = [argument.partition("=")[0] for argument in argv]
+    setting = next((key for key in typed if key in FOLDERS), "paths.outputs")
+    way_out = f"Free some space or choose another folder with {setting}=FOLDER."
+    if "resume" in typed:
+        way_out = "Free some space, or copy the run to a folder that can be written."
+    return DcondError(f"cannot write {reason.filename}: {reason.strerror}. {way_out}")
 
 
 @contextmanager

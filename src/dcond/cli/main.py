@@ -109,26 +109,18 @@ def _run(command: str, arguments: list[str]) -> int:
         code = int(app.main(arguments))
         sys.stdout.flush()  # a broken pipe is handled below
         return code
-    except DcondError as error:
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            raise
-        print(f"dcond: {error}", file=sys.stderr)
-        return 2 if isinstance(error, UsageError) else 1
     except KeyboardInterrupt:
         print("dcond: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader (head, less) has ended
         _discard_unprinted()
         return 141
-    except (OSError, UnicodeError, RuntimeError, MemoryError) as error:
-        # Of commands that Hydra does not run.
-        if os.environ.get("HYDRA_FULL_ERROR") == "1":
-            raise
-        message = _known_failure(error)
-        if message is None:
+    except (DcondError, OSError, UnicodeError, RuntimeError, MemoryError) as error:
+        message = str(error) if isinstance(error, DcondError) else _known_failure(error)
+        if message is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         print(f"dcond: {message}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     except BaseException as error:
         # dcond.run.signals.Interrupted, whose module is not imported by every command
         signum = getattr(error, "signum", None)

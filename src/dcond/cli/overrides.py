@@ -31,42 +31,35 @@ def parse(override: str) -> tuple[str, str, str]:
     return (parts["prefix"], parts["key"], (parts["value"] or "")[1:]) if parts else ("", "", "")
 
 
-def positional_arguments(argv: Sequence[str], command: str) -> list[str]:
-    """Return the arguments that are neither overrides nor flags nor values of flags.
+def expand_path_arguments(argv: list[str]) -> list[str]:
+    """Rewrite ``synthetic=FILE`` and ``against=FILE`` to their ``.path`` form.
 
-    An existing path that holds ``=`` or begins with ``+`` or ``~`` is positional too, unless it
-    reads as an override of a key of the command.
+    The first argument that is no override, flag or value of a flag is the path of the set.
 
     Raises:
         UsageError: As :func:`split_flags`.
     """
-
-    def is_positional(argument: str) -> bool:
-        if not argument or ("=" not in argument and argument[0] not in "+~"):
-            return bool(argument)
-        override = _OVERRIDE.fullmatch(argument)
-        key = override["key"] if override else ""
-        top = re.split(r"[.@/]", key)[0]
-        return top not in {*top_level_keys(command), "hydra"} and os.path.exists(argument)
-
-    return [
-        argument for argument in split_flags(argv, command).overrides if is_positional(argument)
-    ]
-
-
-def expand_path_arguments(argv: list[str]) -> list[str]:
-    """Rewrite ``synthetic=FILE`` and ``against=FILE`` to their ``.path`` form.
-
-    A positional argument is the path of the set.
-    """
     arguments = [re.sub(r"^(synthetic|against)=(?!\{)", r"\1.path=", argument) for argument in argv]
     if any(re.match(r"\+*synthetic(\.path)?=", argument) for argument in arguments):
         return arguments
-    for argument in positional_arguments(arguments, "evaluate")[:1]:
-        overrides, flags = split_flags(arguments, "evaluate")  # a flag may have the same value
-        overrides[overrides.index(argument)] = f"synthetic.path={quote_path(argument)}"
-        return [*overrides, *flags]
+    overrides, flags = split_flags(arguments, "evaluate")
+    for index, argument in enumerate(overrides):
+        if _is_path(argument):
+            overrides[index] = f"synthetic.path={quote_path(argument)}"
+            return [*overrides, *flags]
     return arguments
+
+
+def _is_path(argument: str) -> bool:
+    """Return whether an argument of ``dcond evaluate`` is no override.
+
+    An existing path may hold ``=`` or begin with ``+`` or ``~``, unless it reads as an override of
+    a setting.
+    """
+    if not argument or ("=" not in argument and argument[0] not in "+~"):
+        return bool(argument)
+    top = re.split(r"[.@/]", parse(argument)[1])[0]
+    return top not in {*top_level_keys("evaluate"), "hydra"} and os.path.exists(argument)
 
 
 def check_mode(arguments: Arguments) -> None:

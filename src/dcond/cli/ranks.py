@@ -3,7 +3,6 @@
 Rank 0 reads the arguments and prints; the others receive its configuration.
 """
 
-import functools
 import json
 import logging
 import os
@@ -57,7 +56,6 @@ def run_on_all_ranks(task: Task, lead: Callable[[Task], None], argv: list[str]) 
 def _lead(ranks: TorchRanks, task: Task, lead: Callable[[Task], None]) -> None:
     was_sent = False
 
-    @functools.wraps(task)
     def send_and_run(cfg: DictConfig) -> Any:
         nonlocal was_sent
         was_sent = True

@@ -12,18 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from dcond.errors import ConfigError, DcondError, first_line
 from dcond.log import print_results
 from dcond.paths import relative_to_cwd
 from dcond.report.collect import collect
 from dcond.run.result import HELD_OUT, RunResult
-from dcond.run.result import NAME as RESULT
 from dcond.settings import PositiveInt, check_value
 
 log = logging.getLogger(__name__)
@@ -145,12 +142,12 @@ def report_sweep_outcome() -> Iterator[None]:
         yield
     except Exception as error:
         message = _report_jobs()
-        if not message and _of_launcher(error):
-            message = f"the jobs could not be started: {first_line(error)}"
-            raise DcondError(message) from error
-        if not message:
+        if message:
+            print(f"dcond: {error}", file=sys.stderr)  # an error of the launcher or the sweeper
+        elif SweepFolderCallback.folder is None or isinstance(error, DcondError | OSError):
             raise
-        print(f"dcond: {error}", file=sys.stderr)  # an error of the launcher or the sweeper
+        else:
+            message = f"the jobs could not be started: {first_line(error)}"
         raise DcondError(message) from error
     except BaseException:  # Ctrl-C or SIGTERM
         if (folder := SweepFolderCallback.folder) is not None:
@@ -161,16 +158,6 @@ def report_sweep_outcome() -> Iterator[None]:
             raise DcondError(message)
     finally:
         SweepFolderCallback.folder = None
-
-
-def _of_launcher(error: Exception) -> bool:
-    """Return whether a sweep's first error is none that Hydra or dcond explain: no queue, say."""
-    folder = SweepFolderCallback.folder
-    if folder is None or any(folder.glob(f"**/{RESULT}")):  # jobs have run
-        return False
-    known = isinstance(error, HydraException | OmegaConfBaseException | DcondError | OSError)
-    of_hydra = isinstance(error.__cause__, OSError) or "Config group override" in str(error)
-    return not known and not of_hydra
 
 
 def _report_jobs(*, completed: bool = False) -> str:

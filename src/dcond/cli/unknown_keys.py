@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from dcond.cli.flags import split_flags
@@ -128,20 +127,13 @@ def check_added(cfg: DictConfig, hydra_cfg: DictConfig, command: str) -> None:
     of_groups = {str(name).rpartition("@")[2] for name in hydra_cfg.runtime.choices}
     known = of_groups | set(base)
     text = OmegaConf.to_yaml(cfg) + OmegaConf.to_yaml(hydra_cfg)
-    for override in OverridesParser.create().parse_overrides(list(hydra_cfg.overrides.task)):
-        key = override.key_or_group
-        is_added = override.is_add() or override.is_force_add()
-        top = (override.package or key).partition(".")[0]
-        if not is_added or "/" in key or top.startswith("_"):
-            continue
-        if top not in known and not re.search(rf"\$\{{[^}}]*\b{re.escape(top)}\b", text):
-            hint = suggest(_places(cfg, top)) or " Nothing reads it."
-            raise ConfigError(f"{top} is not a setting.{hint}")
+    typed = {parse(each)[1].partition(".")[0] for each in hydra_cfg.overrides.task}
     content: Any = OmegaConf.to_container(cfg)
     for key, own in ((str(name), part) for name, part in content.items()):
         if key not in known and not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text):
+            where = "" if key in typed else ", which a configuration file has,"
             hint = did_you_mean(key, sorted(known)) or suggest(_places(cfg, key))
-            raise ConfigError(f"{key}, which a configuration file has, is not a setting.{hint}")
+            raise ConfigError(f"{key}{where} is not a setting.{hint or ' Nothing reads it.'}")
         section = base.get(key)
         if key in of_groups or not isinstance(section, dict) or "_target_" in section:
             continue

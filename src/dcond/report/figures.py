@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dcond.errors import UnsupportedError
 from dcond.report.figure_style import (
     DASHES,
     ERROR_BARS,
@@ -99,15 +98,8 @@ def draw(report: Report, curves: Sequence[Curve] = ()) -> list[Drawing]:
     """Draw every figure that has something to show, family by family.
 
     Raises:
-        UnsupportedError: matplotlib is not installed.
+        ImportError: matplotlib is not installed.
     """
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise UnsupportedError(
-            "figures need matplotlib, which is not installed; pip install '.[report]' in the "
-            "checkout."
-        ) from error
     drawings: list[Drawing] = []
     names: set[str] = set()
     with drawing_style():

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from dcond.errors import UnsupportedError
 from dcond.paths import write_bytes, write_text
 from dcond.report.figures import Drawing, draw, read_curves
 from dcond.report.html import page
@@ -49,6 +48,9 @@ def write(report: Report, folder: Path) -> None:
 def _draw(report: Report) -> list[Drawing]:
     try:
         return draw(report, read_curves(report.runs))
-    except UnsupportedError as error:
-        print(f"dcond: no figures: {error}", file=sys.stderr)
+    except ImportError:
+        needed = (
+            "they need matplotlib, which is not installed; pip install '.[report]' in the checkout."
+        )
+        print(f"dcond: no figures: {needed}", file=sys.stderr)
         return []

@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -79,27 +79,21 @@ def run_folder(result: RunResult, folder: Path) -> Iterator[None]:
         yield
         return
     RunResult.refuse_foreign(folder)
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(lock_folder(folder))
-        except OSError as error:
-            raise DcondError(_disk_message(error, folder)) from error
-        RunResult.refuse_finished(folder)  # it may have been finished since the first check
-        (folder / NAME).unlink(missing_ok=True)
-        try:
-            with oom_as_user_error(result.config or {}):
-                yield
-        except BaseException as error:
-            _write_failed(error, result, folder)
-            if isinstance(error, OSError):
-                raise DcondError(_disk_message(error, folder)) from error
-            raise
-        result.status = "done"
-        try:
+    try:
+        with lock_folder(folder):
+            RunResult.refuse_finished(folder)  # it may have been finished since the first check
+            (folder / NAME).unlink(missing_ok=True)
+            try:
+                with oom_as_user_error(result.config or {}):
+                    yield
+            except BaseException as error:
+                _write_failed(error, result, folder)
+                raise
+            result.status = "done"
             result.write(folder)
             shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
-        except OSError as error:
-            raise DcondError(f"cannot write {folder / NAME}: {error.strerror or error}.") from error
+    except OSError as error:
+        raise DcondError(_disk_message(error, folder)) from error
 
 
 def _write_failed(error: BaseException, result: RunResult, folder: Path) -> None:

@@ -3,7 +3,7 @@
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dcond.errors import ConfigError
@@ -24,24 +24,24 @@ def lock_folder(folder: Path) -> Iterator[None]:
         OSError: the folder cannot be written to.
     """
     file = folder / NAME
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(file, blocking=False))
-        except LockedError:
-            owner = _read(file) or "another process"
-            raise ConfigError(
-                f"{folder} is in use by {owner}; wait until that run ends, or choose another "
-                "folder."
-            ) from None
-        try:
-            with suppress(OSError):  # a full disk is reported where data would be lost
-                owner = f"process {os.getpid()} on {socket.gethostname()}"
-                file.write_text(owner, encoding="utf-8")
-            remove_leftovers(folder)
-            yield
-        finally:
-            with suppress(OSError):  # the folder has vanished, or is read-only by now
-                file.write_text("", encoding="utf-8")
+    try:
+        with locked(file, blocking=False):
+            try:
+                with suppress(OSError):  # a full disk is reported where data would be lost
+                    owner = f"process {os.getpid()} on {socket.gethostname()}"
+                    file.write_text(owner, encoding="utf-8")
+                remove_leftovers(folder)
+                yield
+            finally:
+                with suppress(OSError):  # the folder has vanished, or is read-only by now
+                    file.write_text("", encoding="utf-8")
+    except LockedError:
+        owner = "another process"
+        with suppress(OSError):
+            owner = file.read_text(encoding="utf-8", errors="replace")[:200] or owner
+        raise ConfigError(
+            f"{folder} is in use by {owner}; wait until that run ends, or choose another folder."
+        ) from None
 
 
 def in_use(folder: Path) -> bool:
@@ -55,10 +55,3 @@ def in_use(folder: Path) -> bool:
         return True
     except OSError:
         return False
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace")[:200]
-    except OSError:
-        return ""

@@ -8,9 +8,9 @@ import json
 import platform
 import re
 import subprocess
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -137,7 +137,7 @@ class RunResult:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the object of ``result.json``."""
-        content: dict[str, Any] = _plain(self)
+        content: dict[str, Any] = json.loads(json.dumps(self, default=_plain))
         return content
 
     def write(self, folder: Path) -> None:
@@ -223,20 +223,12 @@ def _is_result(raw: object) -> bool:
     return isinstance(raw, dict) and {"status", "method"} <= raw.keys()
 
 
-@cache
-def _reader(record: type[RunResult]) -> TypeAdapter[Any]:
-    return TypeAdapter(record)
+_reader = cache(TypeAdapter)
 
 
-def _plain(value: Any) -> Any:
-    """Return a field as JSON has it."""
-    if isinstance(value, EvalResult | Difference):
-        return value.as_dict()
-    if is_dataclass(value):
-        return {part.name: _plain(getattr(value, part.name)) for part in fields(value)}
-    if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
-    return value
+def _plain(record: Any) -> Any:
+    """Return a record as a dict, for ``json.dumps``."""
+    return record.as_dict() if isinstance(record, EvalResult | Difference) else vars(record)
 
 
 def set_settings(config: dict[str, Any]) -> dict[str, Any]:
@@ -275,14 +267,9 @@ def sha256(text: str) -> str:
 
 def installed_versions() -> dict[str, str | None]:
     """Return the versions of Python and of the packages that could change a number."""
-    versions: dict[str, str | None] = {"python": platform.python_version()}
-    versions["dcond"] = dcond.__version__  # of this code, whatever is installed
-    for package in PACKAGES:
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    return versions
+    ours = dcond.__version__  # of this code, whatever is installed
+    versions: dict[str, str | None] = {"python": platform.python_version(), "dcond": ours}
+    return versions | {package: version(package) for package in PACKAGES}
 
 
 def git_commit() -> str | None:

@@ -78,8 +78,7 @@ class Stop:
     def stop_requested_on_any_rank(self, ranks: Ranks) -> bool:
         """Return whether any process of the run has a deferred signal; it then counts for all."""
         signum = int(ranks.largest(self._pending or 0)[0])
-        if self._pending is None and signum:
-            self._pending = signum
+        self._pending = self._pending or signum or None
         return signum > 0
 
     def check(self) -> None:
