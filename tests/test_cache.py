@@ -71,10 +71,10 @@ def test_code_that_is_not_dconds_is_part_of_a_key(tmp_path, monkeypatch):
 
 def test_modules_that_own_code_imports_are_part_of_a_key(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "mine_c.py").write_text("import torch\nfrom mine_d import block\nclass Net: pass\n")
+    (tmp_path / "mine_c.py").write_text("import torch\nfrom mine_d import WIDTH\nclass Net: pass\n")
     codes = []
     for width in (1, 2):
-        (tmp_path / "mine_d.py").write_text(f"import mine_e\ndef block(): return {width}\n")
+        (tmp_path / "mine_d.py").write_text(f"import mine_e\nWIDTH = {width}\n")
         (tmp_path / "mine_e.py").write_text("import mine_d\n")  # in a circle
         importlib.invalidate_caches()
         codes.append(own_code(importlib.import_module("mine_c").Net()))

@@ -10,12 +10,14 @@ that is missing or damaged is computed again; one that cannot be written costs a
         write_entry(file, json.dumps(result), "mean and std")
 """
 
+import ast
 import hashlib
 import inspect
 import logging
 import sys
 from collections.abc import Callable
 from functools import cache
+from importlib.util import resolve_name
 from pathlib import Path
 from typing import TypeVar
 
@@ -67,11 +69,20 @@ def _is_foreign(module: str) -> bool:
 
 
 def _imported(module: str) -> list[str]:
-    """Return the modules that a module has imported, or from which it has a class or function."""
-    values = [*getattr(sys.modules.get(module), "__dict__", {}).values()]
-    names = {getattr(value, "__module__", None) for value in values}
-    names |= {value.__name__ for value in values if inspect.ismodule(value)}
-    return sorted(name for name in names if isinstance(name, str))
+    """Return the modules that the source of a module imports, as far as they are loaded."""
+    try:
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+    except (OSError, TypeError, KeyError, SyntaxError):
+        return []
+    package, names = sys.modules[module].__package__, list[str]()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            name = "." * node.level + (node.module or "")
+            name = resolve_name(name, package) if node.level else name
+            names += [name, *(f"{name}.{alias.name}" for alias in node.names)]
+    return [name for name in names if name in sys.modules]
 
 
 def _is_installed(module: str) -> bool:

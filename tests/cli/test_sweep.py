@@ -97,6 +97,16 @@ def test_a_launcher_that_starts_no_job_is_one_line(kind, condense, monkeypatch):
     assert condense(*SWEEP, "seed=0,1").line == "the jobs could not be started: no such queue"
 
 
+def test_a_launcher_that_fails_after_finished_jobs_is_one_line(condense, monkeypatch):
+    assert condense(*SWEEP, "seed=0,1").code == 0
+
+    def launch(*_, **__):
+        raise RuntimeError("no such queue")
+
+    monkeypatch.setattr(Plugins, "instantiate_launcher", launch)
+    assert condense(*SWEEP, "seed=0,1,2").line == "the sweep ended with an error: no such queue"
+
+
 def test_a_log_that_cannot_be_written_is_named(condense, folder):
     (folder / "sweep" / "0" / "condense.log").mkdir(parents=True)
     line = condense(*SWEEP, "seed=0,1").line

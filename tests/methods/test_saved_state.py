@@ -78,3 +78,15 @@ def test_a_tensor_stays_the_one_that_an_optimiser_moves():
     step(resumed)
     assert torch.equal(resumed.labels, whole.labels)
     assert float(whole.labels.detach()[0]) == -2.5
+
+
+def test_a_tensor_that_is_another_at_the_start_alone_is_left_to_it():
+    """``average`` begins as the images, and is a tensor of its own after the first step."""
+
+    @dataclass
+    class Average(SavedState):
+        average: torch.Tensor
+
+    images = torch.ones(2)
+    Average(images.detach()).load_state_dict({"average": torch.zeros(2)})
+    assert torch.equal(images, torch.ones(2))

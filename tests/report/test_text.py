@@ -222,7 +222,8 @@ def evil(write_result, tmp_path):
                 dataset=EVIL,
                 ipc=ipc,
             )
-    write_result("broken", status="failed", error=EVIL, method=EVIL, dataset=EVIL, seed=3)
+    broken = "a \n} folder"
+    write_result(broken, status="failed", error=EVIL, method=EVIL, dataset=EVIL, seed=3)
     return text.latex(*report_contents(build_report(collect([tmp_path]))))
 
 

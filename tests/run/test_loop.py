@@ -2,16 +2,22 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 import torch
 
 from dcond.errors import CheckpointError, ConfigError, DivergedError
+from dcond.methods.base import SavedState
 from dcond.run import checkpoint, progress
 from dcond.run.loop import LoopSettings
 from dcond.types import SyntheticSet
+
+
+@dataclass
+class OwnState(SavedState):
+    best: object
 
 
 def records(folder):
@@ -82,14 +88,14 @@ def test_a_state_that_cannot_be_read_again_is_refused_before_the_first_step(make
     init = run.method.init
 
     def with_numpy(*arguments):
-        state = init(*arguments)
-        state.best = np.float64(1)  # saved by torch, refused when read
-        return state
+        init(*arguments)
+        return OwnState(np.float64(1))  # saved by torch, refused when read
 
     run.method.init = with_numpy
-    with pytest.raises(CheckpointError, match=r"^the state of Drift is saved, but cannot be read"):
+    with pytest.raises(CheckpointError, match=r"^the state of Drift could be saved, but not read"):
         run.condense()
     assert run.step == 0
+    assert not (run.folder / "checkpoint.pt").exists()  # a repeated sweep starts this job again
 
 
 def test_a_run_can_be_resumed_from_step_0(make_run, tmp_path, drift):

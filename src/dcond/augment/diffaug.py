@@ -69,7 +69,8 @@ class DiffAug:
         crop: largest shift as a fraction of the side.
         cutout: side of the box as a fraction of the side.
         scale: largest scale; the factor is uniform from 1/scale.
-        rotate: largest angle in degrees, in both directions.
+        rotate: largest angle in degrees, in both directions; images that are not square are sheared
+            as well, as by the public code.
         area: smallest area of a resized crop, as a fraction of the image's.
 
     Raises:

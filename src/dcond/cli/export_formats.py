@@ -65,7 +65,8 @@ def write_png(synthetic: SyntheticSet, out: Path, decoded: bool) -> str:
     classes = synthetic.classes.repeat(len(images) // len(synthetic.images)).tolist()
     folders = class_folders(synthetic.class_names)
     packing = (1, False) if decoded else (synthetic.factor, synthetic.align_corners)
-    texts = [png_texts(name, *packing) for name in synthetic.class_names]
+    classes_of = zip(folders, synthetic.class_names, strict=True)
+    texts = [png_texts(*each, *packing) for each in classes_of]
     exact = (images * 255).round()
     clipped = exact.clamp(0, 255)
     share = 100 * float((clipped != exact).double().mean())

@@ -139,7 +139,9 @@ def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
         except BrokenPipeError:  # the reader of --cfg or --info has ended
             raise
         except (OSError, ValueError) as error:
-            raise _of_folder(error, argv) or error from error.__cause__
+            if (known := _of_folder(error, argv)) is None:
+                raise
+            raise known from error
 
 
 def _of_folder(error: OSError | ValueError, argv: list[str]) -> DcondError | None:

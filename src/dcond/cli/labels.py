@@ -62,7 +62,8 @@ def find_label(synthetic: SyntheticSet, real: RealData, cfg: DictConfig) -> Labe
     }
     try:
         made_with = parse_provenance(synthetic.metadata)["config"] or {}
-        around["dataset"] |= made_with.get("dataset") or {}  # which has no places
+        if isinstance(data := made_with.get("dataset"), dict):  # which has no places
+            around["dataset"] |= {key: data[key] for key in data if not key.startswith("_")}
         saved = OmegaConf.create(made_with | around)  # the root of its interpolations
         if foreign := foreign_targets(saved, cfg):
             raise DataError(

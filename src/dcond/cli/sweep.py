@@ -21,6 +21,7 @@ from dcond.log import print_results
 from dcond.paths import relative_to_cwd
 from dcond.report.collect import collect
 from dcond.run.result import HELD_OUT, RunResult
+from dcond.run.result import NAME as RESULT
 from dcond.settings import PositiveInt, check_value
 
 log = logging.getLogger(__name__)
@@ -147,7 +148,9 @@ def report_sweep_outcome() -> Iterator[None]:
         elif SweepFolderCallback.folder is None or isinstance(error, DcondError | OSError):
             raise
         else:
-            message = f"the jobs could not be started: {first_line(error)}"
+            ran = any(SweepFolderCallback.folder.glob(f"**/{RESULT}"))
+            failed = "the sweep ended with an error" if ran else "the jobs could not be started"
+            message = f"{failed}: {first_line(error)}"
         raise DcondError(message) from error
     except BaseException:  # Ctrl-C or SIGTERM
         if (folder := SweepFolderCallback.folder) is not None:

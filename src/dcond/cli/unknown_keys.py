@@ -131,8 +131,9 @@ def check_added(cfg: DictConfig, hydra_cfg: DictConfig, command: str) -> None:
     content: Any = OmegaConf.to_container(cfg)
     for key, own in ((str(name), part) for name, part in content.items()):
         if key not in known and not re.search(rf"\$\{{[^}}]*\b{re.escape(key)}\b", text):
+            hints = suggest(_places(cfg, key)), did_you_mean(key, sorted(known))
             where = "" if key in typed else ", which a configuration file has,"
-            hint = did_you_mean(key, sorted(known)) or suggest(_places(cfg, key))
+            hint = next(filter(None, hints if key in typed else hints[::-1]), "")
             raise ConfigError(f"{key}{where} is not a setting.{hint or ' Nothing reads it.'}")
         section = base.get(key)
         if key in of_groups or not isinstance(section, dict) or "_target_" in section:

@@ -138,8 +138,11 @@ def as_class_names(
     """
     if array is None:
         classes = int(labels.max()) + 1
-        # also prevents a million names for one absurd label
-        if classes > (MANY_CLASSES if some_classes else len(labels)):
+        if some_classes and classes > MANY_CLASSES:
+            raise DataError(
+                f"the largest label is {classes - 1}; allowed: to {MANY_CLASSES - 1:,}."
+            )
+        if not some_classes and classes > len(labels):
             raise DataError(
                 f"the largest training label is {classes - 1}, but there are only "
                 f"{len(labels)} training images; number the classes 0, 1, 2, ... with no gap."

@@ -50,7 +50,7 @@ class NetworkResult(Sample):
             "lr": self.lr,
             "epochs": self.epochs,
             "wall_s": self.wall_s,
-            "lr_search": searched and {repr(lr): value for lr, value in searched.items()},
+            "lr_search": searched and {repr(float(lr)): value for lr, value in searched.items()},
             "best_over_epochs_on_test": self.best and list(self.best),
         }
 

@@ -18,7 +18,8 @@ from dcond.importers.raw_set import RawSet
 
 # Text of a PNG file: the multi-formation factor to be decoded, with "aligned" for align_corners.
 PACKED = "dcond:factor"
-CLASS = "dcond:class"  # the name of the class, which a folder's name may shorten
+# FOLDER/NAME: the name of the class, which that of its folder may shorten; as long as it has this.
+CLASS = "dcond:class"
 
 
 def matches(path: Path) -> bool:
@@ -42,7 +43,7 @@ def read(path: Path) -> RawSet:
         )
     factor, aligned = next(iter(packed))
     firsts = [int((labels == label).argmax()) for label in range(len(names))]
-    names = tuple(_text(files[row], CLASS) or name for row, name in zip(firsts, names, strict=True))
+    names = tuple(_class(files[row]) or name for row, name in zip(firsts, names, strict=True))
     return RawSet(
         "image folder",
         path,
@@ -55,13 +56,19 @@ def read(path: Path) -> RawSet:
     )
 
 
-def png_texts(name: str, factor: int, aligned: bool) -> PngImagePlugin.PngInfo:
+def png_texts(folder: str, name: str, factor: int, aligned: bool) -> PngImagePlugin.PngInfo:
     """Return the texts of a PNG file: the name of its class, and the factor if it is packed."""
     info = PngImagePlugin.PngInfo()
-    info.add_itxt(CLASS, name)
+    info.add_itxt(CLASS, f"{folder}/{name}")
     if factor > 1:
         info.add_text(PACKED, f"{factor} aligned" if aligned else str(factor))
     return info
+
+
+def _class(file: Path) -> str:
+    """Return the name of a file's class; empty if the file does not say it, or was moved."""
+    folder, _, name = _text(file, CLASS).partition("/")
+    return name if folder == file.parent.name else ""
 
 
 def _packed(file: Path) -> tuple[int, bool]:

@@ -1,5 +1,6 @@
 """The interface of a condensation method: settings, explicit state, and no loop of its own."""
 
+from collections.abc import Container
 from typing import Any, ClassVar, Literal, Protocol
 
 import torch
@@ -130,11 +131,18 @@ class SavedState:
         return {name: _content(value) for name, value in self._saved().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what :meth:`state_dict` returned; a tensor of the same shape in place."""
+        """Restore what :meth:`state_dict` returned; tensors keep the device of the current ones.
+
+        Tensors that an optimiser of this state moves stay the same objects.
+        """
+        groups = [
+            group for part in self._saved().values() for group in getattr(part, "param_groups", ())
+        ]
+        moved = {id(tensor) for group in groups for tensor in group["params"]}
         for name, current in self._saved().items():
             # A checkpoint may be older than a field, or than a part that adds nothing.
             missing = {} if hasattr(current, "load_state_dict") else _content(current)
-            restored = _restored(current, state.get(name, missing))
+            restored = _restored(current, state.get(name, missing), moved)
             if restored is not current:
                 setattr(self, name, restored)
 
@@ -151,22 +159,29 @@ def _content(value: Any) -> Any:
     return {key: _content(part) for key, part in value.items()} if type(value) is dict else value
 
 
-def _restored(current: Any, saved: Any) -> Any:
-    """Return a field after restoring what :func:`_content` returned of it."""
+def _restored(current: Any, saved: Any, moved: Container[int]) -> Any:
+    """Return a field after restoring what :func:`_content` returned of it.
+
+    Args:
+        current: the field.
+        saved: what was saved of it.
+        moved: ids of the tensors that are restored in place.
+    """
     if hasattr(current, "load_state_dict"):
         current.load_state_dict(saved)
         return current
     if isinstance(current, Tensor) and isinstance(saved, Tensor):
-        if (current.shape, current.dtype) != (saved.shape, saved.dtype):
+        if id(current) not in moved:
             return saved.to(current.device)
         with torch.no_grad():
-            return current.copy_(saved)  # an optimiser may hold it
+            return current.copy_(saved)
     if type(current) is not type(saved):
         return saved
     if isinstance(current, list | tuple) and len(current) == len(saved):
-        return type(current)(map(_restored, current, saved))
+        pairs = zip(current, saved, strict=True)
+        return type(current)(_restored(part, of, moved) for part, of in pairs)
     if isinstance(current, dict) and current.keys() == saved.keys():
-        return {key: _restored(part, saved[key]) for key, part in current.items()}
+        return {key: _restored(part, saved[key], moved) for key, part in current.items()}
     return saved
 
 

@@ -98,7 +98,7 @@ def draw(report: Report, curves: Sequence[Curve] = ()) -> list[Drawing]:
     """Draw every figure that has something to show, family by family.
 
     Raises:
-        ImportError: matplotlib is not installed.
+        ModuleNotFoundError: matplotlib is not installed.
     """
     drawings: list[Drawing] = []
     names: set[str] = set()
@@ -223,11 +223,11 @@ def _ticks(low: float, high: float) -> list[float]:
         inside = [number for number in numbers if low <= number <= high]
         if len(inside) >= 2:
             break
-    ticks = [0.0]
-    for number in inside:
-        if number >= 1.3 * ticks[-1]:
+    ticks: list[float] = []
+    for number in sorted(inside, key=lambda each: (not math.log10(each).is_integer(), each)):
+        if all(max(number, other) >= 1.3 * min(number, other) for other in ticks):
             ticks.append(number)
-    return ticks
+    return [0.0, *sorted(ticks)]
 
 
 def _heat_map(blocks: list[Block]) -> "Figure | None":

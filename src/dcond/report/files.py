@@ -48,7 +48,9 @@ def write(report: Report, folder: Path) -> None:
 def _draw(report: Report) -> list[Drawing]:
     try:
         return draw(report, read_curves(report.runs))
-    except ImportError:
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "matplotlib":
+            raise
         needed = (
             "they need matplotlib, which is not installed; pip install '.[report]' in the checkout."
         )

@@ -121,7 +121,7 @@ def latex(sheets: Iterable[Sheet], costs: Iterable[Sheet], notes: Iterable[str])
     parts = ["% needs \\usepackage{booktabs} and \\usepackage[T1]{fontenc}\n"]
     parts += [_latex_table(sheet, LEGEND) for sheet in sheets]
     parts += [_latex_table(sheet, "Means over the runs.") for sheet in costs]
-    parts += ["".join(f"% {note}\n" for note in notes)]
+    parts += ["".join(f"% {' '.join(note.splitlines())}\n" for note in notes)]  # paths
     return "\n".join(filter(None, parts))
 
 

@@ -90,7 +90,11 @@ def run_folder(result: RunResult, folder: Path) -> Iterator[None]:
                 _write_failed(error, result, folder)
                 raise
             result.status = "done"
-            result.write(folder)
+            try:
+                result.write(folder)
+            except OSError as error:
+                reason = error.strerror or error
+                raise DcondError(f"cannot write {folder / NAME}: {reason}.") from error
             shutil.rmtree(folder / UNFINISHED, ignore_errors=True)
     except OSError as error:
         raise DcondError(_disk_message(error, folder)) from error

@@ -10,12 +10,14 @@ from dcond.init.initialisers import Initialiser
 from dcond.methods.base import Method
 from dcond.models import Pool
 from dcond.run.condensation import Condensation, Condensed
+from dcond.run.context import oom_as_user_error
 from dcond.run.evaluation import Evaluated, EvaluationPlan, Evaluator, describe_storage
 from dcond.run.result import RunResult
 from dcond.types import RealData, SyntheticSet
 
 
 @usual_torch()
+@oom_as_user_error({})
 def condense(
     real: RealData,
     *,
@@ -63,6 +65,7 @@ def condense(
 
 
 @usual_torch()
+@oom_as_user_error({})
 def evaluate(
     synthetic: SyntheticSet,
     real: RealData,

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import pickle
 import statistics
 import time
 from collections.abc import Callable
@@ -121,7 +122,7 @@ class Run:
                     *(self.folder, self.folder),
                 )
             self._save(state)  # from here on the run can always be resumed
-            self._check_readable()
+            self._check_readable(state)
         self._picture()
         self._pixels = PixelWatch(self.synthetic, getattr(self.method, "lr", None))
         if not self.finished:
@@ -248,17 +249,22 @@ class Run:
             checkpoint.save(saved, self.folder)
         self.resumable = True
 
-    def _check_readable(self) -> None:
-        """Raise before the first step where the state of a method cannot be read again."""
-        if self.folder is None or not self.ranks.first:
+    def _check_readable(self, state: State) -> None:
+        """Raise before the first step where a user's state cannot be read again."""
+        ours = type(state).__module__.partition(".")[0] == "dcond"
+        if ours or self.folder is None or not self.ranks.first:
             return
         try:
             checkpoint.load(self.folder)
         except CheckpointError as error:
+            if not isinstance(error.__cause__, pickle.UnpicklingError):
+                raise
+            (self.folder / checkpoint.NAME).unlink()
+            self.resumable = False
             raise CheckpointError(
-                f"the state of {type(self.method).__name__} is saved, but cannot be read again "
-                f"({first_line(error.__cause__ or error)}); its fields may be tensors, numbers, "
-                "texts, parts with a state_dict, and lists or dicts of these."
+                f"the state of {type(self.method).__name__} could be saved, but not read again "
+                f"({first_line(error.__cause__)}); its fields may be tensors, numbers, texts, "
+                "parts with a state_dict, and lists or dicts of these."
             ) from error
 
     def _check_data(self, saved: Checkpoint) -> None:

@@ -8,9 +8,10 @@ import json
 import platform
 import re
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -269,7 +270,11 @@ def installed_versions() -> dict[str, str | None]:
     """Return the versions of Python and of the packages that could change a number."""
     ours = dcond.__version__  # of this code, whatever is installed
     versions: dict[str, str | None] = {"python": platform.python_version(), "dcond": ours}
-    return versions | {package: version(package) for package in PACKAGES}
+    versions |= dict.fromkeys(PACKAGES)
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):  # in a bundle, say
+            versions[package] = version(package)
+    return versions
 
 
 def git_commit() -> str | None:

@@ -55,7 +55,11 @@ class Stop:
         way to the user. torchrun sends a signal to every process once one has ended.
         """
         self._deferred = True
-        yield
+        try:
+            yield
+        except Interrupted:
+            self._deferred = False
+            raise
         self._deferred = False
 
     @contextmanager
@@ -78,7 +82,8 @@ class Stop:
     def stop_requested_on_any_rank(self, ranks: Ranks) -> bool:
         """Return whether any process of the run has a deferred signal; it then counts for all."""
         signum = int(ranks.largest(self._pending or 0)[0])
-        self._pending = self._pending or signum or None
+        if self._pending is None and signum:
+            self._pending = signum
         return signum > 0
 
     def check(self) -> None:
@@ -125,7 +130,7 @@ def handle_signals() -> Iterator[Stop]:
 
 def ignore_signals() -> None:
     """Ignore signals from here on: torchrun sends one to every process once one has ended."""
-    for signum in CAUGHT:
+    for signum in (*CAUGHT, *WARNINGS):
         signal.signal(signum, signal.SIG_IGN)
 
 
