@@ -65,6 +65,7 @@ def test_code_that_is_not_dconds_is_part_of_a_key(tmp_path, monkeypatch):
         codes.append(own_code(importlib.import_module(module).Net()))
         sys.modules.pop(module)
         cache._source.cache_clear()
+        cache._imported.cache_clear()
     assert len(set(codes)) == 3
     assert "class Net" in codes[0]
 
@@ -81,6 +82,7 @@ def test_modules_that_own_code_imports_are_part_of_a_key(tmp_path, monkeypatch):
         for module in ("mine_c", "mine_d", "mine_e"):
             sys.modules.pop(module)
         cache._source.cache_clear()
+        cache._imported.cache_clear()
     assert len(set(codes)) == 2
     assert "mine_e: import mine_d" in codes[0]
     assert "torch: " not in codes[0]

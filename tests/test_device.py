@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from dcond.device import (
-    float32_convolutions,
     peak_memory_bytes,
     reset_peak_memory,
     resolve_device,
     tune_malloc,
 )
 from dcond.errors import ConfigError
+from dcond.torch_state import float32_convolutions
 
 
 @pytest.fixture

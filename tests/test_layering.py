@@ -18,7 +18,7 @@ SOURCE = Path(dcond.__file__).parent
 # A package may import itself and what stands in the levels below its own, nothing beside it.
 # "dcond" itself stands for the version.
 LEVELS = [
-    {"errors", "file_lock", "lazy", "log", "paths", "rng", "stats", "whitening"},
+    {"errors", "file_lock", "lazy", "log", "paths", "rng", "stats", "torch_state", "whitening"},
     {"cache", "distributed", "environment", "multi_formation", "settings"},
     {"device"},
     {"safe_load", "types"},

@@ -68,12 +68,13 @@ def _is_foreign(module: str) -> bool:
     return top != "dcond" and top not in sys.stdlib_module_names
 
 
-def _imported(module: str) -> list[str]:
+@cache
+def _imported(module: str) -> tuple[str, ...]:
     """Return the modules that the source of a module imports, as far as they are loaded."""
     try:
         tree = ast.parse(inspect.getsource(sys.modules[module]))
     except (OSError, TypeError, KeyError, SyntaxError):
-        return []
+        return ()
     package, names = sys.modules[module].__package__, list[str]()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -82,7 +83,7 @@ def _imported(module: str) -> list[str]:
             name = "." * node.level + (node.module or "")
             name = resolve_name(name, package) if node.level else name
             names += [name, *(f"{name}.{alias.name}" for alias in node.names)]
-    return [name for name in names if name in sys.modules]
+    return tuple(name for name in names if name in sys.modules)
 
 
 def _is_installed(module: str) -> bool:

@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from dcond.cli.compose import composed
-from dcond.cli.instantiate import build, build_condensation, validate_targets
+from dcond.cli.instantiate import build, build_condensation, build_plan, validate_targets
 from dcond.errors import ConfigError
 from dcond.run.result import RunResult
 
@@ -28,6 +28,17 @@ def test_unknown_and_missing_settings():
         ConfigError, match=r"^dataset\.path is missing; dcond\.data\.Npz needs it\.$"
     ):
         validate_targets({"_target_": "dcond.data.Npz"}, "dataset")
+
+
+def test_a_teacher_that_a_protocol_does_not_take_is_refused():
+    overrides = ["dataset=digits", "synthetic.path=unused", "teacher=convnet"]
+    with composed("evaluate", overrides) as (cfg, choices):
+        assert build_plan(cfg, choices).protocol.teacher is not None
+        cfg.evaluation.teacher = None  # as in a user's file without this line
+        with pytest.raises(
+            ConfigError, match=r"^teacher=convnet has no effect on evaluation=quick"
+        ):
+            build_plan(cfg, choices)
 
 
 class Stack:

@@ -104,7 +104,9 @@ def test_a_launcher_that_fails_after_finished_jobs_is_one_line(condense, monkeyp
         raise RuntimeError("no such queue")
 
     monkeypatch.setattr(Plugins, "instantiate_launcher", launch)
-    assert condense(*SWEEP, "seed=0,1,2").line == "the sweep ended with an error: no such queue"
+    assert condense(*SWEEP, "seed=0,1,2").line == (
+        "the sweep ended with an error: RuntimeError: no such queue"
+    )
 
 
 def test_a_log_that_cannot_be_written_is_named(condense, folder):

@@ -198,6 +198,11 @@ def test_a_client_has_some_of_many_classes(labels, tmp_path):
     part = Npz(path=str(file), classes=[*labels]).load()
     assert part.class_names == tuple(map(str, labels))
     assert part.train.labels.tolist() == [0, 1] * 6
+    own["test_labels"][0] = 10**9  # a mistake, not a billion names
+    with pytest.raises(
+        DataError, match=r"the largest label is 1000000000; allowed: up to 99,999\."
+    ):
+        Npz(path=str(saved(file, **own, class_names=None)), classes=[*labels]).load()
 
 
 def test_a_folder_is_not_an_npz_file(tmp_path):

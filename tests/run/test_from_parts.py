@@ -10,7 +10,7 @@ from torch import nn
 import dcond
 import dcond.run
 from dcond.data import Digits
-from dcond.errors import ArtefactError, ConfigError, DataError
+from dcond.errors import ArtefactError, ConfigError, DataError, DcondError
 from dcond.evaluation import EvaluationProtocol
 from dcond.init import FromReal, Random
 from dcond.methods import DM
@@ -133,6 +133,18 @@ def test_calls_from_threads_do_not_mix(toy):
     with ThreadPoolExecutor(4) as threads:
         together = list(threads.map(made, range(4)))
     assert all(map(torch.equal, alone, together))
+
+
+def test_too_little_memory_is_one_line(toy, synthetic, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: 8 bytes")
+
+    monkeypatch.setattr(Own, "step", fail)
+    with pytest.raises(DcondError, match=r"^out of memory"):
+        dcond.run.condense(toy, method=Own(), init=Own(), show_progress=False)
+    monkeypatch.setattr(EvaluationProtocol, "evaluate", fail)
+    with pytest.raises(DcondError, match=r"^out of memory"):
+        evaluate(synthetic, toy)
 
 
 def test_a_device_may_be_named(toy, synthetic):

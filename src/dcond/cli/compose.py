@@ -18,13 +18,13 @@ from dcond.cli.overrides import check_overrides, is_of_hydra
 from dcond.cli.path_values import quote_paths
 from dcond.cli.run_config import label_modified_protocol, resolve_environment
 from dcond.cli.unknown_keys import check_added, hydra_error_message
-from dcond.device import one_at_a_time, usual_torch
 from dcond.environment import expand_environment
 from dcond.errors import ConfigError
 from dcond.log import logged_to
 from dcond.paths import conf_dir
 from dcond.run.context import OVERWRITTEN, oom_as_user_error, refuse_foreign_files, run_folder
 from dcond.run.result import RunResult
+from dcond.torch_state import one_at_a_time, usual_torch
 
 
 @contextmanager

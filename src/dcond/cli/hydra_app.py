@@ -139,12 +139,12 @@ def _hydra_main(task: Task, config_name: str, argv: list[str]) -> None:
         except BrokenPipeError:  # the reader of --cfg or --info has ended
             raise
         except (OSError, ValueError) as error:
-            if (known := _of_folder(error, argv)) is None:
+            if (known := _explained(error, argv)) is None:
                 raise
             raise known from error
 
 
-def _of_folder(error: OSError | ValueError, argv: list[str]) -> DcondError | None:
+def _explained(error: OSError | ValueError, argv: list[str]) -> DcondError | None:
     """Return the line for an error of Hydra's that it does not raise as one of its own."""
     if "Config group override" in str(error):  # GROUP=0, for example
         return ConfigError(hydra_error_message(error))

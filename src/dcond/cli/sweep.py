@@ -149,8 +149,8 @@ def report_sweep_outcome() -> Iterator[None]:
             raise
         else:
             ran = any(SweepFolderCallback.folder.glob(f"**/{RESULT}"))
-            failed = "the sweep ended with an error" if ran else "the jobs could not be started"
-            message = f"{failed}: {first_line(error)}"
+            ended = f"the sweep ended with an error: {type(error).__name__}"
+            message = f"{ended if ran else 'the jobs could not be started'}: {first_line(error)}"
         raise DcondError(message) from error
     except BaseException:  # Ctrl-C or SIGTERM
         if (folder := SweepFolderCallback.folder) is not None:

@@ -130,7 +130,7 @@ def as_class_names(
 
     Args:
         array: the names.
-        labels: of the training images.
+        labels: of the training images, with ``some_classes`` of all.
         some_classes: whether classes may have no image: a client has a few of many.
 
     Raises:
@@ -140,7 +140,8 @@ def as_class_names(
         classes = int(labels.max()) + 1
         if some_classes and classes > MANY_CLASSES:
             raise DataError(
-                f"the largest label is {classes - 1}; allowed: to {MANY_CLASSES - 1:,}."
+                f"the largest label is {classes - 1}; allowed: up to {MANY_CLASSES - 1:,}. Number "
+                "the classes 0, 1, 2, ..."
             )
         if not some_classes and classes > len(labels):
             raise DataError(

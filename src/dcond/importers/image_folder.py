@@ -8,6 +8,7 @@ is read: labels are hard.
 import re
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image, PngImagePlugin
 
@@ -42,7 +43,7 @@ def read(path: Path) -> RawSet:
             f"{one} and {other} have different factors; export the set again into an empty folder."
         )
     factor, aligned = next(iter(packed))
-    firsts = [int((labels == label).argmax()) for label in range(len(names))]
+    firsts = np.unique(labels, return_index=True)[1]
     names = tuple(_class(files[row]) or name for row, name in zip(firsts, names, strict=True))
     return RawSet(
         "image folder",

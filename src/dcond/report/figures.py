@@ -1,8 +1,8 @@
 """The report's figures: accuracy over ipc and over cost, a heat map, and loss curves.
 
-The colours are Okabe and Ito's, distinguishable with colour vision deficiency; no two
-rows have a colour and a marker in common. The bytes of a figure depend on its numbers alone: it has
-no date and no random names.
+The colours are Okabe and Ito's, distinguishable with colour vision deficiency; no two of 64 rows
+have both colour and marker in common. The bytes of a figure depend on its numbers alone: it has no
+date and no random names.
 """
 
 import itertools

@@ -16,7 +16,6 @@ from dcond import artefact
 from dcond.data import Dataset
 from dcond.data.fingerprint import fingerprint_of_split
 from dcond.device import (
-    float32_convolutions,
     peak_memory_bytes,
     reset_peak_memory,
     resolve_device,
@@ -50,6 +49,7 @@ from dcond.run.recorder import (
 from dcond.run.result import ACCURACY, HELD_OUT, RunResult
 from dcond.run.signals import Stop
 from dcond.run.tables import Tables
+from dcond.torch_state import float32_convolutions
 from dcond.types import RealData, SyntheticSet
 
 log = logging.getLogger(__name__)

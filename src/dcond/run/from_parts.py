@@ -4,7 +4,7 @@ import torch
 
 from dcond import artefact
 from dcond.class_matching import in_class_order
-from dcond.device import peak_memory_bytes, reset_peak_memory, resolve_device, usual_torch
+from dcond.device import peak_memory_bytes, reset_peak_memory, resolve_device
 from dcond.evaluation.protocol import BaseProtocol
 from dcond.init.initialisers import Initialiser
 from dcond.methods.base import Method
@@ -13,6 +13,7 @@ from dcond.run.condensation import Condensation, Condensed
 from dcond.run.context import oom_as_user_error
 from dcond.run.evaluation import Evaluated, EvaluationPlan, Evaluator, describe_storage
 from dcond.run.result import RunResult
+from dcond.torch_state import usual_torch
 from dcond.types import RealData, SyntheticSet
 
 

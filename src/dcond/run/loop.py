@@ -250,7 +250,7 @@ class Run:
         self.resumable = True
 
     def _check_readable(self, state: State) -> None:
-        """Raise before the first step where a user's state cannot be read again."""
+        """Raise before the first step if a user's state cannot be read again; ours are tested."""
         ours = type(state).__module__.partition(".")[0] == "dcond"
         if ours or self.folder is None or not self.ranks.first:
             return

@@ -143,7 +143,7 @@ class RunResult:
 
     def write(self, folder: Path) -> None:
         """Write ``result.json`` into a run folder, atomically."""
-        text = json.dumps(self.as_dict(), indent=2, allow_nan=False) + "\n"
+        text = json.dumps(self, default=_plain, indent=2, allow_nan=False) + "\n"
         write_text(folder / NAME, text)
 
     @classmethod

@@ -111,7 +111,8 @@ class Schedule:
             rng: CPU generator of all draws.
             soft: see :func:`~dcond.training.steps.training_step`.
         """
-        network.train()  # a test leaves it in evaluation mode
+        if not network.training:  # a test leaves it in evaluation mode
+            network.train()
         options: dict[str, Any] = {
             "augment": self.augment,
             "cutmix_p": self.cutmix_p,
