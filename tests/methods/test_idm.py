@@ -138,6 +138,18 @@ def test_a_rate_is_the_same_at_any_ipc(real):
     torch.testing.assert_close(moved[0] / 3, moved[1], rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize(("forget_every", "zero"), [(2, [0, 2, 4]), (None, [0])])
+def test_accuracies_start_anew_at_their_time(real, forget_every, zero):
+    made, state = begin(
+        real, synthetic := start(real), queue_size=1, inner_steps=9, forget_every=forget_every
+    )
+    accuracies = []
+    for _ in range(5):
+        made.step(real, synthetic, state)
+        accuracies.append(float(state.accuracy))
+    assert [step for step, value in enumerate(accuracies) if value == 0] == zero
+
+
 @pytest.mark.parametrize("name", ["queue_size", "push_every", "inner_steps", "train_networks"])
 def test_settings_below_one_are_refused(name):
     with pytest.raises(ConfigError, match=rf"IDM\.{name}=0 is out of range"):

@@ -57,9 +57,11 @@ def test_a_member_that_takes_turns_is_trained_as_one_that_does_not(batches):
         assert torch.equal(a, b)
 
 
-def test_training_is_plain_sgd_and_the_accuracy_that_of_its_own_batches(batches):
+@pytest.mark.parametrize("parts", [(4,), (1, 3)], ids=["one training", "two trainings"])
+def test_training_is_plain_sgd_and_the_accuracy_that_of_its_own_batches(batches, parts):
     made, todo = queue(members=1), iter(batches)
-    made.train(0, 4, lambda: next(todo))
+    for steps in parts:
+        made.train(0, steps, lambda: next(todo))
     plain = RECIPE.build(SPEC, generator(0, "first"))
     RECIPE.reset(plain, SPEC, generator(0, "members"))
     optimiser, correct = optimiser_of(plain), 0
@@ -72,6 +74,18 @@ def test_training_is_plain_sgd_and_the_accuracy_that_of_its_own_batches(batches)
     for a, b in zip(weights(made, 0), plain.parameters(), strict=True):
         torch.testing.assert_close(a, b.detach())
     assert made.load(0) == pytest.approx(correct / 24)
+
+
+def test_a_forgotten_accuracy_is_zero_and_then_that_of_the_next_training(batches):
+    made, other = queue(members=1), queue(members=1)
+    for each in (made, other):
+        each.train(0, 1, lambda: batches[0])
+    made.forget_accuracies()
+    assert made.load(0) == 0
+    del other._members[0]["seen"]  # of a checkpoint from before accuracies were running ones
+    for each in (made, other):
+        each.train(0, 1, lambda: batches[0])  # again, so that some are right
+    assert made.load(0) == other.load(0) > 0
 
 
 def test_a_restored_queue_goes_on_alike(batches):

@@ -41,14 +41,14 @@ class IDM(TrainsNetworks, MatchingSettings):
     L = Σ_c ‖ mean φ(A_ω(B_c)) - mean φ(A_ω(S_c)) ‖² + w · acc · ℓ(A_ω(S_c))
 
     φ and ℓ are the features and the cross-entropy of a network drawn from a queue, in evaluation
-    mode, and acc is its accuracy on real images, a fraction. After every step some networks of the
-    queue are trained on real images; every ``push_every`` steps a new random one joins and, once
-    the queue is full, the oldest leaves.
+    mode, and acc is its running accuracy in training, a fraction. After every step some networks of
+    the queue are trained on real images; every ``push_every`` steps a new random one joins and,
+    once the queue is full, the oldest leaves.
 
     Paper: Zhao et al., Improved distribution matching for dataset condensation, CVPR 2023. Code:
     github uitrbn/IDM, IDM_cifar10.py. Differs: acc is a fraction, there a percentage, so its
-    ``ce_weight`` 0.5 is 50 here; acc is that of the network's last training, there of all trainings
-    since the last evaluation of the images; the sweep over the classes
+    ``ce_weight`` 0.5 is 50 here; acc starts anew every ``forget_every`` steps, there whenever the
+    images are evaluated; the sweep over the classes
     (:class:`~dcond.training.image_optim.PixelSweep`); images are projected to [0, 1] by default.
 
     Args:
@@ -62,6 +62,8 @@ class IDM(TrainsNetworks, MatchingSettings):
         push_every: steps between two new networks; the first joins before the first step.
         train_networks: networks that are trained after a step.
         inner_steps: training steps of each.
+        forget_every: steps after which all accuracies start anew, at 0 until a network is trained
+            again; None: never.
         batch_train: real images per training step.
         lr_network: learning rate of the networks.
         momentum_network: momentum of the networks.
@@ -82,6 +84,7 @@ class IDM(TrainsNetworks, MatchingSettings):
     push_every: PositiveInt = 30
     train_networks: PositiveInt = 2
     inner_steps: PositiveInt = 10
+    forget_every: PositiveInt | None = 100
     batch_train: PositiveInt = 256
     lr_network: PositiveFloat = 0.01
     momentum_network: Momentum = 0.9
@@ -133,6 +136,8 @@ class IDM(TrainsNetworks, MatchingSettings):
         if state.step > 0:
             for index in torch.randperm(len(queue), generator=rng.networks)[: self.train_networks]:
                 queue.train(int(index), self.inner_steps, lambda: self._draw(real, state))
+        if self.forget_every and state.step > 0 and state.step % self.forget_every == 0:
+            queue.forget_accuracies()
         if state.step % self.push_every == 0:
             queue.push(self.network, real.spec, rng.networks)
         index = torch.randint(len(queue), (1,), generator=rng.networks)

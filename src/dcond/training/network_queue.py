@@ -48,16 +48,21 @@ class NetworkQueue:
     def push(self, recipe: Recipe, spec: ImageSpec, rng: torch.Generator) -> None:
         """Add a new random network, of accuracy 0; drop the oldest if there are too many."""
         recipe.reset(self.network, spec, rng)
-        self._members.append(self._stored(self._make_optimiser(), 0.0))
+        self._members.append(self._stored(self._make_optimiser(), 0.0, 0))
         del self._members[: -self.size]
 
     def load(self, index: int) -> float:
-        """Load a member's weights into the module; return its accuracy.
+        """Load a member's weights into the module; return its running accuracy.
 
-        The accuracy, a fraction, is that on the images of its last training, before each step.
+        That is the fraction of right answers in its trainings, each batch before its own step,
+        since the member joined or the accuracies were forgotten; 0 before its first training.
         """
         self.network.load_state_dict(self._members[index]["weights"])
         return float(self._members[index]["accuracy"])
+
+    def forget_accuracies(self) -> None:
+        """Set the accuracy of every member to 0, until its next training."""
+        self._members = [{**member, "accuracy": 0.0, "seen": 0} for member in self._members]
 
     def train(self, index: int, steps: int, draw: Callable[[], tuple[Tensor, Tensor]]) -> None:
         """Train a member on cross-entropy.
@@ -73,7 +78,9 @@ class NetworkQueue:
         optimiser.load_state_dict(copy.deepcopy(self._members[index]["optimiser"]))
         was_training = self.network.training
         self.network.train().requires_grad_(True)
-        correct, seen = torch.zeros((), device=next(self.network.parameters()).device), 0
+        before = self._members[index].get("seen", 0)  # images; older checkpoints do not have it
+        correct = torch.zeros((), device=next(self.network.parameters()).device)
+        seen = before
         for _ in range(steps):
             images, labels = draw()
             logits = self._forward(images)
@@ -83,7 +90,8 @@ class NetworkQueue:
             correct += (logits.detach().argmax(1) == labels).sum()
             seen += len(labels)
         self.network.requires_grad_(False).train(was_training)
-        self._members[index] = self._stored(optimiser, float(correct) / seen)
+        total = before * self._members[index]["accuracy"] + float(correct)
+        self._members[index] = self._stored(optimiser, total / seen, seen)
 
     def state_dict(self) -> dict[str, Any]:
         """Return all members."""
@@ -93,6 +101,12 @@ class NetworkQueue:
         """Restore what :meth:`state_dict` returned."""
         self._members = list(state["members"])
 
-    def _stored(self, optimiser: torch.optim.Optimizer, accuracy: float) -> dict[str, Any]:
-        weights = {name: x.detach().clone() for name, x in self.network.state_dict().items()}
-        return {"weights": weights, "optimiser": optimiser.state_dict(), "accuracy": accuracy}
+    def _stored(
+        self, optimiser: torch.optim.Optimizer, accuracy: float, seen: int
+    ) -> dict[str, Any]:
+        return {
+            "weights": {name: x.detach().clone() for name, x in self.network.state_dict().items()},
+            "optimiser": optimiser.state_dict(),
+            "accuracy": accuracy,
+            "seen": seen,
+        }
