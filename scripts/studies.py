@@ -227,7 +227,7 @@ STUDIES = {
     "rivals_ipc50": rivals_at_50("cifar10", "max_seconds=600", hmdc_steps=40),
     "rivals_ipc50_fashion": rivals_at_50(
         "fashion_mnist",
-        "max_seconds=180 engine.precision=float32",
+        f"max_seconds=180 {FLOAT32}",
         hmdc_steps=20,
         published="_published",
     ),

@@ -56,7 +56,7 @@ def jobs(
 
 
 def overrides(name: str, ipc: int, dataset: str, method: str) -> str:
-    """Return the overrides of a job without its seed."""
+    """Return the overrides of a job without its seed, each of them once."""
     study = STUDIES[name]
     parts = (
         study.common,
@@ -64,7 +64,7 @@ def overrides(name: str, ipc: int, dataset: str, method: str) -> str:
         study.methods[method],
         study.overrides[ipc],
     )
-    return " ".join(" ".join(parts).split())
+    return " ".join(dict.fromkeys(" ".join(parts).split()))
 
 
 def table(name: str, suffix: str = "") -> Path:
