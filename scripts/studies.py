@@ -1,6 +1,6 @@
 """Definitions of the studies: the overrides of every method. ``study.py`` runs them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,8 @@ class Study:
         pairs: pairs of methods whose paired difference is reported; the first is claimed better.
         evaluation: overrides of ``dcond evaluate`` that equal what ``common`` says of evaluation;
             with them ``--soft`` and ``--long`` evaluate the sets of the jobs in other ways too.
+        steps: by (method, data set, ipc), the steps of jobs that were run again on a slower machine
+            and so take as many steps as the time allowed on that of the other methods.
     """
 
     methods: dict[str, str]
@@ -23,6 +25,7 @@ class Study:
     common: str = "experiment=cpu/table"
     pairs: tuple[tuple[str, str], ...] = ()
     evaluation: str = ""
+    steps: dict[tuple[str, str, int], int] = field(default_factory=dict)
 
 
 HMDC = {  # HMDC and its ablations
@@ -47,7 +50,6 @@ TEACHER = (
 EVALUATION = "evaluation=quick evaluation.repeats=1 threads=1 baselines=false"
 LONG = f"pool=convnet pool.networks.ConvNet.width=32 {EVALUATION} evaluation.epochs=100"
 QUEUE = "method.inner_steps=2 method.queue_size=10"
-FLOAT32 = "engine.precision=float32"  # as the others ran, on processors without bfloat16
 EQUAL_TIME = (
     *("random_decoded", "rded", "dsa", "dm", "idc", "m3d", "idm", "ncfm", "hmdc", "mtt", "datm"),
 )
@@ -76,8 +78,8 @@ RIVALS = {
     "m3d": "method=m3d method.batch_real=128",
     "m3d_bank": BANK,
     "m3d_kmeans": f"{BANK} init=aug_kmeans",
-    "idm": f"method=idm {QUEUE} method.lr=2 method.batch_real=128 {FLOAT32}",
-    "idm_published": f"method=idm {QUEUE} method.batch_real=128 {FLOAT32}",  # its rate, 0.2
+    "idm": f"method=idm {QUEUE} method.lr=2 method.batch_real=128",
+    "idm_published": f"method=idm {QUEUE} method.batch_real=128",  # its rate, 0.2
     "ncfm": f"method=ncfm {EXPERTS} method.lr=0.02 method.batch_real=128",
     "hmdc": f"method=hmdc {SMALL.format(steps=20)}",
     **{m: f"method={m} {TRAJECTORIES} {own}" for m, own in TRAJECTORY_METHODS.items()},
@@ -222,12 +224,20 @@ STUDIES = {
         pairs=tuple(("m3d_bank", other) for other in EQUAL_TIME)
         + tuple(("m3d_kmeans", other) for other in ("m3d_bank", "m3d", "idm", "ncfm", "hmdc")),
         evaluation=f"pool=cpu {EVALUATION}",
+        steps={
+            ("idm", "cifar10", 1): 39,
+            ("idm", "cifar10", 10): 70,
+            ("idm", "fashion_mnist", 1): 82,
+            ("idm", "fashion_mnist", 10): 54,
+            ("idm_published", "fashion_mnist", 1): 54,
+            ("idm_published", "fashion_mnist", 10): 39,
+        },
     ),
     # nearly as many updates of a network as at ipc 10
     "rivals_ipc50": rivals_at_50("cifar10", "max_seconds=600", hmdc_steps=40),
     "rivals_ipc50_fashion": rivals_at_50(
         "fashion_mnist",
-        f"max_seconds=180 {FLOAT32}",
+        "max_seconds=180 engine.precision=float32",
         hmdc_steps=20,
         published="_published",
     ),
@@ -266,7 +276,7 @@ STUDIES = {
     ),
     "idm_rates": Study(  # why IDM fails on Fashion-MNIST at ipc 1, on held-out images
         {
-            f"idm_{rate}": f"method=idm {QUEUE} method.lr={rate} method.batch_real=128 {FLOAT32}"
+            f"idm_{rate}": f"method=idm {QUEUE} method.lr={rate} method.batch_real=128"
             for rate in (0.2, 0.5, 1, 2)
         },
         {1: f"max_seconds=60 engine.compile=false {FOUR}"},

@@ -19,6 +19,7 @@ import itertools
 import json
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -56,15 +57,13 @@ def jobs(
 
 
 def overrides(name: str, ipc: int, dataset: str, method: str) -> str:
-    """Return the overrides of a job without its seed, each of them once."""
+    """Return the overrides of a job without its seed."""
     study = STUDIES[name]
-    parts = (
-        study.common,
-        f"dataset={dataset} ipc={ipc}",
-        study.methods[method],
-        study.overrides[ipc],
-    )
-    return " ".join(dict.fromkeys(" ".join(parts).split()))
+    limit = study.overrides[ipc]
+    if steps := study.steps.get((method, dataset, ipc)):
+        limit = re.sub(r"max_seconds=\d+", f"max_steps={steps} engine.precision=float32", limit)
+    parts = (study.common, f"dataset={dataset} ipc={ipc}", study.methods[method], limit)
+    return " ".join(" ".join(parts).split())
 
 
 def table(name: str, suffix: str = "") -> Path:

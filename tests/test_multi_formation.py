@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from dcond.errors import ConfigError
-from dcond.multi_formation import decode, encode
+from dcond.multi_formation import decode, encode, tile
 
 GOLDEN = np.load(Path(__file__).parent / "golden" / "idc_decode.npz", allow_pickle=False)
 HMDC = np.load(Path(__file__).parent / "golden" / "hmdc.npz", allow_pickle=False)
@@ -141,7 +141,7 @@ def test_the_gradient_of_a_decoded_image_touches_only_its_cell(factor, side):
             assert torch.equal(images.grad != 0, expected)
 
 
-@pytest.mark.parametrize("shrink", ["antialias", "nearest", "aligned"])
+@pytest.mark.parametrize("shrink", ["antialias", "nearest", "aligned", "bilinear"])
 @pytest.mark.parametrize(("factor", "side"), [(2, 32), (2, 15), (3, 24), (3, 28), (3, 32)])
 def test_encode_and_decode_agree_on_order_and_cells(factor, side, shrink):
     levels = torch.linspace(0, 1, 2 * factor**2)
@@ -164,6 +164,13 @@ def test_smooth_images_survive_packing_nearly(factor, shrink, close):
     assert (again - images)[..., inside, inside].abs().max() < close * factor
     assert again.min() >= 0
     assert again.max() <= 1
+
+
+def test_bilinear_shrinking_by_two_is_the_mean_of_two_by_two_pixels():
+    """As the initial images of the public IDM."""
+    images = noise(4, 3, 8, 8)
+    means = images.unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5))
+    torch.testing.assert_close(encode(images, 2, shrink="bilinear"), tile(means, 2, (8, 8)))
 
 
 @pytest.mark.parametrize("factor", [0, -2])
@@ -193,6 +200,6 @@ def test_encode_refuses_a_remainder_and_an_unknown_shrink():
     ):
         encode(noise(6, 1, 8, 8), 2)
     with pytest.raises(
-        ConfigError, match=r"shrink='bicubic' is unknown; allowed: antialias, nearest, aligned\."
+        ConfigError, match=r"shrink='bicubic' is unknown; allowed: antialias, nearest, aligned, bilinear\."
     ):
         encode(noise(4, 1, 8, 8), 2, shrink="bicubic")

@@ -10,7 +10,7 @@ from torch import Tensor
 from dcond.errors import ConfigError, one_of, require
 
 PAD_VALUE = 0.5  # mid-grey, pixel space
-SHRINKS = ("antialias", "nearest", "aligned")
+SHRINKS = ("antialias", "nearest", "aligned", "bilinear")
 
 
 def cell(side: int, factor: int) -> int:
@@ -60,7 +60,8 @@ def encode(images: Tensor, factor: int, *, shrink: str = "antialias") -> Tensor:
         images: (n·f², c, h, w) in [0, 1], cell-major as :func:`decode` returns them.
         factor: f ≥ 1.
         shrink: "antialias" (bilinear with low-pass), "nearest" (as the public codes of the IDC
-            family), or "aligned" (bilinear, align_corners True, no low-pass, as HMDC's).
+            family), "aligned" (bilinear, align_corners True, no low-pass, as HMDC's), or "bilinear"
+            (no low-pass, as IDM's: at factor 2 the mean of 2 x 2 pixels).
 
     Returns:
         (n, c, h, w) in [0, 1].
@@ -70,12 +71,9 @@ def encode(images: Tensor, factor: int, *, shrink: str = "antialias") -> Tensor:
         return images
     h, w = images.shape[2:]
     cell_h, cell_w = cell(h, factor), cell(w, factor)
-    if shrink == "nearest":
-        small = F.interpolate(images, size=(cell_h, cell_w), mode="nearest")
-    elif shrink == "aligned":
-        small = F.interpolate(images, size=(cell_h, cell_w), mode="bilinear", align_corners=True)
-    else:
-        small = F.interpolate(images, size=(cell_h, cell_w), mode="bilinear", antialias=True)
+    mode = "nearest" if shrink == "nearest" else "bilinear"
+    how = {"antialias": {"antialias": True}, "aligned": {"align_corners": True}}.get(shrink, {})
+    small = F.interpolate(images, size=(cell_h, cell_w), mode=mode, **how)
     return tile(small, factor, (h, w))
 
 

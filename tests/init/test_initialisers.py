@@ -105,7 +105,7 @@ def test_enough_images_are_no_news(toy, caplog):
         ),
         (
             lambda: FromReal(rule=Random(), shrink="box"),
-            "FromReal.shrink='box' is unknown; allowed: antialias, nearest, aligned.",
+            "FromReal.shrink='box' is unknown; allowed: antialias, nearest, aligned, bilinear.",
         ),
     ],
 )

@@ -63,7 +63,7 @@ class FromReal:
 
     rule: Rule
     pack: bool = True
-    shrink: Literal["antialias", "nearest", "aligned"] = "antialias"
+    shrink: Literal["antialias", "nearest", "aligned", "bilinear"] = "antialias"
 
     def __call__(self, real: RealData, ipc: int, factor: int, rng: Streams) -> Tensor:
         """Return the selected images, packed; see :class:`Initialiser`.

@@ -213,7 +213,7 @@ class PixelSweep:
 
     By default the rate is multiplied by ipc, because the gradient of a mean over n images shrinks
     as 1/n. Images are projected to [0, 1] after every sweep; the public codes clip before every
-    sweep (M3D), after every 100 (IDC) or never (IDM).
+    sweep (M3D), before every 100 (IDC) or never (IDM).
 
     Args:
         method: supplies lr, momentum, sweep, space and pixel_box.
