@@ -68,8 +68,7 @@ OVERRIDES = {
 }
 VARIANTS = {  # settings other than dcond's defaults
     "idm": {
-        "as_published": "method.sweep=sequential method.pixel_box=free",
-        "half_cross_entropy": "method.ce_weight=25",
+        "as_published": "method.sweep=sequential method.pixel_box=free init.shrink=bilinear",
     }
 }
 FACTOR = {"ncfm": 2, "idm": 2, "rded": 1}

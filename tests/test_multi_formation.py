@@ -200,6 +200,7 @@ def test_encode_refuses_a_remainder_and_an_unknown_shrink():
     ):
         encode(noise(6, 1, 8, 8), 2)
     with pytest.raises(
-        ConfigError, match=r"shrink='bicubic' is unknown; allowed: antialias, nearest, aligned, bilinear\."
+        ConfigError,
+        match=r"shrink='bicubic' is unknown; allowed: antialias, nearest, aligned, bilinear\.",
     ):
         encode(noise(4, 1, 8, 8), 2, shrink="bicubic")

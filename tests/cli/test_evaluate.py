@@ -342,3 +342,6 @@ def test_what_a_set_was_made_for_is_logged_if_it_is_evaluated_otherwise(finished
     err = run_cli(*arguments, "evaluation.lr=learned", "evaluation.name=mtt1000").err
     assert "was made for" not in err
     assert "learned rate" not in err
+    artefact.save(replace(synthetic, learned_lr=None), finished / "synthetic.safetensors")
+    err = run_cli(*arguments, "evaluation.lr=learned").err
+    assert "the set has no learned rate: each network trains at its own; evaluation.lr=RATE" in err

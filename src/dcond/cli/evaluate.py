@@ -37,7 +37,7 @@ from dcond.cli.run_config import (
 from dcond.device import peak_memory_bytes, reset_peak_memory, resolve_device
 from dcond.distributed import current
 from dcond.errors import ConfigError
-from dcond.evaluation.protocol import BaseProtocol
+from dcond.evaluation.protocol import BaseProtocol, EvaluationProtocol
 from dcond.log import print_results
 from dcond.paths import expand_home, relative_to_cwd
 from dcond.run.context import command_run, cpu_threads, refuse_foreign_files
@@ -197,9 +197,16 @@ def _log_other_protocol(synthetic: SyntheticSet, protocol: BaseProtocol) -> None
     made_for = synthetic.metadata.get("evaluation", "").partition(" with ")[0]
     if made_for not in ("", protocol.name.partition(" with ")[0]):
         log.info("the set was made for evaluation=%s; this is %s", made_for, protocol.name)
-    rate = synthetic.learned_lr
-    if rate is not None and getattr(protocol, "lr", "learned") != "learned":
+    if not isinstance(protocol, EvaluationProtocol):
+        return  # a linear probe has no learning rate
+    rate, wanted = synthetic.learned_lr, protocol.lr == "learned"
+    if rate is not None and not wanted:
         log.info("its learned rate %.4g is used with evaluation.lr=learned only", float(rate))
+    if rate is None and wanted:
+        log.info(
+            "the set has no learned rate: each network trains at its own; evaluation.lr=RATE sets "
+            "one for all"
+        )
 
 
 def _identify(cfg: DictConfig, result: RunResult, loaded: dict[str, LoadedSet]) -> None:

@@ -58,8 +58,8 @@ class DATM(TrajectorySettings):
     matching, arXiv 2310.05773. Code: github NUS-HPC-AI-Lab/DATM, distill/DATM.py. Differs: experts
     are trained by plain SGD, unless ``experts.optimiser`` is "gsam"; experts are drawn with
     replacement; an image with a right expert is kept as it is; a class without such images is
-    refused, where the code searches for ever; images are projected to [0, 1] by default; α is at least
-    1e-6.
+    refused, where the code searches for ever; images are projected to [0, 1] by default; α is at
+    least 1e-6.
 
     Args:
         min_start_epoch: smallest s.
