@@ -15,8 +15,8 @@ class Study:
         pairs: pairs of methods whose paired difference is reported; the first is claimed better.
         evaluation: overrides of ``dcond evaluate`` that equal what ``common`` says of evaluation;
             with them ``--soft`` and ``--long`` evaluate the sets of the jobs in other ways too.
-        steps: by (method, data set, ipc), the steps of jobs that were run again on a slower machine
-            and so take as many steps as the time allowed on that of the other methods.
+        steps: by (method, data set, ipc), the steps of jobs that were repeated on a slower machine,
+            in float32 and without a time limit: what their first runs took in the time, on average.
     """
 
     methods: dict[str, str]

@@ -61,7 +61,7 @@ def encode(images: Tensor, factor: int, *, shrink: str = "antialias") -> Tensor:
         factor: f ≥ 1.
         shrink: "antialias" (bilinear with low-pass), "nearest" (as the public codes of the IDC
             family), "aligned" (bilinear, align_corners True, no low-pass, as HMDC's), or "bilinear"
-            (no low-pass, as IDM's: at factor 2 the mean of 2 x 2 pixels).
+            (no low-pass, as IDM's: at factor 2 and even sides the mean of 2 x 2 pixels).
 
     Returns:
         (n, c, h, w) in [0, 1].

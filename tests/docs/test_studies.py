@@ -109,6 +109,14 @@ def test_a_study_can_be_built(name, method):
     assert set(build(cfg.pool, "pool").networks) >= {"ConvNet", "MLP", "ResNet"}
 
 
+def test_jobs_repeated_by_their_steps_have_these_instead_of_seconds():
+    for name, study in STUDIES.items():
+        for (method, dataset, ipc), steps in study.steps.items():
+            words = overrides(name, ipc, dataset, method).split()
+            assert {f"max_steps={steps}", "engine.precision=float32"} <= {*words}
+            assert not any(word.startswith("max_seconds") for word in words)
+
+
 @pytest.mark.parametrize("name", [name for name, study in STUDIES.items() if study.evaluation])
 def test_sets_are_evaluated_in_other_ways_as_the_jobs_are(name):
     study = STUDIES[name]

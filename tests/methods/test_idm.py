@@ -150,7 +150,9 @@ def test_accuracies_start_anew_at_their_time(real, forget_every, zero):
     assert [step for step, value in enumerate(accuracies) if value == 0] == zero
 
 
-@pytest.mark.parametrize("name", ["queue_size", "push_every", "inner_steps", "train_networks"])
+@pytest.mark.parametrize(
+    "name", ["queue_size", "push_every", "inner_steps", "train_networks", "forget_every"]
+)
 def test_settings_below_one_are_refused(name):
     with pytest.raises(ConfigError, match=rf"IDM\.{name}=0 is out of range"):
         method(network=ConvNet(name="c"), **{name: 0})

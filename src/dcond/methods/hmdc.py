@@ -65,8 +65,8 @@ class HMDC(MatchingSettings):
 
     Paper: Moon et al., Towards model-agnostic dataset condensation by heterogeneous models, arXiv
     2409.14538. Code: github KHU-AGI/HMDC. Differs: whole networks are trained and reset, each
-    resizes the stored image itself, mixed layers are weighted means, CutMix draws for each side,
-    any K. docs/methods/hmdc.md lists all differences.
+    resizes the stored image itself, mixed layers are weighted means, CutMix is drawn for real and
+    synthetic images separately, any K. docs/methods/hmdc.md lists all differences.
 
     Args:
         pool: the networks; each is trained with its own learning rate.
