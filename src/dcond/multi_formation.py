@@ -4,13 +4,20 @@ Source: IDC (arXiv 2205.14959, section 4). The cell side is ⌈h/f⌉. If f does
 the stored image is padded at the bottom and right with 0.5, in pixel space.
 """
 
+from typing import Any
+
 import torch.nn.functional as F
 from torch import Tensor
 
 from dcond.errors import ConfigError, one_of, require
 
 PAD_VALUE = 0.5  # mid-grey, pixel space
-SHRINKS = ("antialias", "nearest", "aligned", "bilinear")
+SHRINKS: dict[str, dict[str, Any]] = {  # arguments of ``interpolate``
+    "antialias": {"mode": "bilinear", "antialias": True},
+    "nearest": {"mode": "nearest"},
+    "aligned": {"mode": "bilinear", "align_corners": True},
+    "bilinear": {"mode": "bilinear"},
+}
 
 
 def cell(side: int, factor: int) -> int:
@@ -71,9 +78,7 @@ def encode(images: Tensor, factor: int, *, shrink: str = "antialias") -> Tensor:
         return images
     h, w = images.shape[2:]
     cell_h, cell_w = cell(h, factor), cell(w, factor)
-    mode = "nearest" if shrink == "nearest" else "bilinear"
-    how = {"antialias": {"antialias": True}, "aligned": {"align_corners": True}}.get(shrink, {})
-    small = F.interpolate(images, size=(cell_h, cell_w), mode=mode, **how)
+    small = F.interpolate(images, size=(cell_h, cell_w), **SHRINKS[shrink])
     return tile(small, factor, (h, w))
 
 
